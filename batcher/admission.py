@@ -1,0 +1,118 @@
+"""How much may be in flight, and which shard comes next.
+
+The reserved tokens never pass limit x threshold (promise 3). Room is kept for the most urgent ready shard:
+none overtakes it unless it cannot fit the empty queue, and then it is split (promise 4).
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from batcher.model import Budget, Room, ShardView
+
+BATCHES_PER_HOUR = 2_000
+"""Batch creation rate limit (OpenAI, guides/batch, 2026-07)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Start this shard now."""
+
+    shard: int
+    reserved: int
+    headroom_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """This shard can never fit: cut it into pieces of at most `tokens` counted tokens."""
+
+    shard: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """This shard cannot be sent whatever ends: a single line is over the limit, or the budget is too small."""
+
+    shard: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Nothing more is sent now; why, in words for the user."""
+
+    shard: int
+    reason: str
+
+
+Admission = Send | Split | Refuse | Hold
+
+
+def ceiling(room: Room) -> int:
+    """The most tokens that may be reserved at once: limit x threshold."""
+    return int(room.limit * room.threshold)
+
+
+def headroom(room: Room) -> int:
+    """Tokens that may still be reserved. Negative when the limit has shrunk under what is in flight."""
+    return ceiling(room) - room.reserved
+
+
+def reserved_for(tokens: int, room: Room) -> int:
+    """Reserved tokens of `tokens` counted ones: x learned ratio x (1 + margin), rounded up."""
+    return math.ceil(tokens * room.factor)
+
+
+def cost_of(shard: ShardView, budget: Budget) -> float:
+    """Dollars that a shard may cost at most: its input, and max_output_tokens for each line."""
+    return shard.tokens * budget.usd_per_input_token + shard.lines * budget.usd_per_line
+
+
+def admit(queue: Iterable[ShardView], room: Room, budget: Budget, most: int = BATCHES_PER_HOUR) -> list[Admission]:
+    """What to do with the ready shards, most urgent first, up to the first that must wait.
+
+    queue: shards that are released and due, in any order; most: batches that may be created now.
+    """
+    decided: list[Admission] = []
+    free, money = headroom(room), _money(budget)
+    for shard in sorted(queue, key=lambda s: (s.priority, s.shard)):
+        step = _step(shard, room, budget, free, money)
+        if isinstance(step, Send) and len(decided) >= most:
+            step = Hold(shard.shard, f"{BATCHES_PER_HOUR:,} batches were created within the hour")
+        decided.append(step)
+        if not isinstance(step, Send):
+            return decided
+        free = step.headroom_after
+        money -= cost_of(shard, budget)
+    return decided
+
+
+def _money(budget: Budget) -> float:
+    if budget.max_usd <= 0:
+        return math.inf
+    return budget.max_usd - budget.spent_usd - budget.in_flight_usd
+
+
+def _step(shard: ShardView, room: Room, budget: Budget, free: int, money: float) -> Admission:
+    own = reserved_for(shard.tokens, room)
+    if own > ceiling(room):
+        return _too_large(shard, room)
+    cost = cost_of(shard, budget)
+    if cost > money:
+        return _too_dear(shard, budget, cost, money)
+    if own > free:
+        return Hold(shard.shard, f"needs {own:,} tokens, {max(free, 0):,} are free")
+    return Send(shard.shard, own, free - own)
+
+
+def _too_large(shard: ShardView, room: Room) -> Admission:
+    if shard.lines > 1:
+        return Split(shard.shard, max(1, int(ceiling(room) / room.factor)))
+    return Refuse(shard.shard, f"one line of {shard.tokens:,} tokens is over the limit of {ceiling(room):,}")
+
+
+def _too_dear(shard: ShardView, budget: Budget, cost: float, money: float) -> Admission:
+    text = f"may cost ${cost:.2f}, ${max(money, 0.0):.2f} of the budget of ${budget.max_usd:.2f} is left"
+    return Hold(shard.shard, text) if budget.in_flight_usd > 0 else Refuse(shard.shard, text)

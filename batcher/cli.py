@@ -1,0 +1,234 @@
+"""The commands. Each is: options -> configuration -> one call -> report -> exit code."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console, RenderableType
+
+from batcher import __version__
+from batcher.errors import BatcherError, ExitCode
+from batcher.session import Session, open_session
+
+app = typer.Typer(
+    help="Plans, submits, polls and collects batches at OpenAI, within the quota, paying for nothing twice.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigOption = Annotated[Path, typer.Option("--config", help="The configuration file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
+CONFIG = Path("batcher.toml")
+
+
+def main() -> None:
+    """The entry point: a user's mistake is one sentence and exit code 2, never a traceback."""
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)
+    except BatcherError as error:
+        _complain(str(error))
+        sys.exit(int(error.exit_code))
+    except KeyboardInterrupt:
+        _complain("interrupted; run the same command again to go on")
+        sys.exit(130)
+    except typer._click.exceptions.ClickException as error:
+        error.show()
+        sys.exit(int(ExitCode.USAGE))
+
+
+def _complain(sentence: str) -> None:
+    if "--json" in sys.argv:
+        sys.stdout.write(orjson.dumps({"error": sentence}).decode() + "\n")
+    Console(stderr=True).print(f"batcher: {sentence}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _answer(session: Session, drawn: RenderableType, data: Any) -> None:
+    """The command's answer on stdout: for people, or for machines."""
+    if session.json:
+        sys.stdout.write(orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS, default=str).decode() + "\n")
+    else:
+        Console().print(drawn)
+
+
+@app.command()
+def plan(  # noqa: PLR0913, PLR0917 - one parameter an option: that is how Typer reads them
+    config: ConfigOption = CONFIG,
+    input: Annotated[Path | None, typer.Option("--input", help="The table: .csv, .jsonl or .parquet.")] = None,
+    done: Annotated[Path | None, typer.Option("--done", help="Bios that exist: not asked for again.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Plan only the N most urgent new artists.")
+    ] = None,
+    skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="Leave bad rows out and list them.")] = False,
+    replan: Annotated[bool, typer.Option("--replan", help="Cut everything unsent again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Read the table, render and count every line, cut shards; print lines, tokens, price and forecast."""
+    from batcher.plancommand import run_plan  # noqa: PLC0415 - keeps --help quick
+    from batcher.planner import PlanOptions  # noqa: PLC0415
+    from batcher.report import plan_json  # noqa: PLC0415
+    from batcher.tables import draw_plan  # noqa: PLC0415
+
+    session = open_session(config, json)
+    job = session.config.job
+    earlier = done or (Path(job.done) if job.done else None)
+    options = PlanOptions(input or job.input, earlier, limit, skip_bad_rows, replan, dry_run)
+    result, report, summary = run_plan(session, options)
+    _answer(session, draw_plan(result, report, summary), plan_json(result, report, summary))
+
+
+@app.command()
+def submit(
+    config: ConfigOption = CONFIG,
+    shards: Annotated[
+        int | None, typer.Option("--shards", min=1, help="Release only the N most urgent shards.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Release the most urgent planned shards and start what fits into the headroom."""
+    from batcher.actcommands import run_submit  # noqa: PLC0415
+
+    session = open_session(config, json)
+    drawn, data = run_submit(session, shards)
+    _answer(session, drawn, data)
+
+
+@app.command()
+def poll(
+    config: ConfigOption = CONFIG,
+    once: Annotated[bool, typer.Option("--once", help="One round, without waiting.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Follow everything released to its end: start what room allows, wait out delays and pauses, ingest."""
+    from batcher.actcommands import run_poll  # noqa: PLC0415
+
+    session = open_session(config, json)
+    drawn, data, code = run_poll(session, once)
+    _answer(session, drawn, data)
+    raise typer.Exit(int(code))
+
+
+@app.command()
+def run(
+    config: ConfigOption = CONFIG,
+    out: Annotated[Path | None, typer.Option("--out", help="Collect to this file at the end.")] = None,
+    failed: Annotated[Path | None, typer.Option("--failed", help="And what has no bio to this one.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Plan, release all, poll until every line is done, dead or held, and collect: the unattended mode."""
+    from batcher.actcommands import run_all  # noqa: PLC0415
+
+    session = open_session(config, json)
+    drawn, data, code = run_all(session, out, failed)
+    _answer(session, drawn, data)
+    raise typer.Exit(int(code))
+
+
+@app.command()
+def collect(
+    out: Annotated[Path, typer.Option("--out", help="Where to: .parquet, .csv or .jsonl.")],
+    config: ConfigOption = CONFIG,
+    failed: Annotated[Path | None, typer.Option("--failed", help="Write what has no bio to this file.")] = None,
+    only_new: Annotated[bool, typer.Option("--only-new", help="Only bios that were not collected before.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Write the bios, earlier ones included, to one file."""
+    from batcher.actcommands import run_collect  # noqa: PLC0415
+
+    session = open_session(config, json)
+    drawn, data, code = run_collect(session, out, failed, only_new)
+    _answer(session, drawn, data)
+    raise typer.Exit(int(code))
+
+
+@app.command()
+def status(
+    config: ConfigOption = CONFIG,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every few seconds, until Ctrl-C.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Tell how far it is: counts, batches in flight, room, who waits until when, cost."""
+    from batcher.statuscommands import run_status, watch_status  # noqa: PLC0415
+
+    session = open_session(config, json)
+    if watch:
+        watch_status(session)
+        return
+    drawn, data = run_status(session)
+    _answer(session, drawn, data)
+
+
+@app.command()
+def show(artist_id: str, config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
+    """Tell one artist's whole history."""
+    from batcher.statuscommands import run_show  # noqa: PLC0415
+
+    session = open_session(config, json)
+    drawn, data = run_show(session, artist_id)
+    _answer(session, drawn, data)
+
+
+@app.command()
+def init(folder: Annotated[Path, typer.Argument(help="Where to.")] = Path()) -> None:
+    """Write a commented batcher.toml and an example job; overwrites nothing."""
+    from batcher.scaffold import scaffold  # noqa: PLC0415
+
+    for line in scaffold(folder):
+        Console(stderr=True).print(line, highlight=False)
+
+
+@app.command()
+def pause(config: ConfigOption = CONFIG) -> None:
+    """Send nothing new until `batcher resume`; what is in flight is still followed."""
+    from batcher.statuscommands import run_pause  # noqa: PLC0415
+
+    Console(stderr=True).print(run_pause(open_session(config, False)), highlight=False)
+
+
+@app.command()
+def resume(config: ConfigOption = CONFIG) -> None:
+    """End every pause."""
+    from batcher.statuscommands import run_resume  # noqa: PLC0415
+
+    Console(stderr=True).print(run_resume(open_session(config, False)), highlight=False)
+
+
+@app.command()
+def sandbox(
+    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8080,
+    speed: Annotated[float, typer.Option("--speed", help="Sandbox seconds in one real second.", min=0.001)] = 1.0,
+    tier: Annotated[int, typer.Option("--tier", min=1, max=5)] = 3,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="Where its files go; default: a temporary one.")
+    ] = None,
+) -> None:
+    """Serve a local Batch API on the loopback interface: for trying things out, for nothing."""
+    from batcher.demo import run_sandbox  # noqa: PLC0415
+
+    run_sandbox(port, speed, tier, seed, folder)
+
+
+@app.command()
+def demo(
+    config: ConfigOption = CONFIG,
+    input: Annotated[Path | None, typer.Option("--input", help="Another table than the configured one.")] = None,
+    speed: Annotated[float, typer.Option("--speed", help="Sandbox seconds in one real second.", min=1)] = 1800.0,
+    svg: Annotated[Path | None, typer.Option("--svg", help="Save what was seen as a picture.")] = None,
+) -> None:
+    """Run the real commands on the configured job against the sandbox, over HTTP, for nothing."""
+    from batcher.demo import run_demo  # noqa: PLC0415
+
+    run_demo(config, input, speed, svg)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    sys.stdout.write(f"batcher {__version__}\n")

@@ -1,0 +1,253 @@
+"""batcher.toml: parsed once, checked whole, frozen. Unknown keys are errors that name the valid ones.
+
+`BATCHER_SECTION__KEY` in the environment overrides a key. Secrets are not settings: OPENAI_API_KEY and
+OPENAI_BASE_URL stay in the environment, where the client library reads them.
+"""
+
+import tomllib
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from batcher.errors import ConfigError
+from batcher.model import Endpoint, ShardLimits
+from batcher.planning import MAX_BYTES, MAX_LINES, default_limits
+from batcher.retry import DEFAULT_POLICIES, FailureClass, Policy, Rules
+
+
+class Section(BaseModel):
+    """A table of batcher.toml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class JobSection(Section):
+    """What is asked, of whom."""
+
+    path: Path = Path("jobs/bios")
+    input: Path = Path("jobs/bios/artists.csv")
+    done: str = ""
+
+
+class ModelSection(Section):
+    """Who answers."""
+
+    name: str = Field(default="gpt-6-luna", min_length=1)
+    endpoint: Endpoint = Endpoint.CHAT
+    max_output_tokens: int = Field(default=600, ge=1)
+
+
+class LimitsSection(Section):
+    """The account's room, and the size of shards. 0: from the table of tiers, or derived."""
+
+    tier: int = Field(default=3, ge=1, le=5)
+    threshold: float = Field(default=0.8, gt=0, le=1)
+    margin: float = Field(default=0.10, ge=0, le=10)
+    enqueued_tokens: int | None = Field(default=None, ge=1)
+    lines_per_shard: int | None = Field(default=None, ge=1, le=MAX_LINES)
+    bytes_per_shard: int | None = Field(default=None, ge=1, le=MAX_BYTES)
+    tokens_per_shard: int | None = Field(default=None, ge=1)
+
+
+class BudgetSection(Section):
+    """Dollars. 0: no bound."""
+
+    max_usd: float = Field(default=0, ge=0)
+
+
+class PolicySection(Section):
+    """One row of the failure table: delays in seconds, repetitions after the first."""
+
+    base_s: float = Field(ge=0)
+    cap_s: float = Field(ge=0)
+    tries: int | None = Field(default=None, ge=0)
+
+
+def _policy(failure: FailureClass) -> Any:
+    policy = DEFAULT_POLICIES[failure]
+    return Field(default=PolicySection(base_s=policy.base_s, cap_s=policy.cap_s, tries=policy.tries))
+
+
+class RetrySection(Section):
+    """The failure table."""
+
+    max_attempts: int = Field(default=8, ge=1)
+    jitter_share: float = Field(default=0.10, ge=0, lt=1)
+    storm_share: float = Field(default=0.05, ge=0, le=1)
+    rate_limit: PolicySection = _policy(FailureClass.RATE_LIMIT)
+    call: PolicySection = _policy(FailureClass.CALL)
+    outage: PolicySection = _policy(FailureClass.OUTAGE)
+    enqueued_limit: PolicySection = _policy(FailureClass.ENQUEUED_LIMIT)
+    shard_refused: PolicySection = _policy(FailureClass.SHARD_REFUSED)
+    quota: PolicySection = _policy(FailureClass.QUOTA)
+    server: PolicySection = _policy(FailureClass.SERVER)
+    expired: PolicySection = _policy(FailureClass.EXPIRED)
+    unusable: PolicySection = _policy(FailureClass.UNUSABLE)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, data: Any) -> Any:
+        """A row that names only some of its keys keeps the table's values for the others."""
+        if not isinstance(data, dict):
+            return data
+        known = {f.value: {"base_s": p.base_s, "cap_s": p.cap_s, "tries": p.tries} for f, p in DEFAULT_POLICIES.items()}
+        return {key: {**known.get(key, {}), **row} if isinstance(row, dict) else row for key, row in data.items()}
+
+    def rules(self) -> Rules:
+        """The table as the core reads it."""
+        policies = dict(DEFAULT_POLICIES)
+        for failure in FailureClass:
+            section = getattr(self, failure.value, None)
+            if section is not None:
+                policies[failure] = Policy(section.base_s, section.cap_s, section.tries)
+        return Rules(policies, self.max_attempts, self.jitter_share, self.storm_share)
+
+
+class PauseSection(Section):
+    """When sending stops by itself."""
+
+    threshold: float = Field(default=0.8, gt=0, le=1)
+    duration_hours: float = Field(default=24, gt=0)
+
+
+class PollSection(Section):
+    """How often batches are looked at."""
+
+    interval_s: float = Field(default=30, gt=0)
+
+
+class ApiSection(Section):
+    """How the service is called."""
+
+    timeout_s: float = Field(default=600, gt=0)
+    reconcile_grace_s: float = Field(default=60, ge=0)
+    delete_remote_files: bool = True
+
+
+class DeadlineSection(Section):
+    """When the whole job should have ended, in hours after the plan."""
+
+    hours: float = Field(default=168, gt=0)
+
+
+class StateSection(Section):
+    """Where the state, the shard files and the results stand."""
+
+    dir: Path = Path(".batcher")
+
+
+class Config(BaseSettings):
+    """batcher.toml, whole."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="BATCHER_", env_nested_delimiter="__", case_sensitive=False
+    )
+
+    job: JobSection = JobSection()
+    model: ModelSection = ModelSection()
+    limits: LimitsSection = LimitsSection()
+    budget: BudgetSection = BudgetSection()
+    retry: RetrySection = RetrySection()
+    pause: PauseSection = PauseSection()
+    poll: PollSection = PollSection()
+    api: ApiSection = ApiSection()
+    deadline: DeadlineSection = DeadlineSection()
+    state: StateSection = StateSection()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *_others: PydanticBaseSettingsSource,
+        **_named: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment first, then the file; no .env file and no secrets folder."""
+        return (EnvSettingsSource(settings_cls), init_settings)
+
+
+def load_config(path: Path) -> Config:
+    """The settings of `path`, with relative paths taken from its folder. Raises ConfigError."""
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist; `batcher init` writes one")
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        config = Config(**data)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_sentence(error)}") from error
+    return _anchored(config, path.resolve().parent)
+
+
+def _anchored(config: Config, folder: Path) -> Config:
+    job = config.job.model_copy(update={"path": folder / config.job.path, "input": folder / config.job.input})
+    state = config.state.model_copy(update={"dir": folder / config.state.dir})
+    if job.done:
+        job = job.model_copy(update={"done": str(folder / job.done)})
+    return config.model_copy(update={"job": job, "state": state})
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first fault in words: where, what, and for an unknown key the valid ones."""
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"]]
+    key = ".".join(place)
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key}; {_valid_keys(place[:-1])}"
+    return f"{key} = {first.get('input')!r} is not valid: {first['msg'][:1].lower()}{first['msg'][1:]}"
+
+
+def _valid_keys(place: list[str]) -> str:
+    model: Any = Config
+    for part in place:
+        model = model.model_fields[part].annotation
+    where = f"[{'.'.join(place)}] has" if place else "the sections are"
+    return f"{where} {', '.join(model.model_fields)}"
+
+
+@cache
+def _limit_table() -> dict[str, list[int]]:
+    text = resources.files("batcher").joinpath("data/limits.toml").read_text(encoding="utf-8")
+    return {model: group["tiers"] for group in tomllib.loads(text)["group"] for model in group["models"]}
+
+
+def table_limit(model: str, tier: int) -> int | None:
+    """The enqueued-token limit of a model at a tier in the table; a dated name counts as its model."""
+    tiers = _limit_table().get(model) or _limit_table().get(model[:-11] if _dated(model) else model)
+    return tiers[tier - 1] if tiers else None
+
+
+def _dated(model: str) -> bool:
+    return len(model) > 11 and model[-11] == "-" and model[-10:].replace("-", "").isdigit()
+
+
+def enqueued_limit(config: Config) -> int:
+    """The limit that the settings give. Raises ConfigError for a model that the table does not know."""
+    if config.limits.enqueued_tokens is not None:
+        return config.limits.enqueued_tokens
+    known = table_limit(config.model.name, config.limits.tier)
+    if known is None:
+        raise ConfigError(
+            f"the enqueued-token limit of {config.model.name} at tier {config.limits.tier} is not known; "
+            "set enqueued_tokens under [limits] (Settings > Limits at OpenAI shows it)"
+        )
+    return known
+
+
+def shard_limits(config: Config) -> ShardLimits:
+    """The size of a shard: the settings', or derived from the limit so that several fit at once."""
+    limits = config.limits
+    derived = default_limits(enqueued_limit(config), limits.threshold, 1 + limits.margin)
+    return ShardLimits(
+        limits.lines_per_shard or derived.lines,
+        limits.bytes_per_shard or derived.bytes,
+        limits.tokens_per_shard or derived.tokens,
+    )

@@ -1,0 +1,165 @@
+"""What to do next: `decide(snapshot, now) -> actions`. Pure; the runner performs what it says and asks again.
+
+The order is that of the promises: first find out what an interrupted call has done, then take in what was paid
+for, then look, and only then send more.
+"""
+
+from dataclasses import dataclass
+
+from batcher.admission import BATCHES_PER_HOUR, Hold, Refuse, Send, Split, admit
+from batcher.lifecycle import INTENTS, ShardState, is_terminal
+from batcher.model import LooseLines, ShardView, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Reconcile:
+    """Find out what became of an open intent."""
+
+    shard: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """Read the results of an ended batch."""
+
+    batch_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """Ask the service how our batches stand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clean:
+    """Delete files at OpenAI that are needed no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """Cut a retry shard from the loose lines of a priority that are due."""
+
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing can be done before `until` (epoch seconds); why, in words for the user."""
+
+    until: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Nothing is left to do here. `problem` is "" unless something of the user's is needed."""
+
+    problem: str = ""
+
+
+Action = Reconcile | Ingest | Refresh | Clean | Gather | Send | Split | Wait | Finish
+
+WAITING_TO_BE_SENT = frozenset({ShardState.RELEASED, ShardState.UPLOADED})
+
+
+def decide(snapshot: Snapshot, now: float) -> list[Action]:
+    """The next actions, in order; never empty. A Wait or a Finish stands last and alone."""
+    if snapshot.outage_until > now:
+        return [Wait(snapshot.outage_until, "the service does not answer")]
+    urgent = _settle_first(snapshot, now)
+    if urgent:
+        return urgent
+    if snapshot.stopped:
+        return [Finish(snapshot.stopped)]
+    sending, problem = _send(snapshot, now)
+    return sending or [_wait_or_finish(snapshot, now, problem)]
+
+
+def _settle_first(snapshot: Snapshot, now: float) -> list[Action]:
+    """Open intents, results that wait, and a look at what is in flight when it is time for one."""
+    actions: list[Action] = [Reconcile(s.shard) for s in snapshot.shards if s.state in INTENTS and s.wait_until <= now]
+    actions += [Ingest(b.batch_id) for b in snapshot.batches if is_terminal(b.status) and b.retry_at <= now]
+    if _running(snapshot) and now >= snapshot.polled_at + snapshot.poll_interval_s:
+        actions.append(Refresh())
+    if snapshot.files_due:
+        actions.append(Clean())
+    return actions
+
+
+def _running(snapshot: Snapshot) -> bool:
+    return any(not is_terminal(b.status) for b in snapshot.batches)
+
+
+def _send(snapshot: Snapshot, now: float) -> tuple[list[Action], str]:
+    """New work, and (where a shard can never be sent) the reason to stop for."""
+    if _closed(snapshot, now):
+        return [], ""
+    queue = [s for s in snapshot.shards if s.state in WAITING_TO_BE_SENT and s.wait_until <= now]
+    gather: list[Action] = [Gather(g.priority) for g in snapshot.loose if _gathers(g, queue, snapshot, now)]
+    if gather:
+        return gather, ""
+    return _admitted(queue, snapshot)
+
+
+def _closed(snapshot: Snapshot, now: float) -> bool:
+    """Whether nothing may be sent now: paused, refused for the limit, or a probe is on its way."""
+    paused = any(p.scope == "all" and (p.until is None or p.until > now) for p in snapshot.pauses)
+    return paused or snapshot.room.blocked_until > now or (snapshot.probing and bool(snapshot.batches))
+
+
+def _gathers(group: LooseLines, queue: list[ShardView], snapshot: Snapshot, now: float) -> bool:
+    """Whether loose lines become a shard now: they fill one, or nothing as urgent waits and no more fall due soon.
+
+    Retries of an urgent priority do not queue behind less urgent shards (promise 4).
+    """
+    if group.due > now:
+        return False
+    limits = snapshot.shard_limits
+    if group.lines >= limits.lines or group.tokens >= limits.tokens:
+        return True
+    soon = now + snapshot.poll_interval_s
+    more = any(g.priority == group.priority and now < g.due <= soon for g in snapshot.loose)
+    return not more and not any(s.priority <= group.priority for s in queue)
+
+
+def _admitted(queue: list[ShardView], snapshot: Snapshot) -> tuple[list[Action], str]:
+    left = 1 if snapshot.probing else BATCHES_PER_HOUR - snapshot.created_last_hour
+    actions: list[Action] = []
+    for step in admit(queue, snapshot.room, snapshot.budget, left):
+        if isinstance(step, Refuse):
+            return actions, f"shard {step.shard} cannot be sent: {step.reason}"
+        if not isinstance(step, Hold):
+            actions.append(step)
+    return actions, ""
+
+
+def _wait_or_finish(snapshot: Snapshot, now: float, problem: str) -> Action:
+    waits = _waits(snapshot, now)
+    if waits:
+        return min(waits, key=lambda w: w.until)
+    if problem or not _open(snapshot):
+        return Finish(problem)
+    paused = next((p for p in snapshot.pauses if p.until is None), None)
+    why = f"paused: {paused.reason}; `batcher resume` goes on" if paused else "waiting for room"
+    return Wait(now + snapshot.poll_interval_s, why)
+
+
+def _open(snapshot: Snapshot) -> bool:
+    return bool(snapshot.shards or snapshot.batches or snapshot.loose)
+
+
+def _waits(snapshot: Snapshot, now: float) -> list[Wait]:
+    """Every time at which something becomes possible, with its reason."""
+    waits = [Wait(b.retry_at, "results not complete yet") for b in snapshot.batches if b.retry_at > now]
+    if _running(snapshot):
+        waits.append(Wait(snapshot.polled_at + snapshot.poll_interval_s, "batches are running"))
+    if not _open(snapshot):
+        return []
+    waits += [Wait(s.wait_until, "a shard waits to be tried again") for s in snapshot.shards if s.wait_until > now]
+    waits += [Wait(g.due, "failed lines wait to be sent again") for g in snapshot.loose if g.due > now]
+    waits += [Wait(p.until, f"paused: {p.reason}") for p in snapshot.pauses if p.until is not None and p.until > now]
+    if snapshot.room.blocked_until > now:
+        waits.append(Wait(snapshot.room.blocked_until, "the service has no room for more"))
+    if snapshot.created_last_hour >= BATCHES_PER_HOUR:
+        waits.append(Wait(now + 60, f"{BATCHES_PER_HOUR:,} batches were created within the hour"))
+    return waits

@@ -1,0 +1,127 @@
+"""`batcher sandbox` and `batcher demo`: the local Batch API, and the whole job against it with the real commands."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from batcher.config import load_config
+from batcher.errors import BatcherError, ExitCode, SetupError
+
+DEMO_LINES = 3
+
+
+def run_sandbox(port: int, speed: float, tier: int, seed: int, folder: Path | None) -> None:
+    """Serves until Ctrl-C. Raises SetupError when the sandbox's libraries are not installed or the port is taken."""
+    app, service = _server()
+    with tempfile.TemporaryDirectory(prefix="batcher-sandbox-") as scratch:
+        settings = service.SandboxSettings(seed=seed, speed=speed, tier=tier)
+        sandbox = service.Sandbox(settings, folder or Path(scratch), service.scaled_clock(speed))
+        try:
+            app.serve(sandbox, port=port, on_ready=_say_ready)
+        except OSError as error:
+            raise SetupError(f"port {port} cannot be used: {error.strerror}; choose another with --port") from error
+
+
+def _server() -> tuple[Any, Any]:
+    try:
+        import batcher.sandbox as service  # noqa: PLC0415 - an extra that only these two commands need
+        from batcher.sandbox import app  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise SetupError(f"the sandbox needs {error.name}; install it: pip install 'batcher[sandbox]'") from error
+    return app, service
+
+
+def _say_ready(url: str) -> None:
+    Console(stderr=True).print(
+        f"The sandbox listens at {url}. In another terminal:\n"
+        f"  export OPENAI_BASE_URL={url} OPENAI_API_KEY=sandbox\n"
+        "  batcher plan && batcher submit && batcher poll && batcher collect --out bios.parquet\n"
+        "Ctrl-C ends it.",
+        highlight=False,
+    )
+
+
+def run_demo(config: Path, input: Path | None, speed: float, svg: Path | None) -> None:
+    """Runs plan, submit, poll and collect as a user would, over HTTP, in a folder that goes away."""
+    app, service = _server()
+    job = load_config(config).job
+    with tempfile.TemporaryDirectory(prefix="batcher-demo-") as scratch:
+        folder = Path(scratch)
+        settings = service.SandboxSettings(seed=1, speed=speed, faults=service.Faults(line_failures=DEMO_FAULTS))
+        sandbox = service.Sandbox(settings, folder / "sandbox", service.scaled_clock(speed))
+        console = Console(record=svg is not None, width=100 if svg else None)
+        with app.running_sandbox(sandbox) as url:
+            demo = Demo(console, folder, _environment(job.path, input or job.input, url, folder))
+            demo.say(f"The job {job.path.name} against a local Batch API at {url}; a second counts as {speed:,.0f}.")
+            demo.run()
+        if svg is not None:
+            console.save_svg(str(svg), title="batcher demo")
+
+
+DEMO_FAULTS = {"server": 0.02, "rate_limit": 0.02, "invalid_json": 0.01, "content_policy": 0.005}
+
+
+def _environment(job: Path, table: Path, url: str, folder: Path) -> dict[str, str]:
+    """The demo's settings: the sandbox's clock is fast, so delays are short."""
+    return {
+        **os.environ,
+        "OPENAI_BASE_URL": url,
+        "OPENAI_API_KEY": "sandbox",
+        "BATCHER_JOB__PATH": str(job.resolve()),
+        "BATCHER_JOB__INPUT": str(table.resolve()),
+        "BATCHER_STATE__DIR": str(folder / "state"),
+        "BATCHER_POLL__INTERVAL_S": "0.5",
+        "BATCHER_API__RECONCILE_GRACE_S": "1",
+        "BATCHER_RETRY__RATE_LIMIT__BASE_S": "1",
+    }
+
+
+class Demo:
+    """The four commands, one after the other."""
+
+    def __init__(self, console: Console, folder: Path, environment: Mapping[str, str]) -> None:
+        self._console, self._folder, self._environment = console, folder, environment
+        (folder / "batcher.toml").write_text("# The demo sets everything in its environment.\n", encoding="utf-8")
+
+    def say(self, text: str) -> None:
+        """A line of the demo's own."""
+        self._console.print(Text(text, style="dim"))
+
+    def run(self) -> None:
+        """Runs them and shows the first bios."""
+        began = time.monotonic()
+        out = self._folder / "bios.parquet"
+        self._command("plan")
+        self._command("submit", "--shards", "10")
+        self._command("poll")
+        self._command("collect", "--out", out.name, "--failed", "failed.parquet")
+        self._first_bios(out)
+        self.say(f"{time.monotonic() - began:.0f} s in all. Nothing left this machine, and nothing was paid.")
+
+    def _command(self, *arguments: str) -> None:
+        self._console.print(Text(f"\n$ batcher {' '.join(arguments)}", style="bold"))
+        command = [sys.executable, "-m", "batcher", *arguments]
+        done = subprocess.run(  # noqa: S603 - our own command with our own arguments
+            command, cwd=self._folder, env=dict(self._environment), stdout=subprocess.PIPE, text=True, check=False
+        )
+        self._console.print(Text(done.stdout.rstrip()))
+        if done.returncode not in {ExitCode.DONE, ExitCode.DEAD_LINES}:
+            raise BatcherError(f"the demo's `batcher {arguments[0]}` ended with {done.returncode}")
+
+    def _first_bios(self, path: Path) -> None:
+        import duckdb  # noqa: PLC0415
+
+        rows = duckdb.execute(
+            "SELECT artist_name, bio FROM read_parquet(?) LIMIT ?", [str(path), DEMO_LINES]
+        ).fetchall()
+        self.say("\nThe first bios:")
+        for name, bio in rows:
+            self._console.print(Text(f"{name}: ", style="bold") + Text(bio))

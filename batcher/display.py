@@ -1,0 +1,104 @@
+"""What the user sees while something runs: words for each thing told, a progress line on a terminal.
+
+Everything goes to stderr; stdout is for the answer. Away from a terminal nothing moves: plain lines, few of them.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+Data = Mapping[str, Any]
+
+PLAIN_EVERY_S = 30.0
+"""Away from a terminal, progress is one line in so many seconds."""
+
+
+def words(kind: str, data: Data) -> str:
+    """The line for one thing that happened; "" for what only moves the progress."""
+    make = _WORDS.get(kind)
+    return make(data) if make else ""
+
+
+def _settled(data: Data) -> str:
+    failures = ", ".join(f"{n} {name}" for name, n in sorted(data["failures"].items()))
+    tail = f"; failed: {failures}" if failures else ""
+    return f"shard {data['shard']}: {data['status']}, {data['bios']:,} bios{tail}"
+
+
+_WORDS: Mapping[str, Callable[[Data], str]] = {
+    "uploading": lambda d: f"shard {d['shard']}: uploading {d['lines']:,} lines, {d['bytes'] / 1e6:.1f} MB",
+    "created": lambda d: f"shard {d['shard']}: batch {d['batch']} created",
+    "adopted": lambda d: f"shard {d['shard']}: batch {d['batch']} found and adopted, nothing was sent again",
+    "stray": lambda d: f"shard {d['shard']}: batch {d['batch']} of ours was not recorded; it counts as in flight",
+    "refused": lambda d: f"shard {d['shard']}: refused: {d['why']}",
+    "settled": _settled,
+    "gathered": lambda d: f"shard {d['shard']}: cut from {d['lines']:,} lines of priority {d['priority']} to try again",
+    "looking_for_batch": lambda d: (
+        f"shard {d['shard']}: the answer was lost; looking for its batch before anything else"
+    ),
+    "absent": lambda d: f"shard {d['shard']}: no batch was made of it; it is sent anew",
+    "upload_again": lambda d: f"shard {d['shard']}: the upload's answer was lost; uploading again",
+    "call_failed": lambda d: f"{d['call']}: {d['why']}; trying again",
+    "lock": lambda d: str(d["why"]),
+}
+
+
+class Display:
+    """Tells the user. `quiet` leaves out what only moves."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self.console = console
+        self._clock = clock
+        self._progress: Progress | None = None
+        self._task: Any = None
+        self._last_line = float("-inf")
+        self._last_wait = ""
+
+    def tell(self, kind: str, data: Data) -> None:
+        """One thing that happened."""
+        line = words(kind, data)
+        if line:
+            self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+        elif kind == "progress":
+            self.count("lines done", int(data["done"]), int(data["lines"]), f"{data['running']} batches running")
+        elif kind == "waiting":
+            self._waiting(data)
+
+    def _waiting(self, data: Data) -> None:
+        reason = str(data["reason"])
+        if self._progress is not None:
+            self._progress.update(self._task, note=reason)
+        elif reason != self._last_wait:
+            self.console.print(f"waiting: {reason}", highlight=False, markup=False)
+        self._last_wait = reason
+
+    def count(self, what: str, done: int, total: int | None = None, note: str = "") -> None:
+        """Progress: `done` of `total`."""
+        if self._progress is not None:
+            self._progress.update(self._task, description=what, completed=done, total=total, note=note)
+        elif self._clock() - self._last_line >= PLAIN_EVERY_S:
+            self._last_line = self._clock()
+            of = f" of {total:,}" if total is not None else ""
+            self.console.print(f"{done:,}{of} {what}{', ' + note if note else ''}", highlight=False, markup=False)
+
+    @contextmanager
+    def moving(self, what: str) -> Iterator[None]:
+        """While this lasts, a terminal shows a progress bar with its time remaining."""
+        if not self.console.is_terminal:
+            self._last_line = self._clock()
+            yield
+            return
+        columns = (
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(),
+            TimeRemainingColumn(), TextColumn("[dim]{task.fields[note]}"),
+        )  # fmt: skip
+        with Progress(*columns, console=self.console, transient=True, expand=True) as progress:
+            self._progress, self._task = progress, progress.add_task(what, total=None, note="")
+            try:
+                yield
+            finally:
+                self._progress = None

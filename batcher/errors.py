@@ -1,0 +1,45 @@
+"""Batcher's own errors. Each is one clear sentence for the user and carries its exit code."""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a command's exit status says (README, "Exit codes")."""
+
+    DONE = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    WORK_REMAINS = 3
+    DEAD_LINES = 4
+
+
+class BatcherError(Exception):
+    """A failure that the user can understand: what is wrong, where, and what to do about it."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ConfigError(BatcherError):
+    """batcher.toml or an override in the environment cannot be used."""
+
+
+class JobError(BatcherError):
+    """The job folder cannot be used."""
+
+
+class InputError(BatcherError):
+    """The input table cannot be used; names the file, the row and the column."""
+
+
+class StateError(BatcherError):
+    """The state file cannot be used: foreign, of a newer version, locked, or not writable."""
+
+
+class SetupError(BatcherError):
+    """The service refuses us for a reason that no repetition mends (key, model, permission)."""
+
+
+class IllegalTransitionError(BatcherError):
+    """An event arrived in a state that does not know it; nothing was changed."""
+
+    exit_code = ExitCode.UNEXPECTED

@@ -1,0 +1,52 @@
+"""Cutting retry shards: loose lines are rendered again from their rows and must match what was planned."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from batcher.errors import JobError
+from batcher.looking import limits_now, room_now
+from batcher.model import ShardLimits
+from batcher.planning import Cutter, Renderer, line_hash
+from batcher.shardfiles import ShardWriter
+from batcher.store import Transaction, acting
+from batcher.store.planned import PlannedLine, load_version, stage_planned, write_shards
+from batcher.tools import Tools
+
+
+def gather(tools: Tools, priority: int) -> int:
+    """Cuts one released retry shard from the due loose lines of a priority; how many lines it holds.
+
+    Raises JobError when today's job.py renders a line otherwise than it was planned.
+    """
+    with tools.store.transaction("gather") as tx:
+        limits = limits_now(tools.config, room_now(tx, tools.config))
+        rows = acting.loose_rows(tx, priority, limits.lines)
+        if not rows:
+            return 0
+        shard = int(tx.one("highest_shard")[0]) + 1
+        lines = _write(tools, tx, rows, shard, limits)
+    tools.tell("gathered", {"shard": shard, "priority": priority, "lines": lines})
+    return lines
+
+
+def _write(tools: Tools, tx: Transaction, rows: Sequence[tuple[Any, ...]], shard: int, limits: ShardLimits) -> int:
+    version_number, priority = int(rows[0][6]), int(rows[0][2])
+    version, _ = load_version(tx, version_number)
+    renderer, cutter = Renderer(version), Cutter(limits)
+    writer = ShardWriter(tools.store.folder, shard, priority)
+    planned: list[PlannedLine] = []
+    for artist_id, line_id, _, data, tokens, expected, _ in rows:
+        line = renderer.line(line_id, renderer.user_text(tools.job.restore(data).prompt_values()))
+        if line_hash(line) != expected:
+            raise JobError(
+                f"job.py renders artist {artist_id} otherwise than it was planned; undo the change of prompt_values"
+            )
+        if cutter.starts_new(priority, len(line), tokens) and planned:
+            break
+        writer.write([line], tokens)
+        planned.append(PlannedLine(artist_id, shard, tokens, len(line), expected))
+    tx.run("create_planned")
+    stage_planned(tx, planned)
+    write_shards(tx, [writer.close()], version_number, "released", retry=True)
+    tx.event("gather", f"{len(planned)} lines", shard=shard)
+    return len(planned)

@@ -1,0 +1,57 @@
+"""One acting process a lane: a kernel lock on a file, held for the process's life and gone with it."""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from batcher.errors import StateError
+
+RETRY_S = 0.2
+
+
+@contextmanager
+def lane_lock(
+    folder: Path, lane: str, waiting: Callable[[str], None], sleep: Callable[[float], None], patience_s: float | None
+) -> Iterator[None]:
+    """Holds `<lane>.lock` in the state folder, waiting for its owner.
+
+    waiting: told once, when another process holds it. patience_s: None waits without a bound.
+    Raises StateError when the patience ends, or when the folder cannot be written.
+    """
+    path = folder / f"{lane}.lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StateError(f"{path} cannot be opened: {error.strerror}; mend the rights of the state folder") from error
+    try:
+        _acquire(descriptor, path, waiting, sleep, patience_s)
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(
+    descriptor: int,
+    path: Path,
+    waiting: Callable[[str], None],
+    sleep: Callable[[float], None],
+    patience_s: float | None,
+) -> None:
+    waited = 0.0
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = path.read_text().strip() or "another process"
+            if patience_s is not None and waited >= patience_s:
+                raise StateError(f"process {owner} is at work on this state; `batcher status` shows it") from None
+            if waited == 0.0:
+                waiting(f"process {owner} is at work on this state; waiting for it to end")
+        else:
+            return
+        sleep(RETRY_S)
+        waited += RETRY_S

@@ -1,0 +1,225 @@
+"""The values that travel between the layers. Frozen, and documented with their units.
+
+Times are seconds since the epoch (float, UTC). Tokens are input tokens unless the name says otherwise.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from batcher.lifecycle import ShardState
+from batcher.retry import FailureClass, Trouble
+
+
+class Lane(StrEnum):
+    """How a bio came to be: the Batch API, the synchronous endpoint, or an earlier run."""
+
+    BATCH = "batch"
+    DIRECT = "direct"
+    EARLIER = "earlier"
+
+
+class Endpoint(StrEnum):
+    """The endpoints whose lines we can render and read."""
+
+    CHAT = "/v1/chat/completions"
+    RESPONSES = "/v1/responses"
+
+
+@dataclass(frozen=True, slots=True)
+class JobVersion:
+    """What is asked, whole: everything of a line but the artist. Two equal versions render equal lines."""
+
+    name: str
+    model: str
+    endpoint: Endpoint
+    max_output_tokens: int
+    system: str
+    template: str
+    schema: Mapping[str, object]
+    schema_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that one execution used."""
+
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ShardView:
+    """A shard as the decision sees it; one of at most thousands, never one a line."""
+
+    shard: int
+    priority: int
+    state: ShardState
+    lines: int
+    tokens: int
+    wait_until: float = 0.0
+    submission: int | None = None
+    retry: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BatchView:
+    """A batch that is not settled. `reserved` counts against the limit until its end is recorded."""
+
+    batch_id: str
+    shard: int | None
+    status: str
+    reserved: int
+    retry_at: float = 0.0
+    """Not before this time are its results asked for again."""
+
+
+@dataclass(frozen=True, slots=True)
+class LooseLines:
+    """Lines of one priority that belong to no shard: they failed, or were left over, and go again at `due`."""
+
+    priority: int
+    lines: int
+    tokens: int
+    due: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Nothing new is sent in `scope` (direct, all) until `until` (None: until the user resumes)."""
+
+    scope: str
+    reason: str
+    since: float
+    until: float | None
+    tries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The account's room for one model: the enqueued-token limit in force and what we hold of it."""
+
+    limit: int
+    threshold: float
+    factor: float
+    """Reserved tokens of one counted token: learned ratio x (1 + margin)."""
+    reserved: int = 0
+    blocked_until: float = 0.0
+    """The service refused for its limit: nothing is sent before this time, or before a batch of ours ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Dollars: the user's bound (0: none), what is spent, what is in flight, and the price of a counted line."""
+
+    max_usd: float = 0.0
+    spent_usd: float = 0.0
+    in_flight_usd: float = 0.0
+    usd_per_input_token: float = 0.0
+    usd_per_line: float = 0.0
+    """max_output_tokens at the output price."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardLimits:
+    """How large a shard may become: whichever bound is reached first."""
+
+    lines: int
+    bytes: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that a decision may know. It holds shards and counts, never a row per line."""
+
+    room: Room
+    shards: tuple[ShardView, ...] = ()
+    batches: tuple[BatchView, ...] = ()
+    loose: tuple[LooseLines, ...] = ()
+    pauses: tuple[Pause, ...] = ()
+    budget: Budget = field(default_factory=Budget)
+    shard_limits: ShardLimits = ShardLimits(50_000, 209_715_200, 1 << 62)
+    polled_at: float = 0.0
+    poll_interval_s: float = 30.0
+    outage_until: float = 0.0
+    created_last_hour: int = 0
+    files_due: int = 0
+    """Files at OpenAI that are to be deleted now."""
+    probing: bool = False
+    """A quota pause has ended and nothing has succeeded since: one shard at a time, until one does."""
+    stopped: str = ""
+    """A setup failure: nothing is sent until the user has mended it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a line has no bio."""
+
+    failure: FailureClass
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class LineResult:
+    """One line of a result file, read. `custom_id` is "" where it has none; exactly one of text, failure is set."""
+
+    custom_id: str
+    text: str | None = None
+    failure: Failure | None = None
+    status: int | None = None
+    model: str = ""
+    finish_reason: str = ""
+    usage: Usage = field(default_factory=Usage)
+    completed_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenShard:
+    """A shard file in place: what the state records of it."""
+
+    shard: int
+    priority: int
+    lines: int
+    tokens: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file at OpenAI; `created_at` in the service's clock."""
+
+    file_id: str
+    name: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteBatch:
+    """A batch as the service tells it. Unset ids are None (an empty id counts as unset)."""
+
+    batch_id: str
+    status: str
+    created_at: float
+    input_file_id: str
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    expires_at: float | None = None
+    finished_at: float | None = None
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    usage: tuple[int, int, int] | None = None
+    errors: tuple[Trouble, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Batches, newest first, back to a time; `server_time` is the Date header of its first page."""
+
+    batches: tuple[RemoteBatch, ...]
+    server_time: float

@@ -1,0 +1,173 @@
+"""Rendering lines and cutting shards: pure functions of a chunk of rows, so that anything can map them.
+
+Values of the input are data. They are put into the prompt by name, in one pass, and never read as a template.
+"""
+
+import hashlib
+import string
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import orjson
+
+from batcher.errors import JobError
+from batcher.model import Endpoint, JobVersion, ShardLimits
+
+MAX_LINES = 50_000
+"""Requests in one batch (OpenAI, guides/batch, 2026-07)."""
+MAX_BYTES = 209_715_200
+"""Bytes of one batch input file: 200 MB (OpenAI, guides/batch, 2026-07, and the text of its error)."""
+SHARDS_IN_HEADROOM = 8
+"""Shards are cut so that this many fit into the headroom at once: when one ends another starts, and the room that a
+whole shard cannot fill is an eighth at most."""
+MESSAGE_TOKENS = 3
+"""Tokens of each message beside its role and content, and of the answer's start (measured; docs/design.md)."""
+
+_SAFE = frozenset(string.ascii_letters + string.digits + "._:-")
+_LONGEST_ID = 200
+
+T = TypeVar("T")
+
+
+def custom_id(artist_id: str) -> str:
+    """The line's id: the artist_id, readable, with everything unusual percent-escaped. It never changes.
+
+    Ids that would pass 200 characters keep their head and end in a digest of the whole.
+    """
+    if len(artist_id) <= _LONGEST_ID and _SAFE.issuperset(artist_id):
+        return artist_id
+    escaped = "".join(c if c in _SAFE else "".join(f"%{b:02X}" for b in c.encode()) for c in artist_id)
+    if len(escaped) <= _LONGEST_ID:
+        return escaped
+    digest = hashlib.sha256(artist_id.encode()).hexdigest()[:16]
+    return f"{escaped[: _LONGEST_ID - 17]}~{digest}"
+
+
+def placeholders(template: str) -> list[str]:
+    """The names between braces in a user template. Raises JobError for anything but plain names."""
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise JobError(f"user.md: {error}; write {{{{ and }}}} for braces that are meant as such") from error
+    names = []
+    for _, name, spec, conversion in parts:
+        if name is None:
+            continue
+        if not name.isidentifier() or spec or conversion:
+            raise JobError(f"user.md: {{{name}}} is not a plain name; use {{name}} with a key of prompt_values")
+        names.append(name)
+    return names
+
+
+class Renderer:
+    """Renders the lines of one job version: constant bytes around the artist's own text."""
+
+    def __init__(self, version: JobVersion) -> None:
+        self.version = version
+        self._names = placeholders(version.template)
+        marker = "\0user\0"
+        whole = orjson.dumps(
+            {"custom_id": "\0id\0", "method": "POST", "url": version.endpoint, "body": body(version, marker)}
+        )
+        head, rest = whole.split(orjson.dumps("\0id\0"))
+        middle, tail = rest.split(orjson.dumps(marker))
+        self._head, self._middle, self._tail = head, middle, tail + b"\n"
+
+    def user_text(self, values: Mapping[str, str]) -> str:
+        """The artist's part of the prompt. Raises JobError when the job gives no value for a placeholder."""
+        try:
+            return self.version.template.format_map(values)
+        except KeyError as error:
+            raise JobError(f"user.md names {{{error.args[0]}}}, which prompt_values does not give") from error
+
+    def line(self, line_id: str, user_text: str) -> bytes:
+        """One JSON line, newline included."""
+        return self._head + orjson.dumps(line_id) + self._middle + orjson.dumps(user_text) + self._tail
+
+    def constant_text(self) -> list[str]:
+        """The texts that every line repeats, for the token counter: system prompt and schema as compact JSON."""
+        return [self.version.system, orjson.dumps(self.version.schema).decode()]
+
+
+def body(version: JobVersion, user_text: str) -> dict[str, object]:
+    """The request body of one line, for the version's endpoint."""
+    messages = [{"role": "system", "content": version.system}, {"role": "user", "content": user_text}]
+    schema = {"name": version.schema_name, "strict": True, "schema": version.schema}
+    if version.endpoint is Endpoint.CHAT:
+        return {
+            "model": version.model,
+            "messages": messages,
+            "max_completion_tokens": version.max_output_tokens,
+            "response_format": {"type": "json_schema", "json_schema": schema},
+        }
+    return {
+        "model": version.model,
+        "input": messages,
+        "max_output_tokens": version.max_output_tokens,
+        "text": {"format": {"type": "json_schema", **schema}},
+    }
+
+
+def overhead_tokens() -> int:
+    """Tokens of a two-message chat beside its contents: 3 a message, 1 a role, 3 for the answer's start."""
+    return 2 * (MESSAGE_TOKENS + 1) + MESSAGE_TOKENS
+
+
+def line_hash(line: bytes) -> int:
+    """64 bits that identify a rendered line: what was sent can be shown to be what is rendered again."""
+    return int.from_bytes(hashlib.blake2b(line, digest_size=8).digest())
+
+
+def default_limits(enqueued_tokens: int, threshold: float, factor: float) -> ShardLimits:
+    """The shard size for an enqueued-token limit: SHARDS_IN_HEADROOM shards fit the headroom at once."""
+    counted = int(enqueued_tokens * threshold / factor)
+    return ShardLimits(MAX_LINES, MAX_BYTES, max(1, counted // SHARDS_IN_HEADROOM))
+
+
+@dataclass(slots=True)
+class Cutter:
+    """Cuts a stream of lines, in priority order, into shards. A shard holds lines of one priority only."""
+
+    limits: ShardLimits
+    lines: int = 0
+    bytes: int = 0
+    tokens: int = 0
+    priority: int | None = None
+
+    def starts_new(self, priority: int, size: int, tokens: int) -> bool:
+        """Takes the next line in; whether it opened a new shard."""
+        new = self.priority != priority or not self._fits(size, tokens)
+        if new:
+            self.lines = self.bytes = self.tokens = 0
+            self.priority = priority
+        self.lines += 1
+        self.bytes += size
+        self.tokens += tokens
+        return new
+
+    def _fits(self, size: int, tokens: int) -> bool:
+        limits = self.limits
+        return self.lines < limits.lines and self.bytes + size <= limits.bytes and self.tokens + tokens <= limits.tokens
+
+
+def waves(shard_tokens: Iterable[int], headroom: int) -> int:
+    """How often the headroom must be filled to send all: first fit in order, each wave ending as one."""
+    count, used = 0, headroom + 1
+    for tokens in shard_tokens:
+        if used + tokens > headroom:
+            count, used = count + 1, 0
+        used += tokens
+    return count
+
+
+def chunks(rows: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of up to `size` rows."""
+    chunk: list[T] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

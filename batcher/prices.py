@@ -1,0 +1,79 @@
+"""What a token costs: genai-prices' rates, resolved once per model and then multiplied.
+
+Its offline snapshot is used. A wrong context would silently give the standard price, so the batch rates are
+checked to be below the standard ones.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from batcher.model import Lane, Usage
+
+PROBE_TOKENS = 1_000
+"""Below every long-context step (the lowest is 128,000 input tokens), so that the base rates are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Dollars a token."""
+
+    input: float
+    cached: float
+    output: float
+
+    def cost(self, usage: Usage) -> float:
+        """Dollars of one execution."""
+        fresh = max(0, usage.input - usage.cached)
+        return fresh * self.input + usage.cached * self.cached + usage.output * self.output
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """A model's rates in both lanes."""
+
+    batch: Rates
+    standard: Rates
+
+    def of(self, lane: Lane) -> Rates:
+        """The rates of a lane."""
+        return self.standard if lane is Lane.DIRECT else self.batch
+
+
+def resolve(model: str, at: datetime | None = None) -> Prices | None:
+    """The rates of an OpenAI model at a time (default: now); None for a model that the table does not know."""
+    when = at or datetime.now(UTC)
+    batch, standard = _rates(model, {"processing": "batch"}, when), _rates(model, {}, when)
+    if batch is None or standard is None or not (batch.input < standard.input and batch.output < standard.output):
+        return None
+    return Prices(batch, standard)
+
+
+def _rates(model: str, context: dict[str, str], when: datetime) -> Rates | None:
+    from genai_prices import Usage as PricedUsage  # noqa: PLC0415 - not needed by status, show, pause
+    from genai_prices import calc_price  # noqa: PLC0415
+
+    def per_token(**tokens: int) -> float:
+        priced = calc_price(
+            PricedUsage(**tokens), model, provider_id="openai", price_context=context, genai_request_timestamp=when
+        )
+        return float(priced.total_price / PROBE_TOKENS)
+
+    try:
+        return Rates(
+            per_token(input_tokens=PROBE_TOKENS),
+            per_token(input_tokens=PROBE_TOKENS, cache_read_tokens=PROBE_TOKENS),
+            per_token(output_tokens=PROBE_TOKENS),
+        )
+    except LookupError:
+        return None
+
+
+def context_window(model: str) -> int | None:
+    """The model's context in tokens, where the table tells it."""
+    from genai_prices import Usage as PricedUsage  # noqa: PLC0415
+    from genai_prices import calc_price  # noqa: PLC0415
+
+    try:
+        return calc_price(PricedUsage(input_tokens=1), model, provider_id="openai").model.context_window
+    except LookupError:
+        return None

@@ -1,0 +1,114 @@
+"""What follows when the service refuses a shard, at once (HTTP) or later (a batch that failed). No line pays."""
+
+from collections.abc import Sequence
+
+import orjson
+
+from batcher.ingest import EndedBatch, Ingestion
+from batcher.model import Failure
+from batcher.retry import FailureClass, Trouble, classify_batch_error, is_missing_file, learned_limit
+from batcher.shardfiles import shard_path
+from batcher.store import Transaction, acting
+from batcher.tools import Tools
+
+F = FailureClass
+LINE_FAULT_SHARE = 0.05
+FEWEST_LINE_FAULTS = 20
+
+
+class Refusals:
+    """Writes down a refusal and what follows from it."""
+
+    def __init__(self, tools: Tools, ingestion: Ingestion) -> None:
+        self._tools, self._ingestion = tools, ingestion
+
+    def batch_failed(self, batch: EndedBatch) -> None:
+        """A batch that failed in validation: nothing was executed."""
+        troubles = acting.read_errors(batch.errors) or [Trouble(message="the batch failed without a reason")]
+        classes = {classify_batch_error(trouble): trouble for trouble in reversed(troubles)}
+        self._tools.tell("refused", {"shard": batch.shard, "batch": batch.batch_id, "why": troubles[0].message})
+        with self._tools.store.transaction("refuse_batch", patience_s=None) as tx:
+            tx.run("settle_batch", batch_id=batch.batch_id, now=tx.now)
+            if set(classes) == {F.INVALID}:
+                self._lines_refused(tx, batch, troubles)
+                return
+            failure = next(f for f in (F.ENQUEUED_LIMIT, F.QUOTA, F.SETUP, F.SHARD_REFUSED) if f in classes)
+            acting.close(tx, batch.submission, f"refused: {failure.value}")
+            tx.move_shard(batch.shard, "refuse_batch", classes[failure].message)
+            self.follow(tx, batch.shard, failure, classes[failure])
+
+    def follow(
+        self, tx: Transaction, shard: int, failure: FailureClass, trouble: Trouble, wait_s: float | None = None
+    ) -> None:
+        """What a refusal of this class brings. The shard is `uploaded` and its lines are free."""
+        if failure is F.ENQUEUED_LIMIT:
+            self._no_room(tx, shard, trouble, wait_s)
+        elif failure is F.QUOTA:
+            self._ingestion.quota_failed(tx, f"shard {shard}")
+        elif failure is F.SETUP:
+            self.stop(tx, trouble)
+        elif failure is F.SHARD_REFUSED:
+            self._shard_refused(tx, shard, trouble)
+        else:
+            tx.set_fact("blocked_until", tx.now + self._tools.delay(F.RATE_LIMIT, 0, wait_s))
+
+    def stop(self, tx: Transaction, trouble: Trouble) -> None:
+        """Nothing more is sent until the user has mended it."""
+        why = trouble.message or trouble.code
+        tx.set_fact("stopped", text=f"the service refuses us: {why}")
+        tx.event("stopped", why)
+
+    def _no_room(self, tx: Transaction, shard: int, trouble: Trouble, wait_s: float | None) -> None:
+        """The queue is full: all wait for the next batch of ours to end, or for the backoff, whichever comes first."""
+        n = int(tx.fact("room_refusals"))
+        tx.set_fact("room_refusals", n + 1)
+        tx.set_fact("blocked_until", tx.now + self._tools.delay(F.ENQUEUED_LIMIT, n, wait_s))
+        model, limit = self._tools.config.model.name, learned_limit(trouble.message)
+        acting.sample_quota(tx, "refusal", model, None, limit_tokens=limit, shard=shard, detail=trouble.message)
+
+    def _shard_refused(self, tx: Transaction, shard: int, trouble: Trouble) -> None:
+        (refusals,) = tx.one("count_refusal", shard=shard, until=0.0)
+        tries = self._tools.rules.policies[F.SHARD_REFUSED].tries
+        if tries is not None and refusals > tries:
+            self.stop(tx, trouble)
+            return
+        tx.run("delay_shard", shard=shard, until=tx.now + self._tools.delay(F.SHARD_REFUSED, refusals - 1))
+        if is_missing_file(trouble):
+            lose_file(tx, shard)
+
+    def _lines_refused(self, tx: Transaction, batch: EndedBatch, troubles: Sequence[Trouble]) -> None:
+        """Single lines are at fault: they die, the others are cut again. Many of them are a fault of the setup."""
+        wrong = self._named(batch.shard, troubles)
+        row = acting.load_shard(tx, batch.shard)
+        if len(wrong) >= FEWEST_LINE_FAULTS and len(wrong) > LINE_FAULT_SHARE * row.lines:
+            self.stop(tx, troubles[0])
+            wrong = {}
+        for line_id, failure in wrong.items():
+            tx.move_lines(
+                "refuse_line", "give_up",
+                custom_id=line_id, submission=batch.submission, failure=failure.failure.value,
+                code=failure.code, message=failure.message,
+            )  # fmt: skip
+            tx.run("record_refused_line", custom_id=line_id, batch_id=batch.batch_id, now=tx.now)
+        acting.close(tx, batch.submission, "lines refused")
+        tx.run("loosen_shard", shard=batch.shard)
+        tx.move_shard(batch.shard, "settle", f"{len(wrong)} lines refused")
+        tx.run("queue_shard_file", shard=batch.shard, now=tx.now)
+
+    def _named(self, shard: int, troubles: Sequence[Trouble]) -> dict[str, Failure]:
+        """The custom_ids of the lines that `batch.errors` names by number (from 1), with their failures."""
+        by_line = {trouble.line: trouble for trouble in troubles if trouble.line is not None}
+        found: dict[str, Failure] = {}
+        with shard_path(self._tools.store.folder, shard).open("rb") as file:
+            for number, raw in enumerate(file, 1):
+                trouble = by_line.get(number)
+                if trouble is not None:
+                    found[orjson.loads(raw)["custom_id"]] = Failure(F.INVALID, trouble.code, trouble.message)
+        return found
+
+
+def lose_file(tx: Transaction, shard: int) -> None:
+    """The file of an uploaded shard is of no more use: it is uploaded again, and the old one deleted."""
+    tx.run("queue_shard_file", shard=shard, now=tx.now)
+    tx.move_shard(shard, "lose_file")
+    tx.run("set_shard_file", shard=shard, file_id=None, uploaded_at=None)

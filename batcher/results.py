@@ -1,0 +1,168 @@
+"""Reading result files: a pure function of one line's bytes. Tolerant of shape, strict in types, never fatal.
+
+Lines are split at b"\\n" only: U+2028, U+2029 and U+0085 may stand inside strings.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import cast
+
+import orjson
+
+from batcher.model import Endpoint, Failure, LineResult, Usage
+from batcher.retry import FailureClass, Trouble, classify_line
+
+MESSAGE_LENGTH = 500
+"""Characters of a service's message that are kept with a failed line."""
+
+Json = Mapping[str, object]
+NO_JSON: Json = {}
+
+
+def read_line(raw: bytes, endpoint: Endpoint) -> LineResult | None:
+    """The result that a line carries; None for an empty line.
+
+    A line that is not JSON, or has no custom_id, comes back with `custom_id=""` and an UNUSABLE failure.
+    """
+    if not raw.strip():
+        return None
+    data = parse(raw)
+    if data is None:
+        return LineResult("", failure=Failure(FailureClass.UNUSABLE, "malformed_line", "the line is not a JSON object"))
+    line_id = data.get("custom_id")
+    if not isinstance(line_id, str) or not line_id:
+        return LineResult("", failure=Failure(FailureClass.UNUSABLE, "no_custom_id", "the line has no custom_id"))
+    return _with_response(line_id, data, endpoint)
+
+
+def parse(raw: bytes) -> Json | None:
+    """A JSON object, or None. Lone surrogate escapes, which orjson refuses, are read by the standard library."""
+    try:
+        data = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        data = _parse_leniently(raw)
+    return data if isinstance(data, dict) else None
+
+
+def _parse_leniently(raw: bytes) -> object:
+    try:
+        text = json.dumps(json.loads(raw.decode()), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return None
+    # A lone surrogate is no text that could be stored; it becomes U+FFFD, as a decoder would have it.
+    return json.loads(text.encode("utf-8", "replace"))
+
+
+def _with_response(line_id: str, data: Json, endpoint: Endpoint) -> LineResult:
+    response = _object(data.get("response"))
+    status = _int(response.get("status_code"))
+    if status != 200:
+        return LineResult(line_id, failure=_failure(status, data, response), status=status)
+    reply = _object(response.get("body"))
+    if not reply:
+        return _unusable(line_id, "empty_body", "the answer has no body", status)
+    return _read_chat(line_id, reply) if endpoint is Endpoint.CHAT else _read_response(line_id, reply)
+
+
+def _failure(status: int | None, data: Json, response: Json) -> Failure:
+    error = _object(data.get("error")) or _object(_object(response.get("body")).get("error"))
+    trouble = Trouble(status, _text(error, "code"), _text(error, "type"), _text(error, "message"))
+    code = trouble.code or trouble.kind or (f"http_{status}" if status is not None else "no_response")
+    return Failure(classify_line(trouble), code, trouble.message[:MESSAGE_LENGTH])
+
+
+def _unusable(line_id: str, code: str, message: str, status: int | None) -> LineResult:
+    return LineResult(line_id, failure=Failure(FailureClass.UNUSABLE, code, message), status=status)
+
+
+def read_body(line_id: str, reply: Json, endpoint: Endpoint) -> LineResult:
+    """The result in the body of a 200 answer, from either lane."""
+    return _read_chat(line_id, reply) if endpoint is Endpoint.CHAT else _read_response(line_id, reply)
+
+
+def _read_chat(line_id: str, reply: Json) -> LineResult:
+    choices = reply.get("choices")
+    choice = _object(choices[0]) if isinstance(choices, list) and choices else NO_JSON
+    message = _object(choice.get("message"))
+    usage = _object(reply.get("usage"))
+    text, failure = judge_text(_text(message, "content"), _text(choice, "finish_reason"), _text(message, "refusal"))
+    return LineResult(
+        line_id,
+        text=text,
+        failure=failure,
+        status=200,
+        model=_text(reply, "model"),
+        finish_reason=_text(choice, "finish_reason"),
+        usage=_usage(usage, "prompt", "completion"),
+        completed_at=_time(reply.get("created")),
+    )
+
+
+def _read_response(line_id: str, reply: Json) -> LineResult:
+    content, refusal = _output_text(reply)
+    usage = _object(reply.get("usage"))
+    reason = _text(_object(reply.get("incomplete_details")), "reason")
+    finish = {"max_output_tokens": "length", "": "stop"}.get(reason, reason)
+    text, failure = judge_text(content, finish, refusal)
+    return LineResult(
+        line_id,
+        text=text,
+        failure=failure,
+        status=200,
+        model=_text(reply, "model"),
+        finish_reason=finish,
+        usage=_usage(usage, "input", "output"),
+        completed_at=_time(reply.get("completed_at") or reply.get("created_at")),
+    )
+
+
+def _output_text(reply: Json) -> tuple[str, str]:
+    """The joined output_text parts and the joined refusals of a response's messages."""
+    output = reply.get("output")
+    messages = [_object(item) for item in output] if isinstance(output, list) else []
+    parts = [_object(p) for m in messages if m.get("type") == "message" for p in _list(m.get("content"))]
+    texts = [_text(p, "text") for p in parts if p.get("type") == "output_text"]
+    return "".join(texts), "".join(_text(p, "refusal") for p in parts if p.get("type") == "refusal")
+
+
+def judge_text(content: str, finish_reason: str, refusal: str) -> tuple[str | None, Failure | None]:
+    """The text of an answer, or why it cannot be used: refused, cut off, filtered, or empty."""
+    if refusal:
+        return None, Failure(FailureClass.UNUSABLE, "refusal", refusal[:MESSAGE_LENGTH])
+    if finish_reason == "length":
+        return None, Failure(FailureClass.UNUSABLE, "length", "the answer was cut off at max_output_tokens")
+    if finish_reason == "content_filter":
+        return None, Failure(FailureClass.INVALID, "content_filter", "the answer was withheld by the content filter")
+    if not content.strip():
+        return None, Failure(FailureClass.UNUSABLE, "empty", "the answer is empty")
+    return content, None
+
+
+def _usage(usage: Json, read: str, written: str) -> Usage:
+    details = _object(usage.get(f"{read}_tokens_details"))
+    return Usage(_count(usage, f"{read}_tokens"), _count(details, "cached_tokens"), _count(usage, f"{written}_tokens"))
+
+
+def _object(value: object) -> Json:
+    return cast(Json, value) if isinstance(value, dict) else NO_JSON
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _text(data: Json, key: str) -> str:
+    value = data.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _int(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _count(data: Json, key: str) -> int:
+    return max(0, _int(data.get(key)) or 0)
+
+
+def _time(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -1,0 +1,246 @@
+"""What went wrong, and what follows: the failure table as two pure functions.
+
+`classify_*` turn what the service sent into a class; `decide_line` turns a class and a history into a verdict.
+Delays are base x 2^n up to the cap, with jitter inside the cap. Nothing here sleeps or reads a clock.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+
+from batcher.lifecycle import ArtistState
+
+
+class FailureClass(StrEnum):
+    """The classes of failure (docs/reliability.md has the table)."""
+
+    RATE_LIMIT = "rate_limit"
+    CALL = "call"
+    OUTAGE = "outage"
+    """What follows the quick tries of a call: the service is down, and asked again at leisure."""
+    ENQUEUED_LIMIT = "enqueued_limit"
+    SHARD_REFUSED = "shard_refused"
+    QUOTA = "quota"
+    SERVER = "server"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    UNUSABLE = "unusable"
+    INVALID = "invalid"
+    SETUP = "setup"
+    MISSING = "missing"
+    """A line without a result although its batch says that it was executed: perhaps paid, so held."""
+
+
+F = FailureClass
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a class is repeated: `tries` repetitions after the first (None: no limit), delays in seconds."""
+
+    base_s: float
+    cap_s: float
+    tries: int | None
+
+
+DEFAULT_POLICIES: Mapping[FailureClass, Policy] = {
+    F.RATE_LIMIT: Policy(60, 300, 5),
+    F.CALL: Policy(0.5, 4, 3),
+    F.OUTAGE: Policy(60, 300, None),
+    F.ENQUEUED_LIMIT: Policy(60, 300, None),
+    F.SHARD_REFUSED: Policy(60, 300, 3),
+    F.QUOTA: Policy(300, 3600, 3),
+    F.SERVER: Policy(0.5, 4, 3),
+    F.EXPIRED: Policy(0, 0, 3),
+    F.CANCELLED: Policy(0, 0, 0),
+    F.UNUSABLE: Policy(0, 0, 2),
+    F.INVALID: Policy(0, 0, 0),
+    F.SETUP: Policy(0, 0, 0),
+    F.MISSING: Policy(0, 0, 0),
+}
+
+MAX_DOUBLINGS = 30
+"""2^30 x any base is past every cap; clamped so that a long outage cannot overflow."""
+
+
+def delay_s(policy: Policy, n: int, jitter: float, jitter_share: float = 0.10) -> float:
+    """Seconds before repetition `n` (from 0). `jitter` in [0, 1) takes up to `jitter_share` off: inside the cap."""
+    full = min(policy.cap_s, policy.base_s * float(2 ** min(n, MAX_DOUBLINGS)))
+    return full * (1 - jitter_share * jitter)
+
+
+def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds that the service asks to wait: `retry-after-ms`, or `Retry-After` in seconds or as an HTTP date.
+
+    Header names in lower case. Nonsense and negative values are None.
+    """
+    milliseconds = _number(headers.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    text = headers.get("retry-after", "")
+    seconds = _number(text)
+    if seconds is not None or not text:
+        return seconds
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _number(text: str) -> float | None:
+    return float(text) if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text.strip()) else None
+
+
+# --- what the service sent -> class -----------------------------------------------------------------------------
+
+_SETUP_CODES = frozenset(
+    {"invalid_api_key", "model_not_found", "account_deactivated", "unsupported_country_region_territory"}
+)
+_QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_RATE_CODES = frozenset({"rate_limit_exceeded", "request_limit_exceeded"})
+_SERVER_CODES = frozenset({"server_error", "request_timeout", "timeout", "overloaded", "internal_error"})
+_INVALID_CODES = frozenset({"context_length_exceeded", "content_policy_violation", "content_filter"})
+_QUEUE_TEXT = re.compile(
+    r"enqueued (?:token|request)s? limit reached|number of enqueued tokens has surpassed", re.IGNORECASE
+)
+_BILLING_TEXT = re.compile(r"billing hard limit", re.IGNORECASE)
+_LIMIT_TEXT = re.compile(r"Limit: ([\d,]+) enqueued tokens|configured limit of ([\d.,]+)([KMB]?)", re.IGNORECASE)
+_SCALE = {"": 1, "K": 1_000, "M": 1_000_000, "B": 1_000_000_000}
+_SERVER_FROM = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A failure as the service told it, in one shape for a call, a batch and a line."""
+
+    status: int | None = None
+    code: str = ""
+    kind: str = ""
+    message: str = ""
+    line: int | None = None
+
+
+def classify_call(trouble: Trouble) -> FailureClass:
+    """The class of a failed HTTP call of ours. An unknown 4xx is SHARD_REFUSED: no line is at fault, none dies."""
+    return _by_code(trouble) or _by_call_status(trouble.status)
+
+
+def _by_call_status(status: int | None) -> FailureClass:
+    if status is None or status in {408, 409, 429} or status >= _SERVER_FROM:
+        return F.CALL
+    return F.SETUP if status in {401, 403} else F.SHARD_REFUSED
+
+
+def classify_batch_error(trouble: Trouble) -> FailureClass:
+    """The class of one entry of `batch.errors`. An entry with a line number about its body is that line's fault."""
+    known = _by_code(trouble)
+    if known in {F.ENQUEUED_LIMIT, F.QUOTA, F.SETUP}:
+        return known
+    return F.SHARD_REFUSED if trouble.line is None else F.INVALID
+
+
+def classify_line(trouble: Trouble) -> FailureClass:
+    """The class of a failed line in an output or error file. Unknown errors are SERVER: tried again, then dead."""
+    if trouble.code == "batch_expired":
+        return F.EXPIRED
+    if trouble.code == "batch_cancelled":
+        return F.CANCELLED
+    return _by_code(trouble) or _by_line_status(trouble.status)
+
+
+def _by_line_status(status: int | None) -> FailureClass:
+    if status == 429:
+        return F.RATE_LIMIT
+    if status in {401, 403, 404}:
+        return F.SETUP
+    return F.INVALID if status is not None and 400 <= status < _SERVER_FROM and status != 408 else F.SERVER
+
+
+def _by_code(trouble: Trouble) -> FailureClass | None:
+    if trouble.code == "token_limit_exceeded" or _QUEUE_TEXT.search(trouble.message):
+        return F.ENQUEUED_LIMIT
+    if _QUOTA_CODES & {trouble.code, trouble.kind} or _BILLING_TEXT.search(trouble.message):
+        return F.QUOTA
+    for codes, failure in _CODE_TABLE:
+        if trouble.code in codes:
+            return failure
+    return None
+
+
+_CODE_TABLE = (
+    (_SETUP_CODES, F.SETUP),
+    (_RATE_CODES, F.RATE_LIMIT),
+    (_SERVER_CODES, F.SERVER),
+    (_INVALID_CODES, F.INVALID),
+)
+
+
+def is_missing_file(trouble: Trouble) -> bool:
+    """Whether the service says that it cannot find the input file (then it is uploaded again)."""
+    return "cannot find file" in trouble.message.lower() or "no such file" in trouble.message.lower()
+
+
+def learned_limit(message: str) -> int | None:
+    """The enqueued-token limit that a refusal names, such as "Limit: 2,000,000 enqueued tokens" or "limit of 30K"."""
+    found = _LIMIT_TEXT.search(message)
+    if not found:
+        return None
+    plain, short, scale = found.groups()
+    if plain:
+        return int(plain.replace(",", ""))
+    return int(float(short.rstrip(".,").replace(",", "")) * _SCALE[(scale or "").upper()])
+
+
+# --- class and history -> verdict --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The failure table as the user has set it."""
+
+    policies: Mapping[FailureClass, Policy]
+    max_attempts: int = 8
+    jitter_share: float = 0.10
+    storm_share: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a failed line: its next state, the time it waits for (epoch seconds), and why."""
+
+    state: ArtistState
+    wait_until: float | None = None
+    counted: bool = True
+
+
+def decide_line(rules: Rules, failure: FailureClass, tries: int, attempts: int, now: float, jitter: float) -> Verdict:
+    """The verdict on a line that failed with `failure`.
+
+    tries: failures of this class that counted before; attempts: all that counted before, in every class.
+    """
+    if failure in {F.CANCELLED, F.MISSING}:
+        return Verdict(ArtistState.HELD)
+    if failure in {F.SETUP, F.QUOTA, F.ENQUEUED_LIMIT, F.SHARD_REFUSED, F.CALL, F.OUTAGE}:
+        return Verdict(ArtistState.READY, counted=False)
+    policy = rules.policies[failure]
+    if (policy.tries is not None and tries >= policy.tries) or attempts + 1 >= rules.max_attempts:
+        return Verdict(ArtistState.DEAD)
+    return _again(policy, tries, now, jitter, rules.jitter_share)
+
+
+def _again(policy: Policy, tries: int, now: float, jitter: float, share: float) -> Verdict:
+    if policy.base_s <= 0:
+        return Verdict(ArtistState.READY)
+    return Verdict(ArtistState.WAITING, now + delay_s(policy, tries, jitter, share))
+
+
+def storm_verdict(rules: Rules, now: float, jitter: float) -> Verdict:
+    """The verdict when a rate limit hit over 5% of a batch: everyone waits the base delay, and no try is spent."""
+    policy = rules.policies[F.RATE_LIMIT]
+    return Verdict(ArtistState.WAITING, now + delay_s(policy, 0, jitter, rules.jitter_share), counted=False)
+
+
+Jitter = Callable[[], float]
+"""Gives a number in [0, 1); passed in, so that a week of delays can be simulated."""

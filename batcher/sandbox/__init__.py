@@ -1,0 +1,9 @@
+"""A local server of OpenAI's Batch, Files, chat and responses API, with a clock that can run fast and faults on demand.
+
+It imports nothing from the rest of the program, and listens on the loopback interface alone.
+"""
+
+from batcher.sandbox.service import Sandbox, scaled_clock
+from batcher.sandbox.settings import Faults, SandboxSettings, SettingError, as_json, merged
+
+__all__ = ["Faults", "Sandbox", "SandboxSettings", "SettingError", "as_json", "merged", "scaled_clock"]

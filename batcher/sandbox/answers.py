@@ -1,0 +1,192 @@
+"""Bodies of the model's answers. What they say depends on the request alone; ids and times come from outside."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from batcher.sandbox.asks import CHAT, Ask
+from batcher.sandbox.filling import plan_for
+from batcher.sandbox.models import resolved
+from batcher.sandbox.stable import unit
+from batcher.sandbox.text import read_facts, sentence
+
+_BYTES_PER_TOKEN = 4.3
+_REFUSAL = "I'm sorry, but I can't help with that request."
+_FINGERPRINT = "fp_sandbox"
+_CACHE_BLOCK = 128  # a prompt cache holds blocks of 128 tokens, from 1,024 on
+_CACHE_MIN = 1024
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Billed tokens; `cached` is part of `prompt`."""
+
+    prompt: int
+    completion: int
+    cached: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A 200 answer; `outcome` is "ok" or the fault that it plays (refusal, length, invalid_json, empty)."""
+
+    body: dict[str, object]
+    usage: Usage
+    outcome: str
+
+
+def answer(endpoint: str, ask: Ask, body: Mapping[str, object], ident: str, created: int, fault: str = "") -> Answer:
+    """Return the answer to one request. `ident`: 32 hex digits; `fault`: a kind of LINE_KINDS that answers 200."""
+    content, cut = _content(ask, fault)
+    usage = _usage(ask, _REFUSAL if fault == "refusal" else content)
+    outcome = fault or ("length" if cut else "ok")
+    build = _chat_body if endpoint == CHAT else _response_body
+    return Answer(build(ask, body, _Parts(ident, created, content, usage, outcome)), usage, outcome)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    ident: str
+    created: int
+    content: str
+    usage: Usage
+    outcome: str
+
+
+def _content(ask: Ask, fault: str) -> tuple[str, bool]:
+    """Return the text, and whether it was cut at the request's own limit."""
+    if fault in ("empty", "refusal"):
+        return "", False
+    facts = read_facts(ask.user_text)
+    if ask.schema is None:
+        content = sentence(facts)
+    elif ask.schema:
+        content = orjson.dumps(plan_for(ask.schema)(facts)).decode()
+    else:
+        content = orjson.dumps({"text": sentence(facts)}).decode()
+    if fault in _SPOILERS:
+        return _SPOILERS[fault](content), False
+    return _cut_to(content, ask.max_tokens)
+
+
+_SPOILERS: Mapping[str, Callable[[str], str]] = {
+    "length": lambda content: content[: len(content) // 2],
+    "invalid_json": lambda _content: '{"unexpected": true}',
+}
+
+
+def _tokens(text: str) -> int:
+    return math.ceil(len(text.encode()) / _BYTES_PER_TOKEN)
+
+
+def _cut_to(content: str, most: int | None) -> tuple[str, bool]:
+    if most is None or _tokens(content) <= most:
+        return content, False
+    return content.encode()[: int(most * _BYTES_PER_TOKEN)].decode("utf-8", "ignore"), True
+
+
+def _usage(ask: Ask, text: str) -> Usage:
+    prompt = ask.prompt_tokens
+    prefix = int((ask.first_bytes + ask.schema_bytes) / _BYTES_PER_TOKEN) // _CACHE_BLOCK * _CACHE_BLOCK
+    hit = prefix >= _CACHE_MIN and unit(0, "cache", ask.user_text) < 0.7
+    return Usage(prompt, _tokens(text), min(prefix, prompt) if hit else 0)
+
+
+def _chat_body(ask: Ask, body: Mapping[str, object], parts: _Parts) -> dict[str, object]:
+    refused = parts.outcome == "refusal"
+    message: dict[str, object] = {
+        "role": "assistant",
+        "content": None if refused else parts.content,
+        "refusal": _REFUSAL if refused else None,
+        "annotations": [],
+    }
+    finish = "length" if parts.outcome == "length" else "stop"
+    found: dict[str, object] = {
+        "id": f"chatcmpl-{parts.ident[:29]}",
+        "object": "chat.completion",
+        "created": parts.created,
+        "model": resolved(ask.model),
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
+        "usage": _chat_usage(parts.usage),
+        "service_tier": "default",
+        "system_fingerprint": _FINGERPRINT,
+    }
+    if body.get("metadata"):
+        found["metadata"] = body["metadata"]
+    return found
+
+
+def _chat_usage(usage: Usage) -> dict[str, object]:
+    return {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "total_tokens": usage.prompt + usage.completion,
+        "prompt_tokens_details": {"cached_tokens": usage.cached, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": 0,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
+
+
+def _response_body(ask: Ask, body: Mapping[str, object], parts: _Parts) -> dict[str, object]:
+    cut = parts.outcome == "length"
+    status = "incomplete" if cut else "completed"
+    given = {name: body.get(name, default) for name, default in _RESPONSE_DEFAULTS.items()}
+    return {
+        "id": f"resp_{parts.ident}",
+        "object": "response",
+        "created_at": parts.created,
+        "completed_at": None if cut else parts.created,
+        "status": status,
+        "background": False,
+        "error": None,
+        "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
+        "model": resolved(ask.model),
+        "output": [_output_message(parts, status)],
+        "service_tier": "default",
+        "usage": response_usage(parts.usage),
+        **given,
+    }
+
+
+_RESPONSE_DEFAULTS: Mapping[str, object] = {
+    "instructions": None,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "previous_response_id": None,
+    "reasoning": None,
+    "store": True,
+    "temperature": 1.0,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": "auto",
+    "tools": [],
+    "top_logprobs": 0,
+    "top_p": 1.0,
+    "truncation": "disabled",
+}
+
+
+def _output_message(parts: _Parts, status: str) -> dict[str, object]:
+    content: dict[str, object]
+    if parts.outcome == "refusal":
+        content = {"type": "refusal", "refusal": _REFUSAL}
+    else:
+        content = {"type": "output_text", "text": parts.content, "annotations": [], "logprobs": []}
+    return {"id": f"msg_{parts.ident}", "type": "message", "role": "assistant", "status": status, "content": [content]}
+
+
+def response_usage(usage: Usage) -> dict[str, object]:
+    return {
+        "input_tokens": usage.prompt,
+        "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": 0},
+        "output_tokens": usage.completion,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": usage.prompt + usage.completion,
+    }

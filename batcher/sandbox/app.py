@@ -1,0 +1,210 @@
+"""Serves a sandbox over HTTP, on the loopback interface alone.
+
+Bodies go through the disk: an upload is written as it arrives, a download is read as it leaves.
+"""
+
+import asyncio
+import ipaddress
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import BinaryIO
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as StarletteRequest
+from starlette.routing import Mount
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from batcher.sandbox.http import Request, Response, handle
+from batcher.sandbox.messages import WHOLE
+from batcher.sandbox.service import Sandbox
+
+_CHUNK = 1 << 20
+_ABORT = "sandbox.abort"
+_STARTUP_S = 30.0
+_MAX_JSON = 64 << 20  # bytes of a body that isn't an upload
+
+OnReady = Callable[[str], object]
+
+
+class _Protocol(HttpToolsProtocol):
+    """Puts a way to break the connection off into the scope: faults need it, and ASGI has none."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope[_ABORT] = self.transport.close  # type: ignore[literal-required]
+
+
+class _Endpoint:
+    """The ASGI side of `handle`."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        incoming = StarletteRequest(scope, receive)
+        try:
+            response = await self._handled(incoming)
+        except ClientDisconnect:
+            return
+        if response.delay_s:
+            await asyncio.sleep(response.delay_s)
+        if response.ending == WHOLE:
+            await _send(response, send)
+        else:
+            await _break_off(scope, receive)
+
+    async def _handled(self, incoming: StarletteRequest) -> Response:
+        if not incoming.headers.get("content-type", "").startswith("multipart/"):
+            body = await _small_body(incoming)
+            return await run_in_threadpool(handle, self._sandbox, _plain(incoming, body))
+        with tempfile.NamedTemporaryFile(dir=self._sandbox.incoming) as spool:
+            async for chunk in incoming.stream():
+                spool.write(chunk)
+            spool.flush()
+            return await run_in_threadpool(handle, self._sandbox, _plain(incoming, Path(spool.name)))
+
+
+async def _small_body(incoming: StarletteRequest) -> bytes:
+    """Return the body; one that is too long comes back empty, and is refused as JSON that lacks everything."""
+    body = bytearray()
+    async for chunk in incoming.stream():
+        body += chunk if len(body) <= _MAX_JSON else b""
+    return bytes(body) if len(body) <= _MAX_JSON else b""
+
+
+def _plain(incoming: StarletteRequest, body: bytes | Path) -> Request:
+    headers = {name.lower(): value for name, value in incoming.headers.items()}
+    query = tuple(incoming.query_params.multi_items())
+    return Request(incoming.method, incoming.scope["path"], query, headers, body)
+
+
+async def _send(response: Response, send: Send) -> None:
+    source = response.body.open("rb") if isinstance(response.body, Path) else None
+    try:
+        whole = response.length
+        headers = {**response.headers, "content-length": str(whole)}
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": response.status, "headers": raw})
+        wanted = whole // 2 if response.truncated else whole
+        if source:
+            await _send_file(source, wanted, send)
+        elif isinstance(response.body, bytes):
+            await send({"type": "http.response.body", "body": response.body[:wanted], "more_body": True})
+        if not response.truncated:  # else the server closes the connection, as the body isn't complete
+            await send({"type": "http.response.body", "body": b""})
+    finally:
+        if source:
+            source.close()
+
+
+async def _send_file(source: BinaryIO, wanted: int, send: Send) -> None:
+    while wanted > 0 and (chunk := await run_in_threadpool(source.read, min(_CHUNK, wanted))):
+        wanted -= len(chunk)
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+
+async def _break_off(scope: Scope, receive: Receive) -> None:
+    scope[_ABORT]()
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def build_app(sandbox: Sandbox) -> Starlette:
+    """Return the ASGI application. Faults that break connections need `serve` or `running_sandbox`."""
+    return Starlette(routes=[Mount("/", app=_Endpoint(sandbox))])
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens."""
+
+    on_ready: Callable[[], object] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.on_ready:
+            self.on_ready()
+
+
+def loopback(host: str) -> str:
+    """Return the host if it is a loopback address; raise ValueError for any other."""
+    name = "127.0.0.1" if host == "localhost" else host
+    try:
+        good = ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError(f"the sandbox listens on the loopback interface alone (127.0.0.1 or ::1), not on {host!r}")
+    return name
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a bound socket; port 0 takes a free one."""
+    name = loopback(host)
+    listener = socket.socket(socket.AF_INET6 if ":" in name else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((name, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _server(sandbox: Sandbox) -> _Server:
+    config = uvicorn.Config(
+        build_app(sandbox),
+        http=_Protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",  # what faults do on purpose would be logged as errors
+        access_log=False,
+        server_header=False,
+        date_header=False,  # ours is the sandbox's date
+        timeout_keep_alive=75,  # longer than a client's: else a reused connection could close under a request
+        timeout_graceful_shutdown=2,
+    )
+    return _Server(config)
+
+
+def _base_url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
+
+
+def serve(sandbox: Sandbox, host: str = "127.0.0.1", port: int = 0, on_ready: OnReady | None = None) -> None:
+    """Serve until a signal ends the process; `on_ready` gets the base URL once calls are answered."""
+    listener = _listen(host, port)
+    server = _server(sandbox)
+    url = _base_url(listener)
+    if on_ready:
+        server.on_ready = lambda: on_ready(url)
+    server.run(sockets=[listener])
+
+
+@contextmanager
+def running_sandbox(sandbox: Sandbox, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Serve in a thread for the length of the block, which gets the base URL `http://127.0.0.1:PORT/v1`."""
+    listener = _listen(host, port)
+    server = _server(sandbox)
+    ready = Event()
+    server.on_ready = ready.set
+    url = _base_url(listener)
+    thread = Thread(target=server.run, kwargs={"sockets": [listener]}, name="sandbox", daemon=True)
+    thread.start()
+    try:
+        if not ready.wait(_STARTUP_S):
+            raise RuntimeError("the sandbox did not start")
+        yield url
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()

@@ -1,0 +1,125 @@
+"""One view of what a request asks, for both endpoints: /v1/chat/completions and /v1/responses."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from batcher.sandbox.errors import ApiError, outside
+from batcher.sandbox.text import content_text, last_user_text
+
+CHAT = "/v1/chat/completions"
+RESPONSES = "/v1/responses"
+ESTIMATE = 0.25  # enqueued tokens per byte: the sandbox's own guess, the real estimator is unpublished
+_BYTES_PER_TOKEN = 4.3  # for the usage: a little unlike the estimate, as in life
+_MESSAGE_OVERHEAD = 4
+_MAX_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_MOST_TOKENS = 1_000_000
+
+Body = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What is asked: byte counts are of UTF-8; `schema` is None for plain text, empty for any JSON object."""
+
+    model: str
+    messages: int
+    content_bytes: int
+    first_bytes: int  # of the first message: what a prompt cache can hold
+    schema_bytes: int
+    user_text: str
+    schema: Mapping[str, object] | None
+    max_tokens: int | None
+
+    @property
+    def estimate(self) -> int:
+        """Tokens that count against the queue."""
+        return math.ceil((self.content_bytes + self.schema_bytes) * ESTIMATE)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens that are billed as input."""
+        counted = (self.content_bytes + self.schema_bytes) / _BYTES_PER_TOKEN
+        return math.ceil(counted) + _MESSAGE_OVERHEAD * self.messages + 3
+
+
+def read_ask(endpoint: str, body: Body) -> Ask:
+    """Return the view of a body that was validated before."""
+    chat = endpoint == CHAT
+    messages = _chat_messages(body) if chat else _response_messages(body)
+    sizes = [_size(message) for message in messages]
+    schema = _schema(body.get("response_format") if chat else _as_mapping(body.get("text")).get("format"), chat)
+    return Ask(
+        model=str(body.get("model")),
+        messages=len(messages),
+        content_bytes=sum(sizes),
+        first_bytes=sizes[0] if sizes else 0,
+        schema_bytes=len(orjson.dumps(schema)) if schema else 0,
+        user_text=last_user_text(messages),
+        schema=schema,
+        max_tokens=_max_tokens(body),
+    )
+
+
+def _size(message: object) -> int:
+    if not isinstance(message, Mapping):
+        return 0
+    text = content_text(message.get("content"))
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _as_mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _chat_messages(body: Body) -> list[object]:
+    messages = body.get("messages")
+    return messages if isinstance(messages, list) else []
+
+
+def _response_messages(body: Body) -> list[object]:
+    given = body.get("input")
+    messages = [{"role": "user", "content": given}] if isinstance(given, str) else list(given or [])  # type: ignore[call-overload]
+    if isinstance(body.get("instructions"), str):
+        messages.insert(0, {"role": "system", "content": body["instructions"]})
+    return messages
+
+
+def _schema(wanted: object, chat: bool) -> Mapping[str, object] | None:
+    wanted = _as_mapping(wanted)
+    kind = wanted.get("type")
+    if kind == "json_object":
+        return {}
+    if kind != "json_schema":
+        return None
+    holder = _as_mapping(wanted.get("json_schema")) if chat else wanted
+    return _as_mapping(holder.get("schema"))
+
+
+def _max_tokens(body: Body) -> int | None:
+    found = next((body[name] for name in _MAX_TOKENS if body.get(name) is not None), None)
+    return found if isinstance(found, int) else None
+
+
+def value_error(body: Body) -> ApiError | None:
+    """Return the 400 that a line or a direct call meets for a value out of range, which validation lets pass."""
+    for name in _MAX_TOKENS:
+        value = body.get(name)
+        if isinstance(value, int) and value < 1:
+            return outside(name, value, 1, _MOST_TOKENS)
+    return None
+
+
+def body_error(endpoint: str, body: Body) -> tuple[str, str, str] | None:
+    """Return (code, message, param without "body.") of the first thing wrong in a body, or None."""
+    if not isinstance(body.get("model"), str) or not body["model"]:
+        return ("invalid_request", "Model parameter is required.", "model")
+    if body.get("stream"):
+        return ("streaming_unsupported", "Chat Completions: Streaming is not supported in the Batch API.", "stream")
+    if endpoint == CHAT and not (isinstance(body.get("messages"), list) and body["messages"]):
+        return ("invalid_request", "Messages parameter is required.", "messages")
+    if endpoint == RESPONSES and not (isinstance(body.get("input"), str | list) and body["input"]):
+        return ("invalid_request", "Input parameter is required.", "input")
+    return None

@@ -1,0 +1,161 @@
+"""The files of the sandbox: their descriptions in memory, their bytes in one directory.
+
+A deleted file that a running batch still reads stays on disk until that batch ends ("pinned"); for callers it is gone.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from batcher.sandbox.errors import ApiError, invalid_value, missing_parameter, no_file, outside
+from batcher.sandbox.stable import short_id
+
+PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")  # CreateFileRequest
+DEFAULT_LIFE_S = 2_592_000  # 30 days: "By default, files with purpose=batch expire after 30 days"
+MIN_LIFE_S, MAX_LIFE_S = 3600, 2_592_000
+_NOT_JSONL = "Invalid file format for Batch API. Must be .jsonl"
+_FIRST_LINE_MAX = 64 << 20  # bytes: a longer first line is no request
+
+
+@dataclass
+class StoredFile:
+    """One file; times in the sandbox's epoch seconds."""
+
+    id: str
+    bytes: int
+    created_at: float
+    filename: str
+    purpose: str
+    path: Path
+    expires_at: float | None
+    ready_at: float = 0.0  # not found before that, by a fault
+    pins: int = 0
+    deleted: bool = False
+
+    def to_json(self) -> dict[str, object]:
+        """Return the OpenAIFile object."""
+        return {
+            "object": "file",
+            "id": self.id,
+            "purpose": self.purpose,
+            "filename": self.filename,
+            "bytes": self.bytes,
+            "created_at": int(self.created_at),
+            "expires_at": None if self.expires_at is None else int(self.expires_at),
+            "status": "processed",
+            "status_details": None,
+        }
+
+
+def life_from_form(fields: dict[str, str]) -> int | None:
+    """Return the seconds of `expires_after[...]` as the client sends it, or None where it isn't given."""
+    anchor, seconds = fields.get("expires_after[anchor]"), fields.get("expires_after[seconds]")
+    if anchor is None and seconds is None:
+        return None
+    if anchor != "created_at":
+        raise invalid_value("expires_after.anchor", anchor, ("created_at",))
+    if seconds is None or not seconds.isdigit():
+        raise missing_parameter("expires_after.seconds")
+    return checked_life("expires_after.seconds", int(seconds))
+
+
+def checked_life(name: str, seconds: int) -> int:
+    if not MIN_LIFE_S <= seconds <= MAX_LIFE_S:
+        raise outside(name, seconds, MIN_LIFE_S, MAX_LIFE_S)
+    return seconds
+
+
+def check_batch_input(path: Path) -> None:
+    """Refuse what the upload already refuses: an empty file, or one whose first line isn't a JSON object.
+
+    Lines that lack a field are accepted here; they fail the batch later.
+    """
+    with path.open("rb") as file:
+        first = next((line for line in iter(lambda: file.readline(_FIRST_LINE_MAX), b"") if line.strip()), None)
+        empty = file.tell() == 0
+    if first is None and not empty:
+        return  # only blank lines: a batch of it fails as empty
+    try:
+        good = first is not None and isinstance(orjson.loads(first), dict)
+    except orjson.JSONDecodeError:
+        good = False
+    if not good:
+        raise ApiError(400, _NOT_JSONL, extra={"detail": {"message": _NOT_JSONL, "code": None}})
+
+
+class FileStore:
+    """The files by id. The caller holds the sandbox's lock, and passes the time."""
+
+    def __init__(self, directory: Path, seed: int) -> None:
+        self.directory = directory
+        self._seed = seed
+        self._files: dict[str, StoredFile] = {}
+        self._count = 0
+        self._next_expiry = float("inf")
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def add(self, source: Path, filename: str, purpose: str, now: float, life_s: int | None = None) -> StoredFile:
+        """Take over the file at `source` (it is moved) under a new id."""
+        self._count += 1
+        file_id = f"file-{short_id(self._seed, 'file', self._count)}"
+        path = self.directory / file_id
+        size = source.stat().st_size
+        shutil.move(source, path)
+        if life_s is None and purpose in ("batch", "batch_output"):
+            life_s = DEFAULT_LIFE_S
+        expires_at = None if life_s is None else now + life_s
+        self._next_expiry = min(self._next_expiry, expires_at or float("inf"))
+        stored = StoredFile(file_id, size, now, filename, purpose, path, expires_at)
+        self._files[file_id] = stored
+        return stored
+
+    def find(self, file_id: str, now: float) -> StoredFile | None:
+        """Return the file as the batch machinery sees it: there until it is deleted or expired."""
+        found = self._files.get(file_id)
+        if found is None or found.deleted or (found.expires_at is not None and found.expires_at <= now):
+            return None
+        return found
+
+    def get(self, file_id: str, now: float) -> StoredFile:
+        """Return the file as a caller sees it, or raise the 404."""
+        found = self.find(file_id, now)
+        if found is None or now < found.ready_at:
+            raise no_file(file_id)
+        return found
+
+    def visible(self, purpose: str | None, now: float, newest_first: bool) -> list[StoredFile]:
+        found = [each for each in self._files.values() if self.find(each.id, now)]
+        if purpose:
+            found = [each for each in found if each.purpose == purpose]
+        return found[::-1] if newest_first else found
+
+    def delete(self, file_id: str, now: float) -> dict[str, object]:
+        found = self.get(file_id, now)
+        found.deleted = True
+        self._drop_if_free(found)
+        return {"id": file_id, "object": "file", "deleted": True}
+
+    def pin(self, stored: StoredFile) -> None:
+        stored.pins += 1
+
+    def unpin(self, stored: StoredFile) -> None:
+        stored.pins -= 1
+        self._drop_if_free(stored)
+
+    def _drop_if_free(self, stored: StoredFile) -> None:
+        if stored.deleted and stored.pins <= 0:
+            stored.path.unlink(missing_ok=True)
+            self._files.pop(stored.id, None)
+
+    def purge(self, now: float) -> None:
+        """Delete what has expired."""
+        if now < self._next_expiry:
+            return
+        for stored in list(self._files.values()):
+            if stored.expires_at is not None and stored.expires_at <= now:
+                stored.deleted = True
+                self._drop_if_free(stored)
+        left = (each.expires_at for each in self._files.values() if each.expires_at is not None and not each.deleted)
+        self._next_expiry = min(left, default=float("inf"))

@@ -1,0 +1,126 @@
+"""One function from a request to a response: authentication, routing, faults of calls, errors, headers. No sockets."""
+
+import re
+from collections.abc import Callable, Mapping
+from email.utils import formatdate
+
+import orjson
+
+from batcher.sandbox import admin
+from batcher.sandbox.errors import KEYS_PAGE, MISSING_KEY, ApiError, overloaded
+from batcher.sandbox.faults import LOST, REFUSED, RESET, inside
+from batcher.sandbox.messages import CLOSED, TIMEOUT, WHOLE, Reply, Request, Response
+from batcher.sandbox.routes import ROUTES, Call, Route
+from batcher.sandbox.service import Sandbox
+from batcher.sandbox.settings import SettingError
+from batcher.sandbox.stable import hex32, unit
+
+__all__ = ["Request", "Response", "handle"]
+
+_BEARER = re.compile(r"Bearer\s+(\S+)", re.IGNORECASE)
+
+
+def handle(sandbox: Sandbox, request: Request) -> Response:
+    """Answer a request. Safe to call from several threads."""
+    number = sandbox.next_number()
+    if request.path.startswith("/_sandbox"):
+        return _answered(sandbox, number, lambda: _admin(sandbox, request))
+    return _api(sandbox, request, number)
+
+
+def _admin(sandbox: Sandbox, request: Request) -> Reply:
+    with sandbox.lock:
+        try:
+            return admin.answer(sandbox, request)
+        except SettingError as error:
+            raise ApiError(400, str(error), code="unknown_setting") from error
+
+
+def _api(sandbox: Sandbox, request: Request, number: int) -> Response:
+    try:
+        with sandbox.lock:
+            now = sandbox.advance()
+            _authenticate(sandbox, request)
+            if inside(sandbox.faults.outage_between, now):
+                raise overloaded()
+            route, name = _find_route(request)
+            fate = sandbox.chance.fate(sandbox.faults, route.operation)
+            times_out = sandbox.chance.times_out(route.operation)
+    except ApiError as error:
+        return _error_response(sandbox, number, error)
+    if fate == REFUSED:
+        return _error_response(sandbox, number, overloaded())
+    if fate == RESET:
+        return Response(0, {}, ending=CLOSED)
+    call = Call(sandbox, request, name, number, fate == LOST)
+    response = _answered(sandbox, number, lambda: _run(route, call))
+    if fate == LOST:
+        return Response(0, {}, ending=TIMEOUT if times_out else CLOSED)
+    return response
+
+
+def _run(route: Route, call: Call) -> Reply:
+    if route.operation == "upload":
+        return route.handler(call)  # takes the lock itself, after the copying
+    with call.sandbox.lock:
+        return route.handler(call)
+
+
+def _authenticate(sandbox: Sandbox, request: Request) -> None:
+    found = _BEARER.fullmatch(request.headers.get("authorization", "").strip())
+    if found is None:
+        raise ApiError(401, MISSING_KEY)
+    key, wanted = found[1], sandbox.settings.api_key
+    if wanted is not None and key != wanted:
+        shown = f"{key[:3]}{'*' * 8}{key[-4:]}" if len(key) > 12 else "*" * len(key)
+        message = f"Incorrect API key provided: {shown}. You can find your API key at {KEYS_PAGE}."
+        raise ApiError(401, message, code="invalid_api_key")
+
+
+def _find_route(request: Request) -> tuple[Route, str]:
+    found = [(route, match) for route in ROUTES if (match := route.pattern.fullmatch(request.path))]
+    if not found:
+        raise ApiError(404, f"Invalid URL ({request.method} {request.path})")
+    for route, match in found:
+        if route.method == request.method:
+            return route, match[1] if match.lastindex else ""
+    message = (
+        f"Not allowed to {request.method} on {request.path}. (HINT: Perhaps you meant to use a different HTTP method?)"
+    )
+    raise ApiError(405, message, code="method_not_supported")
+
+
+def _answered(sandbox: Sandbox, number: int, act: Callable[[], Reply]) -> Response:
+    try:
+        reply = act()
+    except ApiError as error:
+        return _error_response(sandbox, number, error)
+    headers = {**_headers(sandbox, number), **reply.headers}
+    delay = sandbox.faults.slow_s
+    if reply.file is None:
+        return Response(200, headers, orjson.dumps(reply.json), WHOLE, False, delay)
+    headers["content-type"] = "application/octet-stream"
+    headers["content-disposition"] = f'attachment; filename="{_safe(reply.filename)}"'
+    return Response(200, headers, reply.file, WHOLE, reply.truncated, delay)
+
+
+def _safe(filename: str) -> str:
+    return re.sub(r'[^ -~]|["\\]', "_", filename)
+
+
+def _error_response(sandbox: Sandbox, number: int, error: ApiError) -> Response:
+    headers = {**_headers(sandbox, number), **error.headers}
+    return Response(error.status, headers, orjson.dumps(error.body()), WHOLE, False, sandbox.faults.slow_s)
+
+
+def _headers(sandbox: Sandbox, number: int) -> Mapping[str, str]:
+    """Return the headers of every answer; the date is the sandbox's."""
+    seed = sandbox.settings.seed
+    return {
+        "content-type": "application/json",
+        "date": formatdate(sandbox.now(), usegmt=True),
+        "openai-organization": sandbox.settings.organization,
+        "openai-processing-ms": str(20 + int(unit(seed, "processing", number) * 400)),
+        "openai-version": "2020-10-01",
+        "x-request-id": f"req_{hex32(seed, 'request', number)}",
+    }

@@ -1,0 +1,98 @@
+"""The ledger: what was executed and would be billed, and how often each line was asked for.
+
+In memory: counts by custom_id, and totals. On disk, one line of JSON per billed execution (`ledger.jsonl`).
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from batcher.sandbox.answers import Usage
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One execution that would be billed; `batch_id` None: the direct endpoint. `outcome`: "ok" or a fault's kind."""
+
+    custom_id: str
+    batch_id: str | None
+    model: str
+    outcome: str
+    time: float
+
+
+class Ledger:
+    """Appends to its file when `flush` is called; the caller holds the sandbox's lock."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._billed: Counter[str] = Counter()
+        self._usable: Counter[str] = Counter()
+        self._attempts: Counter[str] = Counter()
+        self._totals: Counter[str] = Counter()
+        self._pending: list[bytes] = []
+        self.finished: list[tuple[str, str, float]] = []  # (batch id, status, time), in the order of their ends
+
+    def attempt(self, custom_id: str) -> int:
+        """Count one more execution of the line, billed or not, and return the count."""
+        self._attempts[custom_id] += 1
+        return self._attempts[custom_id]
+
+    def bill(self, execution: Execution, usage: Usage) -> None:
+        custom_id = execution.custom_id
+        self._billed[custom_id] += 1
+        self._totals["executions"] += 1
+        self._totals["tokens_in"] += usage.prompt
+        self._totals["tokens_cached"] += usage.cached
+        self._totals["tokens_out"] += usage.completion
+        if execution.outcome == "ok":
+            self._usable[custom_id] += 1
+        row = {
+            "custom_id": custom_id,
+            "batch_id": execution.batch_id,
+            "n": self._billed[custom_id],
+            "model": execution.model,
+            "outcome": execution.outcome,
+            "tokens_in": usage.prompt,
+            "tokens_cached": usage.cached,
+            "tokens_out": usage.completion,
+            "time": execution.time,
+        }
+        self._pending.append(orjson.dumps(row))
+
+    def finish(self, batch_id: str, status: str, time: float) -> None:
+        self.finished.append((batch_id, status, time))
+
+    def flush(self) -> None:
+        if not self._pending:
+            return
+        with self._path.open("ab") as file:
+            file.write(b"\n".join(self._pending) + b"\n")
+        self._pending.clear()
+
+    def executions(self) -> Mapping[str, int]:
+        """Return the billed executions by custom_id."""
+        return dict(self._billed)
+
+    def usable(self) -> Mapping[str, int]:
+        """Return the executions by custom_id whose answer was good."""
+        return dict(self._usable)
+
+    def attempts(self) -> Mapping[str, int]:
+        """Return all executions by custom_id, those that answered with an error too."""
+        return dict(self._attempts)
+
+    def totals(self) -> dict[str, int]:
+        """Return sums over the billed executions."""
+        names = ("executions", "tokens_in", "tokens_cached", "tokens_out")
+        sums = {name: self._totals[name] for name in names}
+        repeated = sum(1 for count in self._usable.values() if count > 1)
+        return {
+            **sums,
+            "lines": len(self._billed),
+            "lines_usable": len(self._usable),
+            "usable_more_than_once": repeated,
+        }

@@ -1,0 +1,96 @@
+"""The models that the sandbox knows: when they end, what they resolve to, and their queue limits by tier.
+
+Sources (read in November 2026): shutdown dates from the provider's deprecations page; batch queue limits from the
+model pages (June to October 2026), in input tokens, tiers 1 to 5; snapshots from the official API description.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+_LARGE = (90_000, 1_350_000, 50_000_000, 200_000_000, 5_000_000_000)
+_SMALL = (2_000_000, 20_000_000, 40_000_000, 1_000_000_000, 15_000_000_000)
+_MINI = (5_000_000, 20_000_000, 40_000_000, 1_000_000_000, 15_000_000_000)
+_FRONTIER = (1_500_000, 3_000_000, 100_000_000, 200_000_000, 15_000_000_000)
+# gpt-5 has no page of its own: tier 1 is reported as 900,000; the rest is taken from the other large ones.
+_GPT_5 = (900_000, *_LARGE[1:])
+# Models with a batch price whose limits no page of ours gives: assumed to be like their neighbours.
+_ASSUMED = {
+    "gpt-4.1-nano": _SMALL,
+    **dict.fromkeys(("gpt-5.6-terra", "gpt-6.1-terra", "gpt-6.1-sol"), _FRONTIER),
+}
+
+QUEUE_LIMITS: Mapping[str, tuple[int, ...]] = {
+    **dict.fromkeys(("gpt-4o", "gpt-4.1", "o3-pro", "gpt-5-pro"), _LARGE),
+    "gpt-5": _GPT_5,
+    **dict.fromkeys(("gpt-4o-mini", "gpt-4.1-mini", "gpt-5-nano", "gpt-5.4-nano"), _SMALL),
+    **dict.fromkeys(("gpt-5-mini", "gpt-5.4-mini", "gpt-5.6-luna", "gpt-6-luna", "gpt-5.1-codex-mini"), _MINI),
+    "gpt-5.5": _FRONTIER,
+    **_ASSUMED,
+    "gpt-5.5-pro": (500_000, 1_000_000, 10_000_000, 20_000_000, 1_500_000_000),
+    "gpt-5.4-pro": (900_000, 1_350_000, 100_000_000, 200_000_000, 15_000_000_000),
+}
+
+SHUTDOWN: Mapping[str, str] = {
+    **dict.fromkeys(("gpt-5", "gpt-5-mini", "gpt-5-nano"), "2026-12-11"),
+    **dict.fromkeys(("gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini"), "2027-01-14"),
+    "gpt-5.4-nano": "2027-04-01",
+    "gpt-4.1-nano": "2026-10-23",
+}
+
+SNAPSHOT: Mapping[str, str] = {
+    "gpt-4o": "gpt-4o-2024-08-06",
+    "gpt-4o-mini": "gpt-4o-mini-2024-07-18",
+    "gpt-4.1": "gpt-4.1-2025-04-14",
+    "gpt-4.1-mini": "gpt-4.1-mini-2025-04-14",
+    "gpt-4.1-nano": "gpt-4.1-nano-2025-04-14",
+    "gpt-5": "gpt-5-2025-08-07",
+    "gpt-5-mini": "gpt-5-mini-2025-08-07",
+    "gpt-5-nano": "gpt-5-nano-2025-08-07",
+    "gpt-5-pro": "gpt-5-pro-2025-10-06",
+    "gpt-5.4-mini": "gpt-5.4-mini-2026-03-17",
+    "gpt-5.4-nano": "gpt-5.4-nano-2026-03-17",
+    "gpt-5.5": "gpt-5.5-2026-04-23",
+    "gpt-5.5-pro": "gpt-5.5-pro-2026-04-23",
+    "o3-pro": "o3-pro-2025-06-10",
+}
+_FAMILY = {dated: plain for plain, dated in SNAPSHOT.items()}
+
+CREATED = 1_754_073_306  # of every model: the real dates matter to nobody here
+
+
+def family(model: str) -> str:
+    """Return the undated name of a model; a dated snapshot shares its limits and its end."""
+    return _FAMILY.get(model, model)
+
+
+def resolved(model: str) -> str:
+    """Return the snapshot that a name stands for, or the name itself where none is published."""
+    return SNAPSHOT.get(model, model)
+
+
+def _is_shut(model: str, now: float) -> bool:
+    date = SHUTDOWN.get(family(model))
+    return date is not None and datetime.fromtimestamp(now, UTC).date().isoformat() >= date
+
+
+def available(now: float, extra: Mapping[str, int]) -> list[str]:
+    """Return the models that can be called at `now`: those of the table, their snapshots, and those given a limit."""
+    names = {**dict.fromkeys(QUEUE_LIMITS), **dict.fromkeys(_FAMILY), **dict.fromkeys(extra)}
+    return [name for name in names if not _is_shut(name, now)]
+
+
+def table_limit(model: str, tier: int) -> int:
+    """Return the queue limit in input tokens of a model at a tier (1 to 5)."""
+    row = QUEUE_LIMITS.get(family(model), _LARGE)
+    return row[min(max(tier, 1), len(row)) - 1]
+
+
+def describe(model: str) -> dict[str, object]:
+    """Return the Model object."""
+    return {
+        "id": model,
+        "object": "model",
+        "created": CREATED,
+        "owned_by": "system",
+        "shutdown_date": SHUTDOWN.get(family(model)),
+    }

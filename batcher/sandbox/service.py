@@ -1,0 +1,173 @@
+"""The sandbox: files, batches and the direct endpoints behind one lock and one clock.
+
+No threads and no sleeping: whatever is due by the clock happens at the next call. Everything random comes from the
+seed. Files are on disk in `directory`; batches live in memory, and end with the process.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from threading import RLock
+
+from batcher.sandbox.batches import Batch, check_cancel, read_wish
+from batcher.sandbox.direct import Direct
+from batcher.sandbox.errors import ApiError, invalid_value, missing_parameter, no_batch
+from batcher.sandbox.faults import Chance
+from batcher.sandbox.files import PURPOSES, FileStore, StoredFile, check_batch_input, life_from_form
+from batcher.sandbox.ledger import Ledger
+from batcher.sandbox.lifecycle import Lifecycle
+from batcher.sandbox.multipart import Form
+from batcher.sandbox.settings import Faults, SandboxSettings, merged
+
+Clock = Callable[[], float]
+
+
+def scaled_clock(speed: float, start: float | None = None) -> Clock:
+    """Return a clock that begins at `start` (epoch seconds; None: now) and runs `speed` times as fast as real time."""
+    origin = time.time() if start is None else start
+    began = time.monotonic()
+    return lambda: origin + (time.monotonic() - began) * speed
+
+
+class Window:
+    """Counts calls in a moving window of seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._times: deque[float] = deque()
+
+    def full(self, limit: int, now: float) -> bool:
+        while self._times and self._times[0] <= now - self._seconds:
+            self._times.popleft()
+        return len(self._times) >= limit
+
+    def add(self, now: float) -> None:
+        self._times.append(now)
+
+
+class Sandbox:
+    """The service without HTTP. Hold `lock` around a sequence of calls that belongs together."""
+
+    def __init__(self, settings: SandboxSettings, directory: Path, clock: Clock) -> None:
+        self.lock = RLock()
+        self.directory = directory
+        self.incoming = directory / "incoming"
+        self.incoming.mkdir(parents=True, exist_ok=True)
+        self.files = FileStore(directory / "files", settings.seed)
+        self.ledger = Ledger(directory / "ledger.jsonl")
+        self.lifecycle = Lifecycle(settings, directory / "parts", self.files, self.ledger)
+        self.direct = Direct(self.ledger, settings)
+        self.chance = Chance(settings.seed)
+        self._clock = clock
+        self._offset = 0.0
+        self._numbers = count(1)
+        self._creates = Window(3600.0)
+        self._uploads = Window(60.0)
+
+    @property
+    def settings(self) -> SandboxSettings:
+        return self.lifecycle.settings
+
+    @settings.setter
+    def settings(self, settings: SandboxSettings) -> None:
+        self.lifecycle.settings = self.direct.settings = settings
+
+    @property
+    def faults(self) -> Faults:
+        return self.settings.faults
+
+    def set_faults(self, changes: Mapping[str, object]) -> None:
+        """Change the named faults; raise SettingError for a name or value that cannot be."""
+        self.settings = replace(self.settings, faults=merged(self.faults, changes))
+
+    def set_limits(self, changes: Mapping[str, object]) -> None:
+        """Change settings of the queue while it runs; raise SettingError for a name or value that cannot be."""
+        self.settings = merged(self.settings, changes)
+
+    def next_number(self) -> int:
+        """Return the ordinal of a request. Needs no lock: one step of the interpreter."""
+        return next(self._numbers)
+
+    # --- time
+
+    def now(self) -> float:
+        """Return the sandbox's time, epoch seconds."""
+        return self._clock() + self._offset
+
+    def skip(self, seconds: float) -> None:
+        """Move the clock forward."""
+        self._offset += seconds
+
+    def advance(self) -> float:
+        """Let everything happen that is due, and return the time."""
+        now = self.now()
+        self.lifecycle.advance(now)
+        return now
+
+    # --- files
+
+    def add_file(self, form: Form, source: Path) -> StoredFile:
+        """Take over an uploaded file; `source` is moved."""
+        now = self.now()
+        purpose = form.fields.get("purpose")
+        if purpose is None:
+            raise missing_parameter("purpose")
+        if purpose not in PURPOSES:
+            raise invalid_value("purpose", purpose, PURPOSES)
+        if form.filename is None:
+            raise missing_parameter("file")
+        if form.size > self.settings.max_upload_bytes:
+            raise ApiError(400, "File is too large.")
+        if self._uploads.full(self.settings.uploads_per_minute, now):
+            raise _too_many("uploads", self.settings.uploads_per_minute, "minute")
+        life_s = life_from_form(form.fields)
+        if purpose == "batch":
+            check_batch_input(source)
+        self._uploads.add(now)
+        stored = self.files.add(source, form.filename, purpose, now, life_s)
+        stored.ready_at = now + self.faults.file_not_ready_s
+        return stored
+
+    # --- batches
+
+    def create_batch(self, payload: Mapping[str, object], lost: bool = False) -> Batch | None:
+        """Create a batch. With a lost answer and `late_create_s`, it only comes into being later: None."""
+        now = self.now()
+        wish = read_wish(payload)
+        if self._creates.full(self.settings.batches_per_hour, now):
+            raise _too_many("batches", self.settings.batches_per_hour, "hour")
+        if lost and self.faults.late_create_s:
+            self._creates.add(now)
+            self.lifecycle.create_later(wish, now, self.faults.late_create_s)
+            return None
+        batch = self.lifecycle.create(wish, now)
+        self._creates.add(now)
+        return batch
+
+    def batch(self, batch_id: str) -> Batch:
+        found = self.lifecycle.batches.get(batch_id)
+        if found is None:
+            raise no_batch(batch_id)
+        return found
+
+    def cancel_batch(self, batch_id: str) -> Batch:
+        batch = self.batch(batch_id)
+        check_cancel(batch)
+        self.lifecycle.cancel(batch, self.now())
+        return batch
+
+    def listed_batches(self) -> list[Batch]:
+        """Return the batches that a list shows, newest first."""
+        before = self.now() - self.faults.list_lag_s
+        return [each for each in reversed(self.lifecycle.batches.values()) if each.created_at <= before]
+
+    def batch_json(self, batch: Batch) -> dict[str, object]:
+        return batch.to_json(self.faults.drop_metadata)
+
+
+def _too_many(what: str, limit: int, period: str) -> ApiError:
+    message = f"Rate limit reached for {what}: Limit {limit} per {period}. Please try again later."  # text unknown
+    return ApiError(429, message, "requests", None, "rate_limit_exceeded")

@@ -1,0 +1,134 @@
+"""Putting a command together: configuration, job, state, service, display; and Ctrl-C at a safe point."""
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from batcher.api import CallError, connect
+from batcher.config import Config, load_config
+from batcher.display import Display
+from batcher.errors import ConfigError, SetupError
+from batcher.job import Job, load_job
+from batcher.locks import lane_lock
+from batcher.prices import resolve
+from batcher.retry import FailureClass, classify_call
+from batcher.runner import Runner
+from batcher.store import Store
+from batcher.tools import Tools
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What every command has."""
+
+    config: Config
+    store: Store
+    display: Display
+    json: bool
+
+    def job(self) -> Job:
+        """The job folder, loaded."""
+        return load_job(self.config.job.path)
+
+
+def open_session(config_path: Path, json: bool) -> Session:
+    """Reads the configuration; raises ConfigError."""
+    config = load_config(config_path)
+    console = Console(stderr=True, quiet=False)
+    return Session(config, Store(config.state.dir, time.time, time.sleep), Display(console), json)
+
+
+class Interrupt:
+    """Ctrl-C asks to end at the next safe point; a second one ends at once."""
+
+    def __init__(self, display: Display) -> None:
+        self._event = threading.Event()
+        self._display = display
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        """The signal's handler."""
+        if self._event.is_set():
+            raise KeyboardInterrupt
+        self._event.set()
+        self._display.console.print("ending at the next safe point; once more to end at once", highlight=False)
+
+    def asked(self) -> bool:
+        """Whether the user asked to end."""
+        return self._event.is_set()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleeps, or less when the user asks to end."""
+        self._event.wait(seconds)
+
+    def sleep_or_end(self, seconds: float) -> None:
+        """Sleeps where nothing was begun yet: asking to end ends it."""
+        if self._event.wait(seconds):
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def acting(session: Session) -> Iterator[Runner]:
+    """The one acting process of the batch lane: lock held, service checked, Ctrl-C caught."""
+    job = session.job()
+    prices = resolve(session.config.model.name)
+    if prices is None and session.config.budget.max_usd > 0:
+        raise ConfigError(f"[budget] max_usd is set, but the price of {session.config.model.name} is not known")
+    with session.store.reading():
+        pass  # a plan must be there before anything is locked or called
+    interrupt = Interrupt(session.display)
+    rules = session.config.retry.rules()
+    dice = random.Random()  # noqa: S311 - jitter is no secret
+    policy = rules.policies[FailureClass.CALL]
+    service = connect(session.config.api.timeout_s, policy, interrupt.sleep, dice.random)
+    tools = Tools(
+        session.store, service, job, session.config, rules, prices, dice.random,
+        time.time, interrupt.sleep, session.display.tell, interrupt.asked,
+    )  # fmt: skip
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with lane_lock(session.store.folder, "batch", _waiting(session), interrupt.sleep_or_end, None):
+            _check_service(tools)
+            runner = Runner(tools)
+            runner.begin()
+            yield runner
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _waiting(session: Session) -> Callable[[str], None]:
+    def told(why: str) -> None:
+        data: Mapping[str, object] = {"why": why}
+        session.display.tell("lock", data)
+
+    return told
+
+
+def _check_service(tools: Tools) -> None:
+    """A wrong key or address is told before anything is tried. Once it was reached, silence is an outage."""
+    try:
+        tools.service.check()
+    except CallError as error:
+        known = _reached_before(tools.store)
+        failure = classify_call(error.trouble)
+        if failure is FailureClass.SETUP:
+            raise SetupError(f"the service refuses the key: {error}; check OPENAI_API_KEY") from error
+        if error.trouble.status is None and not known:
+            raise SetupError(f"the service cannot be reached: {error}; check OPENAI_BASE_URL") from error
+        if failure is FailureClass.SHARD_REFUSED:
+            raise SetupError(f"the address does not speak the Batch API: {error}; check OPENAI_BASE_URL") from error
+        return
+    with tools.store.transaction("reached") as tx:
+        tx.set_fact("reached_at", tx.now)
+
+
+def _reached_before(store: Store) -> bool:
+    with store.reading() as tx:
+        return tx.fact("reached_at") > 0

@@ -1,0 +1,65 @@
+"""Writing shard files: beside, fsynced, moved into place, with the sha256 of what was written."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from batcher.errors import StateError
+from batcher.model import WrittenShard
+
+HASH_CHUNK = 1 << 20
+
+
+def shard_path(folder: Path, shard: int) -> Path:
+    """Where a shard's file stands in the state folder."""
+    return folder / "shards" / f"shard-{shard:05d}.jsonl"
+
+
+class ShardWriter:
+    """Writes one shard's file. `close` moves it into place; until then it has another name."""
+
+    def __init__(self, folder: Path, shard: int, priority: int) -> None:
+        self.shard, self.priority = shard, priority
+        self.lines = self.tokens = self.bytes = 0
+        self._path = shard_path(folder, shard)
+        self._beside = self._path.with_suffix(".part")
+        self._sha = hashlib.sha256()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._beside.open("wb")
+
+    def write(self, lines: Sequence[bytes], tokens: int) -> None:
+        """Adds lines; `tokens` is what they count together."""
+        data = b"".join(lines)
+        self._sha.update(data)
+        self._file.write(data)
+        self.lines += len(lines)
+        self.tokens += tokens
+        self.bytes += len(data)
+
+    def close(self) -> WrittenShard:
+        """Flushes to disk and moves into place."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._beside.replace(self._path)
+        sync_folder(self._path.parent)
+        return WrittenShard(self.shard, self.priority, self.lines, self.tokens, self.bytes, self._sha.hexdigest())
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a rename in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_sha256(path: Path) -> str:
+    """The digest of a file. Raises StateError when it is gone."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise StateError(f"{path} cannot be read: {error.strerror}; `batcher plan --replan` writes it again") from error

@@ -1,0 +1,179 @@
+-- name: release_shards
+UPDATE shards SET state = 'released'
+WHERE shard IN (SELECT shard FROM shards WHERE state = 'planned' ORDER BY priority, shard LIMIT $most)
+RETURNING shard
+
+-- name: active_shards
+SELECT shard, priority, state, lines, tokens, wait_until, submission, retry FROM shards
+WHERE state NOT IN ('planned', 'settled', 'stale', 'split')
+
+-- name: open_batches
+SELECT batch_id, shard, status, reserved, retry_at FROM batches WHERE settled_at IS NULL
+
+-- name: loose_lines
+SELECT priority, count(*), sum(tokens)::BIGINT, CASE WHEN due <= $now THEN 0 ELSE min(due) END
+FROM (SELECT priority, tokens, coalesce(wait_until, 0) AS due FROM artists
+      WHERE shard IS NULL AND state IN ('ready', 'waiting') AND version IS NOT NULL)
+GROUP BY priority, due <= $now, CASE WHEN due <= $now THEN 0 ELSE due END
+
+-- name: reserved
+SELECT (SELECT coalesce(sum(reserved), 0) FROM submissions WHERE ended_at IS NULL)::BIGINT
+     + (SELECT coalesce(sum(reserved), 0) FROM batches WHERE stray AND ended_at IS NULL)::BIGINT
+
+-- name: money
+SELECT (SELECT coalesce(sum(cost_usd), 0) FROM attempts),
+       (SELECT coalesce(sum(reserved_usd), 0) FROM submissions WHERE outcome IS NULL)
+
+-- name: created_since
+SELECT count(*) FROM submissions WHERE create_intended_at > $since
+
+-- name: open_pauses
+SELECT scope, reason, since, until, tries FROM pauses WHERE ended_at IS NULL
+
+-- name: end_pauses
+UPDATE pauses SET ended_at = $now WHERE ended_at IS NULL AND list_contains($reasons, reason) RETURNING pause
+
+-- name: insert_pause
+INSERT INTO pauses (pause, scope, reason, since, until, tries)
+SELECT coalesce(max(pause), 0) + 1, $scope, $reason, $now, $until, $tries FROM pauses
+
+-- name: learned_limit
+SELECT limit_tokens, happened_at FROM quota_samples
+WHERE source = 'refusal' AND model = $model AND limit_tokens IS NOT NULL AND happened_at > $since
+ORDER BY happened_at DESC LIMIT 1
+
+-- name: insert_quota_sample
+INSERT INTO quota_samples (happened_at, source, model, limit_tokens, reserved, own, headroom, shard, detail)
+VALUES ($now, $source, $model, $limit_tokens, $reserved, $own, $headroom, $shard, $detail)
+
+-- name: files_due
+SELECT file_id, tries FROM remote_files WHERE deleted_at IS NULL AND since <= $now ORDER BY since LIMIT 100
+
+-- name: count_files_due
+SELECT count(*) FROM remote_files WHERE deleted_at IS NULL AND since <= $now
+
+-- name: queue_file
+INSERT OR IGNORE INTO remote_files (file_id, purpose, shard, since) VALUES ($file_id, $purpose, $shard, $now)
+
+-- name: file_deleted
+UPDATE remote_files SET deleted_at = $now, error = NULL WHERE file_id = $file_id
+
+-- name: file_not_deleted
+UPDATE remote_files SET tries = tries + 1, since = $next, error = $error WHERE file_id = $file_id
+
+-- name: shard
+SELECT shard, priority, state, lines, tokens, sha256, version, refusals, submission, file_id, file_uploaded_at
+FROM shards WHERE shard = $shard
+
+-- name: submission
+SELECT submission, shard, lines, tokens, reserved, file_id, batch_id, intended_at, create_intended_at, absent_since, outcome
+FROM submissions WHERE submission = $submission
+
+-- name: insert_submission
+INSERT INTO submissions (submission, shard, lines, tokens, reserved, limit_tokens, reserved_before, headroom_after,
+                         reserved_usd, intended_at)
+SELECT coalesce(max(submission), 0) + 1, $shard, $lines, $tokens, $reserved, $limit_tokens, $reserved_before,
+       $headroom_after, $reserved_usd, $now
+FROM submissions
+RETURNING submission
+
+-- name: claim_lines
+UPDATE artists SET state = $target, submission = $submission
+WHERE shard = $shard AND list_contains($sources, state)
+RETURNING 1
+
+-- name: give_lines_back
+UPDATE artists SET state = $target, submission = NULL
+WHERE submission = $submission AND list_contains($sources, state)
+RETURNING 1
+
+-- name: loosen_shard
+UPDATE artists SET shard = NULL WHERE shard = $shard AND state = 'ready' RETURNING 1
+
+-- name: set_shard_file
+UPDATE shards SET file_id = $file_id, file_uploaded_at = $uploaded_at WHERE shard = $shard
+
+-- name: set_submission_file
+UPDATE submissions SET file_id = $file_id WHERE submission = $submission
+
+-- name: set_create_intended
+UPDATE submissions SET create_intended_at = $now, file_id = $file_id, absent_since = NULL WHERE submission = $submission
+
+-- name: set_submission_batch
+UPDATE submissions SET batch_id = $batch_id WHERE submission = $submission
+
+-- name: set_absent_since
+UPDATE submissions SET absent_since = $at WHERE submission = $submission
+
+-- name: end_submission
+UPDATE submissions SET ended_at = coalesce(ended_at, $now), outcome = $outcome WHERE submission = $submission
+
+-- name: end_submission_tokens
+UPDATE submissions SET ended_at = coalesce(ended_at, $now) WHERE submission = $submission
+
+-- name: delay_shard
+UPDATE shards SET wait_until = $until WHERE shard = $shard
+
+-- name: count_refusal
+UPDATE shards SET refusals = refusals + 1, wait_until = $until WHERE shard = $shard RETURNING refusals
+
+-- name: known_batches
+SELECT batch_id, submission, shard, status, created_at, ended_at, settled_at, input_file_id FROM batches
+
+-- name: batch
+SELECT batch_id, submission, shard, stray, status, total, completed, failed, input_file_id, output_file_id, error_file_id,
+       errors, read_first_at, ended_at, settled_at
+FROM batches WHERE batch_id = $batch_id
+
+-- name: insert_batch
+INSERT INTO batches (batch_id, submission, shard, stray, status, created_at, expires_at, input_file_id, reserved, recorded_at)
+VALUES ($batch_id, $submission, $shard, $stray, $status, $created_at, $expires_at, $input_file_id, $reserved, $now)
+
+-- name: update_batch
+UPDATE batches
+SET status = $status, expires_at = $expires_at, finished_at = $finished_at, total = $total, completed = $completed,
+    failed = $failed, output_file_id = $output_file_id, error_file_id = $error_file_id,
+    usage_input = $usage_input, usage_cached = $usage_cached, usage_output = $usage_output, errors = $errors
+WHERE batch_id = $batch_id
+
+-- name: end_batch
+UPDATE batches SET ended_at = $now WHERE batch_id = $batch_id AND ended_at IS NULL RETURNING batch_id
+
+-- name: settle_batch
+UPDATE batches SET settled_at = $now WHERE batch_id = $batch_id AND settled_at IS NULL RETURNING batch_id
+
+-- name: delay_batch
+UPDATE batches SET retry_at = $until, read_first_at = coalesce(read_first_at, $now) WHERE batch_id = $batch_id
+
+-- name: unsettled_siblings
+SELECT count(*) FROM batches WHERE shard = $shard AND batch_id <> $batch_id AND settled_at IS NULL
+
+-- name: fall_due
+UPDATE artists SET state = $target, wait_until = NULL
+WHERE priority = $priority AND shard IS NULL AND wait_until <= $now AND list_contains($sources, state)
+RETURNING 1
+
+-- name: loose_to_gather
+SELECT artist_id, custom_id, priority, data, tokens, line_hash, version FROM artists
+WHERE shard IS NULL AND state = 'ready' AND priority = $priority AND version IS NOT NULL
+  AND version = (SELECT min(version) FROM artists
+                 WHERE shard IS NULL AND state = 'ready' AND priority = $priority AND version IS NOT NULL)
+ORDER BY seq LIMIT $most
+
+-- name: refuse_line
+UPDATE artists
+SET state = $target, submission = NULL, attempts = attempts + 1, failure = $failure, code = $code, message = $message
+WHERE custom_id = $custom_id AND submission = $submission AND list_contains($sources, state)
+RETURNING 1
+
+-- name: record_refused_line
+INSERT INTO attempts (artist_id, lane, shard, batch_id, outcome, code, message, counted, cost_usd, happened_at)
+SELECT artist_id, 'batch', shard, $batch_id, failure, code, message, true, 0, $now FROM artists
+WHERE custom_id = $custom_id
+
+-- name: progress
+-- Lines released, lines settled, and lines that unsettled batches have done.
+SELECT (SELECT count(*) FROM artists AS a LEFT JOIN shards AS s USING (shard)
+        WHERE a.version IS NOT NULL AND (s.state IS NULL OR s.state <> 'planned')),
+       (SELECT count(*) FROM artists WHERE state IN ('done', 'dead', 'held')),
+       (SELECT coalesce(sum(completed + failed), 0) FROM batches WHERE settled_at IS NULL)::BIGINT

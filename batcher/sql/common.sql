@@ -1,0 +1,28 @@
+-- name: insert_event
+INSERT INTO events (happened_at, kind, shard, submission, batch_id, artist_id, detail)
+VALUES ($at, $kind, $shard, $submission, $batch_id, $artist_id, nullif($detail, ''))
+
+-- name: move_shard
+-- An open submission stands with the states that have one, and with no other.
+UPDATE shards
+SET state = $target,
+    submission = CASE WHEN $target IN ('uploading', 'creating', 'in_flight', 'ended')
+                      THEN coalesce($submission, submission) END
+WHERE shard = $shard AND list_contains($sources, state)
+RETURNING shard
+
+-- name: read_fact
+SELECT number, text FROM facts WHERE name = $fact
+
+-- name: write_fact
+INSERT OR REPLACE INTO facts VALUES ($fact, $number, $text)
+
+-- name: run
+SELECT run_id, created_at FROM runs
+
+-- name: insert_run
+INSERT INTO runs VALUES ($run_id, $now)
+
+-- name: queue_shard_file
+INSERT OR IGNORE INTO remote_files (file_id, purpose, shard, since)
+SELECT file_id, 'batch', shard, $now FROM shards WHERE shard = $shard AND file_id IS NOT NULL

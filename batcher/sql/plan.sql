@@ -1,0 +1,157 @@
+-- name: create_prepared
+CREATE TEMP TABLE prepared (
+    row INTEGER, artist_id VARCHAR, custom_id VARCHAR, artist_name VARCHAR, priority INTEGER,
+    data VARCHAR, user_text VARCHAR, tokens INTEGER
+)
+
+-- name: create_done
+CREATE TEMP TABLE done_rows (row INTEGER, artist_id VARCHAR, data VARCHAR)
+
+-- name: create_skipped
+CREATE TEMP TABLE skipped_rows (row INTEGER, message VARCHAR)
+
+-- name: create_planned
+CREATE TEMP TABLE planned (
+    artist_id VARCHAR, shard INTEGER, tokens INTEGER, bytes INTEGER, line_hash UBIGINT
+)
+
+-- name: prepared_twice
+SELECT artist_id, min(row), max(row), count(*) FROM prepared GROUP BY artist_id HAVING count(*) > 1 ORDER BY 2 LIMIT 1
+
+-- name: drop_prepared_twice
+DELETE FROM prepared WHERE rowid NOT IN (SELECT min(rowid) FROM prepared GROUP BY artist_id)
+
+-- name: done_twice
+SELECT artist_id, min(row), max(row), count(*) FROM done_rows GROUP BY artist_id HAVING count(*) > 1 ORDER BY 2 LIMIT 1
+
+-- name: done_unknown
+SELECT count(*) FROM done_rows AS d
+WHERE NOT EXISTS (SELECT 1 FROM prepared AS p WHERE p.artist_id = d.artist_id)
+  AND NOT EXISTS (SELECT 1 FROM artists AS a WHERE a.artist_id = d.artist_id)
+
+-- name: input_changed
+SELECT count(*) FROM prepared AS p JOIN artists AS a USING (artist_id)
+WHERE a.data <> p.data OR a.priority <> p.priority
+
+-- name: limit_prepared
+DELETE FROM prepared WHERE artist_id IN (
+    SELECT artist_id FROM (
+        SELECT p.artist_id, row_number() OVER (ORDER BY p.priority, p.row) AS n
+        FROM prepared AS p
+        WHERE NOT EXISTS (SELECT 1 FROM done_rows AS d WHERE d.artist_id = p.artist_id)
+          AND NOT EXISTS (SELECT 1 FROM artists AS a WHERE a.artist_id = p.artist_id)
+    ) WHERE n > $limit
+)
+
+-- name: insert_new_artists
+INSERT INTO artists (artist_id, seq, custom_id, artist_name, priority, data, state)
+SELECT p.artist_id, $after + row_number() OVER (ORDER BY p.row), p.custom_id, p.artist_name, p.priority, p.data,
+       CASE WHEN d.artist_id IS NULL THEN 'ready' ELSE 'done_before' END
+FROM prepared AS p
+LEFT JOIN done_rows AS d USING (artist_id)
+WHERE NOT EXISTS (SELECT 1 FROM artists AS a WHERE a.artist_id = p.artist_id)
+
+-- name: insert_skipped
+INSERT INTO artists (artist_id, seq, custom_id, artist_name, priority, data, state, failure, code, message)
+SELECT '(' || $file || ' row ' || s.row || ')', $after + row_number() OVER (ORDER BY s.row),
+       '', '', 3, '{}', 'skipped', 'invalid', 'bad_row', s.message
+FROM skipped_rows AS s
+WHERE NOT EXISTS (SELECT 1 FROM artists AS a WHERE a.artist_id = '(' || $file || ' row ' || s.row || ')')
+
+-- name: insert_earlier_bios
+INSERT INTO bios (artist_id, data, lane)
+SELECT d.artist_id, d.data, 'earlier'
+FROM done_rows AS d JOIN artists AS a USING (artist_id)
+WHERE a.state = 'done_before' AND NOT EXISTS (SELECT 1 FROM bios AS b WHERE b.artist_id = d.artist_id)
+
+-- name: take_over_done
+UPDATE artists SET state = 'done_before', shard = NULL, version = NULL
+FROM done_rows AS d
+WHERE artists.artist_id = d.artist_id AND artists.state = 'ready' AND artists.attempts = 0
+RETURNING artists.artist_id
+
+-- name: highest_seq
+SELECT coalesce(max(seq), 0) FROM artists
+
+-- name: highest_shard
+SELECT coalesce(max(shard), 0) FROM shards
+
+-- name: create_ordered
+CREATE TEMP TABLE ordered AS
+SELECT row_number() OVER (ORDER BY p.priority, a.seq) AS n, p.artist_id, p.custom_id, p.priority, p.user_text, p.tokens
+FROM prepared AS p JOIN artists AS a USING (artist_id)
+WHERE a.state = 'ready' AND a.version IS NULL AND a.shard IS NULL
+ORDER BY n
+
+-- name: count_ordered
+SELECT count(*) FROM ordered
+
+-- name: ordered_chunk
+SELECT artist_id, custom_id, priority, user_text, tokens FROM ordered WHERE n > $after AND n <= $after + $size ORDER BY n
+
+-- name: write_planned
+UPDATE artists SET shard = p.shard, tokens = p.tokens, bytes = p.bytes, line_hash = p.line_hash, version = $version
+FROM planned AS p WHERE artists.artist_id = p.artist_id
+RETURNING 1
+
+-- name: insert_shard
+INSERT INTO shards (shard, priority, retry, version, state, lines, tokens, bytes, sha256, created_at)
+VALUES ($shard, $priority, $retry, $version, $state, $lines, $tokens, $bytes, $sha256, $now)
+
+-- name: versions
+SELECT version, fingerprint FROM versions ORDER BY version
+
+-- name: version_definition
+SELECT definition, constant_tokens FROM versions WHERE version = $version
+
+-- name: insert_version
+INSERT INTO versions VALUES ($version, $fingerprint, $definition, $constant_tokens, $now)
+
+-- name: unsent_of_other_versions
+SELECT count(*), count(DISTINCT shard) FROM artists
+WHERE state IN ('ready', 'waiting') AND version IS NOT NULL AND version <> $version
+
+-- name: unsent_shards
+SELECT shard FROM shards WHERE state IN ('planned', 'released', 'uploaded')
+
+-- name: loosen_for_replan
+UPDATE artists SET shard = NULL, version = NULL, line_hash = NULL
+WHERE state = 'ready'
+RETURNING artist_id
+
+-- name: replan_rows
+SELECT artist_id, custom_id, artist_name, priority, data FROM artists
+WHERE state = 'ready' AND version IS NULL AND shard IS NULL
+  AND artist_id NOT IN (SELECT artist_id FROM prepared)
+
+-- name: take_changed_rows
+UPDATE artists SET data = p.data, priority = p.priority, artist_name = p.artist_name
+FROM prepared AS p
+WHERE artists.artist_id = p.artist_id AND artists.state = 'ready' AND artists.version IS NULL
+RETURNING 1
+
+-- name: plan_by_priority
+SELECT priority, count(*) FILTER (state <> 'skipped') AS artists,
+       count(*) FILTER (state = 'done_before') AS done_before,
+       count(*) FILTER (state IN ('ready', 'waiting')) AS lines,
+       coalesce(sum(tokens) FILTER (state IN ('ready', 'waiting')), 0)::BIGINT AS tokens,
+       coalesce(sum(bytes) FILTER (state IN ('ready', 'waiting')), 0)::BIGINT AS bytes
+FROM artists WHERE state <> 'skipped' GROUP BY priority ORDER BY priority
+
+-- name: plan_shards
+SELECT shard, priority, retry, state, lines, tokens, bytes FROM shards
+WHERE state NOT IN ('settled', 'stale', 'split') ORDER BY priority, shard
+
+-- name: count_by_state
+SELECT state, count(*) FROM artists GROUP BY state ORDER BY state
+
+-- name: unsent_shards_of_done
+SELECT shard FROM shards
+WHERE state IN ('planned', 'released', 'uploaded') AND shard IN (
+    SELECT a.shard FROM artists AS a JOIN done_rows AS d USING (artist_id) WHERE a.state = 'ready'
+)
+
+-- name: loosen_lines_of_stale_shards
+UPDATE artists SET shard = NULL, version = NULL, line_hash = NULL
+WHERE state = 'ready' AND attempts = 0 AND shard IN (SELECT shard FROM shards WHERE state = 'stale')
+RETURNING artist_id

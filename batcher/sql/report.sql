@@ -1,0 +1,95 @@
+-- name: shards_by_state
+SELECT state, count(*), sum(lines)::BIGINT, sum(tokens)::BIGINT FROM shards
+WHERE state NOT IN ('stale', 'split') GROUP BY state ORDER BY state
+
+-- name: batches_in_flight
+SELECT b.batch_id, b.shard, s.priority, b.status, b.total, b.completed, b.failed, b.stray, b.created_at, b.recorded_at,
+       s.lines, b.retry_at
+FROM batches AS b JOIN shards AS s USING (shard)
+WHERE b.settled_at IS NULL ORDER BY b.created_at
+
+-- name: finished_by_priority
+SELECT priority, count(*) FILTER (state NOT IN ('skipped')) AS artists,
+       count(*) FILTER (state = 'done_before') AS done_before, count(*) FILTER (state = 'done') AS done,
+       count(*) FILTER (state IN ('in_batch', 'in_direct')) AS in_flight,
+       count(*) FILTER (state IN ('ready', 'waiting')) AS open,
+       count(*) FILTER (state = 'held') AS held, count(*) FILTER (state = 'dead') AS dead
+FROM artists WHERE state <> 'skipped' GROUP BY priority ORDER BY priority
+
+-- name: failures_by_class
+SELECT outcome, code, count(*), count(*) FILTER (counted), max(happened_at) FROM attempts
+WHERE outcome NOT IN ('bio', 'repeated') GROUP BY ALL ORDER BY 3 DESC, 1, 2
+
+-- name: lost_by_class
+SELECT state, failure, code, count(*) FROM artists WHERE state IN ('dead', 'held', 'skipped')
+GROUP BY ALL ORDER BY 1, 4 DESC
+
+-- name: who_waits
+SELECT failure, count(*), min(wait_until), max(wait_until) FROM artists WHERE state = 'waiting'
+GROUP BY failure ORDER BY 3
+
+-- name: shards_waiting
+SELECT shard, state, wait_until FROM shards WHERE wait_until > $now AND state NOT IN ('settled', 'stale', 'split')
+ORDER BY wait_until
+
+-- name: money_spent
+SELECT coalesce(sum(cost_usd), 0), coalesce(sum(cost_usd) FILTER (outcome <> 'bio'), 0), sum(tokens_input)::BIGINT,
+       sum(tokens_cached)::BIGINT, sum(tokens_output)::BIGINT
+FROM attempts
+
+-- name: service_times
+-- Seconds from a batch's creation to its end, in the service's clock.
+SELECT finished_at - created_at FROM batches WHERE status = 'completed' AND finished_at IS NOT NULL ORDER BY 1
+
+-- name: quota_history
+SELECT happened_at, source, limit_tokens, reserved, own, headroom, shard, detail FROM quota_samples
+ORDER BY happened_at DESC LIMIT $most
+
+-- name: files_left
+SELECT file_id, purpose, shard, tries, error FROM remote_files WHERE deleted_at IS NULL ORDER BY since
+
+-- name: artist
+SELECT artist_id, artist_name, priority, state, custom_id, shard, submission, wait_until, attempts, failure, code, message,
+       tokens, data
+FROM artists WHERE artist_id = $artist_id
+
+-- name: similar_artists
+SELECT artist_id, artist_name FROM artists
+WHERE contains(lower(artist_id), lower($text)) OR contains(lower(artist_name), lower($text)) ORDER BY seq LIMIT 5
+
+-- name: artist_attempts
+SELECT happened_at, lane, shard, batch_id, outcome, code, message, counted, tokens_input, tokens_output, cost_usd
+FROM attempts WHERE artist_id = $artist_id ORDER BY happened_at
+
+-- name: artist_bio
+SELECT data, model, finish_reason, lane, shard, batch_id, attempts, completed_at, cost_usd FROM bios
+WHERE artist_id = $artist_id
+
+-- name: artist_events
+SELECT e.happened_at, e.kind, e.shard, e.batch_id, e.detail FROM events AS e
+WHERE e.artist_id = $artist_id
+   OR e.shard IN (SELECT shard FROM attempts WHERE artist_id = $artist_id
+                  UNION SELECT shard FROM artists WHERE artist_id = $artist_id)
+ORDER BY e.event
+
+-- name: collected_states
+SELECT count(*) FILTER (state IN ('done', 'done_before')), count(*) FILTER (state = 'dead'),
+       count(*) FILTER (state = 'held'),
+       count(*) FILTER (state IN ('ready', 'waiting', 'in_batch', 'in_direct')), count(*) FILTER (state = 'skipped')
+FROM artists
+
+-- name: mark_collected
+UPDATE bios SET collected_at = $now WHERE collected_at IS NULL RETURNING 1
+
+-- name: highest_submission
+SELECT coalesce(max(submission), 0) FROM submissions
+
+-- name: submissions_since
+SELECT n.shard, s.priority, n.batch_id, n.lines, n.tokens, n.reserved, n.headroom_after, n.limit_tokens, n.reserved_before
+FROM submissions AS n JOIN shards AS s USING (shard) WHERE n.submission > $after ORDER BY n.submission
+
+-- name: shards_not_sent
+SELECT shard FROM shards WHERE state IN ('released', 'uploaded') ORDER BY priority, shard
+
+-- name: count_planned
+SELECT count(*) FROM shards WHERE state = 'planned'

@@ -1,0 +1,63 @@
+"""`status`, `show`, `pause` and `resume`: looks at the state, and wishes that the acting process carries out."""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+
+from batcher.errors import InputError
+from batcher.report import read_artist, read_status
+from batcher.session import Session
+from batcher.tables import draw_artist, draw_status
+
+WATCH_S = 2.0
+
+
+def run_status(session: Session) -> tuple[RenderableType, dict[str, Any]]:
+    """The job at this moment."""
+    with session.store.reading() as tx:
+        status = read_status(tx, session.config)
+    return draw_status(status), asdict(status)
+
+
+def watch_status(session: Session) -> None:
+    """The job again and again, until Ctrl-C."""
+    drawn, _ = run_status(session)
+    with Live(drawn, console=Console(), auto_refresh=False) as live:
+        while True:
+            time.sleep(WATCH_S)
+            drawn, _ = run_status(session)
+            live.update(drawn, refresh=True)
+
+
+def run_show(session: Session, artist_id: str) -> tuple[RenderableType, dict[str, Any]]:
+    """One artist's history. Raises InputError with similar artists for an unknown id."""
+    with session.store.reading() as tx:
+        artist = read_artist(tx, artist_id)
+        similar = tx.run("similar_artists", text=artist_id) if artist is None else []
+    if artist is None:
+        hint = "; similar: " + ", ".join(f"{i} ({name})" for i, name in similar) if similar else ""
+        raise InputError(f"the plan has no artist {artist_id!r}{hint}")
+    return draw_artist(artist), artist
+
+
+def run_pause(session: Session) -> str:
+    """Holds sending until `resume`."""
+    with session.store.reading():
+        pass
+    with session.store.transaction("pause") as tx:
+        tx.run("insert_pause", scope="all", reason="by hand", until=None, tries=0, now=tx.now)
+        tx.event("pause", "by hand")
+    return "paused: nothing new is sent until `batcher resume`; what is in flight is still followed"
+
+
+def run_resume(session: Session) -> str:
+    """Ends every pause."""
+    with session.store.reading():
+        pass
+    with session.store.transaction("resume") as tx:
+        ended = tx.run("end_pauses", reasons=["by hand", "quota"], now=tx.now)
+        tx.event("resume", f"{len(ended)} pauses ended")
+    return f"{len(ended)} pauses ended"

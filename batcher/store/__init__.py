@@ -1,0 +1,5 @@
+"""The state of a job, in DuckDB: short transactions, guarded transitions, SQL by name."""
+
+from batcher.store.connection import Store, Transaction
+
+__all__ = ["Store", "Transaction"]

@@ -1,0 +1,281 @@
+"""What the acting process writes before and after each call. Functions of an open transaction.
+
+An intent is written before a call that costs money or leaves something behind, its outcome after.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from batcher.lifecycle import ShardState, is_terminal, merge_status
+from batcher.model import BatchView, LooseLines, Pause, RemoteBatch, RemoteFile, ShardView
+from batcher.retry import Trouble
+from batcher.store.connection import Row, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRow:
+    """A shard as the runner handles it."""
+
+    shard: int
+    priority: int
+    state: ShardState
+    lines: int
+    tokens: int
+    sha256: str
+    version: int
+    refusals: int
+    submission: int | None
+    file_id: str | None
+    file_uploaded_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A submission as the runner handles it."""
+
+    submission: int
+    shard: int
+    lines: int
+    tokens: int
+    reserved: int
+    file_id: str | None
+    batch_id: str | None
+    intended_at: float
+    create_intended_at: float | None
+    absent_since: float | None
+    outcome: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What a submission takes of the limit, and what it leaves."""
+
+    reserved: int
+    limit_tokens: int
+    reserved_before: int
+    headroom_after: int
+    reserved_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class KnownBatch:
+    """A batch that the state knows."""
+
+    batch_id: str
+    submission: int
+    shard: int
+    status: str
+    created_at: float
+    ended_at: float | None
+    settled_at: float | None
+    input_file_id: str
+
+
+def run_id(tx: Transaction) -> str:
+    """The random id of this job's run, which its batches carry in their metadata."""
+    return str(tx.one("run")[0])
+
+
+def load_shard(tx: Transaction, shard: int) -> ShardRow:
+    """One shard."""
+    row = tx.one("shard", shard=shard)
+    return ShardRow(row[0], row[1], ShardState(row[2]), *row[3:])
+
+
+def load_submission(tx: Transaction, submission: int) -> Submission:
+    """One submission."""
+    return Submission(*tx.one("submission", submission=submission))
+
+
+def views(tx: Transaction) -> tuple[tuple[ShardView, ...], tuple[BatchView, ...], tuple[LooseLines, ...]]:
+    """Shards that are under way, batches that are not settled, and lines that belong to no shard."""
+    shards = tuple(ShardView(r[0], r[1], ShardState(r[2]), *r[3:]) for r in tx.run("active_shards"))
+    batches = tuple(BatchView(*row) for row in tx.run("open_batches"))
+    return shards, batches, tuple(LooseLines(*row) for row in tx.run("loose_lines", now=tx.now))
+
+
+def pauses(tx: Transaction) -> tuple[Pause, ...]:
+    """The pauses that have not been ended, over or not."""
+    return tuple(Pause(*row) for row in tx.run("open_pauses"))
+
+
+# --- upload ---------------------------------------------------------------------------------------------------------
+
+
+def intend_upload(tx: Transaction, shard: ShardRow, reservation: Reservation) -> int | None:
+    """Writes the intent and claims the lines; the submission, or None when the shard was made stale instead."""
+    submission = _open_submission(tx, shard, reservation)
+    if submission is not None:
+        tx.move_shard(shard.shard, "intend_upload", submission=submission)
+    return submission
+
+
+def _open_submission(tx: Transaction, shard: ShardRow, reservation: Reservation) -> int | None:
+    """A new submission that claims the shard's lines. Lines that are gone elsewhere make the shard stale."""
+    (submission,) = tx.one(
+        "insert_submission",
+        shard=shard.shard, lines=shard.lines, tokens=shard.tokens, reserved=reservation.reserved,
+        limit_tokens=reservation.limit_tokens, reserved_before=reservation.reserved_before,
+        headroom_after=reservation.headroom_after, reserved_usd=reservation.reserved_usd, now=tx.now,
+    )  # fmt: skip
+    claimed = tx.move_lines("claim_lines", "claim_batch", shard=shard.shard, submission=submission)
+    if claimed == shard.lines:
+        return int(submission)
+    close(tx, submission, "cut again")
+    tx.outdate(shard.shard, f"{claimed} of its {shard.lines} lines were left")
+    tx.run("loosen_shard", shard=shard.shard)
+    return None
+
+
+def record_upload(tx: Transaction, submission: Submission, file: RemoteFile) -> None:
+    """The file is at OpenAI; what comes next is the intent to create."""
+    tx.run("set_shard_file", shard=submission.shard, file_id=file.file_id, uploaded_at=tx.now)
+    tx.move_shard(submission.shard, "record_upload", file.file_id)
+
+
+def forget_upload(tx: Transaction, submission: Submission, orphans: list[RemoteFile]) -> None:
+    """The upload's answer never came: uploads cost nothing, so it is done again, and what it left is deleted."""
+    for orphan in orphans:
+        tx.run("queue_file", file_id=orphan.file_id, purpose="batch", shard=submission.shard, now=tx.now)
+    close(tx, submission.submission, "upload without an answer")
+    tx.move_shard(submission.shard, "forget_upload", f"{len(orphans)} orphans")
+
+
+# --- create ---------------------------------------------------------------------------------------------------------
+
+
+def intend_create(tx: Transaction, shard: ShardRow, submission: int) -> None:
+    """Writes the intent to create a batch from the shard's file."""
+    tx.run("set_create_intended", submission=submission, file_id=shard.file_id, now=tx.now)
+    tx.move_shard(shard.shard, "intend_create", submission=submission)
+
+
+def reopen(tx: Transaction, shard: ShardRow, reservation: Reservation) -> int | None:
+    """A new submission from a file that is kept at OpenAI, with its intent to create; None: made stale instead."""
+    submission = _open_submission(tx, shard, reservation)
+    if submission is not None:
+        intend_create(tx, shard, submission)
+    return submission
+
+
+def record_create(tx: Transaction, submission: Submission, batch: RemoteBatch, how: str) -> None:
+    """The batch exists: created just now, or found and adopted."""
+    insert_batch(tx, submission, batch, stray=False)
+    tx.run("set_submission_batch", submission=submission.submission, batch_id=batch.batch_id)
+    tx.move_shard(submission.shard, "record_create", f"{how} {batch.batch_id}")
+
+
+def refuse_create(tx: Transaction, submission: Submission, why: str) -> None:
+    """The service answered and did not do it; the file is kept."""
+    close(tx, submission.submission, f"refused: {why}")
+    tx.move_shard(submission.shard, "refuse_create", why)
+
+
+def find_absent(tx: Transaction, submission: Submission) -> None:
+    """The batch was shown to be absent, and its file is deleted: a late create would name no file."""
+    close(tx, submission.submission, "absent")
+    if submission.file_id is not None:
+        tx.run("queue_file", file_id=submission.file_id, purpose="batch", shard=submission.shard, now=tx.now)
+        tx.run("file_deleted", file_id=submission.file_id, now=tx.now)
+    tx.run("set_shard_file", shard=submission.shard, file_id=None, uploaded_at=None)
+    tx.move_shard(submission.shard, "find_absent")
+
+
+def close(tx: Transaction, submission: int, outcome: str) -> None:
+    """Ends a submission that no batch settles: its lines go back, its tokens are free."""
+    tx.move_lines("give_lines_back", "give_back", submission=submission)
+    tx.run("end_submission", submission=submission, outcome=outcome, now=tx.now)
+
+
+# --- batches --------------------------------------------------------------------------------------------------------
+
+
+def insert_batch(tx: Transaction, submission: Submission, batch: RemoteBatch, stray: bool) -> None:
+    """Records a batch for the first time. A stray's tokens are reserved beside those of its submission."""
+    reserved = submission.reserved if stray else 0
+    tx.run(
+        "insert_batch",
+        batch_id=batch.batch_id, submission=submission.submission, shard=submission.shard, stray=stray,
+        status="validating", created_at=batch.created_at, expires_at=batch.expires_at,
+        input_file_id=batch.input_file_id, reserved=reserved, now=tx.now,
+    )  # fmt: skip
+    tx.event(
+        "stray" if stray else "batch", shard=submission.shard, submission=submission.submission, batch_id=batch.batch_id
+    )
+
+
+def known_batches(tx: Transaction) -> Mapping[str, KnownBatch]:
+    """Every batch of this run that the state knows."""
+    return {row[0]: KnownBatch(*row) for row in tx.run("known_batches")}
+
+
+def update_batch(tx: Transaction, known: KnownBatch, batch: RemoteBatch) -> bool:
+    """Writes what the service says of a batch; whether it has ended just now. A terminal status absorbs."""
+    if known.ended_at is not None:
+        return False
+    status = merge_status(known.status, batch.status)
+    usage = batch.usage or (None, None, None)
+    errors = orjson.dumps([_error(e) for e in batch.errors]).decode() if batch.errors else None
+    tx.run(
+        "update_batch",
+        batch_id=batch.batch_id, status=status, expires_at=batch.expires_at, finished_at=batch.finished_at,
+        total=batch.total, completed=batch.completed, failed=batch.failed, output_file_id=batch.output_file_id,
+        error_file_id=batch.error_file_id, usage_input=usage[0], usage_cached=usage[1], usage_output=usage[2],
+        errors=errors,
+    )  # fmt: skip
+    if status != known.status:
+        tx.event("status", status, shard=known.shard, submission=known.submission, batch_id=batch.batch_id)
+    return is_terminal(status) and end_batch(tx, known)
+
+
+def end_batch(tx: Transaction, known: KnownBatch) -> bool:
+    """Records the end of a batch: its tokens are free, and whoever waits for room may try again."""
+    if not tx.run("end_batch", batch_id=known.batch_id, now=tx.now):
+        return False
+    row = tx.one("batch", batch_id=known.batch_id)
+    if not row[3]:
+        tx.run("end_submission_tokens", submission=known.submission, now=tx.now)
+        tx.move_shard(known.shard, "end")
+    tx.set_fact("blocked_until", 0)
+    return True
+
+
+def _error(trouble: Trouble) -> dict[str, object]:
+    return {"code": trouble.code, "message": trouble.message, "line": trouble.line}
+
+
+def read_errors(text: str | None) -> list[Trouble]:
+    """The entries of `batch.errors` as they were kept."""
+    return [Trouble(None, e["code"], "", e["message"], e["line"]) for e in orjson.loads(text or "[]")]
+
+
+# --- pauses, limits -------------------------------------------------------------------------------------------------
+
+
+def pause_for_quota(tx: Transaction, until: float, tries: int, detail: str) -> None:
+    """Stops sending until a time, because the account's money or quota is gone."""
+    tx.run("end_pauses", reasons=["quota"], now=tx.now)
+    tx.run("insert_pause", scope="all", reason="quota", until=until, tries=tries, now=tx.now)
+    tx.event("pause", detail)
+
+
+def sample_quota(tx: Transaction, source: str, model: str, reservation: Reservation | None, **more: object) -> None:
+    """Adds a row to the quota history. more: limit_tokens, shard, detail."""
+    values: dict[str, object] = {"limit_tokens": None, "shard": None, "detail": None}
+    taken: dict[str, object] = {"reserved": None, "own": None, "headroom": None}
+    if reservation is not None:
+        values["limit_tokens"] = reservation.limit_tokens
+        taken = {
+            "reserved": reservation.reserved_before,
+            "own": reservation.reserved,
+            "headroom": reservation.headroom_after,
+        }
+    tx.run("insert_quota_sample", source=source, model=model, now=tx.now, **{**values, **taken, **more})
+
+
+def loose_rows(tx: Transaction, priority: int, most: int) -> list[Row]:
+    """The due loose lines of a priority, oldest first, of one job version."""
+    tx.move_lines("fall_due", "fall_due", priority=priority, now=tx.now)
+    return tx.run("loose_to_gather", priority=priority, most=most)

@@ -1,0 +1,244 @@
+"""Opening the state file: short connections, one transaction each, and a wait for whoever has it open.
+
+DuckDB lets one process have a file open for writing, and no other may even read it meanwhile. So a connection
+is opened, used and closed; nobody sleeps or calls the service holding one. Only DuckDB opens the file: another
+open and close in this process would drop its lock.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from batcher import crashpoints
+from batcher.errors import IllegalTransitionError, StateError
+from batcher.lifecycle import artist_event, shard_event
+
+SCHEMA_VERSION = 1
+MEMORY_LIMIT = "512MB"
+RETRY_S = 0.05
+"""Between two tries to open a file that another process has open; a transaction takes tens of milliseconds."""
+PATIENCE_S = 60.0
+"""How long to wait for the state before an intent; before an outcome there is no bound."""
+
+Row = tuple[Any, ...]
+
+
+@cache
+def statements() -> Mapping[str, str]:
+    """Every statement of batcher/sql/*.sql by its name (`-- name: ...` stands before it)."""
+    found: dict[str, str] = {}
+    folder = resources.files("batcher").joinpath("sql")
+    for file in sorted(folder.iterdir(), key=lambda f: f.name):
+        if file.name.endswith(".sql"):
+            for block in file.read_text(encoding="utf-8").split("-- name: ")[1:]:
+                name, _, text = block.partition("\n")
+                found[name.strip()] = text.strip().rstrip(";")
+    return found
+
+
+@cache
+def migrations() -> Sequence[str]:
+    """The migrations in order; the schema is their sum."""
+    folder = resources.files("batcher").joinpath("sql/migrations")
+    return [
+        f.read_text(encoding="utf-8") for f in sorted(folder.iterdir(), key=lambda f: f.name) if f.name[0].isdigit()
+    ]
+
+
+class Transaction:
+    """One open transaction: named statements and guarded transitions."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, now: float) -> None:
+        self.con = con
+        self.now = now
+
+    def run(self, name: str, **params: object) -> list[Row]:
+        """Runs a named statement; its rows."""
+        return self.con.execute(statements()[name], params or None).fetchall()
+
+    def one(self, name: str, **params: object) -> Row:
+        """Runs a named statement that gives exactly one row."""
+        rows = self.run(name, **params)
+        assert len(rows) == 1, f"{name} gave {len(rows)} rows"
+        return rows[0]
+
+    def dicts(self, name: str, **params: object) -> list[dict[str, Any]]:
+        """Runs a named statement; its rows by column name."""
+        cursor = self.con.execute(statements()[name], params or None)
+        names = [column[0] for column in cursor.description or []]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def append(self, table: str, rows: Sequence[Sequence[object]], columns: Sequence[str] | None = None) -> None:
+        """Adds rows to a table, fast (DuckDB's appender), inside this transaction."""
+        appender = self.con.appender(table, columns=list(columns)) if columns else self.con.appender(table)
+        appender.append_rows(rows)
+        appender.flush()
+
+    def event(self, kind: str, detail: str = "", **where: object) -> None:
+        """Writes one event of the history. where: shard, submission, batch_id, artist_id."""
+        values = {"shard": None, "submission": None, "batch_id": None, "artist_id": None, **where}
+        self.run("insert_event", at=self.now, kind=kind, detail=detail, **values)
+
+    def move_shard(self, shard: int, event: str, detail: str = "", submission: int | None = None) -> None:
+        """Moves a shard along its state machine and writes the event; else raises IllegalTransitionError."""
+        sources, target = shard_event(event)
+        names = [source.value for source in sources]
+        rows = self.run("move_shard", shard=shard, sources=names, target=target.value, submission=submission)
+        if not rows:
+            raise IllegalTransitionError(f"shard {shard} is not in a state that can {event.replace('_', ' ')}")
+        self.event(event, detail, shard=shard, submission=submission)
+
+    def outdate(self, shard: int, why: str) -> None:
+        """Makes an unsent shard stale; a file that it has at OpenAI is deleted later. Its lines stay the caller's."""
+        self.move_shard(shard, "outdate", why)
+        self.run("queue_shard_file", shard=shard, now=self.now)
+
+    def move_lines(self, statement: str, event: str, **params: object) -> int:
+        """Moves many artists along their state machine with a named statement; how many moved."""
+        sources, target = artist_event(event)
+        rows = self.run(statement, sources=[s.value for s in sources], target=target.value, **params)
+        return len(rows)
+
+    def fact(self, name: str) -> float:
+        """A number that the acting process keeps; 0 when it is not set."""
+        rows = self.run("read_fact", fact=name)
+        return float(rows[0][0] or 0) if rows else 0.0
+
+    def text_fact(self, name: str) -> str:
+        """A text that the acting process keeps; "" when it is not set."""
+        rows = self.run("read_fact", fact=name)
+        return str(rows[0][1] or "") if rows else ""
+
+    def set_fact(self, name: str, number: float | None = None, text: str | None = None) -> None:
+        """Keeps a number or a text."""
+        self.run("write_fact", fact=name, number=number, text=text)
+
+
+class Store:
+    """The state of one job in a folder."""
+
+    def __init__(self, folder: Path, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        self.folder = folder
+        self.path = folder / "state.duckdb"
+        self._clock = clock
+        self._sleep = sleep
+
+    def exists(self) -> bool:
+        """Whether a plan was ever made here."""
+        return self.path.exists()
+
+    def beside(self, folder: Path) -> "Store":
+        """The same kind of store in another folder, for a dry run on a copy."""
+        return Store(folder, self._clock, self._sleep)
+
+    def create(self) -> None:
+        """Makes the folder and the file where they do not exist, and brings an older schema up to date."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StateError(f"the state folder {self.folder} cannot be made: {error.strerror}") from error
+        con = self._connect(PATIENCE_S)
+        try:
+            _migrate(con, self.path)
+        finally:
+            con.close()
+
+    @contextmanager
+    def transaction(self, name: str, patience_s: float | None = PATIENCE_S) -> Iterator[Transaction]:
+        """One transaction under a name, which also names its crash points. patience_s None: wait without a bound.
+
+        Raises StateError when the file cannot be opened or written; then nothing was changed.
+        """
+        con = self._connect(patience_s)
+        try:
+            con.begin()
+            yield Transaction(con, self._clock())
+            crashpoints.reached(f"{name}.commit.before")
+            _commit(con, self.path)
+            crashpoints.reached(f"{name}.commit.after")
+        finally:
+            con.close()
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[Transaction]:
+        """A transaction that is never committed."""
+        con = self._connect(PATIENCE_S)
+        try:
+            con.begin()
+            yield Transaction(con, self._clock())
+            con.rollback()
+        finally:
+            con.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        """A look at the state, beside whatever runs."""
+        if not self.exists():
+            raise StateError(f"there is no plan in {self.folder}; run `batcher plan` first")
+        con = self._connect(PATIENCE_S, read_only=True)
+        try:
+            yield Transaction(con, self._clock())
+        finally:
+            con.close()
+
+    def _connect(self, patience_s: float | None, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+        waited = 0.0
+        while True:
+            try:
+                return _opened(self.path, read_only)
+            except duckdb.Error as error:
+                if "Could not set lock" not in str(error):
+                    raise StateError(_why_not(self.path, error)) from error
+                if patience_s is not None and waited >= patience_s:
+                    raise StateError(f"{self.path} has been held by another process for {waited:.0f} s") from error
+            self._sleep(RETRY_S)
+            waited += RETRY_S
+
+
+def _opened(path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
+    config: dict[str, str] = {"memory_limit": MEMORY_LIMIT, "threads": "2"}
+    return duckdb.connect(str(path), read_only=read_only, config=config)  # type: ignore[arg-type]
+
+
+def _commit(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+    try:
+        con.commit()
+    except duckdb.Error as error:
+        raise StateError(_why_not(path, error)) from error
+
+
+def _why_not(path: Path, error: duckdb.Error) -> str:
+    text = str(error).splitlines()[0]
+    if "not a valid DuckDB" in text:
+        return f"{path} is not a state of Batcher's; move it away, or set another [state] dir"
+    if "newer version" in text.lower() or "storage version" in text.lower():
+        return f"{path} was written by a newer DuckDB; upgrade: pip install -U duckdb"
+    if "No space left" in text:
+        return f"{path} cannot be written, the disk is full; nothing was lost, make room and run the same command again"
+    if "ermission denied" in text or "ead-only" in text:
+        return f"{path} cannot be written: permission denied; mend the rights of its folder"
+    return f"{path} cannot be used: {text}"
+
+
+def _migrate(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Runs the migrations that the file lacks, in one transaction. Raises StateError for a foreign or newer file."""
+    tables = {row[0] for row in con.execute("SELECT table_name FROM duckdb_tables() WHERE NOT temporary").fetchall()}
+    version = 0
+    if tables:
+        if not {"meta", "artists", "shards"} <= tables:
+            raise StateError(f"{path} is a DuckDB file of something else; set another [state] dir")
+        version = int(con.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchall()[0][0])
+    if version > SCHEMA_VERSION:
+        raise StateError(f"{path} is of schema {version}, this Batcher knows {SCHEMA_VERSION}: upgrade Batcher")
+    if version == SCHEMA_VERSION:
+        return
+    con.begin()
+    for script in migrations()[version:]:
+        con.execute(script)
+    con.execute("INSERT OR REPLACE INTO meta VALUES ('schema_version', ?)", [str(SCHEMA_VERSION)])
+    _commit(con, path)

@@ -1,0 +1,127 @@
+"""What `plan` writes and reads: artists, versions and shards. Functions of an open transaction."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+
+import orjson
+
+from batcher.model import Endpoint, JobVersion, WrittenShard
+from batcher.store.connection import Transaction
+
+CHUNK_ROWS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRow:
+    """An input row that is ready to become a line. `row` is its number in the table."""
+
+    row: int
+    artist_id: str
+    custom_id: str
+    artist_name: str
+    priority: int
+    data: str
+    user_text: str
+    tokens: int
+
+    def values(self) -> tuple[object, ...]:
+        """In the order of the staging table."""
+        head = (self.row, self.artist_id, self.custom_id, self.artist_name, self.priority)
+        return (*head, self.data, self.user_text, self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderedLine:
+    """A line to be cut, in priority order."""
+
+    artist_id: str
+    custom_id: str
+    priority: int
+    user_text: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedLine:
+    """Where a line was put, and what it is."""
+
+    artist_id: str
+    shard: int
+    tokens: int
+    bytes: int
+    line_hash: int
+
+
+def encode_version(version: JobVersion) -> str:
+    """The version as the state keeps it. The schema keeps its order: a model answers in it, and lines repeat it."""
+    return orjson.dumps(asdict(version)).decode()
+
+
+def decode_version(definition: str) -> JobVersion:
+    """The version that `encode_version` wrote."""
+    data = orjson.loads(definition)
+    return JobVersion(**{**data, "endpoint": Endpoint(data["endpoint"])})
+
+
+def register_version(tx: Transaction, version: JobVersion, constant_tokens: int) -> int:
+    """The number of this version, new or known."""
+    definition = encode_version(version)
+    fingerprint = sha256(definition.encode()).hexdigest()
+    known = tx.run("versions")
+    for number, seen in known:
+        if seen == fingerprint:
+            return int(number)
+    number = len(known) + 1
+    tx.run(
+        "insert_version",
+        version=number, fingerprint=fingerprint, definition=definition, constant_tokens=constant_tokens, now=tx.now,
+    )  # fmt: skip
+    return number
+
+
+def load_version(tx: Transaction, number: int) -> tuple[JobVersion, int]:
+    """A stored version and the tokens that each of its lines has in common."""
+    definition, constant_tokens = tx.one("version_definition", version=number)
+    return decode_version(definition), constant_tokens
+
+
+def stage(tx: Transaction) -> None:
+    """Makes the staging tables, which live as long as the connection."""
+    for name in ("create_prepared", "create_done", "create_skipped", "create_planned"):
+        tx.run(name)
+
+
+def stage_prepared(tx: Transaction, rows: Sequence[PreparedRow]) -> None:
+    """Stages input rows."""
+    tx.append("prepared", [row.values() for row in rows])
+
+
+def ordered_lines(tx: Transaction) -> Iterator[list[OrderedLine]]:
+    """The unplanned lines in priority order, ties in input order, chunk by chunk."""
+    tx.run("create_ordered")
+    after = 0
+    while rows := tx.run("ordered_chunk", after=after, size=CHUNK_ROWS):
+        yield [OrderedLine(*row) for row in rows]
+        after += CHUNK_ROWS
+
+
+def stage_planned(tx: Transaction, lines: Sequence[PlannedLine]) -> None:
+    """Stages where lines were put."""
+    tx.append("planned", [(p.artist_id, p.shard, p.tokens, p.bytes, p.line_hash) for p in lines])
+
+
+def write_shards(tx: Transaction, shards: Sequence[WrittenShard], version: int, state: str, retry: bool) -> None:
+    """Records shard files that are in place, and puts the staged lines into them."""
+    for s in shards:
+        tx.run(
+            "insert_shard",
+            shard=s.shard, priority=s.priority, retry=retry, version=version, state=state, lines=s.lines,
+            tokens=s.tokens, bytes=s.bytes, sha256=s.sha256, now=tx.now,
+        )  # fmt: skip
+    tx.run("write_planned", version=version)
+
+
+def count_by_state(tx: Transaction) -> Mapping[str, int]:
+    """Artists in each state that has any."""
+    return {str(state): int(count) for state, count in tx.run("count_by_state")}

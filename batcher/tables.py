@@ -1,0 +1,208 @@
+"""Drawing reports for a terminal: pure functions from data to rich's tables."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from rich import box
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from batcher.planner import PlanReport, PlanResult
+from batcher.report import PlanSummary, Status
+
+MOST_SHARDS = 12
+"""Rows of the table of shards; the rest is summed up in one."""
+
+
+def span(seconds: float) -> str:
+    """A time span in the unit that reads best."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 72 * 3600 else f"{seconds / 86400:.1f} days"
+
+
+def at(seconds: float | None) -> str:
+    """A moment, UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S") if seconds else ""
+
+
+def usd(amount: float | None) -> str:
+    """Dollars, in cents or finer where it is little."""
+    if amount is None:
+        return "price unknown"
+    return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}"
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], text_columns: int = 1) -> Table:
+    """A plain table; all but the first `text_columns` columns are numbers and stand to the right."""
+    drawn = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for place, name in enumerate(columns):
+        drawn.add_column(name, justify="left" if place < text_columns else "right", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(f"{value:,}" if isinstance(value, int) else escape(str(value)) for value in row))
+    return drawn
+
+
+def draw_plan(result: PlanResult, report: PlanReport, summary: PlanSummary) -> RenderableType:
+    """The plan: priorities, shards, price, forecast."""
+    parts: list[RenderableType] = [
+        table(
+            "By priority",
+            ["priority", "artists", "done before", "lines", "tokens", "MB"],
+            [
+                (str(p.priority), p.artists, p.done_before, p.lines, p.tokens, f"{p.bytes / 1e6:.1f}")
+                for p in report.priorities
+            ],
+        )
+    ]
+    if report.shards:
+        parts.append(table("Shards", ["shard", "priority", "state", "lines", "tokens", "MB"], _shard_rows(report), 3))
+    parts += [Text(line) for line in [*_changes(result), *_outlook(summary, len(report.shards))]]
+    return Group(*parts)
+
+
+def _shard_rows(report: PlanReport) -> list[Sequence[Any]]:
+    shards = report.shards
+    shown = shards if len(shards) <= MOST_SHARDS else shards[: MOST_SHARDS - 1]
+    rows: list[Sequence[Any]] = [
+        (str(s.shard), str(s.priority), s.state, s.lines, s.tokens, f"{s.bytes / 1e6:.1f}") for s in shown
+    ]
+    rest = shards[len(shown) :]
+    if rest:
+        lines, tokens, size = sum(s.lines for s in rest), sum(s.tokens for s in rest), sum(s.bytes for s in rest)
+        rows.append(
+            (f"{len(rest)} more", f"{rest[0].priority}-{rest[-1].priority}", "", lines, tokens, f"{size / 1e6:.1f}")
+        )
+    return rows
+
+
+def _changes(result: PlanResult) -> list[str]:
+    lines = [
+        f"{result.rows_read:,} rows read: {result.artists_new:,} new artists, {result.lines_planned:,} lines planned."
+    ]
+    if result.changed_rows:
+        lines.append(f"{result.changed_rows:,} rows differ from what was planned; --replan takes the unsent ones anew.")
+    if result.done_unknown:
+        lines.append(f"{result.done_unknown:,} bios of --done belong to no artist of the input and were left out.")
+    if result.skipped:
+        lines.append(f"{len(result.skipped):,} bad rows skipped, the first: {result.skipped[0][1]}")
+    if result.outdated_shards:
+        lines.append(f"{result.outdated_shards} unsent shards were cut again.")
+    return lines
+
+
+def _outlook(summary: PlanSummary, shards: int) -> list[str]:
+    if not summary.lines:
+        return ["Nothing is left to send."]
+    view = summary.forecast
+    saved = f" (standard price {usd(summary.usd_standard)})" if summary.usd_standard is not None else ""
+    fits = (
+        "within"
+        if view.worst_s <= summary.deadline_s
+        else "perhaps past"
+        if view.best_s <= summary.deadline_s
+        else "PAST"
+    )
+    return [
+        f"Price: about {usd(summary.usd_expected)}, at most {usd(summary.usd_most)} at batch rates{saved}.",
+        f"Room: {summary.ceiling:,} of {summary.limit:,} enqueued tokens may be used, so {shards} shards go in "
+        f"{view.waves} wave{'s' if view.waves != 1 else ''}.",
+        f"End: {span(view.best_s)} at best (1 h a batch), {span(view.worst_s)} at worst (24 h a batch): "
+        f"{fits} the deadline of {span(summary.deadline_s)}.",
+    ]
+
+
+def draw_status(status: Status) -> RenderableType:
+    """The job at one moment."""
+    names = ["priority", "artists", "done before", "done", "in flight", "open", "held", "dead"]
+    keys = ["priority", "artists", "done_before", "done", "in_flight", "open", "held", "dead"]
+    parts: list[RenderableType] = [
+        table("By priority", names, [[str(p[keys[0]]), *(p[key] for key in keys[1:])] for p in status.priorities])
+    ]
+    if status.batches:
+        parts.append(_batches(status))
+    if status.failures:
+        rows = [(f["class"], f["code"] or "", f["times"]) for f in status.failures]
+        parts.append(table("Failures so far", ["class", "code", "times"], rows, 2))
+    if status.lost:
+        lost = [(f["state"], f["class"], f["code"] or "", f["artists"]) for f in status.lost]
+        parts.append(table("Given up or held", ["state", "class", "code", "artists"], lost, 3))
+    return Group(*parts, *(Text(line) for line in _sentences(status)))
+
+
+def _batch_row(batch: Mapping[str, Any], now: float) -> tuple[Any, ...]:
+    done = f"{batch['completed'] + batch['failed']:,} of {batch['lines']:,}"
+    where = (batch["batch_id"], str(batch["shard"]), str(batch["priority"]), batch["status"])
+    return (*where, done, span(max(0.0, now - batch["recorded_at"])))
+
+
+def _batches(status: Status) -> Table:
+    rows = [_batch_row(batch, status.now) for batch in status.batches]
+    return table("In flight", ["batch", "shard", "priority", "status", "lines", "for"], rows, 4)
+
+
+def _sentences(status: Status) -> list[str]:
+    lines = [
+        f"Room: {status.reserved:,} of {status.ceiling:,} tokens are reserved (limit {status.limit:,}), "
+        f"headroom {status.headroom:,}.",
+        f"Spent {usd(status.spent_usd)}, of that {usd(status.wasted_usd)} on answers that gave no bio.",
+    ]
+    lines += [_line_wait(w) for w in status.waiting_lines]
+    lines += [f"Shard {w['shard']} waits until {at(w['until'])} UTC." for w in status.waiting_shards]
+    lines += [f"Paused ({p['reason']}) until {_until(p['until'])}." for p in status.pauses]
+    if status.blocked_until > status.now:
+        lines.append(f"The service has no room for more; asked again at {at(status.blocked_until)} UTC at the latest.")
+    if status.outage_until > status.now:
+        lines.append(f"The service does not answer; asked again at {at(status.outage_until)} UTC.")
+    if status.stopped:
+        lines.append(f"Stopped: {status.stopped}.")
+    return [*lines, *_end(status)]
+
+
+def _line_wait(wait: Mapping[str, Any]) -> str:
+    return f"{wait['lines']:,} lines wait after {wait['class']}, the first until {at(wait['first_at'])} UTC."
+
+
+def _until(moment: float | None) -> str:
+    return f"{at(moment)} UTC" if moment else "`batcher resume`"
+
+
+def _end(status: Status) -> list[str]:
+    if not status.forecast.waves:
+        return ["Nothing is in flight or waits to be sent."]
+    basis = "as measured so far" if status.forecast.measured else "assuming 1 to 24 h a batch"
+    return [f"What is open ends in {span(status.forecast.best_s)} to {span(status.forecast.worst_s)}, {basis}."]
+
+
+def draw_artist(artist: Mapping[str, Any]) -> RenderableType:
+    """One artist's whole history."""
+    head = Text(f"{artist['artist_name']} ({artist['artist_id']}), priority {artist['priority']}: {artist['state']}")
+    parts: list[RenderableType] = [head]
+    if artist["failure"]:
+        parts.append(Text(f"last failure: {artist['failure']}, {artist['code']}: {artist['message']}"))
+    if artist["bio"]:
+        parts.append(Text("\n" + _bio_text(artist["bio"]["data"]) + "\n"))
+    rows = [_try_row(t) for t in artist["attempts_made"]]
+    if rows:
+        parts.append(table("Tries", ["at (UTC)", "outcome", "code", "batch", "tokens in", "out", "cost"], rows, 4))
+    events = [(at(e["happened_at"]), e["kind"], str(e["shard"] or ""), e["detail"] or "") for e in artist["events"]]
+    if events:
+        parts.append(table("Events of its shards", ["at (UTC)", "event", "shard", "detail"], events, 4))
+    return Group(*parts)
+
+
+def _try_row(made: Mapping[str, Any]) -> tuple[Any, ...]:
+    where = made["batch_id"] or made["lane"]
+    tokens = (made["tokens_input"], made["tokens_output"])
+    return (at(made["happened_at"]), made["outcome"], made["code"] or "", where, *tokens, usd(made["cost_usd"]))
+
+
+def _bio_text(data: str) -> str:
+    fields = orjson.loads(data)
+    return str(fields.get("bio") or data)

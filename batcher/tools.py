@@ -1,0 +1,41 @@
+"""What the acting process acts with. Time, chance and sleep are passed in, so that a week can be simulated."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from batcher.api import Service
+from batcher.config import Config
+from batcher.job import Job
+from batcher.prices import Prices
+from batcher.retry import FailureClass, Jitter, Rules, delay_s
+from batcher.store import Store
+
+
+def _silent(_kind: str, _data: Mapping[str, object]) -> None:
+    """Tells nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The store, the service and the settings of one acting process."""
+
+    store: Store
+    service: Service
+    job: Job
+    config: Config
+    rules: Rules
+    prices: Prices | None
+    jitter: Jitter
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    tell: Callable[[str, Mapping[str, object]], None] = _silent
+    """Told what happens: a kind and its data; the display makes words of it."""
+    interrupted: Callable[[], bool] = lambda: False
+    """Whether the user asked to end at the next safe point."""
+
+    def delay(self, failure: FailureClass, n: int, wait_s: float | None = None) -> float:
+        """Seconds before repetition n of a class; a Retry-After wins, with up to 5 s on top."""
+        if wait_s is not None:
+            return wait_s + 5 * self.jitter()
+        return delay_s(self.rules.policies[failure], n, self.jitter(), self.rules.jitter_share)

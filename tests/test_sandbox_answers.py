@@ -1,0 +1,168 @@
+"""What the sandbox says: texts from the facts of the request, valid for the request's schema, counted tokens."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sandbox_kit import CHAT, PICASSO, RESPONSES, SCHEMA, bench, chat_body, line, response_body
+
+from batcher.sandbox.answers import answer
+from batcher.sandbox.asks import read_ask
+from batcher.sandbox.filling import plan_for
+from batcher.sandbox.text import Facts, read_facts, sentence, shortened
+
+IDENT = "0" * 32
+
+
+def said(body: dict[str, Any], fault: str = "") -> dict[str, Any]:
+    return answer(CHAT, read_ask(CHAT, body), body, IDENT, 0, fault).body
+
+
+def content(body: dict[str, Any], fault: str = "") -> str:
+    return str(said(body, fault)["choices"][0]["message"]["content"])
+
+
+def test_the_text_says_what_the_request_says() -> None:
+    plain = chat_body(response_format=None)
+    text = "Sandbox text on Pablo Picasso: nationality Spanish; born 1881; died 1973."
+    assert content(plain) == text
+    assert orjson.loads(content(chat_body())) == {
+        "bio": text,
+        "confidence": orjson.loads(content(chat_body()))["confidence"],
+    }
+    assert orjson.loads(content(chat_body(response_format={"type": "json_object"}))) == {"text": text}
+
+
+def test_messages_of_other_shapes_are_read() -> None:
+    parts = [{"type": "text", "text": "Hello Joan Miró"}, {"type": "image_url"}, 7]
+    body = chat_body(messages=[{"role": "user", "content": parts}, {"role": "assistant", "content": "x"}])
+    assert "Hello Joan Miró" in content(body)
+    assert "an empty message" in content(chat_body(messages=[{"role": "system", "content": "x"}]))
+    chat = read_ask(RESPONSES, {"model": "m", "input": [{"role": "user", "content": parts}]})
+    assert chat.user_text == "Hello Joan Miró" and chat.messages == 1 and chat.content_bytes == 16
+
+
+def numbers(text: str) -> set[str]:
+    return set(re.findall(r"\d+", text))
+
+
+@given(st.text(max_size=300), st.integers(0, 300), st.integers(0, 300))
+def test_a_text_keeps_to_its_length_and_to_the_numbers_of_the_message(message: str, least: int, room: int) -> None:
+    facts = read_facts(message)
+    text = sentence(facts, least, least + room)
+    assert least <= len(text) <= least + room
+    assert facts.name in sentence(facts)
+    assert all(number in message for number in numbers(sentence(facts)))
+
+
+def test_cutting_leaves_whole_numbers() -> None:
+    assert shortened("born 1881 in Malaga", 8) == "born"
+    assert shortened("born 1881 in Malaga", 9) == "born 1881"
+    assert shortened("x1881", 3) == "x"
+    text = sentence(read_facts("Artist: A\n" + "\n".join(f"key: {year}" for year in range(1900, 1950))), 0, 60)
+    assert all(len(number) == 4 for number in numbers(text))
+
+
+PROPERTY: list[dict[str, Any]] = [
+    {"type": "string"},
+    {"type": "string", "minLength": 500},
+    {"type": "string", "maxLength": 12},
+    {"type": ["string", "null"], "enum": ["a", "b"]},
+    {"type": "boolean"},
+    {"type": "integer", "minimum": 1, "maximum": 5},
+    {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+    {"type": "array", "items": {"type": "string"}, "minItems": 3, "maxItems": 4, "uniqueItems": True},
+    {"type": "array", "items": {"enum": ["x", "y", "z"]}, "minItems": 2, "uniqueItems": True},
+    {"type": "array", "items": {"type": "integer"}, "maxItems": 0},
+    {"const": 4},
+    {"anyOf": [{"type": "null"}, {"type": "string"}]},
+    {"allOf": [{"$ref": "#/$defs/part"}], "description": "a part"},
+    {"$ref": "#/$defs/tree"},
+    {"type": "null"},
+    {"properties": {"x": {}}},
+]
+DEFS = {
+    "part": {"type": "object", "properties": {"year": {"type": "integer"}}, "required": ["year"]},
+    "tree": {"type": "object", "properties": {"left": {"$ref": "#/$defs/tree"}, "right": {"$ref": "#/$defs/tree"}}},
+}
+
+
+@given(st.lists(st.sampled_from(PROPERTY), max_size=6), st.sampled_from([PICASSO, "", "no facts", "Name: X\na: 0.5"]))
+def test_every_schema_is_followed(parts: list[dict[str, Any]], message: str) -> None:
+    names = ("name", "bio", "born", "a", "nationality", "score")
+    properties = dict(zip(names, parts, strict=False))
+    schema = {"type": "object", "properties": properties, "required": list(properties), "$defs": DEFS}
+    value = plan_for(schema)(read_facts(message))
+    jsonschema.validate(value, schema)
+    assert orjson.loads(orjson.dumps(value)) == value
+
+
+def test_properties_named_like_a_fact_take_it() -> None:
+    fields = {"name": {"type": "string"}, "nationality": {"type": "string"}, "born": {"type": "integer"}}
+    value = plan_for({"type": "object", "properties": fields})(read_facts(PICASSO))
+    assert value == {"name": "Pablo Picasso", "nationality": "Spanish", "born": 1881}
+    assert read_facts(PICASSO) == Facts(
+        "Pablo Picasso", (("nationality", "Spanish"), ("born", "1881"), ("died", "1973")), PICASSO
+    )
+
+
+def test_tokens_are_near_the_estimate_but_not_the_same() -> None:
+    body = chat_body(PICASSO + "\nnotes: " + "é" * 500)
+    ask = read_ask(CHAT, body)
+    assert ask.estimate == -(
+        -(len(("Write a short bio." + PICASSO + "\nnotes: " + "é" * 500).encode()) + ask.schema_bytes) // 4
+    )
+    assert 0.8 < ask.prompt_tokens / ask.estimate < 1.2 and ask.prompt_tokens != ask.estimate
+    usage = said(body)["usage"]
+    assert usage["prompt_tokens"] == ask.prompt_tokens
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+
+
+def test_long_prompts_are_cached_in_part() -> None:
+    bodies = [
+        chat_body(
+            f"Artist: {n}", messages=[{"role": "system", "content": "x" * 9000}, {"role": "user", "content": f"{n}"}]
+        )
+        for n in range(20)
+    ]
+    cached = {said(body)["usage"]["prompt_tokens_details"]["cached_tokens"] for body in bodies}
+    assert 0 in cached and len(cached) == 2 and max(cached) % 128 == 0
+
+
+def test_an_answer_ends_at_the_request_s_own_limit() -> None:
+    found = said(chat_body(max_completion_tokens=5))
+    assert found["choices"][0]["finish_reason"] == "length" and found["usage"]["completion_tokens"] == 5
+    body = response_body(max_output_tokens=5)
+    response = answer(RESPONSES, read_ask(RESPONSES, body), body, IDENT, 0)
+    assert response.outcome == "length" and response.body["incomplete_details"] == {"reason": "max_output_tokens"}
+
+
+@pytest.mark.parametrize("endpoint", [CHAT, RESPONSES])
+def test_batches_of_both_endpoints_are_answered(tmp_path: Path, endpoint: str) -> None:
+    body = chat_body() if endpoint == CHAT else response_body()
+    with bench(tmp_path) as it:
+        (row,) = it.results(it.run([line("a", body, endpoint)], endpoint).output_file_id)
+        found: dict[str, Any] = row["response"]["body"]  # type: ignore[index]
+        text = (
+            found["choices"][0]["message"]["content"] if endpoint == CHAT else found["output"][0]["content"][0]["text"]
+        )
+        jsonschema.validate(orjson.loads(text), SCHEMA)
+        assert row["response"]["status_code"] == 200 and row["error"] is None  # type: ignore[index]
+        assert re.fullmatch("batch_req_[0-9a-f]{32}", str(row["id"]))
+        assert re.fullmatch("[0-9a-f]{32}", row["response"]["request_id"])  # type: ignore[index]
+
+
+def test_a_value_out_of_range_is_a_400_of_the_line(tmp_path: Path) -> None:
+    with bench(tmp_path) as it:
+        body = chat_body(max_completion_tokens=0)
+        (row,) = it.results(it.run([line("a", body)]).error_file_id)
+        response: Any = row["response"]
+        assert response["status_code"] == 400
+        assert response["body"]["error"]["code"] == "integer_below_min_value"
+        assert it.raw("POST", CHAT, json=body).json() == response["body"]
+        assert not it.sandbox.ledger.executions()
