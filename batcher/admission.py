@@ -61,8 +61,11 @@ def headroom(room: Room) -> int:
 
 
 def reserved_for(tokens: int, room: Room) -> int:
-    """Reserved tokens of `tokens` counted ones: x learned ratio x (1 + margin), rounded up."""
-    return math.ceil(tokens * room.factor)
+    """Reserved tokens of `tokens` counted ones: x learned ratio x (1 + margin), rounded up.
+
+    A thousandth is no token: 110 x 1.1 is 121.00000000000001, and a shard cut to fill 121 would never fit.
+    """
+    return math.ceil(round(tokens * room.factor, 3))
 
 
 def cost_of(shard: ShardView, budget: Budget) -> float:

@@ -3,9 +3,11 @@
 Its own retries are off everywhere: a repeated `POST /batches` can start a paid batch twice, and the API has no
 idempotency key. Calls whose repetition is free are repeated here, quickly and a few times; what then still fails
 is the runner's to wait for. Foreign errors become two of ours: `CallRefused` (an answer came: it did not happen) and
-`CallUnknown` (no answer, or a 5xx: it may have happened).
+`CallUnknown` (no answer, a 5xx, or one that cannot be read: it may have happened).
 """
 
+import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -15,19 +17,22 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from batcher.errors import SetupError
 from batcher.model import Listing, RemoteBatch, RemoteFile
-from batcher.retry import Jitter, Policy, Trouble, delay_s, retry_after_s
+from batcher.retry import FailureClass, Jitter, Policy, Trouble, classify_call, delay_s, retry_after_s
 
 if TYPE_CHECKING:
     from openai import OpenAI
-    from openai.types import Batch, FileObject
 
 FILE_LIFE_S = 30 * 24 * 3600
 """How long input and output files live at OpenAI (the longest that the API takes; official description,
 FileExpirationAfter): what a dead client leaves goes away by itself."""
+MESSAGE_LENGTH = 500
+"""Characters of a service's message that are kept."""
 PAGE = 100
 """Batches in one page of a listing (the most that the API gives)."""
 LONGEST_QUICK_WAIT_S = 20.0
 """A Retry-After beyond this is not waited for inside a call: the runner waits, and may be interrupted."""
+RETRY_AFTER_SPREAD_S = 5.0
+"""Up to this much is added to a Retry-After, so that not all come back at once."""
 
 T = TypeVar("T")
 
@@ -84,7 +89,8 @@ class OpenAIService:
     """The service over the openai client."""
 
     def __init__(self, client: "OpenAI", policy: Policy, sleep: Callable[[float], None], jitter: Jitter) -> None:
-        self._client = client
+        # Whatever the client was made with: it may not repeat a call by itself.
+        self._client = client.with_options(max_retries=0)
         self._policy, self._sleep, self._jitter = policy, sleep, jitter
 
     def check(self) -> None:
@@ -103,70 +109,83 @@ class OpenAIService:
                 )
             return _file(answer)
 
-        return _translated(call)
+        return self._once(call)
 
     def create(self, file_id: str, endpoint: str, metadata: Mapping[str, str]) -> RemoteBatch:
         """Creates the batch, once. After CallUnknown it may exist."""
-        batch = _translated(
-            lambda: self._client.batches.create(
+
+        def call() -> RemoteBatch:
+            answer = self._client.batches.create(
                 input_file_id=file_id,
                 endpoint=endpoint,  # type: ignore[arg-type]
                 completion_window="24h",
                 metadata=dict(metadata),
                 output_expires_after={"anchor": "created_at", "seconds": FILE_LIFE_S},
             )
-        )
-        return _batch(batch)
+            return _batch(answer)
+
+        return self._once(call)
 
     def list_batches(self, back_to: float) -> Listing:
-        """Pages through the listing, newest first, until it is older than `back_to`."""
+        """Pages through the listing, newest first, until it is older than `back_to`.
+
+        Raises CallUnknown for a listing that cannot be read to its end: absence is only told of a complete one.
+        """
         found: dict[str, RemoteBatch] = {}
         server_time, after = 0.0, ""
         while True:
-            page, date = self._free(lambda a=after: self._page(a))  # type: ignore[misc]
+            batches, more, date = self._free(lambda a=after: self._page(a))  # type: ignore[misc]
             server_time = server_time or date
-            batches = [_batch(batch) for batch in page.data]
+            if more and found.keys() >= {batch.batch_id for batch in batches}:
+                raise CallUnknown(Trouble(message="the listing of the batches does not go on"))
             found.update((batch.batch_id, batch) for batch in batches)
-            if not page.has_more or not batches or batches[-1].created_at < back_to:
+            if not more or _reaches(batches, back_to):
                 return Listing(tuple(b for b in found.values() if b.created_at >= back_to), server_time)
             after = batches[-1].batch_id
 
-    def _page(self, after: str) -> tuple[Any, float]:
-        batches = self._client.batches.with_raw_response
-        raw = batches.list(limit=PAGE, after=after) if after else batches.list(limit=PAGE)
-        return raw.parse(), _date(raw.headers)
+    def _page(self, after: str) -> tuple[list[RemoteBatch], bool, float]:
+        """One page, whether more follow, and the server's time."""
+        api = self._client.batches.with_raw_response
+        raw = api.list(limit=PAGE, after=after) if after else api.list(limit=PAGE)
+        page: Any = raw.parse()
+        if not isinstance(page.data, list):
+            raise _unreadable("listing")
+        batches = [_batch(batch) for batch in page.data]
+        more = page.has_more if isinstance(page.has_more, bool) else len(batches) >= PAGE
+        return batches, more, _date(raw.headers)
 
     def retrieve(self, batch_id: str) -> RemoteBatch | None:
         """One batch; None for a 404."""
-        batch = self._unless_gone(lambda: self._client.batches.retrieve(batch_id))
-        return _batch(batch) if batch is not None else None
+        return self._unless_gone(lambda: _batch(self._client.batches.retrieve(batch_id)))
 
     def cancel(self, batch_id: str) -> RemoteBatch | None:
         """Asks to cancel; a batch that has ended already is told as it is."""
         try:
-            batch = self._unless_gone(lambda: self._client.batches.cancel(batch_id))
+            return self._unless_gone(lambda: _batch(self._client.batches.cancel(batch_id)))
         except CallRefused as error:
             if error.trouble.status != 409:
                 raise
             return self.retrieve(batch_id)
-        return _batch(batch) if batch is not None else None
 
     def download(self, file_id: str, path: Path) -> None:
         """Streams to disk beside `path` and moves into place, once as many bytes came as Content-Length says."""
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(path.name + ".part")
-        self._free(lambda: self._stream(file_id, beside))
+        try:
+            self._free(lambda: self._stream(file_id, beside))
+        except CallError:
+            beside.unlink(missing_ok=True)
+            raise
         beside.replace(path)
 
     def _stream(self, file_id: str, path: Path) -> None:
         with self._client.files.with_streaming_response.content(file_id) as response, path.open("wb") as file:
             for chunk in response.iter_bytes(1 << 20):
                 file.write(chunk)
-            written = file.tell()
-            expected = response.headers.get("content-length")
-            encoded = response.headers.get("content-encoding")
-        if expected is not None and not encoded and int(expected) != written:
-            raise CallUnknown(Trouble(message=f"{written:,} of {expected} bytes came"))
+            came = response.http_response.num_bytes_downloaded  # before any content-encoding is undone
+            expected = response.headers.get("content-length", "")
+        if expected.isdecimal() and int(expected) != came:
+            raise CallUnknown(Trouble(message=f"{came:,} of {int(expected):,} bytes came"))
 
     def delete(self, file_id: str) -> None:
         """Deletes a file; a 404 is success."""
@@ -174,58 +193,106 @@ class OpenAIService:
 
     def find_files(self, name: str) -> list[RemoteFile]:
         """Batch input files of this name among those that the key may see."""
-        page = self._free(lambda: list(self._client.files.list(purpose="batch", limit=10_000)))
-        return [_file(file) for file in page if file.filename == name]
+
+        def call() -> list[RemoteFile]:
+            return [_file(file) for file in self._client.files.list(purpose="batch", limit=10_000)]
+
+        return [file for file in self._free(call) if file.name == name]
 
     def _unless_gone(self, call: Callable[[], T]) -> T | None:
         try:
             return self._free(call)
         except CallRefused as error:
-            if error.trouble.status == 404:
+            if error.trouble.status == 404 and not _NO_SUCH_ADDRESS.match(error.trouble.message):
                 return None
             raise
+
+    def _once(self, call: Callable[[], T]) -> T:
+        return _translated(call, self._client.api_key)
 
     def _free(self, call: Callable[[], T]) -> T:
         """A call whose repetition is free: repeated a few times when no answer, or one of "later", came."""
         for n in range(self._policy.tries or 0):
             try:
-                return _translated(call)
+                return self._once(call)
             except CallError as error:
                 if not _may_pass(error) or (error.wait_s or 0) > LONGEST_QUICK_WAIT_S:
                     raise
-                self._sleep(max(error.wait_s or 0.0, delay_s(self._policy, n, self._jitter())))
-        return _translated(call)
+                self._sleep(self._delay_s(n, error.wait_s))
+        return self._once(call)
+
+    def _delay_s(self, n: int, wait_s: float | None) -> float:
+        if wait_s is not None:
+            return wait_s + RETRY_AFTER_SPREAD_S * self._jitter()
+        return delay_s(self._policy, n, self._jitter())
+
+
+_NO_SUCH_ADDRESS = re.compile(r"Invalid URL\b")
+"""How OpenAI's 404 begins where the address is wrong, and not the id."""
 
 
 def _may_pass(error: CallError) -> bool:
-    return isinstance(error, CallUnknown) or error.trouble.status == 429
+    """Whether trying again at once makes sense: not where the account is out of money."""
+    later = isinstance(error, CallUnknown) or error.trouble.status == 429
+    return later and classify_call(error.trouble) is not FailureClass.QUOTA
 
 
-def _translated(call: Callable[[], T]) -> T:
-    """Runs a call; the client's errors become ours."""
+def _reaches(batches: list[RemoteBatch], back_to: float) -> bool:
+    """Whether a page is the last one needed. One that is not newest first says nothing about the next."""
+    return batches[0].created_at >= batches[-1].created_at and batches[-1].created_at < back_to
+
+
+def _translated(call: Callable[[], T], secret: str = "") -> T:
+    """Runs a call; the client's errors become ours, and `secret` stays out of them."""
     import httpx2  # noqa: PLC0415 - with openai, two thirds of a second of start-up that most commands do not need
     import openai  # noqa: PLC0415
 
     try:
         return call()
     except openai.APIStatusError as error:
-        raise _status_error(error) from error
+        raise _status_error(error, secret) from error
     except openai.APIConnectionError as error:
         cause = error.__cause__ or error
-        raise CallUnknown(Trouble(message=f"{error.message} ({type(cause).__name__}: {cause})")) from error
+        text = _without_secrets(f"{error.message} ({type(cause).__name__}: {cause})", secret)
+        raise CallUnknown(Trouble(message=text)) from error
     except httpx2.HTTPError as error:  # while a body is streamed, the client does not wrap them
-        raise CallUnknown(Trouble(message=f"{type(error).__name__}: {error}")) from error
+        text = _without_secrets(f"{type(error).__name__}: {error}", secret)
+        raise CallUnknown(Trouble(message=text)) from error
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+        # The client's own, over a 200 that is not what the API sends: a proxy's page, a body cut off.
+        raise _unreadable("answer") from error
 
 
-def _status_error(error: Any) -> CallError:
+def _unreadable(what: str) -> CallUnknown:
+    return CallUnknown(Trouble(message=f"the {what} is not what the API sends; is something in between?"))
+
+
+def _status_error(error: Any, secret: str = "") -> CallError:
     body = error.body if isinstance(error.body, dict) else {}
-    # The refusal of a wrong key quotes it in part; a secret stays out of every message.
-    text = re.sub(r"sk-[\w*.-]+", "sk-...", str(body.get("message") or error.message))[:500]
-    trouble = Trouble(error.status_code, error.code or "", error.type or "", text)
+    text = _without_secrets(_message(error), secret)
+    trouble = Trouble(error.status_code, str(error.code or ""), str(error.type or ""), text)
     headers = {key.lower(): value for key, value in error.response.headers.items()}
-    wait = retry_after_s(headers, _date(headers))
+    # A date without the server's own time says nothing, and 0 asks for nothing: None, and our own delays apply.
+    wait = retry_after_s(headers, _date(headers) or math.inf) or None
     unknown = error.status_code >= 500 or error.status_code == 408
+    # A 404 that is not in the API's shape comes from something in between: nothing is known of batch or file.
+    unknown = unknown or (error.status_code == 404 and not body.get("message"))
     return (CallUnknown if unknown else CallRefused)(trouble, wait)
+
+
+def _message(error: Any) -> str:
+    """What the service says in the API's shape, or whatever stands there instead of it, on one line."""
+    body = error.body
+    if isinstance(body, dict) and body.get("message"):
+        return str(body["message"])
+    told = " ".join(str(body or "").split())
+    return f"{error.message}: {told}" if told else str(error.message)
+
+
+def _without_secrets(text: str, secret: str) -> str:
+    """The refusal of a wrong key quotes it in part, an illegal header whole; neither gets into a message."""
+    hidden = text.replace(secret, "...") if secret else text
+    return re.sub(r"\bsk-[\w*.-]+|(?<=Bearer )[^\s'\"]+", "sk-...", hidden)[:MESSAGE_LENGTH]
 
 
 def _date(headers: Mapping[str, str]) -> float:
@@ -237,43 +304,76 @@ def _date(headers: Mapping[str, str]) -> float:
         return 0.0
 
 
-def _file(file: "FileObject") -> RemoteFile:
-    return RemoteFile(file.id, file.filename, float(file.created_at))
+# The client checks no answer against the official description: any field may be missing, or be of another type.
 
 
-def _batch(batch: "Batch") -> RemoteBatch:
-    counts, usage = batch.request_counts, batch.usage
+def _file(file: Any) -> RemoteFile:
+    if not _text(getattr(file, "id", None)):
+        raise _unreadable("description of a file")
+    return RemoteFile(file.id, _text(file.filename), _seconds(file.created_at) or 0.0)
+
+
+def _batch(batch: Any) -> RemoteBatch:
+    created_at = _seconds(getattr(batch, "created_at", None))
+    if not _text(getattr(batch, "id", None)) or created_at is None:
+        raise _unreadable("description of a batch")
+    counts, usage, metadata = batch.request_counts, batch.usage, batch.metadata
     finished = batch.completed_at or batch.failed_at or batch.expired_at or batch.cancelled_at
     return RemoteBatch(
         batch_id=batch.id,
-        status=str(batch.status),
-        created_at=float(batch.created_at),
-        input_file_id=batch.input_file_id,
-        output_file_id=batch.output_file_id or None,
-        error_file_id=batch.error_file_id or None,
-        expires_at=float(batch.expires_at) if batch.expires_at else None,
-        finished_at=float(finished) if finished else None,
-        total=counts.total if counts else 0,
-        completed=counts.completed if counts else 0,
-        failed=counts.failed if counts else 0,
-        usage=(usage.input_tokens, usage.input_tokens_details.cached_tokens, usage.output_tokens) if usage else None,
-        errors=tuple(_trouble(e) for e in (batch.errors.data or [])) if batch.errors else (),
-        metadata={str(k): str(v) for k, v in (batch.metadata or {}).items()},
+        status=_text(batch.status),
+        created_at=created_at,
+        input_file_id=_text(batch.input_file_id),
+        output_file_id=_text(batch.output_file_id) or None,
+        error_file_id=_text(batch.error_file_id) or None,
+        expires_at=_seconds(batch.expires_at),
+        finished_at=_seconds(finished),
+        total=_count(counts, "total"),
+        completed=_count(counts, "completed"),
+        failed=_count(counts, "failed"),
+        usage=_usage(usage) if usage else None,
+        errors=tuple(_trouble(each) for each in getattr(batch.errors, "data", None) or ()),
+        metadata={str(k): str(v) for k, v in metadata.items()} if isinstance(metadata, Mapping) else {},
     )
 
 
+def _usage(usage: Any) -> tuple[int, int, int]:
+    cached = _count(getattr(usage, "input_tokens_details", None), "cached_tokens")
+    return _count(usage, "input_tokens"), cached, _count(usage, "output_tokens")
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _count(owner: object, name: str) -> int:
+    value = getattr(owner, name, None)
+    return value if isinstance(value, int) else 0
+
+
+def _seconds(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and value else None
+
+
 def _trouble(error: Any) -> Trouble:
-    return Trouble(None, error.code or "", "", error.message or "", error.line)
+    line = getattr(error, "line", None)
+    code, message = _text(getattr(error, "code", None)), _text(getattr(error, "message", None))
+    return Trouble(None, code, "", message, line if isinstance(line, int) else None)
 
 
 def connect(timeout_s: float, policy: Policy, sleep: Callable[[float], None], jitter: Jitter) -> OpenAIService:
-    """The service that the environment names. Raises SetupError without a key."""
-    if not os.environ.get("OPENAI_API_KEY"):
+    """The service that the environment names. Raises SetupError without a key, or with one that cannot be sent."""
+    key = os.environ.get("OPENAI_API_KEY", "")
+    if not key:
         raise SetupError("OPENAI_API_KEY is not set; export your key (platform.openai.com, API keys)")
+    if not re.fullmatch(r"[!-~]+", key):
+        raise SetupError("OPENAI_API_KEY holds a blank, a line break or a character beyond ASCII; export it again")
     import openai  # noqa: PLC0415
 
     try:
         client = openai.OpenAI(max_retries=0, timeout=timeout_s)
     except openai.OpenAIError as error:
         raise SetupError(f"the client cannot be set up: {error}") from error
+    if client.base_url.scheme not in {"http", "https"} or not client.base_url.host:
+        raise SetupError("OPENAI_BASE_URL is no address; it looks like https://api.openai.com/v1")
     return OpenAIService(client, policy, sleep, jitter)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 from batcher import __version__
 from batcher.errors import BatcherError, ExitCode
@@ -20,7 +21,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ConfigOption = Annotated[Path, typer.Option("--config", help="The configuration file.")]
+ConfigOption = Annotated[
+    Path, typer.Option("--config", help="The configuration file; its relative paths start at its folder.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 CONFIG = Path("batcher.toml")
 
@@ -28,24 +31,37 @@ CONFIG = Path("batcher.toml")
 def main() -> None:
     """The entry point: a user's mistake is one sentence and exit code 2, never a traceback."""
     try:
-        app(standalone_mode=False)
-    except typer.Exit as ended:
-        sys.exit(ended.exit_code)
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else int(ExitCode.DONE))
     except BatcherError as error:
         _complain(str(error))
         sys.exit(int(error.exit_code))
     except KeyboardInterrupt:
         _complain("interrupted; run the same command again to go on")
         sys.exit(130)
-    except typer._click.exceptions.ClickException as error:
+    except typer._click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        sys.exit(int(ExitCode.USAGE))
+    except typer._click.exceptions.ClickException as error:
+        _complain(_usage(error))
         sys.exit(int(ExitCode.USAGE))
 
 
+def _usage(error: Any) -> str:
+    """A wrong command line in one sentence."""
+    text = error.format_message().rstrip(".").replace(". Did you", "; did you")
+    text += " " if text.endswith("?") else "; "
+    context = getattr(error, "ctx", None)
+    command = f"batcher {context.info_name}" if context is not None and context.parent is not None else "batcher"
+    return f"{text[:1].lower()}{text[1:]}`{command} --help` shows what it takes"
+
+
 def _complain(sentence: str) -> None:
+    """One sentence on one line, whatever a file or a service has put into it."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(sentence.split()))
     if "--json" in sys.argv:
-        sys.stdout.write(orjson.dumps({"error": sentence}).decode() + "\n")
-    Console(stderr=True).print(f"batcher: {sentence}", highlight=False, markup=False, soft_wrap=True)
+        sys.stdout.write(orjson.dumps({"error": line}).decode() + "\n")
+    Console(stderr=True).print(f"batcher: {line}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _answer(session: Session, drawn: RenderableType, data: Any) -> None:
@@ -59,13 +75,22 @@ def _answer(session: Session, drawn: RenderableType, data: Any) -> None:
 @app.command()
 def plan(  # noqa: PLR0913, PLR0917 - one parameter an option: that is how Typer reads them
     config: ConfigOption = CONFIG,
-    input: Annotated[Path | None, typer.Option("--input", help="The table: .csv, .jsonl or .parquet.")] = None,
-    done: Annotated[Path | None, typer.Option("--done", help="Bios that exist: not asked for again.")] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Plan only the N most urgent new artists.")
+    input: Annotated[
+        Path | None,
+        typer.Option("--input", help="The table of artists: .csv, .jsonl or .parquet. Default: [job] input."),
     ] = None,
-    skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="Leave bad rows out and list them.")] = False,
-    replan: Annotated[bool, typer.Option("--replan", help="Cut everything unsent again.")] = False,
+    done: Annotated[
+        Path | None, typer.Option("--done", help="A table of bios that exist (artist_id, bio): not asked for again.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Take in only the N most urgent new artists.")
+    ] = None,
+    skip_bad_rows: Annotated[
+        bool, typer.Option("--skip-bad-rows", help="Leave bad rows out, and list them as skipped.")
+    ] = False,
+    replan: Annotated[
+        bool, typer.Option("--replan", help="Cut everything unsent again, from the table and the job as they are now.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -165,7 +190,11 @@ def status(
 
 
 @app.command()
-def show(artist_id: str, config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
+def show(
+    artist_id: Annotated[str, typer.Argument(help="The artist_id of the table; part of an id or name finds it.")],
+    config: ConfigOption = CONFIG,
+    json: JsonOption = False,
+) -> None:
     """Tell one artist's whole history."""
     from batcher.statuscommands import run_show  # noqa: PLC0415
 
@@ -175,36 +204,46 @@ def show(artist_id: str, config: ConfigOption = CONFIG, json: JsonOption = False
 
 
 @app.command()
-def init(folder: Annotated[Path, typer.Argument(help="Where to.")] = Path()) -> None:
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to; made if it does not exist.")] = Path(),
+    json: JsonOption = False,
+) -> None:
     """Write a commented batcher.toml and an example job; overwrites nothing."""
     from batcher.scaffold import scaffold  # noqa: PLC0415
 
-    for line in scaffold(folder):
-        Console(stderr=True).print(line, highlight=False)
+    told = scaffold(folder)
+    if json:
+        sys.stdout.write(orjson.dumps({"told": told}).decode() + "\n")
+    else:
+        Console().print(Text("\n".join(told)), soft_wrap=True)
 
 
 @app.command()
-def pause(config: ConfigOption = CONFIG) -> None:
+def pause(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """Send nothing new until `batcher resume`; what is in flight is still followed."""
     from batcher.statuscommands import run_pause  # noqa: PLC0415
 
-    Console(stderr=True).print(run_pause(open_session(config, False)), highlight=False)
+    session = open_session(config, json)
+    told = run_pause(session)
+    _answer(session, Text(told), {"told": told})
 
 
 @app.command()
-def resume(config: ConfigOption = CONFIG) -> None:
+def resume(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """End every pause."""
     from batcher.statuscommands import run_resume  # noqa: PLC0415
 
-    Console(stderr=True).print(run_resume(open_session(config, False)), highlight=False)
+    session = open_session(config, json)
+    told = run_resume(session)
+    _answer(session, Text(told), {"told": told})
 
 
 @app.command()
 def sandbox(
-    port: Annotated[int, typer.Option("--port", min=0, max=65535)] = 8080,
+    port: Annotated[int, typer.Option("--port", help="Where it listens; 0: any free port.", min=0, max=65535)] = 8080,
     speed: Annotated[float, typer.Option("--speed", help="Sandbox seconds in one real second.", min=0.001)] = 1.0,
-    tier: Annotated[int, typer.Option("--tier", min=1, max=5)] = 3,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    tier: Annotated[int, typer.Option("--tier", help="The usage tier whose limits it keeps.", min=1, max=5)] = 3,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same answers and faults.")] = 0,
     folder: Annotated[
         Path | None, typer.Option("--folder", help="Where its files go; default: a temporary one.")
     ] = None,

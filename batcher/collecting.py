@@ -1,5 +1,6 @@
 """`batcher collect`: the bios as one file, earlier ones included, written beside and moved into place."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,19 +35,31 @@ def check_target(path: Path | None) -> None:
         return
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"{path}: the ending must be .parquet, .csv or .jsonl")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder")
+    try:
+        if not path.parent.is_dir():
+            raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; name a file in it")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def check_targets(out: Path | None, failed: Path | None) -> None:
+    """Raises InputError where one of the files could not be written, or both are the same."""
+    check_target(out)
+    check_target(failed)
+    if out is not None and failed is not None and out.resolve() == failed.resolve():
+        raise InputError(f"--out and --failed both name {out}; give them different files")
 
 
 def collect(store: Store, job: Job, out: Path, failed: Path | None, only_new: bool) -> Collected:
     """Writes the bios to `out`, and the failures to `failed`. Raises InputError or StateError."""
-    check_target(out)
-    check_target(failed)
+    check_targets(out, failed)
     if not only_new:
         with store.reading() as tx:
             return _write_all(tx, job, out, failed, only_new)
+    with store.reading():
+        pass  # a plan must be there
     with store.transaction("collect") as tx:
         result = _write_all(tx, job, out, failed, only_new)
         tx.run("mark_collected", now=tx.now)
@@ -54,22 +67,37 @@ def collect(store: Store, job: Job, out: Path, failed: Path | None, only_new: bo
 
 
 def _write_all(tx: Transaction, job: Job, out: Path, failed: Path | None, only_new: bool) -> Collected:
-    bios = _copy(tx, _bios_query(job, only_new), out)
-    lost = _copy(tx, FAILED_QUERY, failed) if failed is not None else 0
+    """Writes both files beside their places before either is moved there."""
+    targets = {out: _bios_query(job, only_new)}
+    if failed is not None:
+        targets[failed] = FAILED_QUERY
+    with ExitStack() as leftovers:
+        counts = [_copy(tx, query, path, leftovers) for path, query in targets.items()]
+        for path in targets:
+            _move(_beside(path), path)
     _, dead, held, open_lines, skipped = tx.one("collected_states")
-    return Collected(bios, lost, dead, held, open_lines, skipped)
+    return Collected(counts[0], sum(counts[1:]), dead, held, open_lines, skipped)
 
 
-def _copy(tx: Transaction, query: str, path: Path) -> int:
-    beside = path.with_name(f".{path.name}.part")
-    target = str(beside).replace("'", "''")
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
+
+
+def _copy(tx: Transaction, query: str, path: Path, leftovers: ExitStack) -> int:
+    leftovers.callback(_beside(path).unlink, missing_ok=True)
+    target = str(_beside(path)).replace("'", "''")
     try:
         (count,) = tx.con.execute(f"COPY ({query}) TO '{target}' {FORMATS[path.suffix.lower()]}").fetchall()[0]
-        beside.replace(path)
-    except (duckdb.IOException, OSError) as error:
-        beside.unlink(missing_ok=True)
+    except duckdb.IOException as error:
         raise StateError(f"{path} cannot be written: {str(error).splitlines()[0]}") from error
     return int(count)
+
+
+def _move(source: Path, target: Path) -> None:
+    try:
+        source.replace(target)
+    except OSError as error:
+        raise StateError(f"{target} cannot be written: {error.strerror}") from error
 
 
 def _bios_query(job: Job, only_new: bool) -> str:

@@ -4,25 +4,42 @@
 OPENAI_BASE_URL stay in the environment, where the client library reads them.
 """
 
+import os
 import tomllib
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from batcher.errors import ConfigError
 from batcher.model import Endpoint, ShardLimits
 from batcher.planning import MAX_BYTES, MAX_LINES, default_limits
 from batcher.retry import DEFAULT_POLICIES, FailureClass, Policy, Rules
 
+PREFIX = "BATCHER_"
+"""What the environment's overrides begin with."""
+
 
 class Section(BaseModel):
     """A table of batcher.toml."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("true and false are no value of this key")
+        return value
 
 
 class JobSection(Section):
@@ -128,6 +145,12 @@ class ApiSection(Section):
     delete_remote_files: bool = True
 
 
+class ResultsSection(Section):
+    """What is kept of the result files."""
+
+    keep_raw: bool = True
+
+
 class DeadlineSection(Section):
     """When the whole job should have ended, in hours after the plan."""
 
@@ -144,7 +167,7 @@ class Config(BaseSettings):
     """batcher.toml, whole."""
 
     model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_prefix="BATCHER_", env_nested_delimiter="__", case_sensitive=False
+        extra="forbid", frozen=True, env_prefix=PREFIX, env_nested_delimiter="__", case_sensitive=False
     )
 
     job: JobSection = JobSection()
@@ -155,6 +178,7 @@ class Config(BaseSettings):
     pause: PauseSection = PauseSection()
     poll: PollSection = PollSection()
     api: ApiSection = ApiSection()
+    results: ResultsSection = ResultsSection()
     deadline: DeadlineSection = DeadlineSection()
     state: StateSection = StateSection()
 
@@ -172,19 +196,46 @@ class Config(BaseSettings):
 
 def load_config(path: Path) -> Config:
     """The settings of `path`, with relative paths taken from its folder. Raises ConfigError."""
-    if not path.is_file():
-        raise ConfigError(f"{path} does not exist; `batcher init` writes one")
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    data = _read_toml(path)
+    _check_environment()
     try:
         config = Config(**data)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_sentence(error)}") from error
+        raise ConfigError(_sentence(path, error)) from error
+    except SettingsError as error:
+        name = str(error).partition('"')[2].partition('"')[0]
+        raise ConfigError(
+            f"{PREFIX}{name.upper()} in the environment: set keys, as {PREFIX}{name.upper()}__KEY"
+        ) from error
     return _anchored(config, path.resolve().parent)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        if path.is_dir():
+            raise ConfigError(f"{path} is a folder; name a file with --config")
+        if not path.is_file():
+            raise ConfigError(f"{path} does not exist; `batcher init` writes one, --config names another")
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}; mend the line") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}, line {line} is not UTF-8; save it as UTF-8") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    unknown = [key for key in data if key not in Config.model_fields]
+    if unknown:
+        raise ConfigError(f"{path}: unknown key {unknown[0]}; {_valid_keys([])}")
+    return data
+
+
+def _check_environment() -> None:
+    """An override of a section that does not exist would be ignored without a word."""
+    for name in sorted(os.environ):
+        section, dots, _ = name.upper().removeprefix(PREFIX).partition("__")
+        if name.upper().startswith(PREFIX) and dots and section.lower() not in Config.model_fields:
+            raise ConfigError(f"{name} in the environment: unknown section {section.lower()}; {_valid_keys([])}")
 
 
 def _anchored(config: Config, folder: Path) -> Config:
@@ -195,14 +246,29 @@ def _anchored(config: Config, folder: Path) -> Config:
     return config.model_copy(update={"job": job, "state": state})
 
 
-def _sentence(error: ValidationError) -> str:
+def _sentence(path: Path, error: ValidationError) -> str:
     """The first fault in words: where, what, and for an unknown key the valid ones."""
-    first = error.errors()[0]
+    first = error.errors(include_url=False)[0]
     place = [str(part) for part in first["loc"]]
-    key = ".".join(place)
+    where, key = _where(path, place), ".".join(place)
     if first["type"] == "extra_forbidden":
-        return f"unknown key {key}; {_valid_keys(place[:-1])}"
-    return f"{key} = {first.get('input')!r} is not valid: {first['msg'][:1].lower()}{first['msg'][1:]}"
+        return f"{where}: unknown key {key}; {_valid_keys(place[:-1])}"
+    if first["type"] in {"model_type", "dict_type"}:
+        return f"{where}: {key} must be a table; {_valid_keys(place)}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {key} = {_short(first.get('input'))} is not valid: {message[:1].lower()}{message[1:]}"
+
+
+def _where(path: Path, place: list[str]) -> str:
+    """The variable that sets the key, else the file."""
+    wanted = PREFIX + "__".join(place).upper()
+    names = [name for name in os.environ if name.upper() == wanted]
+    return f"{names[0]} in the environment" if names else str(path)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _valid_keys(place: list[str]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from batcher.admission import BATCHES_PER_HOUR, Hold, Refuse, Send, Split, admit
 from batcher.lifecycle import INTENTS, ShardState, is_terminal
-from batcher.model import LooseLines, ShardView, Snapshot
+from batcher.model import BatchView, LooseLines, Pause, ShardView, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,20 @@ class Ingest:
     """Read the results of an ended batch."""
 
     batch_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Ask the service to cancel a batch."""
+
+    batch_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Take a shard that the user cancels, and that turned out not to be sent, back to planned."""
+
+    shard: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +71,7 @@ class Finish:
     problem: str = ""
 
 
-Action = Reconcile | Ingest | Refresh | Clean | Gather | Send | Split | Wait | Finish
+Action = Reconcile | Cancel | Withdraw | Ingest | Refresh | Clean | Gather | Send | Split | Wait | Finish
 
 WAITING_TO_BE_SENT = frozenset({ShardState.RELEASED, ShardState.UPLOADED})
 
@@ -75,15 +89,37 @@ def decide(snapshot: Snapshot, now: float) -> list[Action]:
     return sending or [_wait_or_finish(snapshot, now, problem)]
 
 
+def decide_cancel(snapshot: Snapshot, now: float) -> list[Action]:
+    """The next actions of a process that sends nothing, and only follows what is to be cancelled to its end."""
+    if snapshot.outage_until > now:
+        return [Wait(snapshot.outage_until, "the service does not answer")]
+    urgent = _settle_first(snapshot, now)
+    if urgent or not snapshot.cancelled:
+        return urgent or [Finish()]
+    times = [b.retry_at for b in snapshot.batches] + [s.wait_until for s in snapshot.shards if s.state in INTENTS]
+    next_look = max(now, snapshot.polled_at) + snapshot.poll_interval_s
+    return [Wait(min([t for t in times if t > now] + [next_look]), "batches are being cancelled")]
+
+
+def _unsent(shard: ShardView) -> bool:
+    return shard.state in WAITING_TO_BE_SENT
+
+
 def _settle_first(snapshot: Snapshot, now: float) -> list[Action]:
     """Open intents, results that wait, and a look at what is in flight when it is time for one."""
     actions: list[Action] = [Reconcile(s.shard) for s in snapshot.shards if s.state in INTENTS and s.wait_until <= now]
-    actions += [Ingest(b.batch_id) for b in snapshot.batches if is_terminal(b.status) and b.retry_at <= now]
-    if _running(snapshot) and now >= snapshot.polled_at + snapshot.poll_interval_s:
+    actions += [Cancel(b.batch_id) for b in snapshot.batches if b.cancels]
+    actions += [Withdraw(s.shard) for s in snapshot.shards if s.shard in snapshot.cancelled and _unsent(s)]
+    actions += [Ingest(b.batch_id) for b in snapshot.batches if _to_be_read(b, now)]
+    if _running(snapshot) and not snapshot.polled_at <= now < snapshot.polled_at + snapshot.poll_interval_s:
         actions.append(Refresh())
     if snapshot.files_due:
         actions.append(Clean())
     return actions
+
+
+def _to_be_read(batch: BatchView, now: float) -> bool:
+    return is_terminal(batch.status) and batch.retry_at <= now and not batch.held_back
 
 
 def _running(snapshot: Snapshot) -> bool:
@@ -103,8 +139,18 @@ def _send(snapshot: Snapshot, now: float) -> tuple[list[Action], str]:
 
 def _closed(snapshot: Snapshot, now: float) -> bool:
     """Whether nothing may be sent now: paused, refused for the limit, or a probe is on its way."""
-    paused = any(p.scope == "all" and (p.until is None or p.until > now) for p in snapshot.pauses)
-    return paused or snapshot.room.blocked_until > now or (snapshot.probing and bool(snapshot.batches))
+    paused = any(p.until is None or p.until > now for p in _pauses(snapshot))
+    return paused or snapshot.room.blocked_until > now or (snapshot.probing and _probe_under_way(snapshot))
+
+
+def _pauses(snapshot: Snapshot) -> list[Pause]:
+    """The pauses that concern this lane."""
+    return [p for p in snapshot.pauses if p.scope == "all"]
+
+
+def _probe_under_way(snapshot: Snapshot) -> bool:
+    """Whether something was sent that may still tell; an intent without an outcome is perhaps a batch."""
+    return bool(snapshot.batches) or any(s.state in INTENTS for s in snapshot.shards)
 
 
 def _gathers(group: LooseLines, queue: list[ShardView], snapshot: Snapshot, now: float) -> bool:
@@ -123,7 +169,9 @@ def _gathers(group: LooseLines, queue: list[ShardView], snapshot: Snapshot, now:
 
 
 def _admitted(queue: list[ShardView], snapshot: Snapshot) -> tuple[list[Action], str]:
-    left = 1 if snapshot.probing else BATCHES_PER_HOUR - snapshot.created_last_hour
+    left = BATCHES_PER_HOUR - snapshot.created_last_hour
+    if snapshot.probing:
+        left = min(left, 1)
     actions: list[Action] = []
     for step in admit(queue, snapshot.room, snapshot.budget, left):
         if isinstance(step, Refuse):
@@ -139,7 +187,7 @@ def _wait_or_finish(snapshot: Snapshot, now: float, problem: str) -> Action:
         return min(waits, key=lambda w: w.until)
     if problem or not _open(snapshot):
         return Finish(problem)
-    paused = next((p for p in snapshot.pauses if p.until is None), None)
+    paused = next((p for p in _pauses(snapshot) if p.until is None), None)
     why = f"paused: {paused.reason}; `batcher resume` goes on" if paused else "waiting for room"
     return Wait(now + snapshot.poll_interval_s, why)
 
@@ -157,7 +205,7 @@ def _waits(snapshot: Snapshot, now: float) -> list[Wait]:
         return []
     waits += [Wait(s.wait_until, "a shard waits to be tried again") for s in snapshot.shards if s.wait_until > now]
     waits += [Wait(g.due, "failed lines wait to be sent again") for g in snapshot.loose if g.due > now]
-    waits += [Wait(p.until, f"paused: {p.reason}") for p in snapshot.pauses if p.until is not None and p.until > now]
+    waits += [Wait(p.until, f"paused: {p.reason}") for p in _pauses(snapshot) if p.until is not None and p.until > now]
     if snapshot.room.blocked_until > now:
         waits.append(Wait(snapshot.room.blocked_until, "the service has no room for more"))
     if snapshot.created_last_hour >= BATCHES_PER_HOUR:

@@ -26,6 +26,7 @@ def words(kind: str, data: Data) -> str:
 def _settled(data: Data) -> str:
     failures = ", ".join(f"{n} {name}" for name, n in sorted(data["failures"].items()))
     tail = f"; failed: {failures}" if failures else ""
+    tail += f"; odd: {data['odd']}" if data.get("odd") else ""
     return f"shard {data['shard']}: {data['status']}, {data['bios']:,} bios{tail}"
 
 
@@ -34,6 +35,7 @@ _WORDS: Mapping[str, Callable[[Data], str]] = {
     "created": lambda d: f"shard {d['shard']}: batch {d['batch']} created",
     "adopted": lambda d: f"shard {d['shard']}: batch {d['batch']} found and adopted, nothing was sent again",
     "stray": lambda d: f"shard {d['shard']}: batch {d['batch']} of ours was not recorded; it counts as in flight",
+    "cancelling": lambda d: f"shard {d['shard']}: batch {d['batch']} is to be cancelled",
     "refused": lambda d: f"shard {d['shard']}: refused: {d['why']}",
     "settled": _settled,
     "gathered": lambda d: f"shard {d['shard']}: cut from {d['lines']:,} lines of priority {d['priority']} to try again",

@@ -6,21 +6,56 @@ what to ask, never how to send it.
 
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
 
-import orjson
 from pydantic import BaseModel, ValidationError
 
-from batcher.errors import InputError, JobError
+from batcher.errors import BatcherError, InputError, JobError
 from batcher.model import Endpoint, Failure, JobVersion
 from batcher.planning import placeholders
 from batcher.retry import FailureClass
 
 NEEDED_FIELDS = ("artist_id", "artist_name")
+COLLECTED = (
+    "artist_id", "artist_name", "priority", "model", "finish_reason", "tokens_input", "tokens_cached", "tokens_output",
+    "cost_usd", "lane", "shard", "batch_id", "attempts", "completed_at",
+)  # fmt: skip
+"""The columns that `collect` writes beside the job's own: no field of Bio may take one of these names."""
+
+
+class JobCode:
+    """While this lasts, the job's own code runs: whatever it raises becomes a JobError that names the place."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """Raises JobError for any error but Batcher's own."""
+        if isinstance(error, Exception | SystemExit) and not isinstance(error, BatcherError):
+            raise JobError(f"{self._where}: {_line_of(error)}{_told(error)}; mend job.py") from error
+
+
+def _line_of(error: BaseException) -> str:
+    """The last line of a job.py that the error went through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f.lineno for f in frames if Path(f.filename).name == "job.py" and f.filename != __file__]
+    return f"job.py, line {lines[-1]}: " if lines else ""
+
+
+def _told(error: BaseException) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,30 +85,56 @@ class Job:
 
     def read_row(self, row: Mapping[str, object], where: str) -> Any:
         """The artist of an input row; empty texts count as absent. Raises InputError naming row and column."""
-        try:
-            return self.artist.model_validate({key: value for key, value in row.items() if value not in ("", None)})
-        except ValidationError as error:
-            raise InputError(f"{where}, {_fault(error)}") from None
-        except UnicodeEncodeError:
-            raise InputError(f"{where}: a value holds a lone surrogate, which is not text; mend the row") from None
+        given = {key: value for key, value in row.items() if value not in ("", None)}
+        for column, value in given.items():
+            if isinstance(value, str) and "\0" in value and self._reads(column):
+                raise InputError(
+                    f"{where}, column {column}: holds a NUL character, which no request can carry; remove it"
+                )
+        with JobCode(where):
+            try:
+                return self.artist.model_validate(given)
+            except ValidationError as error:
+                raise InputError(f"{where}, {_fault(error)}") from None
+
+    def _reads(self, column: str) -> bool:
+        fields = self.artist.model_fields
+        return column in fields or any(field.validation_alias is not None for field in fields.values())
 
     def restore(self, data: str) -> Any:
         """The artist of a row as the state keeps it (JSON). Raises JobError when today's job.py refuses it."""
-        try:
-            return self.artist.model_validate_json(data)
-        except ValidationError as error:
-            raise JobError(f"job.py refuses a row that was planned, {_fault(error)}; undo the change") from None
+        with JobCode("a row that was planned"):
+            try:
+                return self.artist.model_validate_json(data, by_alias=True, by_name=True)
+            except ValidationError as error:
+                raise JobError(f"job.py refuses a row that was planned, {_fault(error)}; undo the change") from None
+
+    def prompt_values(self, artist: Any, where: str) -> Mapping[str, str]:
+        """What the artist puts into user.md. Raises JobError naming the row when the job's code fails."""
+        with JobCode(where):
+            values = artist.prompt_values()
+        if not isinstance(values, Mapping):
+            raise JobError(f"{where}: prompt_values gives {type(values).__name__}; return a dict of texts")
+        for name, value in values.items():
+            if not isinstance(value, str | int | float):
+                raise JobError(f"{where}: prompt_values gives {type(value).__name__} for {name}; give a text")
+        return values
 
     def judge(self, artist: Any, text: str) -> tuple[str, None] | tuple[None, Failure]:
         """The accepted bio as compact JSON, or why the text is none (class UNUSABLE)."""
-        try:
-            bio = self.bio.model_validate_json(text)
-        except ValidationError as error:
-            return None, Failure(FailureClass.UNUSABLE, "invalid_output", _fault(error)[:300])
-        reason = self.accept(artist, bio)
-        if reason is not None:
-            return None, Failure(FailureClass.UNUSABLE, "not_accepted", reason[:300])
-        return bio.model_dump_json(), None
+        where = f"artist {artist.artist_id}"
+        with JobCode(where):
+            try:
+                bio = self.bio.model_validate_json(text)
+            except ValidationError as error:
+                return None, Failure(FailureClass.UNUSABLE, "invalid_output", _fault(error)[:300])
+            reason = self.accept(artist, bio)
+            data = bio.model_dump_json(by_alias=True)
+        if reason is None:
+            return data, None
+        if not isinstance(reason, str):
+            raise JobError(f"{where}: accept gives {type(reason).__name__}; return None to accept, else the reason")
+        return None, Failure(FailureClass.UNUSABLE, "not_accepted", reason[:300])
 
 
 def _fault(error: ValidationError) -> str:
@@ -92,39 +153,70 @@ def _short(value: object) -> str:
 def load_job(folder: Path) -> Job:
     """The job in `folder`. Raises JobError with the file and line of what is wrong."""
     for name in ("job.py", "system.md", "user.md"):
-        if not (folder / name).is_file():
+        if not _is_file(folder / name):
             raise JobError(f"{folder} is no job: {name} is missing; `batcher init` writes an example")
     module = _import(folder / "job.py")
     artist, bio = _model(module, "Artist", folder), _model(module, "Bio", folder)
     _check_artist(artist, folder)
-    template = _read(folder / "user.md")
-    if not placeholders(template):
-        raise JobError(f"{folder / 'user.md'} names no value of the artist, so every prompt would be the same")
+    template = _template(folder)
     accept = getattr(module, "accept", None)
     if not callable(accept):
         raise JobError(f"{folder / 'job.py'} has no accept(artist, bio) function; return None to accept")
-    return Job(folder.name, artist, bio, accept, _read(folder / "system.md"), template, strict_schema(bio))
+    with JobCode(f"{folder / 'job.py'}: Bio has no JSON schema"):
+        schema = strict_schema(bio)
+    return Job(folder.name, artist, bio, accept, _read(folder / "system.md"), template, schema)
+
+
+def _template(folder: Path) -> str:
+    template = _read(folder / "user.md")
+    try:
+        names = placeholders(template)
+    except JobError as error:
+        raise JobError(f"{folder}/{error}") from None
+    if not names:
+        raise JobError(
+            f"{folder / 'user.md'} names no value of the artist, so every prompt would be the same; "
+            "write {artist_name} where the name belongs"
+        )
+    return template
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise JobError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8-sig").strip()
     except UnicodeDecodeError as error:
-        raise JobError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise JobError(f"{path}, line {line} is not UTF-8 (byte {error.start + 1}); save it as UTF-8") from None
+    except OSError as error:
+        raise JobError(f"{path} cannot be read: {error.strerror}") from error
+
+
+class _Loader(SourceFileLoader):
+    """Loads a job and leaves nothing beside it."""
+
+    def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
+        """Keeps no bytecode: a job's folder is the user's."""
 
 
 def _import(path: Path) -> ModuleType:
     name = f"batcher_job_{path.parent.name}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, str(path)))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise JobError(f"{error.filename or path}, line {error.lineno}: {error.msg}") from None
-    except Exception as error:
-        raise JobError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+    with JobCode(f"{path} cannot be loaded"):
+        try:
+            spec.loader.exec_module(module)
+        except SyntaxError as error:
+            line = f", line {error.lineno}" if error.lineno else ""
+            raise JobError(f"{error.filename or path}{line}: {error.msg}; mend the file") from None
     return module
 
 
@@ -146,14 +238,32 @@ def _check_artist(artist: type[BaseModel], folder: Path) -> None:
 def strict_schema(model: type[BaseModel]) -> Mapping[str, object]:
     """The model's JSON schema as strict structured output wants it: all required, nothing additional, no defaults.
 
-    Source: OpenAI, guides/structured-outputs. Raises JobError for a field with a default.
+    Source: OpenAI, guides/structured-outputs. Raises JobError for a field that it cannot express.
     """
     for name, field in model.model_fields.items():
         if not field.is_required():
             raise JobError(f"{model.__name__}.{name} has a default; structured output needs every field (use X | None)")
-    schema = _strict(model.model_json_schema())
+    raw = model.model_json_schema()
+    for name in raw.get("properties", {}):
+        if name.lower() in COLLECTED:
+            raise JobError(f"{model.__name__}.{name} has the name of a column that `collect` writes; rename it")
+    _check_expressible(raw, model.__name__)
+    schema = _strict(raw)
     assert isinstance(schema, dict)
     return schema
+
+
+def _check_expressible(node: Mapping[str, Any], place: str) -> None:
+    """Raises JobError for what strict mode cannot say: values of any type, and free mappings."""
+    if not node.keys() - {"title", "description"}:
+        raise JobError(f"{place} may be anything; structured output needs a type")
+    if node.get("type") == "object" and "properties" not in node:
+        raise JobError(f"{place} is a mapping with free keys; structured output needs a model with named fields")
+    for name, sub in {**node.get("properties", {}), **node.get("$defs", {})}.items():
+        _check_expressible(sub, f"{place}.{name}")
+    items = node.get("items")
+    for sub in [*node.get("anyOf", []), *([items] if isinstance(items, dict) else [])]:
+        _check_expressible(sub, place)
 
 
 def _strict(node: object) -> object:
@@ -179,9 +289,17 @@ def output_columns(job: Job) -> dict[str, str]:
     """The job's output fields and their DuckDB types, for `collect`; what is no scalar stays JSON text."""
     types = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
     properties = job.bio.model_json_schema().get("properties", {})
-    return {name: types.get(str(prop.get("type")), "JSON") for name, prop in properties.items()}
+    return {name: types.get(_scalar(prop), "JSON") for name, prop in properties.items()}
+
+
+def _scalar(prop: Mapping[str, Any]) -> str:
+    """The type of a field, or of `X | None`; "" for anything else."""
+    kinds = [option.get("type") for option in prop.get("anyOf", [prop])]
+    named = [str(kind) for kind in kinds if kind != "null"]
+    return named[0] if len(named) == 1 else ""
 
 
 def encode_row(artist: BaseModel) -> str:
-    """The row as the state keeps it: what a line is rendered from again."""
-    return orjson.dumps(artist.model_dump(exclude_none=True)).decode()
+    """The row as the state keeps it: what a line is rendered from again. Raises JobError when it has no JSON."""
+    with JobCode(f"artist {getattr(artist, 'artist_id', '')}: the row cannot be kept as JSON"):
+        return artist.model_dump_json(exclude_none=True)

@@ -1,6 +1,6 @@
 """The state machines of artists and shards: one table each, and the only place that knows them.
 
-`sources(table, event)` tells the states in which an event is legal, and `target` where it leads.
+`artist_event` and `shard_event` tell the states in which an event is legal, and where it leads.
 The store repeats the guard in SQL (`UPDATE ... WHERE state IN sources`), so that an illegal event
 changes nothing even when two processes disagree. The picture in docs/lifecycle.md is drawn from here.
 """
@@ -28,11 +28,12 @@ class ArtistState(StrEnum):
     IN_DIRECT = "in_direct"
     """Claimed by a synchronous call. A crash leaves it here; the next owner of direct.lock asks again."""
     HELD = "held"
-    """Waits for a word of the user's (cancelled, or perhaps paid). Nothing moves it but `retry`."""
+    """Waits for a word of the user's (cancelled, or perhaps paid). Nothing moves it but `retry`, or a bio that
+    comes late."""
     DONE = "done"
     """Has an accepted bio. Final."""
     DEAD = "dead"
-    """Given up, with its reason. Only `retry` brings it back."""
+    """Given up, with its reason. Only `retry` brings it back; a bio that comes late is taken."""
 
 
 class ShardState(StrEnum):
@@ -69,6 +70,7 @@ ARTIST_EVENTS: Mapping[str, tuple[frozenset[ArtistState], ArtistState]] = {
     "claim_direct": (frozenset({A.READY}), A.IN_DIRECT),
     "give_back": (frozenset({A.IN_BATCH, A.IN_DIRECT}), A.READY),
     "accept": (frozenset({A.IN_BATCH, A.IN_DIRECT}), A.DONE),
+    "accept_late": (frozenset({A.READY, A.WAITING, A.HELD, A.DEAD}), A.DONE),
     "delay": (frozenset({A.IN_BATCH, A.IN_DIRECT}), A.WAITING),
     "hold": (frozenset({A.IN_BATCH, A.IN_DIRECT, A.READY, A.WAITING}), A.HELD),
     "give_up": (frozenset({A.IN_BATCH, A.IN_DIRECT}), A.DEAD),
@@ -83,12 +85,14 @@ SHARD_EVENTS: Mapping[str, tuple[frozenset[ShardState], ShardState]] = {
     "forget_upload": (frozenset({S.UPLOADING, S.UPLOADED}), S.RELEASED),
     "intend_create": (frozenset({S.UPLOADED}), S.CREATING),
     "record_create": (frozenset({S.CREATING}), S.IN_FLIGHT),
+    "adopt_late": (frozenset({S.PLANNED, S.RELEASED, S.UPLOADING, S.UPLOADED}), S.IN_FLIGHT),
     "refuse_create": (frozenset({S.CREATING}), S.UPLOADED),
     "find_absent": (frozenset({S.CREATING}), S.RELEASED),
     "end": (frozenset({S.IN_FLIGHT}), S.ENDED),
     "refuse_batch": (frozenset({S.ENDED}), S.UPLOADED),
     "lose_file": (frozenset({S.ENDED, S.UPLOADED}), S.RELEASED),
     "settle": (frozenset({S.ENDED}), S.SETTLED),
+    "withdraw": (frozenset({S.RELEASED, S.UPLOADED}), S.PLANNED),
     "outdate": (frozenset({S.PLANNED, S.RELEASED, S.UPLOADED}), S.STALE),
     "split": (frozenset({S.RELEASED, S.UPLOADED}), S.SPLIT),
 }

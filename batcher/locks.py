@@ -51,6 +51,10 @@ def _acquire(
                 raise StateError(f"process {owner} is at work on this state; `batcher status` shows it") from None
             if waited == 0.0:
                 waiting(f"process {owner} is at work on this state; waiting for it to end")
+        except OSError as error:
+            raise StateError(
+                f"{path} cannot be locked: {error.strerror}; set [state] dir to a folder on a local disk"
+            ) from error
         else:
             return
         sleep(RETRY_S)

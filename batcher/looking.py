@@ -26,10 +26,11 @@ def look(tx: Transaction, config: Config, prices: Prices | None) -> Snapshot:
         shard_limits=limits_now(config, room),
         polled_at=tx.fact("polled_at"),
         poll_interval_s=config.poll.interval_s,
-        outage_until=tx.fact("outage_until"),
+        outage_until=max(tx.fact("outage_until"), tx.fact("asked_until")),
         created_last_hour=int(tx.one("created_since", since=tx.now - HOUR_S)[0]),
         files_due=int(tx.one("count_files_due", now=tx.now)[0]),
         probing=any(p.reason == "quota" and p.until is not None and p.until <= tx.now for p in pauses),
+        cancelled=frozenset(int(row[0]) for row in tx.run("open_wishes")),
         stopped=tx.text_fact("stopped"),
     )
 
@@ -43,7 +44,7 @@ def room_now(tx: Transaction, config: Config) -> Room:
         threshold=config.limits.threshold,
         factor=1 + config.limits.margin,
         reserved=int(tx.one("reserved")[0]),
-        blocked_until=tx.fact("blocked_until"),
+        blocked_until=max(tx.fact("blocked_until"), tx.fact("send_after")),
     )
 
 

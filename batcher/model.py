@@ -73,6 +73,10 @@ class BatchView:
     reserved: int
     retry_at: float = 0.0
     """Not before this time are its results asked for again."""
+    cancels: bool = False
+    """It is to be cancelled, and the service was not asked yet."""
+    held_back: bool = False
+    """Another batch of its shard is read first: this one has the last word on the lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,8 @@ class Snapshot:
     """Files at OpenAI that are to be deleted now."""
     probing: bool = False
     """A quota pause has ended and nothing has succeeded since: one shard at a time, until one does."""
+    cancelled: frozenset[int] = frozenset()
+    """Shards that the user asked to cancel, and that have not come to their end."""
     stopped: str = ""
     """A setup failure: nothing is sent until the user has mended it."""
 

@@ -12,21 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pydantic.fields import FieldInfo
 
 from batcher.config import Config, enqueued_limit, shard_limits
-from batcher.errors import ConfigError, InputError
+from batcher.cutting import ShardCutting
+from batcher.errors import ConfigError, InputError, JobError
 from batcher.inputs import read_table
-from batcher.job import Job, encode_row
-from batcher.model import JobVersion, ShardLimits, WrittenShard
-from batcher.planning import Cutter, Renderer, chunks, custom_id, line_hash, overhead_tokens
+from batcher.job import Job, encode_row, output_columns
+from batcher.model import JobVersion
+from batcher.planning import Renderer, chunks, custom_id, overhead_tokens
 from batcher.prices import context_window
-from batcher.shardfiles import ShardWriter
+from batcher.shardfiles import sweep
 from batcher.store import Store, Transaction
 from batcher.store import planned as state
-from batcher.store.planned import OrderedLine, PlannedLine, PreparedRow
+from batcher.store.planned import PreparedRow
 from batcher.tokens import count_tokens
 
 READ_ROWS = 5_000
+LARGEST_PRIORITY = 2**31 - 1
 DEFAULT_PRIORITY = 3
 """The priority of a table without such a column (docs/design.md, "artist")."""
 
@@ -110,8 +113,7 @@ def plan(
     version = job.version(config.model.name, config.model.endpoint, config.model.max_output_tokens)
     planner = Planner(config, job, version, options, progress)
     if not options.dry_run:
-        store.create()
-        with store.transaction("plan") as tx:
+        with store.planning() as tx:
             return planner.run(tx, store.folder)
     with tempfile.TemporaryDirectory(prefix="batcher-dry-run-") as name:
         return _rehearse(planner, store, Path(name))
@@ -119,10 +121,7 @@ def plan(
 
 def _rehearse(planner: "Planner", store: Store, scratch: Path) -> tuple[PlanResult, PlanReport]:
     """Plans for real, with shard files that go away and a transaction that is taken back."""
-    target = store
-    if not store.exists():
-        target = store.beside(scratch)
-        target.create()
+    target = store if store.exists() else store.beside(scratch)
     with target.rehearsal() as tx:
         return planner.run(tx, scratch)
 
@@ -151,8 +150,10 @@ class Planner:
         self._read_input(tx)
         self._read_done(tx)
         self._take_in(tx)
+        self._take_over_done(tx)
         if self.options.replan:
             self._replan(tx)
+        self._stage_again(tx)
         self._cut(tx, folder, number)
         tx.event("plan", f"{self.result.lines_planned} lines in {self.result.shards_cut} shards")
         return self.result, read_plan(tx)
@@ -169,57 +170,93 @@ class Planner:
         bad: list[tuple[int, str]] = []
         for chunk in chunks(self._artists(bad), READ_ROWS):
             state.stage_prepared(tx, list(self._prepare(chunk, bad)))
-            self.result.rows_read += len(chunk)
             self.progress("rows read", self.result.rows_read)
-        if not self.result.rows_read and not bad:
-            raise InputError(f"{self.options.input} has no rows")
-        twice = tx.run("prepared_twice")
-        if twice and not self.options.skip_bad_rows:
-            artist_id, first, last, _ = twice[0]
-            raise InputError(f"{self.options.input}, row {last}: artist_id {artist_id!r} is already in row {first}")
-        tx.run("drop_prepared_twice")
-        self._refuse_or_skip(tx, bad)
+        if not self.result.rows_read:
+            raise InputError(f"{self.options.input} has no rows; there is nothing to plan")
+        for row, first, artist_id in tx.run("prepared_again"):
+            bad.append((row, f"{self._where(row)}: artist_id {artist_id!r} is already in row {first}"))
+        tx.run("drop_prepared_again")
+        self._refuse_or_skip(tx, sorted(bad))
+
+    def _where(self, row: int) -> str:
+        return f"{self.options.input}, row {row}"
 
     def _refuse_or_skip(self, tx: Transaction, bad: list[tuple[int, str]]) -> None:
-        if not bad:
-            return
-        if not self.options.skip_bad_rows:
+        if bad and not self.options.skip_bad_rows:
             more = f" ({len(bad) - 1:,} more bad rows)" if len(bad) > 1 else ""
             raise InputError(f"{bad[0][1]}{more}; mend the table, or leave such rows out with --skip-bad-rows")
-        tx.append("skipped_rows", bad)
+        if bad:
+            tx.append("skipped_rows", bad)
         self.result.skipped = bad
 
     def _artists(self, bad: list[tuple[int, str]]) -> Iterator[tuple[int, Any]]:
         """Valid artists with their row numbers; the others go to `bad`."""
-        checked = False
+        # Each row of JSONL has columns of its own, so a missing one is that row's fault.
+        checked = self.options.input.suffix.lower() == ".jsonl"
         for number, row in read_table(self.options.input):
-            if not checked:
-                self._check_columns(row)
-                checked = True
+            self.result.rows_read += 1
             try:
-                yield number, self.job.read_row(row, f"{self.options.input}, row {number}")
+                if isinstance(row, InputError):
+                    raise row
+                if not checked:
+                    self._check_columns(row)
+                    checked = True
+                artist = self.job.read_row(row, self._where(number))
+            except WrongColumnsError:
+                raise
             except InputError as error:
                 bad.append((number, str(error)))
+            else:
+                yield number, artist
 
     def _check_columns(self, row: dict[str, object]) -> None:
         fields = self.job.artist.model_fields
-        missing = [name for name, info in fields.items() if info.is_required() and name not in row]
+        missing = [name for name, info in fields.items() if _needs_column(info) and name not in row]
         if missing:
-            raise InputError(
-                f"{self.options.input} has no column {missing[0]}; its columns are {', '.join(row) or 'none'}"
+            raise WrongColumnsError(
+                f"{self.options.input} has no column {missing[0]}; its columns are {', '.join(row) or 'none'}: "
+                "rename one, or give it an alias in job.py"
             )
 
     def _prepare(self, chunk: Sequence[tuple[int, Any]], bad: list[tuple[int, str]]) -> Iterator[PreparedRow]:
-        texts = [self.renderer.user_text(artist.prompt_values()) for _, artist in chunk]
+        texts = [self._text(artist, self._where(number)) for number, artist in chunk]
+        self._check_restored(*chunk[0], texts[0])
         for (number, artist), text, counted in zip(chunk, texts, count_tokens(texts), strict=True):
             tokens = counted + self.constant
-            problem = self._too_long(tokens)
+            priority = _priority(artist, self._where(number))
+            artist_id, name = str(artist.artist_id), str(artist.artist_name)
+            problem = self._problem(artist_id, priority, tokens)
             if problem:
-                bad.append((number, f"{self.options.input}, row {number} ({artist.artist_name}): {problem}"))
+                bad.append((number, f"{self._where(number)} ({name}): {problem}"))
                 continue
-            priority = int(getattr(artist, "priority", DEFAULT_PRIORITY))
-            name, line_id = artist.artist_name, custom_id(artist.artist_id)
-            yield PreparedRow(number, artist.artist_id, line_id, name, priority, encode_row(artist), text, tokens)
+            yield PreparedRow(number, artist_id, custom_id(artist_id), name, priority, encode_row(artist), text, tokens)
+
+    def _text(self, artist: Any, where: str) -> str:
+        """The artist's part of the prompt. Raises JobError naming the row."""
+        values = self.job.prompt_values(artist, where)
+        try:
+            text = self.renderer.user_text(values)
+            text.encode()
+        except JobError as error:
+            raise JobError(f"{where}: {error}; it gives {', '.join(values) or 'nothing'}") from None
+        except UnicodeEncodeError:
+            raise JobError(f"{where}: prompt_values gives half of a surrogate pair, which is no text") from None
+        return text
+
+    def _check_restored(self, number: int, artist: Any, text: str) -> None:
+        """A line that fails is rendered from the row as the state keeps it: that must give the same text."""
+        if self._text(self.job.restore(encode_row(artist)), self._where(number)) != text:
+            raise JobError(
+                f"{self._where(number)}: the artist reads otherwise once it was stored and read again; "
+                "the validators of Artist must leave alone what they made"
+            )
+
+    def _problem(self, artist_id: str, priority: int, tokens: int) -> str:
+        if not artist_id:
+            return "column artist_id is empty"
+        if not 1 <= priority <= LARGEST_PRIORITY:
+            return f"column priority: must be 1 (the most urgent) or more (it is {priority})"
+        return self._too_long(tokens)
 
     def _too_long(self, tokens: int) -> str:
         whole = tokens + self.version.max_output_tokens
@@ -230,13 +267,17 @@ class Planner:
         return ""
 
     def _read_done(self, tx: Transaction) -> None:
-        if self.options.done is None:
+        done = self.options.done
+        if done is None:
             return
-        for chunk in chunks(_done_rows(self.options.done), READ_ROWS):
+        fields = list(output_columns(self.job))
+        key = "bio" if "bio" in fields else fields[0]
+        for chunk in chunks(_done_rows(done, key), READ_ROWS):
             tx.append("done_rows", chunk)
         twice = tx.run("done_twice")
         if twice:
-            raise InputError(f"{self.options.done}, row {twice[0][2]}: artist_id {twice[0][0]!r} is there twice")
+            artist_id, first, last = twice[0]
+            raise InputError(f"{done}, row {last}: artist_id {artist_id!r} is already in row {first}; keep one of them")
         self.result.done_unknown = int(tx.one("done_unknown")[0])
 
     def _take_in(self, tx: Transaction) -> None:
@@ -247,98 +288,80 @@ class Planner:
         tx.run("insert_new_artists", after=before)
         highest = int(tx.one("highest_seq")[0])
         self.result.artists_new = highest - before
+        tx.run("forget_mended_rows", file=self.options.input.name)
         tx.run("insert_skipped", after=highest, file=self.options.input.name)
-        self._take_over_done(tx)
 
     def _take_over_done(self, tx: Transaction) -> None:
-        """Artists whose bio exists after all leave their planned shards, which are then cut again."""
+        """Artists whose bio exists after all leave their unsent shards. What is left of a planned shard is cut again,
+        of a released one it goes with the lines that are gathered."""
         if self.options.done is None:
             return
-        for (shard,) in tx.run("unsent_shards_of_done"):
+        for shard, was in tx.run("unsent_shards_of_done"):
             tx.outdate(shard, "a bio of its artists exists")
-        tx.run("loosen_lines_of_stale_shards")
+            tx.run("uncut_shard" if was == "planned" else "loosen_shard", shard=shard)
+            self.result.outdated_shards += 1
         tx.run("take_over_done")
         tx.run("insert_earlier_bios")
 
     def _replan(self, tx: Transaction) -> None:
-        """Takes every line that is not submitted out of its shard, with its row as the table has it now."""
+        """Takes every line that is not submitted out of its shard."""
         for (shard,) in tx.run("unsent_shards"):
             tx.outdate(shard, "replanned")
             self.result.outdated_shards += 1
         tx.run("loosen_for_replan")
+
+    def _stage_again(self, tx: Transaction) -> None:
+        """What is cut again goes with its row as the table has it now; where the table has none, as it was kept."""
         tx.run("take_changed_rows")
-        for chunk in chunks(iter(tx.run("replan_rows")), READ_ROWS):
+        for chunk in chunks(iter(tx.run("kept_rows")), READ_ROWS):
             state.stage_prepared(tx, list(self._restored(chunk)))
 
     def _restored(self, rows: Sequence[tuple[Any, ...]]) -> Iterator[PreparedRow]:
-        texts = [self.renderer.user_text(self.job.restore(row[4]).prompt_values()) for row in rows]
+        texts = [self._text(self.job.restore(row[4]), f"artist {row[0]}") for row in rows]
         for (artist_id, line_id, name, priority, data), text, counted in zip(
             rows, texts, count_tokens(texts), strict=True
         ):
             yield PreparedRow(0, artist_id, line_id, name, priority, data, text, counted + self.constant)
 
     def _cut(self, tx: Transaction, folder: Path, version: int) -> None:
-        first = int(tx.one("highest_shard")[0]) + 1
-        cutting = ShardCutting(self.renderer, self.limits, folder, first)
-        for lines in state.ordered_lines(tx):
-            state.stage_planned(tx, cutting.put(lines))
-            self.result.lines_planned += len(lines)
-            self.progress("lines planned", self.result.lines_planned)
-        shards = cutting.finish()
+        highest = int(tx.one("highest_shard")[0])
+        sweep(folder, highest)
+        tx.undo.callback(sweep, folder, highest)
+        with ShardCutting(self.renderer, self.limits, folder, highest + 1) as cutting:
+            for lines in state.ordered_lines(tx):
+                state.stage_planned(tx, cutting.put(lines))
+                self.result.lines_planned += len(lines)
+                self.progress("lines planned", self.result.lines_planned)
+            shards = cutting.finish()
         self.result.shards_cut = len(shards)
         state.write_shards(tx, shards, version, "planned", retry=False)
 
 
-class ShardCutting:
-    """Renders lines in order and writes them into shard files, opening a new one where the limits say so."""
-
-    def __init__(self, renderer: Renderer, limits: ShardLimits, folder: Path, first: int) -> None:
-        self._renderer, self._folder, self._next = renderer, folder, first
-        self._cutter = Cutter(limits)
-        self._writer: ShardWriter | None = None
-        self._written: list[WrittenShard] = []
-        self._held: list[bytes] = []
-        self._held_tokens = 0
-
-    def put(self, lines: Sequence[OrderedLine]) -> list[PlannedLine]:
-        """Writes lines; where each was put."""
-        return [self._put(line) for line in lines]
-
-    def _put(self, line: OrderedLine) -> PlannedLine:
-        data = self._renderer.line(line.custom_id, line.user_text)
-        if self._cutter.starts_new(line.priority, len(data), line.tokens):
-            self._close()
-            self._writer = ShardWriter(self._folder, self._next, line.priority)
-            self._next += 1
-        self._held.append(data)
-        self._held_tokens += line.tokens
-        if len(self._held) >= 1_000:
-            self._flush()
-        return PlannedLine(line.artist_id, self._next - 1, line.tokens, len(data), line_hash(data))
-
-    def _flush(self) -> None:
-        if self._writer is not None and self._held:
-            self._writer.write(self._held, self._held_tokens)
-            self._held, self._held_tokens = [], 0
-
-    def _close(self) -> None:
-        self._flush()
-        if self._writer is not None:
-            self._written.append(self._writer.close())
-            self._writer = None
-
-    def finish(self) -> list[WrittenShard]:
-        """Closes the last shard; all that were written."""
-        self._close()
-        return self._written
+class WrongColumnsError(InputError):
+    """The table lacks a column that every row needs: no row is at fault."""
 
 
-def _done_rows(path: Path) -> Iterator[tuple[int, str, str]]:
+def _needs_column(field: FieldInfo) -> bool:
+    return field.is_required() and field.validation_alias is None
+
+
+def _priority(artist: Any, where: str) -> int:
+    value = getattr(artist, "priority", None)
+    if value is None:
+        return DEFAULT_PRIORITY
+    if not isinstance(value, int):
+        raise JobError(f"{where}: Artist.priority is {type(value).__name__}; declare it as int")
+    return value
+
+
+def _done_rows(path: Path, key: str) -> Iterator[tuple[int, str, str]]:
     """(row, artist_id, bio as JSON) of a table of bios that exist. Raises InputError naming row and column."""
     for number, row in read_table(path):
-        artist_id, bio = row.get("artist_id"), row.get("bio")
-        if not isinstance(artist_id, str) or not artist_id:
-            raise InputError(f"{path}, row {number}: column artist_id is missing or empty")
+        if isinstance(row, InputError):
+            raise row
+        artist_id, bio = row.get("artist_id"), row.get(key)
+        if not isinstance(artist_id, str | int) or artist_id == "":
+            raise InputError(f"{path}, row {number}: column artist_id is missing or empty; a bio needs its artist")
         if not isinstance(bio, str) or not bio.strip():
-            raise InputError(f"{path}, row {number}: column bio is missing or empty")
-        yield number, artist_id, orjson.dumps({"bio": bio}).decode()
+            raise InputError(f"{path}, row {number}: column {key} is missing or empty; leave out rows without a bio")
+        yield number, str(artist_id), orjson.dumps({key: bio}).decode()

@@ -55,7 +55,8 @@ def placeholders(template: str) -> list[str]:
         if name is None:
             continue
         if not name.isidentifier() or spec or conversion:
-            raise JobError(f"user.md: {{{name}}} is not a plain name; use {{name}} with a key of prompt_values")
+            written = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
+            raise JobError(f"user.md: {{{written}}} is not a plain name; use {{name}} with a key of prompt_values")
         names.append(name)
     return names
 

@@ -7,8 +7,9 @@ import orjson
 from batcher.ingest import EndedBatch, Ingestion
 from batcher.model import Failure
 from batcher.retry import FailureClass, Trouble, classify_batch_error, is_missing_file, learned_limit
-from batcher.shardfiles import shard_path
+from batcher.shardfiles import file_sha256, shard_path
 from batcher.store import Transaction, acting
+from batcher.store.acting import ShardRow
 from batcher.tools import Tools
 
 F = FailureClass
@@ -28,14 +29,23 @@ class Refusals:
         classes = {classify_batch_error(trouble): trouble for trouble in reversed(troubles)}
         self._tools.tell("refused", {"shard": batch.shard, "batch": batch.batch_id, "why": troubles[0].message})
         with self._tools.store.transaction("refuse_batch", patience_s=None) as tx:
-            tx.run("settle_batch", batch_id=batch.batch_id, now=tx.now)
+            if not tx.run("settle_batch", batch_id=batch.batch_id, now=tx.now):
+                return
+            tx.event("refused", troubles[0].message, shard=batch.shard, batch_id=batch.batch_id)
+            if batch.stray:  # another batch of the shard decides its lines
+                return
             if set(classes) == {F.INVALID}:
                 self._lines_refused(tx, batch, troubles)
                 return
-            failure = next(f for f in (F.ENQUEUED_LIMIT, F.QUOTA, F.SETUP, F.SHARD_REFUSED) if f in classes)
-            acting.close(tx, batch.submission, f"refused: {failure.value}")
-            tx.move_shard(batch.shard, "refuse_batch", classes[failure].message)
-            self.follow(tx, batch.shard, failure, classes[failure])
+            failure = next((f for f in (F.ENQUEUED_LIMIT, F.QUOTA, F.SETUP) if f in classes), F.SHARD_REFUSED)
+            trouble = classes.get(failure, troubles[0])
+            self._shard_back(tx, batch, failure, trouble)
+
+    def _shard_back(self, tx: Transaction, batch: EndedBatch, failure: FailureClass, trouble: Trouble) -> None:
+        """The shard is as before; its file is kept."""
+        acting.close(tx, batch.submission, f"refused: {failure.value}")
+        tx.move_shard(batch.shard, "refuse_batch", trouble.message)
+        self.follow(tx, batch.shard, failure, trouble)
 
     def follow(
         self, tx: Transaction, shard: int, failure: FailureClass, trouble: Trouble, wait_s: float | None = None
@@ -50,7 +60,7 @@ class Refusals:
         elif failure is F.SHARD_REFUSED:
             self._shard_refused(tx, shard, trouble)
         else:
-            tx.set_fact("blocked_until", tx.now + self._tools.delay(F.RATE_LIMIT, 0, wait_s))
+            acting.keep_away(tx, "send_after", tx.now + self._tools.delay(F.RATE_LIMIT, 0, wait_s))
 
     def stop(self, tx: Transaction, trouble: Trouble) -> None:
         """Nothing more is sent until the user has mended it."""
@@ -67,19 +77,26 @@ class Refusals:
         acting.sample_quota(tx, "refusal", model, None, limit_tokens=limit, shard=shard, detail=trouble.message)
 
     def _shard_refused(self, tx: Transaction, shard: int, trouble: Trouble) -> None:
+        missing = is_missing_file(trouble)
+        if missing and acting.is_deleted(tx, acting.load_shard(tx, shard).file_id):
+            lose_file(tx, shard)  # we deleted it ourselves, so that a late create would name no file
+            return
         (refusals,) = tx.one("count_refusal", shard=shard, until=0.0)
         tries = self._tools.rules.policies[F.SHARD_REFUSED].tries
         if tries is not None and refusals > tries:
             self.stop(tx, trouble)
             return
         tx.run("delay_shard", shard=shard, until=tx.now + self._tools.delay(F.SHARD_REFUSED, refusals - 1))
-        if is_missing_file(trouble):
+        if missing:
             lose_file(tx, shard)
 
     def _lines_refused(self, tx: Transaction, batch: EndedBatch, troubles: Sequence[Trouble]) -> None:
         """Single lines are at fault: they die, the others are cut again. Many of them are a fault of the setup."""
-        wrong = self._named(batch.shard, troubles)
         row = acting.load_shard(tx, batch.shard)
+        wrong = self._named(row, troubles)
+        if not wrong:  # the numbers are no lines of ours, or our copy of the file is gone: nobody is at fault
+            self._shard_back(tx, batch, F.SHARD_REFUSED, troubles[0])
+            return
         if len(wrong) >= FEWEST_LINE_FAULTS and len(wrong) > LINE_FAULT_SHARE * row.lines:
             self.stop(tx, troubles[0])
             wrong = {}
@@ -95,11 +112,14 @@ class Refusals:
         tx.move_shard(batch.shard, "settle", f"{len(wrong)} lines refused")
         tx.run("queue_shard_file", shard=batch.shard, now=tx.now)
 
-    def _named(self, shard: int, troubles: Sequence[Trouble]) -> dict[str, Failure]:
+    def _named(self, shard: ShardRow, troubles: Sequence[Trouble]) -> dict[str, Failure]:
         """The custom_ids of the lines that `batch.errors` names by number (from 1), with their failures."""
         by_line = {trouble.line: trouble for trouble in troubles if trouble.line is not None}
         found: dict[str, Failure] = {}
-        with shard_path(self._tools.store.folder, shard).open("rb") as file:
+        path = shard_path(self._tools.store.folder, shard.shard)
+        if not path.exists() or file_sha256(path) != shard.sha256:
+            return found
+        with path.open("rb") as file:
             for number, raw in enumerate(file, 1):
                 trouble = by_line.get(number)
                 if trouble is not None:
@@ -111,4 +131,4 @@ def lose_file(tx: Transaction, shard: int) -> None:
     """The file of an uploaded shard is of no more use: it is uploaded again, and the old one deleted."""
     tx.run("queue_shard_file", shard=shard, now=tx.now)
     tx.move_shard(shard, "lose_file")
-    tx.run("set_shard_file", shard=shard, file_id=None, uploaded_at=None)
+    tx.run("set_shard_file", shard=shard, file_id=None, created_at=None)

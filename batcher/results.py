@@ -4,6 +4,7 @@ Lines are split at b"\\n" only: U+2028, U+2029 and U+0085 may stand inside strin
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import cast
 
@@ -14,6 +15,12 @@ from batcher.retry import FailureClass, Trouble, classify_line
 
 MESSAGE_LENGTH = 500
 """Characters of a service's message that are kept with a failed line."""
+
+LARGEST_INT = 2**31 - 1
+"""No status and no token count of one line is larger; beyond it the number is nonsense (and no column holds it)."""
+LATEST_TIME = 1e11
+"""Seconds since the epoch, in the year 5138: a later time is nonsense."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 Json = Mapping[str, object]
 NO_JSON: Json = {}
@@ -45,12 +52,12 @@ def parse(raw: bytes) -> Json | None:
 
 
 def _parse_leniently(raw: bytes) -> object:
+    # A lone surrogate is no text that could be stored; it becomes U+FFFD, as a decoder would have it.
     try:
         text = json.dumps(json.loads(raw.decode()), ensure_ascii=False)
+        return json.loads(_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text))
     except (ValueError, RecursionError):
         return None
-    # A lone surrogate is no text that could be stored; it becomes U+FFFD, as a decoder would have it.
-    return json.loads(text.encode("utf-8", "replace"))
 
 
 def _with_response(line_id: str, data: Json, endpoint: Endpoint) -> LineResult:
@@ -104,6 +111,9 @@ def _read_response(line_id: str, reply: Json) -> LineResult:
     reason = _text(_object(reply.get("incomplete_details")), "reason")
     finish = {"max_output_tokens": "length", "": "stop"}.get(reason, reason)
     text, failure = judge_text(content, finish, refusal)
+    if any(_text(_object(reply.get("error")), key) for key in ("code", "message")):
+        # A response that failed comes with 200 all the same.
+        text, failure = None, _failure(None, reply, NO_JSON)
     return LineResult(
         line_id,
         text=text,
@@ -157,7 +167,9 @@ def _text(data: Json, key: str) -> str:
 
 
 def _int(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > LARGEST_INT:
+        return None
+    return value
 
 
 def _count(data: Json, key: str) -> int:
@@ -165,4 +177,6 @@ def _count(data: Json, key: str) -> int:
 
 
 def _time(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= LATEST_TIME:
+        return None
+    return float(value)

@@ -71,20 +71,26 @@ def delay_s(policy: Policy, n: int, jitter: float, jitter_share: float = 0.10) -
     return full * (1 - jitter_share * jitter)
 
 
+LONGEST_RETRY_AFTER_S = 24 * 3600.0
+"""No answer makes us wait longer than a day before we ask again: a nonsense date must not stop the job for good."""
+
+
 def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds that the service asks to wait: `retry-after-ms`, or `Retry-After` in seconds or as an HTTP date.
 
-    Header names in lower case. Nonsense and negative values are None.
+    Header names in lower case. Nonsense and negative values are None, a time that is past is 0.
     """
     milliseconds = _number(headers.get("retry-after-ms", ""))
-    if milliseconds is not None:
-        return milliseconds / 1000
     text = headers.get("retry-after", "")
-    seconds = _number(text)
-    if seconds is not None or not text:
-        return seconds
+    seconds = milliseconds / 1000 if milliseconds is not None else _number(text)
+    if seconds is None and text:
+        seconds = _seconds_until(text, now)
+    return None if seconds is None else min(seconds, LONGEST_RETRY_AFTER_S)
+
+
+def _seconds_until(http_date: str, now: float) -> float | None:
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+        return max(0.0, parsedate_to_datetime(http_date).timestamp() - now)
     except (ValueError, TypeError, OverflowError):
         return None
 
@@ -105,8 +111,14 @@ _INVALID_CODES = frozenset({"context_length_exceeded", "content_policy_violation
 _QUEUE_TEXT = re.compile(
     r"enqueued (?:token|request)s? limit reached|number of enqueued tokens has surpassed", re.IGNORECASE
 )
+_TOO_LARGE_TEXT = re.compile(r"request too large for ", re.IGNORECASE)
+"""Comes as rate_limit_exceeded, though no repetition makes the request smaller."""
 _BILLING_TEXT = re.compile(r"billing hard limit", re.IGNORECASE)
-_LIMIT_TEXT = re.compile(r"Limit: ([\d,]+) enqueued tokens|configured limit of ([\d.,]+)([KMB]?)", re.IGNORECASE)
+_NUMBER = r"(\d[\d,]*(?:\.\d+)?)"
+_LIMIT_TEXT = re.compile(
+    rf"Limit: {_NUMBER} enqueued tokens|configured limit of {_NUMBER} ?([KMB]?)\b(?!\.\d)", re.IGNORECASE
+)
+_LARGEST_LIMIT = 10**15
 _SCALE = {"": 1, "K": 1_000, "M": 1_000_000, "B": 1_000_000_000}
 _SERVER_FROM = 500
 
@@ -163,6 +175,8 @@ def _by_code(trouble: Trouble) -> FailureClass | None:
         return F.ENQUEUED_LIMIT
     if _QUOTA_CODES & {trouble.code, trouble.kind} or _BILLING_TEXT.search(trouble.message):
         return F.QUOTA
+    if _TOO_LARGE_TEXT.match(trouble.message):
+        return F.INVALID
     for codes, failure in _CODE_TABLE:
         if trouble.code in codes:
             return failure
@@ -183,14 +197,16 @@ def is_missing_file(trouble: Trouble) -> bool:
 
 
 def learned_limit(message: str) -> int | None:
-    """The enqueued-token limit that a refusal names, such as "Limit: 2,000,000 enqueued tokens" or "limit of 30K"."""
+    """The enqueued-token limit that a refusal names, such as "Limit: 2,000,000 enqueued tokens" or "limit of 30K".
+
+    None where it names none, or one that cannot be meant.
+    """
     found = _LIMIT_TEXT.search(message)
     if not found:
         return None
     plain, short, scale = found.groups()
-    if plain:
-        return int(plain.replace(",", ""))
-    return int(float(short.rstrip(".,").replace(",", "")) * _SCALE[(scale or "").upper()])
+    limit = float((plain or short).replace(",", "")) * _SCALE[(scale or "").upper()]
+    return round(limit) if 1 <= limit <= _LARGEST_LIMIT else None
 
 
 # --- class and history -> verdict --------------------------------------------------------------------------------

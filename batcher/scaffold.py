@@ -1,11 +1,19 @@
 """`batcher init`: a commented batcher.toml and an example job. Overwrites nothing."""
 
-import shutil
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
 from batcher.errors import StateError
+
+NAMES = (
+    "batcher.toml",
+    "jobs/example/job.py",
+    "jobs/example/system.md",
+    "jobs/example/user.md",
+    "jobs/example/artists.csv",
+)
+"""What is written, under the names that it has in the package (batcher/data/example)."""
 
 
 def scaffold(folder: Path) -> list[str]:
@@ -13,25 +21,23 @@ def scaffold(folder: Path) -> list[str]:
     try:
         return list(_written(folder))
     except OSError as error:
-        raise StateError(f"{folder} cannot be written: {error.strerror}") from error
+        raise StateError(f"{folder} cannot be written: {error.strerror}; name another folder") from error
 
 
 def _written(folder: Path) -> Iterator[str]:
     templates = resources.files("batcher").joinpath("data/example")
-    names = (
-        "batcher.toml",
-        "jobs/example/job.py",
-        "jobs/example/system.md",
-        "jobs/example/user.md",
-        "jobs/example/artists.csv",
-    )
-    for name in names:
+    for name in NAMES:
         target = folder / name
-        if target.exists():
-            yield f"{target} is there already, left as it is"
-            continue
+        content = templates.joinpath(name).read_bytes()
         target.parent.mkdir(parents=True, exist_ok=True)
-        with resources.as_file(templates.joinpath(name)) as source:
-            shutil.copyfile(source, target)
-        yield f"{target} written"
-    yield "Put your table in place of jobs/example/artists.csv, export OPENAI_API_KEY, and run `batcher plan`."
+        try:
+            with target.open("xb") as file:
+                file.write(content)
+        except FileExistsError:
+            yield f"{target} is there already, left as it is"
+        else:
+            yield f"{target} written"
+    yield (
+        "Put your table in place of jobs/example/artists.csv, look at `batcher plan --dry-run`, then export "
+        "OPENAI_API_KEY and run `batcher plan`."
+    )

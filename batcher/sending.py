@@ -1,14 +1,16 @@
-"""Sending a shard: upload, create, and finding out what an interrupted call has done.
+"""Sending a shard: upload, then create, each once, between an intent and its outcome.
 
-The client may not repeat `POST /batches`: a repetition can start a paid batch twice. So the call is made once,
-between an intent and its outcome; an intent without an outcome is reconciled, never guessed.
+The client may not repeat `POST /batches`: a repetition can start a paid batch twice. An intent without an outcome is
+reconciled (batcher/reconciling.py), never guessed.
 """
 
 from batcher import crashpoints
 from batcher.admission import Send, ceiling, cost_of, headroom
 from batcher.api import CallRefused, CallUnknown
+from batcher.decide import WAITING_TO_BE_SENT
 from batcher.lifecycle import ShardState
 from batcher.looking import budget_now, room_now
+from batcher.marks import batch_metadata, file_name
 from batcher.model import RemoteBatch, ShardView
 from batcher.refusals import Refusals, lose_file
 from batcher.retry import FailureClass, classify_call
@@ -20,11 +22,10 @@ from batcher.tools import Tools
 
 FILE_FRESH_S = 25 * 24 * 3600.0
 """A kept input file older than this is uploaded again: it expires after 30 days."""
-RUN_KEY, SUBMISSION_KEY = "batcher_run", "batcher_submission"
 
 
 class Sending:
-    """Uploads and creates, and reconciles both."""
+    """Uploads and creates."""
 
     def __init__(self, tools: Tools, refusals: Refusals) -> None:
         self._tools, self._refusals = tools, refusals
@@ -44,19 +45,26 @@ class Sending:
             self._create(submission)
 
     def _reserve(self, tx: Transaction, shard: ShardRow, action: Send) -> Reservation | None:
-        """The reservation, checked once more against the limit in this very transaction (promise 3)."""
+        """The reservation; None when in this very transaction it may not be sent any more (promise 3).
+
+        Other commands write between the look that decided it and now: a pause, a plan that cut the shard again.
+        """
         room = room_now(tx, self._tools.config)
-        if action.reserved > headroom(room):
+        if shard.state not in WAITING_TO_BE_SENT or _paused(tx) or action.reserved > headroom(room):
             return None
         budget = budget_now(tx, self._tools.config, self._tools.prices)
         view = ShardView(shard.shard, shard.priority, shard.state, shard.lines, shard.tokens)
+        cost = cost_of(view, budget)
+        if budget.max_usd > 0 and cost > budget.max_usd - budget.spent_usd - budget.in_flight_usd:
+            return None
         after = ceiling(room) - room.reserved - action.reserved
-        return Reservation(action.reserved, room.limit, room.reserved, after, cost_of(view, budget))
+        return Reservation(action.reserved, room.limit, room.reserved, after, cost)
 
     def _intend(self, tx: Transaction, shard: ShardRow, reservation: Reservation) -> tuple[int | None, bool]:
         """Writes the intent; the submission, and whether the file is at OpenAI already."""
         if shard.state is ShardState.UPLOADED:
-            if tx.now - (shard.file_uploaded_at or 0.0) < FILE_FRESH_S:
+            fresh = tx.now - (shard.file_created_at or 0.0) < FILE_FRESH_S
+            if fresh and not acting.is_deleted(tx, shard.file_id):
                 return acting.reopen(tx, shard, reservation), True
             lose_file(tx, shard.shard)
         return acting.intend_upload(tx, shard, reservation), False
@@ -78,7 +86,7 @@ class Sending:
             return False
         except CallUnknown as error:
             self._tools.tell("call_failed", {"call": "upload", "shard": shard.shard, "why": str(error)})
-            self._wait_after_unknown(shard.shard)
+            self._wait_after_unknown(shard.shard, error)
             return False
         crashpoints.reached("upload.after")
         with self._tools.store.transaction("record_upload", patience_s=None) as tx:
@@ -111,11 +119,19 @@ class Sending:
             else:
                 self._refusals.follow(tx, row.shard, failure, error.trouble, error.wait_s)
 
-    def _wait_after_unknown(self, shard: int) -> None:
+    def _wait_after_unknown(self, shard: int, error: CallUnknown) -> None:
+        """Quickly at first, then as in an outage; as long as the service asks for."""
         with self._tools.store.transaction("call_unknown", patience_s=None) as tx:
             n = int(tx.fact("unknown_calls"))
             tx.set_fact("unknown_calls", n + 1)
-            tx.run("delay_shard", shard=shard, until=tx.now + self._tools.delay(FailureClass.CALL, n))
+            quick = self._tools.rules.policies[FailureClass.CALL].tries or 0
+            failure, nth = (FailureClass.CALL, n) if n < quick else (FailureClass.OUTAGE, n - quick)
+            tx.run("delay_shard", shard=shard, until=tx.now + self._tools.delay(failure, nth))
+            self._asked_to_wait(tx, error)
+
+    def _asked_to_wait(self, tx: Transaction, error: CallUnknown) -> None:
+        if error.wait_s is not None:
+            acting.keep_away(tx, "asked_until", tx.now + self._tools.delay(FailureClass.OUTAGE, 0, error.wait_s))
 
     # --- create -----------------------------------------------------------------------------------------------------
 
@@ -135,15 +151,16 @@ class Sending:
             self._tools.tell("call_failed", {"call": "create", "shard": row.shard, "why": str(error)})
             with self._tools.store.transaction("create_unknown", patience_s=None) as tx:
                 tx.event("create_unknown", str(error), shard=row.shard, submission=row.submission)
+                self._asked_to_wait(tx, error)
             return
         crashpoints.reached("create.after")
-        self._record(row, batch, "created")
+        self._record(row, batch)
 
-    def _record(self, row: Submission, batch: RemoteBatch, how: str) -> None:
+    def _record(self, row: Submission, batch: RemoteBatch) -> None:
         with self._tools.store.transaction("record_create", patience_s=None) as tx:
-            acting.record_create(tx, row, batch, how)
+            acting.record_create(tx, row, batch, "created")
             tx.set_fact("unknown_calls", 0)
-        self._tools.tell(how, {"shard": row.shard, "batch": batch.batch_id, "lines": row.lines})
+        self._tools.tell("created", {"shard": row.shard, "batch": batch.batch_id, "lines": row.lines})
 
     def _create_refused(self, row: Submission, error: CallRefused) -> None:
         failure = classify_call(error.trouble)
@@ -152,79 +169,6 @@ class Sending:
             acting.refuse_create(tx, row, failure.value)
             self._refusals.follow(tx, row.shard, failure, error.trouble, error.wait_s)
 
-    # --- reconcile --------------------------------------------------------------------------------------------------
 
-    def reconcile(self, shard: int) -> None:
-        """Finds out what an intent without an outcome has done."""
-        with self._tools.store.reading() as tx:
-            row = acting.load_shard(tx, shard)
-            assert row.submission is not None
-            submission = acting.load_submission(tx, row.submission)
-            run = acting.run_id(tx)
-        if row.state is ShardState.UPLOADING:
-            self._reconcile_upload(submission, file_name(run, shard, submission.submission))
-        elif row.state is ShardState.CREATING:
-            self._reconcile_create(row, submission, run)
-
-    def _reconcile_upload(self, submission: Submission, name: str) -> None:
-        orphans = self._tools.service.find_files(name)
-        with self._tools.store.transaction("forget_upload", patience_s=None) as tx:
-            acting.forget_upload(tx, submission, orphans)
-        self._tools.tell("upload_again", {"shard": submission.shard, "orphans": len(orphans)})
-
-    def _reconcile_create(self, row: ShardRow, submission: Submission, run: str) -> None:
-        """Looks for the batch; adopts it, or proves it absent by two complete listings a grace apart."""
-        listing = self._tools.service.list_batches((row.file_uploaded_at or 0.0) - 1)
-        with self._tools.store.reading() as tx:
-            known = acting.known_batches(tx)
-        found = [b for b in listing.batches if b.batch_id not in known and is_of(b, run, submission)]
-        if found:
-            best = min(found, key=lambda b: (-b.completed, b.created_at, b.batch_id))
-            self._record(submission, best, "adopted")
-            return
-        since = submission.absent_since
-        if since is None or listing.server_time - since < self._tools.config.api.reconcile_grace_s:
-            self._look_again(submission, listing.server_time)
-            return
-        self._prove_absent(submission)
-
-    def _look_again(self, submission: Submission, server_time: float) -> None:
-        with self._tools.store.transaction("absent_once", patience_s=None) as tx:
-            if submission.absent_since is None:
-                tx.run("set_absent_since", submission=submission.submission, at=server_time)
-            until = tx.now + self._tools.config.api.reconcile_grace_s
-            tx.run("delay_shard", shard=submission.shard, until=until)
-        self._tools.tell("looking_for_batch", {"shard": submission.shard})
-
-    def _prove_absent(self, submission: Submission) -> None:
-        """Deletes the input file first: a create that arrives late then names no file."""
-        assert submission.file_id is not None
-        crashpoints.reached("delete.before")
-        self._tools.service.delete(submission.file_id)
-        crashpoints.reached("delete.after")
-        with self._tools.store.transaction("find_absent", patience_s=None) as tx:
-            acting.find_absent(tx, submission)
-        self._tools.tell("absent", {"shard": submission.shard})
-
-
-def file_name(run: str, shard: int, submission: int) -> str:
-    """The name of a shard's file at OpenAI; the submission's own, so that an orphan can be told."""
-    return f"batcher-{run[:12]}-shard-{shard:05d}-submission-{submission}.jsonl"
-
-
-def batch_metadata(run: str, row: Submission) -> dict[str, str]:
-    """What a batch carries to be found by. Values are texts of under 512 characters (official description)."""
-    return {
-        RUN_KEY: run,
-        SUBMISSION_KEY: str(row.submission),
-        "batcher_shard": str(row.shard),
-        "batcher_lines": str(row.lines),
-        "batcher_tokens": str(row.reserved),
-    }
-
-
-def is_of(batch: RemoteBatch, run: str, submission: Submission) -> bool:
-    """Whether a batch is this submission's: by its metadata, or by the input file where a provider drops it."""
-    if RUN_KEY in batch.metadata:
-        return batch.metadata.get(RUN_KEY) == run and batch.metadata.get(SUBMISSION_KEY) == str(submission.submission)
-    return batch.input_file_id == submission.file_id
+def _paused(tx: Transaction) -> bool:
+    return any(p.scope == "all" and (p.until is None or p.until > tx.now) for p in acting.pauses(tx))

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from batcher.errors import StateError
@@ -45,6 +46,24 @@ class ShardWriter:
         self._beside.replace(self._path)
         sync_folder(self._path.parent)
         return WrittenShard(self.shard, self.priority, self.lines, self.tokens, self.bytes, self._sha.hexdigest())
+
+    def abandon(self) -> None:
+        """Gives the file up where `close` was not reached."""
+        self._file.close()
+        self._beside.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, highest: int) -> None:
+    """Removes what an unfinished plan left: files of shards beyond the highest that the state knows, and parts."""
+    shards = folder / "shards"
+    if not shards.is_dir():
+        return
+    for path in shards.iterdir():
+        number = path.stem.removeprefix("shard-")
+        if path.suffix == ".part" or (path.suffix == ".jsonl" and number.isdecimal() and int(number) > highest):
+            path.unlink(missing_ok=True)
+    with suppress(OSError):  # it holds the files of other shards
+        shards.rmdir()
 
 
 def sync_folder(folder: Path) -> None:

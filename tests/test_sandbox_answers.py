@@ -9,12 +9,12 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sandbox_kit import CHAT, PICASSO, RESPONSES, SCHEMA, bench, chat_body, line, response_body
 
 from batcher.sandbox.answers import answer
 from batcher.sandbox.asks import read_ask
 from batcher.sandbox.filling import plan_for
 from batcher.sandbox.text import Facts, read_facts, sentence, shortened
+from tests.sandbox_kit import CHAT, PICASSO, RESPONSES, SCHEMA, bench, chat_body, line, response_body
 
 IDENT = "0" * 32
 

@@ -9,7 +9,8 @@ import yaml
 from jsonschema import Draft202012Validator
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
-from sandbox_kit import CHAT, RESPONSES, Bench, bench, chat_body, line, lines, response_body
+
+from tests.sandbox_kit import CHAT, RESPONSES, Bench, bench, chat_body, line, lines, response_body
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "openapi"
 pytestmark = [

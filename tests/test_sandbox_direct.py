@@ -5,9 +5,9 @@ from typing import Any
 
 import openai
 import pytest
-from sandbox_kit import CHAT, MODEL, RESPONSES, bench, chat_body, response_body
 
 from batcher.sandbox.direct import go_duration
+from tests.sandbox_kit import CHAT, MODEL, RESPONSES, bench, chat_body, response_body
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import openai
 import orjson
 import pytest
 from openai.types import Batch
-from sandbox_kit import DAY, START, Bench, bench, lines
 
 from batcher.sandbox import Faults, SandboxSettings, SettingError, merged
 from batcher.sandbox.settings import LINE_KINDS
+from tests.sandbox_kit import DAY, START, Bench, bench, lines
 
 
 def first_result(it: Bench, batch: Batch) -> tuple[str, dict[str, Any]]:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import openai
 import pytest
-from sandbox_kit import CHAT, DAY, START, Bench, bench, encoded, lines
 
 from batcher.sandbox.messages import Request
+from tests.sandbox_kit import CHAT, DAY, START, Bench, bench, encoded, lines
 
 
 def test_a_file_is_kept_listed_and_deleted(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from threading import Thread
 import httpx2
 import openai
 import pytest
-from sandbox_kit import CHAT, START, chat_body, encoded, line, lines
 
 from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.sandbox.app import loopback, running_sandbox
+from tests.sandbox_kit import CHAT, START, chat_body, encoded, line, lines
 
 FAST = SandboxSettings(validating_s=(1, 1), service_s=(1, 1), finalizing_s=(1, 1))
 MEGABYTE = 1 << 20

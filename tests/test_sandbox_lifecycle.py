@@ -5,9 +5,9 @@ from typing import Any
 
 import openai
 import pytest
-from sandbox_kit import DAY, MODEL, START, Bench, bench, encoded, line, lines
 
 from batcher.sandbox import Sandbox, SandboxSettings, scaled_clock
+from tests.sandbox_kit import DAY, MODEL, START, Bench, bench, encoded, line, lines
 
 
 def test_a_batch_goes_through_its_states(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from openai.types import BatchError
-from sandbox_kit import MODEL, RESPONSES, Bench, bench, chat_body, encoded, line, lines, response_body
+
+from tests.sandbox_kit import MODEL, RESPONSES, Bench, bench, chat_body, encoded, line, lines, response_body
 
 
 def errors_of(it: Bench, rows: Sequence[object], endpoint: str = "/v1/chat/completions") -> list[BatchError]:

@@ -16,6 +16,7 @@ from batcher.decide import Finish, Wait
 from batcher.job import Job, load_job
 from batcher.planner import PlanOptions, plan
 from batcher.prices import resolve
+from batcher.retry import FailureClass
 from batcher.runner import Runner
 from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.sandbox.transport import SandboxTransport
@@ -52,7 +53,8 @@ def bios_job() -> Job:
 
 def write_table(path: Path, count: int, priorities: Sequence[int] = (1, 2, 3)) -> Path:
     """A CSV of `count` artists whose priorities go round."""
-    rows = [f"a{n:05d},Artist Number {n},{priorities[n % len(priorities)]},Dutch,{1600 + n % 300}" for n in range(count)]
+    cycle = len(priorities)
+    rows = [f"a{n:05d},Artist Number {n},{priorities[n % cycle]},Dutch,{1600 + n % 300}" for n in range(count)]
     path.write_text("artist_id,artist_name,priority,nationality,born\n" + "\n".join(rows) + "\n", encoding="utf-8")
     return path
 
@@ -75,7 +77,7 @@ class World:
         http = httpx2.Client(transport=SandboxTransport(self.sandbox))
         client = openai.OpenAI(api_key="sk-test", base_url="http://sandbox/v1", http_client=http, max_retries=0)
         rules = self.config.retry.rules()
-        return OpenAIService(client, next(iter(rules.policies.values())), self.clock.sleep, self.random.random)
+        return OpenAIService(client, rules.policies[FailureClass.CALL], self.clock.sleep, self.random.random)
 
     def tools(self) -> Tools:
         """What an acting process would have."""

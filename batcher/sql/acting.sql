@@ -8,7 +8,13 @@ SELECT shard, priority, state, lines, tokens, wait_until, submission, retry FROM
 WHERE state NOT IN ('planned', 'settled', 'stale', 'split')
 
 -- name: open_batches
-SELECT batch_id, shard, status, reserved, retry_at FROM batches WHERE settled_at IS NULL
+-- `cancels`: to be cancelled, and not asked yet. `held_back`: another batch of its shard is not settled, and this one
+-- has the last word on the lines.
+SELECT batch_id, shard, status, reserved, retry_at,
+       (cancel_wanted_at IS NOT NULL OR shard IN (SELECT shard FROM wishes WHERE ended_at IS NULL))
+           AND cancel_asked_at IS NULL AND ended_at IS NULL AS cancels,
+       NOT stray AND count(*) OVER (PARTITION BY shard) > 1 AS held_back
+FROM batches WHERE settled_at IS NULL
 
 -- name: loose_lines
 SELECT priority, count(*), sum(tokens)::BIGINT, CASE WHEN due <= $now THEN 0 ELSE min(due) END
@@ -21,8 +27,11 @@ SELECT (SELECT coalesce(sum(reserved), 0) FROM submissions WHERE ended_at IS NUL
      + (SELECT coalesce(sum(reserved), 0) FROM batches WHERE stray AND ended_at IS NULL)::BIGINT
 
 -- name: money
+-- A stray costs as much as the batch beside it.
 SELECT (SELECT coalesce(sum(cost_usd), 0) FROM attempts),
        (SELECT coalesce(sum(reserved_usd), 0) FROM submissions WHERE outcome IS NULL)
+     + (SELECT coalesce(sum(n.reserved_usd), 0) FROM batches AS b JOIN submissions AS n USING (submission)
+        WHERE b.stray AND b.settled_at IS NULL)
 
 -- name: created_since
 SELECT count(*) FROM submissions WHERE create_intended_at > $since
@@ -47,10 +56,26 @@ INSERT INTO quota_samples (happened_at, source, model, limit_tokens, reserved, o
 VALUES ($now, $source, $model, $limit_tokens, $reserved, $own, $headroom, $shard, $detail)
 
 -- name: files_due
-SELECT file_id, tries FROM remote_files WHERE deleted_at IS NULL AND since <= $now ORDER BY since LIMIT 100
+SELECT file_id, tries FROM remote_files WHERE deleted_at IS NULL AND since <= $now ORDER BY since, file_id LIMIT 100
+
+-- name: postpone_files
+UPDATE remote_files SET since = $next WHERE deleted_at IS NULL AND since <= $now RETURNING file_id
 
 -- name: count_files_due
-SELECT count(*) FROM remote_files WHERE deleted_at IS NULL AND since <= $now
+SELECT (SELECT count(*) FROM remote_files WHERE deleted_at IS NULL AND since <= $now)
+     + (SELECT count(*) FROM submissions WHERE orphan_due <= $now)
+
+-- name: is_deleted
+SELECT count(*) FROM remote_files WHERE file_id = $file_id AND deleted_at IS NOT NULL
+
+-- name: orphans_due
+SELECT submission, shard, orphan_looks FROM submissions WHERE orphan_due <= $now ORDER BY submission LIMIT 100
+
+-- name: watch_orphan
+UPDATE submissions SET orphan_due = $due WHERE submission = $submission
+
+-- name: looked_for_orphan
+UPDATE submissions SET orphan_due = $due, orphan_looks = orphan_looks + 1 WHERE submission = $submission
 
 -- name: queue_file
 INSERT OR IGNORE INTO remote_files (file_id, purpose, shard, since) VALUES ($file_id, $purpose, $shard, $now)
@@ -62,12 +87,16 @@ UPDATE remote_files SET deleted_at = $now, error = NULL WHERE file_id = $file_id
 UPDATE remote_files SET tries = tries + 1, since = $next, error = $error WHERE file_id = $file_id
 
 -- name: shard
-SELECT shard, priority, state, lines, tokens, sha256, version, refusals, submission, file_id, file_uploaded_at
+SELECT shard, priority, state, lines, tokens, sha256, version, refusals, submission, file_id, file_created_at
 FROM shards WHERE shard = $shard
 
 -- name: submission
-SELECT submission, shard, lines, tokens, reserved, file_id, batch_id, intended_at, create_intended_at, absent_since, outcome
+SELECT submission, shard, lines, tokens, reserved, file_id, file_created_at, batch_id, intended_at, create_intended_at,
+       absent_since, absent_since_local, cancel_wanted_at, outcome
 FROM submissions WHERE submission = $submission
+
+-- name: submission_of_file
+SELECT max(submission) FROM submissions WHERE file_id = $file_id AND create_intended_at IS NOT NULL
 
 -- name: insert_submission
 INSERT INTO submissions (submission, shard, lines, tokens, reserved, limit_tokens, reserved_before, headroom_after,
@@ -80,30 +109,29 @@ RETURNING submission
 -- name: claim_lines
 UPDATE artists SET state = $target, submission = $submission
 WHERE shard = $shard AND list_contains($sources, state)
-RETURNING 1
 
 -- name: give_lines_back
 UPDATE artists SET state = $target, submission = NULL
 WHERE submission = $submission AND list_contains($sources, state)
-RETURNING 1
 
 -- name: loosen_shard
-UPDATE artists SET shard = NULL WHERE shard = $shard AND state = 'ready' RETURNING 1
+UPDATE artists SET shard = NULL WHERE shard = $shard AND state = 'ready'
 
 -- name: set_shard_file
-UPDATE shards SET file_id = $file_id, file_uploaded_at = $uploaded_at WHERE shard = $shard
-
--- name: set_submission_file
-UPDATE submissions SET file_id = $file_id WHERE submission = $submission
+UPDATE shards SET file_id = $file_id, file_created_at = $created_at WHERE shard = $shard
 
 -- name: set_create_intended
-UPDATE submissions SET create_intended_at = $now, file_id = $file_id, absent_since = NULL WHERE submission = $submission
+UPDATE submissions SET create_intended_at = $now, file_id = $file_id, file_created_at = $created_at
+WHERE submission = $submission
+
+-- name: reopen_submission
+UPDATE submissions SET ended_at = NULL, outcome = NULL WHERE submission = $submission
 
 -- name: set_submission_batch
 UPDATE submissions SET batch_id = $batch_id WHERE submission = $submission
 
 -- name: set_absent_since
-UPDATE submissions SET absent_since = $at WHERE submission = $submission
+UPDATE submissions SET absent_since = $at, absent_since_local = $now WHERE submission = $submission
 
 -- name: end_submission
 UPDATE submissions SET ended_at = coalesce(ended_at, $now), outcome = $outcome WHERE submission = $submission
@@ -118,7 +146,40 @@ UPDATE shards SET wait_until = $until WHERE shard = $shard
 UPDATE shards SET refusals = refusals + 1, wait_until = $until WHERE shard = $shard RETURNING refusals
 
 -- name: known_batches
-SELECT batch_id, submission, shard, status, created_at, ended_at, settled_at, input_file_id FROM batches
+SELECT batch_id, submission, shard, status, created_at, ended_at, settled_at, input_file_id, missing_since FROM batches
+
+-- name: known_batch
+SELECT batch_id, submission, shard, status, created_at, ended_at, settled_at, input_file_id, missing_since FROM batches
+WHERE batch_id = $batch_id
+
+-- name: listing_floor
+-- How far back a listing must go to show every batch in flight, and any that may yet come to light: of a submission
+-- whose create was refused or shown to be absent within the time that a batch may run.
+SELECT min(t) FROM (
+    SELECT min(created_at) AS t FROM batches WHERE ended_at IS NULL
+    UNION ALL
+    SELECT min(file_created_at) FROM submissions
+    WHERE batch_id IS NULL AND create_intended_at IS NOT NULL AND ended_at > $since
+)
+
+-- name: batches_of_shard
+SELECT batch_id, stray, status, completed, created_at, ended_at, cancel_wanted_at FROM batches
+WHERE shard = $shard AND settled_at IS NULL
+
+-- name: set_stray
+UPDATE batches SET stray = $stray, reserved = $reserved WHERE batch_id = $batch_id
+
+-- name: wish_cancel
+-- The intent to cancel a batch; its owner carries it out.
+UPDATE batches SET cancel_wanted_at = $now
+WHERE batch_id = $batch_id AND cancel_wanted_at IS NULL AND ended_at IS NULL
+RETURNING batch_id
+
+-- name: cancel_asked
+UPDATE batches SET cancel_asked_at = $now WHERE batch_id = $batch_id
+
+-- name: set_missing
+UPDATE batches SET missing_since = $at WHERE batch_id = $batch_id
 
 -- name: batch
 SELECT batch_id, submission, shard, stray, status, total, completed, failed, input_file_id, output_file_id, error_file_id,
@@ -133,7 +194,8 @@ VALUES ($batch_id, $submission, $shard, $stray, $status, $created_at, $expires_a
 UPDATE batches
 SET status = $status, expires_at = $expires_at, finished_at = $finished_at, total = $total, completed = $completed,
     failed = $failed, output_file_id = $output_file_id, error_file_id = $error_file_id,
-    usage_input = $usage_input, usage_cached = $usage_cached, usage_output = $usage_output, errors = $errors
+    usage_input = $usage_input, usage_cached = $usage_cached, usage_output = $usage_output, errors = $errors,
+    missing_since = NULL
 WHERE batch_id = $batch_id
 
 -- name: end_batch
@@ -151,7 +213,6 @@ SELECT count(*) FROM batches WHERE shard = $shard AND batch_id <> $batch_id AND 
 -- name: fall_due
 UPDATE artists SET state = $target, wait_until = NULL
 WHERE priority = $priority AND shard IS NULL AND wait_until <= $now AND list_contains($sources, state)
-RETURNING 1
 
 -- name: loose_to_gather
 SELECT artist_id, custom_id, priority, data, tokens, line_hash, version FROM artists
@@ -164,7 +225,6 @@ ORDER BY seq LIMIT $most
 UPDATE artists
 SET state = $target, submission = NULL, attempts = attempts + 1, failure = $failure, code = $code, message = $message
 WHERE custom_id = $custom_id AND submission = $submission AND list_contains($sources, state)
-RETURNING 1
 
 -- name: record_refused_line
 INSERT INTO attempts (artist_id, lane, shard, batch_id, outcome, code, message, counted, cost_usd, happened_at)

@@ -1,4 +1,5 @@
 -- name: create_results
+-- The lines of a batch's files whose custom_id belongs to its shard, as they were read.
 CREATE TEMP TABLE results (
     ordinal INTEGER, custom_id VARCHAR, data VARCHAR, model VARCHAR, finish_reason VARCHAR,
     tokens_input INTEGER, tokens_cached INTEGER, tokens_output INTEGER, cost_usd DOUBLE, completed_at DOUBLE,
@@ -6,91 +7,129 @@ CREATE TEMP TABLE results (
 )
 
 -- name: create_decisions
-CREATE TEMP TABLE decisions (
-    artist_id VARCHAR, state VARCHAR, wait_until DOUBLE, counted BOOLEAN,
-    failure VARCHAR, code VARCHAR, message VARCHAR
-)
+CREATE TEMP TABLE decisions (artist_id VARCHAR, state VARCHAR, wait_until DOUBLE, counted BOOLEAN)
 
 -- name: lines_of_shard
-SELECT custom_id, data FROM artists WHERE shard = $shard
+-- Those that it holds, and those that it held and that went elsewhere since (for a batch that comes late).
+SELECT custom_id, data FROM artists
+WHERE shard = $shard OR artist_id IN (SELECT artist_id FROM attempts WHERE shard = $shard)
 
 -- name: choose_results
--- One verdict a line: the first success, else the first failure. Only lines that this submission claims take one.
+-- One verdict a line and batch: the first success, else the first failure. What an earlier reading of this batch has
+-- taken is left out. `open`: the line has no bio and takes one; `claimed`: its failure is this shard's to decide.
 CREATE TEMP TABLE chosen AS
-SELECT a.artist_id, a.attempts, r.*
+SELECT a.artist_id, a.attempts, list_contains($open, a.state) AS open,
+       a.state = 'in_batch' AND a.submission IS NOT DISTINCT FROM $claim AS claimed,
+       r.*
 FROM (SELECT *, row_number() OVER (PARTITION BY custom_id ORDER BY (data IS NULL), ordinal) AS nth FROM results) AS r
 JOIN artists AS a ON a.custom_id = r.custom_id
-WHERE r.nth = 1 AND a.submission = $submission AND a.state = 'in_batch'
-
--- name: outputs_read
--- Lines of the output file, of whatever status: some come with status_code 0 and count as completed all the same.
-SELECT count(DISTINCT custom_id) FROM results WHERE custom_id <> '' AND output
-
--- name: record_wasted
-INSERT INTO attempts
-SELECT a.artist_id, 'batch', $shard, $submission, $batch_id, 'repeated', r.code, r.message, r.status_code, false,
-       r.tokens_input, r.tokens_cached, r.tokens_output, r.cost_usd, $now
-FROM results AS r
-JOIN artists AS a ON a.custom_id = r.custom_id
-LEFT JOIN chosen AS c ON c.ordinal = r.ordinal
-WHERE c.ordinal IS NULL
+WHERE r.nth = 1
   AND NOT EXISTS (SELECT 1 FROM attempts AS t WHERE t.artist_id = a.artist_id AND t.batch_id = $batch_id)
 
--- name: add_absent
--- Lines that neither file holds.
-INSERT INTO chosen (artist_id, attempts, custom_id, failure, code, message, tokens_input, tokens_cached, tokens_output)
-SELECT a.artist_id, a.attempts, a.custom_id, $failure, $code, $message, 0, 0, 0
-FROM artists AS a
-WHERE a.submission = $submission AND a.state = 'in_batch'
-  AND NOT EXISTS (SELECT 1 FROM chosen AS c WHERE c.artist_id = a.artist_id)
-RETURNING 1
-
--- name: count_absent
-SELECT count(*) FROM artists AS a
-WHERE a.submission = $submission AND a.state = 'in_batch'
-  AND NOT EXISTS (SELECT 1 FROM chosen AS c WHERE c.artist_id = a.artist_id)
-
--- name: failure_counts
-SELECT failure, code, count(*)::INTEGER FROM chosen WHERE data IS NULL GROUP BY ALL ORDER BY 3 DESC, 1, 2
-
--- name: failed_lines
-SELECT c.artist_id, c.failure, c.code, c.message, c.attempts,
-       (SELECT count(*) FROM attempts AS t
-        WHERE t.artist_id = c.artist_id AND t.outcome = c.failure AND t.counted)::INTEGER AS tries
-FROM chosen AS c WHERE c.data IS NULL
-ORDER BY c.artist_id
+-- name: lines_read
+-- Of the output file by whatever status: some come with status_code 0, and count as completed all the same.
+SELECT count(DISTINCT custom_id) FILTER (output), count(*) - count(DISTINCT custom_id) FROM results
 
 -- name: record_successes
+-- A second success is paid for, and gives nothing.
 INSERT INTO attempts
-SELECT artist_id, 'batch', $shard, $submission, $batch_id, 'bio', NULL, NULL, status_code, true,
-       tokens_input, tokens_cached, tokens_output, cost_usd, $now
+SELECT artist_id, 'batch', $shard, $submission, $batch_id, CASE WHEN open THEN 'bio' ELSE 'repeated' END, NULL, NULL,
+       status_code, open, tokens_input, tokens_cached, tokens_output, cost_usd, $now
 FROM chosen WHERE data IS NOT NULL
-
--- name: record_failures
-INSERT INTO attempts
-SELECT c.artist_id, 'batch', $shard, $submission, $batch_id, c.failure, c.code, c.message, c.status_code, d.counted,
-       c.tokens_input, c.tokens_cached, c.tokens_output, c.cost_usd, $now
-FROM chosen AS c JOIN decisions AS d USING (artist_id)
+RETURNING outcome
 
 -- name: insert_bios
 INSERT INTO bios
 SELECT artist_id, data, model, finish_reason, tokens_input, tokens_cached, tokens_output, cost_usd, 'batch',
        $shard, $batch_id, attempts + 1, coalesce(completed_at, $now), NULL
-FROM chosen WHERE data IS NOT NULL
+FROM chosen WHERE data IS NOT NULL AND open
 
 -- name: accept_lines
-UPDATE artists SET state = $target, submission = NULL, attempts = artists.attempts + 1,
-                   failure = NULL, code = NULL, message = NULL
+UPDATE artists SET state = $target, submission = NULL, wait_until = NULL, shard = $shard,
+                   attempts = artists.attempts + 1, failure = NULL, code = NULL, message = NULL
 FROM chosen AS c
-WHERE artists.artist_id = c.artist_id AND c.data IS NOT NULL AND list_contains($sources, artists.state)
-RETURNING 1
+WHERE artists.artist_id = c.artist_id AND c.data IS NOT NULL AND c.open AND list_contains($sources, artists.state)
+
+-- name: bios_so_far
+-- Of this shard, and of the whole job.
+SELECT (SELECT count(*) FROM attempts WHERE shard = $shard AND outcome = 'bio'),
+       (SELECT count(*) FROM bios WHERE lane <> 'earlier')
+
+-- name: create_failures
+-- What went wrong in this batch, and the claimed lines that neither file holds.
+CREATE TEMP TABLE failures AS
+SELECT artist_id, attempts, claimed, true AS own, $batch_id::VARCHAR AS batch_id, failure, code, message, status_code,
+       tokens_input, tokens_cached, tokens_output, cost_usd
+FROM chosen WHERE data IS NULL
+UNION ALL
+SELECT a.artist_id, a.attempts, true, true, $batch_id, $failure, $code, 'neither result file holds the line', NULL,
+       0, 0, 0, NULL
+FROM artists AS a
+WHERE a.state = 'in_batch' AND a.submission = $claim
+  AND NOT EXISTS (SELECT 1 FROM chosen AS c WHERE c.artist_id = a.artist_id)
+
+-- name: add_failures_of_siblings
+-- A line that failed in another batch of this shard has that failure, whatever this batch says of it.
+INSERT INTO failures
+SELECT a.artist_id, a.attempts, true, false, t.batch_id, t.outcome, t.code, t.message, NULL, 0, 0, 0, NULL
+FROM attempts AS t JOIN artists AS a USING (artist_id)
+WHERE t.shard = $shard AND t.batch_id <> $batch_id AND NOT t.counted AND t.outcome NOT IN ('bio', 'repeated')
+  AND a.state = 'in_batch' AND a.submission = $claim
+
+-- name: create_verdicts
+-- One failure a line. What is perhaps paid is never bought again; what was executed says more than what was not.
+CREATE TEMP TABLE verdicts AS
+SELECT * EXCLUDE (nth) FROM (
+    SELECT *, row_number() OVER (PARTITION BY artist_id ORDER BY
+        CASE WHEN failure = 'missing' THEN 0 WHEN code = 'no_result' THEN 2 WHEN failure = 'expired' THEN 3
+             WHEN failure = 'cancelled' THEN 4 ELSE 1 END, own DESC, batch_id) AS nth
+    FROM failures WHERE claimed
+) WHERE nth = 1
+
+-- name: failure_counts
+SELECT failure, code, count(*)::INTEGER FROM verdicts GROUP BY ALL ORDER BY 3 DESC, 1, 2
+
+-- name: failed_lines
+-- `tries`: failures of this class that counted; `free`: those that did not.
+SELECT v.artist_id, v.failure, v.attempts,
+       count(t.artist_id) FILTER (t.counted)::INTEGER, count(t.artist_id) FILTER (NOT t.counted)::INTEGER
+FROM verdicts AS v LEFT JOIN attempts AS t ON t.artist_id = v.artist_id AND t.outcome = v.failure
+GROUP BY v.artist_id, v.failure, v.attempts ORDER BY v.artist_id
+
+-- name: record_failures
+INSERT INTO attempts
+SELECT f.artist_id, 'batch', $shard, $submission, $batch_id, f.failure, f.code, f.message, f.status_code,
+       coalesce(d.counted AND v.own, false), f.tokens_input, f.tokens_cached, f.tokens_output, f.cost_usd, $now
+FROM failures AS f LEFT JOIN verdicts AS v USING (artist_id) LEFT JOIN decisions AS d USING (artist_id)
+WHERE f.own
+
+-- name: record_failures_undecided
+INSERT INTO attempts
+SELECT artist_id, 'batch', $shard, $submission, $batch_id, failure, code, message, status_code, false,
+       tokens_input, tokens_cached, tokens_output, cost_usd, $now
+FROM failures
+
+-- name: count_failures_of_siblings
+UPDATE attempts SET counted = true
+FROM verdicts AS v JOIN decisions AS d USING (artist_id)
+WHERE attempts.artist_id = v.artist_id AND attempts.batch_id = v.batch_id AND attempts.outcome = v.failure
+  AND d.counted AND NOT v.own
 
 -- name: move_failed_lines
 UPDATE artists
 SET state = $target, submission = NULL, wait_until = d.wait_until,
     shard = CASE WHEN $target IN ('ready', 'waiting') THEN NULL ELSE artists.shard END,
     attempts = artists.attempts + CASE WHEN d.counted THEN 1 ELSE 0 END,
-    failure = d.failure, code = d.code, message = d.message
-FROM decisions AS d
+    failure = v.failure, code = v.code, message = v.message
+FROM decisions AS d JOIN verdicts AS v USING (artist_id)
 WHERE artists.artist_id = d.artist_id AND d.state = $target AND list_contains($sources, artists.state)
-RETURNING 1
+
+-- name: readings_failed
+SELECT count(*) FROM events WHERE kind = 'results_incomplete' AND batch_id = $batch_id
+
+-- name: end_probed_pauses
+-- A quota pause is over once something that was sent after it has succeeded.
+UPDATE pauses SET ended_at = $now
+WHERE ended_at IS NULL AND reason = 'quota'
+  AND until <= (SELECT recorded_at FROM batches WHERE batch_id = $batch_id)
+RETURNING pause

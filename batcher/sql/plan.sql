@@ -15,14 +15,17 @@ CREATE TEMP TABLE planned (
     artist_id VARCHAR, shard INTEGER, tokens INTEGER, bytes INTEGER, line_hash UBIGINT
 )
 
--- name: prepared_twice
-SELECT artist_id, min(row), max(row), count(*) FROM prepared GROUP BY artist_id HAVING count(*) > 1 ORDER BY 2 LIMIT 1
+-- name: prepared_again
+-- Rows whose artist stands in an earlier row already.
+SELECT p.row, f.first, p.artist_id
+FROM prepared AS p JOIN (SELECT artist_id, min(row) AS first FROM prepared GROUP BY artist_id) AS f USING (artist_id)
+WHERE p.row > f.first ORDER BY p.row
 
--- name: drop_prepared_twice
-DELETE FROM prepared WHERE rowid NOT IN (SELECT min(rowid) FROM prepared GROUP BY artist_id)
+-- name: drop_prepared_again
+DELETE FROM prepared WHERE row NOT IN (SELECT min(row) FROM prepared GROUP BY artist_id)
 
 -- name: done_twice
-SELECT artist_id, min(row), max(row), count(*) FROM done_rows GROUP BY artist_id HAVING count(*) > 1 ORDER BY 2 LIMIT 1
+SELECT artist_id, min(row), max(row) FROM done_rows GROUP BY artist_id HAVING count(*) > 1 ORDER BY 2 LIMIT 1
 
 -- name: done_unknown
 SELECT count(*) FROM done_rows AS d
@@ -51,6 +54,11 @@ FROM prepared AS p
 LEFT JOIN done_rows AS d USING (artist_id)
 WHERE NOT EXISTS (SELECT 1 FROM artists AS a WHERE a.artist_id = p.artist_id)
 
+-- name: forget_mended_rows
+-- Bad rows of this table that are bad no more: each row of the table counts once.
+DELETE FROM artists WHERE state = 'skipped' AND starts_with(artist_id, '(' || $file || ' row ')
+  AND artist_id NOT IN (SELECT '(' || $file || ' row ' || row || ')' FROM skipped_rows)
+
 -- name: insert_skipped
 INSERT INTO artists (artist_id, seq, custom_id, artist_name, priority, data, state, failure, code, message)
 SELECT '(' || $file || ' row ' || s.row || ')', $after + row_number() OVER (ORDER BY s.row),
@@ -65,10 +73,9 @@ FROM done_rows AS d JOIN artists AS a USING (artist_id)
 WHERE a.state = 'done_before' AND NOT EXISTS (SELECT 1 FROM bios AS b WHERE b.artist_id = d.artist_id)
 
 -- name: take_over_done
-UPDATE artists SET state = 'done_before', shard = NULL, version = NULL
+UPDATE artists SET state = 'done_before', shard = NULL, version = NULL, wait_until = NULL
 FROM done_rows AS d
-WHERE artists.artist_id = d.artist_id AND artists.state = 'ready' AND artists.attempts = 0
-RETURNING artists.artist_id
+WHERE artists.artist_id = d.artist_id AND artists.state IN ('ready', 'waiting')
 
 -- name: highest_seq
 SELECT coalesce(max(seq), 0) FROM artists
@@ -83,16 +90,12 @@ FROM prepared AS p JOIN artists AS a USING (artist_id)
 WHERE a.state = 'ready' AND a.version IS NULL AND a.shard IS NULL
 ORDER BY n
 
--- name: count_ordered
-SELECT count(*) FROM ordered
-
 -- name: ordered_chunk
 SELECT artist_id, custom_id, priority, user_text, tokens FROM ordered WHERE n > $after AND n <= $after + $size ORDER BY n
 
 -- name: write_planned
 UPDATE artists SET shard = p.shard, tokens = p.tokens, bytes = p.bytes, line_hash = p.line_hash, version = $version
 FROM planned AS p WHERE artists.artist_id = p.artist_id
-RETURNING 1
 
 -- name: insert_shard
 INSERT INTO shards (shard, priority, retry, version, state, lines, tokens, bytes, sha256, created_at)
@@ -108,8 +111,9 @@ SELECT definition, constant_tokens FROM versions WHERE version = $version
 INSERT INTO versions VALUES ($version, $fingerprint, $definition, $constant_tokens, $now)
 
 -- name: unsent_of_other_versions
-SELECT count(*), count(DISTINCT shard) FROM artists
-WHERE state IN ('ready', 'waiting') AND version IS NOT NULL AND version <> $version
+-- Lines that were never sent. What was sent once goes again as it was planned, whatever the prompt is now.
+SELECT count(*), count(DISTINCT shard) FROM artists AS a JOIN shards AS s USING (shard)
+WHERE a.state = 'ready' AND NOT s.retry AND s.state IN ('planned', 'released', 'uploaded') AND a.version <> $version
 
 -- name: unsent_shards
 SELECT shard FROM shards WHERE state IN ('planned', 'released', 'uploaded')
@@ -117,9 +121,8 @@ SELECT shard FROM shards WHERE state IN ('planned', 'released', 'uploaded')
 -- name: loosen_for_replan
 UPDATE artists SET shard = NULL, version = NULL, line_hash = NULL
 WHERE state = 'ready'
-RETURNING artist_id
 
--- name: replan_rows
+-- name: kept_rows
 SELECT artist_id, custom_id, artist_name, priority, data FROM artists
 WHERE state = 'ready' AND version IS NULL AND shard IS NULL
   AND artist_id NOT IN (SELECT artist_id FROM prepared)
@@ -128,7 +131,7 @@ WHERE state = 'ready' AND version IS NULL AND shard IS NULL
 UPDATE artists SET data = p.data, priority = p.priority, artist_name = p.artist_name
 FROM prepared AS p
 WHERE artists.artist_id = p.artist_id AND artists.state = 'ready' AND artists.version IS NULL
-RETURNING 1
+  AND (artists.data <> p.data OR artists.priority <> p.priority OR artists.artist_name <> p.artist_name)
 
 -- name: plan_by_priority
 SELECT priority, count(*) FILTER (state <> 'skipped') AS artists,
@@ -146,12 +149,11 @@ WHERE state NOT IN ('settled', 'stale', 'split') ORDER BY priority, shard
 SELECT state, count(*) FROM artists GROUP BY state ORDER BY state
 
 -- name: unsent_shards_of_done
-SELECT shard FROM shards
+SELECT shard, state FROM shards
 WHERE state IN ('planned', 'released', 'uploaded') AND shard IN (
     SELECT a.shard FROM artists AS a JOIN done_rows AS d USING (artist_id) WHERE a.state = 'ready'
 )
+ORDER BY shard
 
--- name: loosen_lines_of_stale_shards
-UPDATE artists SET shard = NULL, version = NULL, line_hash = NULL
-WHERE state = 'ready' AND attempts = 0 AND shard IN (SELECT shard FROM shards WHERE state = 'stale')
-RETURNING artist_id
+-- name: uncut_shard
+UPDATE artists SET shard = NULL, version = NULL, line_hash = NULL WHERE shard = $shard AND state = 'ready'

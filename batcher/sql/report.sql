@@ -41,10 +41,6 @@ FROM attempts
 -- Seconds from a batch's creation to its end, in the service's clock.
 SELECT finished_at - created_at FROM batches WHERE status = 'completed' AND finished_at IS NOT NULL ORDER BY 1
 
--- name: quota_history
-SELECT happened_at, source, limit_tokens, reserved, own, headroom, shard, detail FROM quota_samples
-ORDER BY happened_at DESC LIMIT $most
-
 -- name: files_left
 SELECT file_id, purpose, shard, tries, error FROM remote_files WHERE deleted_at IS NULL ORDER BY since
 
@@ -79,7 +75,7 @@ SELECT count(*) FILTER (state IN ('done', 'done_before')), count(*) FILTER (stat
 FROM artists
 
 -- name: mark_collected
-UPDATE bios SET collected_at = $now WHERE collected_at IS NULL RETURNING 1
+UPDATE bios SET collected_at = $now WHERE collected_at IS NULL
 
 -- name: highest_submission
 SELECT coalesce(max(submission), 0) FROM submissions

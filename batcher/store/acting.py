@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from batcher.lifecycle import ShardState, is_terminal, merge_status
+from batcher.lifecycle import BatchStatus, ShardState, is_terminal, merge_status
 from batcher.model import BatchView, LooseLines, Pause, RemoteBatch, RemoteFile, ShardView
 from batcher.retry import Trouble
 from batcher.store.connection import Row, Transaction
@@ -28,7 +28,8 @@ class ShardRow:
     refusals: int
     submission: int | None
     file_id: str | None
-    file_uploaded_at: float | None
+    file_created_at: float | None
+    """In the service's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,13 @@ class Submission:
     tokens: int
     reserved: int
     file_id: str | None
+    file_created_at: float | None
     batch_id: str | None
     intended_at: float
     create_intended_at: float | None
     absent_since: float | None
+    absent_since_local: float | None
+    cancel_wanted_at: float | None
     outcome: str | None
 
 
@@ -71,6 +75,7 @@ class KnownBatch:
     ended_at: float | None
     settled_at: float | None
     input_file_id: str
+    missing_since: float | None
 
 
 def run_id(tx: Transaction) -> str:
@@ -131,15 +136,22 @@ def _open_submission(tx: Transaction, shard: ShardRow, reservation: Reservation)
 
 def record_upload(tx: Transaction, submission: Submission, file: RemoteFile) -> None:
     """The file is at OpenAI; what comes next is the intent to create."""
-    tx.run("set_shard_file", shard=submission.shard, file_id=file.file_id, uploaded_at=tx.now)
+    tx.run("set_shard_file", shard=submission.shard, file_id=file.file_id, created_at=file.created_at)
     tx.move_shard(submission.shard, "record_upload", file.file_id)
 
 
-def forget_upload(tx: Transaction, submission: Submission, orphans: list[RemoteFile]) -> None:
-    """The upload's answer never came: uploads cost nothing, so it is done again, and what it left is deleted."""
+def forget_upload(
+    tx: Transaction, submission: Submission, orphans: list[RemoteFile], look_again: float | None = None
+) -> None:
+    """The upload gave no file: uploads cost nothing, so it is done again, and what it left is deleted.
+
+    look_again: when to look for a file that may come to light late; None where none can.
+    """
     for orphan in orphans:
         tx.run("queue_file", file_id=orphan.file_id, purpose="batch", shard=submission.shard, now=tx.now)
-    close(tx, submission.submission, "upload without an answer")
+    if look_again is not None and not orphans:
+        tx.run("watch_orphan", submission=submission.submission, due=look_again)
+    close(tx, submission.submission, "upload without a file")
     tx.move_shard(submission.shard, "forget_upload", f"{len(orphans)} orphans")
 
 
@@ -148,7 +160,10 @@ def forget_upload(tx: Transaction, submission: Submission, orphans: list[RemoteF
 
 def intend_create(tx: Transaction, shard: ShardRow, submission: int) -> None:
     """Writes the intent to create a batch from the shard's file."""
-    tx.run("set_create_intended", submission=submission, file_id=shard.file_id, now=tx.now)
+    tx.run(
+        "set_create_intended",
+        submission=submission, file_id=shard.file_id, created_at=shard.file_created_at, now=tx.now,
+    )  # fmt: skip
     tx.move_shard(shard.shard, "intend_create", submission=submission)
 
 
@@ -162,9 +177,17 @@ def reopen(tx: Transaction, shard: ShardRow, reservation: Reservation) -> int | 
 
 def record_create(tx: Transaction, submission: Submission, batch: RemoteBatch, how: str) -> None:
     """The batch exists: created just now, or found and adopted."""
-    insert_batch(tx, submission, batch, stray=False)
+    insert_batch(tx, submission, batch)
     tx.run("set_submission_batch", submission=submission.submission, batch_id=batch.batch_id)
     tx.move_shard(submission.shard, "record_create", f"{how} {batch.batch_id}")
+    hear(tx, submission, batch)
+
+
+def hear(tx: Transaction, submission: Submission, batch: RemoteBatch) -> None:
+    """Writes what the service said of a batch that was recorded just now, and a wish to cancel that was waiting."""
+    update_batch(tx, known_batch(tx, batch.batch_id), batch)
+    if submission.cancel_wanted_at is not None:
+        tx.run("wish_cancel", batch_id=batch.batch_id, now=tx.now)
 
 
 def refuse_create(tx: Transaction, submission: Submission, why: str) -> None:
@@ -176,11 +199,19 @@ def refuse_create(tx: Transaction, submission: Submission, why: str) -> None:
 def find_absent(tx: Transaction, submission: Submission) -> None:
     """The batch was shown to be absent, and its file is deleted: a late create would name no file."""
     close(tx, submission.submission, "absent")
-    if submission.file_id is not None:
-        tx.run("queue_file", file_id=submission.file_id, purpose="batch", shard=submission.shard, now=tx.now)
-        tx.run("file_deleted", file_id=submission.file_id, now=tx.now)
-    tx.run("set_shard_file", shard=submission.shard, file_id=None, uploaded_at=None)
     tx.move_shard(submission.shard, "find_absent")
+    tx.run("set_shard_file", shard=submission.shard, file_id=None, created_at=None)
+
+
+def input_deleted(tx: Transaction, submission: Submission) -> None:
+    """The input file is gone at OpenAI: no batch can be made of it any more."""
+    tx.run("queue_file", file_id=submission.file_id, purpose="batch", shard=submission.shard, now=tx.now)
+    tx.run("file_deleted", file_id=submission.file_id, now=tx.now)
+
+
+def is_deleted(tx: Transaction, file_id: str | None) -> bool:
+    """Whether we have deleted this file at OpenAI."""
+    return bool(tx.one("is_deleted", file_id=file_id)[0])
 
 
 def close(tx: Transaction, submission: int, outcome: str) -> None:
@@ -192,7 +223,7 @@ def close(tx: Transaction, submission: int, outcome: str) -> None:
 # --- batches --------------------------------------------------------------------------------------------------------
 
 
-def insert_batch(tx: Transaction, submission: Submission, batch: RemoteBatch, stray: bool) -> None:
+def insert_batch(tx: Transaction, submission: Submission, batch: RemoteBatch, stray: bool = False) -> None:
     """Records a batch for the first time. A stray's tokens are reserved beside those of its submission."""
     reserved = submission.reserved if stray else 0
     tx.run(
@@ -211,6 +242,11 @@ def known_batches(tx: Transaction) -> Mapping[str, KnownBatch]:
     return {row[0]: KnownBatch(*row) for row in tx.run("known_batches")}
 
 
+def known_batch(tx: Transaction, batch_id: str) -> KnownBatch:
+    """One batch that the state knows."""
+    return KnownBatch(*tx.one("known_batch", batch_id=batch_id))
+
+
 def update_batch(tx: Transaction, known: KnownBatch, batch: RemoteBatch) -> bool:
     """Writes what the service says of a batch; whether it has ended just now. A terminal status absorbs."""
     if known.ended_at is not None:
@@ -227,10 +263,12 @@ def update_batch(tx: Transaction, known: KnownBatch, batch: RemoteBatch) -> bool
     )  # fmt: skip
     if status != known.status:
         tx.event("status", status, shard=known.shard, submission=known.submission, batch_id=batch.batch_id)
-    return is_terminal(status) and end_batch(tx, known)
+        if status == BatchStatus.IN_PROGRESS:
+            tx.set_fact("room_refusals", 0)
+    return is_terminal(status) and end_batch(tx, known, status)
 
 
-def end_batch(tx: Transaction, known: KnownBatch) -> bool:
+def end_batch(tx: Transaction, known: KnownBatch, status: str) -> bool:
     """Records the end of a batch: its tokens are free, and whoever waits for room may try again."""
     if not tx.run("end_batch", batch_id=known.batch_id, now=tx.now):
         return False
@@ -238,7 +276,8 @@ def end_batch(tx: Transaction, known: KnownBatch) -> bool:
     if not row[3]:
         tx.run("end_submission_tokens", submission=known.submission, now=tx.now)
         tx.move_shard(known.shard, "end")
-    tx.set_fact("blocked_until", 0)
+    if status != BatchStatus.FAILED:  # one that was refused has made no room
+        tx.set_fact("blocked_until", 0)
     return True
 
 
@@ -259,6 +298,11 @@ def pause_for_quota(tx: Transaction, until: float, tries: int, detail: str) -> N
     tx.run("end_pauses", reasons=["quota"], now=tx.now)
     tx.run("insert_pause", scope="all", reason="quota", until=until, tries=tries, now=tx.now)
     tx.event("pause", detail)
+
+
+def keep_away(tx: Transaction, fact: str, until: float) -> None:
+    """Notes a time before which the service wants no calls (`asked_until`) or no batches (`send_after`)."""
+    tx.set_fact(fact, max(until, tx.fact(fact)))
 
 
 def sample_quota(tx: Transaction, source: str, model: str, reservation: Reservation | None, **more: object) -> None:

@@ -6,7 +6,7 @@ open and close in this process would drop its lock.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -56,6 +56,8 @@ class Transaction:
     def __init__(self, con: duckdb.DuckDBPyConnection, now: float) -> None:
         self.con = con
         self.now = now
+        self.undo = ExitStack()
+        """What is called when the transaction fails, while the state is still held: takes back what SQL cannot."""
 
     def run(self, name: str, **params: object) -> list[Row]:
         """Runs a named statement; its rows."""
@@ -99,10 +101,13 @@ class Transaction:
         self.run("queue_shard_file", shard=shard, now=self.now)
 
     def move_lines(self, statement: str, event: str, **params: object) -> int:
-        """Moves many artists along their state machine with a named statement; how many moved."""
+        """Moves many artists along their state machine with a named statement; how many moved.
+
+        The statement has no RETURNING: with it, DuckDB deletes and inserts each row anew, twenty times as slow.
+        """
         sources, target = artist_event(event)
-        rows = self.run(statement, sources=[s.value for s in sources], target=target.value, **params)
-        return len(rows)
+        ((moved,),) = self.run(statement, sources=[s.value for s in sources], target=target.value, **params)
+        return int(moved)
 
     def fact(self, name: str) -> float:
         """A number that the acting process keeps; 0 when it is not set."""
@@ -130,7 +135,10 @@ class Store:
 
     def exists(self) -> bool:
         """Whether a plan was ever made here."""
-        return self.path.exists()
+        try:
+            return self.path.exists()
+        except OSError as error:
+            raise StateError(f"{self.path} cannot be looked at: {error.strerror}; mend the rights") from error
 
     def beside(self, folder: Path) -> "Store":
         """The same kind of store in another folder, for a dry run on a copy."""
@@ -138,14 +146,40 @@ class Store:
 
     def create(self) -> None:
         """Makes the folder and the file where they do not exist, and brings an older schema up to date."""
+        self._make_folder()
+        with self._opening(PATIENCE_S) as con:
+            con.begin()
+            _migrate(con, self.path)
+            _commit(con, self.path)
+
+    def _make_folder(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StateError(f"the state folder {self.folder} cannot be made: {error.strerror}") from error
-        con = self._connect(PATIENCE_S)
-        try:
+            raise StateError(
+                f"the state folder {self.folder} cannot be made: {error.strerror}; set another [state] dir"
+            ) from error
+
+    @contextmanager
+    def planning(self) -> Iterator[Transaction]:
+        """The transaction of `plan`: it makes the folder, the file and the schema where they do not exist.
+
+        Raises StateError as `transaction` does. A plan that fails leaves neither file nor folder of its own making.
+        """
+        with ExitStack() as undo:
+            new = not self.exists()
+            for folder in reversed((self.folder, *self.folder.parents)):  # taken back deepest first
+                if not folder.exists():
+                    undo.callback(_remove_folder, folder)
+            self._make_folder()
+            con = undo.enter_context(self._opening(PATIENCE_S))
+            if new:
+                undo.callback(self.path.unlink, missing_ok=True)
+            con.begin()
             _migrate(con, self.path)
-        finally:
+            with self._finishing(con, "plan") as tx:
+                yield tx
+            undo.pop_all()
             con.close()
 
     @contextmanager
@@ -154,35 +188,52 @@ class Store:
 
         Raises StateError when the file cannot be opened or written; then nothing was changed.
         """
-        con = self._connect(patience_s)
-        try:
+        with self._opening(patience_s) as con:
             con.begin()
-            yield Transaction(con, self._clock())
+            with self._finishing(con, name) as tx:
+                yield tx
+
+    @contextmanager
+    def _finishing(self, con: duckdb.DuckDBPyConnection, name: str) -> Iterator[Transaction]:
+        """Commits, or takes back what SQL cannot."""
+        tx = Transaction(con, self._clock())
+        with tx.undo:
+            yield tx
             crashpoints.reached(f"{name}.commit.before")
             _commit(con, self.path)
-            crashpoints.reached(f"{name}.commit.after")
-        finally:
-            con.close()
+            tx.undo.pop_all()
+        crashpoints.reached(f"{name}.commit.after")
 
     @contextmanager
     def rehearsal(self) -> Iterator[Transaction]:
-        """A transaction that is never committed."""
-        con = self._connect(PATIENCE_S)
-        try:
+        """A transaction that is never committed. The folder must exist."""
+        with self._opening(PATIENCE_S) as con:
             con.begin()
+            _migrate(con, self.path)
             yield Transaction(con, self._clock())
             con.rollback()
-        finally:
-            con.close()
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
-        """A look at the state, beside whatever runs."""
+        """A look at the state, beside whatever runs. Raises StateError where no plan was made."""
         if not self.exists():
-            raise StateError(f"there is no plan in {self.folder}; run `batcher plan` first")
-        con = self._connect(PATIENCE_S, read_only=True)
-        try:
+            raise StateError(self._no_plan())
+        with self._opening(PATIENCE_S, read_only=True) as con:
+            if _version(con, self.path) == 0 or not con.execute(statements()["run"]).fetchall():
+                raise StateError(self._no_plan())
             yield Transaction(con, self._clock())
+
+    def _no_plan(self) -> str:
+        return f"there is no plan in {self.folder}; run `batcher plan` first"
+
+    @contextmanager
+    def _opening(self, patience_s: float | None, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection; what the disk refuses while it is open becomes a StateError."""
+        con = self._connect(patience_s, read_only)
+        try:
+            yield con
+        except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.FatalException) as error:
+            raise StateError(_why_not(self.path, error)) from error
         finally:
             con.close()
 
@@ -212,33 +263,56 @@ def _commit(con: duckdb.DuckDBPyConnection, path: Path) -> None:
         raise StateError(_why_not(path, error)) from error
 
 
+def _remove_folder(folder: Path) -> None:
+    with suppress(OSError):  # not empty: somebody else has put something there
+        folder.rmdir()
+
+
 def _why_not(path: Path, error: duckdb.Error) -> str:
     text = str(error).splitlines()[0]
-    if "not a valid DuckDB" in text:
-        return f"{path} is not a state of Batcher's; move it away, or set another [state] dir"
-    if "newer version" in text.lower() or "storage version" in text.lower():
-        return f"{path} was written by a newer DuckDB; upgrade: pip install -U duckdb"
-    if "No space left" in text:
-        return f"{path} cannot be written, the disk is full; nothing was lost, make room and run the same command again"
-    if "ermission denied" in text or "ead-only" in text:
-        return f"{path} cannot be written: permission denied; mend the rights of its folder"
+    for sign, sentence in _REASONS:
+        if sign in text.lower():
+            return f"{path} {sentence}"
     return f"{path} cannot be used: {text}"
 
 
-def _migrate(con: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Runs the migrations that the file lacks, in one transaction. Raises StateError for a foreign or newer file."""
+_REASONS = (
+    ("not a valid duckdb", "is not a state of Batcher's; move it away, or set another [state] dir"),
+    ("is a directory", "is a folder where the state file should be; move it away, or set another [state] dir"),
+    ("newer version", "was written by a newer DuckDB; upgrade: pip install -U duckdb"),
+    ("storage version", "was written by a newer DuckDB; upgrade: pip install -U duckdb"),
+    (
+        "no space left",
+        "cannot be written, the disk is full; nothing was lost, make room and run the same command again",
+    ),
+    ("permission denied", "cannot be written: permission denied; mend the rights of its folder"),
+    ("read-only", "cannot be written: the file system is read-only; set another [state] dir"),
+)
+"""What DuckDB says (in lower case), and what it means for the user."""
+
+
+def _version(con: duckdb.DuckDBPyConnection, path: Path) -> int:
+    """The schema's version; 0: nothing is in the file. Raises StateError for a foreign or newer file."""
     tables = {row[0] for row in con.execute("SELECT table_name FROM duckdb_tables() WHERE NOT temporary").fetchall()}
-    version = 0
-    if tables:
-        if not {"meta", "artists", "shards"} <= tables:
-            raise StateError(f"{path} is a DuckDB file of something else; set another [state] dir")
+    if not tables:
+        return 0
+    foreign = StateError(f"{path} is a DuckDB file of something else; move it away, or set another [state] dir")
+    if not {"meta", "artists", "shards"} <= tables:
+        raise foreign
+    try:
         version = int(con.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchall()[0][0])
+    except (duckdb.BinderException, IndexError, ValueError):
+        raise foreign from None
     if version > SCHEMA_VERSION:
         raise StateError(f"{path} is of schema {version}, this Batcher knows {SCHEMA_VERSION}: upgrade Batcher")
+    return version
+
+
+def _migrate(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Runs the migrations that the file lacks, in the open transaction. Raises StateError as `_version` does."""
+    version = _version(con, path)
     if version == SCHEMA_VERSION:
         return
-    con.begin()
     for script in migrations()[version:]:
         con.execute(script)
     con.execute("INSERT OR REPLACE INTO meta VALUES ('schema_version', ?)", [str(SCHEMA_VERSION)])
-    _commit(con, path)

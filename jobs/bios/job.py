@@ -186,7 +186,8 @@ _SCAN = re.compile(
     r"(?<=[12])(?P<rest>[0-9]{3})(?![0-9])(?P<decade>['\u2019]?s\b)?(?:\s?[\u2010-\u2014/-]\s?(?P<short>[0-9]{1,3})(?![0-9]))?"
     r"|(?<=I)(?: (?:cannot|apologi[sz]e|do not have|am (?:sorry|unable|not able))|['\u2019]m (?:sorry|unable|not able)"
     r"| (?:can|don)['\u2019]t )"
-    r"|(?<=\bA)(?:I (?:language )?(?:model|assistant)\b|rtist: )|(?<=[Aa]s an A)I\b"
+    r"|(?<=\bA)I (?:language )?(?:model|assistant)\b|(?<=[Aa]s an A)I\b"
+    r"|(?:(?<=^A)|(?<=\nA))rtist: "
     r"|(?<=[{}])|(?<=<)\||(?<=\|)>|(?<=`)``|(?<=\[)(?:[Ii]nsert|[Aa]rtist|[Nn]ame)\b)"
 )
 

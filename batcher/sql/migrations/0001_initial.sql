@@ -43,7 +43,8 @@ CREATE TABLE artists (
     CHECK (state NOT IN ('held', 'dead', 'skipped') OR failure IS NOT NULL)
 );
 
--- `submission` is the open one (NULL: none); `file_id` the file at OpenAI that a submission may use.
+-- `submission` is the open one (NULL: none); `file_id` the file at OpenAI that a submission may use,
+-- `file_created_at` its time in the service's clock.
 CREATE TABLE shards (
     shard INTEGER PRIMARY KEY,
     priority INTEGER NOT NULL,
@@ -59,13 +60,15 @@ CREATE TABLE shards (
     refusals INTEGER NOT NULL DEFAULT 0,
     submission INTEGER,
     file_id VARCHAR,
-    file_uploaded_at DOUBLE,
+    file_created_at DOUBLE,
     created_at DOUBLE NOT NULL,
     CHECK ((state IN ('uploading', 'creating', 'in_flight', 'ended')) = (submission IS NOT NULL)),
     CHECK (state NOT IN ('uploaded', 'creating') OR file_id IS NOT NULL)
 );
 
--- One upload-and-create of a shard. `ended_at` NULL: its reserved tokens count against the limit.
+-- One upload-and-create of a shard. `ended_at` NULL: its reserved tokens count against the limit. `absent_since`: when
+-- a complete listing first lacked its batch, in the service's clock (0: it tells none) and in ours. `orphan_due`: when
+-- to look (again) for the file that an upload without an answer may have left.
 CREATE TABLE submissions (
     submission INTEGER PRIMARY KEY,
     shard INTEGER NOT NULL,
@@ -77,15 +80,22 @@ CREATE TABLE submissions (
     headroom_after BIGINT NOT NULL,
     reserved_usd DOUBLE NOT NULL DEFAULT 0,
     file_id VARCHAR,
+    file_created_at DOUBLE,
     batch_id VARCHAR,
     intended_at DOUBLE NOT NULL,
     create_intended_at DOUBLE,
     absent_since DOUBLE,
+    absent_since_local DOUBLE,
+    orphan_due DOUBLE,
+    orphan_looks INTEGER NOT NULL DEFAULT 0,
+    cancel_wanted_at DOUBLE,
     ended_at DOUBLE,
     outcome VARCHAR
 );
 
--- OpenAI's object, as last seen; times in here are the service's. `stray`: ours, but found rather than recorded.
+-- OpenAI's object, as last seen; times in here are the service's. `stray`: another batch of a shard than the one that
+-- decides its lines. `missing_since`: when the service first did not know it. `cancel_wanted_at` is the intent to cancel
+-- it, `cancel_asked_at` its outcome.
 CREATE TABLE batches (
     batch_id VARCHAR PRIMARY KEY,
     submission INTEGER NOT NULL,
@@ -108,6 +118,9 @@ CREATE TABLE batches (
     reserved BIGINT NOT NULL DEFAULT 0,
     recorded_at DOUBLE NOT NULL,
     ended_at DOUBLE,
+    missing_since DOUBLE,
+    cancel_wanted_at DOUBLE,
+    cancel_asked_at DOUBLE,
     read_first_at DOUBLE,
     retry_at DOUBLE NOT NULL DEFAULT 0,
     settled_at DOUBLE
@@ -194,6 +207,9 @@ CREATE TABLE events (
     artist_id VARCHAR,
     detail VARCHAR
 );
+
+-- Shards that the user asked to cancel. `ended_at` NULL: what is in flight of it has not come to its end.
+CREATE TABLE wishes (shard INTEGER NOT NULL, made_at DOUBLE NOT NULL, ended_at DOUBLE, outcome VARCHAR);
 
 -- Single facts that the acting process keeps: when it looked last, until when the service is out, why it stopped.
 CREATE TABLE facts (name VARCHAR PRIMARY KEY, number DOUBLE, text VARCHAR);

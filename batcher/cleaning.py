@@ -1,0 +1,66 @@
+"""Deleting at OpenAI what is needed no more: input files of settled shards, output files, orphans of lost uploads.
+
+Under the lock, and only files of this run whose submission is closed. What cannot be deleted now is tried later.
+"""
+
+from batcher import crashpoints
+from batcher.api import CallError, CallUnknown
+from batcher.marks import file_name
+from batcher.reconciling import grace_now
+from batcher.retry import FailureClass
+from batcher.store import acting
+from batcher.store.connection import Row
+from batcher.tools import Tools
+
+ORPHAN_LOOKS = 3
+"""How often a file is looked for that a lost upload may have left; then it expires by itself (30 days)."""
+LATER = 10.0
+"""Each look comes so many times later than the one before."""
+
+
+class Cleaning:
+    """Deletes what is due."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+
+    def clean(self) -> None:
+        """Looks for orphans that are due, and deletes files that are."""
+        with self._tools.store.reading() as tx:
+            orphans, files, run = tx.run("orphans_due", now=tx.now), tx.run("files_due", now=tx.now), acting.run_id(tx)
+        for submission, shard, looks in orphans:
+            self._look_for_orphan(submission, shard, looks, file_name(run, shard, submission))
+        if files:
+            self._delete(files)
+
+    def _look_for_orphan(self, submission: int, shard: int, looks: int, name: str) -> None:
+        found = self._tools.service.find_files(name)
+        with self._tools.store.transaction("orphan_looked_for", patience_s=None) as tx:
+            for file in found:
+                tx.run("queue_file", file_id=file.file_id, purpose="batch", shard=shard, now=tx.now)
+            over = bool(found) or looks + 1 >= ORPHAN_LOOKS
+            due = None if over else tx.now + max(1.0, grace_now(tx, self._tools.config)) * LATER ** (looks + 1)
+            tx.run("looked_for_orphan", submission=submission, due=due)
+
+    def _delete(self, due: list[Row]) -> None:
+        done: list[str] = []
+        failed: tuple[str, int, CallError] | None = None
+        for file_id, tries in due:
+            try:
+                crashpoints.reached("delete.before")
+                self._tools.service.delete(file_id)
+                crashpoints.reached("delete.after")
+            except CallError as error:
+                failed = (file_id, tries, error)
+                break
+            done.append(file_id)
+        with self._tools.store.transaction("clean", patience_s=None) as tx:
+            for file_id in done:
+                tx.run("file_deleted", file_id=file_id, now=tx.now)
+            if failed is None:
+                return
+            file_id, tries, why = failed
+            if isinstance(why, CallUnknown):  # the others would fare no better now
+                tx.run("postpone_files", now=tx.now, next=tx.now + self._tools.delay(FailureClass.OUTAGE, 0))
+            wait = self._tools.delay(FailureClass.OUTAGE, tries, why.wait_s)
+            tx.run("file_not_deleted", file_id=file_id, next=tx.now + wait, error=str(why))

@@ -1,0 +1,48 @@
+"""The result files as they came, kept compressed in the state folder: what was paid for, whatever we made of it.
+
+A file is compressed before its results are committed, so that a crash leaves the plain file, or the compressed one,
+or both, and what is deleted at OpenAI afterwards is on this disk. gzip at its lowest level: 150 to 300 MB/s, about a
+fortieth of what reading the lines costs, and files a ninth of the size; zstd would be four times as fast at a
+dependency's price.
+"""
+
+import gzip
+import os
+import shutil
+from pathlib import Path
+
+from batcher.shardfiles import sync_folder
+
+LEVEL = 1
+CHUNK = 1 << 20
+
+
+def results_path(folder: Path, batch_id: str, kind: str) -> Path:
+    """Where a batch's plain output or error file stands in the state folder."""
+    return folder / "results" / f"{batch_id}_{kind}.jsonl"
+
+
+def archived_path(path: Path) -> Path:
+    """The compressed file of a plain one."""
+    return path.with_name(path.name + ".gz")
+
+
+def archive(path: Path) -> None:
+    """Compresses a file beside itself, safe on the disk when this returns. The plain one stays."""
+    target = archived_path(path)
+    beside = target.with_name(target.name + ".part")
+    with path.open("rb") as source, beside.open("wb") as raw:
+        with gzip.GzipFile(path.name, "wb", LEVEL, raw) as packed:
+            shutil.copyfileobj(source, packed, CHUNK)
+        raw.flush()
+        os.fsync(raw.fileno())
+    beside.replace(target)
+    sync_folder(path.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what a killed process left: pieces of files, and plain files that are kept compressed."""
+    results = folder / "results"
+    for path in (*results.glob("*.part"), *results.glob("*.jsonl")):
+        if path.suffix == ".part" or archived_path(path).exists():
+            path.unlink(missing_ok=True)

@@ -1,0 +1,145 @@
+"""Finding out what an interrupted call has done. An intent without an outcome is never guessed.
+
+A batch is absent only when two complete listings, a grace apart by the server's clock, lack it, its input file is
+deleted, and a look after that finds nothing either.
+"""
+
+from batcher import crashpoints, strays
+from batcher.config import Config
+from batcher.lifecycle import ShardState
+from batcher.marks import file_name, submission_of
+from batcher.model import Listing, RemoteBatch
+from batcher.store import Transaction, acting
+from batcher.store.acting import Submission
+from batcher.tools import Tools
+
+CLOCK_SKEW_S = 300.0
+"""How far the service's clocks may disagree: a batch may seem older than the file that it was made of."""
+LONGEST_GRACE_S = 3600.0
+"""However late listings were seen to be, no lost answer waits longer."""
+DATE_STEP_S = 1.0
+"""A Date header tells whole seconds: two of them may be apart by so much less than they say."""
+LATE_LISTING = "listing_lag_s"
+"""The fact that keeps the longest lag that was seen between a batch and a listing that shows it."""
+
+
+def grace_now(tx: Transaction, config: Config) -> float:
+    """How long absence must last: the setting, or twice the longest lag that a listing has shown so far."""
+    learned = min(2 * tx.fact(LATE_LISTING), LONGEST_GRACE_S)
+    return max(config.api.reconcile_grace_s, learned)
+
+
+class Reconciling:
+    """Closes open intents."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+
+    def reconcile(self, shard: int) -> None:
+        """Finds out what an intent without an outcome has done."""
+        with self._tools.store.reading() as tx:
+            row = acting.load_shard(tx, shard)
+            if row.submission is None:
+                return
+            submission = acting.load_submission(tx, row.submission)
+            run = acting.run_id(tx)
+        if row.state is ShardState.UPLOADING:
+            self._upload(submission, file_name(run, shard, submission.submission))
+        elif row.state is ShardState.CREATING:
+            self._create(submission, run)
+
+    def _upload(self, submission: Submission, name: str) -> None:
+        orphans = self._tools.service.find_files(name)
+        with self._tools.store.transaction("forget_upload", patience_s=None) as tx:
+            acting.forget_upload(tx, submission, orphans, tx.now + grace_now(tx, self._tools.config))
+        self._tools.tell("upload_again", {"shard": submission.shard, "orphans": len(orphans)})
+
+    # --- create -----------------------------------------------------------------------------------------------------
+
+    def _create(self, submission: Submission, run: str) -> None:
+        listing = self._look(submission)
+        if self._adopt(submission, listing, run):
+            return
+        if not self._long_absent(submission, listing):
+            return
+        self._delete_input(submission)
+        # What came to light between the listing and the deletion is found here; a later one finds no file.
+        if not self._adopt(submission, self._look(submission), run):
+            self._absent(submission)
+
+    def _look(self, submission: Submission) -> Listing:
+        """A complete listing that begins now, back to the input file by the service's own clock."""
+        return self._tools.service.list_batches((submission.file_created_at or 0.0) - CLOCK_SKEW_S)
+
+    def _adopt(self, submission: Submission, listing: Listing, run: str) -> bool:
+        """Records every batch of this submission that the listing shows; whether there was one."""
+        with self._tools.store.reading() as tx:
+            found = strays.best_first(_unknown_of(tx, listing, run, submission))
+        if not found:
+            return False
+        with self._tools.store.transaction("adopt", patience_s=None) as tx:
+            told = [(strays.take(tx, submission, batch), batch.batch_id) for batch in found]
+            tx.set_fact("unknown_calls", 0)
+        for kind, batch_id in told:
+            self._tools.tell(kind, {"shard": submission.shard, "batch": batch_id})
+        return True
+
+    def _long_absent(self, submission: Submission, listing: Listing) -> bool:
+        """Whether the batch has been absent for the grace; else writes down that it is absent now."""
+        with self._tools.store.transaction("absent_once", patience_s=None) as tx:
+            grace = grace_now(tx, self._tools.config)
+            passed = _absent_for(submission, listing.server_time, tx.now)
+            if passed is not None and passed >= grace:
+                return True
+            if passed is None or passed < 0:  # never seen absent, or a clock was set back: the grace begins now
+                tx.run(
+                    "set_absent_since",
+                    submission=submission.submission, at=listing.server_time, now=tx.now,
+                )  # fmt: skip
+                passed = 0.0
+            tx.run("delay_shard", shard=submission.shard, until=tx.now + max(grace - passed, 0.01))
+        self._tools.tell("looking_for_batch", {"shard": submission.shard})
+        return False
+
+    def _delete_input(self, submission: Submission) -> None:
+        assert submission.file_id is not None
+        crashpoints.reached("delete_input.before")
+        self._tools.service.delete(submission.file_id)
+        crashpoints.reached("delete_input.after")
+        with self._tools.store.transaction("input_deleted", patience_s=None) as tx:
+            acting.input_deleted(tx, submission)
+
+    def _absent(self, submission: Submission) -> None:
+        """The batch does not exist. Another batch of the shard that came to light meanwhile takes its place."""
+        with self._tools.store.transaction("find_absent", patience_s=None) as tx:
+            others = strays.rivals(tx, submission.shard)
+            if others:
+                tx.move_shard(submission.shard, "record_create", f"adopted {others[0].batch_id}")
+                strays.promote(tx, submission.shard, others[0])
+                strays.keep_best(tx, submission.shard)
+            else:
+                acting.find_absent(tx, submission)
+        self._tools.tell("absent", {"shard": submission.shard})
+
+
+def _unknown_of(tx: Transaction, listing: Listing, run: str, submission: Submission) -> list[RemoteBatch]:
+    """The batches of a listing that the state does not know and that this submission asked for."""
+    known = acting.known_batches(tx)
+    found = []
+    for batch in listing.batches:
+        if batch.batch_id in known:
+            continue
+        asked = submission_of(tx, batch, run)
+        if asked is not None and asked.submission == submission.submission:
+            found.append(batch)
+    return found
+
+
+def _absent_for(submission: Submission, server_time: float, now: float) -> float | None:
+    """Seconds since a listing first lacked the batch: by the server's clock, by ours where it tells no time."""
+    if submission.absent_since is None or submission.absent_since_local is None:
+        return None
+    if submission.absent_since and server_time:
+        passed = server_time - submission.absent_since
+        return max(0.0, passed - DATE_STEP_S) if passed >= 0 else passed
+    return now - submission.absent_since_local

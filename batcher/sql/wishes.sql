@@ -1,0 +1,64 @@
+-- name: wishable_shards
+SELECT shard, state FROM shards ORDER BY shard
+
+-- name: open_wishes
+-- Shards to be cancelled that are not at their end.
+SELECT w.shard, s.state FROM wishes AS w JOIN shards AS s USING (shard)
+WHERE w.ended_at IS NULL AND s.state NOT IN ('planned', 'settled', 'stale', 'split') ORDER BY w.shard
+
+-- name: insert_wish
+INSERT INTO wishes (shard, made_at)
+SELECT $shard, $now WHERE NOT EXISTS (SELECT 1 FROM wishes WHERE shard = $shard AND ended_at IS NULL)
+
+-- name: end_wishes
+UPDATE wishes SET ended_at = $now, outcome = $outcome WHERE shard = $shard AND ended_at IS NULL RETURNING shard
+
+-- name: running_batches
+SELECT batch_id FROM batches WHERE shard = $shard AND ended_at IS NULL
+
+-- name: wish_cancel_of_submission
+UPDATE submissions SET cancel_wanted_at = coalesce(cancel_wanted_at, $now)
+WHERE submission = (SELECT submission FROM shards WHERE shard = $shard)
+
+-- name: hold_loose_lines
+UPDATE artists SET state = $target, wait_until = NULL, failure = coalesce(failure, 'cancelled'),
+                   code = coalesce(code, 'cancelled_here'), message = coalesce(message, 'cancelled before it was sent')
+WHERE shard IS NULL AND version IS NOT NULL AND list_contains($sources, state)
+
+-- name: cancelled_shards
+SELECT w.shard, w.outcome, count(a.artist_id) FILTER (a.state = 'done'), count(a.artist_id) FILTER (a.state = 'held')
+FROM wishes AS w LEFT JOIN artists AS a USING (shard)
+WHERE list_contains($shards, w.shard) AND w.made_at >= $since GROUP BY ALL ORDER BY w.shard
+
+-- name: choose_retries
+-- Lines that wait for a word of the user's. What is perhaps paid for comes only when it is named.
+CREATE TEMP TABLE retries AS
+SELECT artist_id, state, failure FROM artists
+WHERE list_contains($states, state)
+  AND ($failure IS NULL OR failure = $failure)
+  AND ($artist_id IS NULL OR artist_id = $artist_id)
+  AND (failure <> 'missing' OR coalesce($failure, '') = 'missing')
+
+-- name: count_retries
+SELECT state, failure, count(*) FROM retries GROUP BY ALL ORDER BY ALL
+
+-- name: perhaps_paid
+SELECT count(*) FROM artists
+WHERE state = 'held' AND failure = 'missing' AND ($artist_id IS NULL OR artist_id = $artist_id)
+
+-- name: forget_tries
+-- Tries begin anew for the class that the line ended with: what it was tried before costs it none any more.
+UPDATE attempts SET counted = false
+FROM retries AS r
+WHERE attempts.artist_id = r.artist_id AND attempts.outcome = r.failure AND attempts.counted
+
+-- name: bring_back_lines
+UPDATE artists
+SET state = $target, shard = NULL, failure = NULL, code = NULL, message = NULL,
+    attempts = (SELECT count(*) FROM attempts AS t WHERE t.artist_id = artists.artist_id AND t.counted)
+FROM retries AS r
+WHERE artists.artist_id = r.artist_id AND list_contains($sources, artists.state)
+
+-- name: note_retries
+INSERT INTO events (happened_at, kind, artist_id, detail)
+SELECT $now, 'retry', artist_id, 'was ' || state || ' after ' || failure FROM retries

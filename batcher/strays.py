@@ -1,0 +1,126 @@
+"""Batches of ours that no answer told us of: found in a listing, they are adopted, or counted beside the one we know.
+
+One batch of a shard decides its lines, and is read last; every other one is a stray. A stray counts against the
+limit at once, its good results are taken, and no line is sent again while one that may hold it is not settled.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from batcher.lifecycle import FINAL_SHARD_STATES, BatchStatus, ShardState, is_terminal
+from batcher.model import RemoteBatch
+from batcher.store import Transaction, acting
+from batcher.store.acting import ShardRow, Submission
+
+S = ShardState
+NOT_SENT = frozenset({S.PLANNED, S.RELEASED, S.UPLOADING, S.UPLOADED})
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """One of several batches of a shard that are not settled."""
+
+    batch_id: str
+    stray: bool
+    status: str
+    completed: int
+    created_at: float
+    ended_at: float | None
+    cancel_wanted_at: float | None
+
+
+def take(tx: Transaction, submission: Submission, batch: RemoteBatch) -> str:
+    """Records a batch of ours that the state does not know; "adopted" or "stray"."""
+    shard = acting.load_shard(tx, submission.shard)
+    if shard.state is S.CREATING and shard.submission == submission.submission:
+        acting.record_create(tx, submission, batch, "adopted")
+        return "adopted"
+    if shard.state in NOT_SENT and _adopt_late(tx, shard, submission, batch):
+        return "adopted"
+    _add_beside(tx, shard, submission, batch)
+    return "stray"
+
+
+def _adopt_late(tx: Transaction, shard: ShardRow, submission: Submission, batch: RemoteBatch) -> bool:
+    """The batch of a shard that waits to be sent again: it runs after all, so its old submission is opened again."""
+    if shard.submission is not None:  # an upload that is under way is of no more use
+        acting.close(tx, shard.submission, "its batch was found")
+        tx.run("watch_orphan", submission=shard.submission, due=tx.now)
+    tx.run("reopen_submission", submission=submission.submission)
+    claimed = tx.move_lines("claim_lines", "claim_batch", shard=shard.shard, submission=submission.submission)
+    if not claimed:  # all its lines went elsewhere meanwhile
+        acting.close(tx, submission.submission, "its lines went elsewhere")
+        return False
+    acting.insert_batch(tx, submission, batch)
+    tx.run("set_submission_batch", submission=submission.submission, batch_id=batch.batch_id)
+    tx.move_shard(shard.shard, "adopt_late", f"adopted {batch.batch_id}", submission=submission.submission)
+    acting.hear(tx, submission, batch)
+    if shard.state is S.PLANNED:  # it was taken back from being sent
+        tx.run("wish_cancel", batch_id=batch.batch_id, now=tx.now)
+    return True
+
+
+def _add_beside(tx: Transaction, shard: ShardRow, submission: Submission, batch: RemoteBatch) -> None:
+    """A stray hangs on the submission that claims the lines now, so that its good results count for them."""
+    owner = acting.load_submission(tx, shard.submission) if shard.submission is not None else submission
+    acting.insert_batch(tx, owner, batch, stray=True)
+    acting.hear(tx, owner, batch)
+    if shard.state in FINAL_SHARD_STATES | NOT_SENT:  # its lines have their verdicts, or went elsewhere
+        tx.run("wish_cancel", batch_id=batch.batch_id, now=tx.now)
+    else:
+        keep_best(tx, shard.shard)
+
+
+def rivals(tx: Transaction, shard: int) -> list[Rival]:
+    """The batches of a shard that are not settled, the one to keep first."""
+    return sorted((Rival(*row) for row in tx.run("batches_of_shard", shard=shard)), key=_rank)
+
+
+def _rank(rival: Rival) -> tuple[bool, bool, int, float, str]:
+    refused = rival.status in {BatchStatus.FAILED, BatchStatus.OVERDUE}
+    return refused, rival.cancel_wanted_at is not None, -rival.completed, rival.created_at, rival.batch_id
+
+
+def best_first(batches: Sequence[RemoteBatch]) -> list[RemoteBatch]:
+    """Batches found for one submission, the one to adopt first."""
+    return sorted(batches, key=lambda b: (b.status == BatchStatus.FAILED, -b.completed, b.created_at, b.batch_id))
+
+
+def keep_best(tx: Transaction, shard: int) -> None:
+    """Of several batches of a shard keeps the one with most completed, then the oldest; cancels the others."""
+    found = rivals(tx, shard)
+    chief = next((rival for rival in found if not rival.stray), None)
+    if chief is None or len(found) < 2:
+        return
+    if chief.ended_at is None and found[0] is not chief:
+        _demote(tx, shard, chief)
+        promote(tx, shard, found[0])
+        chief = found[0]
+    if chief.status in {BatchStatus.FAILED, BatchStatus.OVERDUE}:
+        return  # nothing was done by it: the others may end
+    for rival in found:
+        if rival is not chief and not is_terminal(rival.status):
+            tx.run("wish_cancel", batch_id=rival.batch_id, now=tx.now)
+            tx.event("double", "cancelled, another batch of the shard is kept", shard=shard, batch_id=rival.batch_id)
+
+
+def _demote(tx: Transaction, shard: int, chief: Rival) -> None:
+    owner = _owner(tx, shard)
+    tx.run("set_stray", batch_id=chief.batch_id, stray=True, reserved=owner.reserved)
+
+
+def promote(tx: Transaction, shard: int, rival: Rival) -> None:
+    """Makes a stray the batch that decides the shard's lines. The shard is in flight."""
+    owner = _owner(tx, shard)
+    tx.run("set_stray", batch_id=rival.batch_id, stray=False, reserved=0)
+    tx.run("set_submission_batch", submission=owner.submission, batch_id=rival.batch_id)
+    tx.event("keep", shard=shard, submission=owner.submission, batch_id=rival.batch_id)
+    if rival.ended_at is not None:
+        tx.run("end_submission_tokens", submission=owner.submission, now=tx.now)
+        tx.move_shard(shard, "end")
+
+
+def _owner(tx: Transaction, shard: int) -> Submission:
+    row = acting.load_shard(tx, shard)
+    assert row.submission is not None
+    return acting.load_submission(tx, row.submission)

@@ -1,0 +1,84 @@
+"""What becomes of the failed lines of one batch, with the batch as a whole in view. Pure.
+
+A line alone cannot tell a storm of rate limits from its own bad luck, nor a wrong setup from a wrong line.
+"""
+
+from collections.abc import Sequence
+
+from batcher.lifecycle import ArtistState, BatchStatus
+from batcher.retry import FailureClass, Jitter, Rules, Verdict, decide_line, storm_verdict
+
+F = FailureClass
+Counts = Sequence[tuple[FailureClass, str, int]]
+"""Failed lines by class and code."""
+
+FEWEST_FOR_A_REASON = 20
+"""Lines that must share a reason before it counts as a fault of the setup rather than of the lines."""
+REASON_SHARE = 0.05
+"""The share of a batch that one reason must take to be the setup's fault."""
+FREE_STORMS = 10
+"""How often a storm costs a line no try: without an end, a line that is always limited would go round for ever."""
+
+
+def class_of_absent(status: str, completed: int, read: int) -> tuple[FailureClass, str]:
+    """The class and the code of a line that no file holds, by how its batch ended."""
+    if completed > read or status == BatchStatus.OVERDUE:
+        return F.MISSING, "perhaps_paid"
+    if status == BatchStatus.EXPIRED:
+        return F.EXPIRED, "batch_expired"
+    if status == BatchStatus.CANCELLED:
+        return F.CANCELLED, "batch_cancelled"
+    return F.SERVER, "no_result"
+
+
+def setup_problem(counts: Counts, bios: int, bios_of_job: int) -> str:
+    """Why the job must stop: the setup refused, or one reason for too many lines. "" when it goes on.
+
+    bios: of this batch; bios_of_job: of all batches so far.
+    """
+    lines = bios + sum(n for _, _, n in counts)
+    for failure, code, n in counts:
+        if _is_of_setup(failure, n, lines, bios_of_job):
+            what = "refused" if failure in {F.SETUP, F.INVALID} else "answered of no use"
+            return f"{n:,} of {lines:,} lines were {what} ({code}); mend the setup or the prompt and run again"
+    return ""
+
+
+def _is_of_setup(failure: FailureClass, n: int, lines: int, bios_of_job: int) -> bool:
+    if failure is F.SETUP and not bios_of_job:
+        return True
+    if n < FEWEST_FOR_A_REASON or failure not in {F.SETUP, F.INVALID, F.UNUSABLE}:
+        return False
+    # Answers of no use come and go by chance; they are the prompt's fault where nothing has ever succeeded.
+    return not bios_of_job or (failure is not F.UNUSABLE and n > REASON_SHARE * lines)
+
+
+class Decider:
+    """Decides the failed lines of one batch."""
+
+    def __init__(self, rules: Rules, jitter: Jitter, now: float, counts: Counts, bios: int) -> None:
+        self._rules, self._jitter, self._now = rules, jitter, now
+        lines = bios + sum(n for _, _, n in counts)
+        limited = sum(n for failure, _, n in counts if failure is F.RATE_LIMIT)
+        self._storm = limited > rules.storm_share * lines
+        self.stopped = False
+        """The job stops for the setup: no line pays for it."""
+        self.cancelled = False
+        """The user cancels this shard: nothing of it goes again by itself."""
+
+    def decide(self, failure: FailureClass, attempts: int, tries: int, free: int) -> Verdict:
+        """The verdict on one line. tries: earlier failures of this class that counted; free: those that did not."""
+        verdict = self._verdict(failure, attempts, tries, free)
+        if self.cancelled and verdict.state in {ArtistState.READY, ArtistState.WAITING}:
+            return Verdict(ArtistState.HELD, counted=verdict.counted)
+        return verdict
+
+    def _verdict(self, failure: FailureClass, attempts: int, tries: int, free: int) -> Verdict:
+        if self.stopped and failure in {F.SETUP, F.INVALID, F.UNUSABLE}:
+            return Verdict(ArtistState.READY, counted=False)
+        if failure is F.RATE_LIMIT and self._storm and free < FREE_STORMS:
+            return storm_verdict(self._rules, self._now, self._jitter())
+        if failure is F.SETUP:
+            # A few lines refused as if by the setup, beside lines that were answered: tried again like server errors.
+            failure = F.SERVER
+        return decide_line(self._rules, failure, tries, attempts, self._now, self._jitter())

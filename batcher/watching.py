@@ -1,0 +1,117 @@
+"""Looking at the batches in flight: one listing for all, those that it lacks one by one, and whatever of ours it shows
+that the state does not know.
+"""
+
+from batcher import crashpoints, strays
+from batcher.api import CallRefused
+from batcher.lifecycle import BatchStatus, is_terminal
+from batcher.marks import submission_of
+from batcher.model import Listing, RemoteBatch
+from batcher.reconciling import CLOCK_SKEW_S, LATE_LISTING, grace_now
+from batcher.store import Transaction, acting
+from batcher.store.acting import KnownBatch
+from batcher.tools import Tools
+
+OVERDUE_S = 2 * 3600.0
+"""How long after `expires_at` a batch may go on before it is given up as overdue."""
+STRAYS_FOR_S = 26 * 3600.0
+"""How long after its submission was closed a batch of it may still come to light: it ends within a day."""
+
+
+class Watching:
+    """Refreshes what the state knows of batches, and cancels those that it wants ended."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+
+    def refresh(self) -> None:
+        """One look at everything in flight."""
+        with self._tools.store.reading() as tx:
+            known = acting.known_batches(tx)
+            (floor,) = tx.one("listing_floor", since=tx.now - STRAYS_FOR_S)
+        running = [batch for batch in known.values() if batch.ended_at is None]
+        listing = self._tools.service.list_batches((floor or 0.0) - CLOCK_SKEW_S)
+        seen: dict[str, RemoteBatch | None] = {batch.batch_id: batch for batch in listing.batches}
+        late = [batch for batch in running if batch.batch_id not in seen]
+        for batch in late:
+            seen[batch.batch_id] = self._tools.service.retrieve(batch.batch_id)
+        with self._tools.store.transaction("refresh", patience_s=None) as tx:
+            ended = [b for b in running if self._update(tx, b, seen[b.batch_id], listing)]
+            told = self._take_strays(tx, listing, known.keys())
+            _learn_lag(tx, late, [seen[batch.batch_id] for batch in late], listing)
+            tx.set_fact("polled_at", tx.now)
+            tx.set_fact("outages", 0)
+        self._tell(len(running) - len(ended), told)
+
+    def _update(self, tx: Transaction, known: KnownBatch, batch: RemoteBatch | None, listing: Listing) -> bool:
+        """Writes what was seen of a batch; whether it has ended just now."""
+        now = listing.server_time or tx.now
+        if batch is None:
+            return self._missing(tx, known, now)
+        late = batch.expires_at is not None and now > batch.expires_at + OVERDUE_S
+        if late and not is_terminal(batch.status):
+            batch = _given_up(known)
+        return acting.update_batch(tx, known, batch)
+
+    def _missing(self, tx: Transaction, known: KnownBatch, now: float) -> bool:
+        """The service does not know the batch. One such answer may be a hiccup; it is believed after the grace."""
+        if known.missing_since is None or now < known.missing_since:
+            tx.run("set_missing", batch_id=known.batch_id, at=now)
+            tx.event("missing", "the service does not know the batch", shard=known.shard, batch_id=known.batch_id)
+            return False
+        if now - known.missing_since < grace_now(tx, self._tools.config):
+            return False
+        return acting.update_batch(tx, known, _given_up(known))
+
+    def _take_strays(self, tx: Transaction, listing: Listing, known: object) -> list[tuple[str, int, str]]:
+        """Batches of ours that were never recorded, oldest first; what became of each."""
+        assert isinstance(known, type({}.keys()))
+        run, told = acting.run_id(tx), []
+        for batch in sorted(listing.batches, key=lambda b: b.created_at):
+            submission = submission_of(tx, batch, run) if batch.batch_id not in known else None
+            if submission is not None:
+                told.append((strays.take(tx, submission, batch), submission.shard, batch.batch_id))
+        return told
+
+    def _tell(self, running: int, told: list[tuple[str, int, str]]) -> None:
+        """What came to light, and how far the lines are: settled ones, and those that running batches have done."""
+        for kind, shard, batch_id in told:
+            self._tools.tell(kind, {"shard": shard, "batch": batch_id})
+        with self._tools.store.reading() as tx:
+            total, settled, ahead = tx.one("progress")
+        self._tools.tell("progress", {"running": running, "lines": total, "done": settled + ahead})
+
+    # --- cancelling -------------------------------------------------------------------------------------------------
+
+    def cancel(self, batch_id: str) -> None:
+        """Carries out a wish to cancel. Asking twice does no harm, so a crash repeats it."""
+        refused = ""
+        crashpoints.reached("cancel.before")
+        try:
+            batch = self._tools.service.cancel(batch_id)
+        except CallRefused as error:
+            if error.trouble.status in {401, 403, 429}:
+                raise
+            batch, refused = None, str(error)
+        crashpoints.reached("cancel.after")
+        with self._tools.store.transaction("record_cancel", patience_s=None) as tx:
+            known = acting.known_batch(tx, batch_id)
+            tx.run("cancel_asked", batch_id=batch_id, now=tx.now)
+            tx.event("cancel", refused or "asked", shard=known.shard, batch_id=batch_id)
+            if batch is not None:
+                acting.update_batch(tx, known, batch)
+        self._tools.tell("cancelling", {"shard": known.shard, "batch": batch_id})
+
+
+def _learn_lag(tx: Transaction, late: list[KnownBatch], seen: list[RemoteBatch | None], listing: Listing) -> None:
+    """A batch that exists and is not listed shows how late listings are; absence must last twice as long as that."""
+    if not listing.server_time:
+        return
+    lags = [listing.server_time - b.created_at for b, found in zip(late, seen, strict=True) if found is not None]
+    if lags:
+        tx.set_fact(LATE_LISTING, max(*lags, tx.fact(LATE_LISTING)))
+
+
+def _given_up(known: KnownBatch) -> RemoteBatch:
+    """What stands for a batch that the service no longer tells of."""
+    return RemoteBatch(known.batch_id, BatchStatus.OVERDUE, known.created_at, known.input_file_id)

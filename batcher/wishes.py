@@ -1,0 +1,117 @@
+"""What the user asks of shards and lines by hand: cancel, and retry. Functions of an open transaction.
+
+A cancel is a wish, a row for each shard: what is in flight is cancelled by the acting process, which alone calls the
+service. What was not sent goes back to planned at once. Retrying is done here and now: it concerns nothing that runs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from batcher.errors import InputError
+from batcher.lifecycle import FINAL_SHARD_STATES, ArtistState, ShardState
+from batcher.retry import FailureClass
+from batcher.store import Transaction, acting
+
+UNSENT = frozenset({ShardState.RELEASED, ShardState.UPLOADED})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a cancel asked for: shards in flight, shards that went back to planned, and retries that are held."""
+
+    following: Sequence[int]
+    withdrawn: Sequence[int]
+    held: int
+
+
+def ask_cancel(tx: Transaction, shards: Sequence[int]) -> Asked:
+    """Asks to cancel these shards; none named: everything that was released. Raises InputError for a wrong number."""
+    states = {int(shard): ShardState(state) for shard, state in tx.run("wishable_shards")}
+    for shard in shards:
+        _check(shard, states.get(shard))
+    targets = shards or [s for s, state in states.items() if state not in FINAL_SHARD_STATES | {ShardState.PLANNED}]
+    withdrawn = [shard for shard in targets if states[shard] in UNSENT]
+    following = [shard for shard in targets if states[shard] not in UNSENT]
+    for shard in withdrawn:
+        withdraw(tx, shard)
+    for shard in following:
+        _wish(tx, shard)
+    held = 0 if shards else tx.move_lines("hold_loose_lines", "hold")
+    tx.event("cancel_asked", f"{len(following)} shards in flight, {len(withdrawn)} not sent, {held} retries")
+    return Asked(following, withdrawn, held)
+
+
+def _check(shard: int, state: ShardState | None) -> None:
+    if state is None:
+        raise InputError(f"there is no shard {shard}; `batcher status --json` and `batcher plan` name them")
+    if state is ShardState.PLANNED:
+        raise InputError(f"shard {shard} was not released, so there is nothing to cancel")
+    if state in FINAL_SHARD_STATES:
+        raise InputError(f"shard {shard} is {state}: it has ended, and nothing of it is in flight")
+
+
+def _wish(tx: Transaction, shard: int) -> None:
+    tx.run("insert_wish", shard=shard, now=tx.now)
+    tx.run("wish_cancel_of_submission", shard=shard, now=tx.now)
+    for (batch_id,) in tx.run("running_batches", shard=shard):
+        tx.run("wish_cancel", batch_id=batch_id, now=tx.now)
+
+
+def withdraw(tx: Transaction, shard: int) -> None:
+    """Takes an unsent shard back to planned; the file that it may have at OpenAI is deleted. Another stays."""
+    if acting.load_shard(tx, shard).state not in UNSENT:
+        return
+    tx.run("queue_shard_file", shard=shard, now=tx.now)
+    tx.move_shard(shard, "withdraw", "cancelled")
+    tx.run("set_shard_file", shard=shard, file_id=None, created_at=None)
+    fulfil(tx, shard, "not sent")
+
+
+def fulfil(tx: Transaction, shard: int, outcome: str) -> None:
+    """Ends the wish to cancel a shard, where there is one."""
+    tx.run("end_wishes", shard=shard, outcome=outcome, now=tx.now)
+
+
+def open_wishes(tx: Transaction) -> dict[int, ShardState]:
+    """The shards that are to be cancelled and have not come to their end, with their states."""
+    return {int(shard): ShardState(state) for shard, state in tx.run("open_wishes")}
+
+
+def is_cancelled(tx: Transaction, shard: int) -> bool:
+    """Whether the user asked to cancel this shard."""
+    return shard in open_wishes(tx)
+
+
+# --- retry ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which dead and held lines to bring back; None: any."""
+
+    failure: FailureClass | None = None
+    artist_id: str | None = None
+    states: Sequence[ArtistState] = (ArtistState.HELD, ArtistState.DEAD)
+
+
+@dataclass(frozen=True, slots=True)
+class BroughtBack:
+    """How many lines came back, by their last failure, and how many stay held because they are perhaps paid."""
+
+    lines: Sequence[tuple[str, str, int]]
+    perhaps_paid: int
+
+
+def bring_back(tx: Transaction, choice: Choice) -> BroughtBack:
+    """Makes dead or held lines ready again. Their tries begin anew for the class that they ended with."""
+    named = choice.failure.value if choice.failure else None
+    tx.run(
+        "choose_retries",
+        states=[state.value for state in choice.states], failure=named, artist_id=choice.artist_id,
+    )  # fmt: skip
+    lines = [(str(state), str(failure), int(n)) for state, failure, n in tx.run("count_retries")]
+    tx.run("forget_tries")
+    tx.run("note_retries", now=tx.now)
+    tx.move_lines("bring_back_lines", "bring_back")
+    (paid,) = tx.one("perhaps_paid", artist_id=choice.artist_id) if named != FailureClass.MISSING else (0,)
+    return BroughtBack(lines, paid)

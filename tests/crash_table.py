@@ -1,0 +1,176 @@
+"""Which scenario reaches which crash point, and the reading of the points from the code."""
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from batcher.sandbox import Sandbox
+from batcher.sandbox.batches import Batch
+from tests.kill_harness import Scenario
+from tests.world import ROOT
+
+EFFECTS = frozenset({"upload", "create", "cancel", "delete", "download"})
+NOT_ACTING = ("api.py", "sandbox/")
+
+
+class Doubling(Sandbox):
+    """Makes two batches of the first create, as a client that repeats its calls would; the second stays in validation
+    until it is cancelled, however long that takes, so that it executes nothing."""
+
+    def create_batch(self, payload: Mapping[str, object], lost: bool = False) -> Batch | None:
+        made = super().create_batch(payload, lost)
+        if len(self.lifecycle.batches) == 1:
+            second = super().create_batch(payload)
+            assert second is not None
+            self.lifecycle._schedule(second, self.now() + 1e9)
+        return made
+
+
+def damage(folder: Path) -> None:
+    """Changes a shard's file between plan and run."""
+    for path in sorted(folder.glob(".batcher/shards/shard-00001.jsonl")):
+        path.write_bytes(path.read_bytes().replace(b"Artist Number", b"Artist  Number"))
+
+
+SCENARIOS: Mapping[str, Scenario] = {
+    "plain": Scenario(),
+    "upload lost": Scenario(faults={"lose_answer": {"upload": 0.5}}),
+    "upload refused": Scenario(faults={"refuse_before": {"upload": 0.6}}),
+    "uploads limited": Scenario(settings={"uploads_per_minute": 1}, speed=60),
+    "create lost": Scenario(faults={"lose_answer": {"create": 0.6}, "list_lag_s": 100}),
+    "create refused": Scenario(faults={"refuse_before": {"create": 0.6}}, lines=6, priorities=(1,), grace=0.1),
+    "room refused": Scenario(settings={"refuse_at_create": True, "enqueued_tokens": 7_000}),
+    "batch refused": Scenario(faults={"fail_batches": {"1": "token_limit_exceeded"}}),
+    "batch split": Scenario(settings={"enqueued_tokens": 7_000}, per_shard=12, priorities=(1,)),
+    "lines fail": Scenario(faults={"line_failures": {"server": 0.4}}),
+    "list refused": Scenario(faults={"refuse_before": {"list": 0.9}}, lines=6, priorities=(1,)),
+    "two batches": Scenario(sandbox=Doubling, lines=6, priorities=(1,)),
+    "file damaged": Scenario(prelude=((("plan",), ""),), prepare=damage),
+    "collected": Scenario(commands=(("run",), ("collect", "--only-new", "--out", "new.csv")), lines=6),
+    "cancelled": Scenario(
+        prelude=((("run",), "create.before"), (("cancel",), "")), commands=(("poll",), ("run",)), lines=6, grace=0.1
+    ),
+    "paused": Scenario(commands=(("plan",), ("pause",), ("resume",), ("run",)), lines=6),
+}
+
+COMMITS: Mapping[str, str] = {
+    "plan": "plain",
+    "reached": "plain",
+    "begin": "plain",
+    "release": "plain",
+    "intend_send": "plain",
+    "record_upload": "plain",
+    "record_create": "plain",
+    "refresh": "plain",
+    "ingest": "plain",
+    "clean": "plain",
+    "collect": "collected",
+    "call_unknown": "upload lost",
+    "forget_upload": "upload lost",
+    "orphan_looked_for": "upload refused",
+    "upload_refused": "uploads limited",
+    "create_unknown": "create lost",
+    "absent_once": "create refused",
+    "adopt": "create lost",
+    "input_deleted": "create refused",
+    "find_absent": "create refused",
+    "refuse_create": "room refused",
+    "refuse_batch": "batch refused",
+    "split": "batch split",
+    "gather": "lines fail",
+    "call_failed": "list refused",
+    "record_cancel": "two batches",
+    "file_damaged": "file damaged",
+    "withdraw": "cancelled",
+    "pause": "paused",
+    "resume": "paused",
+}
+CALLS: Mapping[str, str] = {
+    "upload": "plain",
+    "create": "plain",
+    "download": "plain",
+    "delete": "plain",
+    "delete_input": "create refused",
+    "cancel": "two batches",
+}
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A call with an effect, and the points that stand around it in its function."""
+
+    where: str
+    call: str
+    before: str
+    after: str
+
+
+def _modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted((ROOT / "batcher").rglob("*.py")):
+        name = str(path.relative_to(ROOT / "batcher"))
+        yield name, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _point(node: ast.AST) -> str:
+    """The name of a crash point that a call marks; "" for any other node."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "crashpoints.reached":
+        return str(node.args[0].value) if isinstance(node.args[0], ast.Constant) else ""
+    return ""
+
+
+def _commit(node: ast.AST) -> str:
+    """The name of a transaction that a call opens; "" for any other node."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return ""
+    place = {"transaction": 0, "_finishing": 1}.get(node.func.attr)
+    if place is None or len(node.args) <= place or not isinstance(node.args[place], ast.Constant):
+        return ""
+    return str(node.args[place].value)  # type: ignore[attr-defined]
+
+
+def points() -> list[str]:
+    """Every crash point that the code names."""
+    found: set[str] = set()
+    for _, module in _modules():
+        for node in ast.walk(module):
+            if _point(node):
+                found.add(_point(node))
+            if _commit(node):
+                found |= {f"{_commit(node)}.commit.before", f"{_commit(node)}.commit.after"}
+    return sorted(found)
+
+
+def effects() -> list[Effect]:
+    """Every call of the service with an effect."""
+    found = []
+    for name, module in _modules():
+        if name.startswith(NOT_ACTING):
+            continue
+        for function in (node for node in ast.walk(module) if isinstance(node, ast.FunctionDef)):
+            found += _effects_of(name, function)
+    return found
+
+
+def _effects_of(module: str, function: ast.FunctionDef) -> list[Effect]:
+    marks = sorted((call.lineno, _point(call)) for call in _calls(function) if _point(call))
+    found = []
+    for node in _calls(function):
+        if isinstance(node.func, ast.Attribute) and node.func.attr in EFFECTS:
+            if not ast.unparse(node.func.value).endswith("service"):
+                continue
+            before = [name for line, name in marks if line < node.lineno]
+            after = [name for line, name in marks if line > node.lineno]
+            where = f"{module}:{node.lineno} ({function.name})"
+            found.append(Effect(where, node.func.attr, before[-1] if before else "", after[0] if after else ""))
+    return found
+
+
+def _calls(function: ast.FunctionDef) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(function) if isinstance(node, ast.Call))
+
+
+def scenario_of(point: str) -> str:
+    """The scenario that reaches a point; "" where the table has none."""
+    name, _, _ = point.partition(".")
+    return (COMMITS if ".commit." in point else CALLS).get(name, "")

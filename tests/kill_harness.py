@@ -1,0 +1,201 @@
+"""Runs the real commands in processes that die, against a sandbox over HTTP that does not, and compares how it ended.
+
+The sandbox's clock is fast, the delays of the failure table are short; nothing here depends on how long anything takes.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+
+from batcher.sandbox import Faults, Sandbox, SandboxSettings, merged, scaled_clock
+from batcher.sandbox.app import running_sandbox
+from tests.world import ROOT, write_table
+
+LONGEST_COMMAND_S = 120.0
+CRASH_AT = "BATCHER_TEST_CRASH_AT"
+
+QUICK = """
+[job]
+path = "{job}"
+input = "artists.csv"
+[limits]
+lines_per_shard = {per_shard}
+{limits}
+[poll]
+interval_s = {poll}
+[api]
+timeout_s = 20
+reconcile_grace_s = {grace}
+[retry]
+call = {{ base_s = 0.02, cap_s = 0.05 }}
+outage = {{ base_s = 0.1, cap_s = 0.3 }}
+rate_limit = {{ base_s = 0.3, cap_s = 0.5 }}
+enqueued_limit = {{ base_s = 0.2, cap_s = 0.3 }}
+shard_refused = {{ base_s = 0.1, cap_s = 0.2, tries = 20 }}
+quota = {{ base_s = 0.2, cap_s = 0.3 }}
+server = {{ base_s = 0.1, cap_s = 0.2 }}
+"""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A small job, what goes wrong at the service meanwhile, and the commands that do it."""
+
+    faults: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
+    commands: Sequence[Sequence[str]] = (("run", "--out", "bios.csv"),)
+    prelude: Sequence[tuple[Sequence[str], str]] = ()
+    """Commands that come before, each with the point at which it dies, whatever is tested."""
+    lines: int = 12
+    per_shard: int = 6
+    priorities: Sequence[int] = (1, 2)
+    limits: str = ""
+    grace: float = 0.3
+    poll: float = 0.15
+    speed: float = 600.0
+    sandbox: type[Sandbox] = Sandbox
+    prepare: Callable[[Path], None] = lambda _folder: None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: what must be the same whether it was killed or not."""
+
+    states: Mapping[str, str]
+    bios: Mapping[str, str]
+    executions: Mapping[str, int]
+    answers: Mapping[str, int]
+    twice: int
+
+
+class Killing:
+    """One job in a folder, and its sandbox."""
+
+    def __init__(self, folder: Path, scenario: Scenario, seed: int = 0) -> None:
+        self.folder, self.scenario = folder, scenario
+        folder.mkdir(parents=True, exist_ok=True)
+        config = QUICK.format(
+            job=ROOT / "jobs" / "bios", per_shard=scenario.per_shard, limits=scenario.limits,
+            grace=scenario.grace, poll=scenario.poll,
+        )  # fmt: skip
+        (folder / "batcher.toml").write_text(config, encoding="utf-8")
+        write_table(folder / "artists.csv", scenario.lines, scenario.priorities)
+        fixed = SandboxSettings(
+            seed=seed, validating_s=(5, 10), service_s=(20, 40), finalizing_s=(5, 10), cancelling_s=(5, 10)
+        )
+        settings = merged(fixed, {"faults": merged(Faults(), scenario.faults), **scenario.settings})
+        self.sandbox = scenario.sandbox(settings, folder / "sandbox", scaled_clock(scenario.speed))
+        self.url = ""
+        self.deaths = 0
+        self.output = folder / "output.txt"
+
+    @contextmanager
+    def serving(self) -> Iterator["Killing"]:
+        """While this lasts the sandbox answers."""
+        with running_sandbox(self.sandbox) as self.url:
+            yield self
+
+    def start(self, command: Sequence[str], crash_at: str = "") -> "subprocess.Popen[bytes]":
+        """One command in a process of its own."""
+        unset = ("BATCHER_", "OPENAI_")
+        env = {key: value for key, value in os.environ.items() if not key.startswith(unset)}
+        env |= {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": self.url, "PYTHONPATH": str(ROOT), CRASH_AT: crash_at}
+        arguments = [sys.executable, "-m", "batcher", *command, "--config", str(self.folder / "batcher.toml")]
+        with self.output.open("ab") as output:
+            return subprocess.Popen(arguments, cwd=self.folder, env=env, stdout=output, stderr=output)
+
+    def finish(self, process: "subprocess.Popen[bytes]") -> int:
+        """Waits for the end of a command; its exit code."""
+        try:
+            return process.wait(LONGEST_COMMAND_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+    def run(self, crash_at: str = "") -> None:
+        """Every command in turn. The one that dies at `crash_at` is started again, once, without it."""
+        for command, point in self.scenario.prelude:
+            assert self.finish(self.start(command, point)) == (-signal.SIGKILL if point else 0), self.output.read_text()
+        self.scenario.prepare(self.folder)
+        for command in self.scenario.commands:
+            code = self.finish(self.start(command, crash_at))
+            if code == -signal.SIGKILL:
+                self.deaths += 1
+                crash_at = ""
+                code = self.finish(self.start(command))
+            assert code in {0, 4}, f"{command} ended with {code}:\n{self.output.read_text()[-3000:]}"
+
+    def run_under_fire(self, seed: int, longest_s: float = 2.0) -> None:
+        """The same command again and again, killed at a random moment, until it ends by itself."""
+        dice = random.Random(seed)
+        (command,) = self.scenario.commands
+        while True:
+            process = self.start(command)
+            try:
+                code = process.wait(dice.uniform(0.1, longest_s) + self.deaths * 0.02)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                self.deaths += 1
+                continue
+            assert code in {0, 4}, f"ended with {code}:\n{self.output.read_text()[-3000:]}"
+            return
+
+    def query(self, sql: str) -> list[tuple[object, ...]]:
+        """Any query on the state that the job has left."""
+        with duckdb.connect(str(self.folder / ".batcher" / "state.duckdb"), read_only=True) as con:
+            return con.execute(sql).fetchall()
+
+    def outcome(self) -> Outcome:
+        """How it ended."""
+        self.sandbox.skip(86_400.0)  # what runs unseen comes to its end, and is counted
+        with self.sandbox.lock:
+            self.sandbox.advance()
+        ledger = self.sandbox.ledger
+        return Outcome(
+            states={str(a): str(s) for a, s in self.query("SELECT artist_id, state FROM artists")},
+            bios={str(a): str(d) for a, d in self.query("SELECT artist_id, data FROM bios")},
+            executions=ledger.attempts(),
+            answers=ledger.executions(),
+            twice=ledger.totals()["usable_more_than_once"],
+        )
+
+    def figures(self) -> dict[str, int]:
+        """What a soak prints."""
+        (adopted,) = self.query(
+            "SELECT count(*) FROM events WHERE kind IN ('record_create', 'adopt_late') AND detail LIKE 'adopted%'"
+        )
+        (unanswered,) = self.query("SELECT count(*) FROM events WHERE kind IN ('create_unknown', 'forget_upload')")
+        (lost,) = self.query("SELECT count(*) FROM artists WHERE state NOT IN ('done', 'dead', 'held')")
+        return {
+            "kills": self.deaths,
+            "answers unknown": int(str(unanswered[0])),
+            "batches created": len(self.sandbox.lifecycle.batches),
+            "adopted": int(str(adopted[0])),
+            "double executions": self.sandbox.ledger.totals()["usable_more_than_once"],
+            "lines lost": int(str(lost[0])),
+        }
+
+
+def dumped(figures: Mapping[str, int]) -> str:
+    """Figures on one line."""
+    return json.dumps(dict(figures))
+
+
+def wait_until(condition: Callable[[], bool], longest_s: float = 60.0) -> None:
+    """Polls until something holds; fails when it does not come to hold."""
+    end = time.monotonic() + longest_s
+    while not condition():
+        assert time.monotonic() < end, "it did not come to hold"
+        time.sleep(0.02)

@@ -1,0 +1,319 @@
+"""Admission: never past the limit, never out of turn, never over the budget, whatever happens in whatever order."""
+
+import os
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from batcher.admission import (
+    BATCHES_PER_HOUR,
+    Admission,
+    Hold,
+    Refuse,
+    Send,
+    Split,
+    admit,
+    ceiling,
+    cost_of,
+    headroom,
+    reserved_for,
+)
+from batcher.lifecycle import ShardState
+from batcher.model import Budget, Room, ShardView
+
+SOAK = 20 if os.environ.get("HYPOTHESIS_SOAK") == "1" else 1
+FREE = Budget()
+ROOM = Room(limit=1_000, threshold=0.8, factor=1.0)
+
+
+def _shard(shard: int, tokens: int, priority: int = 1, lines: int = 10) -> ShardView:
+    return ShardView(shard, priority, ShardState.RELEASED, lines, tokens)
+
+
+def _sent(decided: list[Admission]) -> list[int]:
+    return [step.shard for step in decided if isinstance(step, Send)]
+
+
+# --- edges -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reserved", "tokens", "sent"),
+    [
+        (0, 800, True),
+        (0, 799, True),
+        (1, 800, False),
+        (799, 1, True),
+        (800, 1, False),
+        (801, 1, False),
+        (5_000, 1, False),
+        (800, 0, True),
+        (801, 0, False),
+    ],
+)
+def test_the_limit_is_reached_and_not_passed(reserved: int, tokens: int, sent: bool) -> None:
+    decided = admit([_shard(1, tokens)], replace(ROOM, reserved=reserved), FREE)
+    assert decided == [Send(1, tokens, 800 - reserved - tokens)] if sent else isinstance(decided[0], Hold)
+    assert len(decided) == 1
+
+
+def test_nothing_to_send_is_nothing_to_decide() -> None:
+    assert admit([], ROOM, FREE) == []
+
+
+def test_room_is_kept_for_the_most_urgent() -> None:
+    queue = [_shard(3, 10, priority=2), _shard(2, 500), _shard(1, 400)]
+    assert admit(queue, ROOM, FREE) == [Send(1, 400, 400), Hold(2, "needs 500 tokens, 400 are free")]
+
+
+def test_priority_first_then_the_order_of_cutting() -> None:
+    queue = [_shard(1, 1, 3), _shard(9, 1, 1), _shard(4, 1, 2), _shard(2, 1, 2), _shard(5, 1, 1)]
+    assert _sent(admit(queue, ROOM, FREE)) == [5, 9, 2, 4, 1]
+
+
+def test_a_shrunken_limit_stops_sending_and_says_what_is_free() -> None:
+    room = replace(ROOM, limit=500, reserved=700)
+    assert headroom(room) == -300
+    assert admit([_shard(1, 100)], room, FREE) == [Hold(1, "needs 100 tokens, 0 are free")]
+
+
+def test_a_shard_is_split_only_when_it_cannot_fit_the_empty_queue() -> None:
+    assert isinstance(admit([_shard(1, 800)], replace(ROOM, reserved=800), FREE)[0], Hold)
+    assert admit([_shard(1, 801), _shard(2, 1)], ROOM, FREE) == [Split(1, 800)]
+    assert admit([_shard(1, 801)], replace(ROOM, reserved=800), FREE) == [Split(1, 800)]
+    assert admit([_shard(1, 801, lines=2)], replace(ROOM, factor=2.0), FREE) == [Split(1, 400)]
+
+
+def test_one_line_over_the_limit_is_refused_with_its_reason() -> None:
+    decided = admit([_shard(1, 801, lines=1), _shard(2, 1)], ROOM, FREE)
+    assert decided == [Refuse(1, "one line of 801 tokens is over the limit of 800")]
+
+
+def test_what_goes_before_a_shard_that_must_be_split_is_sent() -> None:
+    decided = admit([_shard(1, 100), _shard(2, 900), _shard(3, 1)], ROOM, FREE)
+    assert decided == [Send(1, 100, 700), Split(2, 800)]
+
+
+def test_a_limit_of_nothing_lets_nothing_through() -> None:
+    assert isinstance(admit([_shard(1, 1, lines=1)], replace(ROOM, limit=0), FREE)[0], Refuse)
+    assert isinstance(admit([_shard(1, 1, lines=2)], replace(ROOM, limit=1), FREE)[0], Split)
+
+
+def test_reserved_tokens_are_rounded_up() -> None:
+    assert reserved_for(1, replace(ROOM, factor=1.01)) == 2
+    assert reserved_for(0, replace(ROOM, factor=1.5)) == 0
+    assert reserved_for(110, replace(ROOM, factor=1.1)) == 121
+    assert reserved_for(100, replace(ROOM, factor=1.1)) == 110
+    assert ceiling(Room(90_000, 0.8, 1.1)) == 72_000
+    assert ceiling(Room(7, 0.5, 1.0)) == 3
+
+
+def test_a_shard_cut_to_fill_the_queue_does_fill_it() -> None:
+    """Once: 170 tokens x 1.1 were 188, which did not fit into 187, and were split into 170 tokens, for ever."""
+    room = Room(limit=187, threshold=1.0, factor=1.1)
+    assert admit([_shard(1, 171)], room, FREE) == [Split(1, 170)]
+    assert admit([_shard(2, 170)], room, FREE) == [Send(2, 187, 0)]
+
+
+@pytest.mark.parametrize("most", [-3, 0, 1, 2, 5])
+def test_the_hourly_cap(most: int) -> None:
+    decided = admit([_shard(n, 1) for n in range(4)], ROOM, FREE, most)
+    assert len(_sent(decided)) == min(max(most, 0), 4)
+    assert len(decided) == len(_sent(decided)) + (most < 4)
+    assert most >= 4 or isinstance(decided[-1], Hold)
+
+
+def test_openai_takes_2000_batches_an_hour() -> None:
+    decided = admit([_shard(n, 0) for n in range(2_001)], ROOM, FREE)
+    assert BATCHES_PER_HOUR == 2_000
+    assert len(_sent(decided)) == 2_000
+    assert isinstance(decided[-1], Hold)
+
+
+def test_the_budget_is_reached_and_not_passed() -> None:
+    budget = Budget(max_usd=10.0, spent_usd=2.0, in_flight_usd=3.0, usd_per_input_token=0.01, usd_per_line=0.15)
+    assert cost_of(_shard(1, 100, lines=10), budget) == 2.5
+    decided = admit([_shard(n, 100, lines=10) for n in (1, 2, 3)], ROOM, budget)
+    assert _sent(decided) == [1, 2]
+    assert decided[2] == Hold(3, "may cost $2.50, $0.00 of the budget of $10.00 is left")
+
+
+def test_a_budget_that_nothing_can_free_is_told() -> None:
+    budget = Budget(max_usd=1.0, spent_usd=0.9, usd_per_line=0.2)
+    text = "may cost $0.20, $0.10 of the budget of $1.00 is left"
+    assert admit([_shard(1, 1, lines=1)], ROOM, budget) == [Refuse(1, text)]
+    in_flight = replace(budget, in_flight_usd=0.5)
+    assert isinstance(admit([_shard(1, 1, lines=1)], ROOM, in_flight)[0], Hold)
+    assert _sent(admit([_shard(1, 1, lines=1)], ROOM, replace(budget, max_usd=0.0))) == [1]
+
+
+# --- any queue in any room -------------------------------------------------------------------------------------------
+
+QUEUES = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(0, 900)), max_size=6).map(
+    lambda rows: [_shard(n, tokens, priority, lines) for n, (priority, lines, tokens) in enumerate(rows)]
+)
+FACTORS = st.sampled_from([0.8, 1.0, 1.1, 1.15, 1.21, 1.37, 2.0])
+ROOMS = st.builds(Room, st.integers(0, 2_500), st.sampled_from([0.5, 0.8, 0.95, 1.0]), FACTORS, st.integers(0, 2_500))
+BUDGETS = st.builds(
+    Budget,
+    st.sampled_from([0.0, 1.0, 5.0]),
+    st.floats(0, 6),
+    st.sampled_from([0.0, 0.5]),
+    st.sampled_from([0.0, 0.001]),
+    st.sampled_from([0.0, 0.1]),
+)
+
+
+@given(QUEUES, ROOMS, BUDGETS, st.integers(-1, 6), st.randoms(use_true_random=False))
+@settings(max_examples=4_000 * SOAK, deadline=None, database=None)
+def test_every_decision_keeps_the_promises(
+    queue: list[ShardView], room: Room, budget: Budget, most: int, random: Random
+) -> None:
+    decided = admit(queue, room, budget, most)
+    in_turn = sorted(queue, key=lambda s: (s.priority, s.shard))
+    assert [step.shard for step in decided] == [s.shard for s in in_turn[: len(decided)]]
+    assert all(isinstance(step, Send) for step in decided[:-1])
+    assert len(decided) == len(queue) or not isinstance(decided[-1], Send)
+    sends = [step for step in decided if isinstance(step, Send)]
+    assert len(sends) <= max(most, 0)
+    _check_room(sends, room)
+    _check_money(in_turn[: len(sends)], budget)
+    random.shuffle(queue)
+    assert admit(queue, room, budget, most) == decided
+
+
+def _check_room(sends: list[Send], room: Room) -> None:
+    reserved = room.reserved
+    for send in sends:
+        reserved += send.reserved
+        assert reserved <= room.limit * room.threshold
+        assert send.headroom_after == ceiling(room) - reserved
+
+
+def _check_money(sent: list[ShardView], budget: Budget) -> None:
+    cost = sum(cost_of(shard, budget) for shard in sent)
+    if budget.max_usd > 0 and sent:
+        assert budget.spent_usd + budget.in_flight_usd + cost <= budget.max_usd + 1e-9
+
+
+@given(QUEUES, ROOMS, BUDGETS)
+@settings(max_examples=3_000 * SOAK, deadline=None, database=None)
+def test_what_is_not_sent_has_a_true_reason(queue: list[ShardView], room: Room, budget: Budget) -> None:
+    decided = admit(queue, room, budget)
+    assume(decided and not isinstance(decided[-1], Send))
+    step, shard = decided[-1], next(s for s in queue if s.shard == decided[-1].shard)
+    own, fits = reserved_for(shard.tokens, room), reserved_for(shard.tokens, room) <= ceiling(room)
+    free = headroom(room) - sum(s.reserved for s in decided if isinstance(s, Send))
+    assert isinstance(step, Split) == (not fits and shard.lines > 1)
+    if isinstance(step, Hold):
+        assert own > free or budget.in_flight_usd > 0
+    if isinstance(step, Refuse) and fits:
+        assert 0 < budget.max_usd < budget.spent_usd + sum(cost_of(s, budget) for s in queue)
+
+
+@given(st.integers(1, 10**10), st.sampled_from([0.5, 0.8, 0.95, 1.0]), FACTORS | st.floats(0.3, 4))
+@settings(max_examples=3_000 * SOAK, deadline=None, database=None)
+def test_a_piece_of_a_split_shard_fits(limit: int, threshold: float, factor: float) -> None:
+    room = Room(limit, threshold, factor)
+    (split,) = admit([_shard(1, 2 * 10**11)], room, FREE)
+    assert isinstance(split, Split)
+    assert split.tokens == 1 or reserved_for(split.tokens, room) <= ceiling(room)
+    assert reserved_for(split.tokens + 2, room) > ceiling(room) - factor
+
+
+# --- any order of events ---------------------------------------------------------------------------------------------
+
+
+class Service(RuleBasedStateMachine):
+    """An account: shards come, are sent, end, are refused; the limit moves; strangers' batches come and go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.room = ROOM
+        self.budget = Budget(max_usd=3.0, usd_per_line=0.01, usd_per_input_token=0.0001)
+        self.queue: dict[int, ShardView] = {}
+        self.in_flight: dict[int, tuple[ShardView, int]] = {}
+        self.phantoms: list[int] = []
+        self.shards = 0
+
+    def _room(self) -> Room:
+        held = sum(reserved for _, reserved in self.in_flight.values()) + sum(self.phantoms)
+        return replace(self.room, reserved=held)
+
+    def _budget(self) -> Budget:
+        return replace(self.budget, in_flight_usd=sum(cost_of(s, self.budget) for s, _ in self.in_flight.values()))
+
+    @rule(priority=st.integers(1, 3), lines=st.integers(1, 30), tokens=st.integers(0, 900))
+    def add(self, priority: int, lines: int, tokens: int) -> None:
+        self.shards += 1
+        self.queue[self.shards] = _shard(self.shards, tokens, priority, lines)
+
+    @precondition(lambda self: self.queue)
+    @rule(most=st.integers(0, 4))
+    def submit(self, most: int) -> None:
+        before = self._room()
+        for step in admit(self.queue.values(), before, self._budget(), most):
+            if isinstance(step, Send):
+                self._send(step)
+            elif isinstance(step, Split):
+                self._split(step)
+            elif isinstance(step, Refuse):
+                del self.queue[step.shard]
+        assert self._room().reserved <= max(ceiling(before), before.reserved)
+
+    def _send(self, send: Send) -> None:
+        shard = self.queue.pop(send.shard)
+        assert all((shard.priority, shard.shard) < (s.priority, s.shard) for s in self.queue.values())
+        self.in_flight[shard.shard] = (shard, send.reserved)
+        assert self._room().reserved <= self.room.limit * self.room.threshold
+        budget = self._budget()
+        assert budget.spent_usd + budget.in_flight_usd <= budget.max_usd + 1e-9
+
+    def _split(self, split: Split) -> None:
+        shard = self.queue.pop(split.shard)
+        assert reserved_for(shard.tokens, self.room) > ceiling(self.room)
+        half = shard.lines // 2
+        self.add(shard.priority, half, shard.tokens // 2)
+        self.add(shard.priority, shard.lines - half, shard.tokens - shard.tokens // 2)
+
+    def _take(self, which: int) -> ShardView:
+        return self.in_flight.pop(sorted(self.in_flight)[which % len(self.in_flight)])[0]
+
+    @precondition(lambda self: self.in_flight)
+    @rule(which=st.integers(0, 9), share=st.floats(0, 1))
+    def end(self, which: int, share: float) -> None:
+        cost = cost_of(self._take(which), self.budget) * share
+        self.budget = replace(self.budget, spent_usd=self.budget.spent_usd + cost)
+
+    @precondition(lambda self: self.in_flight)
+    @rule(which=st.integers(0, 9))
+    def refuse(self, which: int) -> None:
+        shard = self._take(which)
+        self.queue[shard.shard] = shard
+
+    @rule(limit=st.sampled_from([1, 100, 500, 999, 1_000, 1_001, 5_000]), factor=FACTORS)
+    def change_limit(self, limit: int, factor: float) -> None:
+        self.room = replace(self.room, limit=limit, factor=factor)
+
+    @rule(reserved=st.integers(1, 600))
+    def phantom(self, reserved: int) -> None:
+        self.phantoms.append(reserved)
+
+    @precondition(lambda self: self.phantoms)
+    @rule()
+    def phantom_ends(self) -> None:
+        self.phantoms.pop()
+
+    @invariant()
+    def nothing_is_sent_into_a_full_queue(self) -> None:
+        room = self._room()
+        if room.reserved > ceiling(room):
+            assert not _sent(admit(self.queue.values(), room, self._budget()))
+
+
+TestService = Service.TestCase
+TestService.settings = settings(max_examples=400 * SOAK, stateful_step_count=20, deadline=None, database=None)

@@ -1,0 +1,307 @@
+"""The real command, and what its user sees when something is wrong: one sentence, exit code 2, nothing changed."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import duckdb
+import orjson
+import pytest
+
+from tests.world import ROOT
+
+HEAD = "artist_id,artist_name,priority,nationality,born\n"
+GOOD = HEAD + "a1,Ana Albers,1,German,1899\nb2,Bo Berg,2,Swedish,1901\n"
+Files = Mapping[str, bytes]
+
+
+class Place:
+    """A folder as a user has it: batcher.toml, jobs/, and nothing else."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        shutil.copy(ROOT / "batcher.toml", folder / "batcher.toml")
+        shutil.copytree(ROOT / "jobs" / "bios", folder / "jobs" / "bios", ignore=shutil.ignore_patterns("__pycache__"))
+        self.write("jobs/bios/artists.csv", GOOD)
+
+    def write(self, name: str, content: str | bytes) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        clean = {key: value for key, value in os.environ.items() if not key.startswith(("OPENAI_", "BATCHER_"))}
+        clean["BATCHER_RETRY__CALL__TRIES"] = "0"  # an unanswered call is not repeated: nobody waits
+        clean.pop("PYTHONDONTWRITEBYTECODE", None)  # a user's Python writes it where it may
+        return subprocess.run(
+            [sys.executable, "-m", "batcher", *arguments], cwd=self.folder, env={**clean, **environment},
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    def files(self) -> dict[str, bytes | None]:
+        """All that is on the disk; a lock file is no content."""
+        return {
+            str(path.relative_to(self.folder)): path.read_bytes() if path.is_file() else None
+            for path in sorted(self.folder.rglob("*"))
+            if path.suffix != ".lock"
+        }
+
+    def refused(self, *arguments: str, code: int = 2, **environment: str) -> str:
+        """The sentence of a command that fails as it should."""
+        before = self.files()
+        ended = self.run(*arguments, **environment)
+        assert "Traceback" not in ended.stderr, ended.stderr
+        assert ended.returncode == code, ended.stderr
+        assert ended.stderr.startswith("batcher: ")
+        assert ended.stderr.count("\n") == 1
+        assert ended.stderr.endswith("\n")
+        sentence = ended.stderr.removeprefix("batcher: ").rstrip("\n")
+        if "--json" in arguments:
+            assert orjson.loads(ended.stdout) == {"error": sentence}
+        else:
+            assert ended.stdout == ""
+        assert self.files() == before
+        return sentence.replace(f"{self.folder.resolve()}/", "")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    folder = tmp_path / "place"
+    folder.mkdir()
+    return Place(folder)
+
+
+@pytest.fixture(scope="module")
+def planned_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a plan, made once: tests copy it."""
+    folder = tmp_path_factory.mktemp("planned")
+    ended = Place(folder).run("plan")
+    assert ended.returncode == 0, ended.stderr
+    return folder
+
+
+@pytest.fixture
+def planned(place: Place, planned_folder: Path) -> Place:
+    shutil.copytree(planned_folder / ".batcher", place.folder / ".batcher")
+    return place
+
+
+# --- the command line and the configuration --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["plan", "--foo"], "no such option: --foo; `batcher plan --help` shows what it takes"),
+        (["plon", "--json"], "no such command 'plon'; did you mean 'plan'? `batcher --help` shows what it takes"),
+        (["collect"], "missing option '--out'; `batcher collect --help` shows what it takes"),
+    ],
+)  # fmt: skip
+def test_a_wrong_command_line(place: Place, arguments: list[str], sentence: str) -> None:
+    assert place.refused(*arguments) == sentence
+
+
+def test_no_configuration(place: Place) -> None:
+    (place.folder / "batcher.toml").unlink()
+    sentence = "batcher.toml does not exist; `batcher init` writes one, --config names another"
+    assert place.refused("plan", "--json") == sentence
+
+
+def test_an_unknown_key(place: Place) -> None:
+    place.write("batcher.toml", "[limits]\nteir = 3\n")
+    assert place.refused("status").startswith("batcher.toml: unknown key limits.teir; [limits] has tier, threshold,")
+
+
+# --- the table and the job -------------------------------------------------------------------------------------------
+
+MEND = "; mend the table, or leave such rows out with --skip-bad-rows"
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        (
+            GOOD.replace("artist_name", "name"),
+            "artists.csv has no column artist_name; its columns are artist_id, name, priority, nationality, born: "
+            "rename one, or give it an alias in job.py",
+        ),
+        (GOOD + "a1,Ana Again,1,,\n", "artists.csv, row 4: artist_id 'a1' is already in row 2" + MEND),
+        (HEAD, "artists.csv has no rows; there is nothing to plan"),
+        (
+            GOOD.encode() + b"c3,Caf\xe9,1,,\n",
+            "artists.csv, row 4: byte 7 of the line is 0xe9, which is not UTF-8; save it as UTF-8",
+        ),
+        (
+            GOOD + "c3,Cy\x1b[31m Nul\0,1,,\n",
+            "artists.csv, row 4, column artist_name: holds a NUL character, which no request can carry; remove it"
+            + MEND,
+        ),
+    ],
+    ids=["wrong-column", "duplicate", "empty", "latin-1", "nul"],
+)
+def test_a_bad_table(place: Place, table: str | bytes, sentence: str) -> None:
+    place.write("jobs/bios/artists.csv", table)
+    assert place.refused("plan", "--json") == f"jobs/bios/{sentence}"
+
+
+def test_what_a_file_holds_cannot_break_the_sentence_or_reach_the_terminal(place: Place) -> None:
+    """Line breaks, escape sequences and halves of surrogates in names of columns and files."""
+    place.write("jobs/bios/artists.csv", '"artist_id\nx","na\x1b[31mme"\n1,2\n')
+    sentence = place.refused("plan", "--json")
+    assert "its columns are artist_id x, na\\x1b[31mme" in sentence
+    ended = place.run("plan", "--input", os.fsdecode(b"\xff.csv"), "--json")
+    assert orjson.loads(ended.stdout)["error"].startswith("\\udcff.csv does not exist")
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("job.py", "def broken(:\n", "jobs/bios/job.py, line 1: invalid syntax; mend the file"),
+        ("user.md", "{artist_name.x}", "jobs/bios/user.md: {artist_name.x} is not a plain name; use {name} with a key "
+         "of prompt_values"),
+        ("user.md", "{artist_name} {nmae}", "jobs/bios/artists.csv, row 2: user.md names {nmae}, which prompt_values "
+         "does not give; it gives artist_name, facts"),
+    ],
+)  # fmt: skip
+def test_a_broken_job(place: Place, name: str, content: str, sentence: str) -> None:
+    place.write(f"jobs/bios/{name}", content)
+    assert place.refused("plan") == sentence
+
+
+# --- the state -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["submit"], ["collect", "--out", "b.csv", "--json"]])
+def test_before_there_is_a_plan(place: Place, arguments: list[str]) -> None:
+    sentence = place.refused(*arguments, OPENAI_API_KEY="sk-x", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
+    assert sentence == "there is no plan in .batcher; run `batcher plan` first"
+
+
+def test_a_state_folder_that_cannot_be_made(place: Place) -> None:
+    place.write("file", "x")
+    place.write("batcher.toml", '[state]\ndir = "file/state"\n')
+    sentence = "the state folder file/state cannot be made: Not a directory; set another [state] dir"
+    assert place.refused("plan") == sentence
+
+
+def test_a_foreign_state(place: Place) -> None:
+    place.write(".batcher/state.duckdb", b"something else")
+    sentence = ".batcher/state.duckdb is not a state of Batcher's; move it away, or set another [state] dir"
+    assert place.refused("plan") == sentence
+
+
+def test_an_edited_prompt(planned: Place) -> None:
+    planned.write("jobs/bios/system.md", "Something else.")
+    assert planned.refused("plan").startswith("the prompt, schema or model is not that of 2 unsent lines in 2 shards")
+
+
+def test_an_unknown_artist_is_told_with_those_like_it(planned: Place) -> None:
+    assert planned.refused("show", "ana") == "the plan has no artist 'ana'; similar: a1 (Ana Albers)"
+
+
+# --- the results -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--out", "nowhere/b.parquet"], "nowhere/b.parquet: the folder nowhere does not exist; make it first"),
+        (["--out", "b.xlsx"], "b.xlsx: the ending must be .parquet, .csv or .jsonl"),
+        (["--out", "b.csv", "--failed", "f.txt"], "f.txt: the ending must be .parquet, .csv or .jsonl"),
+        (["--out", "b.csv", "--failed", "./b.csv"], "--out and --failed both name b.csv; give them different files"),
+    ],
+)
+def test_a_target_that_cannot_be_written(planned: Place, arguments: list[str], sentence: str) -> None:
+    assert planned.refused("collect", *arguments) == sentence
+
+
+def test_run_refuses_a_wrong_target_before_it_does_anything(place: Place) -> None:
+    assert place.refused("run", "--out", "b.xlsx") == "b.xlsx: the ending must be .parquet, .csv or .jsonl"
+
+
+def test_collecting_before_anything_is_done_is_not_refused_but_said(planned: Place) -> None:
+    ended = planned.run("collect", "--out", "b.parquet", "--failed", "f.csv")
+    assert (ended.returncode, ended.stderr) == (3, "")
+    assert ended.stdout == (
+        "0 bios written to b.parquet.\n0 artists without a bio written to f.csv.\nNot among the bios: 2 still open.\n"
+    )
+    with duckdb.connect() as con:
+        assert con.execute("SELECT * FROM read_parquet(?)", [str(planned.folder / "b.parquet")]).fetchall() == []
+
+
+# --- the service -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def answering() -> Iterator[Callable[[int, str, bytes], str]]:
+    """A server that gives every request the same answer; its address."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(status: int, kind: str, content: bytes) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_: object) -> None:
+                """Says nothing."""
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_address[1]}/v1"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_missing_key(planned: Place) -> None:
+    sentence = "OPENAI_API_KEY is not set; export your key (platform.openai.com, API keys)"
+    assert planned.refused("submit", "--json") == sentence
+
+
+def test_a_service_that_is_not_there(planned: Place) -> None:
+    sentence = planned.refused("submit", OPENAI_API_KEY="sk-x", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
+    assert sentence.startswith("the service cannot be reached: ")
+    assert sentence.endswith("; check OPENAI_BASE_URL")
+
+
+HTML = b"<!doctype html>\n<html>\n<body>\n<h1>Not\n found</h1>" + b"<p>Nothing here.</p>\n" * 100 + b"</body></html>"
+REFUSAL = b'{"error": {"message": "Incorrect API key provided: sk-se*****ret.", "code": "invalid_api_key"}}'
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "content", "begins", "ends"),
+    [
+        (404, "text/html", HTML, "the address does not speak the Batch API: ", "; check OPENAI_BASE_URL"),
+        (401, "application/json", REFUSAL, "the service refuses the key: ", "; check OPENAI_API_KEY"),
+        (200, "text/html", HTML, "", "; check OPENAI_BASE_URL"),
+    ],
+    ids=["html-404", "401", "html-200"],
+)
+def test_a_service_that_answers_otherwise(
+    planned: Place,
+    answering: Callable[[int, str, bytes], str],
+    status: int,
+    kind: str,
+    content: bytes,
+    begins: str,
+    ends: str,
+) -> None:  # fmt: skip
+    url = answering(status, kind, content)
+    sentence = planned.refused("submit", OPENAI_API_KEY="sk-secret-ret", OPENAI_BASE_URL=url)
+    assert sentence.startswith(begins)
+    assert sentence.endswith(ends)
+    assert "sk-se" not in sentence
+    assert len(sentence) < 700

@@ -1,0 +1,794 @@
+"""What to do next: the order of the promises on small snapshots, and whole weeks of faults in a moment."""
+
+import os
+from dataclasses import dataclass, field, replace
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batcher.admission import BATCHES_PER_HOUR, Send, Split, ceiling, reserved_for
+from batcher.decide import (
+    Action,
+    Cancel,
+    Clean,
+    Finish,
+    Gather,
+    Ingest,
+    Reconcile,
+    Refresh,
+    Wait,
+    Withdraw,
+    decide,
+    decide_cancel,
+)
+from batcher.lifecycle import FINAL_SHARD_STATES, ArtistState, ShardState, is_terminal, next_shard_state
+from batcher.model import BatchView, Budget, LooseLines, Pause, Room, ShardLimits, ShardView, Snapshot
+from batcher.planning import Cutter
+from batcher.retry import DEFAULT_POLICIES, FailureClass, Rules, decide_line
+
+SOAK = 20 if os.environ.get("HYPOTHESIS_SOAK") == "1" else 1
+S, A, F = ShardState, ArtistState, FailureClass
+NOW = 1_000_000.0
+ROOM = Room(limit=1_000, threshold=0.8, factor=1.0)
+EMPTY = Snapshot(room=ROOM, polled_at=NOW, shard_limits=ShardLimits(10, 10**6, 500))
+READY = ShardView(1, 1, S.RELEASED, 10, 100)
+SENT = Send(1, 100, 700)
+RUNNING = BatchView("b1", 7, "in_progress", 100)
+LOOSE = LooseLines(1, 3, 30, 0.0)
+FULL = LooseLines(1, 10, 30, 0.0)
+POLL = Wait(NOW + 30, "batches are running")
+
+
+def _soon(seconds: float) -> float:
+    return NOW + seconds
+
+
+# --- first what is open, then what was paid for, then a look, and only then more -------------------------------------
+
+
+@pytest.mark.parametrize("state", [S.UPLOADING, S.CREATING])
+def test_an_open_intent_comes_before_all_else(state: ShardState) -> None:
+    open_intent = ShardView(2, 3, state, 1, 1)
+    ended = BatchView("b2", 8, "completed", 0)
+    snapshot = replace(EMPTY, shards=(READY, open_intent), batches=(RUNNING, ended), loose=(FULL,), polled_at=0.0)
+    assert decide(replace(snapshot, files_due=1), NOW) == [Reconcile(2), Ingest("b2"), Refresh(), Clean()]
+
+
+def test_an_intent_that_waits_lets_the_rest_go_on() -> None:
+    waits = ShardView(2, 1, S.CREATING, 1, 1, wait_until=_soon(60))
+    assert decide(replace(EMPTY, shards=(waits, READY)), NOW) == [SENT]
+    assert decide(replace(EMPTY, shards=(waits,)), NOW) == [Wait(_soon(60), "a shard waits to be tried again")]
+    assert decide(replace(EMPTY, shards=(waits,)), _soon(60)) == [Reconcile(2)]
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "expired", "cancelled", "overdue"])
+def test_what_has_ended_is_taken_in_before_more_is_sent(status: str) -> None:
+    ended = replace(RUNNING, status=status)
+    assert decide(replace(EMPTY, shards=(READY,), batches=(ended,)), NOW) == [Ingest("b1")]
+
+
+@pytest.mark.parametrize("status", ["validating", "in_progress", "finalizing", "cancelling", "anything new", ""])
+def test_what_has_not_ended_is_not_taken_in(status: str) -> None:
+    assert decide(replace(EMPTY, batches=(replace(RUNNING, status=status),)), NOW) == [POLL]
+
+
+def test_results_that_are_not_complete_are_waited_for_while_other_work_goes_on() -> None:
+    late = replace(RUNNING, status="completed", retry_at=_soon(60))
+    assert decide(replace(EMPTY, batches=(late,)), NOW) == [Wait(_soon(60), "results not complete yet")]
+    assert decide(replace(EMPTY, batches=(late,), shards=(READY,)), NOW) == [SENT]
+    assert decide(replace(EMPTY, batches=(late,)), _soon(60)) == [Ingest("b1")]
+
+
+@pytest.mark.parametrize(("age", "due"), [(0, False), (29, False), (30, True), (1_000, True)])
+def test_a_look_when_it_is_due(age: float, due: bool) -> None:
+    snapshot = replace(EMPTY, batches=(RUNNING,), polled_at=NOW - age)
+    expected = Refresh() if due else Wait(NOW - age + 30, "batches are running")
+    assert decide(snapshot, NOW) == [expected]
+
+
+def test_nothing_is_looked_at_where_nothing_runs() -> None:
+    late = replace(RUNNING, status="completed", retry_at=_soon(60))
+    assert decide(replace(EMPTY, batches=(late,), polled_at=0.0), NOW)[0] != Refresh()
+    assert decide(replace(EMPTY, polled_at=0.0), NOW) == [Finish()]
+
+
+def test_a_clock_that_was_set_back_does_not_keep_from_looking() -> None:
+    assert decide(replace(EMPTY, batches=(RUNNING,), polled_at=_soon(5_000)), NOW) == [Refresh()]
+
+
+def test_of_two_batches_of_a_shard_the_last_word_waits_for_the_other() -> None:
+    kept, other = replace(RUNNING, status="completed", held_back=True), replace(RUNNING, batch_id="b2")
+    assert decide(replace(EMPTY, batches=(kept, other)), NOW) == [POLL]
+    ended = replace(other, status="cancelled")
+    assert decide(replace(EMPTY, batches=(kept, ended)), NOW) == [Ingest("b2")]
+    assert decide(replace(EMPTY, batches=(replace(kept, held_back=False),)), NOW) == [Ingest("b1")]
+
+
+def test_what_the_user_cancels_is_cancelled_or_withdrawn_before_more_is_sent() -> None:
+    asked = replace(RUNNING, cancels=True)
+    uploaded = ShardView(2, 1, S.UPLOADED, 1, 1)
+    perhaps = ShardView(3, 1, S.CREATING, 1, 1)
+    snapshot = replace(EMPTY, shards=(READY, uploaded, perhaps), batches=(asked,), cancelled=frozenset({2, 3, 7}))
+    assert decide(snapshot, NOW) == [Reconcile(3), Cancel("b1"), Withdraw(2)]
+    assert decide(replace(snapshot, shards=(READY,), batches=(RUNNING,)), NOW) == [SENT]
+
+
+CANCELLING = replace(EMPTY, shards=(READY,), loose=(FULL,), batches=(RUNNING,), cancelled=frozenset({7}))
+
+
+def test_to_cancel_sends_nothing_and_follows_to_the_end() -> None:
+    why = "batches are being cancelled"
+    assert decide_cancel(CANCELLING, NOW) == [Wait(_soon(30), why)]
+    assert decide_cancel(replace(CANCELLING, polled_at=0.0), NOW) == [Refresh()]
+    perhaps = ShardView(3, 1, S.CREATING, 1, 1, wait_until=_soon(8))
+    assert decide_cancel(replace(CANCELLING, shards=(perhaps,)), NOW) == [Wait(_soon(8), why)]
+    late = replace(RUNNING, status="cancelled", retry_at=_soon(9))
+    assert decide_cancel(replace(CANCELLING, batches=(late,)), NOW) == [Wait(_soon(9), why)]
+    assert decide_cancel(replace(CANCELLING, batches=(late,)), _soon(9)) == [Ingest("b1")]
+    assert decide_cancel(replace(CANCELLING, cancelled=frozenset()), NOW) == [Finish()]
+    out = replace(CANCELLING, outage_until=_soon(60))
+    assert decide_cancel(out, NOW) == [Wait(_soon(60), "the service does not answer")]
+
+
+def test_files_are_cleaned_up_when_due() -> None:
+    assert decide(replace(EMPTY, files_due=2), NOW) == [Clean()]
+
+
+# --- what keeps from sending -----------------------------------------------------------------------------------------
+
+
+def test_in_an_outage_nothing_is_tried() -> None:
+    snapshot = replace(EMPTY, shards=(READY,), batches=(RUNNING,), polled_at=0.0, outage_until=_soon(60), stopped="x")
+    assert decide(snapshot, NOW) == [Wait(_soon(60), "the service does not answer")]
+    assert decide(replace(snapshot, stopped=""), _soon(60)) == [Refresh()]
+
+
+def test_while_paused_nothing_is_sent_and_all_else_goes_on() -> None:
+    pause = Pause("all", "quota", NOW - 1, _soon(20))
+    snapshot = replace(EMPTY, shards=(READY,), loose=(FULL,), batches=(RUNNING,), pauses=(pause,))
+    assert decide(snapshot, NOW) == [Wait(_soon(20), "paused: quota")]
+    assert decide(replace(snapshot, polled_at=0.0), NOW) == [Refresh()]
+    assert decide(replace(snapshot, batches=(replace(RUNNING, status="completed"),)), NOW) == [Ingest("b1")]
+    assert decide(replace(snapshot, batches=()), _soon(20)) == [Gather(1)]
+
+
+def test_a_pause_by_hand_lasts_until_the_user_resumes() -> None:
+    pause = Pause("all", "by hand", NOW - 10**6, None)
+    snapshot = replace(EMPTY, shards=(READY,), pauses=(pause,))
+    assert decide(snapshot, NOW) == [Wait(_soon(30), "paused: by hand; `batcher resume` goes on")]
+    assert decide(replace(snapshot, pauses=(Pause("all", "quota", 0, _soon(9)), pause)), NOW)[0] == Wait(
+        _soon(9), "paused: quota"
+    )
+    assert decide(replace(snapshot, shards=()), NOW) == [Finish()]
+
+
+@pytest.mark.parametrize("until", [None, NOW + 5])
+def test_a_pause_of_the_direct_lane_is_none_of_ours(until: float | None) -> None:
+    pause = Pause("direct", "daily requests", NOW - 1, until)
+    snapshot = replace(EMPTY, pauses=(pause,))
+    assert decide(replace(snapshot, shards=(READY,)), NOW) == [SENT]
+    assert decide(replace(snapshot, batches=(RUNNING,)), NOW) == [POLL]
+    too_large = replace(READY, lines=1, tokens=10**6)
+    assert isinstance(decide(replace(snapshot, shards=(too_large,)), NOW)[0], Finish)
+    strange = replace(snapshot, shards=(READY,), room=replace(ROOM, reserved=800))
+    assert decide(strange, NOW) == [Wait(_soon(30), "waiting for room")]
+
+
+def test_a_refusal_for_the_limit_is_waited_out() -> None:
+    room = replace(ROOM, blocked_until=_soon(60))
+    snapshot = replace(EMPTY, shards=(READY,), loose=(FULL,), room=room)
+    assert decide(snapshot, NOW) == [Wait(_soon(60), "the service has no room for more")]
+    assert decide(replace(snapshot, batches=(RUNNING,)), NOW) == [POLL]
+    assert decide(replace(snapshot, room=ROOM, loose=()), NOW) == [SENT]
+
+
+def test_after_a_quota_pause_one_shard_probes() -> None:
+    second = replace(READY, shard=2)
+    over = Pause("all", "quota", NOW - 500, NOW - 200)
+    snapshot = replace(EMPTY, shards=(READY, second), pauses=(over,), probing=True)
+    assert decide(snapshot, NOW) == [SENT]
+    assert decide(replace(snapshot, batches=(RUNNING,)), NOW) == [POLL]
+    late = replace(RUNNING, status="completed", retry_at=_soon(60))
+    assert decide(replace(snapshot, batches=(late,)), NOW)[0] == Wait(_soon(60), "results not complete yet")
+    assert decide(replace(snapshot, probing=False), NOW) == [SENT, Send(2, 100, 600)]
+
+
+def test_a_probe_that_is_perhaps_sent_is_a_probe() -> None:
+    perhaps = ShardView(3, 1, S.CREATING, 1, 1, wait_until=_soon(60))
+    snapshot = replace(EMPTY, shards=(READY, perhaps), probing=True)
+    assert decide(snapshot, NOW) == [Wait(_soon(60), "a shard waits to be tried again")]
+
+
+def test_a_probe_keeps_the_hourly_cap() -> None:
+    snapshot = replace(EMPTY, shards=(READY,), probing=True, created_last_hour=BATCHES_PER_HOUR)
+    assert decide(snapshot, NOW)[0] == Wait(_soon(60), "2,000 batches were created within the hour")
+
+
+@pytest.mark.parametrize(("created", "sent"), [(0, 2), (1_998, 2), (1_999, 1), (2_000, 0), (2_500, 0)])
+def test_the_hourly_cap(created: int, sent: int) -> None:
+    snapshot = replace(EMPTY, shards=(READY, replace(READY, shard=2)), created_last_hour=created)
+    actions = decide(snapshot, NOW)
+    assert [isinstance(action, Send) for action in actions] == ([True] * sent or [False])
+    assert sent or isinstance(actions[0], Wait)
+
+
+@pytest.mark.parametrize("state", [s for s in S if s not in {S.RELEASED, S.UPLOADED, S.UPLOADING, S.CREATING}])
+def test_only_what_is_released_or_uploaded_is_sent(state: ShardState) -> None:
+    assert not any(isinstance(a, Send) for a in decide(replace(EMPTY, shards=(replace(READY, state=state),)), NOW))
+
+
+@pytest.mark.parametrize("state", [S.RELEASED, S.UPLOADED])
+def test_a_shard_is_sent_when_its_time_has_come(state: ShardState) -> None:
+    waits = replace(READY, state=state, wait_until=_soon(60))
+    assert decide(replace(EMPTY, shards=(waits,)), NOW) == [Wait(_soon(60), "a shard waits to be tried again")]
+    assert decide(replace(EMPTY, shards=(waits,)), _soon(60)) == [SENT]
+
+
+def test_the_most_urgent_goes_first_and_keeps_its_room() -> None:
+    urgent, other = ShardView(9, 1, S.UPLOADED, 10, 600), ShardView(2, 2, S.RELEASED, 10, 300)
+    assert decide(replace(EMPTY, shards=(other, urgent)), NOW) == [Send(9, 600, 200)]
+    held = replace(EMPTY, shards=(other, urgent), room=replace(ROOM, reserved=300), batches=(RUNNING,))
+    assert decide(held, NOW) == [POLL]
+
+
+def test_a_shard_over_the_limit_is_split_and_a_line_over_it_stops_the_work() -> None:
+    huge = replace(READY, tokens=900)
+    assert decide(replace(EMPTY, shards=(huge,)), NOW) == [Split(1, 800)]
+    line = replace(huge, lines=1)
+    why = "shard 1 cannot be sent: one line of 900 tokens is over the limit of 800"
+    assert decide(replace(EMPTY, shards=(line,)), NOW) == [Finish(why)]
+    assert decide(replace(EMPTY, shards=(line,), batches=(RUNNING,)), NOW) == [POLL]
+    first = replace(READY, shard=0)
+    assert decide(replace(EMPTY, shards=(line, first)), NOW) == [Send(0, 100, 700)]
+
+
+def test_a_budget_that_is_spent_stops_the_work() -> None:
+    budget = Budget(max_usd=1.0, spent_usd=0.5, usd_per_line=0.1)
+    (finish,) = decide(replace(EMPTY, shards=(READY,), budget=budget), NOW)
+    assert isinstance(finish, Finish)
+    assert "$0.50 of the budget of $1.00 is left" in finish.problem
+
+
+# --- gathering -------------------------------------------------------------------------------------------------------
+
+
+def _gathers(*loose: LooseLines, shards: tuple[ShardView, ...] = ()) -> bool:
+    actions = decide(replace(EMPTY, loose=loose, shards=shards), NOW)
+    assert all(isinstance(a, Gather) for a in actions) or not any(isinstance(a, Gather) for a in actions)
+    return isinstance(actions[0], Gather)
+
+
+GATHERING = [
+    ("due and alone", (LOOSE,), (), True),
+    ("not due", (replace(LOOSE, due=NOW + 1),), (), False),
+    ("due this moment", (replace(LOOSE, due=NOW),), (), True),
+    ("as urgent a shard waits", (LOOSE,), (READY,), False),
+    ("a more urgent shard waits", (replace(LOOSE, priority=2),), (READY,), False),
+    ("only a less urgent shard waits", (LOOSE,), (replace(READY, priority=2),), True),
+    ("as urgent a shard waits for its time", (LOOSE,), (replace(READY, wait_until=NOW + 9),), True),
+    ("full by lines", (FULL,), (READY,), True),
+    ("full by tokens", (replace(LOOSE, tokens=500),), (READY,), True),
+    ("nearly full", (replace(LOOSE, lines=9, tokens=499),), (READY,), False),
+    ("full but not due", (replace(FULL, due=NOW + 1),), (), False),
+    ("more fall due soon", (LOOSE, replace(LOOSE, due=NOW + 30)), (), False),
+    ("more fall due later", (LOOSE, replace(LOOSE, due=NOW + 31)), (), True),
+    ("others fall due soon", (LOOSE, replace(LOOSE, priority=2, due=NOW + 5)), (), True),
+    ("full, and more fall due soon", (FULL, replace(LOOSE, due=NOW + 5)), (), True),
+]
+
+
+@pytest.mark.parametrize(("loose", "shards", "gathered"), [c[1:] for c in GATHERING], ids=[c[0] for c in GATHERING])
+def test_loose_lines_become_a_shard(
+    loose: tuple[LooseLines, ...], shards: tuple[ShardView, ...], gathered: bool
+) -> None:
+    assert _gathers(*loose, shards=shards) == gathered
+
+
+def test_each_priority_gathers_for_itself() -> None:
+    loose = (LOOSE, replace(LOOSE, priority=2), replace(LOOSE, priority=3, due=NOW + 9))
+    assert decide(replace(EMPTY, loose=loose), NOW) == [Gather(1), Gather(2)]
+
+
+def test_lines_that_fall_due_soon_are_waited_for() -> None:
+    loose = (LOOSE, replace(LOOSE, due=_soon(12)))
+    assert decide(replace(EMPTY, loose=loose), NOW) == [Wait(_soon(12), "failed lines wait to be sent again")]
+    assert decide(replace(EMPTY, loose=(LOOSE, LOOSE)), _soon(12)) == [Gather(1), Gather(1)]
+
+
+# --- ends and waits --------------------------------------------------------------------------------------------------
+
+
+def test_with_nothing_left_the_work_is_finished() -> None:
+    assert decide(EMPTY, NOW) == [Finish()]
+    over = (Pause("all", "quota", 0, NOW - 1), Pause("direct", "x", 0, _soon(50)), Pause("all", "y", 0, _soon(50)))
+    assert decide(replace(EMPTY, pauses=over), NOW) == [Finish()]
+
+
+def test_once_stopped_nothing_is_sent_but_what_was_paid_is_taken_in() -> None:
+    snapshot = replace(EMPTY, shards=(READY,), loose=(FULL,), batches=(RUNNING,), stopped="mend the key")
+    assert decide(snapshot, NOW) == [Finish("mend the key")]
+    assert decide(replace(snapshot, polled_at=0.0), NOW) == [Refresh()]
+    assert decide(replace(snapshot, batches=(replace(RUNNING, status="completed"),)), NOW) == [Ingest("b1")]
+
+
+WAITS = [
+    ({"batches": (replace(RUNNING, status="completed", retry_at=NOW + 11),)}, 11, "results not complete yet"),
+    ({"batches": (RUNNING,), "polled_at": NOW - 18}, 12, "batches are running"),
+    ({"shards": (replace(READY, wait_until=NOW + 13),)}, 13, "a shard waits to be tried again"),
+    ({"loose": (replace(LOOSE, due=NOW + 14),)}, 14, "failed lines wait to be sent again"),
+    ({"shards": (READY,), "pauses": (Pause("all", "quota", 0, NOW + 15),)}, 15, "paused: quota"),
+    ({"shards": (READY,), "room": replace(ROOM, blocked_until=NOW + 16)}, 16, "the service has no room for more"),
+    ({"shards": (READY,), "room": replace(ROOM, reserved=800)}, 30, "waiting for room"),
+]
+
+
+@pytest.mark.parametrize(("fields", "seconds", "reason"), WAITS)
+def test_each_thing_is_waited_for(fields: dict[str, object], seconds: float, reason: str) -> None:
+    assert decide(replace(EMPTY, **fields), NOW) == [Wait(_soon(seconds), reason)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("first", range(5))
+def test_of_several_the_earliest_is_waited_for(first: int) -> None:
+    times = [NOW + (5 if n == first else 20 + n) for n in range(5)]
+    late = BatchView("b2", 8, "completed", 0, retry_at=times[0])
+    pause = Pause("all", "quota", 0, times[3])
+    snapshot = replace(
+        EMPTY,
+        batches=(RUNNING, late),
+        shards=(replace(READY, wait_until=times[1]),),
+        loose=(replace(LOOSE, due=times[2]),),
+        pauses=(pause,),
+        room=replace(ROOM, blocked_until=times[4]),
+    )
+    (wait,) = decide(snapshot, NOW)
+    assert isinstance(wait, Wait)
+    assert wait.until == _soon(5)
+
+
+# --- any snapshot at all ---------------------------------------------------------------------------------------------
+
+TIMES = st.sampled_from([0.0, NOW - 1, NOW, NOW + 1, NOW + 29, NOW + 90])
+SHARDS = st.lists(
+    st.builds(
+        ShardView,
+        st.just(0),
+        st.integers(1, 3),
+        st.sampled_from([S.RELEASED, S.RELEASED, S.UPLOADED, S.UPLOADING, S.CREATING, S.IN_FLIGHT, S.ENDED]),
+        st.integers(1, 3),
+        st.integers(0, 900),
+        TIMES,
+    ),
+    max_size=4,
+).map(lambda views: tuple(replace(view, shard=n) for n, view in enumerate(views)))
+BATCHES = st.lists(
+    st.builds(
+        BatchView,
+        st.just("b"),
+        st.none(),
+        st.sampled_from(["in_progress", "new", "completed"]),
+        st.just(0),
+        TIMES,
+        st.sampled_from([False, False, True]),
+        st.sampled_from([False, False, True]),
+    ),
+    max_size=2,
+).map(lambda views: tuple(replace(view, batch_id=f"b{n}") for n, view in enumerate(views)))
+SNAPSHOTS = st.builds(
+    Snapshot,
+    room=st.builds(Room, st.integers(0, 1_500), st.just(0.8), st.sampled_from([1.0, 1.1]), st.integers(0, 900), TIMES),
+    shards=SHARDS,
+    batches=BATCHES,
+    loose=st.lists(st.builds(LooseLines, st.integers(1, 3), st.integers(1, 12), st.just(20), TIMES), max_size=3).map(
+        tuple
+    ),
+    pauses=st.lists(
+        st.builds(Pause, st.sampled_from(["all", "direct"]), st.just("x"), st.just(0.0), TIMES | st.none()), max_size=1
+    ).map(tuple),
+    budget=st.sampled_from([Budget(), Budget(max_usd=1, spent_usd=0.5, usd_per_line=0.2)]),
+    shard_limits=st.just(ShardLimits(10, 10**6, 100)),
+    polled_at=TIMES,
+    outage_until=st.sampled_from([0.0, 0.0, NOW, NOW + 5]),
+    created_last_hour=st.sampled_from([0, 1_999, 2_000]),
+    files_due=st.sampled_from([0, 0, 1]),
+    probing=st.booleans(),
+    cancelled=st.sampled_from([frozenset(), frozenset(), frozenset({0}), frozenset({1, 2})]),
+    stopped=st.sampled_from(["", "", "mend it"]),
+)
+
+
+@given(SNAPSHOTS)
+@settings(max_examples=5_000 * SOAK, deadline=None, database=None)
+def test_every_decision_is_sound(snapshot: Snapshot) -> None:
+    actions = decide(snapshot, NOW)
+    assert actions
+    if isinstance(actions[-1], Wait | Finish):
+        assert len(actions) == 1
+    assert all(action.until > NOW for action in actions if isinstance(action, Wait))
+    sends = [action for action in actions if isinstance(action, Send)]
+    if sends:
+        _check_sends(snapshot, sends)
+    if Finish() in actions:
+        assert not (snapshot.shards or snapshot.batches or snapshot.loose)
+    _check_paid_first(snapshot, actions)
+
+
+@given(SNAPSHOTS)
+@settings(max_examples=1_000 * SOAK, deadline=None, database=None)
+def test_to_cancel_is_never_to_send(snapshot: Snapshot) -> None:
+    actions = decide_cancel(snapshot, NOW)
+    assert actions
+    assert not any(isinstance(action, Send | Split | Gather) for action in actions)
+    assert all(action.until > NOW for action in actions if isinstance(action, Wait))
+    assert actions != [Finish()] or not snapshot.cancelled
+
+
+def _check_sends(snapshot: Snapshot, sends: list[Send]) -> None:
+    assert snapshot.outage_until <= NOW
+    assert snapshot.room.blocked_until <= NOW
+    assert not snapshot.stopped
+    assert not snapshot.cancelled & {s.shard for s in sends}
+    assert not any(p.scope == "all" and (p.until is None or p.until > NOW) for p in snapshot.pauses)
+    assert snapshot.room.reserved + sum(s.reserved for s in sends) <= snapshot.room.limit * 0.8
+    assert snapshot.created_last_hour + len(sends) <= BATCHES_PER_HOUR
+    if snapshot.probing:
+        assert len(sends) == 1
+        assert not snapshot.batches
+    ready = [s for s in snapshot.shards if s.state in {S.RELEASED, S.UPLOADED} and s.wait_until <= NOW]
+    in_turn = [s.shard for s in sorted(ready, key=lambda s: (s.priority, s.shard))]
+    assert [s.shard for s in sends] == in_turn[: len(sends)]
+
+
+def _check_paid_first(snapshot: Snapshot, actions: list[Action]) -> None:
+    if snapshot.outage_until > NOW:
+        return
+    intents = [s.shard for s in snapshot.shards if s.state in {S.UPLOADING, S.CREATING} and s.wait_until <= NOW]
+    ended = [b.batch_id for b in snapshot.batches if is_terminal(b.status) and b.retry_at <= NOW and not b.held_back]
+    assert [a.shard for a in actions if isinstance(a, Reconcile)] == intents
+    assert [a.batch_id for a in actions if isinstance(a, Ingest)] == ended
+    if intents or ended:
+        assert not any(isinstance(a, Send | Split | Gather | Wait | Finish) for a in actions)
+
+
+# --- a week, simulated -----------------------------------------------------------------------------------------------
+
+RULES = Rules(DEFAULT_POLICIES)
+LINE_FAULTS = [F.RATE_LIMIT, F.SERVER, F.EXPIRED, F.UNUSABLE, F.INVALID, F.CANCELLED, F.QUOTA]
+MOST_STEPS = 3_000
+LARGEST_LINE = 60
+
+
+@dataclass
+class Line:
+    priority: int
+    tokens: int
+    state: ArtistState = A.READY
+    shard: int | None = None
+    due: float = 0.0
+    failures: list[FailureClass] = field(default_factory=list)
+
+
+@dataclass
+class Batch:
+    shard: int
+    ends_at: float
+    status: str = "validating"
+    retry_at: float = 0.0
+
+
+@dataclass
+class Shard:
+    view: ShardView
+    lines: list[Line]
+    reserved: int = 0
+    perhaps: bool = False
+    """Of an intent to create: whether the service has made the batch."""
+
+
+class Week:
+    """The smallest world that `decide` can drive: a service with a finite number of faults, and a state beside it."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        pick = self.random
+        self.now = NOW
+        self.room = Room(pick.choice([100, 187, 400, 2_000]), pick.choice([0.8, 1.0]), pick.choice([1.0, 1.1]))
+        self.limits = ShardLimits(pick.randint(1, 6), 10**9, pick.choice([30, 150, 10**6]))
+        self.faults = pick.randint(0, 12)
+        self.shards: list[Shard] = []
+        self.batches: dict[str, Batch] = {}
+        self.pauses: list[Pause] = []
+        self.created: list[float] = []
+        self.phantom, self.blocked_until, self.outage_until, self.polled_at, self.files_due = 0, 0.0, 0.0, 0.0, 0
+        self.lines = [Line(pick.randint(1, 3), pick.randint(0, LARGEST_LINE)) for _ in range(pick.randint(0, 14))]
+        self._plan()
+
+    def _plan(self) -> None:
+        """The first shards: one too large for the limit is possible, and is split."""
+        cutter = Cutter(self.limits)
+        for line in sorted(self.lines, key=lambda line: line.priority):
+            if cutter.starts_new(line.priority, 1, line.tokens):
+                self._new_shard(line.priority)
+            self._put(self.shards[-1], line)
+
+    def _new_shard(self, priority: int) -> None:
+        self.shards.append(Shard(ShardView(len(self.shards), priority, S.RELEASED, 0, 0), []))
+
+    def _put(self, shard: Shard, line: Line) -> None:
+        shard.lines.append(line)
+        line.shard = shard.view.shard
+        shard.view = replace(shard.view, lines=len(shard.lines), tokens=shard.view.tokens + line.tokens)
+
+    def _fault(self, chance: float) -> bool:
+        if self.faults and self.random.random() < chance:
+            self.faults -= 1
+            return True
+        return False
+
+    # --- looking
+
+    def reserved(self) -> int:
+        return sum(shard.reserved for shard in self.shards) + self.phantom
+
+    def snapshot(self) -> Snapshot:
+        for line in self.lines:
+            if line.state is A.WAITING and line.due <= self.now:
+                line.state, line.due = A.READY, 0.0
+        return Snapshot(
+            room=replace(self.room, reserved=self.reserved(), blocked_until=self.blocked_until),
+            shards=tuple(s.view for s in self.shards if s.view.state not in FINAL_SHARD_STATES),
+            batches=tuple(BatchView(i, b.shard, b.status, 0, b.retry_at) for i, b in self.batches.items()),
+            loose=self._loose(),
+            pauses=tuple(self.pauses),
+            shard_limits=self._limits_now(),
+            polled_at=self.polled_at,
+            outage_until=self.outage_until,
+            created_last_hour=sum(at > self.now - 3600 for at in self.created),
+            files_due=self.files_due,
+            probing=self._probing(),
+        )
+
+    def _probing(self) -> bool:
+        return any(p.reason == "quota" and p.until is not None and p.until <= self.now for p in self.pauses)
+
+    def _limits_now(self) -> ShardLimits:
+        return replace(self.limits, tokens=min(self.limits.tokens, int(ceiling(self.room) / self.room.factor)))
+
+    def _loose(self) -> tuple[LooseLines, ...]:
+        groups: dict[tuple[int, float], list[Line]] = {}
+        for line in self.lines:
+            if line.shard is None and line.state in {A.READY, A.WAITING}:
+                groups.setdefault((line.priority, line.due), []).append(line)
+        return tuple(LooseLines(p, len(g), sum(line.tokens for line in g), due) for (p, due), g in groups.items())
+
+    # --- acting
+
+    def perform(self, action: Action) -> bool:
+        """Does one thing; whether the next of the list may be done without another look."""
+        match action:
+            case Send():
+                return self._send(action)
+            case Refresh():
+                self._refresh()
+            case Ingest():
+                self._ingest(action.batch_id)
+            case Gather():
+                self._gather(action.priority)
+            case Reconcile() | Split():
+                self._open_or_split(action)
+            case Clean():
+                self.files_due = 0
+            case _:
+                self._wait(action)
+        return True
+
+    def _move(self, shard: Shard, event: str, wait_s: float = 0.0) -> None:
+        until = self.now + wait_s if wait_s else 0.0
+        shard.view = replace(shard.view, state=next_shard_state(shard.view.state, event), wait_until=until)
+
+    def _send(self, send: Send) -> bool:
+        shard = self.shards[send.shard]
+        self._check_turn(shard)
+        self._claim(shard, send.reserved)
+        if shard.view.state is S.RELEASED:
+            self._move(shard, "intend_upload")
+            self._move(shard, "record_upload")
+        self._move(shard, "intend_create")
+        if self._fault(0.15):
+            self._refused(shard)
+            return False
+        if self._fault(0.15):
+            shard.perhaps = self.random.random() < 0.5
+            shard.view = replace(shard.view, wait_until=self.now + self.random.choice([0, 60]))
+            return False
+        self._start(shard)
+        return True
+
+    def _check_turn(self, shard: Shard) -> None:
+        """Promise 4: nothing as ready is more urgent."""
+        assert not any(p.scope == "all" and (p.until is None or p.until > self.now) for p in self.pauses)
+        if self._probing():
+            assert not self.batches
+        ready = [s.view for s in self.shards if s.view.state in {S.RELEASED, S.UPLOADED}]
+        in_turn = sorted((v for v in ready if v.wait_until <= self.now), key=lambda v: (v.priority, v.shard))
+        assert shard.view == in_turn[0]
+
+    def _claim(self, shard: Shard, reserved: int) -> None:
+        """Promises 2 and 3: each line is free, and there is room."""
+        assert self.reserved() + reserved <= self.room.limit * self.room.threshold
+        assert reserved == reserved_for(shard.view.tokens, self.room)
+        for line in shard.lines:
+            assert (line.state, line.shard) == (A.READY, shard.view.shard)
+            line.state = A.IN_BATCH
+        shard.reserved = reserved
+
+    def _free(self, shard: Shard) -> None:
+        shard.reserved = 0
+        for line in shard.lines:
+            line.state = A.READY
+
+    def _refused(self, shard: Shard) -> None:
+        kind = self.random.choice(["limit", "shard", "quota", "outage", "phantom", "pause"])
+        self._free(shard)
+        self._move(shard, "refuse_create", 60 if kind == "shard" else 0)
+        if kind == "limit":
+            self._no_room()
+        elif kind == "quota":
+            self._quota()
+        elif kind == "outage":
+            self.outage_until = self.now + 60
+        elif kind == "phantom":
+            self.phantom = self.random.randint(1, 3_000)
+        elif kind == "pause":
+            self.pauses.append(Pause("all", "by hand", self.now, None))
+
+    def _no_room(self) -> None:
+        """The service refuses for its limit, and perhaps names another one. Each line alone fits into all of them."""
+        self.blocked_until = self.now + 60
+        self.room = replace(self.room, limit=self.random.choice([100, 130, 187, 1_000]))
+
+    def _quota(self) -> None:
+        self.pauses = [p for p in self.pauses if p.reason != "quota"]
+        self.pauses.append(Pause("all", "quota", self.now, self.now + self.random.choice([5, 300])))
+
+    def _start(self, shard: Shard) -> None:
+        self._move(shard, "record_create")
+        self.created.append(self.now)
+        ends_at = self.now + self.random.choice([0, 10, 40, 150])
+        self.batches[f"b{len(self.created)}"] = Batch(shard.view.shard, ends_at)
+
+    def _reconcile(self, shard: Shard) -> None:
+        if shard.perhaps:
+            shard.perhaps = False
+            self._start(shard)
+        else:
+            self._free(shard)
+            self._move(shard, "find_absent")
+
+    def _refresh(self) -> None:
+        self.polled_at = self.now
+        for batch in self.batches.values():
+            if not is_terminal(batch.status):
+                self._look_at(batch)
+
+    def _look_at(self, batch: Batch) -> None:
+        batch.status = self.random.choice(["in_progress", "finalizing", "a new status"])
+        if batch.ends_at <= self.now:
+            batch.status = self.random.choice(["failed", "expired"]) if self._fault(0.2) else "completed"
+            self.shards[batch.shard].reserved = 0
+            self._move(self.shards[batch.shard], "end")
+            self.blocked_until = 0.0
+
+    def _ingest(self, batch_id: str) -> None:
+        batch = self.batches[batch_id]
+        if batch.status == "completed" and self._fault(0.1):
+            batch.retry_at = self.now + 60
+            return
+        del self.batches[batch_id]
+        self.files_due += 1
+        shard = self.shards[batch.shard]
+        if batch.status == "failed":
+            self._free(shard)
+            self._move(shard, "refuse_batch")
+            self._no_room()
+            return
+        self._move(shard, "settle")
+        for line in shard.lines:
+            self._judge(line, expired=batch.status == "expired")
+
+    def _judge(self, line: Line, expired: bool) -> None:
+        """Promise 1 and 6: each line takes one verdict, and only while it is claimed."""
+        assert line.state is A.IN_BATCH
+        failure = F.EXPIRED if expired and self.random.random() < 0.7 else None
+        if failure is None and self._fault(0.3):
+            failure = self.random.choice(LINE_FAULTS)
+        if failure is None:
+            line.state = A.DONE
+            self.pauses = [p for p in self.pauses if p.reason != "quota"]
+            return
+        if failure is F.QUOTA:
+            self._quota()
+        verdict = decide_line(RULES, failure, line.failures.count(failure), len(line.failures), self.now, 0.5)
+        line.failures += [failure] if verdict.counted else []
+        line.state, line.due, line.shard = verdict.state, verdict.wait_until or 0.0, None
+
+    def _gather(self, priority: int) -> None:
+        due = [x for x in self.lines if x.shard is None and x.state is A.READY and x.priority == priority]
+        cutter = Cutter(self._limits_now())
+        assert due
+        self._new_shard(priority)
+        for line in due:
+            if cutter.starts_new(priority, 1, line.tokens) and self.shards[-1].lines:
+                break
+            self._put(self.shards[-1], line)
+
+    def _open_or_split(self, action: Reconcile | Split) -> None:
+        act = self._reconcile if isinstance(action, Reconcile) else self._split
+        act(self.shards[action.shard])
+
+    def _split(self, shard: Shard) -> None:
+        assert len(shard.lines) > 1
+        self._move(shard, "split")
+        for line in shard.lines:
+            line.shard = None
+
+    def _wait(self, wait: Action) -> None:
+        assert isinstance(wait, Wait)
+        assert wait.until > self.now
+        self.now = wait.until
+        self.pauses = [p for p in self.pauses if p.until is not None]  # the user resumes
+        if self.random.random() < 0.5:
+            self.phantom = 0
+
+    # --- what must hold at every moment
+
+    def check(self) -> None:
+        """Promise 1: each line that is not settled is somewhere that leads on."""
+        open_shards = {S.UPLOADING, S.UPLOADED, S.CREATING, S.IN_FLIGHT, S.ENDED}
+        for line in self.lines:
+            state = None if line.shard is None else self.shards[line.shard].view.state
+            if line.state is A.IN_BATCH:
+                assert state in open_shards
+            elif line.state is A.READY:
+                assert state in {None, S.RELEASED, S.UPLOADED}
+            elif line.state is A.WAITING:
+                assert state is None
+                assert line.due > 0
+            else:
+                assert line.state in {A.DONE, A.DEAD, A.HELD}
+
+    def run(self) -> Finish:
+        for _ in range(MOST_STEPS):
+            for action in decide(self.snapshot(), self.now):
+                if isinstance(action, Finish):
+                    return action
+                goes_on = self.perform(action)
+                self.check()
+                if not goes_on:
+                    break
+        raise AssertionError("the work does not end")
+
+
+@given(st.integers(0, 2**40))
+@settings(max_examples=5_000 * SOAK, deadline=None, database=None)
+def test_a_week_of_faults_ends_with_every_line_settled(seed: int) -> None:
+    week = Week(seed)
+    assert week.run() == Finish()
+    assert all(line.state in {A.DONE, A.DEAD, A.HELD} for line in week.lines)
+    assert all(shard.view.state in FINAL_SHARD_STATES for shard in week.shards)
+    assert not week.batches
+    assert week.reserved() == week.phantom
+    assert all(len(line.failures) <= RULES.max_attempts for line in week.lines)
+    assert all(line.failures.count(f) <= (DEFAULT_POLICIES[f].tries or 0) + 1 for line in week.lines for f in F)
+    if not any(line.failures for line in week.lines):
+        assert all(line.state is not A.DEAD for line in week.lines)
+
+
+def test_a_week_without_faults_sends_every_line_once() -> None:
+    for seed in range(200):
+        week = Week(seed)
+        week.faults = 0
+        assert week.run() == Finish()
+        assert all(line.state is A.DONE for line in week.lines)
+        assert len(week.created) == sum(s.view.state is S.SETTLED for s in week.shards)

@@ -1,0 +1,247 @@
+"""Refusals, pauses, delays and limits: what a shard waits for, and that no line pays for what is not its fault."""
+
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from batcher.decide import Finish, Wait
+from batcher.looking import budget_now, room_now
+from batcher.prices import resolve
+from batcher.store import acting
+from tests.protocol_kit import (
+    Send,
+    answered,
+    assert_paid_once,
+    changed,
+    every,
+    is_call,
+    nth,
+    trial,
+)
+
+DAY = 86_400.0
+ONE_AT_A_TIME = {"enqueued_tokens": 8000, "tokens_per_shard": 5000}
+
+
+def test_a_full_queue_costs_no_try_and_the_file_is_kept(tmp_path: Path) -> None:
+    it = trial(tmp_path, faults={"fail_batches": {"1": "token_limit_exceeded"}})
+    it.act()
+    assert it.rows("SELECT count(DISTINCT input_file_id), count(*) FROM batches") == [(1, 2)]
+    assert it.rows("SELECT DISTINCT attempts FROM artists") == [(1,)]
+    assert it.rows("SELECT outcome, count(*) FROM attempts GROUP BY ALL") == [("bio", 6)]
+    assert_paid_once(it, 6)
+
+
+def test_a_kept_file_that_is_too_old_is_uploaded_again(tmp_path: Path) -> None:
+    it = trial(tmp_path, faults={"fail_batches": {"1": "token_limit_exceeded"}})
+    it.once_told("refused", lambda: it.clock.sleep(26 * DAY))
+    it.act()
+    assert it.rows("SELECT count(DISTINCT input_file_id), count(*) FROM batches") == [(2, 2)]
+    assert it.input_files() == []
+    assert_paid_once(it, 6)
+
+
+def test_a_refusal_at_the_call_itself_is_the_same(tmp_path: Path) -> None:
+    it = trial(tmp_path, lines=12, settings={"refuse_at_create": True, "enqueued_tokens": 6000})
+    it.act()
+    assert "refused" in it.kinds()
+    assert it.rows("SELECT count(DISTINCT input_file_id) FROM batches") == [(2,)]
+    assert it.rows("SELECT max(attempts) FROM artists") == [(1,)]
+    assert_paid_once(it, 12)
+
+
+def test_the_limit_that_a_refusal_names_is_believed_for_a_day_and_the_latest_wins(tmp_path: Path) -> None:
+    it = trial(tmp_path)
+
+    def limit() -> int:
+        with it.store.reading() as tx:
+            return room_now(tx, it.config).limit
+
+    def say(tokens: int) -> None:
+        with it.store.transaction("test") as tx:
+            acting.sample_quota(tx, "refusal", it.config.model.name, None, limit_tokens=tokens)
+
+    assert limit() == 40_000_000
+    say(3_000_000)
+    it.clock.sleep(3600)
+    say(2_000_000)
+    assert limit() == 2_000_000
+    it.clock.sleep(DAY - 1)
+    assert limit() == 2_000_000
+    it.clock.sleep(2)
+    assert limit() == 40_000_000
+
+
+def test_a_full_queue_is_tried_again_when_a_batch_of_ours_ends(tmp_path: Path) -> None:
+    """The backoff is a week here: only the end of the first batch can have woken the second."""
+    retry = {"enqueued_limit": {"base_s": 7 * DAY, "cap_s": 7 * DAY}}
+    it = trial(tmp_path, lines=12, faults={"fail_batches": {"2": "unknown_limit"}}, retry=retry)
+    text = "Enqueued token limit reached for gpt-6-luna. Please try again once some batches have been completed."
+
+    def full(body: dict[str, object]) -> None:
+        for batch in body["data"]:  # type: ignore[attr-defined]
+            if batch["status"] == "failed":
+                batch["errors"]["data"] = [
+                    {"code": "token_limit_exceeded", "message": text, "line": None, "param": None}
+                ]
+
+    it.rule = every("GET", "/batches", changed(full))
+    started = it.clock()
+    it.act()
+    assert it.clock() - started < DAY
+    assert [status for _, status in it.batches()] == ["completed", "failed", "completed"]
+    assert_paid_once(it, 12)
+
+
+def test_a_shard_that_can_never_fit_is_split(tmp_path: Path) -> None:
+    it = trial(tmp_path, lines=12, per_shard=12, settings={"enqueued_tokens": 6000})
+    it.act()
+    assert it.rows("SELECT state, lines FROM shards WHERE shard = 1") == [("split", 12)]
+    assert_paid_once(it, 12)
+
+
+def test_a_line_that_the_service_names_dies_alone(tmp_path: Path) -> None:
+    it = trial(tmp_path, lines=8, per_shard=8, faults={"fail_batches": {"1": "invalid_request"}})
+
+    def named(body: dict[str, object]) -> None:
+        for batch in body["data"]:  # type: ignore[attr-defined]
+            if batch["status"] == "failed":
+                batch["errors"]["data"][0] |= {
+                    "line": 3,
+                    "code": "invalid_request",
+                    "message": "Messages are required.",
+                }
+
+    it.rule = every("GET", "/batches", changed(named))
+    it.act()
+    assert it.states() == {"dead": 1, "done": 7}
+    assert it.rows("SELECT artist_id, failure, message FROM artists WHERE state = 'dead'") == [
+        ("a00002", "invalid", "Messages are required.")
+    ]
+    assert it.paid()["executions"] == 7
+
+
+def test_a_line_number_that_is_none_of_ours_ends_in_a_stop_not_in_a_circle(tmp_path: Path) -> None:
+    it = trial(
+        tmp_path, lines=3, per_shard=3, faults={"fail_batches": {str(n): "invalid_request" for n in range(1, 9)}}
+    )
+
+    def named(body: dict[str, object]) -> None:
+        for batch in body["data"]:  # type: ignore[attr-defined]
+            if batch["status"] == "failed":
+                batch["errors"]["data"][0]["line"] = 77
+
+    it.rule = every("GET", "/batches", changed(named))
+    ended = it.act()
+    assert isinstance(ended, Finish) and ended.problem
+    assert len(it.batches()) == 4 and it.states() == {"ready": 3}
+
+
+def test_a_refusal_without_a_line_stops_after_its_tries_and_nothing_is_dead(tmp_path: Path) -> None:
+    it = trial(tmp_path, faults={"fail_batches": {str(n): "no_such_code" for n in range(1, 9)}})
+    ended = it.act()
+    assert isinstance(ended, Finish) and "no_such_code" in ended.problem
+    assert len(it.batches()) == 4 and it.states() == {"ready": 6}
+
+
+@pytest.mark.parametrize("path", ["/files", "/batches"])
+def test_a_refused_key_stops_and_nothing_is_dead(tmp_path: Path, path: str) -> None:
+    it = trial(tmp_path)
+    it.rule = nth("POST", path, 1, answered(401, "invalid_api_key"))
+    ended = it.act()
+    assert isinstance(ended, Finish) and "the service refuses us" in ended.problem
+    assert it.states() == {"ready": 6}
+    assert it.act() == Finish()
+    assert_paid_once(it, 6)
+
+
+def test_a_quota_failure_pauses_longer_each_time_probes_with_one_and_ends_at_the_first_success(tmp_path: Path) -> None:
+    failing = {str(n): "insufficient_quota" for n in range(1, 6)}
+    it = trial(tmp_path, lines=18, faults={"fail_batches": failing}, poll={"interval_s": 120})
+    it.act()
+    delays = it.rows("SELECT until - since, ended_at IS NOT NULL FROM pauses WHERE reason = 'quota' ORDER BY pause")
+    assert all(ended for _, ended in delays)
+    waits = [float(str(wait)) for wait, _ in delays]  # three batches failed at once: that is one incident
+    assert all(0.9 * full <= wait <= full for wait, full in zip(waits, (300, 600, 1200), strict=True))
+    assert it.rows("SELECT max(attempts) FROM artists") == [(1,)]
+    assert_paid_once(it, 18)
+
+
+def test_an_outage_is_a_row_and_nobody_pays(tmp_path: Path) -> None:
+    it = trial(tmp_path, lines=12)
+    it.fault(outage_between=[it.clock() + 60, it.clock() + 4000])
+    it.act()
+    assert it.rows("SELECT count(*) > 2 FROM events WHERE kind = 'outage'") == [(True,)]
+    assert it.rows("SELECT max(attempts) FROM artists") == [(1,)]
+    assert_paid_once(it, 12)
+
+
+def test_a_long_retry_after_is_a_row_that_outlives_the_process(tmp_path: Path) -> None:
+    it = trial(tmp_path)
+    asked_at: list[float] = []
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        if is_call(request, "GET", "/batches"):
+            asked_at.append(it.clock())
+            if len(asked_at) == 1:
+                return answered(429, "rate_limit_exceeded", {"retry-after": "1200"})(request, send)
+        return send(request)
+
+    it.rule = rule
+    ended = it.act(once=True)
+    assert isinstance(ended, Wait) and ended.until >= asked_at[0] + 1200
+    it.act()
+    assert asked_at[1] >= asked_at[0] + 1200
+    assert_paid_once(it, 6)
+
+
+def test_a_retry_after_of_a_create_holds_back_what_is_sent_and_nothing_else(tmp_path: Path) -> None:
+    it = trial(tmp_path, lines=12)
+    it.rule = nth("POST", "/batches", 2, answered(429, "rate_limit_exceeded", {"retry-after": "3000"}))
+    it.act()
+    _, refused, second = it.rows("SELECT create_intended_at FROM submissions ORDER BY submission")
+    assert float(str(second[0])) >= float(str(refused[0])) + 3000  # though the first batch ended long before
+    assert_paid_once(it, 12)
+
+
+def test_the_budget_is_never_passed(tmp_path: Path) -> None:
+    free = trial(tmp_path / "free", lines=12)
+    free.act()
+    reserved = float(str(free.rows("SELECT max(reserved) FROM submissions")[0][0]))
+    assert reserved > 0
+    it = trial(tmp_path / "bound", lines=12, budget={"max_usd": 0.0012})
+
+    def check(kind: str, _data: object) -> None:
+        with it.store.reading() as tx:
+            budget = budget_now(tx, it.config, resolve(it.config.model.name))
+        assert budget.spent_usd + budget.in_flight_usd <= 0.0012, kind
+
+    it.on = check
+    ended = it.act()
+    assert it.states().get("done", 0) in {6, 12}
+    assert isinstance(ended, Finish)
+
+
+def test_a_pause_between_the_look_and_the_send_holds_the_shard(tmp_path: Path) -> None:
+    it = trial(tmp_path, lines=12)
+
+    def pause() -> None:
+        with it.store.transaction("test") as tx:
+            tx.run("insert_pause", scope="all", reason="user", until=tx.now + 5000, tries=0, now=tx.now)
+
+    it.once_told("created", pause)
+    it.act()
+    first, second = it.rows("SELECT create_intended_at FROM submissions ORDER BY submission")
+    assert float(str(second[0])) >= float(str(first[0])) + 5000
+    assert_paid_once(it, 12)
+
+
+def test_a_plan_that_cuts_again_between_the_look_and_the_send_does_no_harm(tmp_path: Path) -> None:
+    it = trial(tmp_path, lines=12)
+    it.once_told("created", lambda: it.plan(it.folder / "artists.csv", replan=True))
+    assert it.act() == Finish()
+    assert it.states() == {"done": 6, "ready": 6}
+    it.release()
+    it.act()
+    assert_paid_once(it, 12)

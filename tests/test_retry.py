@@ -1,0 +1,493 @@
+"""The failure table: every code and text of the service's that we know of, each delay, each verdict."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batcher.lifecycle import ArtistState
+from batcher.retry import (
+    DEFAULT_POLICIES,
+    LONGEST_RETRY_AFTER_S,
+    FailureClass,
+    Policy,
+    Rules,
+    Trouble,
+    Verdict,
+    classify_batch_error,
+    classify_call,
+    classify_line,
+    decide_line,
+    delay_s,
+    is_missing_file,
+    learned_limit,
+    retry_after_s,
+    storm_verdict,
+)
+
+SOAK = 20 if os.environ.get("HYPOTHESIS_SOAK") == "1" else 1
+F = FailureClass
+RULES = Rules(DEFAULT_POLICIES)
+NOW = 1_795_000_000.0
+NO_HEADERS: Mapping[str, str] = {}
+
+# --- the texts, as they were seen (API_FACTS, by section) ----------------------------------------------------------
+
+QUEUE_FULL = (
+    "Enqueued token limit reached for gpt-4o-mini in organization org-XXX. Limit: 2,000,000 enqueued tokens. "
+    "Please try again once some in_progress batches have been completed."
+)
+REQUESTS_FULL = (
+    "Enqueued request limit reached for text-embedding-3-small in organization org-XXX. Limit: 1,000,000 enqueued "
+    "requests. Please try again once some in_progress batches have been completed."
+)
+AZURE_FULL = (
+    "The number of enqueued tokens has surpassed the configured limit of 30K for the deployment 'gpt-4.1-batch'. "
+    "Please either increase the limit or try again once the current jobs have finished."
+)
+NO_QUOTA = "You exceeded your current quota, please check your plan and billing details. ..."
+TPM = (
+    "Rate limit reached for gpt-4o-mini in organization org-X on tokens per min (TPM): Limit 200000, Used 195869, "
+    "Requested 4412. Please try again in 84ms. Visit https://platform.openai.com/account/rate-limits to learn more."
+)
+PROJECT_TPM = TPM.replace("org-X on", "org-X in project proj_X on")
+RPM = "You've exceeded the 1000 request/min rate limit, please slow down and try again."
+TOO_LARGE = (
+    "Request too large for gpt-4o in organization org-X on tokens per min (TPM): Limit 30000, Requested 41000. "
+    "The input or output tokens must be reduced in order to run successfully."
+)
+NO_FILE_PROJECT = "Cannot find file file-X, or project proj_Y does not have access to it."
+NO_FILE = "Cannot find file file-X, or organization org-Y does not have access to it."
+FILE_SIZE = "The batch input file is larger than the 209715200 maximum for the gpt-4.1-nano model"
+HARD_LIMIT = "Billing hard limit has been reached"
+PLEASE_RETRY = "An error occurred while processing your request. You can retry your request, request ID req_1."
+NO_WINDOW = "This request could not be executed before the completion window expired."
+BAD_REQUEST = "invalid_request_error"
+
+CALLS = [
+    # 3a
+    (400, "", BAD_REQUEST, "Invalid file format for Batch API. Must be .jsonl", F.SHARD_REFUSED),
+    (400, "", BAD_REQUEST, "File is too large.", F.SHARD_REFUSED),
+    (
+        400,
+        "missing_required_parameter",
+        BAD_REQUEST,
+        "Missing required parameter: 'input_file_id'.",
+        F.SHARD_REFUSED,
+    ),
+    (400, "invalid_value", BAD_REQUEST, "Invalid value: '/v1/invalid/endpoint'. Supported values are: ...", None),
+    (400, "", BAD_REQUEST, "Invalid value for completion_window", F.SHARD_REFUSED),
+    (400, "invalid_type", BAD_REQUEST, "Invalid type for 'metadata.tags': expected a string, but got an array.", None),
+    (400, "", BAD_REQUEST, NO_FILE_PROJECT, F.SHARD_REFUSED),
+    (429, "", "", "Too many batches were created", F.CALL),
+    (429, "", "", QUEUE_FULL, F.ENQUEUED_LIMIT),
+    (400, "token_limit_exceeded", "", "", F.ENQUEUED_LIMIT),
+    (404, "", BAD_REQUEST, "No batch found with id 'batch_1'.", F.SHARD_REFUSED),
+    (409, "", BAD_REQUEST, "Cannot cancel a batch with status 'completed'.", F.CALL),
+    # 3b, as an HTTP error
+    (400, "billing_hard_limit_reached", BAD_REQUEST, HARD_LIMIT, F.QUOTA),
+    (400, "", BAD_REQUEST, HARD_LIMIT, F.QUOTA),
+    # 5
+    (429, "rate_limit_exceeded", "tokens", TPM, F.RATE_LIMIT),
+    (429, "rate_limit_exceeded", "requests", PROJECT_TPM, F.RATE_LIMIT),
+    (429, "request_limit_exceeded", "", "", F.RATE_LIMIT),
+    (429, "rate_limit_exceeded", "tokens", TOO_LARGE, F.INVALID),
+    (429, "insufficient_quota", "insufficient_quota", NO_QUOTA, F.QUOTA),
+    (429, "", "insufficient_quota", NO_QUOTA, F.QUOTA),
+    (500, "server_error", "server_error", "The server had an error", F.SERVER),
+    (500, "", "", "", F.CALL),
+    (502, "", "", "<html>bad gateway</html>", F.CALL),
+    (503, "", "", "Slow Down", F.CALL),
+    (503, "overloaded", "", "The engine is currently overloaded", F.SERVER),
+    (504, "", "", "", F.CALL),
+    (408, "", "", "", F.CALL),
+    (422, "", "", "", F.SHARD_REFUSED),
+    (None, "", "", "Connection error.", F.CALL),
+    (None, "", "", "Request timed out.", F.CALL),
+    (401, "invalid_api_key", BAD_REQUEST, "Incorrect API key provided: sk-...", F.SETUP),
+    (401, "", "", "", F.SETUP),
+    (403, "", "", "", F.SETUP),
+    (403, "unsupported_country_region_territory", "request_forbidden", "Country not supported", F.SETUP),
+    (404, "model_not_found", BAD_REQUEST, "The model 'X' does not exist", F.SETUP),
+    # 7: Azure refuses at create
+    (400, "token_limit_exceeded", "", AZURE_FULL, F.ENQUEUED_LIMIT),
+    (400, "", "", AZURE_FULL, F.ENQUEUED_LIMIT),
+]
+
+BATCHES = [
+    # 3b
+    ("token_limit_exceeded", QUEUE_FULL, None, F.ENQUEUED_LIMIT),
+    ("", QUEUE_FULL, None, F.ENQUEUED_LIMIT),
+    ("", REQUESTS_FULL, None, F.ENQUEUED_LIMIT),
+    ("request_limit_exceeded", REQUESTS_FULL, None, F.ENQUEUED_LIMIT),
+    ("invalid_json_line", "This line is not parseable as valid JSON.", 3, F.INVALID),
+    ("missing_required_parameter", "Missing required parameter: 'custom_id'.", 1, F.INVALID),
+    ("missing_required_parameter", "Missing required parameter: 'method'.", 1, F.INVALID),
+    ("missing_required_parameter", "Missing required parameter: 'url'.", 1, F.INVALID),
+    ("missing_required_parameter", "Missing required parameter: 'body'.", 1, F.INVALID),
+    ("invalid_url", "The URL provided for this request does not match the batch endpoint.", 2, F.INVALID),
+    ("model_not_found", "The provided model 'X' is not supported by the Batch API.", 1, F.SETUP),
+    ("streaming_unsupported", "Chat Completions: Streaming is not supported in the Batch API.", 9, F.INVALID),
+    ("invalid_request", "Model parameter is required.", 1, F.INVALID),
+    ("invalid_request", "Messages parameter is required.", 1, F.INVALID),
+    ("invalid_request", NO_FILE, None, F.SHARD_REFUSED),
+    ("mismatched_model", "The model 'xxx' for this request does not match the rest of the batch. ...", 2, F.INVALID),
+    ("duplicate_custom_id", "The custom_id 'xxx' for this request is a duplicate of another ...", 2, F.INVALID),
+    ("", FILE_SIZE, None, F.SHARD_REFUSED),
+    ("billing_hard_limit_reached", HARD_LIMIT, None, F.QUOTA),
+    ("", HARD_LIMIT, None, F.QUOTA),
+    ("insufficient_quota", NO_QUOTA, None, F.QUOTA),
+    # 7: Azure
+    ("token_limit_exceeded", AZURE_FULL, None, F.ENQUEUED_LIMIT),
+    ("", AZURE_FULL, None, F.ENQUEUED_LIMIT),
+    ("too_many_tasks", "", None, F.SHARD_REFUSED),
+    ("url_mismatch", "", 1, F.INVALID),
+    ("url_mismatch", "", None, F.SHARD_REFUSED),
+    ("model_mismatch", "", 1, F.INVALID),
+    ("url_not_found", "", 1, F.INVALID),
+    ("empty_batch", "", None, F.SHARD_REFUSED),
+    (
+        "empty_file",
+        "The input file is empty. Please ensure that the batch contains at least one   request.",
+        None,
+        F.SHARD_REFUSED,
+    ),
+    ("invalid_request", "", None, F.SHARD_REFUSED),
+    ("input_modified", "", None, F.SHARD_REFUSED),
+    ("input_no_permissions", "", None, F.SHARD_REFUSED),
+    # unknown
+    ("", "", None, F.SHARD_REFUSED),
+    ("never_heard_of", "?", None, F.SHARD_REFUSED),
+    ("server_error", "internal", None, F.SHARD_REFUSED),
+    ("rate_limit_exceeded", "slow down", None, F.SHARD_REFUSED),
+    ("never_heard_of", "?", 7, F.INVALID),
+]
+
+LINES = [
+    # 3c, no HTTP answer
+    (None, "batch_expired", "", NO_WINDOW, F.EXPIRED),
+    (None, "batch_cancelled", "", "The batch was cancelled before this request executed", F.CANCELLED),
+    (None, "request_timeout", "", "The underlying call to the model timed out", F.SERVER),
+    # 3c, an HTTP answer
+    (400, "context_length_exceeded", BAD_REQUEST, "This model's maximum context length is 128000 tokens.", F.INVALID),
+    (400, "integer_below_min_value", BAD_REQUEST, "Invalid 'max_completion_tokens'", F.INVALID),
+    (400, "content_policy_violation", BAD_REQUEST, "Your request was rejected", F.INVALID),
+    (400, "content_filter", "", "", F.INVALID),
+    (429, "insufficient_quota", "insufficient_quota", NO_QUOTA, F.QUOTA),
+    (429, "", "", RPM, F.RATE_LIMIT),
+    (429, "rate_limit_exceeded", "requests", RPM, F.RATE_LIMIT),
+    (429, "rate_limit_exceeded", "tokens", TOO_LARGE, F.INVALID),
+    (None, "rate_limit_exceeded", "", "", F.RATE_LIMIT),
+    (404, "", "", "", F.SETUP),
+    (404, "model_not_found", BAD_REQUEST, "", F.SETUP),
+    (401, "invalid_api_key", "", "", F.SETUP),
+    (403, "", "", "", F.SETUP),
+    (None, "", "", PLEASE_RETRY, F.SERVER),
+    (500, "", "server_error", PLEASE_RETRY, F.SERVER),
+    (503, "", "", "Slow Down", F.SERVER),
+    (408, "", "", "", F.SERVER),
+    (0, "", "", "", F.SERVER),
+    (302, "", "", "", F.SERVER),
+    (422, "", "", "", F.INVALID),
+    (400, "billing_hard_limit_reached", BAD_REQUEST, HARD_LIMIT, F.QUOTA),
+    (None, "", "", "", F.SERVER),
+    (None, "never_heard_of", "", "", F.SERVER),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "kind", "message", "expected"), CALLS)
+def test_class_of_a_call(status: int | None, code: str, kind: str, message: str, expected: F | None) -> None:
+    assert classify_call(Trouble(status, code, kind, message)) == (expected or F.SHARD_REFUSED)
+
+
+@pytest.mark.parametrize(("code", "message", "line", "expected"), BATCHES)
+def test_class_of_a_batch_error(code: str, message: str, line: int | None, expected: F) -> None:
+    assert classify_batch_error(Trouble(code=code, message=message, line=line)) == expected
+
+
+@pytest.mark.parametrize(("status", "code", "kind", "message", "expected"), LINES)
+def test_class_of_a_line(status: int | None, code: str, kind: str, message: str, expected: F) -> None:
+    assert classify_line(Trouble(status, code, kind, message)) == expected
+
+
+TROUBLES = st.builds(
+    Trouble,
+    st.none() | st.integers(-1, 700),
+    st.sampled_from(sorted({row[1] for row in CALLS + LINES})) | st.text(max_size=8),
+    st.sampled_from(["", "insufficient_quota", "tokens"]) | st.text(max_size=8),
+    st.sampled_from([QUEUE_FULL, AZURE_FULL, HARD_LIMIT, TOO_LARGE, ""]) | st.text(max_size=40),
+    st.none() | st.integers(0, 60_000),
+)
+
+
+@given(TROUBLES)
+@settings(max_examples=500 * SOAK, deadline=None, database=None)
+def test_every_trouble_has_a_class_that_fits_its_place(trouble: Trouble) -> None:
+    assert classify_call(trouble) not in {F.EXPIRED, F.CANCELLED, F.UNUSABLE, F.MISSING, F.OUTAGE}
+    assert classify_batch_error(trouble) in {F.ENQUEUED_LIMIT, F.QUOTA, F.SETUP, F.SHARD_REFUSED, F.INVALID}
+    assert classify_line(trouble) not in {F.CALL, F.OUTAGE, F.SHARD_REFUSED, F.UNUSABLE, F.MISSING}
+
+
+@given(TROUBLES.filter(lambda t: t.line is None))
+@settings(max_examples=200 * SOAK, deadline=None, database=None)
+def test_no_line_is_at_fault_where_none_is_named(trouble: Trouble) -> None:
+    assert classify_batch_error(trouble) is not F.INVALID
+
+
+@pytest.mark.parametrize("message", [NO_FILE, NO_FILE_PROJECT, NO_FILE.upper(), "No such File object: file-X"])
+def test_a_missing_file_is_told(message: str) -> None:
+    assert is_missing_file(Trouble(message=message))
+
+
+@pytest.mark.parametrize("message", [FILE_SIZE, QUEUE_FULL, "", "Missing required parameter: 'input_file_id'."])
+def test_other_refusals_are_no_missing_file(message: str) -> None:
+    assert not is_missing_file(Trouble(message=message))
+
+
+@pytest.mark.parametrize(
+    ("message", "limit"),
+    [
+        (QUEUE_FULL, 2_000_000),
+        ("Limit: 900,000 enqueued tokens", 900_000),
+        ("Limit: 90 enqueued tokens", 90),
+        ("limit: 15,000,000,000 Enqueued Tokens.", 15_000_000_000),
+        (AZURE_FULL, 30_000),
+        ("configured limit of 1.5M for", 1_500_000),
+        ("configured limit of 5B for", 5_000_000_000),
+        ("configured limit of 30k for", 30_000),
+        ("configured limit of 90,000 for", 90_000),
+        ("configured limit of 90,000.", 90_000),
+        ("configured limit of 1.1M.", 1_100_000),
+        ("configured limit of 12.5 M for", 12_500_000),
+        ("configured limit of 300 for", 300),
+        ("configured limit of .", None),
+        ("configured limit of 1.2.3", None),
+        ("Limit: , enqueued tokens", None),
+        ("Limit: 0 enqueued tokens", None),
+        ("Limit: " + "9" * 400 + " enqueued tokens", None),
+        (REQUESTS_FULL, None),
+        (TPM, None),
+        (NO_QUOTA, None),
+        (FILE_SIZE, None),
+        ("", None),
+    ],
+)
+def test_the_limit_that_a_refusal_names(message: str, limit: int | None) -> None:
+    assert learned_limit(message) == limit
+
+
+@given(st.text() | st.from_regex(r"(Limit: |configured limit of )[0-9.,]{1,12}[KMB]?( enqueued tokens)?"))
+@settings(max_examples=500 * SOAK, deadline=None, database=None)
+def test_a_limit_is_a_number_or_none_whatever_is_said(message: str) -> None:
+    limit = learned_limit(message)
+    assert limit is None or 1 <= limit <= 10**15
+
+
+# --- delays ----------------------------------------------------------------------------------------------------------
+
+
+def _http_date(at: float) -> str:
+    return format_datetime(datetime.fromtimestamp(at, UTC), usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "20"}, 20.0),
+        ({"retry-after": "0"}, 0.0),
+        ({"retry-after": " 7 "}, 7.0),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"retry-after-ms": "250.5", "retry-after": "60"}, 0.2505),
+        ({"retry-after-ms": "soon", "retry-after": "60"}, 60.0),
+        ({"retry-after": _http_date(NOW + 90)}, 90.0),
+        ({"retry-after": _http_date(NOW - 90)}, 0.0),
+        ({"retry-after": "999999999"}, LONGEST_RETRY_AFTER_S),
+        ({"retry-after-ms": "999999999"}, LONGEST_RETRY_AFTER_S),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, LONGEST_RETRY_AFTER_S),
+        (NO_HEADERS, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "-5"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "1e9"}, None),
+        ({"retry-after": "12345678901234567890"}, None),
+        ({"retry-after": "Fri, 99 Foo 2026 99:99:99 GMT"}, None),
+        ({"retry-after": "20\n30"}, None),
+        ({"x-ratelimit-reset-tokens": "6m0s"}, None),
+    ],
+)
+def test_what_the_service_asks_to_wait(headers: Mapping[str, str], seconds: float | None) -> None:
+    assert retry_after_s(headers, NOW) == seconds
+
+
+@given(st.integers(-10_000_000, 10_000_000))
+@settings(max_examples=200 * SOAK, deadline=None, database=None)
+def test_an_http_date_is_read_to_the_second(offset: int) -> None:
+    expected = min(max(0.0, float(offset)), LONGEST_RETRY_AFTER_S)
+    assert retry_after_s({"retry-after": _http_date(NOW + offset)}, NOW) == expected
+
+
+DATE_LIKE = st.from_regex(r"[A-Za-z]{0,4},? ?\d{0,3} [A-Za-z]{0,4} \d{0,6} [\d:.]{0,10} ?[A-Z+0-9-]{0,6}")
+
+
+@given(st.text() | DATE_LIKE, st.text() | st.just(""))
+@settings(max_examples=1_000 * SOAK, deadline=None, database=None)
+def test_nonsense_never_raises_and_never_waits_for_good(after: str, after_ms: str) -> None:
+    seconds = retry_after_s({"retry-after": after, "retry-after-ms": after_ms}, NOW)
+    assert seconds is None or 0 <= seconds <= LONGEST_RETRY_AFTER_S
+
+
+POLICIES = st.builds(
+    lambda base, factor, tries: Policy(base, base * factor, tries),
+    st.floats(0, 1e6),
+    st.floats(1, 1e6),
+    st.none() | st.integers(0, 20),
+)
+JITTERS = st.floats(0, 1, exclude_max=True)
+
+
+@given(POLICIES, st.integers(0, 10**6), JITTERS, st.floats(0, 0.99))
+@settings(max_examples=1_000 * SOAK, deadline=None, database=None)
+def test_a_delay_stays_between_the_base_and_the_cap(policy: Policy, n: int, jitter: float, share: float) -> None:
+    delay = delay_s(policy, n, jitter, share)
+    assert policy.base_s * (1 - share) <= delay <= policy.cap_s
+    full = delay_s(policy, n, 0.0, share)
+    assert full * (1 - share) <= delay <= full
+
+
+@given(POLICIES, st.integers(0, 100), st.integers(0, 100), JITTERS)
+@settings(max_examples=500 * SOAK, deadline=None, database=None)
+def test_delays_never_shrink_from_try_to_try(policy: Policy, n: int, more: int, jitter: float) -> None:
+    assert delay_s(policy, n, jitter) <= delay_s(policy, n + more, jitter)
+
+
+def test_a_long_outage_does_not_overflow() -> None:
+    for n in (29, 30, 31, 1_024, 10**9):
+        assert delay_s(Policy(0.5, 4, None), n, 0.0) == 4
+
+
+def test_a_base_over_the_cap_is_the_cap() -> None:
+    assert delay_s(Policy(100, 10, None), 0, 0.0) == 10
+
+
+def _delays(failure: F, most: int) -> list[float]:
+    return [delay_s(DEFAULT_POLICIES[failure], n, 0.0) for n in range(most)]
+
+
+def test_plan_rate_limit_five_tries_from_60_s_doubling_to_300_s() -> None:
+    assert _delays(F.RATE_LIMIT, 6) == [60, 120, 240, 300, 300, 300]
+    assert DEFAULT_POLICIES[F.RATE_LIMIT].tries == 5
+
+
+def test_plan_quota_three_tries_from_300_s_doubling_to_3600_s() -> None:
+    assert _delays(F.QUOTA, 6) == [300, 600, 1200, 2400, 3600, 3600]
+    assert DEFAULT_POLICIES[F.QUOTA].tries == 3
+
+
+def test_plan_everything_else_three_tries_from_half_a_second_doubling_to_4_s() -> None:
+    for failure in (F.SERVER, F.CALL):
+        assert _delays(failure, 5) == [0.5, 1, 2, 4, 4]
+        assert DEFAULT_POLICIES[failure].tries == 3
+
+
+def test_plan_ten_percent_jitter() -> None:
+    assert RULES.jitter_share == 0.10
+    assert delay_s(DEFAULT_POLICIES[F.RATE_LIMIT], 0, 0.0) == 60
+    assert delay_s(DEFAULT_POLICIES[F.RATE_LIMIT], 0, 0.5) == pytest.approx(57)
+    assert delay_s(DEFAULT_POLICIES[F.RATE_LIMIT], 9, 0.999999) == pytest.approx(270, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("failure", "policy"),
+    [
+        (F.OUTAGE, Policy(60, 300, None)),
+        (F.ENQUEUED_LIMIT, Policy(60, 300, None)),
+        (F.SHARD_REFUSED, Policy(60, 300, 3)),
+        (F.EXPIRED, Policy(0, 0, 3)),
+        (F.UNUSABLE, Policy(0, 0, 2)),
+        (F.INVALID, Policy(0, 0, 0)),
+    ],
+)
+def test_the_rest_of_the_failure_table(failure: F, policy: Policy) -> None:
+    assert DEFAULT_POLICIES[failure] == policy
+    assert set(DEFAULT_POLICIES) == set(F)
+    assert RULES.max_attempts == 8
+
+
+# --- verdicts --------------------------------------------------------------------------------------------------------
+
+READY, WAITING, HELD, DEAD = ArtistState.READY, ArtistState.WAITING, ArtistState.HELD, ArtistState.DEAD
+
+
+@pytest.mark.parametrize(
+    ("failure", "states"),
+    [
+        (F.RATE_LIMIT, [WAITING] * 5 + [DEAD, DEAD]),
+        (F.SERVER, [WAITING] * 3 + [DEAD, DEAD]),
+        (F.EXPIRED, [READY] * 3 + [DEAD, DEAD]),
+        (F.UNUSABLE, [READY] * 2 + [DEAD, DEAD]),
+        (F.INVALID, [DEAD, DEAD]),
+    ],
+)
+def test_a_line_goes_again_as_often_as_its_class_allows(failure: F, states: list[ArtistState]) -> None:
+    verdicts = [decide_line(RULES, failure, tries, tries, NOW, 0.0) for tries in range(len(states))]
+    assert [v.state for v in verdicts] == states
+    assert all(v.counted for v in verdicts)
+    for tries, verdict in enumerate(verdicts):
+        expected = NOW + delay_s(DEFAULT_POLICIES[failure], tries, 0.0) if verdict.state is WAITING else None
+        assert verdict.wait_until == expected
+
+
+@pytest.mark.parametrize("failure", [F.QUOTA, F.SETUP, F.ENQUEUED_LIMIT, F.SHARD_REFUSED, F.CALL, F.OUTAGE])
+@pytest.mark.parametrize(("tries", "attempts"), [(0, 0), (3, 7), (100, 100)])
+def test_what_is_no_fault_of_the_line_costs_it_nothing(failure: F, tries: int, attempts: int) -> None:
+    assert decide_line(RULES, failure, tries, attempts, NOW, 0.5) == Verdict(READY, None, counted=False)
+
+
+@pytest.mark.parametrize("failure", [F.CANCELLED, F.MISSING])
+@pytest.mark.parametrize(("tries", "attempts"), [(0, 0), (3, 7), (100, 100)])
+def test_what_is_perhaps_paid_or_was_cancelled_is_held(failure: F, tries: int, attempts: int) -> None:
+    assert decide_line(RULES, failure, tries, attempts, NOW, 0.5).state is HELD
+
+
+@pytest.mark.parametrize("failure", [F.RATE_LIMIT, F.SERVER, F.EXPIRED, F.UNUSABLE])
+def test_eight_attempts_in_all_whatever_the_classes(failure: F) -> None:
+    assert decide_line(RULES, failure, 0, 6, NOW, 0.0).state in {READY, WAITING}
+    assert decide_line(RULES, failure, 0, 7, NOW, 0.0).state is DEAD
+    assert decide_line(RULES, failure, 0, 70, NOW, 0.0).state is DEAD
+
+
+def test_the_table_is_a_setting() -> None:
+    rules = replace(RULES, policies={**DEFAULT_POLICIES, F.SERVER: Policy(10, 20, None)}, max_attempts=100)
+    assert decide_line(rules, F.SERVER, 98, 98, NOW, 0.0) == Verdict(WAITING, NOW + 20)
+    assert decide_line(rules, F.SERVER, 99, 99, NOW, 0.0).state is DEAD
+    assert decide_line(replace(RULES, max_attempts=1), F.EXPIRED, 0, 0, NOW, 0.0).state is DEAD
+    wide = replace(RULES, jitter_share=0.5)
+    assert decide_line(wide, F.RATE_LIMIT, 0, 0, NOW, 0.5) == Verdict(WAITING, NOW + 45)
+
+
+@given(st.lists(st.sampled_from(F), min_size=8, max_size=40), JITTERS)
+@settings(max_examples=500 * SOAK, deadline=None, database=None)
+def test_a_line_that_always_fails_comes_to_an_end(failures: list[F], jitter: float) -> None:
+    counted: list[F] = []
+    for failure in failures:
+        verdict = decide_line(RULES, failure, counted.count(failure), len(counted), NOW, jitter)
+        assert (verdict.wait_until is None) == (verdict.state is not WAITING)
+        if verdict.state in {HELD, DEAD}:
+            break
+        counted += [failure] if verdict.counted else []
+    assert len(counted) < RULES.max_attempts
+    assert all(counted.count(f) <= (DEFAULT_POLICIES[f].tries or 0) for f in counted)
+
+
+def test_in_a_storm_all_wait_the_base_delay_and_none_pays() -> None:
+    assert RULES.storm_share == 0.05
+    assert storm_verdict(RULES, NOW, 0.0) == Verdict(WAITING, NOW + 60, counted=False)
+    assert storm_verdict(RULES, NOW, 0.5) == Verdict(WAITING, NOW + 57, counted=False)

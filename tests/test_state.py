@@ -1,0 +1,401 @@
+"""The state file: what it refuses to be, and that neither a refusal nor an illegal move changes anything."""
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from batcher.errors import IllegalTransitionError, StateError
+from batcher.locks import lane_lock
+from batcher.store import Store, Transaction, connection
+from batcher.store.connection import RETRY_S, SCHEMA_VERSION, migrations, statements
+from tests.world import ROOT, Clock
+
+
+class Naps:
+    """A sleep that only counts, and may do something at a time."""
+
+    def __init__(self) -> None:
+        self.slept = 0.0
+        self.at: dict[int, subprocess.Popen[str]] = {}
+
+    def __call__(self, seconds: float) -> None:
+        self.slept += seconds
+        process = self.at.get(round(self.slept / RETRY_S))
+        if process is not None:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait()
+
+
+@pytest.fixture
+def naps() -> Naps:
+    return Naps()
+
+
+@pytest.fixture
+def store(tmp_path: Path, naps: Naps) -> Store:
+    return Store(tmp_path / "state", Clock(), naps)
+
+
+@pytest.fixture
+def planned(store: Store) -> Store:
+    """A state with a run, two artists and a planned shard."""
+    store.create()
+    with store.transaction("plan") as tx:
+        tx.run("insert_run", run_id="r", now=tx.now)
+        tx.con.execute(ARTIST.format(columns="artist_id, shard", values="'a', 1"))
+        tx.con.execute(ARTIST.format(columns="artist_id, shard", values="'b', 1"))
+        tx.con.execute(SHARD.format(columns="shard", values="1"))
+    return store
+
+
+ARTIST = (
+    "INSERT INTO artists (seq, custom_id, artist_name, priority, data, state, {columns}) "
+    "VALUES (1, 'x', 'X', 3, '{{}}', 'ready', {values})"
+)
+SHARD = (
+    "INSERT INTO shards (priority, retry, version, state, lines, tokens, bytes, sha256, created_at, {columns}) "
+    "VALUES (3, false, 1, 'planned', 2, 2, 2, '', 0, {values})"
+)
+
+
+def refusal(store: Store) -> str:
+    """What every way of opening the state says; it must be one sentence."""
+    before = {path: path.read_bytes() for path in store.folder.rglob("*") if path.is_file()}
+    sentences = set()
+    for way in (store.create, lambda: enter(store.planning()), lambda: enter(store.reading()),
+                lambda: enter(store.rehearsal())):  # fmt: skip
+        with pytest.raises(StateError) as raised:
+            way()
+        sentences.add(str(raised.value).replace(f"{store.folder}", "state"))
+    assert {path: path.read_bytes() for path in store.folder.rglob("*") if path.is_file()} == before
+    (sentence,) = sentences
+    return sentence
+
+
+def enter(context: object) -> None:
+    with context:  # type: ignore[attr-defined]
+        pass
+
+
+# --- the schema ------------------------------------------------------------------------------------------------------
+
+
+def schema(con: duckdb.DuckDBPyConnection) -> object:
+    return [
+        con.execute("SELECT table_name, sql FROM duckdb_tables() ORDER BY 1").fetchall(),
+        con.execute("SELECT table_name, constraint_text FROM duckdb_constraints() ORDER BY ALL").fetchall(),
+        con.execute("SELECT sequence_name FROM duckdb_sequences() ORDER BY 1").fetchall(),
+    ]
+
+
+def test_the_schema_is_the_sum_of_the_migrations(store: Store) -> None:
+    store.create()
+    with duckdb.connect() as con, store.transaction("look") as tx:
+        for script in migrations():
+            con.execute(script)
+        assert schema(tx.con) == schema(con)
+    assert len(migrations()) == SCHEMA_VERSION
+
+
+def test_creating_again_changes_nothing(planned: Store) -> None:
+    before = planned.path.read_bytes()
+    planned.create()
+    assert planned.path.read_bytes() == before
+
+
+def test_planning_makes_folder_file_and_schema_at_once(store: Store) -> None:
+    with store.planning() as tx:
+        tx.run("insert_run", run_id="r", now=tx.now)
+    with store.reading() as tx:
+        assert tx.one("run")[0] == "r"
+
+
+def test_planning_that_fails_leaves_only_what_was_there(tmp_path: Path, naps: Naps) -> None:
+    store = Store(tmp_path / "one" / "two", Clock(), naps)
+    undone: list[str] = []
+    with pytest.raises(ZeroDivisionError), store.planning() as tx:
+        tx.undo.callback(undone.append, "undone")
+        raise ZeroDivisionError
+    assert undone == ["undone"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_committed_is_not_undone(store: Store) -> None:
+    undone: list[str] = []
+    with store.planning() as tx:
+        tx.undo.callback(undone.append, "undone")
+    assert undone == []
+    assert store.path.exists()
+
+
+# --- files that are no state -----------------------------------------------------------------------------------------
+
+
+def test_no_plan_was_made(store: Store) -> None:
+    with pytest.raises(StateError, match=r"there is no plan in .*state; run `batcher plan` first"), store.reading():
+        pass
+
+
+def test_a_plan_that_was_killed_before_its_commit_counts_as_none(store: Store) -> None:
+    store.create()
+    with pytest.raises(StateError, match="there is no plan"), store.reading():
+        pass
+    store.path.unlink()
+    duckdb.connect(str(store.path)).close()
+    with pytest.raises(StateError, match="there is no plan"), store.reading():
+        pass
+
+
+def test_a_newer_schema(planned: Store) -> None:
+    with planned.transaction("future") as tx:
+        tx.con.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'")
+    assert (
+        refusal(planned) == f"state/state.duckdb is of schema 99, this Batcher knows {SCHEMA_VERSION}: upgrade Batcher"
+    )
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE TABLE songs (name VARCHAR)",
+        "CREATE TABLE artists (x INTEGER); CREATE TABLE shards (x INTEGER); CREATE TABLE meta (x INTEGER)",
+        "CREATE TABLE artists (x INTEGER); CREATE TABLE shards (x INTEGER); "
+        "CREATE TABLE meta (key VARCHAR, value VARCHAR)",
+    ],
+)
+def test_a_foreign_duckdb_file(store: Store, sql: str) -> None:
+    store.folder.mkdir()
+    with duckdb.connect(str(store.path)) as con:
+        con.execute(sql)
+    assert refusal(store) == (
+        "state/state.duckdb is a DuckDB file of something else; move it away, or set another [state] dir"
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"garbage" * 10_000])
+def test_a_file_that_is_no_database(store: Store, content: bytes) -> None:
+    store.folder.mkdir()
+    store.path.write_bytes(content)
+    assert refusal(store) == (
+        "state/state.duckdb is not a state of Batcher's; move it away, or set another [state] dir"
+    )
+
+
+def test_a_folder_in_its_place(store: Store) -> None:
+    store.path.mkdir(parents=True)
+    assert refusal(store) == (
+        "state/state.duckdb is a folder where the state file should be; move it away, or set another [state] dir"
+    )
+
+
+def test_a_state_folder_that_cannot_be_made(tmp_path: Path, naps: Naps) -> None:
+    (tmp_path / "file").write_text("x")
+    for folder, why in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "state", "Not a directory")):
+        store = Store(folder, Clock(), naps)
+        for way in (store.create, lambda s=store: enter(s.planning())):
+            with pytest.raises(StateError) as raised:
+                way()
+            assert str(raised.value) == f"the state folder {folder} cannot be made: {why}; set another [state] dir"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_state_folder_without_the_right_to_write(planned: Store) -> None:
+    planned.path.chmod(0o400)
+    with pytest.raises(StateError, match="permission denied; mend the rights"), planned.transaction("write"):
+        pass
+
+
+# --- locked ----------------------------------------------------------------------------------------------------------
+
+HOLDER = (
+    "import duckdb, sys; con = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read(); con.close()"
+)
+
+
+@pytest.fixture
+def holder(planned: Store) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has the state open for writing."""
+    command = [sys.executable, "-c", HOLDER, str(planned.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        if process.stdin is not None and not process.stdin.closed:
+            process.stdin.close()
+
+
+def test_a_state_held_by_another_process_is_waited_for(
+    planned: Store, naps: Naps, holder: subprocess.Popen[str]
+) -> None:
+    naps.at[3] = holder
+    with planned.transaction("write") as tx:
+        tx.set_fact("x", 1)
+    assert naps.slept == pytest.approx(3 * RETRY_S)
+
+
+def test_patience_with_it_ends(planned: Store, naps: Naps, holder: subprocess.Popen[str]) -> None:
+    with pytest.raises(StateError) as raised, planned.transaction("write", patience_s=10 * RETRY_S):
+        pass
+    assert 10 * RETRY_S <= naps.slept <= 11 * RETRY_S + 0.001
+    assert re.fullmatch(r".*state\.duckdb has been held by another process for \d+ s", str(raised.value))
+
+
+def test_a_lane_has_one_owner(planned: Store, naps: Naps) -> None:
+    told: list[str] = []
+    with lane_lock(planned.folder, "batch", told.append, naps, None):
+        with (
+            pytest.raises(StateError, match=f"process {os.getpid()} is at work on this state"),
+            lane_lock(planned.folder, "batch", told.append, naps, 1.0),
+        ):
+            pass
+        with lane_lock(planned.folder, "direct", told.append, naps, 0.0):
+            pass
+    assert told == [f"process {os.getpid()} is at work on this state; waiting for it to end"]
+    with lane_lock(planned.folder, "batch", told.append, naps, 0.0):
+        pass
+
+
+def test_a_lock_that_the_folder_does_not_take(planned: Store, naps: Naps, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StateError, match=r"cannot be opened: No such file or directory"):
+        enter(lane_lock(planned.folder / "nowhere", "batch", print, naps, 0.0))
+
+    def refuse(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("batcher.locks.fcntl.flock", refuse)
+    with pytest.raises(StateError, match=r"cannot be locked: No locks available; set \[state\] dir"):
+        enter(lane_lock(planned.folder, "batch", print, naps, 0.0))
+
+
+# --- a disk that fails -----------------------------------------------------------------------------------------------
+
+
+class FullDisk:
+    """A connection whose commits fail."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
+        self._con = con
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._con, name)
+
+    def commit(self) -> None:
+        raise duckdb.IOException('IO Error: Could not write file "state.duckdb.wal": No space left on device')
+
+
+def test_a_commit_that_fails_is_told_and_changed_nothing(planned: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = connection._opened
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, "_opened", lambda *a: FullDisk(opened(*a)))
+        with pytest.raises(StateError) as raised, planned.transaction("write") as tx:
+            tx.run("write_fact", fact="x", number=1, text=None)
+    assert str(raised.value) == (
+        f"{planned.path} cannot be written, the disk is full; nothing was lost, make room and run the same command "
+        "again"
+    )
+    with planned.reading() as tx:
+        assert tx.fact("x") == 0
+
+
+def test_a_statement_that_the_disk_refuses_is_told(planned: Store) -> None:
+    with pytest.raises(StateError, match="the disk is full"), planned.transaction("write"):
+        raise duckdb.IOException("IO Error: No space left on device")
+
+
+def test_a_bug_is_not_taken_for_a_full_disk(planned: Store) -> None:
+    with pytest.raises(duckdb.CatalogException), planned.transaction("write") as tx:
+        tx.con.execute("SELECT * FROM nowhere")
+
+
+# --- transitions -----------------------------------------------------------------------------------------------------
+
+
+def whole(tx: Transaction) -> object:
+    return [tx.con.execute(f"SELECT * FROM {name} ORDER BY ALL").fetchall() for name in ("artists", "shards", "events")]
+
+
+@pytest.mark.parametrize("event", ["intend_upload", "record_upload", "record_create", "settle", "end", "find_absent"])
+def test_an_illegal_move_of_a_shard_raises_and_changes_nothing(planned: Store, event: str) -> None:
+    with planned.transaction("before") as tx:
+        before = whole(tx)
+    with pytest.raises(IllegalTransitionError, match="shard 1 is not in a state that can"):  # noqa: SIM117 - the state
+        with planned.transaction("illegal") as tx:  # is left by the error
+            tx.con.execute("UPDATE artists SET priority = 9")
+            tx.move_shard(1, event)
+    with planned.transaction("after") as tx:
+        assert whole(tx) == before
+
+
+def test_a_move_of_lines_takes_only_those_that_may_move(planned: Store) -> None:
+    with planned.transaction("held") as tx:
+        tx.con.execute("UPDATE artists SET state = 'held', failure = 'cancelled' WHERE artist_id = 'a'")
+    with planned.transaction("claim") as tx:
+        assert tx.move_lines("claim_lines", "claim_batch", shard=1, submission=5) == 1
+    with planned.reading() as tx:
+        states = tx.con.execute("SELECT artist_id, state FROM artists ORDER BY 1").fetchall()
+        assert states == [("a", "held"), ("b", "in_batch")]
+
+
+ILLEGAL = [
+    "UPDATE artists SET state = 'happy' WHERE artist_id = 'a'",
+    "UPDATE artists SET state = 'in_batch' WHERE artist_id = 'a'",  # without a submission
+    "UPDATE artists SET submission = 1 WHERE artist_id = 'a'",  # without being in a batch
+    "UPDATE artists SET state = 'in_batch', submission = 1, shard = NULL WHERE artist_id = 'a'",
+    "UPDATE artists SET state = 'waiting' WHERE artist_id = 'a'",  # without a time
+    "UPDATE artists SET wait_until = 1 WHERE artist_id = 'a'",  # without waiting
+    "UPDATE artists SET state = 'dead' WHERE artist_id = 'a'",  # without a reason
+    "UPDATE artists SET state = 'held' WHERE artist_id = 'a'",
+    "UPDATE artists SET state = 'skipped' WHERE artist_id = 'a'",
+    "UPDATE artists SET priority = 0 WHERE artist_id = 'a'",
+    "UPDATE shards SET state = 'lost'",
+    "UPDATE shards SET state = 'uploading'",  # without a submission
+    "UPDATE shards SET state = 'in_flight'",
+    "UPDATE shards SET submission = 1",  # without being under way
+    "UPDATE shards SET state = 'uploaded'",  # without a file
+    "UPDATE shards SET state = 'creating', submission = 1",
+    "UPDATE shards SET lines = 0",
+    ARTIST.format(columns="artist_id", values="'a'"),  # a second artist of this id
+    "INSERT INTO bios (artist_id, data, lane) VALUES ('a', '{}', 'bus')",
+    "INSERT INTO pauses (pause, scope, reason, since) VALUES (1, 'some', 'x', 0)",
+    "INSERT INTO quota_samples (happened_at, source, model) VALUES (0, 'rumour', 'x')",
+]
+
+
+@pytest.mark.parametrize("sql", ILLEGAL)
+def test_rows_that_may_not_be_are_refused(planned: Store, sql: str) -> None:
+    with pytest.raises(duckdb.ConstraintException), planned.transaction("illegal") as tx:
+        tx.con.execute(sql)
+
+
+# --- statements ------------------------------------------------------------------------------------------------------
+
+
+def source() -> str:
+    return "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "batcher").rglob("*.py")))
+
+
+def test_every_statement_named_in_the_code_exists() -> None:
+    named = set(re.findall(r"""(?:\.run|\.one|\.dicts|\.move_lines|statements\(\)\[)\(?\s*"(\w+)\"""", source()))
+    assert len(named) > 80
+    assert named - set(statements()) == set()
+
+
+def test_every_statement_is_used() -> None:
+    code = source()
+    assert [name for name in statements() if f'"{name}"' not in code] == []
+
+
+def test_no_name_is_given_twice() -> None:
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "batcher/sql").glob("*.sql"))
+    names = Counter(re.findall(r"(?m)^-- name: (\w+)$", text))
+    assert [name for name, count in names.items() if count > 1] == []
+    assert set(names) == set(statements())
