@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from batcher.collecting import Collected, check_target, collect
+from batcher.collecting import Collected, check_targets, collect
 from batcher.decide import Finish, Wait
 from batcher.errors import ExitCode, SetupError
 from batcher.plancommand import run_plan
@@ -36,7 +36,7 @@ def run_submit(session: Session, most: int | None) -> Answer:
     columns = ["shard", "priority", "batch", "lines", "tokens", "reserved", "headroom after"]
     keys = ["shard", "priority", "batch_id", "lines", "tokens", "reserved", "headroom_after"]
     rows = [[str(s[k]) if k in {"shard", "priority"} else s[k] or "" for k in keys] for s in sent]
-    parts: list[RenderableType] = [table("Submitted", columns, rows, 3)] if sent else []
+    parts: list[RenderableType] = [table("Submitted", columns, rows, 3, ["reserved", "tokens"])] if sent else []
     parts.append(
         Text(f"{released} shards released, {len(sent)} submitted; {_waits(waiting, ended)}{_planned(planned)}")
     )
@@ -76,8 +76,7 @@ def run_poll(session: Session, once: bool) -> tuple[RenderableType, dict[str, An
 
 def run_all(session: Session, out: Path | None, failed: Path | None) -> tuple[RenderableType, dict[str, Any], ExitCode]:
     """The unattended mode."""
-    check_target(out)
-    check_target(failed)
+    check_targets(out, failed)
     job = session.config.job
     planned = run_plan(session, PlanOptions(job.input, Path(job.done) if job.done else None))
     if not session.json:

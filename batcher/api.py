@@ -60,6 +60,9 @@ class Service(Protocol):
     def check(self) -> None:
         """Asks whether key and address are good."""
 
+    def shutdown_date(self, model: str) -> str | None:
+        """The day on which a model ends (YYYY-MM-DD; "" when none is set); None for an unknown model."""
+
     def upload(self, path: Path, name: str) -> RemoteFile:
         """Uploads a batch input file, once."""
 
@@ -96,6 +99,11 @@ class OpenAIService:
     def check(self) -> None:
         """Lists one batch. Raises CallRefused or CallUnknown."""
         self._free(lambda: self._client.batches.list(limit=1))
+
+    def shutdown_date(self, model: str) -> str | None:
+        """Asks for the model; its `shutdown_date` is in the official description, and not yet in the client's types."""
+        found = self._unless_gone(lambda: self._client.models.retrieve(model))
+        return None if found is None else str(getattr(found, "shutdown_date", None) or "")
 
     def upload(self, path: Path, name: str) -> RemoteFile:
         """Uploads from disk, streamed. An upload costs nothing, but a repetition leaves an orphan: done once."""

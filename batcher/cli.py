@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from batcher import __version__
-from batcher.errors import BatcherError, ExitCode
+from batcher.errors import BatcherError, ExitCode, disk_fault
 from batcher.session import Session, open_session
 
 app = typer.Typer(
@@ -36,6 +36,12 @@ def main() -> None:
     except BatcherError as error:
         _complain(str(error))
         sys.exit(int(error.exit_code))
+    except OSError as error:
+        told = disk_fault(error)
+        if not told:
+            raise
+        _complain(told)
+        sys.exit(int(ExitCode.USAGE))
     except KeyboardInterrupt:
         _complain("interrupted; run the same command again to go on")
         sys.exit(130)
@@ -77,7 +83,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option: that is how Typer
     config: ConfigOption = CONFIG,
     input: Annotated[
         Path | None,
-        typer.Option("--input", help="The table of artists: .csv, .jsonl or .parquet. Default: [job] input."),
+        typer.Option("--input", help="The table: .csv, .jsonl or .parquet. Default: what batcher.toml names."),
     ] = None,
     done: Annotated[
         Path | None, typer.Option("--done", help="A table of bios that exist (artist_id, bio): not asked for again.")
@@ -191,7 +197,7 @@ def status(
 
 @app.command()
 def show(
-    artist_id: Annotated[str, typer.Argument(help="The artist_id of the table; part of an id or name finds it.")],
+    artist_id: Annotated[str, typer.Argument(help="As in the table; an unknown one is told with those like it.")],
     config: ConfigOption = CONFIG,
     json: JsonOption = False,
 ) -> None:
@@ -236,6 +242,52 @@ def resume(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     session = open_session(config, json)
     told = run_resume(session)
     _answer(session, Text(told), {"told": told})
+
+
+@app.command()
+def cancel(
+    config: ConfigOption = CONFIG,
+    shard: Annotated[
+        list[int] | None, typer.Option("--shard", help="Only this shard; may be given more than once.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Cancel at OpenAI what is in flight, follow it to its end, take in what was done, and hold the rest."""
+    from batcher.wishcommands import run_cancel  # noqa: PLC0415
+
+    session = open_session(config, json)
+    drawn, data = run_cancel(session, shard or [])
+    _answer(session, drawn, data)
+
+
+@app.command()
+def retry(
+    config: ConfigOption = CONFIG,
+    failure: Annotated[
+        str | None, typer.Option("--class", help="Only lines that ended with this class of failure.")
+    ] = None,
+    artist: Annotated[str | None, typer.Option("--artist", help="Only the line of this artist.")] = None,
+    held: Annotated[bool, typer.Option("--held", help="Only held lines.")] = False,
+    dead: Annotated[bool, typer.Option("--dead", help="Only dead lines.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Bring dead and held lines back; perhaps paid ones only with --class missing."""
+    from batcher.wishcommands import run_retry  # noqa: PLC0415
+
+    session = open_session(config, json)
+    drawn, data = run_retry(session, failure, artist, held, dead)
+    _answer(session, drawn, data)
+
+
+@app.command()
+def doctor(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
+    """Check key, endpoint, model, limits, state and disk, and say what to do about each."""
+    from batcher.wishcommands import run_doctor  # noqa: PLC0415
+
+    session = open_session(config, json)
+    drawn, data, code = run_doctor(session)
+    _answer(session, drawn, data)
+    raise typer.Exit(int(code))
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """Batcher's own errors. Each is one clear sentence for the user and carries its exit code."""
 
+import errno
 from enum import IntEnum
 
 
@@ -43,3 +44,21 @@ class IllegalTransitionError(BatcherError):
     """An event arrived in a state that does not know it; nothing was changed."""
 
     exit_code = ExitCode.UNEXPECTED
+
+
+_DISK_FAULTS = {
+    errno.ENOSPC: "the disk is full; nothing was lost, make room and run the same command again",
+    errno.EDQUOT: "the disk quota is used up; nothing was lost, make room and run the same command again",
+    errno.EFBIG: "the file is larger than this user may write; nothing was lost, raise the limit and run again",
+    errno.EROFS: "the file system is read-only; nothing was lost, mount it writable or use another folder",
+    errno.EACCES: "permission denied; mend the rights of the folder",
+    errno.EPERM: "it is not permitted; mend the rights of the folder",
+    errno.EIO: "the disk failed; nothing was lost, look after it and run the same command again",
+}
+
+
+def disk_fault(error: OSError) -> str:
+    """What the disk refused, in a sentence; "" when the error is of another kind."""
+    why = _DISK_FAULTS.get(error.errno or 0, "")
+    where = error.filename2 or error.filename
+    return f"{where}: {why}" if why and where else why

@@ -74,9 +74,24 @@ class Interrupt:
             raise KeyboardInterrupt
 
 
+class Followed(Exception):  # noqa: N818 - an outcome, and read as one
+    """Another process has done, meanwhile, what this one waited for the lock to do."""
+
+
+FOLLOW_S = 1.0
+"""Between two looks at whether another process has done it."""
+
+
+def _never() -> bool:
+    return False
+
+
 @contextmanager
-def acting(session: Session) -> Iterator[Runner]:
-    """The one acting process of the batch lane: lock held, service checked, Ctrl-C caught."""
+def acting(session: Session, followed: Callable[[], bool] = _never) -> Iterator[Runner]:
+    """The one acting process of the batch lane: lock held, service checked, Ctrl-C caught.
+
+    followed: whether the owner of the lock has done by now what this process came for; then Followed is raised.
+    """
     job = session.job()
     prices = resolve(session.config.model.name)
     if prices is None and session.config.budget.max_usd > 0:
@@ -94,13 +109,28 @@ def acting(session: Session) -> Iterator[Runner]:
     )  # fmt: skip
     before = signal.signal(signal.SIGINT, interrupt)
     try:
-        with lane_lock(session.store.folder, "batch", _waiting(session), interrupt.sleep_or_end, None):
+        sleep = _following(interrupt, followed)
+        with lane_lock(session.store.folder, "batch", _waiting(session), sleep, None):
             _check_service(tools)
             runner = Runner(tools)
             runner.begin()
             yield runner
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _following(interrupt: Interrupt, followed: Callable[[], bool]) -> Callable[[float], None]:
+    looked = time.monotonic()
+
+    def sleep(seconds: float) -> None:
+        nonlocal looked
+        if time.monotonic() - looked >= FOLLOW_S:
+            looked = time.monotonic()
+            if followed():
+                raise Followed
+        interrupt.sleep_or_end(seconds)
+
+    return sleep
 
 
 def _waiting(session: Session) -> Callable[[str], None]:

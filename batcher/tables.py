@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from rich import box
-from rich.console import Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, JustifyMethod, RenderableType, RenderResult
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +15,11 @@ from rich.text import Text
 from batcher.planner import PlanReport, PlanResult
 from batcher.report import PlanSummary, Status
 
+if TYPE_CHECKING:
+    from batcher.doctor import Finding
+
+LONG_ID, SHORT_ID = 26, 14
+"""Ids of so many characters are cut to so many, where there is no room: batch_64d2c3ca…"""
 MOST_SHARDS = 12
 """Rows of the table of shards; the rest is summed up in one."""
 
@@ -39,14 +45,56 @@ def usd(amount: float | None) -> str:
     return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}"
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], text_columns: int = 1) -> Table:
-    """A plain table; all but the first `text_columns` columns are numbers and stand to the right."""
-    drawn = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, name in enumerate(columns):
-        drawn.add_column(name, justify="left" if place < text_columns else "right", overflow="fold")
-    for row in rows:
-        drawn.add_row(*(f"{value:,}" if isinstance(value, int) else escape(str(value)) for value in row))
-    return drawn
+class Sheet:
+    """A plain table under its title, as wide as its contents; all but the first `text_columns` stand to the right.
+
+    Where the terminal is too narrow, long ids are shortened (--json has them whole), then the columns of `spare` go,
+    in their order; only what is still too wide is folded.
+    """
+
+    def __init__(
+        self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], text_columns: int, spare: Sequence[str]
+    ) -> None:
+        self.title, self.columns, self.text_columns, self.spare = title, list(columns), text_columns, spare
+        self.rows = [[f"{v:,}" if isinstance(v, int) else str(v) for v in row] for row in rows]
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        """What rich draws."""
+        yield Text(self.title, style="bold")
+        yield self._drawn(options.max_width)
+        yield Text()
+
+    def _drawn(self, width: int) -> Table:
+        rows, kept = self.rows, list(range(len(self.columns)))
+        if self._width(rows, kept) > width:
+            rows = [[short_id(cell) for cell in row] for row in rows]
+        for name in self.spare:
+            if self._width(rows, kept) > width and len(kept) > 1:
+                kept.remove(self.columns.index(name))
+        drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for place in kept:
+            justify: JustifyMethod = "left" if place < self.text_columns else "right"
+            drawn.add_column(self.columns[place], justify=justify, overflow="fold")
+        for row in rows:
+            drawn.add_row(*(escape(row[place]) for place in kept))
+        return drawn
+
+    def _width(self, rows: Sequence[Sequence[str]], kept: Sequence[int]) -> int:
+        """What a table of these columns takes; between two columns stand three cells (its padding and its edge)."""
+        widths = [max(cell_len(cell) for cell in (self.columns[k], *(row[k] for row in rows))) for k in kept]
+        return sum(widths) + 3 * (len(kept) - 1)
+
+
+def short_id(text: str) -> str:
+    """An id of the service's, cut to what tells it from the others at hand."""
+    return text if len(text) < LONG_ID or " " in text else f"{text[:SHORT_ID]}…"
+
+
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], text_columns: int = 1, spare: Sequence[str] = ()
+) -> Sheet:
+    """A table of texts and numbers. spare: columns that a narrow terminal can do without, the first to go first."""
+    return Sheet(title, columns, rows, text_columns, spare)
 
 
 def draw_plan(result: PlanResult, report: PlanReport, summary: PlanSummary) -> RenderableType:
@@ -142,9 +190,9 @@ def _batch_row(batch: Mapping[str, Any], now: float) -> tuple[Any, ...]:
     return (*where, done, span(max(0.0, now - batch["recorded_at"])))
 
 
-def _batches(status: Status) -> Table:
+def _batches(status: Status) -> Sheet:
     rows = [_batch_row(batch, status.now) for batch in status.batches]
-    return table("In flight", ["batch", "shard", "priority", "status", "lines", "for"], rows, 4)
+    return table("In flight", ["batch", "shard", "priority", "status", "lines", "for"], rows, 4, ["priority", "for"])
 
 
 def _sentences(status: Status) -> list[str]:
@@ -180,6 +228,9 @@ def _end(status: Status) -> list[str]:
     return [f"What is open ends in {span(status.forecast.best_s)} to {span(status.forecast.worst_s)}, {basis}."]
 
 
+TRY_COLUMNS = ("at (UTC)", "outcome", "code", "batch", "tokens in", "out", "cost")
+
+
 def draw_artist(artist: Mapping[str, Any]) -> RenderableType:
     """One artist's whole history."""
     head = Text(f"{artist['artist_name']} ({artist['artist_id']}), priority {artist['priority']}: {artist['state']}")
@@ -190,10 +241,10 @@ def draw_artist(artist: Mapping[str, Any]) -> RenderableType:
         parts.append(Text("\n" + _bio_text(artist["bio"]["data"]) + "\n"))
     rows = [_try_row(t) for t in artist["attempts_made"]]
     if rows:
-        parts.append(table("Tries", ["at (UTC)", "outcome", "code", "batch", "tokens in", "out", "cost"], rows, 4))
-    events = [(at(e["happened_at"]), e["kind"], str(e["shard"] or ""), e["detail"] or "") for e in artist["events"]]
+        parts.append(table("Tries", TRY_COLUMNS, rows, 4, ["tokens in", "out", "cost"]))
+    events = [_event_row(e) for e in artist["events"]]
     if events:
-        parts.append(table("Events of its shards", ["at (UTC)", "event", "shard", "detail"], events, 4))
+        parts.append(table("History of its line and its shards", ["at (UTC)", "event", "shard", "detail"], events, 4))
     return Group(*parts)
 
 
@@ -201,6 +252,27 @@ def _try_row(made: Mapping[str, Any]) -> tuple[Any, ...]:
     where = made["batch_id"] or made["lane"]
     tokens = (made["tokens_input"], made["tokens_output"])
     return (at(made["happened_at"]), made["outcome"], made["code"] or "", where, *tokens, usd(made["cost_usd"]))
+
+
+def _event_row(event: Mapping[str, Any]) -> tuple[str, ...]:
+    detail = " ".join(short_id(word) for word in str(event["detail"] or "").split())
+    return at(event["happened_at"]), event["kind"].replace("_", " "), str(event["shard"] or ""), detail
+
+
+def draw_findings(findings: "Sequence[Finding]") -> RenderableType:
+    """What the doctor found: a line each, and under it what to do."""
+    marks = {"ok": "[green]ok   [/]", "note": "[yellow]note [/]", "wrong": "[red]wrong[/]"}
+    parts: list[RenderableType] = []
+    for finding in findings:
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(min_width=5)
+        grid.add_column(min_width=8)
+        grid.add_column()
+        grid.add_row(marks[finding.level], finding.what, escape(finding.found))
+        if finding.todo:
+            grid.add_row("", "", escape(f"-> {finding.todo}"))
+        parts.append(grid)
+    return Group(*parts)
 
 
 def _bio_text(data: str) -> str:

@@ -12,7 +12,8 @@ from batcher.lifecycle import FINAL_SHARD_STATES, ArtistState, ShardState
 from batcher.retry import FailureClass
 from batcher.store import Transaction, acting
 
-UNSENT = frozenset({ShardState.RELEASED, ShardState.UPLOADED})
+S = ShardState
+UNSENT = frozenset({S.RELEASED, S.UPLOADED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ def ask_cancel(tx: Transaction, shards: Sequence[int]) -> Asked:
     states = {int(shard): ShardState(state) for shard, state in tx.run("wishable_shards")}
     for shard in shards:
         _check(shard, states.get(shard))
-    targets = shards or [s for s, state in states.items() if state not in FINAL_SHARD_STATES | {ShardState.PLANNED}]
+    targets = list(shards) or [s for s, state in states.items() if state not in FINAL_SHARD_STATES | {S.PLANNED}]
     withdrawn = [shard for shard in targets if states[shard] in UNSENT]
     following = [shard for shard in targets if states[shard] not in UNSENT]
     for shard in withdrawn:
@@ -44,7 +45,7 @@ def ask_cancel(tx: Transaction, shards: Sequence[int]) -> Asked:
 def _check(shard: int, state: ShardState | None) -> None:
     if state is None:
         raise InputError(f"there is no shard {shard}; `batcher status --json` and `batcher plan` name them")
-    if state is ShardState.PLANNED:
+    if state is S.PLANNED:
         raise InputError(f"shard {shard} was not released, so there is nothing to cancel")
     if state in FINAL_SHARD_STATES:
         raise InputError(f"shard {shard} is {state}: it has ended, and nothing of it is in flight")

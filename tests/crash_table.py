@@ -7,6 +7,8 @@ from pathlib import Path
 
 from batcher.sandbox import Sandbox
 from batcher.sandbox.batches import Batch
+from batcher.sandbox.errors import ApiError, queue_full
+from batcher.sandbox.faults import FINE, LOST, REFUSED
 from tests.kill_harness import Scenario
 from tests.world import ROOT
 
@@ -27,6 +29,19 @@ class Doubling(Sandbox):
         return made
 
 
+class Full(Sandbox):
+    """Refuses the first create for its full queue, as Azure does: at the call itself."""
+
+    asked = 0
+
+    def create_batch(self, payload: Mapping[str, object], lost: bool = False) -> Batch | None:
+        self.asked += 1
+        if self.asked == 1:
+            text = queue_full("gpt-6-luna", "org-sandbox", 1_000_000)
+            raise ApiError(400, text, code="token_limit_exceeded")
+        return super().create_batch(payload, lost)
+
+
 def damage(folder: Path) -> None:
     """Changes a shard's file between plan and run."""
     for path in sorted(folder.glob(".batcher/shards/shard-00001.jsonl")):
@@ -35,16 +50,16 @@ def damage(folder: Path) -> None:
 
 SCENARIOS: Mapping[str, Scenario] = {
     "plain": Scenario(),
-    "upload lost": Scenario(faults={"lose_answer": {"upload": 0.5}}),
-    "upload refused": Scenario(faults={"refuse_before": {"upload": 0.6}}),
+    "upload lost": Scenario(script={"upload": (LOST,)}),
+    "upload refused": Scenario(script={"upload": (REFUSED,)}),
     "uploads limited": Scenario(settings={"uploads_per_minute": 1}, speed=60),
-    "create lost": Scenario(faults={"lose_answer": {"create": 0.6}, "list_lag_s": 100}),
-    "create refused": Scenario(faults={"refuse_before": {"create": 0.6}}, lines=6, priorities=(1,), grace=0.1),
-    "room refused": Scenario(settings={"refuse_at_create": True, "enqueued_tokens": 7_000}),
+    "create lost": Scenario(faults={"list_lag_s": 60}, script={"create": (LOST,)}),
+    "create refused": Scenario(script={"create": (REFUSED,)}, lines=6, priorities=(1,), grace=0.1),
+    "room refused": Scenario(sandbox=Full),
     "batch refused": Scenario(faults={"fail_batches": {"1": "token_limit_exceeded"}}),
     "batch split": Scenario(settings={"enqueued_tokens": 7_000}, per_shard=12, priorities=(1,)),
     "lines fail": Scenario(faults={"line_failures": {"server": 0.4}}),
-    "list refused": Scenario(faults={"refuse_before": {"list": 0.9}}, lines=6, priorities=(1,)),
+    "list refused": Scenario(script={"list": (FINE, *4 * (REFUSED,))}, lines=6, priorities=(1,)),
     "two batches": Scenario(sandbox=Doubling, lines=6, priorities=(1,)),
     "file damaged": Scenario(prelude=((("plan",), ""),), prepare=damage),
     "collected": Scenario(commands=(("run",), ("collect", "--only-new", "--out", "new.csv")), lines=6),

@@ -3,13 +3,15 @@
 The sandbox's clock is fast, the delays of the failure table are short; nothing here depends on how long anything takes.
 """
 
-import json
+import argparse
 import os
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ import duckdb
 
 from batcher.sandbox import Faults, Sandbox, SandboxSettings, merged, scaled_clock
 from batcher.sandbox.app import running_sandbox
+from batcher.sandbox.faults import LOST, Chance
 from tests.world import ROOT, write_table
 
 LONGEST_COMMAND_S = 120.0
@@ -52,6 +55,8 @@ class Scenario:
     """A small job, what goes wrong at the service meanwhile, and the commands that do it."""
 
     faults: Mapping[str, object] = field(default_factory=dict)
+    script: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The fates of the first calls of an operation (batcher/sandbox/faults.py)."""
     settings: Mapping[str, object] = field(default_factory=dict)
     commands: Sequence[Sequence[str]] = (("run", "--out", "bios.csv"),)
     prelude: Sequence[tuple[Sequence[str], str]] = ()
@@ -78,6 +83,23 @@ class Outcome:
     twice: int
 
 
+class CountingChance(Chance):
+    """Plays the fates of a script first, and counts the answers that were lost after their effect."""
+
+    def __init__(self, seed: int, script: Mapping[str, Sequence[str]]) -> None:
+        super().__init__(seed)
+        self._script = {operation: list(fates) for operation, fates in script.items()}
+        self.lost = self.seen = 0
+
+    def fate(self, faults: Faults, operation: str) -> str:
+        drawn = super().fate(faults, operation)
+        if self._script.get(operation):
+            drawn = self._script[operation].pop(0)
+        self.lost += drawn == LOST
+        self.seen += operation in {"upload", "create", "content"}
+        return drawn
+
+
 class Killing:
     """One job in a folder, and its sandbox."""
 
@@ -95,6 +117,8 @@ class Killing:
         )
         settings = merged(fixed, {"faults": merged(Faults(), scenario.faults), **scenario.settings})
         self.sandbox = scenario.sandbox(settings, folder / "sandbox", scaled_clock(scenario.speed))
+        self.chance = CountingChance(seed, scenario.script)
+        self.sandbox.chance = self.chance
         self.url = ""
         self.deaths = 0
         self.output = folder / "output.txt"
@@ -105,14 +129,16 @@ class Killing:
         with running_sandbox(self.sandbox) as self.url:
             yield self
 
-    def start(self, command: Sequence[str], crash_at: str = "") -> "subprocess.Popen[bytes]":
-        """One command in a process of its own."""
+    def start(
+        self, command: Sequence[str], crash_at: str = "", output: Path | None = None
+    ) -> "subprocess.Popen[bytes]":
+        """One command in a process of its own; what it says goes to `output`."""
         unset = ("BATCHER_", "OPENAI_")
         env = {key: value for key, value in os.environ.items() if not key.startswith(unset)}
         env |= {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": self.url, "PYTHONPATH": str(ROOT), CRASH_AT: crash_at}
         arguments = [sys.executable, "-m", "batcher", *command, "--config", str(self.folder / "batcher.toml")]
-        with self.output.open("ab") as output:
-            return subprocess.Popen(arguments, cwd=self.folder, env=env, stdout=output, stderr=output)
+        with (output or self.output).open("ab") as said:
+            return subprocess.Popen(arguments, cwd=self.folder, env=env, stdout=said, stderr=said)
 
     def finish(self, process: "subprocess.Popen[bytes]") -> int:
         """Waits for the end of a command; its exit code."""
@@ -137,20 +163,29 @@ class Killing:
             assert code in {0, 4}, f"{command} ended with {code}:\n{self.output.read_text()[-3000:]}"
 
     def run_under_fire(self, seed: int, longest_s: float = 2.0) -> None:
-        """The same command again and again, killed at a random moment, until it ends by itself."""
-        dice = random.Random(seed)
+        """The same command again and again, killed at a random moment, until it ends by itself.
+
+        Where the machine is so slow that a process dies before it comes to do anything, the next one gets longer.
+        """
+        dice, scale = random.Random(seed), 1.0
         (command,) = self.scenario.commands
         while True:
+            before = self.calls()
             process = self.start(command)
             try:
-                code = process.wait(dice.uniform(0.1, longest_s) + self.deaths * 0.02)
+                code = process.wait(scale * dice.uniform(0.1, longest_s))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
                 self.deaths += 1
+                scale *= 1.0 if self.calls() > before else 1.25
                 continue
             assert code in {0, 4}, f"ended with {code}:\n{self.output.read_text()[-3000:]}"
             return
+
+    def calls(self) -> int:
+        """Calls with an effect that the service has seen."""
+        return self.chance.seen
 
     def query(self, sql: str) -> list[tuple[object, ...]]:
         """Any query on the state that the job has left."""
@@ -171,26 +206,58 @@ class Killing:
             twice=ledger.totals()["usable_more_than_once"],
         )
 
-    def figures(self) -> dict[str, int]:
+    def figures(self) -> Counter[str]:
         """What a soak prints."""
-        (adopted,) = self.query(
-            "SELECT count(*) FROM events WHERE kind IN ('record_create', 'adopt_late') AND detail LIKE 'adopted%'"
+        adopted = "kind IN ('record_create', 'adopt_late') AND detail LIKE 'adopted%'"
+        outcome = self.outcome()
+        return Counter(
+            {
+                "kills": self.deaths,
+                "answers lost": self.chance.lost,
+                "batches created": len(self.sandbox.lifecycle.batches),
+                "adopted": len(self.query(f"SELECT 1 FROM events WHERE {adopted}")),
+                "double executions": sum(n - 1 for n in outcome.answers.values()),
+                "lines lost": self.scenario.lines - sum(state == "done" for state in outcome.states.values()),
+            }
         )
-        (unanswered,) = self.query("SELECT count(*) FROM events WHERE kind IN ('create_unknown', 'forget_upload')")
-        (lost,) = self.query("SELECT count(*) FROM artists WHERE state NOT IN ('done', 'dead', 'held')")
-        return {
-            "kills": self.deaths,
-            "answers unknown": int(str(unanswered[0])),
-            "batches created": len(self.sandbox.lifecycle.batches),
-            "adopted": int(str(adopted[0])),
-            "double executions": self.sandbox.ledger.totals()["usable_more_than_once"],
-            "lines lost": int(str(lost[0])),
-        }
 
 
-def dumped(figures: Mapping[str, int]) -> str:
+def under_fire(seed: int, lines: int, folder: Path) -> Counter[str]:
+    """A job of `lines` that is killed every 0.1 to 2 s until it is done, while a fifth of the answers to uploads and
+    creates is lost and the listing lags; its figures."""
+    job = Killing(folder, fire(lines), seed)
+    with job.serving():
+        job.run_under_fire(seed)
+    return job.figures()
+
+
+def fire(lines: int) -> Scenario:
+    """Ten shards, whatever the number of lines."""
+    faults = {"lose_answer": {"upload": 0.2, "create": 0.2}, "list_lag_s": 60}
+    return Scenario(faults, {}, {"service_s": [200, 600]}, (("run",),), lines=lines, per_shard=max(1, lines // 10))
+
+
+def main() -> None:
+    """`python -m tests.kill_harness --seeds 200 --lines 5000`: a line for each seed, and the sums."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--lines", type=int, default=5_000)
+    parser.add_argument("--first", type=int, default=0)
+    chosen = parser.parse_args()
+    sums: Counter[str] = Counter()
+    for seed in range(chosen.first, chosen.first + chosen.seeds):
+        with tempfile.TemporaryDirectory(prefix="batcher-soak-") as name:
+            figures = under_fire(seed, chosen.lines, Path(name))
+        sums.update(figures)
+        print(f"seed {seed}: {told(figures)}", flush=True)
+    print(f"{chosen.seeds} seeds, {chosen.lines:,} lines each: {told(sums)}")
+    if sums["double executions"] or sums["lines lost"]:
+        sys.exit(1)
+
+
+def told(figures: Mapping[str, int]) -> str:
     """Figures on one line."""
-    return json.dumps(dict(figures))
+    return ", ".join(f"{name} {n:,}" for name, n in figures.items())
 
 
 def wait_until(condition: Callable[[], bool], longest_s: float = 60.0) -> None:
@@ -199,3 +266,7 @@ def wait_until(condition: Callable[[], bool], longest_s: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not come to hold"
         time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -28,6 +28,12 @@ from batcher.model import Budget, Room, ShardView
 SOAK = 20 if os.environ.get("HYPOTHESIS_SOAK") == "1" else 1
 FREE = Budget()
 ROOM = Room(limit=1_000, threshold=0.8, factor=1.0)
+
+
+def _examples(count: int) -> settings:
+    """So many examples, twenty times as many in `make soak`, and no verdict that hangs on how busy the machine is."""
+    slow = [HealthCheck.too_slow]
+    return settings(max_examples=count * SOAK, deadline=None, database=None, suppress_health_check=slow)
 
 
 def _shard(shard: int, tokens: int, priority: int = 1, lines: int = 10) -> ShardView:
@@ -169,7 +175,7 @@ BUDGETS = st.builds(
 
 
 @given(QUEUES, ROOMS, BUDGETS, st.integers(-1, 6), st.randoms(use_true_random=False))
-@settings(max_examples=4_000 * SOAK, deadline=None, database=None)
+@_examples(4_000)
 def test_every_decision_keeps_the_promises(
     queue: list[ShardView], room: Room, budget: Budget, most: int, random: Random
 ) -> None:
@@ -200,8 +206,9 @@ def _check_money(sent: list[ShardView], budget: Budget) -> None:
         assert budget.spent_usd + budget.in_flight_usd + cost <= budget.max_usd + 1e-9
 
 
+@example([_shard(0, 0, lines=1)], ROOM, Budget(max_usd=1.0, spent_usd=0.9, usd_per_line=0.1))
 @given(QUEUES, ROOMS, BUDGETS)
-@settings(max_examples=3_000 * SOAK, deadline=None, database=None)
+@_examples(3_000)
 def test_what_is_not_sent_has_a_true_reason(queue: list[ShardView], room: Room, budget: Budget) -> None:
     decided = admit(queue, room, budget)
     assume(decided and not isinstance(decided[-1], Send))
@@ -212,11 +219,12 @@ def test_what_is_not_sent_has_a_true_reason(queue: list[ShardView], room: Room, 
     if isinstance(step, Hold):
         assert own > free or budget.in_flight_usd > 0
     if isinstance(step, Refuse) and fits:
-        assert 0 < budget.max_usd < budget.spent_usd + sum(cost_of(s, budget) for s in queue)
+        # In floats 1.0 - 0.9 is less than 0.1: what would reach the budget to the cent may be refused, never passed.
+        assert 0 < budget.max_usd < budget.spent_usd + sum(cost_of(s, budget) for s in queue) + 1e-9
 
 
 @given(st.integers(1, 10**10), st.sampled_from([0.5, 0.8, 0.95, 1.0]), FACTORS | st.floats(0.3, 4))
-@settings(max_examples=3_000 * SOAK, deadline=None, database=None)
+@_examples(3_000)
 def test_a_piece_of_a_split_shard_fits(limit: int, threshold: float, factor: float) -> None:
     room = Room(limit, threshold, factor)
     (split,) = admit([_shard(1, 2 * 10**11)], room, FREE)
@@ -316,4 +324,4 @@ class Service(RuleBasedStateMachine):
 
 
 TestService = Service.TestCase
-TestService.settings = settings(max_examples=400 * SOAK, stateful_step_count=20, deadline=None, database=None)
+TestService.settings = settings(_examples(400), stateful_step_count=20)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batcher.admission import BATCHES_PER_HOUR, Send, Split, ceiling, reserved_for
@@ -39,6 +39,12 @@ RUNNING = BatchView("b1", 7, "in_progress", 100)
 LOOSE = LooseLines(1, 3, 30, 0.0)
 FULL = LooseLines(1, 10, 30, 0.0)
 POLL = Wait(NOW + 30, "batches are running")
+
+
+def _examples(count: int) -> settings:
+    """So many examples, twenty times as many in `make soak`, and no verdict that hangs on how busy the machine is."""
+    slow = [HealthCheck.too_slow]
+    return settings(max_examples=count * SOAK, deadline=None, database=None, suppress_health_check=slow)
 
 
 def _soon(seconds: float) -> float:
@@ -399,7 +405,7 @@ SNAPSHOTS = st.builds(
 
 
 @given(SNAPSHOTS)
-@settings(max_examples=5_000 * SOAK, deadline=None, database=None)
+@_examples(5_000)
 def test_every_decision_is_sound(snapshot: Snapshot) -> None:
     actions = decide(snapshot, NOW)
     assert actions
@@ -415,7 +421,7 @@ def test_every_decision_is_sound(snapshot: Snapshot) -> None:
 
 
 @given(SNAPSHOTS)
-@settings(max_examples=1_000 * SOAK, deadline=None, database=None)
+@_examples(1_000)
 def test_to_cancel_is_never_to_send(snapshot: Snapshot) -> None:
     actions = decide_cancel(snapshot, NOW)
     assert actions
@@ -771,7 +777,7 @@ class Week:
 
 
 @given(st.integers(0, 2**40))
-@settings(max_examples=5_000 * SOAK, deadline=None, database=None)
+@_examples(5_000)
 def test_a_week_of_faults_ends_with_every_line_settled(seed: int) -> None:
     week = Week(seed)
     assert week.run() == Finish()

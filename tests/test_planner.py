@@ -12,11 +12,15 @@ import pytest
 from batcher import shardfiles
 from batcher.collecting import collect
 from batcher.config import Config
+from batcher.cutting import ShardCutting
 from batcher.decide import Finish
 from batcher.errors import BatcherError, ConfigError, InputError, JobError, StateError
 from batcher.job import load_job
+from batcher.model import Endpoint, ShardLimits
 from batcher.planner import PlanOptions, PlanReport, PlanResult, plan
+from batcher.planning import Renderer
 from batcher.sandbox import SandboxSettings
+from batcher.store.planned import OrderedLine
 from tests.world import World, bios_job, config_with, write_table
 
 TABLES = ("meta", "runs", "versions", "artists", "shards", "submissions", "batches", "attempts", "bios", "events")
@@ -253,6 +257,18 @@ def test_an_edited_prompt_asks_for_replan_and_changes_nothing(desk: Desk) -> Non
     assert [line["body"]["messages"][1]["content"] for line in lines_of(desk.world, 2)] == ["Name: Ana", "Name: Bo"]
     assert desk.world.rows("SELECT shard, state FROM shards ORDER BY shard") == [(1, "stale"), (2, "planned")]
     assert desk.world.rows("SELECT DISTINCT shard, version FROM artists") == [(2, 2)]
+
+
+def test_lines_that_were_tried_go_again_as_they_were_planned_whatever_the_prompt_is_now(desk: Desk) -> None:
+    """A shard of lines that failed waits for room: it was sent once, and is no reason to ask for --replan."""
+    table = desk.table("artist_id,artist_name\na,Ana\n")
+    desk.plan(table)
+    with desk.world.store.transaction("as if gathered") as tx:
+        tx.con.execute("UPDATE shards SET retry = true, state = 'released'")
+    desk.write_job(user="Name: {artist_name}")
+    before = shard_files(desk.world)
+    assert desk.plan(table)[0].lines_planned == 0
+    assert shard_files(desk.world) == before
 
 
 # --- beside what was submitted ---------------------------------------------------------------------------------------
@@ -675,6 +691,15 @@ def test_a_commit_that_fails_takes_the_shard_files_with_it(desk: Desk, monkeypat
         assert desk.refused(StateError, table) == "the disk is full"
     desk.plan(table)
     check_files(desk.world)
+
+
+def test_a_file_that_is_not_finished_goes_away(desk: Desk) -> None:
+    renderer = Renderer(desk.world.job.version("gpt-6-luna", Endpoint.CHAT, 600))
+    line = OrderedLine("a", "a", 1, "Ana", 9)
+    with pytest.raises(ZeroDivisionError), ShardCutting(renderer, ShardLimits(9, 9_999, 9), desk.folder, 1) as cutting:
+        cutting.put([line, line])  # each is a shard of its own: the first is in place when the second is begun
+        raise ZeroDivisionError
+    assert [path.name for path in (desk.folder / "shards").iterdir()] == ["shard-00001.jsonl"]
 
 
 def test_files_that_a_killed_plan_left_go_with_the_next_one(desk: Desk) -> None:

@@ -1,0 +1,183 @@
+"""`batcher doctor`: looks at all that a run needs, and says of each what was found and what to do about it.
+
+It changes nothing, here or at OpenAI, and one thing that is wrong does not keep it from looking at the others.
+"""
+
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from batcher.api import CallError, OpenAIService, connect
+from batcher.config import Config, enqueued_limit
+from batcher.errors import BatcherError
+from batcher.job import load_job
+from batcher.looking import room_now
+from batcher.prices import resolve
+from batcher.retry import FailureClass
+from batcher.store import Store
+
+OK, NOTE, BAD = "ok", "note", "wrong"
+SOON_DAYS = 30
+"""A model that ends within so many days is worth a word."""
+LEAST_FREE = 200_000_000
+ENOUGH_FREE = 2_000_000_000
+"""Bytes on the disk of the state: 42,888 lines take 100 MB of shards, and 100 MB of results while they are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    level: str
+    found: str
+    todo: str = ""
+
+
+def examine(config: Config, store: Store, now: Callable[[], float] = time.time) -> list[Finding]:
+    """Everything, in the order in which a run would need it."""
+    findings = [_job(config), *_service(config, now()), *_limits(config, store), *_state(store), _disk(store.folder)]
+    return [*findings, *_files(store)]
+
+
+def _job(config: Config) -> Finding:
+    try:
+        job = load_job(config.job.path)
+    except BatcherError as error:
+        return Finding("job", BAD, str(error), "mend the job folder, or set [job] path")
+    if not config.job.input.is_file():
+        return Finding("job", NOTE, f"{job.name}; its table {config.job.input} does not exist", "set [job] input")
+    return Finding("job", OK, f"{job.name}, table {config.job.input.name}")
+
+
+# --- the service ----------------------------------------------------------------------------------------------------
+
+
+def _service(config: Config, now: float) -> Iterator[Finding]:
+    if not os.environ.get("OPENAI_API_KEY"):
+        yield Finding("key", BAD, "OPENAI_API_KEY is not set", "export your key (platform.openai.com, API keys)")
+        return
+    yield Finding("key", OK, "OPENAI_API_KEY is set")
+    policy = config.retry.rules().policies[FailureClass.CALL]
+    service = connect(config.api.timeout_s, policy, time.sleep, random.random)
+    endpoint = _endpoint(service)
+    yield endpoint
+    if endpoint.level == OK:
+        yield _model(service, config.model.name, now)
+        yield _price(config)
+
+
+def _endpoint(service: OpenAIService) -> Finding:
+    address = os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+    try:
+        service.check()
+    except CallError as error:
+        if error.trouble.status in {401, 403}:
+            return Finding("endpoint", BAD, f"{address} refuses the key: {error}", "check OPENAI_API_KEY")
+        todo = "check the network and OPENAI_BASE_URL; status.openai.com tells of outages"
+        return Finding("endpoint", BAD, f"{address} does not answer as it should: {error}", todo)
+    return Finding("endpoint", OK, f"{address} answers")
+
+
+def _model(service: OpenAIService, name: str, now: float) -> Finding:
+    try:
+        ends = service.shutdown_date(name)
+    except CallError as error:
+        return Finding("model", NOTE, f"{name} could not be looked up: {error}", "check it at platform.openai.com")
+    if ends is None:
+        return Finding("model", BAD, f"{name} is not known to the service", "set [model] name to one that it lists")
+    return _ending(name, ends, now)
+
+
+def _ending(name: str, ends: str, now: float) -> Finding:
+    try:
+        day = date.fromisoformat(ends) if ends else None
+    except ValueError:
+        day = None
+    if day is None:
+        return Finding("model", OK, f"{name} is known, and no day is set for its end")
+    left = (day - datetime.fromtimestamp(now, UTC).date()).days
+    if left < 0:
+        return Finding("model", BAD, f"{name} was shut down on {ends}", "set [model] name to its successor")
+    if left <= SOON_DAYS:
+        return Finding("model", NOTE, f"{name} is shut down on {ends}, in {left} days", "finish before, or change it")
+    return Finding("model", OK, f"{name} is known until {ends}")
+
+
+def _price(config: Config) -> Finding:
+    name = config.model.name
+    if resolve(name) is not None:
+        return Finding("price", OK, "batch prices are known")
+    level = BAD if config.budget.max_usd > 0 else NOTE
+    return Finding("price", level, f"the price of {name} is not known", "costs are not counted; leave [budget] at 0")
+
+
+# --- limits, state, disk --------------------------------------------------------------------------------------------
+
+
+def _limits(config: Config, store: Store) -> Iterator[Finding]:
+    try:
+        limit, source = enqueued_limit(config), f"the table of tiers, tier {config.limits.tier}"
+    except BatcherError as error:
+        yield Finding("limit", BAD, str(error), "set [limits] enqueued_tokens")
+        return
+    if config.limits.enqueued_tokens is not None:
+        source = "[limits] enqueued_tokens"
+    try:
+        with store.reading() as tx:
+            learned = room_now(tx, config).limit
+    except BatcherError:
+        learned = limit
+    if learned != limit:
+        told = f"{learned:,} enqueued tokens, as the service said within a day; {source} says {limit:,}"
+        yield Finding("limit", NOTE, told, "set [limits] enqueued_tokens, or tier, to what Settings > Limits shows")
+        return
+    yield Finding("limit", OK, f"{limit:,} enqueued tokens ({source})")
+
+
+def _state(store: Store) -> Iterator[Finding]:
+    if not store.exists():
+        yield Finding("state", OK, f"no plan in {store.folder} yet", "`batcher plan` makes one")
+        return
+    try:
+        with store.reading() as tx:
+            shards = len(tx.run("wishable_shards"))
+            stopped = tx.text_fact("stopped")
+    except BatcherError as error:
+        yield Finding("state", BAD, str(error), "see the sentence")
+        return
+    if not os.access(store.folder, os.W_OK) or not os.access(store.path, os.W_OK):
+        yield Finding("state", BAD, f"{store.path} cannot be written", "mend the rights of the state folder")
+        return
+    yield Finding("state", OK, f"{store.path} is sound, {shards} shards")
+    if stopped:
+        yield Finding("stopped", BAD, stopped, "mend it; the next `batcher poll` tries again")
+
+
+def _disk(folder: Path) -> Finding:
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    told = f"{free / 1e9:,.1f} GB are free at {there}"
+    if free < LEAST_FREE:
+        return Finding("disk", BAD, told, "make room: a job of 40,000 lines needs a quarter of a gigabyte")
+    if free < ENOUGH_FREE:
+        return Finding("disk", NOTE, told, "keep an eye on it")
+    return Finding("disk", OK, told)
+
+
+def _files(store: Store) -> Iterator[Finding]:
+    """Files at OpenAI that could not be deleted."""
+    try:
+        with store.reading() as tx:
+            left = [row for row in tx.run("files_left") if row[3]]
+    except BatcherError:
+        return
+    if left:
+        file_id, purpose, _, tries, error = left[0]
+        told = f"{len(left)} could not be deleted at OpenAI, the first {file_id} ({purpose}, {tries} tries: {error})"
+        yield Finding("files", NOTE, told, "`batcher poll` tries again; they expire by themselves after 30 days")
