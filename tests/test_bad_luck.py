@@ -98,7 +98,7 @@ def refused(world: World) -> str:
 # --- the disk -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("free", [0, 100_000, 500_000, 900_000])
+@pytest.mark.parametrize("free", [0, 100_000, 900_000])
 def test_a_disk_that_is_full_when_the_plan_is_made(tmp_path: Path, disk: Disk, free: int) -> None:
     world = Unlucky(tmp_path, disk.path / "state")
     disk.fill(free)
@@ -112,7 +112,7 @@ def test_a_disk_that_is_full_when_the_plan_is_made(tmp_path: Path, disk: Disk, f
     world.check_complete()
 
 
-@pytest.mark.parametrize("free", [0, 50_000, 300_000])
+@pytest.mark.parametrize("free", [0, 300_000])
 def test_a_disk_that_is_full_when_batches_are_sent(tmp_path: Path, disk: Disk, free: int) -> None:
     world = Unlucky(tmp_path, disk.path / "state")
     world.begin()
@@ -125,7 +125,7 @@ def test_a_disk_that_is_full_when_batches_are_sent(tmp_path: Path, disk: Disk, f
     world.check_complete()
 
 
-@pytest.mark.parametrize("free", [0, 50_000, 150_000, 400_000, 800_000])
+@pytest.mark.parametrize("free", [0, 150_000, 800_000])
 def test_a_disk_that_is_full_when_results_come(tmp_path: Path, disk: Disk, free: int) -> None:
     world = Unlucky(tmp_path, disk.path / "state")
     world.begin()
@@ -154,7 +154,7 @@ def test_a_state_folder_that_has_become_read_only(tmp_path: Path, disk: Disk) ->
     world.check_complete()
 
 
-@pytest.mark.parametrize("command", [("pause",), ("cancel",), ("retry",), ("submit",), ("poll",), ("plan",)])
+@pytest.mark.parametrize("command", [("pause",), ("retry",), ("poll",), ("plan",)])
 def test_commands_say_what_is_wrong_with_a_read_only_folder(tmp_path: Path, disk: Disk, command: Sequence[str]) -> None:
     world = Unlucky(tmp_path, disk.path / "state")
     world.begin()
@@ -187,7 +187,7 @@ def test_a_disk_fault_is_told_in_words_and_another_error_is_not_hidden() -> None
 # --- time -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("steps", [0, 1, 2, 5, 9, 14])
+@pytest.mark.parametrize("steps", [0, 2, 9])
 def test_a_clock_that_is_set_back_by_an_hour(tmp_path: Path, steps: int) -> None:
     world = Unlucky(tmp_path, tmp_path / "state", line_failures={"server": 0.1, "rate_limit": 0.02})
     world.begin()

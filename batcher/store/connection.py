@@ -172,8 +172,8 @@ class Store:
                 if not folder.exists():
                     undo.callback(_remove_folder, folder)
             self._make_folder()
-            con = undo.enter_context(self._opening(PATIENCE_S))
-            if new:
+            con = undo.enter_context(self._opening_new() if new else self._opening(PATIENCE_S))
+            if _version(con, self.path) == 0:  # asked only now: another plan may have made it meanwhile
                 undo.callback(self.path.unlink, missing_ok=True)
             con.begin()
             _migrate(con, self.path)
@@ -236,6 +236,20 @@ class Store:
             raise StateError(_why_not(self.path, error)) from error
         finally:
             con.close()
+
+    @contextmanager
+    def _opening_new(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection that makes the file; what a full disk leaves of one is no state, and is taken away."""
+        try:
+            opening = self._opening(PATIENCE_S)
+            con = opening.__enter__()
+        except StateError as error:
+            if "No space left" in str(error.__cause__) or "not a valid DuckDB" in str(error.__cause__):
+                self.path.unlink(missing_ok=True)
+            raise
+        with ExitStack() as stack:
+            stack.push(opening.__exit__)
+            yield con
 
     def _connect(self, patience_s: float | None, read_only: bool = False) -> duckdb.DuckDBPyConnection:
         waited = 0.0

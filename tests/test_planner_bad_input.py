@@ -1,0 +1,344 @@
+"""`plan` with bad tables, bad jobs and bad luck: each ends in one sentence, and nothing was changed."""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from batcher import shardfiles
+from batcher.collecting import collect
+from batcher.cutting import ShardCutting
+from batcher.errors import ConfigError, InputError, JobError, StateError
+from batcher.model import Endpoint, ShardLimits
+from batcher.planning import Renderer
+from batcher.store.planned import OrderedLine
+from tests.planner_kit import Desk, check_files, ids_of, lines_of, shard_files, snapshot
+from tests.world import bios_job, config_with
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+# --- bios that exist -------------------------------------------------------------------------------------------------
+
+
+def test_earlier_bios_are_taken_over_and_neither_asked_for_nor_counted(desk: Desk) -> None:
+    table = desk.table("artist_id,artist_name\na,Ana\nb,Bo\n")
+    done = desk.table('{"artist_id": "a", "bio": "Ana was.", "more": 1}\n{"artist_id": "z", "bio": "Z."}\n', "d.jsonl")
+    result, report = desk.plan(table, done=done)
+    assert (result.done_unknown, result.lines_planned, report.states) == (1, 1, {"done_before": 1, "ready": 1})
+    assert ids_of(desk.world, 1) == ["b"]
+    assert desk.world.rows("SELECT artist_id, data, lane FROM bios") == [("a", '{"bio":"Ana was."}', "earlier")]
+    out = desk.folder / "bios.jsonl"
+    assert collect(desk.world.store, desk.world.job, out, None, False).bios == 1
+    assert orjson.loads(out.read_bytes())["bio"] == "Ana was."
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("artist_id,bio\n,Was.\n", "d.csv, row 2: column artist_id is missing or empty; a bio needs its artist"),
+        ("id,bio\na,Was.\n", "d.csv, row 2: column artist_id is missing or empty; a bio needs its artist"),
+        ("artist_id,bio\na, \n", "d.csv, row 2: column bio is missing or empty; leave out rows without a bio"),
+        ("artist_id,bio\na,Was.\na,Is.\n", "d.csv, row 3: artist_id 'a' is already in row 2; keep one of them"),
+        ("artist_id,bio\na\n", "d.csv, row 2: 1 values for 2 columns; quote commas in values"),
+    ],
+)
+def test_a_bad_table_of_bios_is_named(desk: Desk, text: str, sentence: str) -> None:
+    table = desk.table("artist_id,artist_name\na,Ana\n")
+    assert desk.refused(InputError, table, done=desk.table(text, "d.csv")) == sentence
+
+
+# --- bad rows --------------------------------------------------------------------------------------------------------
+
+MEND = "; mend the table, or leave such rows out with --skip-bad-rows"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("t.csv", "artist_id,artist_name\n", "t.csv has no rows; there is nothing to plan"),
+        ("t.jsonl", "\n", "t.jsonl has no rows; there is nothing to plan"),
+        (
+            "t.csv",
+            "id,artist_name\na,Ana\n",
+            None,
+        ),
+        (
+            "t.csv",
+            "artist_id,name\na,Ana\n",
+            "t.csv has no column artist_name; its columns are artist_id, name: rename one, or give it an alias in "
+            "job.py",
+        ),
+        ("t.jsonl", '{"artist_id": "a"}\n', "t.jsonl, row 1, column artist_name: Field required" + MEND),
+        (
+            "t.csv",
+            "artist_id,artist_name\na,Ana\nb,Bo\na,Ann\nb,B\n",
+            "t.csv, row 4: artist_id 'a' is already in row 2 (1 more bad rows)" + MEND,
+        ),
+        (
+            "t.csv",
+            "artist_id,artist_name\na,A\0na\n",
+            "t.csv, row 2, column artist_name: holds a NUL character, which no request can carry; remove it" + MEND,
+        ),
+        (
+            "t.jsonl",
+            '{"artist_id": "a", "artist_name": "A\\ud800"}\n',
+            "t.jsonl, row 1: column 37 holds half of a surrogate pair, which is no text; mend the value" + MEND,
+        ),
+        (
+            "t.jsonl",
+            '{"artist_id": "a", "artist_name": "A\\u0000"}\n',
+            "t.jsonl, row 1, column artist_name: holds a NUL character, which no request can carry; remove it" + MEND,
+        ),
+        (
+            "t.csv",
+            "artist_id,artist_name,priority\na,Ana,0\n",
+            "t.csv, row 2 (Ana): column priority: must be 1 (the most urgent) or more (it is 0)" + MEND,
+        ),
+        (
+            "t.csv",
+            "artist_id,artist_name,priority\na,Ana,99999999999\n",
+            "t.csv, row 2 (Ana): column priority: must be 1 (the most urgent) or more (it is 99999999999)" + MEND,
+        ),
+        (
+            "t.csv",
+            "artist_id,artist_name,priority\na,Ana,soon\n",
+            "t.csv, row 2, column priority: Input should be a valid integer, unable to parse string as an integer "
+            "(it is 'soon')" + MEND,
+        ),
+        (
+            "t.csv",
+            "artist_id,artist_name\n,Ana\n",
+            "t.csv, row 2 (Ana): column artist_id is empty" + MEND,
+        ),
+    ],
+)
+def test_bad_input_is_named_and_nothing_is_made(desk: Desk, name: str, text: str, sentence: str | None) -> None:
+    """Nothing was planned before: not even the state's folder is left."""
+    if sentence is None:
+        desk.write_job(id_type="str  #")
+        sentence = (
+            "t.csv has no column artist_id; its columns are id, artist_name: rename one, or give it an alias in job.py"
+        )
+    assert desk.refused(InputError, desk.table(text, name)) == sentence
+    assert not desk.world.store.folder.exists()
+    desk.refused(InputError, desk.table(text, name), dry_run=True)
+
+
+def test_a_fact_of_three_megabytes_is_too_long_for_the_model(desk: Desk) -> None:
+    table = desk.table("artist_id,artist_name,fact\na,Ana," + "7 " * 1_500_000 + "\n")
+    sentence = desk.refused(InputError, table)
+    assert sentence.startswith("t.csv, row 2 (Ana): prompt and answer are ")
+    assert "tokens, the context of gpt-6-luna is" in sentence
+    assert len(sentence) < 300
+
+
+def test_the_job_that_comes_with_the_project_names_the_column_of_such_a_fact(desk: Desk) -> None:
+    desk.world.job = bios_job()
+    table = desk.table("artist_id,artist_name,nationality\na,Ana," + "7 " * 1_500_000 + "\n")
+    sentence = desk.refused(InputError, table)
+    assert sentence.startswith("t.csv, row 2, column nationality: ")
+    assert len(sentence) < 300
+
+
+def test_a_line_over_the_whole_limit_is_named(desk: Desk) -> None:
+    desk.world.config = config_with(limits={"enqueued_tokens": 600, "threshold": 0.5})
+    sentence = desk.refused(InputError, desk.table("artist_id,artist_name,fact\na,Ana," + "word " * 400 + "\n"))
+    assert sentence.startswith("t.csv, row 2 (Ana): one line of ")
+    assert "over the enqueued-token limit x threshold of 300" in sentence
+
+
+def test_an_unknown_model_asks_for_its_limit_before_anything_is_made(desk: Desk) -> None:
+    desk.world.config = config_with(model={"name": "unheard-of"})
+    assert "set enqueued_tokens under [limits]" in desk.refused(ConfigError, desk.table("artist_id,artist_name\na,A\n"))
+
+
+BAD_ROWS = """\
+{"artist_id": "a", "artist_name": "Ana"}
+{"artist_id": "b"}
+{"artist_id": "a", "artist_name": "Again"}
+not json
+{"artist_id": "c", "artist_name": "\\ud800"}
+{"artist_id": "d", "artist_name": "Di", "priority": 0}
+[]
+{"artist_id": "e", "artist_name": "Ed"}
+"""
+
+
+def test_bad_rows_left_out_are_listed_and_every_row_is_somewhere(desk: Desk) -> None:
+    result, report = desk.plan(desk.table(BAD_ROWS, "t.jsonl"), skip_bad_rows=True)
+    assert [row for row, _ in result.skipped] == [2, 3, 4, 5, 6, 7]
+    assert result.skipped[1][1].endswith("t.jsonl, row 3: artist_id 'a' is already in row 1")
+    assert report.states == {"ready": 2, "skipped": 6}
+    assert sum(report.states.values()) == result.rows_read == 8
+    listed = desk.world.rows("SELECT artist_id, failure, code FROM artists WHERE state = 'skipped' ORDER BY seq")
+    assert listed[0] == ("(t.jsonl row 2)", "invalid", "bad_row")
+    failed = desk.folder / "failed.jsonl"
+    assert collect(desk.world.store, desk.world.job, desk.folder / "b.jsonl", failed, False).skipped == 6
+    assert failed.read_text().count("\n") == 6
+
+
+def test_a_row_that_was_mended_is_skipped_no_more(desk: Desk) -> None:
+    desk.plan(desk.table(BAD_ROWS, "t.jsonl"), skip_bad_rows=True)
+    _, again = desk.plan(desk.table(BAD_ROWS, "t.jsonl"), skip_bad_rows=True)
+    assert again.states == {"ready": 2, "skipped": 6}
+    mended = BAD_ROWS.replace('{"artist_id": "b"}', '{"artist_id": "b", "artist_name": "Bo"}')
+    result, report = desk.plan(desk.table(mended, "t.jsonl"), skip_bad_rows=True)
+    assert report.states == {"ready": 3, "skipped": 5}
+    assert sum(report.states.values()) == result.rows_read
+
+
+def test_a_table_without_a_needed_column_is_no_matter_of_rows(desk: Desk) -> None:
+    sentence = desk.refused(InputError, desk.table("artist_id,name\na,Ana\n"), skip_bad_rows=True)
+    assert "has no column artist_name" in sentence
+
+
+# --- code of the job that fails --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        ({"values": "{'artist_name': self.nothing}"}, "t.csv, row 2: job.py, line 11: AttributeError: 'Artist' object "
+         "has no attribute 'nothing'; mend job.py"),
+        ({"values": "{'artist_name': {}['x']}"}, "t.csv, row 2: job.py, line 11: KeyError: 'x'; mend job.py"),
+        ({"values": "{'artist_name': self.artist_name}"}, "t.csv, row 2: user.md names {fact}, which prompt_values "
+         "does not give; it gives artist_name"),
+        ({"values": "{'artist_name': '\\ud800', 'fact': ''}"}, "t.csv, row 2: prompt_values gives half of a surrogate "
+         "pair, which is no text"),
+        ({"priority_type": "str | None"}, "t.csv, row 2: Artist.priority is str; declare it as int"),
+        ({"values": "{'artist_name': self.artist_name, 'fact': str(id(self))}"}, "t.csv, row 2: the artist reads "
+         "otherwise once it was stored and read again; the validators of Artist must leave alone what they made"),
+    ],
+)  # fmt: skip
+def test_a_failing_job_is_named_with_the_row(desk: Desk, parts: dict[str, str], sentence: str) -> None:
+    desk.write_job(**parts)
+    assert desk.refused(JobError, desk.table("artist_id,artist_name,priority\na,Ana,1\n")) == sentence
+    assert not desk.world.store.folder.exists()
+
+
+# --- dry run ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_says_the_same_numbers_and_writes_nothing(desk: Desk) -> None:
+    table = desk.table("artist_id,artist_name\n" + "".join(f"a{n},Name {n}\n" for n in range(25)))
+    dry = desk.plan(table, dry_run=True)
+    assert not desk.world.store.folder.exists()
+    assert desk.plan(table) == dry
+
+
+def test_a_dry_run_beside_a_plan_changes_nothing(desk: Desk) -> None:
+    desk.plan(desk.table("artist_id,artist_name\na,Ana\n"))
+    before, raw = snapshot(desk.world), desk.world.store.path.read_bytes()
+    table = desk.table("artist_id,artist_name\na,Anna\nb,Bo\n")
+    dry = desk.plan(table, dry_run=True, replan=True)
+    assert snapshot(desk.world) == before
+    assert desk.world.store.path.read_bytes() == raw
+    assert desk.plan(table, replan=True) == dry
+
+
+# --- plans that fail -------------------------------------------------------------------------------------------------
+
+
+def failing_on(monkeypatch: pytest.MonkeyPatch, error: BaseException, after: int) -> None:
+    """The cutting fails once so many shard files are in place."""
+    original = shardfiles.ShardWriter.close
+    closed = 0
+
+    def close(self: shardfiles.ShardWriter) -> Any:
+        nonlocal closed
+        if closed == after:
+            raise error
+        closed += 1
+        return original(self)
+
+    monkeypatch.setattr(shardfiles.ShardWriter, "close", close)
+
+
+NO_SPACE = OSError(28, "No space left on device", "shard-00004.part")
+
+
+@pytest.mark.parametrize("planned_before", [False, True])
+def test_a_full_disk_while_cutting_leaves_all_as_it_was(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, planned_before: bool
+) -> None:
+    head, rows = "artist_id,artist_name\n", [f"a{n},Name {n}\n" for n in range(45)]
+    if planned_before:
+        desk.plan(desk.table(head + rows[0]))
+    table = desk.table(head + "".join(rows))
+    with monkeypatch.context() as patch:
+        failing_on(patch, NO_SPACE, after=3)
+        sentence = desk.refused(StateError, table)
+    assert sentence == (
+        "shard-00004.part cannot be written: No space left on device; make room or mend the rights of the state "
+        "folder, and plan again"
+    )
+    assert desk.world.store.folder.exists() is planned_before
+    desk.plan(table)
+    check_files(desk.world)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("a bug")])
+def test_a_plan_that_is_broken_off_leaves_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    table = desk.table("artist_id,artist_name\n" + "".join(f"a{n},Name {n}\n" for n in range(25)))
+    failing_on(monkeypatch, error, after=1)
+    with pytest.raises(type(error)):
+        desk.plan(table)
+    assert not desk.world.store.folder.exists()
+
+
+def test_a_commit_that_fails_takes_the_shard_files_with_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.plan(desk.table("artist_id,artist_name\na,Ana\n"))
+    table = desk.table("artist_id,artist_name\na,Ana\nb,Bo\n")
+
+    def refuse(*_: object) -> None:
+        raise StateError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("batcher.store.connection._commit", refuse)
+        assert desk.refused(StateError, table) == "the disk is full"
+    desk.plan(table)
+    check_files(desk.world)
+
+
+def test_a_file_that_is_not_finished_goes_away(desk: Desk) -> None:
+    renderer = Renderer(desk.world.job.version("gpt-6-luna", Endpoint.CHAT, 600))
+    line = OrderedLine("a", "a", 1, "Ana", 9)
+    with pytest.raises(ZeroDivisionError), ShardCutting(renderer, ShardLimits(9, 9_999, 9), desk.folder, 1) as cutting:
+        cutting.put([line, line])  # each is a shard of its own: the first is in place when the second is begun
+        raise ZeroDivisionError
+    assert [path.name for path in (desk.folder / "shards").iterdir()] == ["shard-00001.jsonl"]
+
+
+def test_files_that_a_killed_plan_left_go_with_the_next_one(desk: Desk) -> None:
+    """A killed plan leaves files under their final names; the state does not know them, and the next may cut fewer."""
+    table = desk.table("artist_id,artist_name\na,Ana\n")
+    desk.plan(table)
+    folder = desk.world.store.folder / "shards"
+    for name in ("shard-00002.jsonl", "shard-00009.jsonl", "shard-00010.part"):
+        (folder / name).write_text("left\n")
+    (folder / "notes.txt").write_text("the user's\n")
+    desk.plan(desk.table("artist_id,artist_name\na,Ana\nb,Bo\n"))
+    assert list(shard_files(desk.world)) == ["notes.txt", "shard-00001.jsonl", "shard-00002.jsonl"]
+    assert ids_of(desk.world, 2) == ["b"]
+
+
+def test_a_failing_plan_leaves_what_else_is_in_its_folder(desk: Desk) -> None:
+    folder = desk.world.store.folder
+    folder.mkdir()
+    (folder / "mine.txt").write_text("x")
+    desk.refused(InputError, desk.table("artist_id,artist_name\n"))
+    assert [path.name for path in folder.iterdir()] == ["mine.txt"]
+
+
+def test_the_staging_tables_are_as_wide_as_their_rows(desk: Desk) -> None:
+    """Ids are only compared within the state: a long and a strange one keep apart."""
+    long = "x" * 300
+    desk.plan(desk.table(f"artist_id,artist_name\n{long}a,Ana\n{long}b,Bo\n"))
+    assert len({line["custom_id"] for line in lines_of(desk.world, 1)}) == 2
