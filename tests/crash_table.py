@@ -63,8 +63,12 @@ SCENARIOS: Mapping[str, Scenario] = {
     "two batches": Scenario(sandbox=Doubling, lines=6, priorities=(1,)),
     "file damaged": Scenario(prelude=((("plan",), ""),), prepare=damage),
     "collected": Scenario(commands=(("run",), ("collect", "--only-new", "--out", "new.csv")), lines=6),
-    "cancelled": Scenario(
-        prelude=((("run",), "create.before"), (("cancel",), "")), commands=(("poll",), ("run",)), lines=6, grace=0.1
+    "cancelled": Scenario(prelude=((("run",), "create.before"),), commands=(("cancel",), ("run",)), lines=6, grace=0.1),
+    "retried": Scenario(
+        faults={"line_failures": {"refusal": 0.5}},
+        commands=(("run",), ("retry",), ("run",)),
+        lines=6,
+        retry="unusable = { tries = 0 }",
     ),
     "paused": Scenario(commands=(("plan",), ("pause",), ("resume",), ("run",)), lines=6),
 }
@@ -97,7 +101,9 @@ COMMITS: Mapping[str, str] = {
     "call_failed": "list refused",
     "record_cancel": "two batches",
     "file_damaged": "file damaged",
+    "cancel": "cancelled",
     "withdraw": "cancelled",
+    "retry": "retried",
     "pause": "paused",
     "resume": "paused",
 }

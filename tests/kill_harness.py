@@ -47,6 +47,7 @@ enqueued_limit = {{ base_s = 0.2, cap_s = 0.3 }}
 shard_refused = {{ base_s = 0.1, cap_s = 0.2, tries = 20 }}
 quota = {{ base_s = 0.2, cap_s = 0.3 }}
 server = {{ base_s = 0.1, cap_s = 0.2 }}
+{retry}
 """
 
 
@@ -65,6 +66,7 @@ class Scenario:
     per_shard: int = 6
     priorities: Sequence[int] = (1, 2)
     limits: str = ""
+    retry: str = ""
     grace: float = 0.3
     poll: float = 0.15
     speed: float = 600.0
@@ -107,7 +109,7 @@ class Killing:
         self.folder, self.scenario = folder, scenario
         folder.mkdir(parents=True, exist_ok=True)
         config = QUICK.format(
-            job=ROOT / "jobs" / "bios", per_shard=scenario.per_shard, limits=scenario.limits,
+            job=ROOT / "jobs" / "bios", per_shard=scenario.per_shard, limits=scenario.limits, retry=scenario.retry,
             grace=scenario.grace, poll=scenario.poll,
         )  # fmt: skip
         (folder / "batcher.toml").write_text(config, encoding="utf-8")
