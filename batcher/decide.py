@@ -140,7 +140,13 @@ def _send(snapshot: Snapshot, now: float) -> tuple[list[Action], str]:
 def _closed(snapshot: Snapshot, now: float) -> bool:
     """Whether nothing may be sent now: paused, refused for the limit, or a probe is on its way."""
     paused = any(p.until is None or p.until > now for p in _pauses(snapshot))
-    return paused or snapshot.room.blocked_until > now or (snapshot.probing and _probe_under_way(snapshot))
+    probe = snapshot.probing and _probe_under_way(snapshot)
+    return paused or snapshot.room.blocked_until > now or probe or _limit_under_test(snapshot)
+
+
+def _limit_under_test(snapshot: Snapshot) -> bool:
+    """Whether a shard is on its way past a limit that has lapsed; the others wait for what becomes of it."""
+    return snapshot.lapsed_ceiling is not None and snapshot.room.reserved > snapshot.lapsed_ceiling
 
 
 def _pauses(snapshot: Snapshot) -> list[Pause]:
@@ -170,7 +176,7 @@ def _gathers(group: LooseLines, queue: list[ShardView], snapshot: Snapshot, now:
 
 def _admitted(queue: list[ShardView], snapshot: Snapshot) -> tuple[list[Action], str]:
     left = BATCHES_PER_HOUR - snapshot.created_last_hour
-    if snapshot.probing:
+    if snapshot.probing or snapshot.lapsed_ceiling is not None:
         left = min(left, 1)
     actions: list[Action] = []
     for step in admit(queue, snapshot.room, snapshot.budget, left):

@@ -29,6 +29,7 @@ def look(tx: Transaction, config: Config, prices: Prices | None) -> Snapshot:
         outage_until=max(tx.fact("outage_until"), tx.fact("asked_until")),
         created_last_hour=int(tx.one("created_since", since=tx.now - HOUR_S)[0]),
         files_due=int(tx.one("count_files_due", now=tx.now)[0]),
+        lapsed_ceiling=lapsed_ceiling(tx, config),
         probing=any(p.reason == "quota" and p.until is not None and p.until <= tx.now for p in pauses),
         cancelled=frozenset(int(row[0]) for row in tx.run("open_wishes")),
         stopped=tx.text_fact("stopped"),
@@ -46,6 +47,20 @@ def room_now(tx: Transaction, config: Config) -> Room:
         reserved=int(tx.one("reserved")[0]),
         blocked_until=max(tx.fact("blocked_until"), tx.fact("send_after")),
     )
+
+
+def lapsed_ceiling(tx: Transaction, config: Config) -> int | None:
+    """What a limit that was named over a day ago allowed, while no shard has passed it since; None where that is over,
+    or where the settings give no more."""
+    named = tx.run("newest_limit", model=config.model.name)
+    if not named:
+        return None
+    limit, lapses_at = int(named[0][0]), float(named[0][1]) + LEARNED_FOR_S
+    ceiling_then = int(limit * config.limits.threshold)
+    if tx.now < lapses_at or limit >= enqueued_limit(config):
+        return None
+    passed = tx.one("ceiling_passed", since=lapses_at, ceiling=ceiling_then)[0]
+    return None if passed else ceiling_then
 
 
 def limits_now(config: Config, room: Room) -> ShardLimits:

@@ -151,6 +151,9 @@ class Snapshot:
     created_last_hour: int = 0
     files_due: int = 0
     """Files at OpenAI that are to be deleted now."""
+    lapsed_ceiling: int | None = None
+    """The most that may be reserved under a limit that a refusal named and that has lapsed, until one shard has
+    passed it; None: nothing is to be tested."""
     probing: bool = False
     """A quota pause has ended and nothing has succeeded since: one shard at a time, until one does."""
     cancelled: frozenset[int] = frozenset()

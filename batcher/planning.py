@@ -67,11 +67,11 @@ class Renderer:
     def __init__(self, version: JobVersion) -> None:
         self.version = version
         self._names = placeholders(version.template)
-        marker = "\0user\0"
+        marker = _marker(version)
         whole = orjson.dumps(
             {"custom_id": "\0id\0", "method": "POST", "url": version.endpoint, "body": body(version, marker)}
         )
-        head, rest = whole.split(orjson.dumps("\0id\0"))
+        head, rest = whole.split(orjson.dumps("\0id\0"), 1)
         middle, tail = rest.split(orjson.dumps(marker))
         self._head, self._middle, self._tail = head, middle, tail + b"\n"
 
@@ -89,6 +89,14 @@ class Renderer:
     def constant_text(self) -> list[str]:
         """The texts that every line repeats, for the token counter: system prompt and schema as compact JSON."""
         return [self.version.system, orjson.dumps(self.version.schema).decode()]
+
+
+def _marker(version: JobVersion) -> str:
+    """A text that the version itself holds nowhere: it keeps the place of the artist's own."""
+    constant, marker = orjson.dumps(body(version, "")), "user"
+    while orjson.dumps(marker) in constant:
+        marker += "_"
+    return marker
 
 
 def body(version: JobVersion, user_text: str) -> dict[str, object]:

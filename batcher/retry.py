@@ -96,7 +96,8 @@ def _seconds_until(http_date: str, now: float) -> float | None:
 
 
 def _number(text: str) -> float | None:
-    return float(text) if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text.strip()) else None
+    number = text.strip()
+    return float(number) if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", number) else None
 
 
 # --- what the service sent -> class -----------------------------------------------------------------------------

@@ -50,7 +50,8 @@ class Sending:
         Other commands write between the look that decided it and now: a pause, a plan that cut the shard again.
         """
         room = room_now(tx, self._tools.config)
-        if shard.state not in WAITING_TO_BE_SENT or _paused(tx) or action.reserved > headroom(room):
+        blocked = room.blocked_until > tx.now  # a more urgent shard of the same decision was refused: none overtakes it
+        if shard.state not in WAITING_TO_BE_SENT or _paused(tx) or blocked or action.reserved > headroom(room):
             return None
         budget = budget_now(tx, self._tools.config, self._tools.prices)
         view = ShardView(shard.shard, shard.priority, shard.state, shard.lines, shard.tokens)

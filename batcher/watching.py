@@ -2,6 +2,8 @@
 that the state does not know.
 """
 
+from collections.abc import Collection
+
 from batcher import crashpoints, strays
 from batcher.api import CallRefused
 from batcher.lifecycle import BatchStatus, is_terminal
@@ -63,9 +65,8 @@ class Watching:
             return False
         return acting.update_batch(tx, known, _given_up(known))
 
-    def _take_strays(self, tx: Transaction, listing: Listing, known: object) -> list[tuple[str, int, str]]:
+    def _take_strays(self, tx: Transaction, listing: Listing, known: Collection[str]) -> list[tuple[str, int, str]]:
         """Batches of ours that were never recorded, oldest first; what became of each."""
-        assert isinstance(known, type({}.keys()))
         run, told = acting.run_id(tx), []
         for batch in sorted(listing.batches, key=lambda b: b.created_at):
             submission = submission_of(tx, batch, run) if batch.batch_id not in known else None

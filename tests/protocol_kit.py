@@ -11,6 +11,7 @@ import orjson
 
 from batcher.api import OpenAIService
 from batcher.decide import Finish, Wait
+from batcher.retry import FailureClass
 from batcher.runner import Runner
 from batcher.sandbox import Faults, SandboxSettings, merged
 from batcher.sandbox.transport import SandboxTransport
@@ -52,8 +53,8 @@ class Trial(World):
         client = openai.OpenAI(
             api_key="sk-test", base_url="http://sandbox/v1", http_client=httpx2.Client(transport=transport)
         )
-        policy = self.config.retry.rules().policies
-        return OpenAIService(client, next(iter(policy.values())), self.clock.sleep, self.random.random)
+        policy = self.config.retry.rules().policies[FailureClass.CALL]
+        return OpenAIService(client, policy, self.clock.sleep, self.random.random)
 
     def _ruled(self, request: httpx2.Request, send: Send) -> httpx2.Response:
         return self.rule(request, send)

@@ -238,6 +238,16 @@ def test_values_of_the_input_arrive_as_they_are(name: str, facts: str) -> None:
     assert content == f"Name: {name}\nFacts: {facts} {{kept}} {name}"
 
 
+@pytest.mark.parametrize("endpoint", Endpoint)
+@pytest.mark.parametrize("text", ["\0user\0", "\0id\0", "user", "user_", "user__", '"user"'])
+def test_no_text_of_a_version_is_taken_for_the_place_of_the_artists(endpoint: Endpoint, text: str) -> None:
+    schema = {"type": "object", "title": text, "required": [text], text: text}
+    same = replace(VERSION, endpoint=endpoint, model=text, system=text, schema=schema, schema_name=text)
+    _check_line(same, text, text)
+    for version in (replace(VERSION, model=text), replace(VERSION, system=text), replace(VERSION, schema_name=text)):
+        _check_line(version, "a1", "An artist.")
+
+
 def test_equal_versions_render_equal_bytes_and_others_do_not() -> None:
     line = Renderer(VERSION).line("a1", "text")
     assert Renderer(replace(VERSION)).line("a1", "text") == line

@@ -51,6 +51,18 @@ def test_a_refusal_at_the_call_itself_is_the_same(tmp_path: Path) -> None:
     assert_paid_once(it, 12)
 
 
+def test_none_overtakes_a_shard_that_was_refused_for_the_limit(tmp_path: Path) -> None:
+    it = trial(tmp_path, lines=18)
+    it.rule = nth("POST", "/batches", 1, answered(400, "token_limit_exceeded"))
+    ended = it.act(once=True)
+    assert isinstance(ended, Wait)
+    assert [status for _, status in it.batches()] == []
+    assert it.rows("SELECT state, count(*) FROM shards GROUP BY ALL ORDER BY 1") == [("released", 2), ("uploaded", 1)]
+    it.act()
+    assert it.rows("SELECT shard FROM batches ORDER BY created_at, submission") == [(1,), (2,), (3,)]
+    assert_paid_once(it, 18)
+
+
 def test_the_limit_that_a_refusal_names_is_believed_for_a_day_and_the_latest_wins(tmp_path: Path) -> None:
     it = trial(tmp_path)
 
@@ -71,6 +83,20 @@ def test_the_limit_that_a_refusal_names_is_believed_for_a_day_and_the_latest_win
     assert limit() == 2_000_000
     it.clock.sleep(2)
     assert limit() == 40_000_000
+
+
+def test_a_limit_that_has_lapsed_is_tested_by_one_shard(tmp_path: Path) -> None:
+    """The second shard passes the limit that was named, alone; once it is at work the others follow."""
+    it = trial(tmp_path, lines=24, settings={"service_s": (4000, 4000)})
+    with it.store.transaction("test") as tx:
+        acting.sample_quota(tx, "refusal", it.config.model.name, None, limit_tokens=8000)
+    it.clock.sleep(DAY + 1)
+    it.act()
+    times = [float(str(at)) for (at,) in it.rows("SELECT create_intended_at FROM submissions ORDER BY submission")]
+    assert len(times) == 4
+    assert times[1] - times[0] < 10 <= times[2] - times[1]
+    assert times[3] - times[2] < 10
+    assert_paid_once(it, 24)
 
 
 def test_a_full_queue_is_tried_again_when_a_batch_of_ours_ends(tmp_path: Path) -> None:

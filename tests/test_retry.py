@@ -308,6 +308,7 @@ def _http_date(at: float) -> str:
         ({"retry-after": "20"}, 20.0),
         ({"retry-after": "0"}, 0.0),
         ({"retry-after": " 7 "}, 7.0),
+        ({"retry-after": "7\x1f"}, 7.0),
         ({"retry-after": "1.5"}, 1.5),
         ({"retry-after-ms": "1500"}, 1.5),
         ({"retry-after-ms": "250.5", "retry-after": "60"}, 0.2505),

@@ -51,6 +51,16 @@ SELECT limit_tokens, happened_at FROM quota_samples
 WHERE source = 'refusal' AND model = $model AND limit_tokens IS NOT NULL AND happened_at > $since
 ORDER BY happened_at DESC LIMIT 1
 
+-- name: newest_limit
+SELECT limit_tokens, happened_at FROM quota_samples
+WHERE source = 'refusal' AND model = $model AND limit_tokens IS NOT NULL ORDER BY happened_at DESC LIMIT 1
+
+-- name: ceiling_passed
+-- Batches that the service took on beyond a limit.
+SELECT count(*) FROM submissions AS n JOIN batches AS b USING (submission)
+WHERE n.intended_at >= $since AND n.reserved_before + n.reserved > $ceiling
+  AND b.status NOT IN ('validating', 'failed', 'overdue')
+
 -- name: insert_quota_sample
 INSERT INTO quota_samples (happened_at, source, model, limit_tokens, reserved, own, headroom, shard, detail)
 VALUES ($now, $source, $model, $limit_tokens, $reserved, $own, $headroom, $shard, $detail)
