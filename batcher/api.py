@@ -33,6 +33,9 @@ LONGEST_QUICK_WAIT_S = 20.0
 """A Retry-After beyond this is not waited for inside a call: the runner waits, and may be interrupted."""
 RETRY_AFTER_SPREAD_S = 5.0
 """Up to this much is added to a Retry-After, so that not all come back at once."""
+LONGEST_CONNECT_S = 30.0
+"""A connection that is not open by then is not slow, it is missing: nothing was sent, and the runner tries later."""
+NO_ADDRESS = "OPENAI_BASE_URL is no address; it looks like https://api.openai.com/v1"
 
 T = TypeVar("T")
 
@@ -329,7 +332,7 @@ def _batch(batch: Any) -> RemoteBatch:
     finished = batch.completed_at or batch.failed_at or batch.expired_at or batch.cancelled_at
     return RemoteBatch(
         batch_id=batch.id,
-        status=_text(batch.status),
+        status=_text(batch.status).lower(),  # compatible services write COMPLETED
         created_at=created_at,
         input_file_id=_text(batch.input_file_id),
         output_file_id=_text(batch.output_file_id) or None,
@@ -376,12 +379,16 @@ def connect(timeout_s: float, policy: Policy, sleep: Callable[[float], None], ji
         raise SetupError("OPENAI_API_KEY is not set; export your key (platform.openai.com, API keys)")
     if not re.fullmatch(r"[!-~]+", key):
         raise SetupError("OPENAI_API_KEY holds a blank, a line break or a character beyond ASCII; export it again")
+    import httpx2  # noqa: PLC0415
     import openai  # noqa: PLC0415
 
+    timeout = openai.Timeout(timeout_s, connect=min(timeout_s, LONGEST_CONNECT_S))
     try:
-        client = openai.OpenAI(max_retries=0, timeout=timeout_s)
+        client = openai.OpenAI(max_retries=0, timeout=timeout)
+    except httpx2.InvalidURL as error:
+        raise SetupError(f"{NO_ADDRESS} ({error})") from error
     except openai.OpenAIError as error:
         raise SetupError(f"the client cannot be set up: {error}") from error
     if client.base_url.scheme not in {"http", "https"} or not client.base_url.host:
-        raise SetupError("OPENAI_BASE_URL is no address; it looks like https://api.openai.com/v1")
+        raise SetupError(NO_ADDRESS)
     return OpenAIService(client, policy, sleep, jitter)

@@ -1,5 +1,6 @@
 """The commands. Each is: options -> configuration -> one call -> report -> exit code."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,6 +37,9 @@ def main() -> None:
     except BatcherError as error:
         _complain(str(error))
         sys.exit(int(error.exit_code))
+    except BrokenPipeError:  # `batcher status | head`: who read has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(int(ExitCode.DONE))
     except OSError as error:
         told = disk_fault(error)
         if not told:

@@ -36,7 +36,8 @@ def _write(tools: Tools, tx: Transaction, rows: Sequence[tuple[Any, ...]], shard
     writer = ShardWriter(tools.store.folder, shard, priority)
     planned: list[PlannedLine] = []
     for artist_id, line_id, _, data, tokens, expected, _ in rows:
-        line = renderer.line(line_id, renderer.user_text(tools.job.restore(data).prompt_values()))
+        values = tools.job.prompt_values(tools.job.restore(data), f"artist {artist_id}")
+        line = renderer.line(line_id, renderer.user_text(values))
         if line_hash(line) != expected:
             raise JobError(
                 f"job.py renders artist {artist_id} otherwise than it was planned; undo the change of prompt_values"
