@@ -1,7 +1,7 @@
 """What the tests of results share: a job whose batch has ended, and whose result files can be overwritten.
 
-Opening a DuckDB file takes 20 ms, and following a day of waiting does it a thousand times: one connection stays open,
-and each transaction is a cursor of it. The file, the transactions and the SQL are the real ones.
+Following a day of waiting opens the state a thousand times: here one connection stays open, and each transaction is a
+cursor of it. The file, the transactions and the SQL are the real ones.
 """
 
 import atexit
@@ -67,8 +67,12 @@ class Bench:
     def open(self) -> None:
         """Opens the state and keeps it open."""
         self.anchor = duckdb.connect(str(self.world.store.path))
-        self.patch = mock.patch.object(connection, "_opened", lambda _path, _read_only: self.anchor.cursor())
-        self.patch.start()
+        self.patches: list[Any] = [
+            mock.patch.object(connection, "_attached", lambda *_: self.anchor.cursor()),
+            mock.patch.object(connection.Store, "_detach"),
+        ]
+        for patch in self.patches:
+            patch.start()
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -81,7 +85,8 @@ class Bench:
 
     def close(self) -> None:
         """Lets the state go."""
-        self.patch.stop()
+        for patch in self.patches:
+            patch.stop()
         self.anchor.close()
 
     def run_batch(self) -> Batch:

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 from unittest import TestCase, mock
 
 import duckdb
@@ -95,8 +96,9 @@ class JobMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """The folder goes away."""
-        if hasattr(self, "patch"):
-            self.patch.stop()
+        if hasattr(self, "patches"):
+            for patch in self.patches:
+                patch.stop()
             self.anchor.close()
         shutil.rmtree(self.folder)
 
@@ -107,8 +109,12 @@ class JobMachine(RuleBasedStateMachine):
         shutil.copytree(planned(tokens), self.folder, dirs_exist_ok=True)
         self.world = World(self.folder, SandboxSettings(enqueued_tokens=tokens), config)
         self.anchor = duckdb.connect(str(self.world.store.path))
-        self.patch = mock.patch.object(connection, "_opened", lambda _path, _read_only: self.anchor.cursor())
-        self.patch.start()
+        self.patches: list[Any] = [
+            mock.patch.object(connection, "_attached", lambda *_: self.anchor.cursor()),
+            mock.patch.object(connection.Store, "_detach"),
+        ]
+        for patch in self.patches:
+            patch.start()
 
     # --- what can happen --------------------------------------------------------------------------------------------
 

@@ -89,10 +89,11 @@ def enter(context: AbstractContextManager[object]) -> None:
 
 
 def schema(con: duckdb.DuckDBPyConnection) -> object:
+    here = "WHERE database_name = current_database() ORDER BY ALL"
     return [
-        con.execute("SELECT table_name, sql FROM duckdb_tables() ORDER BY 1").fetchall(),
-        con.execute("SELECT table_name, constraint_text FROM duckdb_constraints() ORDER BY ALL").fetchall(),
-        con.execute("SELECT sequence_name FROM duckdb_sequences() ORDER BY 1").fetchall(),
+        con.execute(f"SELECT table_name, sql FROM duckdb_tables() {here}").fetchall(),
+        con.execute(f"SELECT table_name, constraint_text FROM duckdb_constraints() {here}").fetchall(),
+        con.execute(f"SELECT sequence_name FROM duckdb_sequences() {here}").fetchall(),
     ]
 
 
@@ -293,9 +294,9 @@ class FullDisk:
 
 
 def test_a_commit_that_fails_is_told_and_changed_nothing(planned: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = connection._opened
+    opened = connection._attached
     with monkeypatch.context() as patch:
-        patch.setattr(connection, "_opened", lambda *a: FullDisk(opened(*a)))
+        patch.setattr(connection, "_attached", lambda *a: FullDisk(opened(*a)))
         with pytest.raises(StateError) as raised, planned.transaction("write") as tx:
             tx.run("write_fact", fact="x", number=1, text=None)
     assert str(raised.value) == (
