@@ -22,6 +22,7 @@ import duckdb
 from batcher.sandbox import Faults, Sandbox, SandboxSettings, merged, scaled_clock
 from batcher.sandbox.app import running_sandbox
 from batcher.sandbox.faults import LOST, Chance
+from tests.nursery import nursery
 from tests.world import ROOT, write_table
 
 LONGEST_COMMAND_S = 120.0
@@ -131,16 +132,24 @@ class Killing:
         with running_sandbox(self.sandbox) as self.url:
             yield self
 
-    def start(
-        self, command: Sequence[str], crash_at: str = "", output: Path | None = None
-    ) -> "subprocess.Popen[bytes]":
+    def start(self, command: Sequence[str], output: Path | None = None) -> "subprocess.Popen[bytes]":
         """One command in a process of its own; what it says goes to `output`."""
+        arguments = [sys.executable, "-m", "batcher", *self._arguments(command)]
+        with (output or self.output).open("ab") as said:
+            return subprocess.Popen(arguments, cwd=self.folder, env=self._environment(), stdout=said, stderr=said)
+
+    def _arguments(self, command: Sequence[str]) -> list[str]:
+        return [*command, "--config", str(self.folder / "batcher.toml")]
+
+    def _environment(self) -> dict[str, str]:
         unset = ("BATCHER_", "OPENAI_")
         env = {key: value for key, value in os.environ.items() if not key.startswith(unset)}
-        env |= {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": self.url, "PYTHONPATH": str(ROOT), CRASH_AT: crash_at}
-        arguments = [sys.executable, "-m", "batcher", *command, "--config", str(self.folder / "batcher.toml")]
-        with (output or self.output).open("ab") as said:
-            return subprocess.Popen(arguments, cwd=self.folder, env=env, stdout=said, stderr=said)
+        return env | {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": self.url, "PYTHONPATH": str(ROOT)}
+
+    def done(self, command: Sequence[str], crash_at: str = "") -> int:
+        """One command to its end, which may be a crash point; its exit code."""
+        env = {**self._environment(), CRASH_AT: crash_at}
+        return nursery().run(self._arguments(command), self.folder, env, self.output, self.output)
 
     def finish(self, process: "subprocess.Popen[bytes]") -> int:
         """Waits for the end of a command; its exit code."""
@@ -154,14 +163,14 @@ class Killing:
     def run(self, crash_at: str = "") -> None:
         """Every command in turn. The one that dies at `crash_at` is started again, once, without it."""
         for command, point in self.scenario.prelude:
-            assert self.finish(self.start(command, point)) == (-signal.SIGKILL if point else 0), self.output.read_text()
+            assert self.done(command, point) == (-signal.SIGKILL if point else 0), self.output.read_text()
         self.scenario.prepare(self.folder)
         for command in self.scenario.commands:
-            code = self.finish(self.start(command, crash_at))
+            code = self.done(command, crash_at)
             if code == -signal.SIGKILL:
                 self.deaths += 1
                 crash_at = ""
-                code = self.finish(self.start(command))
+                code = self.done(command)
             assert code in {0, 4}, f"{command} ended with {code}:\n{self.output.read_text()[-3000:]}"
 
     def run_under_fire(self, seed: int, longest_s: float = 2.0) -> None:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +13,7 @@ import duckdb
 import orjson
 import pytest
 
+from tests.nursery import nursery
 from tests.world import ROOT
 
 HEAD = "artist_id,artist_name,priority,nationality,born\n"
@@ -38,10 +39,11 @@ class Place:
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("OPENAI_", "BATCHER_"))}
         clean["BATCHER_RETRY__CALL__TRIES"] = "0"  # an unanswered call is not repeated: nobody waits
         clean.pop("PYTHONDONTWRITEBYTECODE", None)  # a user's Python writes it where it may
-        return subprocess.run(
-            [sys.executable, "-m", "batcher", *arguments], cwd=self.folder, env={**clean, **environment},
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+        with tempfile.TemporaryDirectory() as name:
+            out, err = Path(name) / "out", Path(name) / "err"
+            code = nursery().run(arguments, self.folder, {**clean, **environment}, out, err)
+            told = [path.read_text(encoding="utf-8") for path in (out, err)]
+        return subprocess.CompletedProcess(["batcher", *arguments], code, *told)
 
     def files(self) -> dict[str, bytes | None]:
         """All that is on the disk; a lock file is no content."""

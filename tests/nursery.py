@@ -1,0 +1,110 @@
+"""Real processes that start at once: a nursery has imported everything, and forks one for each command.
+
+What a fork spares is the second that imports take, in each of hundreds of processes; that they work in a process
+started from nothing is what tests/test_end_to_end.py shows.
+"""
+
+import atexit
+import importlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import openai
+import toktok
+
+from batcher.prices import resolve
+from batcher.tokens import ENCODING
+from tests.world import ROOT
+
+PREPARED = ("httpx2", "duckdb", "genai_prices", "rich.progress", "rich.live")
+COMMANDS = ("plancommand", "actcommands", "statuscommands", "wishcommands", "scaffold", "doctor")
+
+
+class Nursery:
+    """One process that forks others, one at a time."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.nursery"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
+
+    def run(self, arguments: Sequence[str], cwd: Path, env: Mapping[str, str], out: Path, err: Path) -> int:
+        """Runs `batcher` with these arguments to its end; the exit code, or minus the signal that killed it.
+
+        out, err: files that what it says is added to; they may be the same.
+        """
+        assert self._process.stdin is not None and self._process.stdout is not None
+        wish = {"arguments": list(arguments), "cwd": str(cwd), "env": dict(env), "out": str(out), "err": str(err)}
+        self._process.stdin.write(json.dumps(wish) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """Ends the nursery."""
+        self._process.communicate()
+
+
+@cache
+def nursery() -> Nursery:
+    """The nursery of this process."""
+    made = Nursery()
+    atexit.register(made.close)
+    return made
+
+
+def main() -> None:
+    """Forks a process for each line on stdin, and tells how it ended."""
+    for name in (*PREPARED, *(f"batcher.{command}" for command in COMMANDS)):
+        importlib.import_module(name)
+    toktok._encoding(ENCODING)
+    resolve("gpt-6-luna")
+    with openai.OpenAI(api_key="none", base_url="http://127.0.0.1:9/v1") as client:
+        assert client.files and client.batches  # their types are imported when they are first asked for
+    assert threading.active_count() == len(list(Path("/proc/self/task").iterdir())) == 1, (
+        "a thread does not survive a fork"
+    )
+    for line in sys.stdin:
+        wish = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            _become(wish)
+        _, status = os.waitpid(child, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.flush()
+
+
+def _become(wish: Mapping[str, object]) -> None:
+    """The forked process: the command, as if it had been started so."""
+    os.chdir(str(wish["cwd"]))
+    env = wish["env"]
+    assert isinstance(env, dict)
+    os.environ.clear()
+    os.environ.update(env)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(str(wish[name]), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), number)
+    arguments = wish["arguments"]
+    assert isinstance(arguments, list)
+    sys.argv = ["batcher", *arguments]
+    importlib.reload(importlib.import_module("batcher.crashpoints"))  # it read the environment when it was imported
+    code = 1
+    try:
+        importlib.import_module("batcher.cli").main()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    except BaseException:  # noqa: BLE001 - what Python does with an error that nobody catches
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()
