@@ -11,6 +11,7 @@ from batcher.decide import Finish, Wait
 from batcher.errors import ExitCode, SetupError
 from batcher.plancommand import run_plan
 from batcher.planner import PlanOptions
+from batcher.prices import resolve
 from batcher.report import read_status
 from batcher.runner import INTERRUPTED
 from batcher.session import Session, acting
@@ -66,7 +67,7 @@ def run_poll(session: Session, once: bool) -> tuple[RenderableType, dict[str, An
         ended = runner.act(once)
     _raise_problem(ended)
     with session.store.reading() as tx:
-        status = read_status(tx, session.config)
+        status = read_status(tx, session.config, resolve(session.config.model.name))
         states = count_by_state(tx)
     code = exit_code(states) if once else ExitCode.DONE
     if isinstance(ended, Finish) and ended.problem == INTERRUPTED:
@@ -86,7 +87,7 @@ def run_all(session: Session, out: Path | None, failed: Path | None) -> tuple[Re
         ended = runner.act()
     _raise_problem(ended)
     with session.store.reading() as tx:
-        status, states = read_status(tx, session.config), count_by_state(tx)
+        status, states = read_status(tx, session.config, resolve(session.config.model.name)), count_by_state(tx)
     parts: list[RenderableType] = [draw_status(status)]
     data: dict[str, Any] = {"states": states}
     if out is not None:

@@ -1,15 +1,64 @@
-"""How long it will take: waves through the headroom, best and worst, against the deadline. Pure.
+"""When it will end: the queue is played through many times with service times drawn from what was measured. Pure.
 
-Before anything is measured the assumptions are OpenAI's word (a batch ends within 24 hours) and a good day (1 hour).
+Before a batch has ended the assumptions are OpenAI's word (a batch ends within 24 hours), a good day (1 hour) and a
+guess between them. Afterwards a log-normal law is fitted to the batches that have ended and to those that have not:
+a batch that still runs says that its time is longer than its age, and leaving it out would make every forecast of a
+young job too early.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import heapq
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import NormalDist
 
 from batcher.planning import waves
 
 BEST_BATCH_S = 3600.0
+EXPECTED_BATCH_S = 4 * 3600.0
 WORST_BATCH_S = 24 * 3600.0
+"""The window of a batch (OpenAI, guides/batch, 2026-07)."""
+
+PRIOR_SPREAD, PRIOR_WEIGHT = 0.5, 4.0
+"""The spread (of the logarithm) that so many imaginary batches add: a few equal times are no proof that all will be."""
+FITTING_ROUNDS = 40
+PLAYS = 40
+LEAST_LEFT = 0.05
+"""A batch that has outlived every law is not about to end: so much of its age is left at least."""
+MOST_STARTS = 8_000
+"""Batches played in all: fewer plays for jobs of many shards."""
+BEST_SHARE, WORST_SHARE = 0.1, 0.95
+"""The shares of the plays that end before the best and the worst case."""
+MOST_AGAIN = 0.75
+"""The largest share of lines that goes again: a job of which everything fails would never end."""
+
+_NORMAL = NormalDist()
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A batch in flight: what it holds of the limit, its lines, and its age in seconds."""
+
+    reserved: int
+    lines: int
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is still to be done."""
+
+    ceiling: int
+    """Tokens that may be reserved at once."""
+    shards: Sequence[tuple[int, int]] = ()
+    """(reserved tokens, lines) of what is not sent, in the order of sending."""
+    flights: Sequence[Flight] = ()
+    loose: tuple[int, int] = (0, 0)
+    """(reserved tokens, lines) that wait to go again."""
+    again: float = 0.0
+    """The share of executed lines that goes again."""
+    free_in_s: float = 0.0
+    """Seconds until something may be sent: a pause, an outage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,20 +66,194 @@ class Forecast:
     """Seconds from now to the end, and what they rest on."""
 
     waves: int
+    """How often the headroom must be filled to send what is not sent."""
     best_s: float
+    expected_s: float
     worst_s: float
-    measured: bool
+    measured: int
+    """Ended batches that the forecast rests on; 0: on assumptions."""
 
 
-def forecast(shard_reserved: Sequence[int], ceiling: int, service_times: Sequence[float] = ()) -> Forecast:
-    """The forecast for shards of these reserved tokens under limit x threshold.
+@dataclass(frozen=True, slots=True)
+class Law:
+    """A log-normal law of service times: mean and spread of the logarithm of the seconds."""
 
-    service_times: seconds of this run's completed batches, in rising order; their quartiles replace the assumptions.
+    mean: float
+    spread: float
+
+    def quantile(self, share: float) -> float:
+        """The seconds within which this share of the batches ends."""
+        return math.exp(self.mean + self.spread * _NORMAL.inv_cdf(min(max(share, 1e-6), 1 - 1e-6)))
+
+    def left(self, age_s: float, share: float) -> float:
+        """The seconds that are left to a batch of this age, at this share of those that reach it."""
+        past = _NORMAL.cdf((math.log(max(age_s, 1e-3)) - self.mean) / self.spread)
+        return max(LEAST_LEFT * age_s, self.quantile(past + share * (1 - past)) - age_s)
+
+
+def forecast(load: Load, ended_s: Sequence[float] = ()) -> Forecast:
+    """The forecast. ended_s: the service times (seconds) of batches that ran to their end."""
+    count = waves([reserved for reserved, _ in load.shards], max(load.ceiling, 1))
+    if not ended_s:
+        times = [_play(load, _Fixed(assumed)) for assumed in (BEST_BATCH_S, EXPECTED_BATCH_S, WORST_BATCH_S)]
+        return Forecast(count, times[0], times[1], times[2], 0)
+    law = fit(ended_s, [flight.age_s for flight in load.flights])
+    starts = len(load.shards) + len(load.flights) + 1
+    plays = max(5, min(PLAYS, MOST_STARTS // starts))
+    ends = sorted(_play(load, _Drawn(law, len(ended_s), play)) for play in range(plays))
+    best, expected, worst = (ends[int(share * (plays - 1) + 0.5)] for share in (BEST_SHARE, 0.5, WORST_SHARE))
+    return Forecast(count, best, expected, worst, len(ended_s))
+
+
+def fit(ended_s: Sequence[float], running_s: Iterable[float]) -> Law:
+    """The log-normal law of batches that ended after these seconds, and of others that run for these already.
+
+    Right-censored maximum likelihood by expectation-maximisation, with PRIOR_WEIGHT imaginary batches of PRIOR_SPREAD.
     """
-    count = waves(shard_reserved, max(ceiling, 1))
-    best, worst = BEST_BATCH_S, WORST_BATCH_S
-    measured = len(service_times) >= 4
-    if measured:
-        best = service_times[len(service_times) // 4]
-        worst = max(service_times[-1], service_times[(3 * len(service_times)) // 4])
-    return Forecast(count, count * best, count * worst, measured)
+    ended = [math.log(max(seconds, 1.0)) for seconds in ended_s]
+    shortest = min(ended)
+    # A batch that is younger than all that ended says nothing.
+    running = [x for x in (math.log(max(seconds, 1.0)) for seconds in running_s) if x > shortest]
+    mean = sum(ended) / len(ended)
+    spread = max(PRIOR_SPREAD, math.sqrt(sum((x - mean) ** 2 for x in ended) / len(ended)))
+    for _ in range(FITTING_ROUNDS):
+        hidden = [_beyond(mean, spread, age) for age in running]
+        count = len(ended) + len(hidden)
+        mean = (sum(ended) + sum(first for first, _ in hidden)) / count
+        squares = sum(x * x for x in ended) + sum(second for _, second in hidden)
+        spread = math.sqrt(
+            (max(0.0, squares - count * mean * mean) + PRIOR_WEIGHT * PRIOR_SPREAD**2) / (count + PRIOR_WEIGHT)
+        )
+    return Law(mean, spread)
+
+
+def _beyond(mean: float, spread: float, age: float) -> tuple[float, float]:
+    """The expected logarithm, and its expected square, of a batch that reached this age."""
+    z = (age - mean) / spread
+    beyond = 1 - _NORMAL.cdf(z)
+    hazard = _NORMAL.pdf(z) / beyond if beyond > 1e-9 else z + 1 / max(z, 1.0)
+    first = mean + spread * hazard
+    return first, mean * mean + spread * spread + spread * hazard * (mean + age)
+
+
+class _Fixed:
+    """Every batch takes the same time, and as many of its lines fail as on average, rounded down (so that it ends)."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def time(self) -> float:
+        return self._seconds
+
+    def left(self, age_s: float) -> float:
+        return max(0.0, self._seconds - age_s)
+
+    def count(self, mean: float) -> int:
+        return int(mean)
+
+
+class _Drawn:
+    """Times drawn from a law that is itself only known from so many batches; the same ones for the same play."""
+
+    def __init__(self, law: Law, known_from: int, play: int) -> None:
+        self._state = (play + 1) * 0x9E3779B97F4A7C15
+        mean = law.mean + law.spread / math.sqrt(known_from) * self._deviate()
+        self._law = Law(mean, law.spread * math.exp(self._deviate() / math.sqrt(2 * (known_from + PRIOR_WEIGHT))))
+
+    def _deviate(self) -> float:
+        return _NORMAL.inv_cdf(max(self._share(), 1e-6))
+
+    def _share(self) -> float:
+        """The next of an even sequence in [0, 1): splitmix64, so that a forecast needs no chance."""
+        self._state = (self._state + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        z = self._state
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+        return ((z ^ (z >> 31)) >> 11) / (1 << 53)
+
+    def time(self) -> float:
+        return self._law.quantile(self._share())
+
+    def left(self, age_s: float) -> float:
+        return self._law.left(age_s, self._share())
+
+    def count(self, mean: float) -> int:
+        """How many of many rare things happen: a Poisson number, above 30 its normal neighbour."""
+        share = self._share()
+        if mean > 30:
+            return max(0, round(mean + math.sqrt(mean) * _NORMAL.inv_cdf(max(share, 1e-6))))
+        count, chance = 0, math.exp(-mean)
+        reached = chance
+        while share > reached and count < 100:
+            count += 1
+            chance *= mean / count
+            reached += chance
+        return count
+
+
+@dataclass(slots=True)
+class _Play:
+    """One way in which it may go."""
+
+    load: Load
+    law: _Fixed | _Drawn
+    free: int
+    now: float = 0.0
+    next: int = 0
+    lines: int = 0
+    """Lines that wait to go again."""
+    tokens: int = 0
+    """And their reserved tokens."""
+    ends: list[tuple[float, int, int]] = field(default_factory=list)
+    """(when, reserved tokens, lines) of what runs."""
+
+    def start(self, reserved: int, lines: int) -> None:
+        """Sends a batch now."""
+        self.free -= reserved
+        heapq.heappush(self.ends, (self.now + self.law.time(), reserved, lines))
+
+    def fill(self) -> None:
+        """Sends what fits: the shards in their order, and then what goes again."""
+        shards = self.load.shards
+        while self.next < len(shards) and (shards[self.next][0] <= self.free or not self.ends):
+            self.start(*shards[self.next])
+            self.next += 1
+        if self.next == len(shards) and self.lines and (self.tokens <= self.free or not self.ends):
+            self.start(self.tokens, self.lines)
+            self.lines = self.tokens = 0
+
+    def end_one(self) -> None:
+        """Goes on to the end of the next batch."""
+        when, reserved, lines = heapq.heappop(self.ends)
+        self.now = max(self.now, when)
+        self.free += reserved
+        failed = min(lines, self.law.count(min(self.load.again, MOST_AGAIN) * lines))
+        self.lines += failed
+        self.tokens += failed * reserved // lines if lines else 0
+
+
+def _play(load: Load, law: _Fixed | _Drawn) -> float:
+    """Seconds to the end, played once."""
+    play = _Play(load, law, load.ceiling, tokens=load.loose[0], lines=load.loose[1])
+    for flight in load.flights:
+        play.free -= flight.reserved
+        heapq.heappush(play.ends, (law.left(flight.age_s), flight.reserved, flight.lines))
+    while play.ends and play.ends[0][0] <= load.free_in_s:
+        play.end_one()
+    if load.shards or play.lines:
+        play.now = max(play.now, load.free_in_s)
+    play.fill()
+    while play.ends:
+        play.end_one()
+        play.fill()
+    return play.now
+
+
+def fitting(load: Load, ended_s: Sequence[float], within_s: float) -> int:
+    """How many of the unsent lines, the most urgent first, are expected to end within so many seconds."""
+    low, high = 0, len(load.shards)
+    while low < high:
+        middle = (low + high + 1) // 2
+        part = Load(load.ceiling, load.shards[:middle], load.flights, load.loose, load.again, load.free_in_s)
+        low, high = (middle, high) if forecast(part, ended_s).expected_s <= within_s else (low, middle - 1)
+    return sum(lines for _, lines in load.shards[:low])

@@ -297,6 +297,8 @@ class Ingestion:
 
     def _settle(self, tx: Transaction, batch: EndedBatch, shard_too: bool) -> None:
         tx.run("settle_batch", batch_id=batch.batch_id, now=tx.now)
+        decided = acting.load_shard(tx, batch.shard).lines if shard_too else 0
+        tx.run("measure_batch", batch_id=batch.batch_id, decided=decided)
         if self.delete:
             for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
                 tx.run("queue_file", file_id=file_id, purpose="batch_output", shard=batch.shard, now=tx.now)

@@ -1,14 +1,19 @@
 """The look at the state that a decision is made from."""
 
-from batcher.admission import ceiling
+from dataclasses import dataclass
+
+from batcher.admission import ceiling, reserved_for
 from batcher.config import Config, enqueued_limit, shard_limits
-from batcher.model import Budget, Room, ShardLimits, Snapshot
+from batcher.forecast import Flight, Load
+from batcher.model import Budget, Measured, Room, ShardLimits, Snapshot
 from batcher.prices import Prices
 from batcher.store import Transaction, acting
 
 LEARNED_FOR_S = 24 * 3600.0
 """How long a limit that a refusal named is believed."""
 HOUR_S = 3600.0
+REFUSED_FOR_S = 2 * 3600.0
+"""How long a refusal tells how much room others leave, for the forecast."""
 
 
 def look(tx: Transaction, config: Config, prices: Prices | None) -> Snapshot:
@@ -43,10 +48,15 @@ def room_now(tx: Transaction, config: Config) -> Room:
     return Room(
         limit=limit,
         threshold=config.limits.threshold,
-        factor=1 + config.limits.margin,
+        factor=measured_now(tx).ratio * (1 + config.limits.margin),
         reserved=int(tx.one("reserved")[0]),
         blocked_until=max(tx.fact("blocked_until"), tx.fact("send_after")),
     )
+
+
+def measured_now(tx: Transaction) -> Measured:
+    """What the settled batches teach."""
+    return Measured(*tx.one("measured"))
 
 
 def lapsed_ceiling(tx: Transaction, config: Config) -> int | None:
@@ -69,15 +79,70 @@ def limits_now(config: Config, room: Room) -> ShardLimits:
     return ShardLimits(limits.lines, limits.bytes, max(1, min(limits.tokens, int(ceiling(room) / room.factor))))
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a forecast is made from."""
+
+    room: Room
+    load: Load
+    ended_s: tuple[float, ...]
+    """Service times of the batches that ended, in seconds."""
+    measured: Measured
+    tokens: int
+    """Counted tokens of the lines that are neither sent nor ended."""
+    lines: int
+    in_flight_usd: float
+    """The most that what is in flight may cost."""
+    waits_for_user: bool
+    """Paused by hand: the forecast counts from `resume`."""
+    planned_at: float
+
+
+def outlook_now(tx: Transaction, config: Config) -> Outlook:
+    """The outlook of this moment."""
+    snapshot = look(tx, config, None)
+    room, loose = snapshot.room, snapshot.loose
+    unsent = [(int(tokens), int(lines)) for tokens, lines in tx.run("unsent")]
+    loose_tokens, loose_lines = sum(g.tokens for g in loose), sum(g.lines for g in loose)
+    measured = measured_now(tx)
+    until = [p.until for p in snapshot.pauses if p.scope == "all" and p.until is not None]
+    load = Load(
+        ceiling=_attainable(tx, config, room),
+        shards=[(reserved_for(tokens, room), lines) for tokens, lines in unsent],
+        flights=[Flight(*row) for row in tx.run("flights", now=tx.now)],
+        loose=(reserved_for(loose_tokens, room), loose_lines),
+        again=measured.again_share,
+        free_in_s=max(0.0, *(at - tx.now for at in [*until, snapshot.outage_until])),
+    )
+    return Outlook(
+        room=room,
+        load=load,
+        ended_s=tuple(float(row[0]) for row in tx.run("service_times")),
+        measured=measured,
+        tokens=loose_tokens + sum(tokens for tokens, _ in unsent),
+        lines=loose_lines + sum(lines for _, lines in unsent),
+        in_flight_usd=float(tx.one("money")[1]),
+        waits_for_user=any(p.scope == "all" and p.until is None for p in snapshot.pauses),
+        planned_at=float(tx.one("run")[1]),
+    )
+
+
+def _attainable(tx: Transaction, config: Config, room: Room) -> int:
+    """The room that a forecast may count on: where others hold the rest, what was in flight at the last refusal."""
+    refused = tx.run("refused_at", model=config.model.name, since=tx.now - REFUSED_FOR_S)
+    most = ceiling(room)
+    return min(most, max(int(refused[0][0]), room.reserved)) if refused and refused[0][0] else most
+
+
 def budget_now(tx: Transaction, config: Config, prices: Prices | None) -> Budget:
-    """The dollars, where a budget is set. Unknown prices with a budget are refused when the command starts."""
-    if config.budget.max_usd <= 0 or prices is None:
+    """The dollars. Unknown prices are no dollars: with a budget set, the command that acts refuses to start."""
+    if prices is None:
         return Budget()
     spent, in_flight = tx.one("money")
     return Budget(
         max_usd=config.budget.max_usd,
         spent_usd=float(spent),
         in_flight_usd=float(in_flight),
-        usd_per_input_token=prices.batch.input * (1 + config.limits.margin),
+        usd_per_input_token=prices.batch.input * measured_now(tx).ratio * (1 + config.limits.margin),
         usd_per_line=prices.batch.output * config.model.max_output_tokens,
     )

@@ -125,6 +125,45 @@ class Budget:
     """max_output_tokens at the output price."""
 
 
+FEWEST_MEASURED = 200
+"""Executed lines below this teach nothing yet."""
+RATIO_BOUNDS = (0.5, 2.0)
+"""A measured ratio beyond these is a fault of somebody's, and is taken at the bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the settled batches of the newest version teach; zeros before any has settled."""
+
+    executed: int = 0
+    """Lines whose usage was told."""
+    counted: int = 0
+    """Their counted tokens."""
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+    again: int = 0
+    """Lines that went again..."""
+    decided: int = 0
+    """...of so many."""
+
+    @property
+    def enough(self) -> bool:
+        """Whether it is believed."""
+        return self.executed >= FEWEST_MEASURED and self.counted > 0
+
+    @property
+    def ratio(self) -> float:
+        """Input tokens that the service counts for one of ours; 1 before enough is measured."""
+        low, high = RATIO_BOUNDS
+        return min(max(self.input / self.counted, low), high) if self.enough else 1.0
+
+    @property
+    def again_share(self) -> float:
+        """The share of lines that goes again."""
+        return self.again / self.decided if self.decided else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class ShardLimits:
     """How large a shard may become: whichever bound is reached first."""

@@ -1,7 +1,7 @@
 """`batcher plan`, with its progress."""
 
-from batcher.config import enqueued_limit
-from batcher.model import Room
+import time
+
 from batcher.planner import PlanOptions, PlanReport, PlanResult, plan
 from batcher.prices import resolve
 from batcher.report import PlanSummary, summarise_plan
@@ -13,5 +13,4 @@ def run_plan(session: Session, options: PlanOptions) -> tuple[PlanResult, PlanRe
     config = session.config
     with session.display.moving("reading"):
         result, report = plan(config, session.job(), session.store, options, session.display.count)
-    room = Room(enqueued_limit(config), config.limits.threshold, 1 + config.limits.margin)
-    return result, report, summarise_plan(report, config, resolve(config.model.name), room)
+    return result, report, summarise_plan(report, config, resolve(config.model.name), time.time())

@@ -19,6 +19,7 @@ from batcher.cutting import ShardCutting
 from batcher.errors import ConfigError, InputError, JobError
 from batcher.inputs import read_table
 from batcher.job import Job, encode_row, output_columns
+from batcher.looking import Outlook, outlook_now
 from batcher.model import JobVersion
 from batcher.planning import Renderer, chunks, custom_id, overhead_tokens
 from batcher.prices import context_window
@@ -81,14 +82,16 @@ class PlanReport:
     priorities: list[PriorityRow]
     shards: list[ShardRow]
     states: Mapping[str, int]
+    outlook: Outlook
 
 
-def read_plan(tx: Transaction) -> PlanReport:
+def read_plan(tx: Transaction, config: Config) -> PlanReport:
     """The plan as it stands."""
     return PlanReport(
         [PriorityRow(*row) for row in tx.run("plan_by_priority")],
         [ShardRow(*row) for row in tx.run("plan_shards")],
         state.count_by_state(tx),
+        outlook_now(tx, config),
     )
 
 
@@ -130,7 +133,7 @@ class Planner:
     """One run of `plan`."""
 
     def __init__(self, config: Config, job: Job, version: JobVersion, options: PlanOptions, progress: Progress) -> None:
-        self.job, self.options, self.progress = job, options, progress
+        self.config, self.job, self.options, self.progress = config, job, options, progress
         self.version = version
         self.renderer = Renderer(version)
         self.limits = shard_limits(config)
@@ -156,7 +159,7 @@ class Planner:
         self._stage_again(tx)
         self._cut(tx, folder, number)
         tx.event("plan", f"{self.result.lines_planned} lines in {self.result.shards_cut} shards")
-        return self.result, read_plan(tx)
+        return self.result, read_plan(tx, self.config)
 
     def _check_version(self, tx: Transaction, number: int) -> None:
         lines, shards = tx.one("unsent_of_other_versions", version=number)

@@ -18,9 +18,10 @@ MAX_LINES = 50_000
 """Requests in one batch (OpenAI, guides/batch, 2026-07)."""
 MAX_BYTES = 209_715_200
 """Bytes of one batch input file: 200 MB (OpenAI, guides/batch, 2026-07, and the text of its error)."""
-SHARDS_IN_HEADROOM = 8
+SHARDS_IN_HEADROOM = 24
 """Shards are cut so that this many fit into the headroom at once: when one ends another starts, and the room that a
-whole shard cannot fill is an eighth at most."""
+whole shard cannot fill is a 24th at most. With 8, others' use of 30% cost up to a whole wave more
+(benchmarks/makespan.py)."""
 MESSAGE_TOKENS = 3
 """Tokens of each message beside its role and content, and of the answer's start (measured; docs/design.md)."""
 

@@ -74,7 +74,11 @@ class Refusals:
         tx.set_fact("room_refusals", n + 1)
         tx.set_fact("blocked_until", tx.now + self._tools.delay(F.ENQUEUED_LIMIT, n, wait_s))
         model, limit = self._tools.config.model.name, learned_limit(trouble.message)
-        acting.sample_quota(tx, "refusal", model, None, limit_tokens=limit, shard=shard, detail=trouble.message)
+        (reserved,) = tx.one("reserved")
+        acting.sample_quota(
+            tx, "refusal", model, None,
+            limit_tokens=limit, reserved=int(reserved), shard=shard, detail=trouble.message,
+        )  # fmt: skip
 
     def _shard_refused(self, tx: Transaction, shard: int, trouble: Trouble) -> None:
         missing = is_missing_file(trouble)

@@ -1,22 +1,106 @@
 """What `plan` and `status` say: read from the state as data, which `--json` prints and `tables` draws."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from batcher.admission import ceiling, headroom, reserved_for
-from batcher.config import Config
-from batcher.forecast import Forecast, forecast
+from batcher.admission import ceiling, headroom
+from batcher.config import Config, table_limit
+from batcher.forecast import Forecast, fitting, forecast
 from batcher.lifecycle import is_terminal
-from batcher.looking import look
-from batcher.model import Room, Usage
+from batcher.looking import Outlook, look, outlook_now
+from batcher.model import Measured, Usage
 from batcher.planner import PlanReport, PlanResult
 from batcher.prices import Prices
 from batcher.store import Transaction
 from batcher.store.planned import count_by_state
 
-ASSUMED_OUTPUT_SHARE = 0.5
-"""The share of max_output_tokens that an answer is assumed to use, before any is measured."""
+ASSUMED_OUTPUT_SHARES = (0.25, 0.5)
+"""The shares of max_output_tokens that an answer is assumed to use at best and most likely, before any is measured."""
+TIERS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Dollars:
+    """What is still to be sent may cost, beside what is spent and in flight; None for an unknown price."""
+
+    best: float | None
+    expected: float | None
+    most: float | None
+    """Every answer at max_output_tokens, and as many lines again as so far."""
+    standard: float | None
+    """The expected amount at the standard price."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """When it will have ended and what it will still cost, against the deadline."""
+
+    forecast: Forecast
+    dollars: Dollars
+    deadline_s: float
+    """Seconds until the deadline; negative when it is past."""
+    advice: Sequence[str]
+    """What would help where the expected end is past the deadline."""
+    measured: Measured
+    waits_for_user: bool
+
+
+def expect(outlook: Outlook, config: Config, prices: Prices | None, now: float) -> Expectation:
+    """The expectation of this moment."""
+    view = forecast(outlook.load, outlook.ended_s)
+    deadline_s = outlook.planned_at + config.deadline.hours * 3600 - now
+    return Expectation(
+        forecast=view,
+        dollars=_dollars(outlook, config, prices),
+        deadline_s=deadline_s,
+        advice=_advice(outlook, config, deadline_s) if view.expected_s > deadline_s else (),
+        measured=outlook.measured,
+        waits_for_user=outlook.waits_for_user,
+    )
+
+
+def _dollars(outlook: Outlook, config: Config, prices: Prices | None) -> Dollars:
+    """The price of the lines that are neither sent nor ended."""
+    if prices is None:
+        return Dollars(None, None, None, None)
+    seen, most = outlook.measured, config.model.max_output_tokens
+    if seen.enough:
+        low = middle = seen.output / seen.executed
+        cached = seen.cached / max(seen.input, 1)
+    else:
+        low, middle = (share * most for share in ASSUMED_OUTPUT_SHARES)
+        cached = 0.0
+    again = 1 / (1 - min(seen.again_share, 0.75))
+
+    def usage(output: float, factor: float, cached_share: float) -> Usage:
+        tokens = int(outlook.tokens * seen.ratio * factor)
+        return Usage(tokens, int(tokens * cached_share), int(outlook.lines * output * factor))
+
+    expected = usage(middle, again, cached)
+    return Dollars(
+        best=prices.batch.cost(usage(low, 1.0, cached)),
+        expected=prices.batch.cost(expected),
+        most=prices.batch.cost(usage(most, again, 0.0)),
+        standard=prices.standard.cost(expected),
+    )
+
+
+def _advice(outlook: Outlook, config: Config, deadline_s: float) -> list[str]:
+    """What would bring the expected end before the deadline."""
+    found = []
+    for tier in range(config.limits.tier + 1, TIERS + 1):
+        limit = table_limit(config.model.name, tier)
+        if limit is None:
+            continue
+        wider = replace(outlook.load, ceiling=int(limit * config.limits.threshold))
+        if forecast(wider, outlook.ended_s).expected_s <= deadline_s:
+            found.append(f"usage tier {tier} (a limit of {limit:,} enqueued tokens) would do")
+            break
+    lines = fitting(outlook.load, outlook.ended_s, deadline_s)
+    if lines:
+        found.append(f"the {lines:,} most urgent of the {outlook.lines:,} open lines fit")
+    return found or ["a later [deadline], or fewer artists"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,30 +112,19 @@ class PlanSummary:
     lines: int
     tokens: int
     bytes: int
-    usd_expected: float | None
-    usd_most: float | None
-    usd_standard: float | None
-    forecast: Forecast
-    deadline_s: float
+    expectation: Expectation
 
 
-def summarise_plan(report: PlanReport, config: Config, prices: Prices | None, room: Room) -> PlanSummary:
+def summarise_plan(report: PlanReport, config: Config, prices: Prices | None, now: float) -> PlanSummary:
     """Totals, price and forecast of what is still to be sent."""
-    lines, tokens = sum(p.lines for p in report.priorities), sum(p.tokens for p in report.priorities)
-    most = Usage(tokens, 0, lines * config.model.max_output_tokens)
-    expected = Usage(tokens, 0, int(most.output * ASSUMED_OUTPUT_SHARE))
-    reserved = [reserved_for(s.tokens, room) for s in report.shards]
+    outlook = report.outlook
     return PlanSummary(
-        limit=room.limit,
-        ceiling=ceiling(room),
-        lines=lines,
-        tokens=tokens,
+        limit=outlook.room.limit,
+        ceiling=ceiling(outlook.room),
+        lines=outlook.lines,
+        tokens=outlook.tokens,
         bytes=sum(p.bytes for p in report.priorities),
-        usd_expected=prices.batch.cost(expected) if prices else None,
-        usd_most=prices.batch.cost(most) if prices else None,
-        usd_standard=prices.standard.cost(expected) if prices else None,
-        forecast=forecast(reserved, ceiling(room)),
-        deadline_s=config.deadline.hours * 3600,
+        expectation=expect(outlook, config, prices, now),
     )
 
 
@@ -69,6 +142,19 @@ def plan_json(result: PlanResult, report: PlanReport, summary: PlanSummary) -> d
         "shards": [asdict(s) for s in report.shards],
         **asdict(summary),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """The truth about the money, in dollars; None for an unknown price."""
+
+    spent: float
+    wasted: float
+    """Of that on answers that gave no bio, or a second one."""
+    saved: float | None
+    """Against the standard price of the same tokens."""
+    in_flight: float
+    """The most that what is in flight may cost; 0 where no price is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +178,17 @@ class Status:
     blocked_until: float
     outage_until: float
     stopped: str
-    spent_usd: float
-    wasted_usd: float
-    forecast: Forecast
+    costs: Costs
+    expectation: Expectation
+    shard_costs: Sequence[Mapping[str, Any]]
     files_left: int
 
 
-def read_status(tx: Transaction, config: Config) -> Status:
+def read_status(tx: Transaction, config: Config, prices: Prices | None) -> Status:
     """Everything that `status` tells."""
     snapshot = look(tx, config, None)
     room = snapshot.room
-    spent, wasted, *_ = tx.one("money_spent")
-    times = [float(row[0]) for row in tx.run("service_times")]
-    open_shards = [reserved_for(s.tokens, room) for s in snapshot.shards]
-    planned = [reserved_for(int(row["tokens"]), room) for row in tx.dicts("plan_shards") if row["state"] == "planned"]
+    outlook = outlook_now(tx, config)
     return Status(
         now=tx.now,
         states=count_by_state(tx),
@@ -124,11 +207,20 @@ def read_status(tx: Transaction, config: Config) -> Status:
         blocked_until=room.blocked_until,
         outage_until=snapshot.outage_until,
         stopped=snapshot.stopped,
-        spent_usd=float(spent),
-        wasted_usd=float(wasted),
-        forecast=forecast([*open_shards, *planned], ceiling(room), times),
+        costs=_costs(tx, prices, outlook.in_flight_usd),
+        expectation=expect(outlook, config, prices, tx.now),
+        shard_costs=tx.dicts("money_by_shard"),
         files_left=len(tx.run("files_left")),
     )
+
+
+def _costs(tx: Transaction, prices: Prices | None, in_flight: float) -> Costs:
+    spent, wasted, tokens_in, cached, out = tx.one("money_spent")
+    saved = None
+    if prices is not None:
+        used = Usage(int(tokens_in or 0), int(cached or 0), int(out or 0))
+        saved = prices.standard.cost(used) - prices.batch.cost(used)
+    return Costs(float(spent), float(wasted), saved, in_flight)
 
 
 def _named(rows: Sequence[tuple[Any, ...]], *names: str) -> list[dict[str, Any]]:

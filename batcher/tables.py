@@ -12,8 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from batcher.forecast import Forecast
+from batcher.model import Measured
 from batcher.planner import PlanReport, PlanResult
-from batcher.report import PlanSummary, Status
+from batcher.report import Expectation, PlanSummary, Status
 
 if TYPE_CHECKING:
     from batcher.doctor import Finding
@@ -28,9 +30,12 @@ def span(seconds: float) -> str:
     """A time span in the unit that reads best."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    if seconds < 5400:
+    if seconds < 3570:
         return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 72 * 3600 else f"{seconds / 86400:.1f} days"
+    hours = seconds / 3600
+    if hours < 72:
+        return f"{hours:.0f} h" if hours >= 9.95 or abs(hours - round(hours)) < 0.05 else f"{hours:.1f} h"
+    return f"{hours / 24:.1f} days"
 
 
 def at(seconds: float | None) -> str:
@@ -148,22 +153,42 @@ def _changes(result: PlanResult) -> list[str]:
 def _outlook(summary: PlanSummary, shards: int) -> list[str]:
     if not summary.lines:
         return ["Nothing is left to send."]
-    view = summary.forecast
-    saved = f" (standard price {usd(summary.usd_standard)})" if summary.usd_standard is not None else ""
-    fits = (
-        "within"
-        if view.worst_s <= summary.deadline_s
-        else "perhaps past"
-        if view.best_s <= summary.deadline_s
-        else "PAST"
-    )
+    view, money = summary.expectation.forecast, summary.expectation.dollars
+    saved = f" (standard price {usd(money.standard)})" if money.standard is not None else ""
     return [
-        f"Price: about {usd(summary.usd_expected)}, at most {usd(summary.usd_most)} at batch rates{saved}.",
+        f"Price: about {usd(money.expected)}, at most {usd(money.most)} at batch rates{saved}.",
         f"Room: {summary.ceiling:,} of {summary.limit:,} enqueued tokens may be used, so {shards} shards go in "
         f"{view.waves} wave{'s' if view.waves != 1 else ''}.",
-        f"End: {span(view.best_s)} at best (1 h a batch), {span(view.worst_s)} at worst (24 h a batch): "
-        f"{fits} the deadline of {span(summary.deadline_s)}.",
+        *_end(summary.expectation),
     ]
+
+
+def _end(expectation: Expectation) -> list[str]:
+    """The expected end against the deadline, what it rests on, and what would help."""
+    view, deadline = expectation.forecast, expectation.deadline_s
+    basis = (
+        f"from the {view.measured} batches that have ended"
+        if view.measured
+        else "assuming 1, 4 and 24 h a batch until one has ended"
+    )
+    start = "After `batcher resume` it ends" if expectation.waits_for_user else "End: expected"
+    told = (
+        f"{start} in {span(view.expected_s)} ({span(view.best_s)} at best, {span(view.worst_s)} at worst, {basis}): "
+        f"{_fits(view, deadline)}."
+    )
+    help_ = [f"To be in time: {'; or '.join(expectation.advice)}."] if expectation.advice else []
+    return [told, *help_]
+
+
+def _fits(view: Forecast, deadline_s: float) -> str:
+    if deadline_s <= 0:
+        return f"the deadline was {span(-deadline_s)} ago"
+    when = f"the deadline in {span(deadline_s)}"
+    if view.worst_s <= deadline_s:
+        return f"within {when}"
+    if view.expected_s <= deadline_s:
+        return f"probably within {when}"
+    return f"probably PAST {when}" if view.best_s <= deadline_s else f"PAST {when}"
 
 
 def draw_status(status: Status) -> RenderableType:
@@ -199,7 +224,8 @@ def _sentences(status: Status) -> list[str]:
     lines = [
         f"Room: {status.reserved:,} of {status.ceiling:,} tokens are reserved (limit {status.limit:,}), "
         f"headroom {status.headroom:,}.",
-        f"Spent {usd(status.spent_usd)}, of that {usd(status.wasted_usd)} on answers that gave no bio.",
+        _money(status),
+        *_learned(status.expectation.measured),
     ]
     lines += [_line_wait(w) for w in status.waiting_lines]
     lines += [f"Shard {w['shard']} waits until {at(w['until'])} UTC." for w in status.waiting_shards]
@@ -210,7 +236,7 @@ def _sentences(status: Status) -> list[str]:
         lines.append(f"The service does not answer; asked again at {at(status.outage_until)} UTC.")
     if status.stopped:
         lines.append(f"Stopped: {status.stopped}.")
-    return [*lines, *_end(status)]
+    return [*lines, *_outcome(status)]
 
 
 def _line_wait(wait: Mapping[str, Any]) -> str:
@@ -221,11 +247,32 @@ def _until(moment: float | None) -> str:
     return f"{at(moment)} UTC" if moment else "`batcher resume`"
 
 
-def _end(status: Status) -> list[str]:
-    if not status.forecast.waves:
+def _money(status: Status) -> str:
+    costs = status.costs
+    told = f"Spent {usd(costs.spent)}, of that {usd(costs.wasted)} on answers that gave no bio"
+    if costs.saved:
+        told += f"; {usd(costs.saved)} saved against the standard price"
+    if costs.in_flight:
+        told += f"; at most {usd(costs.in_flight)} in flight"
+    if status.expectation.dollars.expected:
+        told += f"; about {usd(status.expectation.dollars.expected)} to come"
+    return f"{told}."
+
+
+def _learned(seen: Measured) -> list[str]:
+    if not seen.enough:
+        return []
+    return [
+        f"Measured on {seen.executed:,} lines: {seen.input / seen.counted:.3f} tokens for each counted one, "
+        f"{seen.output / seen.executed:.0f} tokens an answer, {seen.again_share:.1%} of the lines go again."
+    ]
+
+
+def _outcome(status: Status) -> list[str]:
+    """Where it will end; nothing where it has."""
+    if not any(status.states.get(state) for state in ("ready", "waiting", "in_batch", "in_direct")):
         return ["Nothing is in flight or waits to be sent."]
-    basis = "as measured so far" if status.forecast.measured else "assuming 1 to 24 h a batch"
-    return [f"What is open ends in {span(status.forecast.best_s)} to {span(status.forecast.worst_s)}, {basis}."]
+    return _end(status.expectation)
 
 
 TRY_COLUMNS = ("at (UTC)", "outcome", "code", "batch", "tokens in", "out", "cost")

@@ -386,7 +386,7 @@ def test_a_shard_is_filled_to_the_edge_and_not_past_it() -> None:
 
 def test_the_limits_of_a_batch_are_openais() -> None:
     assert (MAX_LINES, MAX_BYTES) == (50_000, 209_715_200)
-    assert default_limits(40_000_000, 0.8, 1.1) == ShardLimits(50_000, 209_715_200, 3_636_363)
+    assert default_limits(40_000_000, 0.8, 1.1) == ShardLimits(50_000, 209_715_200, 1_212_121)
     assert default_limits(1, 0.8, 1.1).tokens == 1
 
 

@@ -26,6 +26,37 @@ GROUP BY priority, due <= $now, CASE WHEN due <= $now THEN 0 ELSE due END
 SELECT (SELECT coalesce(sum(reserved), 0) FROM submissions WHERE ended_at IS NULL)::BIGINT
      + (SELECT coalesce(sum(reserved), 0) FROM batches WHERE stray AND ended_at IS NULL)::BIGINT
 
+-- name: measured
+-- What the settled batches of the newest version teach.
+SELECT coalesce(sum(executed), 0)::BIGINT, coalesce(sum(counted_tokens), 0)::BIGINT,
+       coalesce(sum(used_input), 0)::BIGINT, coalesce(sum(used_cached), 0)::BIGINT,
+       coalesce(sum(used_output), 0)::BIGINT, coalesce(sum(again), 0)::BIGINT, coalesce(sum(decided), 0)::BIGINT
+FROM batches AS b JOIN shards AS s USING (shard)
+WHERE b.settled_at IS NOT NULL AND s.version = (SELECT max(version) FROM shards)
+
+-- name: service_times
+-- Seconds from a batch's creation to its end, in the service's clock, of those that were not cut short.
+SELECT finished_at - created_at FROM batches
+WHERE status IN ('completed', 'expired') AND finished_at IS NOT NULL ORDER BY 1
+
+-- name: flights
+-- What runs: its reserved tokens, lines, and age in seconds in our clock.
+SELECT CASE WHEN b.stray THEN b.reserved ELSE n.reserved END, n.lines, greatest($now - b.recorded_at, 0)
+FROM batches AS b JOIN submissions AS n USING (submission)
+WHERE b.ended_at IS NULL
+UNION ALL
+SELECT n.reserved, n.lines, 0.0 FROM submissions AS n WHERE n.ended_at IS NULL AND n.batch_id IS NULL
+
+-- name: unsent
+-- What is not sent, in the order of sending.
+SELECT tokens, lines FROM shards WHERE state IN ('planned', 'released', 'uploaded') ORDER BY priority, shard
+
+-- name: refused_at
+-- What was in flight when the service last refused for its limit.
+SELECT reserved FROM quota_samples
+WHERE source = 'refusal' AND model = $model AND reserved IS NOT NULL AND happened_at > $since
+ORDER BY happened_at DESC LIMIT 1
+
 -- name: money
 -- A stray costs as much as the batch beside it.
 SELECT (SELECT coalesce(sum(cost_usd), 0) FROM attempts),

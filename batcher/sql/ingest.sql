@@ -124,6 +124,17 @@ SET state = $target, submission = NULL, wait_until = d.wait_until,
 FROM decisions AS d JOIN verdicts AS v USING (artist_id)
 WHERE artists.artist_id = d.artist_id AND d.state = $target AND list_contains($sources, artists.state)
 
+-- name: measure_batch
+UPDATE batches
+SET executed = m.executed, counted_tokens = m.counted, used_input = m.input, used_cached = m.cached,
+    used_output = m.output, again = m.again, decided = $decided
+FROM (SELECT count(*) AS executed, coalesce(sum(a.tokens), 0) AS counted, coalesce(sum(t.tokens_input), 0) AS input,
+             coalesce(sum(t.tokens_cached), 0) AS cached, coalesce(sum(t.tokens_output), 0) AS output,
+             (SELECT count(*) FROM decisions WHERE state IN ('ready', 'waiting')) AS again
+      FROM attempts AS t JOIN artists AS a USING (artist_id)
+      WHERE t.batch_id = $batch_id AND t.tokens_input > 0) AS m
+WHERE batches.batch_id = $batch_id
+
 -- name: readings_failed
 SELECT count(*) FROM events WHERE kind = 'results_incomplete' AND batch_id = $batch_id
 

@@ -37,9 +37,10 @@ SELECT coalesce(sum(cost_usd), 0), coalesce(sum(cost_usd) FILTER (outcome <> 'bi
        sum(tokens_cached)::BIGINT, sum(tokens_output)::BIGINT
 FROM attempts
 
--- name: service_times
--- Seconds from a batch's creation to its end, in the service's clock.
-SELECT finished_at - created_at FROM batches WHERE status = 'completed' AND finished_at IS NOT NULL ORDER BY 1
+-- name: money_by_shard
+SELECT shard, count(*) FILTER (outcome = 'bio') AS bios, sum(cost_usd) AS spent,
+       sum(cost_usd) FILTER (outcome <> 'bio') AS wasted
+FROM attempts GROUP BY shard ORDER BY shard
 
 -- name: files_left
 SELECT file_id, purpose, shard, tries, error FROM remote_files WHERE deleted_at IS NULL ORDER BY since

@@ -306,7 +306,7 @@ def keep_away(tx: Transaction, fact: str, until: float) -> None:
 
 
 def sample_quota(tx: Transaction, source: str, model: str, reservation: Reservation | None, **more: object) -> None:
-    """Adds a row to the quota history. more: limit_tokens, shard, detail."""
+    """Adds a row to the quota history. more: limit_tokens, reserved, shard, detail."""
     values: dict[str, object] = {"limit_tokens": None, "shard": None, "detail": None}
     taken: dict[str, object] = {"reserved": None, "own": None, "headroom": None}
     if reservation is not None:

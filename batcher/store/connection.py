@@ -19,7 +19,7 @@ from batcher import crashpoints
 from batcher.errors import IllegalTransitionError, StateError
 from batcher.lifecycle import artist_event, shard_event
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MEMORY_LIMIT = "512MB"
 RETRY_S = 0.05
 """Between two tries to open a file that another process has open; a transaction takes tens of milliseconds."""

@@ -1,0 +1,128 @@
+"""The forecast: assumptions before a batch has ended, measurements after, and what the running ones tell."""
+
+import math
+from dataclasses import replace
+from statistics import NormalDist
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batcher.forecast import (
+    BEST_BATCH_S,
+    EXPECTED_BATCH_S,
+    WORST_BATCH_S,
+    Flight,
+    Load,
+    fit,
+    fitting,
+    forecast,
+)
+
+HOUR = 3600.0
+FOUR = Load(ceiling=100, shards=[(50, 10)] * 8)
+"""Eight shards, two at a time: four waves."""
+
+
+def test_before_a_batch_has_ended_the_assumptions_are_played() -> None:
+    view = forecast(FOUR)
+    assert (view.waves, view.measured) == (4, 0)
+    assert (view.best_s, view.expected_s, view.worst_s) == (
+        4 * BEST_BATCH_S, 4 * EXPECTED_BATCH_S, 4 * WORST_BATCH_S,
+    )  # fmt: skip
+
+
+def test_nothing_to_do_ends_now() -> None:
+    assert forecast(Load(ceiling=100)) == forecast(Load(ceiling=100, free_in_s=HOUR))
+    assert forecast(Load(ceiling=100)).worst_s == 0
+
+
+def test_a_batch_in_flight_has_its_age() -> None:
+    view = forecast(Load(ceiling=100, flights=[Flight(50, 10, 600.0)]))
+    assert view.best_s == BEST_BATCH_S - 600
+    assert forecast(Load(ceiling=100, flights=[Flight(50, 10, 2 * HOUR)])).best_s == 0
+
+
+def test_what_is_in_flight_holds_its_room() -> None:
+    busy = replace(FOUR, shards=[(100, 10)], flights=[Flight(60, 10, 0.0)])
+    assert forecast(busy).best_s == 2 * BEST_BATCH_S
+
+
+def test_a_pause_delays_what_is_sent_and_not_what_runs() -> None:
+    paused = Load(ceiling=100, shards=[(50, 10)], free_in_s=10 * HOUR)
+    assert forecast(paused).best_s == 11 * HOUR
+    assert forecast(replace(paused, shards=(), flights=[Flight(50, 10, 0.0)])).best_s == BEST_BATCH_S
+
+
+def test_lines_that_go_again_take_another_batch() -> None:
+    again = Load(ceiling=100, shards=[(50, 100)], again=0.02)
+    assert forecast(again).best_s == 2 * BEST_BATCH_S
+    assert forecast(replace(again, shards=(), loose=(50, 1))).best_s == BEST_BATCH_S
+
+
+def test_a_job_of_which_everything_fails_has_an_end() -> None:
+    assert math.isfinite(forecast(replace(FOUR, again=1.0), [HOUR]).worst_s)
+
+
+def test_a_shard_that_is_larger_than_the_room_is_played_alone() -> None:
+    assert forecast(Load(ceiling=10, shards=[(50, 10)] * 2)).best_s == 2 * BEST_BATCH_S
+
+
+def test_equal_times_are_believed_more_with_every_batch() -> None:
+    few, many = forecast(FOUR, [HOUR] * 2), forecast(FOUR, [HOUR] * 200)
+    assert few.best_s < many.best_s < 4 * HOUR < many.worst_s < few.worst_s
+    assert many.expected_s == pytest.approx(4 * HOUR, rel=0.1)
+    assert many.measured == 200
+
+
+def test_the_running_ones_say_that_it_takes_longer() -> None:
+    ended = [HOUR] * 5
+    alone = fit(ended, [])
+    beside = fit(ended, [5 * HOUR] * 5)
+    young = fit(ended, [HOUR / 2] * 5)
+    assert beside.mean > alone.mean
+    assert beside.quantile(0.9) > 3 * HOUR
+    assert young == alone
+
+
+def test_the_law_gives_back_what_it_was_drawn_from() -> None:
+    """The quantiles of a log-normal law of 1 h and a spread of 0.6, with the longest tenth still running."""
+    drawn = sorted(HOUR * math.exp(0.6 * z) for z in _normal(200))
+    law = fit(drawn[:180], [drawn[180]] * 20)
+    assert law.quantile(0.5) == pytest.approx(HOUR, rel=0.05)
+    assert law.spread == pytest.approx(0.6, rel=0.1)
+
+
+def _normal(count: int) -> list[float]:
+    return [NormalDist().inv_cdf((n + 0.5) / count) for n in range(count)]
+
+
+def test_what_is_left_shrinks_less_than_the_age_grows_beyond_the_usual() -> None:
+    law = fit([HOUR * f for f in (0.5, 0.8, 1.0, 1.2, 2.0)], [])
+    assert law.left(0.0, 0.5) == pytest.approx(law.quantile(0.5))
+    assert law.left(10 * HOUR, 0.5) > 0
+    assert law.left(1e6, 0.5) >= 0.05 * 1e6
+
+
+def test_how_many_lines_are_in_time() -> None:
+    assert fitting(FOUR, [], 2 * EXPECTED_BATCH_S) == 40
+    assert fitting(FOUR, [], 1.0) == 0
+    assert fitting(FOUR, [], 1e9) == 80
+
+
+@given(
+    shards=st.lists(st.tuples(st.integers(1, 60), st.integers(1, 500)), max_size=30),
+    flights=st.lists(st.builds(Flight, st.integers(1, 60), st.integers(1, 500), st.floats(0, 1e6)), max_size=8),
+    ended=st.lists(st.floats(0.0, 1e6), max_size=20),
+    again=st.floats(0, 1),
+    free=st.floats(0, 1e5),
+)
+def test_any_forecast_is_finite_ordered_and_the_same_again(
+    shards: list[tuple[int, int]], flights: list[Flight], ended: list[float], again: float, free: float
+) -> None:
+    load = Load(100, shards, flights, (0, 0), again, free)
+    view = forecast(load, ended)
+    assert 0 <= view.best_s <= view.expected_s <= view.worst_s < math.inf
+    assert forecast(load, ended) == view
+    if not shards and not flights:
+        assert view.worst_s == 0

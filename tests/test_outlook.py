@@ -1,0 +1,190 @@
+"""What a job learns of itself, and what follows: the ratio, the money, the forecast, and what would help."""
+
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from batcher.config import Config
+from batcher.decide import Finish
+from batcher.looking import LEARNED_FOR_S, REFUSED_FOR_S, Outlook, budget_now, outlook_now, room_now
+from batcher.model import FEWEST_MEASURED, Measured
+from batcher.prices import resolve
+from batcher.report import Expectation, Status, expect, read_status
+from batcher.sandbox import Faults, SandboxSettings, merged
+from batcher.tables import draw_status
+from tests.world import World, config_with, write_table
+
+HOUR = 3600.0
+LINES = 240
+MODEL = "gpt-6-luna"
+
+
+def settings_with(limits: Mapping[str, object] | None = None, **sections: Mapping[str, object]) -> Config:
+    return config_with(limits={"lines_per_shard": 60, **(limits or {})}, poll={"interval_s": 600}, **sections)
+
+
+def world(folder: Path, lines: int = LINES, config: Config | None = None, **faults: object) -> World:
+    settings = merged(SandboxSettings(), {"faults": merged(Faults(), faults)})
+    made = World(folder, settings, config or settings_with())
+    made.plan(write_table(folder / "artists.csv", lines, (1, 2)))
+    made.release()
+    return made
+
+
+def outlook(job: World) -> Outlook:
+    with job.store.reading() as tx:
+        return outlook_now(tx, job.config)
+
+
+def expectation(job: World) -> Expectation:
+    return expect(outlook(job), job.config, resolve(MODEL), job.clock.now)
+
+
+def status(job: World) -> Status:
+    with job.store.reading() as tx:
+        return read_status(tx, job.config, resolve(MODEL))
+
+
+def test_a_measured_ratio_is_believed_from_enough_lines_and_within_bounds() -> None:
+    assert Measured(executed=FEWEST_MEASURED - 1, counted=100, input=150).ratio == 1.0
+    assert Measured(executed=FEWEST_MEASURED, counted=100, input=150).ratio == 1.5
+    assert Measured(executed=FEWEST_MEASURED, counted=100, input=1_000).ratio == 2.0
+    assert Measured(executed=FEWEST_MEASURED, counted=100, input=1).ratio == 0.5
+    assert Measured(again=3, decided=100).again_share == 0.03
+    assert Measured().again_share == 0.0
+
+
+def test_before_anything_has_ended_it_is_said_what_is_assumed(tmp_path: Path) -> None:
+    job = world(tmp_path)
+    view = expectation(job)
+    assert view.forecast.measured == 0
+    assert (view.forecast.best_s, view.forecast.expected_s, view.forecast.worst_s) == (HOUR, 4 * HOUR, 24 * HOUR)
+    assert view.deadline_s == 168 * HOUR
+    assert not view.advice
+    money = view.dollars
+    assert money.best is not None and money.expected is not None and money.most is not None
+    assert 0 < money.best < money.expected < money.most
+    assert money.standard == pytest.approx(2 * money.expected)
+
+
+def test_what_has_ended_corrects_tokens_answers_and_failures(tmp_path: Path) -> None:
+    job = world(tmp_path, line_failures={"server": 0.1})
+    prices = resolve(MODEL)
+    with job.store.reading() as tx:
+        before = room_now(tx, job.config).factor
+    assert before == pytest.approx(1.1)
+    assert job.act() == Finish()
+    view = outlook(job)
+    rows = job.rows(
+        "SELECT sum(t.tokens_input), sum(a.tokens), sum(t.tokens_output), count(*) "
+        "FROM attempts AS t JOIN artists AS a USING (artist_id) WHERE t.tokens_input > 0"
+    )
+    used, counted, out, executed = (int(str(n)) for n in rows[0])
+    seen = view.measured
+    assert (seen.input, seen.counted, seen.output, seen.executed) == (used, counted, out, executed)
+    assert seen.executed == LINES
+    assert seen.ratio == pytest.approx(used / counted)
+    failed = len(job.rows("SELECT 1 FROM attempts WHERE outcome = 'server'"))
+    assert failed > 0
+    assert (seen.again, seen.decided) == (failed, LINES + failed)
+    with job.store.reading() as tx:
+        assert room_now(tx, job.config).factor == pytest.approx(1.1 * used / counted)
+        limited = config_with(budget={"max_usd": 5.0})
+        assert prices is not None
+        assert budget_now(tx, limited, prices).usd_per_input_token == pytest.approx(
+            prices.batch.input * 1.1 * used / counted
+        )
+
+
+def test_a_new_prompt_is_measured_anew(tmp_path: Path) -> None:
+    job = world(tmp_path)
+    job.act()
+    assert outlook(job).measured.enough
+    table = write_table(tmp_path / "artists.csv", LINES + 60, (1, 2))
+    job.config = settings_with(model={"max_output_tokens": 500})
+    job.plan(table, replan=True)
+    assert outlook(job).measured == Measured()
+
+
+def test_service_times_of_earlier_batches_replace_the_assumptions(tmp_path: Path) -> None:
+    job = world(tmp_path)
+    job.act()
+    job.plan(write_table(tmp_path / "artists.csv", LINES + 60, (1, 2)))
+    view = expectation(job)
+    assert view.forecast.measured == 4
+    took = [float(str(row[0])) for row in job.rows("SELECT finished_at - created_at FROM batches")]
+    assert 0.3 * min(took) < view.forecast.best_s < view.forecast.worst_s < 3 * max(took)
+
+
+def test_money_is_told_whole(tmp_path: Path) -> None:
+    job = world(tmp_path, line_failures={"refusal": 0.2})
+    job.act(once=True)
+    flying = status(job)
+    assert flying.costs.spent == 0
+    reserved = job.rows("SELECT sum(reserved_usd) FROM submissions")[0][0]
+    assert flying.costs.in_flight == pytest.approx(float(str(reserved)))
+    assert flying.costs.in_flight > 0
+    job.act()
+    costs = status(job).costs
+    assert costs.in_flight == 0
+    assert costs.saved == pytest.approx(costs.spent)
+    assert 0 < costs.wasted < costs.spent
+    by_shard = status(job).shard_costs
+    assert sum(row["spent"] for row in by_shard) == pytest.approx(costs.spent)
+    assert sum(row["wasted"] or 0 for row in by_shard) == pytest.approx(costs.wasted)
+    assert sum(row["bios"] for row in by_shard) == LINES
+    of_bios = float(str(job.rows("SELECT sum(cost_usd) FROM bios")[0][0]))
+    assert of_bios == pytest.approx(costs.spent - costs.wasted)
+
+
+def test_a_pause_moves_the_end_and_one_by_hand_waits_for_the_user(tmp_path: Path) -> None:
+    job = world(tmp_path)
+    with job.store.transaction("pause") as tx:
+        tx.run("insert_pause", scope="all", reason="quota", until=tx.now + 10 * HOUR, tries=0, now=tx.now)
+    assert expectation(job).forecast.best_s == 11 * HOUR
+    with job.store.transaction("pause") as tx:
+        tx.run("insert_pause", scope="all", reason="by hand", until=None, tries=0, now=tx.now)
+    view = expectation(job)
+    assert view.waits_for_user
+    assert "After `batcher resume` it ends in" in _text(job)
+
+
+def test_a_refusal_tells_how_much_room_others_leave(tmp_path: Path) -> None:
+    config = settings_with({"lines_per_shard": 30, "enqueued_tokens": 100_000})
+    job = world(tmp_path, LINES, config)
+    job.sandbox.set_limits({"enqueued_tokens": 100_000, "phantom_tokens": 60_000})
+    job.act(once=True)
+    job.clock.sleep(60)
+    job.act(once=True)
+    refused = job.rows("SELECT reserved, own FROM quota_samples WHERE source = 'refusal'")
+    assert refused
+    view = outlook(job)
+    assert view.load.ceiling < int(view.room.limit * view.room.threshold)
+    assert view.load.ceiling >= view.room.reserved
+    job.clock.sleep(REFUSED_FOR_S + LEARNED_FOR_S)
+    later = outlook(job)
+    assert later.load.ceiling == int(later.room.limit * later.room.threshold)
+
+
+def test_what_would_help_is_told_where_the_deadline_is_near(tmp_path: Path) -> None:
+    config = settings_with({"enqueued_tokens": 60_000}, deadline={"hours": 5})
+    job = world(tmp_path, LINES, config)
+    view = expectation(job)
+    assert view.forecast.expected_s > 5 * HOUR
+    assert "usage tier 4 (a limit of 1,000,000,000 enqueued tokens) would do" in view.advice
+    assert any("60 most urgent" in line or "most urgent of the 240 open lines" in line for line in view.advice)
+    assert "To be in time: " in _text(job)
+    job.config = settings_with(deadline={"hours": 0.1})
+    assert expectation(job).advice == ["a later [deadline], or fewer artists"]
+    job.clock.sleep(HOUR)
+    assert expectation(job).deadline_s == pytest.approx(0.1 * HOUR - HOUR)
+    assert "the deadline was 54 min ago" in _text(job)
+
+
+def _text(job: World) -> str:
+    told = StringIO()
+    Console(width=200, file=told).print(draw_status(status(job)))
+    return told.getvalue()
