@@ -1,24 +1,26 @@
 """`submit`, `poll`, `run` and `collect`: the commands that act, and what they answer."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from batcher.collecting import Collected, check_targets, collect
+from batcher.collecting import Collected, check_targets, collect, tables_read
 from batcher.decide import Finish, Wait
-from batcher.errors import ExitCode, SetupError
-from batcher.plancommand import run_plan
-from batcher.planner import PlanOptions
+from batcher.errors import ExitCode, SetupError, StateError
+from batcher.plancommand import configured, run_plan
+from batcher.planner import PlanOptions, planned_with
 from batcher.prices import resolve
-from batcher.report import read_status
+from batcher.report import Status, read_status
 from batcher.runner import INTERRUPTED
-from batcher.session import Session, acting
-from batcher.store.planned import count_by_state
+from batcher.session import Session, acting, check_reachable
 from batcher.tables import draw_plan, draw_status, table
 
 Answer = tuple[RenderableType, dict[str, Any]]
+COLLECTED = ("bios", "failed", "dead", "held", "open", "skipped", "kept", "notes")
 ALL_SHARDS = 1_000_000_000
 
 
@@ -26,7 +28,7 @@ def run_submit(session: Session, most: int | None) -> Answer:
     """Releases shards and starts what fits; prints each with its headroom, and why the rest waits."""
     with session.store.reading() as tx:
         before = int(tx.one("highest_submission")[0])
-    with acting(session) as runner:
+    with acting(session) as runner, session.display.moving("sending"):
         released = _release(session, most)
         ended = runner.act(once=True)
     _raise_problem(ended)
@@ -39,10 +41,14 @@ def run_submit(session: Session, most: int | None) -> Answer:
     rows = [[str(s[k]) if k in {"shard", "priority"} else s[k] or "" for k in keys] for s in sent]
     parts: list[RenderableType] = [table("Submitted", columns, rows, 3, ["reserved", "tokens"])] if sent else []
     parts.append(
-        Text(f"{released} shards released, {len(sent)} submitted; {_waits(waiting, ended)}{_planned(planned)}")
+        Text(f"Shards: {released} released, {len(sent)} submitted; {_waits(len(waiting), ended)}{_planned(planned)}")
     )
-    data = {"released": released, "submitted": sent, "waiting": [row[0] for row in waiting], "planned": planned}
-    return Group(*parts), data
+    reason = ended.reason if isinstance(ended, Wait) and waiting else ""
+    data = {
+        "released": released, "submitted": sent, "waiting": [row[0] for row in waiting], "why": reason,
+        "planned": planned,
+    }  # fmt: skip
+    return Group(*parts, *_interrupted(ended)), data
 
 
 def _release(session: Session, most: int | None) -> int:
@@ -50,15 +56,16 @@ def _release(session: Session, most: int | None) -> int:
         return len(tx.run("release_shards", most=most or ALL_SHARDS))
 
 
-def _waits(waiting: list[tuple[Any, ...]], ended: Finish | Wait) -> str:
+def _waits(waiting: int, ended: Finish | Wait) -> str:
     if not waiting:
         return "none waits."
-    reason = ended.reason if isinstance(ended, Wait) else "`batcher poll` goes on"
-    return f"{len(waiting)} wait for room ({reason}): `batcher poll` starts them as it frees."
+    reason = f" ({ended.reason})" if isinstance(ended, Wait) else ""
+    verb = "waits" if waiting == 1 else "wait"
+    return f"{waiting} {verb}{reason}: `batcher poll` sends the rest as soon as it may."
 
 
 def _planned(planned: int) -> str:
-    return f" {planned} are planned and not released." if planned else ""
+    return f" Not released: {planned}." if planned else ""
 
 
 def run_poll(session: Session, once: bool) -> tuple[RenderableType, dict[str, Any], ExitCode]:
@@ -66,52 +73,92 @@ def run_poll(session: Session, once: bool) -> tuple[RenderableType, dict[str, An
     with acting(session) as runner, session.display.moving("lines done"):
         ended = runner.act(once)
     _raise_problem(ended)
-    with session.store.reading() as tx:
-        status = read_status(tx, session.config, resolve(session.config.model.name))
-        states = count_by_state(tx)
-    code = exit_code(states) if once else ExitCode.DONE
-    if isinstance(ended, Finish) and ended.problem == INTERRUPTED:
+    status = _status(session)
+    code = exit_code(status.states) if once else ExitCode.DONE
+    if _is_interrupted(ended):
         code = ExitCode.WORK_REMAINS
-    return draw_status(status), {"states": states}, code
+    return Group(draw_status(status), *_interrupted(ended)), {"states": status.states}, code
 
 
-def run_all(session: Session, out: Path | None, failed: Path | None) -> tuple[RenderableType, dict[str, Any], ExitCode]:
-    """The unattended mode."""
-    check_targets(out, failed)
-    job = session.config.job
-    planned = run_plan(session, PlanOptions(job.input, Path(job.done) if job.done else None))
-    if not session.json:
-        session.display.console.print(draw_plan(*planned))
+def _status(session: Session) -> Status:
+    with session.store.reading() as tx:
+        return read_status(tx, session.config, resolve(session.config.model.name))
+
+
+def _is_interrupted(ended: Finish | Wait) -> bool:
+    return isinstance(ended, Finish) and ended.problem == INTERRUPTED
+
+
+def _interrupted(ended: Finish | Wait) -> list[Text]:
+    """How to go on after Ctrl-C."""
+    if not _is_interrupted(ended):
+        return []
+    return [Text("Ended by Ctrl-C. What is in flight goes on at the service; the same command goes on from here.")]
+
+
+def run_all(
+    session: Session, options: PlanOptions | None, out: Path | None, failed: Path | None
+) -> tuple[RenderableType, dict[str, Any], ExitCode]:
+    """The unattended mode. options: what to plan; None: what the state was planned with last, else the settings'."""
+    check_targets(out, failed, protected_tables(session))
+    check_reachable(session)
+    _plan_for_run(session, options)
     with acting(session) as runner, session.display.moving("lines done"):
         _release(session, None)
         ended = runner.act()
     _raise_problem(ended)
-    with session.store.reading() as tx:
-        status, states = read_status(tx, session.config, resolve(session.config.model.name)), count_by_state(tx)
-    parts: list[RenderableType] = [draw_status(status)]
-    data: dict[str, Any] = {"states": states}
+    status = _status(session)
+    parts: list[RenderableType] = [draw_status(status), *_interrupted(ended)]
+    data: dict[str, Any] = {"states": status.states}
     if out is not None:
-        collected = collect(session.store, session.job(), out, failed, only_new=False)
+        with session.display.moving("writing"):
+            collected = collect(session.store, session.job(), out, failed, only_new=False)
         parts.append(_collected_text(collected, out, failed))
         data["collected"] = _collected_json(collected)
-    return Group(*parts), data, exit_code(states)
+    return Group(*parts), data, exit_code(status.states)
+
+
+def _plan_for_run(session: Session, options: PlanOptions | None) -> None:
+    """Plans what the user asked for. A plan of a part of the table is not widened by a command that only goes on."""
+    earlier = _planned_before(session)
+    if options is None and earlier is not None and earlier.limit is not None:
+        told = f"going on with the plan of {earlier.limit:,} artists; `batcher plan` takes in more"
+        session.display.console.print(told, highlight=False, markup=False)
+        return
+    planned = run_plan(session, options or earlier or configured(session))
+    if not session.json:
+        session.display.console.print(draw_plan(*planned))
+
+
+def _planned_before(session: Session) -> PlanOptions | None:
+    with suppress(StateError), session.store.reading() as tx:  # there may be none, or a file that a killed plan left
+        return planned_with(tx)
+    return None
+
+
+def protected_tables(session: Session) -> list[Path]:
+    """The tables that were read, and those that would be: no output may replace them."""
+    options = configured(session)
+    found = [path for path in (options.input, options.done) if path is not None]
+    with suppress(StateError):
+        found += tables_read(session.store)
+    return found
 
 
 def run_collect(
     session: Session, out: Path, failed: Path | None, only_new: bool
 ) -> tuple[RenderableType, dict[str, Any], ExitCode]:
     """Writes the bios; incomplete work is not refused, it is said."""
-    collected = collect(session.store, session.job(), out, failed, only_new)
-    code = ExitCode.DONE
-    if collected.open or collected.held:
-        code = ExitCode.WORK_REMAINS
-    elif collected.dead:
-        code = ExitCode.DEAD_LINES
+    check_targets(out, failed, protected_tables(session))
+    with session.display.moving("writing"):
+        collected = collect(session.store, session.job(), out, failed, only_new)
+    code = exit_code({"ready": collected.open, "held": collected.held, "dead": collected.dead})
     return _collected_text(collected, out, failed), _collected_json(collected), code
 
 
 def _collected_text(collected: Collected, out: Path, failed: Path | None) -> Text:
-    lines = [f"{collected.bios:,} bios written to {out}."]
+    lines = [] if collected.kept else [f"{collected.bios:,} bios written to {out}."]
+    lines += [f"{note[:1].upper()}{note[1:]}." for note in collected.notes]
     if failed is not None:
         lines.append(f"{collected.failed:,} artists without a bio written to {failed}.")
     missing = [
@@ -130,10 +177,10 @@ def _collected_text(collected: Collected, out: Path, failed: Path | None) -> Tex
 
 
 def _collected_json(collected: Collected) -> dict[str, Any]:
-    return {name: getattr(collected, name) for name in ("bios", "failed", "dead", "held", "open", "skipped")}
+    return {name: getattr(collected, name) for name in COLLECTED}
 
 
-def exit_code(states: dict[str, int] | Any) -> ExitCode:
+def exit_code(states: Mapping[str, int]) -> ExitCode:
     """3 when work remains, 4 when it is over with dead lines, else 0."""
     if any(states.get(state) for state in ("ready", "waiting", "in_batch", "in_direct", "held")):
         return ExitCode.WORK_REMAINS
@@ -142,5 +189,5 @@ def exit_code(states: dict[str, int] | Any) -> ExitCode:
 
 def _raise_problem(ended: Finish | Wait) -> None:
     """What only the user can mend ends the command with exit code 2."""
-    if isinstance(ended, Finish) and ended.problem and ended.problem != INTERRUPTED:
+    if isinstance(ended, Finish) and ended.problem and not _is_interrupted(ended):
         raise SetupError(ended.problem)

@@ -117,5 +117,11 @@ def _too_large(shard: ShardView, room: Room) -> Admission:
 
 
 def _too_dear(shard: ShardView, budget: Budget, cost: float, money: float) -> Admission:
-    text = f"may cost ${cost:.2f}, ${max(money, 0.0):.2f} of the budget of ${budget.max_usd:.2f} is left"
+    left = max(money, 0.0)
+    text = f"may cost {_usd(cost)}, {_usd(left)} of the budget of {_usd(budget.max_usd)} is left"
     return Hold(shard.shard, text) if budget.in_flight_usd > 0 else Refuse(shard.shard, text)
+
+
+def _usd(amount: float) -> str:
+    """Dollars, finer where it is little."""
+    return f"${amount:,.2f}" if amount >= 0.01 or amount == 0 else f"${amount:.6f}"

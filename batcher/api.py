@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar, cast
 
 from batcher.errors import SetupError
 from batcher.model import Listing, RemoteBatch, RemoteFile
@@ -33,6 +33,8 @@ LONGEST_QUICK_WAIT_S = 20.0
 """A Retry-After beyond this is not waited for inside a call: the runner waits, and may be interrupted."""
 RETRY_AFTER_SPREAD_S = 5.0
 """Up to this much is added to a Retry-After, so that not all come back at once."""
+LARGEST_COUNT, LARGEST_USAGE = 2**31 - 1, 2**53
+"""Lines and tokens of a batch beyond these are nonsense, and are taken at the bound."""
 LONGEST_CONNECT_S = 30.0
 """A connection that is not open by then is not slow, it is missing: nothing was sent, and the runner tries later."""
 NO_ADDRESS = "OPENAI_BASE_URL is no address; it looks like https://api.openai.com/v1"
@@ -66,8 +68,8 @@ class Service(Protocol):
     def shutdown_date(self, model: str) -> str | None:
         """The day on which a model ends (YYYY-MM-DD; "" when none is set); None for an unknown model."""
 
-    def upload(self, path: Path, name: str) -> RemoteFile:
-        """Uploads a batch input file, once."""
+    def upload(self, path: Path, name: str, sent: Callable[[int], None] = ...) -> RemoteFile:
+        """Uploads a batch input file, once. sent: told how many bytes have gone."""
 
     def create(self, file_id: str, endpoint: str, metadata: Mapping[str, str]) -> RemoteBatch:
         """Asks for a batch, once."""
@@ -87,8 +89,31 @@ class Service(Protocol):
     def delete(self, file_id: str) -> None:
         """Deletes a file; one that is gone counts as deleted."""
 
+    def knows_file(self, file_id: str) -> bool:
+        """Whether the key may see this file."""
+
     def find_files(self, name: str) -> list[RemoteFile]:
         """Batch input files of exactly this name."""
+
+
+def _ignore(_bytes: int) -> None:
+    """Tells nobody."""
+
+
+class _Told:
+    """A file that tells how much of it was read."""
+
+    def __init__(self, file: BinaryIO, sent: Callable[[int], None]) -> None:
+        self._file, self._sent = file, sent
+
+    def read(self, size: int = -1) -> bytes:
+        """As the file, and tells where it stands then."""
+        chunk = self._file.read(size)
+        self._sent(self._file.tell())
+        return chunk
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 class OpenAIService:
@@ -108,13 +133,13 @@ class OpenAIService:
         found = self._unless_gone(lambda: self._client.models.retrieve(model))
         return None if found is None else str(getattr(found, "shutdown_date", None) or "")
 
-    def upload(self, path: Path, name: str) -> RemoteFile:
+    def upload(self, path: Path, name: str, sent: Callable[[int], None] = _ignore) -> RemoteFile:
         """Uploads from disk, streamed. An upload costs nothing, but a repetition leaves an orphan: done once."""
 
         def call() -> RemoteFile:
             with path.open("rb") as file:
                 answer = self._client.files.create(
-                    file=(name, file, "application/jsonl"),
+                    file=(name, cast(IO[bytes], _Told(file, sent)), "application/jsonl"),
                     purpose="batch",
                     expires_after={"anchor": "created_at", "seconds": FILE_LIFE_S},
                 )
@@ -162,7 +187,8 @@ class OpenAIService:
         if not isinstance(page.data, list):
             raise _unreadable("listing")
         batches = [_batch(batch) for batch in page.data]
-        more = page.has_more if isinstance(page.has_more, bool) else len(batches) >= PAGE
+        # Where it is not told, the listing ends with an empty page: a provider's pages may be smaller than asked for.
+        more = page.has_more if isinstance(page.has_more, bool) else bool(batches)
         return batches, more, _date(raw.headers)
 
     def retrieve(self, batch_id: str) -> RemoteBatch | None:
@@ -201,6 +227,10 @@ class OpenAIService:
     def delete(self, file_id: str) -> None:
         """Deletes a file; a 404 is success."""
         self._unless_gone(lambda: self._client.files.delete(file_id))
+
+    def knows_file(self, file_id: str) -> bool:
+        """Asks for the file's description."""
+        return self._unless_gone(lambda: self._client.files.retrieve(file_id)) is not None
 
     def find_files(self, name: str) -> list[RemoteFile]:
         """Batch input files of this name among those that the key may see."""
@@ -250,7 +280,8 @@ def _may_pass(error: CallError) -> bool:
 
 def _reaches(batches: list[RemoteBatch], back_to: float) -> bool:
     """Whether a page is the last one needed. One that is not newest first says nothing about the next."""
-    return batches[0].created_at >= batches[-1].created_at and batches[-1].created_at < back_to
+    times = [batch.created_at for batch in batches]
+    return times == sorted(times, reverse=True) and times[-1] < back_to
 
 
 def _translated(call: Callable[[], T], secret: str = "") -> T:
@@ -349,17 +380,17 @@ def _batch(batch: Any) -> RemoteBatch:
 
 
 def _usage(usage: Any) -> tuple[int, int, int]:
-    cached = _count(getattr(usage, "input_tokens_details", None), "cached_tokens")
-    return _count(usage, "input_tokens"), cached, _count(usage, "output_tokens")
+    cached = _count(getattr(usage, "input_tokens_details", None), "cached_tokens", LARGEST_USAGE)
+    return _count(usage, "input_tokens", LARGEST_USAGE), cached, _count(usage, "output_tokens", LARGEST_USAGE)
 
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _count(owner: object, name: str) -> int:
+def _count(owner: object, name: str, most: int = LARGEST_COUNT) -> int:
     value = getattr(owner, name, None)
-    return value if isinstance(value, int) else 0
+    return min(value, most) if isinstance(value, int) and value > 0 else 0
 
 
 def _seconds(value: object) -> float | None:

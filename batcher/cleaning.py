@@ -14,6 +14,7 @@ from batcher.tools import Tools
 
 ORPHAN_LOOKS = 3
 """How often a file is looked for that a lost upload may have left; then it expires by itself (30 days)."""
+TOO_MANY = 429
 LATER = 10.0
 """Each look comes so many times later than the one before."""
 
@@ -60,7 +61,8 @@ class Cleaning:
             if failed is None:
                 return
             file_id, tries, why = failed
-            if isinstance(why, CallUnknown):  # the others would fare no better now
-                tx.run("postpone_files", now=tx.now, next=tx.now + self._tools.delay(FailureClass.OUTAGE, 0))
+            if isinstance(why, CallUnknown) or why.trouble.status == TOO_MANY:  # the others would fare no better now
+                wait = self._tools.delay(FailureClass.OUTAGE, 0, why.wait_s)
+                tx.run("postpone_files", now=tx.now, next=tx.now + wait)
             wait = self._tools.delay(FailureClass.OUTAGE, tries, why.wait_s)
             tx.run("file_not_deleted", file_id=file_id, next=tx.now + wait, error=str(why))

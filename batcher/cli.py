@@ -1,5 +1,6 @@
 """The commands. Each is: options -> configuration -> one call -> report -> exit code."""
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -25,14 +26,42 @@ app = typer.Typer(
 ConfigOption = Annotated[
     Path, typer.Option("--config", help="The configuration file; its relative paths start at its folder.")
 ]
+InputOption = Annotated[
+    Path | None,
+    typer.Option("--input", help="The table: .csv, .jsonl or .parquet. Default: what batcher.toml names."),
+]
+DoneOption = Annotated[
+    Path | None, typer.Option("--done", help="A table of bios that exist (artist_id, bio): not asked for again.")
+]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Take in only the N most urgent new artists.")]
+SkipOption = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave bad rows out, and list them as skipped.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 CONFIG = Path("batcher.toml")
+INTERRUPTED = 130
+"""What Typer gives back where Ctrl-C ended a command, as shells have it."""
+WIDE = 200
+"""Columns where the answer does not go to a terminal: nothing is cut or folded for the eye."""
+
+
+class Out(Console):
+    """stdout. A reader that has enough (`batcher status | head`) ends the command, and is no error."""
+
+    def __init__(self) -> None:
+        piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+        super().__init__(width=WIDE if piped else None)
+
+    def on_broken_pipe(self) -> None:
+        """Leaves it to `main`."""
+        raise BrokenPipeError
 
 
 def main() -> None:
     """The entry point: a user's mistake is one sentence and exit code 2, never a traceback."""
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
+        if code == INTERRUPTED:
+            _complain("interrupted; run the same command again to go on")
         sys.exit(code if isinstance(code, int) else int(ExitCode.DONE))
     except BatcherError as error:
         _complain(str(error))
@@ -46,9 +75,6 @@ def main() -> None:
             raise
         _complain(told)
         sys.exit(int(ExitCode.USAGE))
-    except KeyboardInterrupt:
-        _complain("interrupted; run the same command again to go on")
-        sys.exit(130)
     except typer._click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(int(ExitCode.USAGE))
@@ -79,25 +105,16 @@ def _answer(session: Session, drawn: RenderableType, data: Any) -> None:
     if session.json:
         sys.stdout.write(orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS, default=str).decode() + "\n")
     else:
-        Console().print(drawn)
+        Out().print(drawn)
 
 
 @app.command()
 def plan(  # noqa: PLR0913, PLR0917 - one parameter an option: that is how Typer reads them
     config: ConfigOption = CONFIG,
-    input: Annotated[
-        Path | None,
-        typer.Option("--input", help="The table: .csv, .jsonl or .parquet. Default: what batcher.toml names."),
-    ] = None,
-    done: Annotated[
-        Path | None, typer.Option("--done", help="A table of bios that exist (artist_id, bio): not asked for again.")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Take in only the N most urgent new artists.")
-    ] = None,
-    skip_bad_rows: Annotated[
-        bool, typer.Option("--skip-bad-rows", help="Leave bad rows out, and list them as skipped.")
-    ] = False,
+    input: InputOption = None,
+    done: DoneOption = None,
+    limit: LimitOption = None,
+    skip_bad_rows: SkipOption = False,
     replan: Annotated[
         bool, typer.Option("--replan", help="Cut everything unsent again, from the table and the job as they are now.")
     ] = False,
@@ -105,15 +122,13 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option: that is how Typer
     json: JsonOption = False,
 ) -> None:
     """Read the table, render and count every line, cut shards; print lines, tokens, price and forecast."""
-    from batcher.plancommand import run_plan  # noqa: PLC0415 - keeps --help quick
-    from batcher.planner import PlanOptions  # noqa: PLC0415
+    from batcher.plancommand import configured, run_plan  # noqa: PLC0415 - keeps --help quick
     from batcher.report import plan_json  # noqa: PLC0415
     from batcher.tables import draw_plan  # noqa: PLC0415
 
     session = open_session(config, json)
-    job = session.config.job
-    earlier = done or (Path(job.done) if job.done else None)
-    options = PlanOptions(input or job.input, earlier, limit, skip_bad_rows, replan, dry_run)
+    options = configured(session).changed(input, done, limit, skip_bad_rows)
+    options = dataclasses.replace(options, replan=replan, dry_run=dry_run)
     result, report, summary = run_plan(session, options)
     _answer(session, draw_plan(result, report, summary), plan_json(result, report, summary))
 
@@ -150,17 +165,28 @@ def poll(
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0913, PLR0917 - as for plan
     config: ConfigOption = CONFIG,
     out: Annotated[Path | None, typer.Option("--out", help="Collect to this file at the end.")] = None,
     failed: Annotated[Path | None, typer.Option("--failed", help="And what has no bio to this one.")] = None,
+    input: InputOption = None,
+    done: DoneOption = None,
+    limit: LimitOption = None,
+    skip_bad_rows: SkipOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Plan, release all, poll until every line is done, dead or held, and collect: the unattended mode."""
+    """Plan, release all, poll until every line is done, dead or held, and collect: the unattended mode.
+
+    Without options for the plan it goes on with what was planned last.
+    """
     from batcher.actcommands import run_all  # noqa: PLC0415
+    from batcher.plancommand import configured  # noqa: PLC0415
 
     session = open_session(config, json)
-    drawn, data, code = run_all(session, out, failed)
+    options = None
+    if input or done or limit or skip_bad_rows:
+        options = configured(session).changed(input, done, limit, skip_bad_rows)
+    drawn, data, code = run_all(session, options, out, failed)
     _answer(session, drawn, data)
     raise typer.Exit(int(code))
 
@@ -225,7 +251,7 @@ def init(
     if json:
         sys.stdout.write(orjson.dumps({"told": told}).decode() + "\n")
     else:
-        Console().print(Text("\n".join(told)), soft_wrap=True)
+        Out().print(Text("\n".join(told)), soft_wrap=True)
 
 
 @app.command()
@@ -324,6 +350,6 @@ def demo(
 
 
 @app.command()
-def version() -> None:
+def version(json: JsonOption = False) -> None:
     """Print the version."""
-    sys.stdout.write(f"batcher {__version__}\n")
+    sys.stdout.write(orjson.dumps({"version": __version__}).decode() + "\n" if json else f"batcher {__version__}\n")

@@ -1,6 +1,11 @@
-"""`batcher collect`: the bios as one file, earlier ones included, written beside and moved into place."""
+"""`batcher collect`: the bios as one file, earlier ones included, written beside and moved into place.
 
-from contextlib import ExitStack
+Whatever was collected once is marked, by which `--only-new` tells what is new. The file comes first, and the mark with
+the commit after it: a death between the two leaves bios that are written again, and none that never is.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +13,7 @@ import duckdb
 
 from batcher.errors import InputError, StateError
 from batcher.job import Job, output_columns
+from batcher.shardfiles import sync, sync_folder
 from batcher.store import Store, Transaction
 
 FORMATS = {
@@ -19,7 +25,10 @@ FORMATS = {
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What was written, and what is not there yet."""
+    """What was written, and what is not there yet.
+
+    kept: nothing was new, and the file that exists was left as it is. notes: sentences that the user should read.
+    """
 
     bios: int
     failed: int
@@ -27,6 +36,8 @@ class Collected:
     held: int
     open: int
     skipped: int
+    kept: bool = False
+    notes: Sequence[str] = ()
 
 
 def check_target(path: Path | None) -> None:
@@ -44,22 +55,37 @@ def check_target(path: Path | None) -> None:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def check_targets(out: Path | None, failed: Path | None) -> None:
-    """Raises InputError where one of the files could not be written, or both are the same."""
+def check_targets(out: Path | None, failed: Path | None, protected: Sequence[Path] = ()) -> None:
+    """Raises InputError where a file could not be written, both are the same, or one is protected: a table of the
+    user's own, which the job is made from and nobody else may have a copy of."""
+    if out is None and failed is not None:
+        raise InputError("--failed needs --out; name a file for the bios too")
     check_target(out)
     check_target(failed)
-    if out is not None and failed is not None and out.resolve() == failed.resolve():
+    if out is not None and failed is not None and _same(out, failed):
         raise InputError(f"--out and --failed both name {out}; give them different files")
+    for option, target in (("--out", out), ("--failed", failed)):
+        if target is not None and any(_same(target, table) for table in protected):
+            raise InputError(f"{option} names {target}, a table that the job reads; name another file")
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether both name one file, whatever links and letter cases lead to it."""
+    try:
+        return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
+    except (OSError, RuntimeError):  # one of them leads nowhere
+        return False
+
+
+def tables_read(store: Store) -> list[Path]:
+    """Every table that a plan of this state was made from. Raises StateError where there is none."""
+    with store.reading() as tx:
+        return [store.folder.resolve().parent / name for (name,) in tx.run("tables_read")]
 
 
 def collect(store: Store, job: Job, out: Path, failed: Path | None, only_new: bool) -> Collected:
     """Writes the bios to `out`, and the failures to `failed`. Raises InputError or StateError."""
-    check_targets(out, failed)
-    if not only_new:
-        with store.reading() as tx:
-            return _write_all(tx, job, out, failed, only_new)
-    with store.reading():
-        pass  # a plan must be there
+    check_targets(out, failed, tables_read(store))
     with store.transaction("collect") as tx:
         result = _write_all(tx, job, out, failed, only_new)
         tx.run("mark_collected", now=tx.now)
@@ -68,15 +94,21 @@ def collect(store: Store, job: Job, out: Path, failed: Path | None, only_new: bo
 
 def _write_all(tx: Transaction, job: Job, out: Path, failed: Path | None, only_new: bool) -> Collected:
     """Writes both files beside their places before either is moved there."""
-    targets = {out: _bios_query(job, only_new)}
+    columns, notes = _fitting(tx, output_columns(job), only_new)
+    targets = {out: _bios_query(columns, only_new)}
+    # What --only-new wrote before may stand in this file alone: an empty one does not take its place.
+    kept = only_new and out.exists() and not tx.con.execute(NEW_QUERY).fetchall()[0][0]
+    if kept:
+        targets, notes = {}, [f"nothing new; {out} is left as it is"]
     if failed is not None:
         targets[failed] = FAILED_QUERY
     with ExitStack() as leftovers:
-        counts = [_copy(tx, query, path, leftovers) for path, query in targets.items()]
+        counts = {path: _copy(tx, query, path, leftovers) for path, query in targets.items()}
         for path in targets:
             _move(_beside(path), path)
     _, dead, held, open_lines, skipped = tx.one("collected_states")
-    return Collected(counts[0], sum(counts[1:]), dead, held, open_lines, skipped)
+    written = counts.get(failed, 0) if failed is not None else 0
+    return Collected(counts.get(out, 0), written, dead, held, open_lines, skipped, kept, notes)
 
 
 def _beside(path: Path) -> Path:
@@ -95,32 +127,86 @@ def _copy(tx: Transaction, query: str, path: Path, leftovers: ExitStack) -> int:
 
 def _move(source: Path, target: Path) -> None:
     try:
+        sync(source)  # the state will say that it was collected, whatever becomes of the power
         source.replace(target)
     except OSError as error:
         raise StateError(f"{target} cannot be written: {error.strerror}") from error
+    with suppress(OSError):  # a folder that may be written, but not read
+        sync_folder(target.parent)
 
 
-def _bios_query(job: Job, only_new: bool) -> str:
+def _bios_query(columns: Mapping[str, str], only_new: bool) -> str:
     """The statement for the bios; the job's own fields become columns."""
-    fields = ",\n".join(_field(name, kind) for name, kind in output_columns(job).items())
-    where = "WHERE b.collected_at IS NULL" if only_new else ""
+    fields = ",\n".join(f"{_value(name, kind)} AS {_quoted(name)}" for name, kind in columns.items())
     return f"""
         SELECT a.artist_id, a.artist_name, a.priority, {fields},
                b.model, b.finish_reason, b.tokens_input, b.tokens_cached, b.tokens_output, b.cost_usd, b.lane, b.shard,
                b.batch_id, b.attempts, make_timestamp((b.completed_at * 1000000)::BIGINT) AS completed_at
-        FROM bios AS b JOIN artists AS a USING (artist_id) {where}
+        FROM bios AS b JOIN artists AS a USING (artist_id) {_which(only_new)}
         ORDER BY a.priority, a.seq
     """  # noqa: S608 - the only names put in are the job's own fields, quoted
 
 
-def _field(name: str, kind: str) -> str:
-    quoted = name.replace('"', '""')
-    path = name.replace('"', '\\"').replace("'", "''")
-    extracted = f"""json_extract(b.data, '$."{path}"')"""
-    if kind != "JSON":
-        extracted = f"""json_extract_string(b.data, '$."{path}"')::{kind}"""
-    return f'{extracted} AS "{quoted}"'
+def _which(only_new: bool) -> str:
+    return "WHERE b.collected_at IS NULL" if only_new else ""
 
+
+def _quoted(name: str) -> str:
+    return f'"{name.replace(chr(34), chr(34) * 2)}"'
+
+
+def _path(name: str) -> str:
+    """A field of a bio as a path of DuckDB's, in the quotes of SQL."""
+    escaped = name.replace('"', '\\"').replace("'", "''")
+    return f"""'$."{escaped}"'"""
+
+
+def _value(name: str, kind: str) -> str:
+    if kind == "JSON":
+        return f"json_extract(b.data, {_path(name)})"
+    return f"json_extract_string(b.data, {_path(name)})::{kind}"
+
+
+FITS: Mapping[str, tuple[str, str]] = {
+    "BIGINT": ("json_type(b.data, {path}) IN ('BIGINT', 'UBIGINT')", "a whole number of at most 64 bits"),
+    "DOUBLE": ("json_type(b.data, {path}) IN ('BIGINT', 'UBIGINT', 'DOUBLE')", "a number"),
+    "BOOLEAN": ("json_type(b.data, {path}) = 'BOOLEAN'", "true or false"),
+}
+"""Types that a value may fail to have, what JSON must hold for it, and its name. A cast alone would not do: it reads
+'3.7' as the whole number 4, and 'yes' as true."""
+
+
+def _fitting(tx: Transaction, columns: Mapping[str, str], only_new: bool) -> tuple[dict[str, str], list[str]]:
+    """The columns with types that hold every value, and a note for each that became text for it.
+
+    Bios outlive a change of job.py, and a model may write an integer of 30 digits. One such value must neither block
+    the other bios nor be lost: a NULL in its place would be a loss that nobody sees. So the whole column is written as
+    text, in which nothing is changed, and the note names the artist for whom.
+    """
+    found, notes = dict(columns), []
+    for name in (name for name, kind in columns.items() if kind in FITS):
+        misfit, wanted = _misfit(tx, name, columns[name], only_new), FITS[columns[name]][1]
+        if misfit is not None:
+            artist_id, text = misfit
+            found[name] = "VARCHAR"
+            notes.append(f"column {name} is written as text: artist {artist_id} has {text}, which is not {wanted}")
+    return found, notes
+
+
+def _misfit(tx: Transaction, name: str, kind: str, only_new: bool) -> tuple[str, str] | None:
+    """The first artist whose value is not of the column's type, and the beginning of the value."""
+    path = _path(name)
+    fits = f"{FITS[kind][0].format(path=path)} AND TRY_CAST(b.data ->> {path} AS {kind}) IS NOT NULL"
+    rows = tx.con.execute(f"""
+        SELECT a.artist_id, left(json_extract(b.data, {path})::VARCHAR, 60)
+        FROM bios AS b JOIN artists AS a USING (artist_id) {_which(only_new) or "WHERE true"}
+          AND coalesce(json_type(b.data, {path}), 'NULL') <> 'NULL' AND NOT ({fits})
+        ORDER BY a.seq LIMIT 1
+    """).fetchall()  # noqa: S608 - as above
+    return rows[0] if rows else None
+
+
+NEW_QUERY = "SELECT count(*) FROM bios WHERE collected_at IS NULL"
 
 FAILED_QUERY = """
     SELECT a.artist_id, a.artist_name, a.priority, a.state, a.failure AS class, a.code, a.message, a.shard, a.attempts

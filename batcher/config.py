@@ -27,6 +27,8 @@ from batcher.retry import DEFAULT_POLICIES, FailureClass, Policy, Rules
 
 PREFIX = "BATCHER_"
 """What the environment's overrides begin with."""
+OF_TESTS = ("BATCHER_TEST_", "BATCHER_WRITE_DOCS")
+"""Variables of the project's own tests."""
 
 
 class Section(BaseModel):
@@ -125,9 +127,8 @@ class RetrySection(Section):
 
 
 class PauseSection(Section):
-    """When sending stops by itself."""
+    """How long sending stops by itself, when the quota failures do not end."""
 
-    threshold: float = Field(default=0.8, gt=0, le=1)
     duration_hours: float = Field(default=24, gt=0)
 
 
@@ -233,9 +234,13 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _check_environment() -> None:
     """An override of a section that does not exist would be ignored without a word."""
     for name in sorted(os.environ):
+        if not name.upper().startswith(PREFIX) or name.upper().startswith(OF_TESTS):
+            continue
         section, dots, _ = name.upper().removeprefix(PREFIX).partition("__")
-        if name.upper().startswith(PREFIX) and dots and section.lower() not in Config.model_fields:
+        if dots and section.lower() not in Config.model_fields:
             raise ConfigError(f"{name} in the environment: unknown section {section.lower()}; {_valid_keys([])}")
+        if not dots and section.lower() not in Config.model_fields:
+            raise ConfigError(f"{name} in the environment sets nothing; keys are set as {PREFIX}SECTION__KEY")
 
 
 def _anchored(config: Config, folder: Path) -> Config:

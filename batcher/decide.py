@@ -85,8 +85,8 @@ def decide(snapshot: Snapshot, now: float) -> list[Action]:
         return urgent
     if snapshot.stopped:
         return [Finish(snapshot.stopped)]
-    sending, problem = _send(snapshot, now)
-    return sending or [_wait_or_finish(snapshot, now, problem)]
+    sending, stop = _send(snapshot, now)
+    return sending or [_wait_or_finish(snapshot, now, stop)]
 
 
 def decide_cancel(snapshot: Snapshot, now: float) -> list[Action]:
@@ -111,7 +111,9 @@ def _settle_first(snapshot: Snapshot, now: float) -> list[Action]:
     actions += [Cancel(b.batch_id) for b in snapshot.batches if b.cancels]
     actions += [Withdraw(s.shard) for s in snapshot.shards if s.shard in snapshot.cancelled and _unsent(s)]
     actions += [Ingest(b.batch_id) for b in snapshot.batches if _to_be_read(b, now)]
-    if _running(snapshot) and not snapshot.polled_at <= now < snapshot.polled_at + snapshot.poll_interval_s:
+    if (
+        _running(snapshot) or snapshot.unread
+    ) and not snapshot.polled_at <= now < snapshot.polled_at + snapshot.poll_interval_s:
         actions.append(Refresh())
     if snapshot.files_due:
         actions.append(Clean())
@@ -126,14 +128,14 @@ def _running(snapshot: Snapshot) -> bool:
     return any(not is_terminal(b.status) for b in snapshot.batches)
 
 
-def _send(snapshot: Snapshot, now: float) -> tuple[list[Action], str]:
-    """New work, and (where a shard can never be sent) the reason to stop for."""
+def _send(snapshot: Snapshot, now: float) -> tuple[list[Action], Hold | Refuse | None]:
+    """New work, and what keeps the next shard back: for now, or (a shard that can never be sent) for good."""
     if _closed(snapshot, now):
-        return [], ""
+        return [], None
     queue = [s for s in snapshot.shards if s.state in WAITING_TO_BE_SENT and s.wait_until <= now]
     gather: list[Action] = [Gather(g.priority) for g in snapshot.loose if _gathers(g, queue, snapshot, now)]
     if gather:
-        return gather, ""
+        return gather, None
     return _admitted(queue, snapshot)
 
 
@@ -174,23 +176,24 @@ def _gathers(group: LooseLines, queue: list[ShardView], snapshot: Snapshot, now:
     return not more and not any(s.priority <= group.priority for s in queue)
 
 
-def _admitted(queue: list[ShardView], snapshot: Snapshot) -> tuple[list[Action], str]:
+def _admitted(queue: list[ShardView], snapshot: Snapshot) -> tuple[list[Action], Hold | Refuse | None]:
     left = BATCHES_PER_HOUR - snapshot.created_last_hour
     if snapshot.probing or snapshot.lapsed_ceiling is not None:
         left = min(left, 1)
     actions: list[Action] = []
     for step in admit(queue, snapshot.room, snapshot.budget, left):
-        if isinstance(step, Refuse):
-            return actions, f"shard {step.shard} cannot be sent: {step.reason}"
-        if not isinstance(step, Hold):
-            actions.append(step)
-    return actions, ""
+        if isinstance(step, Hold | Refuse):
+            return actions, step
+        actions.append(step)
+    return actions, None
 
 
-def _wait_or_finish(snapshot: Snapshot, now: float, problem: str) -> Action:
+def _wait_or_finish(snapshot: Snapshot, now: float, stop: Hold | Refuse | None) -> Action:
     waits = _waits(snapshot, now)
+    problem = f"shard {stop.shard} cannot be sent: {stop.reason}" if isinstance(stop, Refuse) else ""
     if waits:
-        return min(waits, key=lambda w: w.until)
+        first = min(waits, key=lambda w: w.until)
+        return Wait(first.until, f"shard {stop.shard}: {stop.reason}") if isinstance(stop, Hold) else first
     if problem or not _open(snapshot):
         return Finish(problem)
     paused = next((p for p in _pauses(snapshot) if p.until is None), None)

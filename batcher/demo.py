@@ -35,7 +35,9 @@ def _server() -> tuple[Any, Any]:
         import batcher.sandbox as service  # noqa: PLC0415 - an extra that only these two commands need
         from batcher.sandbox import app  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        raise SetupError(f"the sandbox needs {error.name}; install it: pip install 'batcher[sandbox]'") from error
+        raise SetupError(
+            f"the sandbox needs {error.name}; install it: pip install '.[sandbox]' in Batcher's folder"
+        ) from error
     return app, service
 
 
@@ -46,6 +48,7 @@ def _say_ready(url: str) -> None:
         "  batcher plan && batcher submit && batcher poll && batcher collect --out bios.parquet\n"
         "Ctrl-C ends it.",
         highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -67,6 +67,8 @@ class Display:
             self.console.print(line, highlight=False, soft_wrap=True, markup=False)
         elif kind == "progress":
             self.count("lines done", int(data["done"]), int(data["lines"]), f"{data['running']} batches running")
+        elif kind == "bytes_sent" and self._progress is not None:
+            self._progress.update(self._task, note=f"uploading, {data['bytes'] / 1e6:.1f} MB sent")
         elif kind == "waiting":
             self._waiting(data)
 

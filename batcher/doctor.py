@@ -64,7 +64,11 @@ def _service(config: Config, now: float) -> Iterator[Finding]:
         return
     yield Finding("key", OK, "OPENAI_API_KEY is set")
     policy = config.retry.rules().policies[FailureClass.CALL]
-    service = connect(config.api.timeout_s, policy, time.sleep, random.random)
+    try:
+        service = connect(config.api.timeout_s, policy, time.sleep, random.random)
+    except BatcherError as error:
+        yield Finding("endpoint", BAD, str(error), "set OPENAI_API_KEY and OPENAI_BASE_URL anew")
+        return
     endpoint = _endpoint(service)
     yield endpoint
     if endpoint.level == OK:

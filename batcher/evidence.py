@@ -7,7 +7,9 @@ dependency's price.
 """
 
 import gzip
+import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -19,7 +21,10 @@ CHUNK = 1 << 20
 
 def results_path(folder: Path, batch_id: str, kind: str) -> Path:
     """Where a batch's plain output or error file stands in the state folder."""
-    return folder / "results" / f"{batch_id}_{kind}.jsonl"
+    # The id comes from the service: one that is no plain name must not lead out of the folder.
+    plain = re.fullmatch(r"[\w-]{1,100}", batch_id, re.ASCII)
+    name = batch_id if plain else hashlib.sha256(batch_id.encode()).hexdigest()[:32]
+    return folder / "results" / f"{name}_{kind}.jsonl"
 
 
 def archived_path(path: Path) -> Path:

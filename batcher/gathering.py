@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from batcher.errors import JobError
-from batcher.looking import limits_now, room_now
+from batcher.looking import latest_wait, limits_now, room_now
 from batcher.model import ShardLimits
 from batcher.planning import Cutter, Renderer, line_hash
 from batcher.shardfiles import ShardWriter
@@ -20,7 +20,7 @@ def gather(tools: Tools, priority: int) -> int:
     """
     with tools.store.transaction("gather") as tx:
         limits = limits_now(tools.config, room_now(tx, tools.config))
-        rows = acting.loose_rows(tx, priority, limits.lines)
+        rows = acting.loose_rows(tx, priority, limits.lines, latest_wait(tx, tools.config))
         if not rows:
             return 0
         shard = int(tx.one("highest_shard")[0]) + 1

@@ -15,7 +15,7 @@ from batcher import crashpoints, wishes
 from batcher.api import CallError, CallRefused, Service
 from batcher.evidence import archive, results_path
 from batcher.job import Job
-from batcher.lifecycle import ShardState, artist_event
+from batcher.lifecycle import BatchStatus, ShardState, artist_event
 from batcher.model import Endpoint, Lane, LineResult
 from batcher.planning import chunks
 from batcher.prices import Prices
@@ -29,6 +29,8 @@ from batcher.verdicts import Decider, class_of_absent, setup_problem
 READ_LINES = 2_000
 PATIENCE_S = 24 * 3600.0
 """How long incomplete results are asked for again before the rest is held as perhaps paid."""
+LOOK_AGAIN_S = 3600.0
+"""Between two looks for a batch that was given up."""
 FEWEST_READINGS = 10
 """And how often at least: a machine that slept through the day has not asked for a day."""
 
@@ -87,8 +89,12 @@ class Reading:
 
     files: list[tuple[Path, bool]] = field(default_factory=list)
     """Each with whether it is the output file."""
+    ids: list[str] = field(default_factory=list)
+    """The files' ids at the service."""
     missing: str = ""
     """Why a file could not be read; "" when all could."""
+    wait_s: float = 0.0
+    """What the service asks to wait before the next reading."""
     malformed_outputs: int = 0
     odd: Counter[str] = field(default_factory=Counter)
     sums: str = ""
@@ -117,6 +123,8 @@ class Ingestion:
         batch, material = self._load(batch_id)
         if batch.settled_at is not None:
             return None
+        if batch.read_first_at is not None or not (batch.output_file_id or batch.error_file_id):
+            batch = self._asked_again(batch)
         reading = self._download(batch)
         if self.keep_raw:
             for path, _ in reading.files:
@@ -135,6 +143,15 @@ class Ingestion:
             rows = {str(line_id): str(data) for line_id, data in tx.run("lines_of_shard", shard=batch.shard)}
         return batch, Material(version.endpoint, rows, self.prices.get(version.model))
 
+    def _asked_again(self, batch: EndedBatch) -> EndedBatch:
+        """The batch as the service tells it now: its files and counts may come later than its end."""
+        found = self._service.retrieve(batch.batch_id)
+        if found is None:
+            return batch
+        with self._store.transaction("ask_again", patience_s=None) as tx:
+            acting.update_batch(tx, acting.known_batch(tx, batch.batch_id), found)
+            return EndedBatch(*tx.one("batch", batch_id=batch.batch_id))
+
     def _download(self, batch: EndedBatch) -> Reading:
         """The result files on disk, as far as they can be had. A refusal of our key is raised."""
         reading = Reading()
@@ -149,9 +166,11 @@ class Ingestion:
                 if isinstance(error, CallRefused) and error.trouble.status in {401, 403}:
                     raise
                 reading.missing = f"{kind} file {file_id}: {error}"
+                reading.wait_s = max(reading.wait_s, error.wait_s or 0.0)
                 continue
             crashpoints.reached("download.after")
             reading.files.append((path, kind == "output"))
+            reading.ids.append(file_id)
         return reading
 
     # --- recording --------------------------------------------------------------------------------------------------
@@ -164,21 +183,25 @@ class Ingestion:
         read, twice = tx.one("lines_read")
         reading.odd["lines that stand there twice"] += twice
         bios = self._accept(tx, batch, reading)
-        missing = reading.missing or _shortage(batch, read + reading.malformed_outputs)
+        (absent,) = tx.one("count_absent", claim=claim)
+        absent -= reading.odd["malformed lines"]  # they stand there, and say nothing
+        missing = reading.missing or _shortage(batch, read + reading.malformed_outputs, absent)
         if missing and self._patient(tx, batch):
-            self._postpone(tx, batch, missing)
+            self._postpone(tx, batch, missing, reading.wait_s)
             return None
+        if missing or batch.status == BatchStatus.OVERDUE:
+            tx.run("mark_unread", batch_id=batch.batch_id, next=tx.now + LOOK_AGAIN_S)
         reading.sums = _sums(batch, read)
         if reading.words():
             tx.event("odd_results", reading.words(), batch_id=batch.batch_id, shard=batch.shard)
-        failure, code = class_of_absent(batch.status, batch.completed, read)
+        failure, code = class_of_absent(batch.status, batch.completed, read, counted=batch.total > 0)
         tx.run("create_failures", claim=claim, batch_id=batch.batch_id, failure=failure.value, code=code)
         last = not tx.one("unsettled_siblings", shard=batch.shard, batch_id=batch.batch_id)[0]
         decides = last and shard.state is ShardState.ENDED
         if not decides:
             tx.run("record_failures_undecided", **_where(tx, batch))
         failures, problem = self._decide(tx, batch, shard) if decides else ({}, "")
-        self._settle(tx, batch, decides)
+        self._settle(tx, batch, reading, decides)
         told = f"{bios} bios, {sum(failures.values())} failures"
         tx.event("settled", told, batch_id=batch.batch_id, shard=batch.shard)
         return Taken(batch.batch_id, batch.shard, batch.status, bios, failures, problem, reading.words())
@@ -204,11 +227,11 @@ class Ingestion:
             return True
         return int(tx.one("readings_failed", batch_id=batch.batch_id)[0]) < FEWEST_READINGS
 
-    def _postpone(self, tx: Transaction, batch: EndedBatch, why: str) -> None:
+    def _postpone(self, tx: Transaction, batch: EndedBatch, why: str, asked_s: float) -> None:
         policy = self._rules.policies[FailureClass.OUTAGE]
         waited = max(0.0, tx.now - (batch.read_first_at or tx.now))
         n = int(waited // max(policy.base_s, 1.0))
-        wait = delay_s(policy, n, self._jitter(), self._rules.jitter_share)
+        wait = max(asked_s, delay_s(policy, n, self._jitter(), self._rules.jitter_share))
         tx.run("delay_batch", batch_id=batch.batch_id, until=tx.now + wait, now=tx.now)
         tx.event("results_incomplete", why, batch_id=batch.batch_id, shard=batch.shard)
 
@@ -295,12 +318,12 @@ class Ingestion:
         wait = self.pause_s if over else delay_s(policy, tries, self._jitter(), self._rules.jitter_share)
         acting.pause_for_quota(tx, tx.now + wait, 0 if over else tries, f"insufficient quota ({detail})")
 
-    def _settle(self, tx: Transaction, batch: EndedBatch, shard_too: bool) -> None:
+    def _settle(self, tx: Transaction, batch: EndedBatch, reading: Reading, shard_too: bool) -> None:
         tx.run("settle_batch", batch_id=batch.batch_id, now=tx.now)
         decided = acting.load_shard(tx, batch.shard).lines if shard_too else 0
         tx.run("measure_batch", batch_id=batch.batch_id, decided=decided)
         if self.delete:
-            for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
+            for file_id in reading.ids:  # what was not read is not deleted: it was paid for
                 tx.run("queue_file", file_id=file_id, purpose="batch_output", shard=batch.shard, now=tx.now)
         if not shard_too:
             return
@@ -321,9 +344,18 @@ def _decision(decider: Decider, artist_id: str, failure: str, attempts: int, tri
     return artist_id, verdict.state.value, verdict.wait_until, verdict.counted
 
 
-def _shortage(batch: EndedBatch, read: int) -> str:
-    """What the files still lack of what the service counts as done; "" for nothing."""
-    return f"{batch.completed:,} lines are done, {read:,} were read" if batch.completed > read else ""
+def _shortage(batch: EndedBatch, read: int, absent: int) -> str:
+    """What the files still lack; "" for nothing. absent: lines that neither file holds."""
+    if batch.status == BatchStatus.OVERDUE:
+        return ""
+    if batch.completed > read:
+        return f"{batch.completed:,} lines are done, {read:,} were read"
+    if absent > 0 and batch.status == BatchStatus.COMPLETED and not batch.total:
+        return f"{absent:,} lines are in neither file, and the service tells no counts"
+    if absent > 0 and batch.read_first_at is None:
+        # A batch may show its end before its counts and its files: one more look costs a minute.
+        return f"{absent:,} lines are in neither file so far"
+    return ""
 
 
 def _sums(batch: EndedBatch, read: int) -> str:

@@ -5,7 +5,9 @@ A row that cannot be read by itself comes as an InputError in its place: whoever
 """
 
 import csv
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 
 import duckdb
@@ -17,6 +19,9 @@ LONGEST_FIELD = 16 * 1024 * 1024
 """Characters of a CSV field that are read, so that the job can say which column is too long."""
 FETCH_ROWS = 10_000
 BOM = b"\xef\xbb\xbf"
+
+LARGEST = 2**63
+"""Beyond it, an integer is written as its digits: readers of JSON lose some."""
 
 Row = dict[str, object]
 NumberedRow = tuple[int, Row | InputError]
@@ -39,6 +44,52 @@ def read_table(path: Path) -> Iterator[NumberedRow]:
         yield from reader(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def table_name(path: Path, home: Path) -> str:
+    """What tells a table from others of the same file name: its path from the folder that the state's folder stands in.
+
+    So it stays the same where the whole project moves. A table elsewhere goes by its full path.
+    """
+    whole, root = path.resolve(), home.resolve().parent
+    return (whole.relative_to(root) if whole.is_relative_to(root) else whole).as_posix()
+
+
+def read_bios(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[int, str, str]]:
+    """Yields (row number, artist_id, bio as JSON) of a table of bios that exist.
+
+    columns: the fields of a bio and their DuckDB types; what the table has of them is taken. Raises InputError naming
+    row and column.
+    """
+    key = "bio" if "bio" in columns else next(iter(columns))
+    for number, row in read_table(path):
+        if isinstance(row, InputError):
+            raise row
+        artist_id = _plain_id(row.get("artist_id"))
+        if not artist_id:
+            raise InputError(f"{path}, row {number}: column artist_id is missing or empty; a bio needs its artist")
+        bio = {name: _as_json(row[name], kind) for name, kind in columns.items() if row.get(name) not in (None, "")}
+        if key not in bio or not str(bio[key]).strip():
+            raise InputError(f"{path}, row {number}: column {key} is missing or empty; leave out rows without a bio")
+        yield number, artist_id, orjson.dumps(bio, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _plain_id(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isinstance(value, str | int) else ""
+
+
+def _as_json(value: object, kind: str) -> object:
+    """A value as a bio holds it. Only JSONL has types of its own for all: elsewhere some are written as text."""
+    if isinstance(value, int) and not -LARGEST <= value < LARGEST:
+        return str(value)
+    if kind == "VARCHAR" or not isinstance(value, str):
+        return value
+    try:
+        return orjson.loads(value.lower() if kind == "BOOLEAN" else value)
+    except orjson.JSONDecodeError:
+        return value
 
 
 def _read_csv(path: Path) -> Iterator[NumberedRow]:
@@ -121,22 +172,61 @@ def _json_fault(raw: bytes, error: orjson.JSONDecodeError) -> str:
     except UnicodeDecodeError as fault:
         return f"{_not_utf8(raw, fault)}; save it as UTF-8"
     if "surrogate" in error.msg:
-        return f"column {error.colno} holds half of a surrogate pair, which is no text; mend the value"
-    return f"not valid JSON ({error.msg} at column {error.colno}); mend the line"
+        return f"{_halved(raw) or f'character {error.colno}'} holds half of a surrogate pair, which is no text; mend it"
+    return f"not valid JSON ({error.msg} at character {error.colno}); mend the line"
+
+
+def _halved(raw: bytes) -> str:
+    """The column of a line that holds half of a surrogate pair; "" where it cannot be told."""
+    try:
+        row = json.loads(raw)
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(row, dict):
+        return ""
+    columns = [name for name, value in row.items() if not _is_text(name) or not _is_text(value)]
+    return f"column {ascii(columns[0]) if not _is_text(columns[0]) else columns[0]}" if columns else ""
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value, and all that it holds, can be written as UTF-8."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _read_parquet(path: Path) -> Iterator[NumberedRow]:
     with duckdb.connect() as con:
         try:
             cursor = con.execute("SELECT * FROM read_parquet(?)", [str(path)])
-            names = [column[0] for column in cursor.description or []]
+            columns = [(column[0], str(column[1])) for column in cursor.description or []]
+            plain = _plain_makers(columns)
             number = 0
             while rows := cursor.fetchmany(FETCH_ROWS):
                 for values in rows:
                     number += 1
-                    yield number, dict(zip(names, values, strict=True))
+                    row: Row = dict(zip((name for name, _ in columns), values, strict=True))
+                    yield number, row | {name: make(row[name]) for name, make in plain.items()}
         except duckdb.Error as error:
             raise InputError(f"{path} is not a Parquet file that can be read: {_first_line(error)}") from None
+
+
+def _plain_makers(columns: list[tuple[str, str]]) -> Mapping[str, Callable[[object], object]]:
+    """What makes plain values of a column of a type that JSON and CSV lack: the same table reads the same in each."""
+    kinds: Mapping[str, Callable[[object], object]] = {"UUID": _id_text, "DECIMAL": _whole}
+    found = ((name, kinds.get(kind if kind.endswith("]") else kind.partition("(")[0])) for name, kind in columns)
+    return {name: make for name, make in found if make}
+
+
+def _id_text(value: object) -> object:
+    return None if value is None else str(value)
+
+
+def _whole(value: object) -> object:
+    """A DECIMAL as an int where it is one: databases write their ids so."""
+    return int(value) if isinstance(value, Decimal) and value == value.to_integral_value() else value
 
 
 def _first_line(error: Exception) -> str:

@@ -5,6 +5,7 @@ what to ask, never how to send it.
 """
 
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -30,18 +31,24 @@ COLLECTED = (
 
 
 class JobCode:
-    """While this lasts, the job's own code runs: whatever it raises becomes a JobError that names the place."""
+    """While this lasts, the job's own code runs: whatever it raises becomes a JobError that names the place.
+
+    What it prints goes to stderr: stdout is for the command's answer alone, which a machine may be reading.
+    """
 
     def __init__(self, where: str) -> None:
         self._where = where
+        self._stdout = sys.stdout
 
     def __enter__(self) -> None:
-        """Nothing to do."""
+        """Turns stdout aside."""
+        self._stdout, sys.stdout = sys.stdout, sys.stderr
 
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        """Raises JobError for any error but Batcher's own."""
+        """Turns stdout back. Raises JobError for any error but Batcher's own."""
+        sys.stdout = self._stdout
         if isinstance(error, Exception | SystemExit) and not isinstance(error, BatcherError):
             raise JobError(f"{self._where}: {_line_of(error)}{_told(error)}; mend job.py") from error
 
@@ -95,7 +102,7 @@ class Job:
             try:
                 return self.artist.model_validate(given)
             except ValidationError as error:
-                raise InputError(f"{where}, {_fault(error)}") from None
+                raise InputError(f"{where}, {_row_fault(error, row)}") from None
 
     def _reads(self, column: str) -> bool:
         fields = self.artist.model_fields
@@ -137,12 +144,25 @@ class Job:
         return None, Failure(FailureClass.UNUSABLE, "not_accepted", reason[:300])
 
 
+def _row_fault(error: ValidationError, row: Mapping[str, object]) -> str:
+    """What is wrong with a row. A needed column that is there and holds nothing is not missing, but empty."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    if first["type"] == "missing" and first["loc"][0] in row:
+        return f"column {first['loc'][0]} is empty"
+    return _fault(error)
+
+
 def _fault(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
     column = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
+    if not column:
+        return message
+    message = message.removesuffix(".")
+    # A sentence of the job's own may name the field itself: "born must be a whole number."
+    named = message if message.startswith(f"{column} ") else f"{column}: {message}"
     shown = "" if first["type"] in {"missing", "value_error"} else f" (it is {_short(first['input'])})"
-    return f"column {column}: {message}{shown}" if column else message
+    return f"column {named}{shown}"
 
 
 def _short(value: object) -> str:
@@ -159,12 +179,34 @@ def load_job(folder: Path) -> Job:
     artist, bio = _model(module, "Artist", folder), _model(module, "Bio", folder)
     _check_artist(artist, folder)
     template = _template(folder)
-    accept = getattr(module, "accept", None)
-    if not callable(accept):
-        raise JobError(f"{folder / 'job.py'} has no accept(artist, bio) function; return None to accept")
+    accept = _accept(module, folder)
     with JobCode(f"{folder / 'job.py'}: Bio has no JSON schema"):
         schema = strict_schema(bio)
-    return Job(folder.name, artist, bio, accept, _read(folder / "system.md"), template, schema)
+    return Job(folder.name, artist, bio, accept, _system(folder), template, schema)
+
+
+def _accept(module: ModuleType, folder: Path) -> Callable[[Any, Any], str | None]:
+    """The acceptance check. That it cannot be called must not show at the first answer, which is paid by then."""
+    accept: object = getattr(module, "accept", None)
+    if not callable(accept):
+        raise JobError(f"{folder / 'job.py'} has no accept(artist, bio) function; return None to accept")
+    with JobCode(f"{folder / 'job.py'}: accept cannot be looked at"):
+        signature = inspect.signature(accept)
+        try:
+            signature.bind(None, None)
+        except TypeError:
+            raise JobError(
+                f"{folder / 'job.py'}: accept{signature} does not take an artist and a bio; "
+                "write accept(artist, bio), and return None to accept"
+            ) from None
+    return accept
+
+
+def _system(folder: Path) -> str:
+    text = _read(folder / "system.md")
+    if not text:
+        raise JobError(f"{folder / 'system.md'} is empty; write into it what every request has in common")
+    return text
 
 
 def _template(folder: Path) -> str:
@@ -244,7 +286,10 @@ def strict_schema(model: type[BaseModel]) -> Mapping[str, object]:
         if not field.is_required():
             raise JobError(f"{model.__name__}.{name} has a default; structured output needs every field (use X | None)")
     raw = model.model_json_schema()
-    for name in raw.get("properties", {}):
+    properties = _fields(raw)
+    if not properties:
+        raise JobError(f"{model.__name__} has no field; give it one for each part of an answer")
+    for name in properties:
         if name.lower() in COLLECTED:
             raise JobError(f"{model.__name__}.{name} has the name of a column that `collect` writes; rename it")
     _check_expressible(raw, model.__name__)
@@ -285,18 +330,48 @@ def _strict_entry(key: str, value: object) -> object:
     return _strict(value)
 
 
+_COLUMN_TYPES = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
+_TYPE_NAMES = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
+
+
 def output_columns(job: Job) -> dict[str, str]:
     """The job's output fields and their DuckDB types, for `collect`; what is no scalar stays JSON text."""
-    types = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
-    properties = job.bio.model_json_schema().get("properties", {})
-    return {name: types.get(_scalar(prop), "JSON") for name, prop in properties.items()}
+    defs = job.schema.get("$defs", {})
+    return {name: _column_type(_kinds(field, defs)) for name, field in _fields(job.schema).items()}
 
 
-def _scalar(prop: Mapping[str, Any]) -> str:
-    """The type of a field, or of `X | None`; "" for anything else."""
-    kinds = [option.get("type") for option in prop.get("anyOf", [prop])]
-    named = [str(kind) for kind in kinds if kind != "null"]
-    return named[0] if len(named) == 1 else ""
+def _fields(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields of a model's schema; that of a model which holds itself is a reference."""
+    properties: Mapping[str, Any] = _followed(schema, schema.get("$defs", {})).get("properties", {})
+    return properties
+
+
+def _followed(node: Mapping[str, Any], defs: Any) -> Mapping[str, Any]:
+    while "$ref" in node:
+        node = defs[node["$ref"].rpartition("/")[2]]
+    return node
+
+
+def _kinds(node: Mapping[str, Any], defs: Any) -> set[str]:
+    """The types of what a field may hold, in JSON's words; "" for any that the schema does not tell."""
+    node = _followed(node, defs)
+    options = node.get("anyOf") or node.get("oneOf") or node.get("allOf")
+    if options:
+        return {kind for option in options for kind in _kinds(option, defs)}
+    if "type" in node:
+        return {str(node["type"])}
+    values = node.get("enum", [node["const"]] if "const" in node else [])  # of mixed types, which have no `type`
+    return {_TYPE_NAMES.get(type(value), "") for value in values} or {""}
+
+
+def _column_type(kinds: set[str]) -> str:
+    """The type that holds them all: texts beside numbers are texts, and so are numbers beside truths."""
+    named = kinds - {"null"}
+    if named == {"integer", "number"}:
+        return "DOUBLE"
+    if len(named) == 1:
+        return _COLUMN_TYPES.get(named.pop(), "JSON")
+    return "VARCHAR" if named and named <= _COLUMN_TYPES.keys() else "JSON"
 
 
 def encode_row(artist: BaseModel) -> str:

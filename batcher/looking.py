@@ -3,22 +3,27 @@
 from dataclasses import dataclass
 
 from batcher.admission import ceiling, reserved_for
+from batcher.api import FILE_LIFE_S
 from batcher.config import Config, enqueued_limit, shard_limits
 from batcher.forecast import Flight, Load
 from batcher.model import Budget, Measured, Room, ShardLimits, Snapshot
 from batcher.prices import Prices
+from batcher.retry import LONGEST_RETRY_AFTER_S
 from batcher.store import Transaction, acting
 
 LEARNED_FOR_S = 24 * 3600.0
 """How long a limit that a refusal named is believed."""
 HOUR_S = 3600.0
+LONGEST_WAIT_S = LONGEST_RETRY_AFTER_S + HOUR_S
+"""No wait is longer, unless a setting says so."""
 REFUSED_FOR_S = 2 * 3600.0
 """How long a refusal tells how much room others leave, for the forecast."""
 
 
 def look(tx: Transaction, config: Config, prices: Prices | None) -> Snapshot:
     """The snapshot of this moment."""
-    shards, batches, loose = acting.views(tx)
+    latest = latest_wait(tx, config)
+    shards, batches, loose = acting.views(tx, latest)
     room = room_now(tx, config)
     pauses = acting.pauses(tx)
     return Snapshot(
@@ -31,14 +36,26 @@ def look(tx: Transaction, config: Config, prices: Prices | None) -> Snapshot:
         shard_limits=limits_now(config, room),
         polled_at=tx.fact("polled_at"),
         poll_interval_s=config.poll.interval_s,
-        outage_until=max(tx.fact("outage_until"), tx.fact("asked_until")),
+        outage_until=max(_until(tx, "outage_until", latest), _until(tx, "asked_until", latest)),
         created_last_hour=int(tx.one("created_since", since=tx.now - HOUR_S)[0]),
+        unread=len(tx.run("unread_due", now=tx.now, since=tx.now - FILE_LIFE_S)),
         files_due=int(tx.one("count_files_due", now=tx.now)[0]),
         lapsed_ceiling=lapsed_ceiling(tx, config),
         probing=any(p.reason == "quota" and p.until is not None and p.until <= tx.now for p in pauses),
         cancelled=frozenset(int(row[0]) for row in tx.run("open_wishes")),
         stopped=tx.text_fact("stopped"),
     )
+
+
+def latest_wait(tx: Transaction, config: Config) -> float:
+    """The latest time that a wait may have: a later one was written by a clock that was ahead, and is past."""
+    caps = [policy.cap_s for policy in config.retry.rules().policies.values()]
+    return tx.now + max(LONGEST_WAIT_S, *caps)
+
+
+def _until(tx: Transaction, name: str, latest: float) -> float:
+    until = tx.fact(name)
+    return until if until <= latest else 0.0
 
 
 def room_now(tx: Transaction, config: Config) -> Room:
@@ -50,7 +67,7 @@ def room_now(tx: Transaction, config: Config) -> Room:
         threshold=config.limits.threshold,
         factor=measured_now(tx).ratio * (1 + config.limits.margin),
         reserved=int(tx.one("reserved")[0]),
-        blocked_until=max(tx.fact("blocked_until"), tx.fact("send_after")),
+        blocked_until=max(_until(tx, name, latest_wait(tx, config)) for name in ("blocked_until", "send_after")),
     )
 
 

@@ -188,6 +188,8 @@ class Snapshot:
     poll_interval_s: float = 30.0
     outage_until: float = 0.0
     created_last_hour: int = 0
+    unread: int = 0
+    """Batches that were given up, and are to be asked for again now."""
     files_due: int = 0
     """Files at OpenAI that are to be deleted now."""
     lapsed_ceiling: int | None = None

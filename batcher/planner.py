@@ -7,7 +7,8 @@ place before it commits. The same input and settings on an empty state give the 
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pydantic.fields import FieldInfo
 from batcher.config import Config, enqueued_limit, shard_limits
 from batcher.cutting import ShardCutting
 from batcher.errors import ConfigError, InputError, JobError
-from batcher.inputs import read_table
+from batcher.inputs import read_bios, read_table, table_name
 from batcher.job import Job, encode_row, output_columns
 from batcher.looking import Outlook, outlook_now
 from batcher.model import JobVersion
@@ -32,7 +33,7 @@ from batcher.tokens import count_tokens
 READ_ROWS = 5_000
 LARGEST_PRIORITY = 2**31 - 1
 DEFAULT_PRIORITY = 3
-"""The priority of a table without such a column (docs/design.md, "artist")."""
+"""The priority of a table without such a column."""
 
 Progress = Callable[[str, int], None]
 """Told what is going on and how many rows are done."""
@@ -48,6 +49,31 @@ class PlanOptions:
     skip_bad_rows: bool = False
     replan: bool = False
     dry_run: bool = False
+
+    def changed(self, input: Path | None, done: Path | None, limit: int | None, skip_bad_rows: bool) -> "PlanOptions":
+        """With what was given on the command line."""
+        return replace(
+            self, input=input or self.input, done=done or self.done, limit=limit, skip_bad_rows=skip_bad_rows
+        )
+
+    def kept(self) -> str:
+        """What `run` repeats, as the state keeps it."""
+        named = {"input": str(self.input.resolve()), "done": str(self.done.resolve()) if self.done else ""}
+        return orjson.dumps({**named, "limit": self.limit, "skip_bad_rows": self.skip_bad_rows}).decode()
+
+
+PLANNED_WITH = "planned_with"
+"""The fact that holds the options of the last plan."""
+
+
+def planned_with(tx: Transaction) -> PlanOptions | None:
+    """The options of the last plan; None where it kept none."""
+    text = tx.text_fact(PLANNED_WITH)
+    if not text:
+        return None
+    kept = orjson.loads(text)
+    done = Path(kept["done"]) if kept["done"] else None
+    return PlanOptions(Path(kept["input"]), done, kept["limit"], kept["skip_bad_rows"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +123,11 @@ def read_plan(tx: Transaction, config: Config) -> PlanReport:
 
 @dataclass(slots=True)
 class PlanResult:
-    """What `plan` did; the numbers of the whole state are in the report that is read afterwards."""
+    """What `plan` did; the numbers of the whole state are in the report that is read afterwards.
+
+    not_in_table: artists that are still to be asked for, and have no good row in this table. They stay planned: another
+    table may hold them, and what the user has dropped for good cannot be told from it.
+    """
 
     lines_planned: int = 0
     shards_cut: int = 0
@@ -107,6 +137,8 @@ class PlanResult:
     done_unknown: int = 0
     skipped: list[tuple[int, str]] = field(default_factory=list)
     outdated_shards: int = 0
+    replanned: bool = False
+    not_in_table: int = 0
 
 
 def plan(
@@ -117,7 +149,7 @@ def plan(
     planner = Planner(config, job, version, options, progress)
     if not options.dry_run:
         with store.planning() as tx:
-            return planner.run(tx, store.folder)
+            return planner.run(tx, store.folder, store.folder)
     with tempfile.TemporaryDirectory(prefix="batcher-dry-run-") as name:
         return _rehearse(planner, store, Path(name))
 
@@ -126,7 +158,7 @@ def _rehearse(planner: "Planner", store: Store, scratch: Path) -> tuple[PlanResu
     """Plans for real, with shard files that go away and a transaction that is taken back."""
     target = store if store.exists() else store.beside(scratch)
     with target.rehearsal() as tx:
-        return planner.run(tx, scratch)
+        return planner.run(tx, scratch, store.folder)
 
 
 class Planner:
@@ -143,8 +175,8 @@ class Planner:
         self.constant = sum(count_tokens(self.renderer.constant_text())) + overhead_tokens()
         self.result = PlanResult()
 
-    def run(self, tx: Transaction, folder: Path) -> tuple[PlanResult, PlanReport]:
-        """Everything, inside one transaction."""
+    def run(self, tx: Transaction, folder: Path, home: Path) -> tuple[PlanResult, PlanReport]:
+        """Everything, inside one transaction. folder: where shard files go; home: the folder of the state."""
         state.stage(tx)
         number = state.register_version(tx, self.version, self.constant)
         if not tx.run("run"):
@@ -152,12 +184,14 @@ class Planner:
         self._check_version(tx, number)
         self._read_input(tx)
         self._read_done(tx)
-        self._take_in(tx)
+        self._take_in(tx, home)
         self._take_over_done(tx)
+        self.result.not_in_table = int(tx.one("not_in_table")[0])
         if self.options.replan:
             self._replan(tx)
         self._stage_again(tx)
         self._cut(tx, folder, number)
+        tx.set_fact(PLANNED_WITH, text=self.options.kept())
         tx.event("plan", f"{self.result.lines_planned} lines in {self.result.shards_cut} shards")
         return self.result, read_plan(tx, self.config)
 
@@ -273,9 +307,7 @@ class Planner:
         done = self.options.done
         if done is None:
             return
-        fields = list(output_columns(self.job))
-        key = "bio" if "bio" in fields else fields[0]
-        for chunk in chunks(_done_rows(done, key), READ_ROWS):
+        for chunk in chunks(read_bios(done, output_columns(self.job)), READ_ROWS):
             tx.append("done_rows", chunk)
         twice = tx.run("done_twice")
         if twice:
@@ -283,7 +315,7 @@ class Planner:
             raise InputError(f"{done}, row {last}: artist_id {artist_id!r} is already in row {first}; keep one of them")
         self.result.done_unknown = int(tx.one("done_unknown")[0])
 
-    def _take_in(self, tx: Transaction) -> None:
+    def _take_in(self, tx: Transaction, home: Path) -> None:
         self.result.changed_rows = int(tx.one("input_changed")[0])
         if self.options.limit is not None:
             tx.run("limit_prepared", limit=self.options.limit)
@@ -291,8 +323,11 @@ class Planner:
         tx.run("insert_new_artists", after=before)
         highest = int(tx.one("highest_seq")[0])
         self.result.artists_new = highest - before
-        tx.run("forget_mended_rows", file=self.options.input.name)
-        tx.run("insert_skipped", after=highest, file=self.options.input.name)
+        table = table_name(self.options.input, home)
+        tx.run("forget_mended_rows", table=table)
+        tx.run("insert_skipped", after=highest, table=table)
+        for path in filter(None, (self.options.input, self.options.done)):
+            tx.run("note_table", table=table_name(path, home))
 
     def _take_over_done(self, tx: Transaction) -> None:
         """Artists whose bio exists after all leave their unsent shards. What is left of a planned shard is cut again,
@@ -308,6 +343,7 @@ class Planner:
 
     def _replan(self, tx: Transaction) -> None:
         """Takes every line that is not submitted out of its shard."""
+        self.result.replanned = True
         for (shard,) in tx.run("unsent_shards"):
             tx.outdate(shard, "replanned")
             self.result.outdated_shards += 1
@@ -352,19 +388,8 @@ def _priority(artist: Any, where: str) -> int:
     value = getattr(artist, "priority", None)
     if value is None:
         return DEFAULT_PRIORITY
+    if isinstance(value, Decimal | float) and float(value).is_integer():
+        return int(value)
     if not isinstance(value, int):
         raise JobError(f"{where}: Artist.priority is {type(value).__name__}; declare it as int")
     return value
-
-
-def _done_rows(path: Path, key: str) -> Iterator[tuple[int, str, str]]:
-    """(row, artist_id, bio as JSON) of a table of bios that exist. Raises InputError naming row and column."""
-    for number, row in read_table(path):
-        if isinstance(row, InputError):
-            raise row
-        artist_id, bio = row.get("artist_id"), row.get(key)
-        if not isinstance(artist_id, str | int) or artist_id == "":
-            raise InputError(f"{path}, row {number}: column artist_id is missing or empty; a bio needs its artist")
-        if not isinstance(bio, str) or not bio.strip():
-            raise InputError(f"{path}, row {number}: column {key} is missing or empty; leave out rows without a bio")
-        yield number, str(artist_id), orjson.dumps({key: bio}).decode()

@@ -5,10 +5,12 @@ deleted, and a look after that finds nothing either.
 """
 
 from batcher import crashpoints, strays
+from batcher.api import CallRefused
 from batcher.config import Config
 from batcher.lifecycle import ShardState
 from batcher.marks import file_name, submission_of
 from batcher.model import Listing, RemoteBatch
+from batcher.retry import FailureClass
 from batcher.store import Transaction, acting
 from batcher.store.acting import Submission
 from batcher.tools import Tools
@@ -19,6 +21,10 @@ LONGEST_GRACE_S = 3600.0
 """However late listings were seen to be, no lost answer waits longer."""
 DATE_STEP_S = 1.0
 """A Date header tells whole seconds: two of them may be apart by so much less than they say."""
+STRANGER = (
+    "the service does not know the file that we have uploaded for shard {}, nor its batch; "
+    "is OPENAI_API_KEY of the project that it was sent from?"
+)
 LATE_LISTING = "listing_lag_s"
 """The fact that keeps the longest lag that was seen between a batch and a listing that shows it."""
 
@@ -62,7 +68,8 @@ class Reconciling:
             return
         if not self._long_absent(submission, listing):
             return
-        self._delete_input(submission)
+        if not self._delete_input(submission):
+            return
         # What came to light between the listing and the deletion is found here; a later one finds no file.
         if not self._adopt(submission, self._look(submission), run):
             self._absent(submission)
@@ -101,13 +108,42 @@ class Reconciling:
         self._tools.tell("looking_for_batch", {"shard": submission.shard})
         return False
 
-    def _delete_input(self, submission: Submission) -> None:
+    def _delete_input(self, submission: Submission) -> bool:
+        """Deletes the input file, so that a late create names no file; whether that went well.
+
+        A key that does not see a file that we have uploaded is another project's: what it does not list says nothing.
+        """
         assert submission.file_id is not None
+        if submission.delete_intended_at is None:
+            if not self._tools.service.knows_file(submission.file_id):
+                self._stop(submission)
+                return False
+            with self._tools.store.transaction("intend_delete") as tx:
+                tx.run("intend_delete", submission=submission.submission, now=tx.now)
         crashpoints.reached("delete_input.before")
-        self._tools.service.delete(submission.file_id)
+        try:
+            self._tools.service.delete(submission.file_id)
+        except CallRefused as error:
+            if error.trouble.status in {401, 403, 429}:
+                raise
+            self._delete_refused(submission, error)
+            return False
         crashpoints.reached("delete_input.after")
         with self._tools.store.transaction("input_deleted", patience_s=None) as tx:
             acting.input_deleted(tx, submission)
+        return True
+
+    def _delete_refused(self, submission: Submission, error: CallRefused) -> None:
+        """The file is in use, perhaps: this shard waits, and is looked for again."""
+        self._tools.tell("call_failed", {"call": "delete", "why": str(error)})
+        with self._tools.store.transaction("delete_refused", patience_s=None) as tx:
+            tx.run("delay_shard", shard=submission.shard, until=tx.now + self._tools.delay(FailureClass.OUTAGE, 2))
+            tx.event("delete_refused", str(error), shard=submission.shard, submission=submission.submission)
+
+    def _stop(self, submission: Submission) -> None:
+        with self._tools.store.transaction("stranger", patience_s=None) as tx:
+            tx.run("delay_shard", shard=submission.shard, until=tx.now + self._tools.delay(FailureClass.OUTAGE, 0))
+            tx.set_fact("stopped", text=STRANGER.format(submission.shard))
 
     def _absent(self, submission: Submission) -> None:
         """The batch does not exist. Another batch of the shard that came to light meanwhile takes its place."""

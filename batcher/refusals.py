@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import orjson
 
+from batcher import wishes
 from batcher.ingest import EndedBatch, Ingestion
 from batcher.model import Failure
 from batcher.retry import FailureClass, Trouble, classify_batch_error, is_missing_file, learned_limit
@@ -112,6 +113,9 @@ class Refusals:
             )  # fmt: skip
             tx.run("record_refused_line", custom_id=line_id, batch_id=batch.batch_id, now=tx.now)
         acting.close(tx, batch.submission, "lines refused")
+        if wishes.is_cancelled(tx, batch.shard):
+            tx.move_lines("hold_shard_lines", "hold", shard=batch.shard)
+            wishes.fulfil(tx, batch.shard, "lines refused")
         tx.run("loosen_shard", shard=batch.shard)
         tx.move_shard(batch.shard, "settle", f"{len(wrong)} lines refused")
         tx.run("queue_shard_file", shard=batch.shard, now=tx.now)

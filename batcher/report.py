@@ -112,6 +112,8 @@ class PlanSummary:
     lines: int
     tokens: int
     bytes: int
+    budget_usd: float
+    """What may be spent in all; 0: no bound."""
     expectation: Expectation
 
 
@@ -124,6 +126,7 @@ def summarise_plan(report: PlanReport, config: Config, prices: Prices | None, no
         lines=outlook.lines,
         tokens=outlook.tokens,
         bytes=sum(p.bytes for p in report.priorities),
+        budget_usd=config.budget.max_usd,
         expectation=expect(outlook, config, prices, now),
     )
 

@@ -52,9 +52,10 @@ def parse(raw: bytes) -> Json | None:
 
 
 def _parse_leniently(raw: bytes) -> object:
-    # A lone surrogate is no text that could be stored; it becomes U+FFFD, as a decoder would have it.
+    # What is no text that could be stored (a lone surrogate, bytes that are not UTF-8) becomes U+FFFD, as a decoder
+    # would have it; a mark of the byte order is none of the text.
     try:
-        text = json.dumps(json.loads(raw.decode()), ensure_ascii=False)
+        text = json.dumps(json.loads(raw.decode("utf-8-sig", "replace")), ensure_ascii=False)
         return json.loads(_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text))
     except (ValueError, RecursionError):
         return None
@@ -63,12 +64,18 @@ def _parse_leniently(raw: bytes) -> object:
 def _with_response(line_id: str, data: Json, endpoint: Endpoint) -> LineResult:
     response = _object(data.get("response"))
     status = _int(response.get("status_code"))
-    if status != 200:
-        return LineResult(line_id, failure=_failure(status, data, response), status=status)
     reply = _object(response.get("body"))
+    if status != 200 and not _is_answer(status, data, reply):
+        return LineResult(line_id, failure=_failure(status, data, response), status=status)
     if not reply:
         return _unusable(line_id, "empty_body", "the answer has no body", status)
     return _read_chat(line_id, reply) if endpoint is Endpoint.CHAT else _read_response(line_id, reply)
+
+
+def _is_answer(status: int | None, data: Json, reply: Json) -> bool:
+    """Whether a line of status 0, or of none, carries a whole answer all the same: it was paid for."""
+    whole = bool(reply.get("choices") or reply.get("output"))
+    return status in {0, None} and whole and not _object(data.get("error")) and not _object(reply.get("error"))
 
 
 def _failure(status: int | None, data: Json, response: Json) -> Failure:

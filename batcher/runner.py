@@ -66,6 +66,7 @@ class Runner:
             tx.set_fact("stopped", text="")
             tx.set_fact("polled_at", 0)
             tx.set_fact("outage_until", 0)
+            tx.run("unread_now")
 
     def act(self, once: bool = False, how: Decide = decide) -> Finish | Wait:
         """Acts until `how` finishes; once: only until there is something to wait for. What it ended with."""
@@ -81,7 +82,7 @@ class Runner:
                     self._perform(action)
 
     def _decide(self, how: Decide) -> list[Action]:
-        with self._tools.store.reading() as tx:
+        with self._tools.store.reading(patience_s=None) as tx:
             snapshot, now = look(tx, self._tools.config, self._tools.prices), tx.now
         return how(snapshot, now)
 

@@ -4,7 +4,7 @@ The client may not repeat `POST /batches`: a repetition can start a paid batch t
 reconciled (batcher/reconciling.py), never guessed.
 """
 
-from batcher import crashpoints
+from batcher import crashpoints, strays, wishes
 from batcher.admission import Send, ceiling, cost_of, headroom
 from batcher.api import CallRefused, CallUnknown
 from batcher.decide import WAITING_TO_BE_SENT
@@ -81,7 +81,7 @@ class Sending:
         self._tools.tell("uploading", {"shard": shard.shard, "lines": shard.lines, "bytes": path.stat().st_size})
         crashpoints.reached("upload.before")
         try:
-            file = self._tools.service.upload(path, self._name(submission, shard.shard))
+            file = self._tools.service.upload(path, self._name(submission, shard.shard), self._uploaded)
         except CallRefused as error:
             self._upload_refused(submission, error)
             return False
@@ -92,8 +92,15 @@ class Sending:
         crashpoints.reached("upload.after")
         with self._tools.store.transaction("record_upload", patience_s=None) as tx:
             acting.record_upload(tx, acting.load_submission(tx, submission), file)
-            acting.intend_create(tx, acting.load_shard(tx, shard.shard), submission)
-        return True
+            wanted = not (_paused(tx) or wishes.is_cancelled(tx, shard.shard))
+            if wanted:
+                acting.intend_create(tx, acting.load_shard(tx, shard.shard), submission)
+            else:  # an upload takes its time, and somebody has said stop meanwhile
+                acting.close(tx, submission, "stopped before its batch was asked for")
+        return wanted
+
+    def _uploaded(self, sent: int) -> None:
+        self._tools.tell("bytes_sent", {"bytes": sent})
 
     def _name(self, submission: int, shard: int) -> str:
         with self._tools.store.reading() as tx:
@@ -160,6 +167,7 @@ class Sending:
     def _record(self, row: Submission, batch: RemoteBatch) -> None:
         with self._tools.store.transaction("record_create", patience_s=None) as tx:
             acting.record_create(tx, row, batch, "created")
+            strays.keep_best(tx, row.shard)
             tx.set_fact("unknown_calls", 0)
         self._tools.tell("created", {"shard": row.shard, "batch": batch.batch_id, "lines": row.lines})
 

@@ -12,14 +12,14 @@ from types import FrameType
 
 from rich.console import Console
 
-from batcher.api import CallError, connect
+from batcher.api import CallError, OpenAIService, Service, connect
 from batcher.config import Config, load_config
 from batcher.display import Display
 from batcher.errors import ConfigError, SetupError
 from batcher.job import Job, load_job
 from batcher.locks import lane_lock
-from batcher.prices import resolve
-from batcher.retry import FailureClass, classify_call
+from batcher.prices import Prices, resolve
+from batcher.retry import FailureClass, Jitter, classify_call
 from batcher.runner import Runner
 from batcher.store import Store
 from batcher.tools import Tools
@@ -93,16 +93,13 @@ def acting(session: Session, followed: Callable[[], bool] = _never) -> Iterator[
     followed: whether the owner of the lock has done by now what this process came for; then Followed is raised.
     """
     job = session.job()
-    prices = resolve(session.config.model.name)
-    if prices is None and session.config.budget.max_usd > 0:
-        raise ConfigError(f"[budget] max_usd is set, but the price of {session.config.model.name} is not known")
+    prices = prices_of(session.config)
     with session.store.reading():
         pass  # a plan must be there before anything is locked or called
     interrupt = Interrupt(session.display)
     rules = session.config.retry.rules()
     dice = random.Random()  # noqa: S311 - jitter is no secret
-    policy = rules.policies[FailureClass.CALL]
-    service = connect(session.config.api.timeout_s, policy, interrupt.sleep, dice.random)
+    service = _connected(session.config, interrupt.sleep, dice.random)
     tools = Tools(
         session.store, service, job, session.config, rules, prices, dice.random,
         time.time, interrupt.sleep, session.display.tell, interrupt.asked,
@@ -111,7 +108,9 @@ def acting(session: Session, followed: Callable[[], bool] = _never) -> Iterator[
     try:
         sleep = _following(interrupt, followed)
         with lane_lock(session.store.folder, "batch", _waiting(session), sleep, None):
-            _check_service(tools)
+            if _check_service(tools.service, _reached_before(tools.store)):
+                with tools.store.transaction("reached") as tx:
+                    tx.set_fact("reached_at", tx.now)
             runner = Runner(tools)
             runner.begin()
             yield runner
@@ -141,12 +140,31 @@ def _waiting(session: Session) -> Callable[[str], None]:
     return told
 
 
-def _check_service(tools: Tools) -> None:
-    """A wrong key or address is told before anything is tried. Once it was reached, silence is an outage."""
+def prices_of(config: Config) -> Prices | None:
+    """The model's prices. Raises ConfigError where a budget needs them and they are not known."""
+    prices = resolve(config.model.name)
+    if prices is None and config.budget.max_usd > 0:
+        raise ConfigError(f"[budget] max_usd is set, but the price of {config.model.name} is not known")
+    return prices
+
+
+def check_reachable(session: Session) -> None:
+    """Asks the service, before a command that does all has done anything. Raises SetupError."""
+    _check_service(_connected(session.config, time.sleep, random.random), known=session.store.exists())
+
+
+def _connected(config: Config, sleep: Callable[[float], None], jitter: Jitter) -> OpenAIService:
+    return connect(config.api.timeout_s, config.retry.rules().policies[FailureClass.CALL], sleep, jitter)
+
+
+def _check_service(service: Service, known: bool) -> bool:
+    """Whether the service answers. A wrong key or address is told before anything is tried: raises SetupError.
+
+    known: it was reached before, so that silence is an outage, and no mistake of the user's.
+    """
     try:
-        tools.service.check()
+        service.check()
     except CallError as error:
-        known = _reached_before(tools.store)
         failure = classify_call(error.trouble)
         if failure is FailureClass.SETUP:
             raise SetupError(f"the service refuses the key: {error}; check OPENAI_API_KEY") from error
@@ -154,9 +172,8 @@ def _check_service(tools: Tools) -> None:
             raise SetupError(f"the service cannot be reached: {error}; check OPENAI_BASE_URL") from error
         if failure is FailureClass.SHARD_REFUSED:
             raise SetupError(f"the address does not speak the Batch API: {error}; check OPENAI_BASE_URL") from error
-        return
-    with tools.store.transaction("reached") as tx:
-        tx.set_fact("reached_at", tx.now)
+        return False
+    return True
 
 
 def _reached_before(store: Store) -> bool:

@@ -1,6 +1,7 @@
 """`status`, `show`, `pause` and `resume`: looks at the state, and wishes that the acting process carries out."""
 
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -26,7 +27,7 @@ def run_status(session: Session) -> tuple[RenderableType, dict[str, Any]]:
 def watch_status(session: Session) -> None:
     """The job again and again, until Ctrl-C."""
     drawn, _ = run_status(session)
-    with Live(drawn, console=Console(), auto_refresh=False) as live:
+    with suppress(KeyboardInterrupt), Live(drawn, console=Console(), auto_refresh=False) as live:
         while True:
             time.sleep(WATCH_S)
             drawn, _ = run_status(session)

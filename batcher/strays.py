@@ -34,6 +34,7 @@ def take(tx: Transaction, submission: Submission, batch: RemoteBatch) -> str:
     shard = acting.load_shard(tx, submission.shard)
     if shard.state is S.CREATING and shard.submission == submission.submission:
         acting.record_create(tx, submission, batch, "adopted")
+        keep_best(tx, shard.shard)
         return "adopted"
     if shard.state in NOT_SENT and _adopt_late(tx, shard, submission, batch):
         return "adopted"
@@ -46,6 +47,10 @@ def _adopt_late(tx: Transaction, shard: ShardRow, submission: Submission, batch:
     if shard.submission is not None:  # an upload that is under way is of no more use
         acting.close(tx, shard.submission, "its batch was found")
         tx.run("watch_orphan", submission=shard.submission, due=tx.now)
+    if shard.file_id != submission.file_id:  # one that was uploaded since is of no more use either
+        tx.run("queue_shard_file", shard=shard.shard, now=tx.now)
+    created_at = submission.file_created_at
+    tx.run("set_shard_file", shard=shard.shard, file_id=submission.file_id, created_at=created_at)
     tx.run("reopen_submission", submission=submission.submission)
     claimed = tx.move_lines("claim_lines", "claim_batch", shard=shard.shard, submission=submission.submission)
     if not claimed:  # all its lines went elsewhere meanwhile

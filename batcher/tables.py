@@ -15,7 +15,7 @@ from rich.text import Text
 from batcher.forecast import Forecast
 from batcher.model import Measured
 from batcher.planner import PlanReport, PlanResult
-from batcher.report import Expectation, PlanSummary, Status
+from batcher.report import Dollars, Expectation, PlanSummary, Status
 
 if TYPE_CHECKING:
     from batcher.doctor import Finding
@@ -47,7 +47,7 @@ def usd(amount: float | None) -> str:
     """Dollars, in cents or finer where it is little."""
     if amount is None:
         return "price unknown"
-    return f"${amount:,.2f}" if amount >= 1 or amount == 0 else f"${amount:.4f}"
+    return f"${amount:,.2f}" if amount >= 1 or amount < 0.00005 else f"${amount:.4f}"
 
 
 class Sheet:
@@ -140,7 +140,9 @@ def _changes(result: PlanResult) -> list[str]:
         f"{result.rows_read:,} rows read: {result.artists_new:,} new artists, {result.lines_planned:,} lines planned."
     ]
     if result.changed_rows:
-        lines.append(f"{result.changed_rows:,} rows differ from what was planned; --replan takes the unsent ones anew.")
+        lines.append(_changed(result))
+    if result.not_in_table:
+        lines.append(f"{result.not_in_table:,} planned artists are not in this table any more; they stay planned.")
     if result.done_unknown:
         lines.append(f"{result.done_unknown:,} bios of --done belong to no artist of the input and were left out.")
     if result.skipped:
@@ -150,17 +152,32 @@ def _changes(result: PlanResult) -> list[str]:
     return lines
 
 
+def _changed(result: PlanResult) -> str:
+    told = f"{result.changed_rows:,} rows differ from what was planned"
+    return f"{told}; {'the unsent ones were taken' if result.replanned else '--replan takes the unsent ones'} anew."
+
+
 def _outlook(summary: PlanSummary, shards: int) -> list[str]:
     if not summary.lines:
         return ["Nothing is left to send."]
     view, money = summary.expectation.forecast, summary.expectation.dollars
     saved = f" (standard price {usd(money.standard)})" if money.standard is not None else ""
     return [
-        f"Price: about {usd(money.expected)}, at most {usd(money.most)} at batch rates{saved}.",
+        f"Price: about {usd(money.expected)}, at most {usd(money.most)} at batch rates{saved}."
+        if money.expected is not None
+        else "Price: unknown for this model.",
+        *_over_budget(summary.budget_usd, money),
         f"Room: {summary.ceiling:,} of {summary.limit:,} enqueued tokens may be used, so {shards} shards go in "
         f"{view.waves} wave{'s' if view.waves != 1 else ''}.",
         *_end(summary.expectation),
     ]
+
+
+def _over_budget(budget: float, money: Dollars) -> list[str]:
+    if not budget or money.most is None or money.expected is None or money.most <= budget:
+        return []
+    how = "is expected to pass" if money.expected > budget else "may pass"
+    return [f"That {how} the budget of {usd(budget)}: what does not fit is not sent."]
 
 
 def _end(expectation: Expectation) -> list[str]:
@@ -269,10 +286,18 @@ def _learned(seen: Measured) -> list[str]:
 
 
 def _outcome(status: Status) -> list[str]:
-    """Where it will end; nothing where it has."""
+    """Where it will end, and what waits for a word of the user's; that it has ended where it has."""
     if not any(status.states.get(state) for state in ("ready", "waiting", "in_batch", "in_direct")):
         return ["Nothing is in flight or waits to be sent."]
-    return _end(status.expectation)
+    planned = next((s for s in status.shards if s["state"] == "planned"), None)
+    told = _end(status.expectation)
+    if planned:
+        told.append(f"{_shards(planned['shards'])} planned and not released; `batcher submit` releases.")
+    return told
+
+
+def _shards(count: int) -> str:
+    return f"{count:,} shard is" if count == 1 else f"{count:,} shards are"
 
 
 TRY_COLUMNS = ("at (UTC)", "outcome", "code", "batch", "tokens in", "out", "cost")

@@ -20,9 +20,10 @@ FREE_STORMS = 10
 """How often a storm costs a line no try: without an end, a line that is always limited would go round for ever."""
 
 
-def class_of_absent(status: str, completed: int, read: int) -> tuple[FailureClass, str]:
-    """The class and the code of a line that no file holds, by how its batch ended."""
-    if completed > read or status == BatchStatus.OVERDUE:
+def class_of_absent(status: str, completed: int, read: int, counted: bool = True) -> tuple[FailureClass, str]:
+    """The class and the code of a line that no file holds, by how its batch ended. counted: the service told counts."""
+    uncertain = status == BatchStatus.COMPLETED and not counted
+    if completed > read or uncertain or status == BatchStatus.OVERDUE:
         return F.MISSING, "perhaps_paid"
     if status == BatchStatus.EXPIRED:
         return F.EXPIRED, "batch_expired"

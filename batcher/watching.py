@@ -2,20 +2,31 @@
 that the state does not know.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from batcher import crashpoints, strays
-from batcher.api import CallRefused
+from batcher.api import FILE_LIFE_S, CallRefused, CallUnknown
+from batcher.ingest import LOOK_AGAIN_S
 from batcher.lifecycle import BatchStatus, is_terminal
 from batcher.marks import submission_of
 from batcher.model import Listing, RemoteBatch
 from batcher.reconciling import CLOCK_SKEW_S, LATE_LISTING, grace_now
+from batcher.retry import FailureClass
 from batcher.store import Transaction, acting
 from batcher.store.acting import KnownBatch
 from batcher.tools import Tools
 
 OVERDUE_S = 2 * 3600.0
 """How long after `expires_at` a batch may go on before it is given up as overdue."""
+WINDOW_S = 24 * 3600.0
+"""The window of a batch, where the service does not tell when it expires (OpenAI, guides/batch, 2026-07)."""
+FILES_ASKED_FOR = 3
+"""Input files that are asked for before a key is taken for another project's."""
+STRANGER = (
+    "the service knows none of our {} batches in flight, nor their files; "
+    "is OPENAI_API_KEY of the project that they were sent from?"
+)
+OUTAGE = FailureClass.OUTAGE
 STRAYS_FOR_S = 26 * 3600.0
 """How long after its submission was closed a batch of it may still come to light: it ends within a day."""
 
@@ -31,26 +42,62 @@ class Watching:
         with self._tools.store.reading() as tx:
             known = acting.known_batches(tx)
             (floor,) = tx.one("listing_floor", since=tx.now - STRAYS_FOR_S)
+            unread = [str(row[0]) for row in tx.run("unread_due", now=tx.now, since=tx.now - FILE_LIFE_S)]
         running = [batch for batch in known.values() if batch.ended_at is None]
         listing = self._tools.service.list_batches((floor or 0.0) - CLOCK_SKEW_S)
         seen: dict[str, RemoteBatch | None] = {batch.batch_id: batch for batch in listing.batches}
         late = [batch for batch in running if batch.batch_id not in seen]
-        for batch in late:
-            seen[batch.batch_id] = self._tools.service.retrieve(batch.batch_id)
+        for batch_id in [batch.batch_id for batch in late] + unread:
+            self._ask_for(batch_id, seen)
+        stranger = self._is_stranger(running, known.keys(), seen)
         with self._tools.store.transaction("refresh", patience_s=None) as tx:
-            ended = [b for b in running if self._update(tx, b, seen[b.batch_id], listing)]
+            told_of = [batch for batch in running if batch.batch_id in seen]
+            ended = [b for b in told_of if self._update(tx, b, seen[b.batch_id], listing, stranger)]
             told = self._take_strays(tx, listing, known.keys())
-            _learn_lag(tx, late, [seen[batch.batch_id] for batch in late], listing)
+            self._take_up_again(tx, unread, seen)
+            _learn_lag(tx, late, [seen.get(batch.batch_id) for batch in late], listing)
+            if stranger:
+                tx.set_fact("stopped", text=STRANGER.format(len(running)))
             tx.set_fact("polled_at", tx.now)
             tx.set_fact("outages", 0)
         self._tell(len(running) - len(ended), told)
 
-    def _update(self, tx: Transaction, known: KnownBatch, batch: RemoteBatch | None, listing: Listing) -> bool:
+    def _ask_for(self, batch_id: str, seen: dict[str, RemoteBatch | None]) -> None:
+        """One batch that no listing showed. An error over it says nothing, and holds up none of the others."""
+        try:
+            seen[batch_id] = self._tools.service.retrieve(batch_id)
+        except CallUnknown as error:
+            self._tools.tell("call_failed", {"call": "retrieve", "why": str(error)})
+
+    def _is_stranger(
+        self, running: list[KnownBatch], known: Collection[str], seen: Mapping[str, RemoteBatch | None]
+    ) -> bool:
+        """Whether the key sees nothing of ours: then it is another project's, and no batch is gone."""
+        gone = [batch for batch in running if batch.batch_id in seen and seen[batch.batch_id] is None]
+        if not gone or any(seen.get(batch_id) is not None for batch_id in known):
+            return False
+        return not any(self._tools.service.knows_file(batch.input_file_id) for batch in gone[:FILES_ASKED_FOR])
+
+    def _take_up_again(self, tx: Transaction, unread: list[str], seen: Mapping[str, RemoteBatch | None]) -> None:
+        """Batches that were given up, and are there after all: their results are read like those of a late stray."""
+        for batch_id in unread:
+            batch = seen.get(batch_id)
+            if batch is None or not is_terminal(batch.status):
+                tx.run("look_later", batch_id=batch_id, next=tx.now + LOOK_AGAIN_S)
+                continue
+            tx.run("take_up_again", batch_id=batch_id, status=batch.status)
+            acting.update_batch(tx, acting.known_batch(tx, batch_id), batch)
+            tx.event("found_again", batch.status, batch_id=batch_id)
+
+    def _update(
+        self, tx: Transaction, known: KnownBatch, batch: RemoteBatch | None, listing: Listing, stranger: bool
+    ) -> bool:
         """Writes what was seen of a batch; whether it has ended just now."""
         now = listing.server_time or tx.now
+        expires_at = (batch.expires_at if batch is not None else None) or known.created_at + WINDOW_S
+        late = now > expires_at + OVERDUE_S
         if batch is None:
-            return self._missing(tx, known, now)
-        late = batch.expires_at is not None and now > batch.expires_at + OVERDUE_S
+            return not stranger and self._missing(tx, known, now)
         if late and not is_terminal(batch.status):
             batch = _given_up(known)
         return acting.update_batch(tx, known, batch)
@@ -94,6 +141,11 @@ class Watching:
             if error.trouble.status in {401, 403, 429}:
                 raise
             batch, refused = None, str(error)
+        except CallUnknown as error:  # asked again later, and nothing else waits for that
+            self._tools.tell("call_failed", {"call": "cancel", "why": str(error)})
+            with self._tools.store.transaction("cancel_unknown", patience_s=None) as tx:
+                tx.run("cancel_later", batch_id=batch_id, until=tx.now + self._tools.delay(OUTAGE, 0, error.wait_s))
+            return
         crashpoints.reached("cancel.after")
         with self._tools.store.transaction("record_cancel", patience_s=None) as tx:
             known = acting.known_batch(tx, batch_id)

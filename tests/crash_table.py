@@ -4,11 +4,13 @@ import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from batcher.sandbox import Sandbox
 from batcher.sandbox.batches import Batch
 from batcher.sandbox.errors import ApiError, queue_full
 from batcher.sandbox.faults import FINE, LOST, REFUSED
+from batcher.sandbox.files import StoredFile
 from tests.kill_harness import Scenario
 from tests.world import ROOT
 
@@ -42,6 +44,38 @@ class Full(Sandbox):
         return super().create_batch(payload, lost)
 
 
+class Forgetful(Sandbox):
+    """Does not know a file the first time that it is asked for one, as if the key were another project's."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        get, asked = self.files.get, []
+
+        def forget_once(file_id: str, now: float) -> StoredFile:
+            asked.append(file_id)
+            if len(asked) == 1:
+                raise ApiError(404, f"No such File object: {file_id}", param="id")
+            return get(file_id, now)
+
+        self.files.get = forget_once  # type: ignore[method-assign]
+
+
+class InUse(Sandbox):
+    """Refuses to delete the first file that it is asked to, as one that is in use."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        delete, asked = self.files.delete, []
+
+        def refuse_once(file_id: str, now: float) -> dict[str, object]:
+            asked.append(file_id)
+            if len(asked) == 1:
+                raise ApiError(409, "The file is in use.")
+            return delete(file_id, now)
+
+        self.files.delete = refuse_once  # type: ignore[method-assign]
+
+
 def damage(folder: Path) -> None:
     """Changes a shard's file between plan and run."""
     for path in sorted(folder.glob(".batcher/shards/shard-00001.jsonl")):
@@ -55,11 +89,23 @@ SCENARIOS: Mapping[str, Scenario] = {
     "uploads limited": Scenario(settings={"uploads_per_minute": 1}, speed=60),
     "create lost": Scenario(faults={"list_lag_s": 60}, script={"create": (LOST,)}),
     "create refused": Scenario(script={"create": (REFUSED,)}, lines=6, priorities=(1,), grace=0.1),
+    "file unknown": Scenario(
+        sandbox=Forgetful,
+        script={"create": (REFUSED,)},
+        lines=6,
+        priorities=(1,),
+        grace=0.1,
+        codes=(0, 2),
+        commands=(("run",), ("run",)),
+    ),
+    "file in use": Scenario(sandbox=InUse, script={"create": (REFUSED,)}, lines=6, priorities=(1,), grace=0.1),
+    "results late": Scenario(script={"content": 4 * (REFUSED,)}, lines=6, priorities=(1,)),
+    "cancel refused": Scenario(sandbox=Doubling, script={"cancel": 4 * (REFUSED,)}, lines=6, priorities=(1,)),
     "room refused": Scenario(sandbox=Full),
     "batch refused": Scenario(faults={"fail_batches": {"1": "token_limit_exceeded"}}),
     "batch split": Scenario(settings={"enqueued_tokens": 7_000}, per_shard=12, priorities=(1,)),
     "lines fail": Scenario(faults={"line_failures": {"server": 0.4}}),
-    "list refused": Scenario(script={"list": (FINE, *4 * (REFUSED,))}, lines=6, priorities=(1,)),
+    "list refused": Scenario(script={"list": (FINE, FINE, *4 * (REFUSED,))}, lines=6, priorities=(1,)),
     "two batches": Scenario(sandbox=Doubling, lines=6, priorities=(1,)),
     "file damaged": Scenario(prelude=((("plan",), ""),), prepare=damage),
     "collected": Scenario(commands=(("run",), ("collect", "--only-new", "--out", "new.csv")), lines=6),
@@ -94,6 +140,11 @@ COMMITS: Mapping[str, str] = {
     "adopt": "create lost",
     "input_deleted": "create refused",
     "find_absent": "create refused",
+    "intend_delete": "create refused",
+    "delete_refused": "file in use",
+    "stranger": "file unknown",
+    "ask_again": "results late",
+    "cancel_unknown": "cancel refused",
     "refuse_create": "room refused",
     "refuse_batch": "batch refused",
     "split": "batch split",

@@ -72,6 +72,8 @@ class Scenario:
     poll: float = 0.15
     speed: float = 600.0
     sandbox: type[Sandbox] = Sandbox
+    codes: Sequence[int] = (0, 4)
+    """Exit codes that its commands may end with."""
     prepare: Callable[[Path], None] = lambda _folder: None
 
 
@@ -171,7 +173,7 @@ class Killing:
                 self.deaths += 1
                 crash_at = ""
                 code = self.done(command)
-            assert code in {0, 4}, f"{command} ended with {code}:\n{self.output.read_text()[-3000:]}"
+            assert code in self.scenario.codes, f"{command} ended with {code}:\n{self.output.read_text()[-3000:]}"
 
     def run_under_fire(self, seed: int, longest_s: float = 2.0) -> None:
         """The same command again and again, killed at a random moment, until it ends by itself.

@@ -35,7 +35,7 @@ class Artist(BaseModel):
 
 
 class Bio(BaseModel):
-    bio: str
+    {bio}
 
 
 def accept(artist, bio):
@@ -46,15 +46,15 @@ def accept(artist, bio):
 class Desk:
     """A world with a table and a job of the test's own."""
 
-    def __init__(self, folder: Path, config: Config | None = None, **job: str) -> None:
-        self.world = World(folder, SandboxSettings(), config or config_with(limits=TEN_LINES, poll=SLOW_POLLS))
+    def __init__(self, folder: Path, config: Config | None = None, home: str = "", **job: str) -> None:
+        self.world = World(folder / home, SandboxSettings(), config or config_with(limits=TEN_LINES, poll=SLOW_POLLS))
         self.folder = folder
         self.jobs = folder / "jobs"
         self.write_job(**job)
 
     def write_job(self, user: str = "Artist: {artist_name}\nFact: {fact}", **parts: str) -> None:
         values = '{"artist_name": self.artist_name, "fact": self.fact or "none"}'
-        source = {"id_type": "str", "priority_type": "int | None", "values": values, **parts}
+        source = {"id_type": "str", "priority_type": "int | None", "values": values, "bio": "bio: str", **parts}
         text = JOB
         for name, part in source.items():
             text = text.replace("{" + name + "}", part)

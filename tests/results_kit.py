@@ -131,6 +131,11 @@ class Bench:
         self.check_conservation()
         return ended
 
+    def act_later(self) -> object:
+        """After the pause that incomplete results are given."""
+        self.world.clock.sleep(HOURS)
+        return self.act()
+
     def check_conservation(self, texts: bool = True) -> None:
         states = self.world.states()
         assert sum(states.values()) == self.lines

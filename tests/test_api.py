@@ -738,7 +738,9 @@ def test_a_key_that_cannot_be_sent_is_told_at_once(monkeypatch: pytest.MonkeyPat
     assert not key or key.strip() not in str(error.value)
 
 
-@pytest.mark.parametrize("url", ["not an address", "ftp://sandbox/v1", "sandbox/v1", "https://", "http://[::1", "http://a:port"])
+@pytest.mark.parametrize(
+    "url", ["not an address", "ftp://sandbox/v1", "sandbox/v1", "https://", "http://[::1", "http://a:port"]
+)
 def test_an_address_that_is_none_is_told_at_once(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     with pytest.raises(SetupError, match="OPENAI_BASE_URL"):
         connected(monkeypatch, KEY, url)

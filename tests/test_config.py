@@ -238,9 +238,9 @@ def test_an_unknown_model_asks_for_its_limit() -> None:
     assert enqueued_limit(known) == 500_000
 
 
-def test_shards_are_sized_so_that_eight_fit_or_as_the_settings_say() -> None:
+def test_shards_are_sized_so_that_24_fit_or_as_the_settings_say() -> None:
     derived = shard_limits(config_with(limits={"enqueued_tokens": 1_000_000, "threshold": 0.8, "margin": 0}))
-    assert (derived.lines, derived.bytes, derived.tokens) == (MAX_LINES, MAX_BYTES, 100_000)
+    assert (derived.lines, derived.bytes, derived.tokens) == (MAX_LINES, MAX_BYTES, 33_333)
     given = {"lines_per_shard": 7, "bytes_per_shard": 8_000, "tokens_per_shard": 9_000}
     limits = shard_limits(config_with(limits=given))
     assert (limits.lines, limits.bytes, limits.tokens) == (7, 8_000, 9_000)

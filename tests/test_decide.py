@@ -209,7 +209,7 @@ def test_a_probe_that_is_perhaps_sent_is_a_probe() -> None:
 
 def test_a_probe_keeps_the_hourly_cap() -> None:
     snapshot = replace(EMPTY, shards=(READY,), probing=True, created_last_hour=BATCHES_PER_HOUR)
-    assert decide(snapshot, NOW)[0] == Wait(_soon(60), "2,000 batches were created within the hour")
+    assert decide(snapshot, NOW)[0] == Wait(_soon(60), "shard 1: 2,000 batches were created within the hour")
 
 
 @pytest.mark.parametrize(("created", "sent"), [(0, 2), (1_998, 2), (1_999, 1), (2_000, 0), (2_500, 0)])
@@ -236,7 +236,7 @@ def test_the_most_urgent_goes_first_and_keeps_its_room() -> None:
     urgent, other = ShardView(9, 1, S.UPLOADED, 10, 600), ShardView(2, 2, S.RELEASED, 10, 300)
     assert decide(replace(EMPTY, shards=(other, urgent)), NOW) == [Send(9, 600, 200)]
     held = replace(EMPTY, shards=(other, urgent), room=replace(ROOM, reserved=300), batches=(RUNNING,))
-    assert decide(held, NOW) == [POLL]
+    assert decide(held, NOW) == [replace(POLL, reason="shard 9: needs 600 tokens, 500 are free")]
 
 
 def test_a_shard_over_the_limit_is_split_and_a_line_over_it_stops_the_work() -> None:

@@ -1,6 +1,7 @@
 """Reading tables: what is read, and the one sentence for each way in which a file can be wrong."""
 
 import os
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def test_the_position_of_a_bad_byte_is_exact_far_into_a_file(tmp_path: Path) -> 
                 (1, {"a": 1}),
                 (
                     2,
-                    "t.jsonl, row 2: not valid JSON (unexpected character, expected a JSON value at column 7); "
+                    "t.jsonl, row 2: not valid JSON (unexpected character, expected a JSON value at character 7); "
                     "mend the line",
                 ),
                 (3, {"a": 2}),
@@ -119,7 +120,23 @@ def test_the_position_of_a_bad_byte_is_exact_far_into_a_file(tmp_path: Path) -> 
         ),
         (
             b'{"a": "\\ud800"}\n',
-            [(1, "t.jsonl, row 1: column 8 holds half of a surrogate pair, which is no text; mend the value")],
+            [(1, "t.jsonl, row 1: column a holds half of a surrogate pair, which is no text; mend it")],
+        ),
+        (
+            b'{"a": 1, "b": [{"c": "\\udc00x"}], "d": "\\ud83d\\ude00"}\n',
+            [(1, "t.jsonl, row 1: column b holds half of a surrogate pair, which is no text; mend it")],
+        ),
+        (
+            b'{"a": 1, "b\\ud800": 2}\n',
+            [(1, "t.jsonl, row 1: column 'b\\ud800' holds half of a surrogate pair, which is no text; mend it")],
+        ),
+        (
+            b'["\\ud800"]\n',
+            [(1, "t.jsonl, row 1: character 3 holds half of a surrogate pair, which is no text; mend it")],
+        ),
+        (
+            b'{"a": "\\ud800", }\n',
+            [(1, "t.jsonl, row 1: character 8 holds half of a surrogate pair, which is no text; mend it")],
         ),
         (
             b'{"a": "\xe9"}\n',
@@ -141,6 +158,20 @@ def test_parquet_rows_over_several_fetches(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(inputs, "FETCH_ROWS", 2)
     path = parquet(tmp_path / "odd [1] 'name'.parquet".replace("'", ""), "SELECT 'a' || i AS id, i FROM range(5) t(i)")
     assert rows(path) == [(n + 1, {"id": f"a{n}", "i": n}) for n in range(5)]
+
+
+def test_the_types_that_only_parquet_has_read_as_in_any_table(tmp_path: Path) -> None:
+    """An id that is a UUID is a text, one that is a whole DECIMAL a number; a fraction stays exact."""
+    ident = "0f3b1e8e-6f0e-4a53-8f3a-0d3b1c9f9a10"
+    query = f"""
+        SELECT '{ident}'::UUID AS u, 7::DECIMAL(38, 0) AS whole, 2.00::DECIMAL(9, 2) AS zeros,
+               2.50::DECIMAL(9, 2) AS part, [1.0::DECIMAL(3, 1)] AS list, 7.0::DOUBLE AS number
+        UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL
+    """
+    (_, first), (_, second) = rows(parquet(tmp_path / "t.parquet", query))
+    assert first == {"u": ident, "whole": 7, "zeros": 2, "part": Decimal("2.50"), "list": [Decimal(1)], "number": 7.0}
+    assert [type(first[name]) for name in ("u", "whole", "zeros", "part")] == [str, int, int, Decimal]
+    assert set(second.values()) == {None}
 
 
 def test_an_empty_parquet_has_no_rows(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from enum import Enum, IntEnum, StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,15 +123,29 @@ def test_a_missing_folder_is_no_job(tmp_path: Path) -> None:
             "painters/job.py cannot be loaded: job.py, line 4: Odd: one; mend job.py",
         ),
         (
-            "open('/nonexistent/x')\n",
+            "open('/proc/no-such-file')\n",
             "painters/job.py cannot be loaded: job.py, line 1: FileNotFoundError: [Errno 2] No such file or "
-            "directory: '/nonexistent/x'; mend job.py",
+            "directory: '/proc/no-such-file'; mend job.py",
         ),
         ("", "painters/job.py has no pydantic model Artist"),
         (JOB.replace("class Artist", "class Painter"), "painters/job.py has no pydantic model Artist"),
         (JOB.replace("class Bio(BaseModel)", "class Bio"), "painters/job.py has no pydantic model Bio"),
         (JOB.replace("def accept", "def agree"), "painters/job.py has no accept(artist, bio) function; "
          "return None to accept"),
+        (
+            JOB.replace("accept(artist, bio)", "accept(artist)"),
+            "painters/job.py: accept(artist) does not take an artist and a bio; write accept(artist, bio), and return "
+            "None to accept",
+        ),
+        (
+            JOB.replace("accept(artist, bio)", "accept(artist, bio, *, strict)"),
+            "painters/job.py: accept(artist, bio, *, strict) does not take an artist and a bio; write "
+            "accept(artist, bio), and return None to accept",
+        ),
+        (
+            JOB.replace("    bio: str", "    pass"),
+            "Bio has no field; give it one for each part of an answer",
+        ),
         (JOB.replace("artist_name: str", "name: str"), "painters/job.py: Artist has no field artist_name"),
         (
             JOB.replace("def prompt_values", "def values"),
@@ -187,6 +202,64 @@ def test_a_system_prompt_that_is_not_utf_8(make: Make) -> None:
     assert refusal(make(system=b"\xff")) == "painters/system.md, line 1 is not UTF-8 (byte 1); save it as UTF-8"
 
 
+@pytest.mark.parametrize("system", ["", " \n\n", "\ufeff"])
+def test_an_empty_system_prompt(make: Make, system: str) -> None:
+    sentence = "painters/system.md is empty; write into it what every request has in common"
+    assert refusal(make(system=system)) == sentence
+
+
+@pytest.mark.parametrize("accept", ["accept(artist, bio, strict=True)", "accept(*given)"])
+def test_an_acceptance_check_may_take_more_where_it_need_not(make: Make, accept: str) -> None:
+    assert load_job(make(job=JOB.replace("accept(artist, bio)", accept))).name == "painters"
+
+
+# --- what the job's code prints --------------------------------------------------------------------------------------
+
+TALKING = """\
+print("imported")
+from pydantic import BaseModel, field_validator
+
+
+class Artist(BaseModel):
+    artist_id: str
+    artist_name: str
+
+    @field_validator("artist_name")
+    @classmethod
+    def _look(cls, value):
+        print("validated")
+        return value
+
+    def prompt_values(self):
+        print("asked")
+        return {"artist_name": self.artist_name}
+
+
+class Bio(BaseModel):
+    bio: str
+
+
+def accept(artist, bio):
+    print("judged")
+    if bio.bio == "bad":
+        raise ValueError("bad")
+"""
+
+
+def test_what_a_job_prints_goes_to_stderr(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    """stdout is for the answer: with --json, one object."""
+    job = load_job(make(job=TALKING))
+    ana = artist(job)
+    job.prompt_values(ana, "t.csv, row 2")
+    job.judge(ana, '{"bio": "Ana."}')
+    with pytest.raises(JobError):
+        job.judge(ana, '{"bio": "bad"}')
+    print("the answer")
+    told = capsys.readouterr()
+    assert told.out == "the answer\n"
+    assert told.err.split() == ["imported", "validated", "asked", "judged", "judged"]
+
+
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
@@ -194,7 +267,8 @@ def test_a_system_prompt_that_is_not_utf_8(make: Make) -> None:
     ("row", "sentence"),
     [
         ({"artist_id": "a"}, "t.csv, row 2, column artist_name: Field required"),
-        ({"artist_id": "", "artist_name": "Ana"}, "t.csv, row 2, column artist_id: Field required"),
+        ({"artist_id": "", "artist_name": "Ana"}, "t.csv, row 2, column artist_id is empty"),
+        ({"artist_id": None, "artist_name": "Ana"}, "t.csv, row 2, column artist_id is empty"),
         (
             {"artist_id": "a", "artist_name": "Ana", "born": "soon"},
             "t.csv, row 2, column born: Input should be a valid integer, unable to parse string as an integer "
@@ -215,6 +289,36 @@ def test_a_bad_row_is_named_with_its_column(make: Make, row: dict[str, object], 
     with pytest.raises(InputError) as raised:
         load_job(make()).read_row(row, "t.csv, row 2")
     assert str(raised.value) == sentence
+
+
+NAMING = """
+    @field_validator("artist_name")
+    @classmethod
+    def _look(cls, value):
+        raise %s
+
+    def prompt_values"""
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        ("ValueError('artist_name is no name.')", "column artist_name is no name"),
+        ("ValueError('must be a name')", "column artist_name: must be a name"),
+        ("ValueError('artist_names are names')", "column artist_name: artist_names are names"),
+        ("PydanticCustomError('own', 'artist_name is no name.')", "column artist_name is no name (it is 'Ana')"),
+    ],
+)
+def test_a_sentence_of_the_job_that_names_its_column_does_not_name_it_twice(
+    make: Make, error: str, sentence: str
+) -> None:
+    source = JOB.replace(
+        "import BaseModel", "import BaseModel, field_validator\nfrom pydantic_core import PydanticCustomError"
+    )
+    job = load_job(make(job=source.replace("\n    def prompt_values", NAMING % error)))
+    with pytest.raises(InputError) as raised:
+        artist(job)
+    assert str(raised.value) == f"t.csv, row 2, {sentence}"
 
 
 def test_a_nul_in_a_column_that_the_job_does_not_read_is_nobodys_business(make: Make) -> None:
@@ -379,6 +483,71 @@ def test_output_columns(make: Make) -> None:
         "sure": "BOOLEAN",
         "works": "JSON",
     }
+
+
+class Mood(StrEnum):
+    GLAD = "glad"
+    SAD = "sad"
+
+
+class Size(IntEnum):
+    SMALL = 1
+    LARGE = 2
+
+
+class Mixed(Enum):
+    WORD = "word"
+    NUMBER = 1
+
+
+class Chosen(BaseModel):
+    """Every kind of choice."""
+
+    mood: Mood
+    mood_if_any: Mood | None
+    size: Size
+    size_if_any: Size | None
+    mixed: Mixed
+    word_or_number: str | int
+    either: int | float | None
+    mood_or_size: Mood | Size | None
+    literal: Literal["a", 1]
+    one: Literal[3]
+    moods: list[Mood]
+    text_or_list: str | list[str]
+    work: Work
+    nothing: None
+
+
+def test_a_choice_is_a_column_of_its_values() -> None:
+    """Neither an enumeration nor texts beside numbers are JSON in quotes."""
+    job = Job("x", Work, Chosen, lambda _artist, _bio: None, "", "", strict_schema(Chosen))
+    assert output_columns(job) == {
+        "mood": "VARCHAR",
+        "mood_if_any": "VARCHAR",
+        "size": "BIGINT",
+        "size_if_any": "BIGINT",
+        "mixed": "VARCHAR",
+        "word_or_number": "VARCHAR",
+        "either": "DOUBLE",
+        "mood_or_size": "VARCHAR",
+        "literal": "VARCHAR",
+        "one": "BIGINT",
+        "moods": "JSON",
+        "text_or_list": "JSON",
+        "work": "JSON",
+        "nothing": "JSON",
+    }
+
+
+class Tree(BaseModel):
+    title: str
+    best: "Tree | None"
+
+
+def test_a_bio_that_holds_itself_has_columns() -> None:
+    job = Job("x", Work, Tree, lambda _artist, _bio: None, "", "", strict_schema(Tree))
+    assert output_columns(job) == {"title": "VARCHAR", "best": "JSON"}
 
 
 def test_values_are_data_and_never_a_template(make: Make) -> None:

@@ -5,6 +5,7 @@ import importlib.util
 import itertools
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -62,6 +63,23 @@ def test_what_is_absent_or_blank_is_unknown() -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "text"),
+    [(7, "7"), (7.0, "7"), (7.5, "7.5"), (Decimal("7.0"), "7"), (Decimal("7.25"), "7.25"), (2**70, str(2**70))],
+)
+def test_an_id_may_be_a_number(value: object, text: str) -> None:
+    assert job.Artist.model_validate({"artist_id": value, "artist_name": value}).artist_id == text
+
+
+def test_a_gap_in_a_column_of_numbers_is_no_text() -> None:
+    assert artist(nationality=float("nan")).nationality is None
+
+
+@pytest.mark.parametrize("value", ["2", "2.", "2.00", " 2 ", 2, 2.0, Decimal("2.00"), Decimal(2)])
+def test_a_priority_is_a_whole_number_however_it_is_written(value: object) -> None:
+    assert artist(priority=value).priority == 2
+
+
+@pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
         ("artist_name", " \n ", "artist_name is empty."),
@@ -78,6 +96,9 @@ def test_what_is_absent_or_blank_is_unknown() -> None:
         ("born", float("nan"), "born must be a whole number."),
         ("died", "9" * 5000, "died must be a whole number."),
         ("died", True, "died must be a whole number."),
+        ("artist_id", True, "artist_id must be text, not bool."),
+        ("artist_id", float("nan"), "artist_id is empty."),
+        ("priority", Decimal("2.5"), "priority must be a whole number."),
         ("priority", "0", "priority must be 1 (the most urgent) or more."),
         ("number_of_works", "-1", "number_of_works must not be negative."),
     ],

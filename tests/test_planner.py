@@ -8,7 +8,7 @@ import pytest
 
 from batcher.collecting import collect
 from batcher.decide import Finish
-from batcher.errors import ConfigError
+from batcher.errors import ConfigError, JobError
 from batcher.planner import PlanOptions, plan
 from batcher.sandbox import SandboxSettings
 from tests.planner_kit import SLOW_POLLS, TEN_LINES, Desk, check_files, ids_of, lines_of, shard_files, shards
@@ -82,6 +82,31 @@ def test_ids_that_are_numbers_are_taken_as_texts(desk: Desk) -> None:
     assert ids_of(desk.world, 1) == ["7"]
 
 
+@pytest.mark.parametrize("id_type", ["str", "int"])
+def test_ids_of_parquet_may_be_numbers_decimals_or_uuids(desk: Desk, id_type: str) -> None:
+    """The example's Artist and the project's take them all; here a job that declares them as they are."""
+    desk.write_job(id_type=id_type)
+    path, done = desk.folder / "t.parquet", desk.folder / "done.parquet"
+    kind = "DECIMAL(20, 0)" if id_type == "int" else "UUID"
+    ids = ["7", "8"] if id_type == "int" else [f"0f3b1e8e-6f0e-4a53-8f3a-0d3b1c9f9a1{n}" for n in (0, 1)]
+    rows = ", ".join(f"('{i}'::{kind}, 'Name', 2.00::DECIMAL(5, 2))" for i in ids)
+    duckdb.execute(f"COPY (SELECT * FROM (VALUES {rows}) AS t(artist_id, artist_name, priority)) TO '{path}'")
+    duckdb.execute(f"COPY (SELECT '{ids[1]}'::{kind} AS artist_id, 'Was.' AS bio) TO '{done}'")
+    _, report = desk.plan(path, done=done)
+    assert ids_of(desk.world, 1) == [ids[0]]
+    assert report.states == {"ready": 1, "done_before": 1}
+    assert [p.priority for p in report.priorities] == [2]
+
+
+@pytest.mark.parametrize("kind", ["float", "Decimal"])
+def test_a_priority_may_be_declared_as_any_number_and_must_be_whole(desk: Desk, kind: str) -> None:
+    desk.write_job(priority_type='__import__("decimal").Decimal | None' if kind == "Decimal" else "float | None")
+    _, report = desk.plan(desk.table("artist_id,artist_name,priority\na,Ana,2.00\nb,Bo,\n"))
+    assert [p.priority for p in report.priorities] == [2, 3]
+    sentence = desk.refused(JobError, desk.table("artist_id,artist_name,priority\nc,Cy,1.5\n"))
+    assert sentence == f"t.csv, row 2: Artist.priority is {kind}; declare it as int"
+
+
 # --- planning again --------------------------------------------------------------------------------------------------
 
 
@@ -97,6 +122,18 @@ def test_planning_again_adds_only_new_artists(desk: Desk) -> None:
     assert [shard.lines for shard in report.shards] == [1, 1, 1]
     assert ids_of(desk.world, 3) == ["c"]
     check_files(desk.world)
+
+
+def test_artists_that_are_not_in_the_table_any_more_are_counted_and_stay_planned(desk: Desk) -> None:
+    head = "artist_id,artist_name\n"
+    first, _ = desk.plan(desk.table(head + "a,Ana\nb,Bo\nc,Cy\nd,Di\n"))
+    assert first.not_in_table == 0
+    done = desk.table("artist_id,bio\nb,Was.\n", "done.csv")
+    again, report = desk.plan(desk.table(head + "a,Ana\ne,Ed\n"), done=done)
+    assert again.not_in_table == 2  # b is done, and asked for no more
+    assert report.states == {"ready": 4, "done_before": 1}
+    limited, _ = desk.plan(desk.table(head + "a,Ana\nc,Cy\nd,Di\ne,Ed\nf,Flo\ng,Gus\n"), limit=1)
+    assert (limited.not_in_table, limited.artists_new) == (0, 1)
 
 
 def test_rows_that_changed_are_told_and_taken_anew_by_replan(desk: Desk) -> None:

@@ -14,7 +14,8 @@ from batcher.model import Endpoint, ShardLimits
 from batcher.planning import Renderer
 from batcher.store.planned import OrderedLine
 from tests.planner_kit import Desk, check_files, ids_of, lines_of, shard_files, snapshot
-from tests.world import bios_job, config_with
+from tests.test_cli_bad_input import Place
+from tests.world import ROOT, bios_job, config_with
 
 
 @pytest.fixture
@@ -35,6 +36,38 @@ def test_earlier_bios_are_taken_over_and_neither_asked_for_nor_counted(desk: Des
     out = desk.folder / "bios.jsonl"
     assert collect(desk.world.store, desk.world.job, out, None, False).bios == 1
     assert orjson.loads(out.read_bytes())["bio"] == "Ana was."
+
+
+FIELDS = "bio: str\n    sparse: bool\n    born: int | None\n    share: float\n    tags: list[str]\n    kind: str | int"
+WHOLE = {"bio": "Ana was.", "sparse": True, "born": 1899, "share": 0.5, "tags": ["a", "b"], "kind": "7"}
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".csv", ".jsonl"])
+def test_bios_that_batcher_wrote_are_taken_over_with_all_their_fields(desk: Desk, ending: str) -> None:
+    """What one job collected is what another starts from, in whatever format, and what that one collects again."""
+    desk.write_job(bio=FIELDS)
+    table = desk.table("artist_id,artist_name\na,Ana\nb,Bo\n")
+    done = desk.table(orjson.dumps({"artist_id": "a", **WHOLE, "more": 1}), "done.jsonl")
+    desk.plan(table, done=done)
+    collected = desk.folder / f"bios{ending}"
+    collect(desk.world.store, desk.world.job, collected, None, False)
+    other = Desk(desk.folder, home="other", bio=FIELDS)
+    other.plan(table, done=collected)
+    ((data, lane),) = other.world.rows("SELECT data, lane FROM bios")
+    assert (orjson.loads(str(data)), lane) == (WHOLE, "earlier")
+    again = desk.folder / f"again{ending}"
+    collect(other.world.store, other.world.job, again, None, False)
+    assert again.read_bytes() == collected.read_bytes()
+
+
+def test_a_field_of_an_earlier_bio_that_does_not_fit_is_kept_as_it_is(desk: Desk) -> None:
+    desk.write_job(bio=FIELDS)
+    text = "artist_id,bio,sparse,born,tags\na,Ana was.,True,c. 1899,none\nb,Bo was.,,,\n"
+    desk.plan(desk.table("artist_id,artist_name\na,Ana\nb,Bo\n"), done=desk.table(text, "done.csv"))
+    assert [orjson.loads(str(row[0])) for row in desk.world.rows("SELECT data FROM bios ORDER BY artist_id")] == [
+        {"bio": "Ana was.", "sparse": True, "born": "c. 1899", "tags": "none"},
+        {"bio": "Bo was."},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +120,7 @@ MEND = "; mend the table, or leave such rows out with --skip-bad-rows"
         (
             "t.jsonl",
             '{"artist_id": "a", "artist_name": "A\\ud800"}\n',
-            "t.jsonl, row 1: column 37 holds half of a surrogate pair, which is no text; mend the value" + MEND,
+            "t.jsonl, row 1: column artist_name holds half of a surrogate pair, which is no text; mend it" + MEND,
         ),
         (
             "t.jsonl",
@@ -141,7 +174,7 @@ def test_the_job_that_comes_with_the_project_names_the_column_of_such_a_fact(des
     desk.world.job = bios_job()
     table = desk.table("artist_id,artist_name,nationality\na,Ana," + "7 " * 1_500_000 + "\n")
     sentence = desk.refused(InputError, table)
-    assert sentence.startswith("t.csv, row 2, column nationality: ")
+    assert sentence.startswith("t.csv, row 2, column nationality is longer than 20,000 characters (it is '7 7")
     assert len(sentence) < 300
 
 
@@ -190,6 +223,21 @@ def test_a_row_that_was_mended_is_skipped_no_more(desk: Desk) -> None:
     result, report = desk.plan(desk.table(mended, "t.jsonl"), skip_bad_rows=True)
     assert report.states == {"ready": 3, "skipped": 5}
     assert sum(report.states.values()) == result.rows_read
+
+
+def test_bad_rows_of_two_tables_of_one_name_keep_apart(desk: Desk) -> None:
+    bad = {"one": '{"artist_id": "b"}\n[]\n', "two": '{"artist_id": "c"}\n{"artist_id": "c", "artist_name": "Cy"}\n'}
+    tables = {}
+    for name, text in bad.items():
+        (desk.folder / name).mkdir()
+        tables[name] = desk.table(text, f"{name}/t.jsonl")
+        desk.plan(tables[name], skip_bad_rows=True)
+    assert desk.world.rows("SELECT artist_id FROM artists WHERE state = 'skipped' ORDER BY seq") == [
+        ("(one/t.jsonl row 1)",), ("(one/t.jsonl row 2)",), ("(two/t.jsonl row 1)",),
+    ]  # fmt: skip
+    desk.table(bad["one"].replace("[]", '{"artist_id": "d", "artist_name": "Di"}'), "one/t.jsonl")
+    _, report = desk.plan(tables["one"], skip_bad_rows=True)
+    assert report.states == {"ready": 2, "skipped": 2}
 
 
 def test_a_table_without_a_needed_column_is_no_matter_of_rows(desk: Desk) -> None:
@@ -342,3 +390,52 @@ def test_the_staging_tables_are_as_wide_as_their_rows(desk: Desk) -> None:
     long = "x" * 300
     desk.plan(desk.table(f"artist_id,artist_name\n{long}a,Ana\n{long}b,Bo\n"))
     assert len({line["custom_id"] for line in lines_of(desk.world, 1)}) == 2
+
+
+# --- by the real command ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    folder = tmp_path / "place"
+    folder.mkdir()
+    return Place(folder)
+
+
+def test_what_a_job_prints_does_not_spoil_the_answer_for_machines(place: Place) -> None:
+    job = (place.folder / "jobs" / "bios" / "job.py").read_text(encoding="utf-8")
+    line = "        known = self.known_facts()\n"
+    talking = job.replace(line, f"{line}        print('asked')\n", 1)
+    place.write("jobs/bios/job.py", f"print('loaded')\n{talking}")
+    ended = place.run("plan", "--json")
+    assert (ended.returncode, orjson.loads(ended.stdout)["lines_planned"]) == (0, 2)
+    assert ended.stderr.split() == ["loaded", *["asked"] * 3]  # the first row is read twice, to compare
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        (",Ana,1,,", "column artist_id is empty"),
+        ("a1,,1,,", "column artist_name is empty"),
+        ("a1,Ana,1,,soon", "column born must be a whole number (it is 'soon')"),
+        (f"a1,Ana,1,{'x' * 20_001},", f"column nationality is longer than 20,000 characters (it is '{'x' * 56}...)"),
+    ],
+)
+def test_what_is_wrong_with_a_cell_is_said_once(place: Place, row: str, sentence: str) -> None:
+    place.write("jobs/bios/artists.csv", f"artist_id,artist_name,priority,nationality,born\n{row}\n")
+    assert place.refused("plan") == f"jobs/bios/artists.csv, row 2, {sentence}{MEND}"
+
+
+def test_a_job_that_could_not_judge_its_answers_is_not_planned(place: Place) -> None:
+    path = place.folder / "jobs" / "bios" / "job.py"
+    path.write_text(path.read_text(encoding="utf-8").replace("def accept(artist: Artist, bio: Bio)", "def accept(a)"))
+    assert place.refused("plan").startswith("jobs/bios/job.py: accept(a) -> str | None does not take an artist and a b")
+    place.write("jobs/bios/job.py", (ROOT / "jobs" / "bios" / "job.py").read_bytes())
+    place.write("jobs/bios/system.md", "\n")
+    assert place.refused("plan").startswith("jobs/bios/system.md is empty; ")
+
+
+def test_the_table_is_not_written_over(place: Place) -> None:
+    assert place.run("plan").returncode == 0
+    sentence = place.refused("collect", "--out", "jobs/bios/artists.csv")
+    assert sentence == "--out names jobs/bios/artists.csv, a table that the job reads; name another file"

@@ -347,8 +347,8 @@ def test_a_cancel_that_is_not_answered_is_asked_again(tmp_path: Path, fate: Rule
     asked: list[str] = []
     it.rule = rule
     it.act()
-    assert len(asked) == 5 and it.states() == {"done": 6}
-    assert it.rows("SELECT count(*) FROM batches WHERE cancel_asked_at IS NOT NULL") == [(1,)]
+    assert len(asked) >= 4 and it.states() == {"done": 6}  # a cancel whose answer is lost has acted, and shows
+    assert [status for _, status in it.batches()].count("cancelled") == 1
 
 
 # --- ends that never come ---------------------------------------------------------------------------------------------

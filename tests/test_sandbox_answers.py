@@ -29,7 +29,10 @@ def content(body: dict[str, Any], fault: str = "") -> str:
 
 def test_the_text_says_what_the_request_says() -> None:
     plain = chat_body(response_format=None)
-    text = "Sandbox text on Pablo Picasso: nationality Spanish; born 1881; died 1973."
+    text = (
+        "Sandbox text on Pablo Picasso: nationality Spanish; born 1881; died 1973. It stands in for a real answer, and "
+        "says only what the request said."
+    )
     assert content(plain) == text
     assert orjson.loads(content(chat_body())) == {
         "bio": text,
@@ -45,6 +48,23 @@ def test_messages_of_other_shapes_are_read() -> None:
     assert "an empty message" in content(chat_body(messages=[{"role": "system", "content": "x"}]))
     chat = read_ask(RESPONSES, {"model": "m", "input": [{"role": "user", "content": parts}]})
     assert chat.user_text == "Hello Joan Miró" and chat.messages == 1 and chat.content_bytes == 16
+
+
+@pytest.mark.parametrize("bullet", ["", "- ", "* ", "\u2022 ", "  -  "])
+def test_facts_may_stand_in_a_list(bullet: str) -> None:
+    facts = read_facts(
+        f"Artist: Hilma\n\nFacts:\n{bullet}born: 1862\n{bullet}known for: paintings\n{bullet}and no more"
+    )
+    assert (facts.name, facts.pairs) == ("Hilma", (("born", "1862"), ("known for", "paintings")))
+
+
+def test_a_text_is_as_long_as_a_sentence_or_two_unless_there_is_no_room() -> None:
+    facts = read_facts("Artist: Hilma\n\nFacts:\n- nothing is known but the name")
+    text = sentence(facts)
+    assert text == sentence(facts)
+    assert text.startswith("Sandbox text on Hilma. ")
+    assert len(text) >= 80
+    assert sentence(facts, most=79) == "Sandbox text on Hilma."
 
 
 def numbers(text: str) -> set[str]:

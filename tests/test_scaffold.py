@@ -4,15 +4,20 @@ import stat
 from importlib import resources
 from pathlib import Path
 
+import duckdb
+import orjson
 import pytest
 
+from batcher.collecting import collect
 from batcher.config import load_config
+from batcher.decide import Finish
 from batcher.errors import StateError
 from batcher.job import load_job
+from batcher.model import Endpoint
 from batcher.planner import PlanOptions, plan
 from batcher.scaffold import scaffold
 from batcher.store import Store
-from tests.world import Clock
+from tests.world import Clock, World
 
 FILES = [
     "batcher.toml",
@@ -45,6 +50,58 @@ def test_a_new_folder_can_be_planned_as_it_stands(tmp_path: Path) -> None:
     assert (result.rows_read, result.lines_planned, report.states) == (5, 5, {"ready": 5})
     assert [p.priority for p in report.priorities] == [1, 2, 3]
     assert files_of(folder) == FILES
+
+
+@pytest.mark.parametrize("endpoint", ["/v1/chat/completions", "/v1/responses"])
+def test_a_new_folder_runs_to_its_bios_on_the_sandbox(tmp_path: Path, endpoint: str) -> None:
+    """The first thing that a user tries: every artist, also the one of whom nothing is known, gets a bio at once."""
+    scaffold(tmp_path)
+    settings = load_config(tmp_path / "batcher.toml")
+    model = settings.model.model_copy(update={"endpoint": Endpoint(endpoint)})
+    world = World(tmp_path, config=settings.model_copy(update={"model": model}))
+    world.job = load_job(settings.job.path)
+    world.plan(settings.job.input)
+    world.release()
+    assert isinstance(world.act(), Finish)
+    assert world.states() == {"done": 5}
+    assert world.rows("SELECT max(attempts) FROM bios") == [(1,)]
+    collected = collect(world.store, world.job, tmp_path / "bios.jsonl", None, False)
+    assert (collected.bios, collected.notes) == (5, [])
+    bios = [orjson.loads(line) for line in (tmp_path / "bios.jsonl").read_bytes().splitlines()]
+    assert all(row["artist_name"] in row["bio"] for row in bios)
+    assert "born 1760; known for woodblock prints" in bios[0]["bio"]
+
+
+@pytest.mark.parametrize(
+    ("name", "query"),
+    [
+        ("t.parquet", "SELECT 7 AS artist_id, 'Ana' AS artist_name, 2.00::DECIMAL(4, 2) AS priority"),
+        ("t.parquet", "SELECT 7::DECIMAL(20, 0) AS artist_id, 'Ana' AS artist_name, 2.0 AS priority"),
+        ("t.jsonl", "SELECT 7 AS artist_id, 'Ana' AS artist_name, '2.00' AS priority"),
+        ("t.csv", "SELECT 7 AS artist_id, 'Ana' AS artist_name, '2.00' AS priority"),
+    ],
+)
+@pytest.mark.parametrize("which", ["example", "bios"])
+def test_both_jobs_take_ids_that_are_numbers(tmp_path: Path, name: str, query: str, which: str) -> None:
+    scaffold(tmp_path)
+    world = World(tmp_path)
+    if which == "example":
+        world.job = load_job(tmp_path / "jobs" / "example")
+    duckdb.execute(f"COPY ({query}) TO '{tmp_path / name}'")
+    world.plan(tmp_path / name)
+    assert world.rows("SELECT artist_id, custom_id, priority FROM artists") == [("7", "7", 2)]
+
+
+@pytest.mark.parametrize("which", ["example", "bios"])
+def test_both_jobs_take_ids_that_are_uuids(tmp_path: Path, which: str) -> None:
+    scaffold(tmp_path)
+    world = World(tmp_path)
+    if which == "example":
+        world.job = load_job(tmp_path / "jobs" / "example")
+    ident = "0f3b1e8e-6f0e-4a53-8f3a-0d3b1c9f9a10"
+    duckdb.execute(f"COPY (SELECT '{ident}'::UUID AS artist_id, 'Ana' AS artist_name) TO '{tmp_path / 't.parquet'}'")
+    world.plan(tmp_path / "t.parquet")
+    assert world.rows("SELECT artist_id FROM artists") == [(ident,)]
 
 
 def test_the_files_can_be_edited(tmp_path: Path) -> None:

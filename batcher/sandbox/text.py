@@ -1,7 +1,8 @@
 """The words of the sandbox: a placeholder text made of the facts in the user's message, and of nothing else.
 
-The message usually is a line "Artist: Pablo Picasso" and then "nationality: Spanish", "born: 1881" and so on. The
-text names the artist, and holds no number that the message doesn't hold.
+The message usually is a line "Artist: Pablo Picasso" and then "nationality: Spanish", "born: 1881" and so on, with or
+without bullets. The text names the artist, and holds no number that the message doesn't hold. However few the facts
+are, it is as long as a sentence or two, so that a job's own check of the length lets it pass.
 """
 
 import re
@@ -10,8 +11,9 @@ from dataclasses import dataclass
 
 _MAX_FACTS = 10
 _MAX_VALUE = 120  # characters of one fact
+_USUAL = 80  # characters of a text whose length nobody has set
 _PADDING = "It stands in for a real answer, and says only what the request said."
-_PAIR = re.compile(r"^\s*([^\W\d][\w .()/-]{0,40}?)\s*:\s*(\S.*)$")
+_PAIR = re.compile(r"^\s*(?:[-*+\u2022\u2023\u25e6\u2013]\s+)?([^\W\d][\w .()/-]{0,40}?)\s*:\s*(\S.*)$")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
@@ -74,16 +76,21 @@ def shortened(text: str, limit: int) -> str:
 
 def sentence(facts: Facts, least: int = 0, most: int | None = None) -> str:
     """Return the placeholder text, between `least` and `most` characters long."""
-    text = f"Sandbox text on {facts.name}"
+    said = f"Sandbox text on {facts.name}"
     if facts.pairs:
         shown = (f"{key} {shortened(value, _MAX_VALUE)}" for key, value in facts.pairs[:_MAX_FACTS])
-        text += ": " + "; ".join(shown)
-    text += "."
+        said += ": " + "; ".join(shown)
+    said += "."
+    text = _padded(said, max(least, _USUAL))
+    if most is not None and len(text) > most:  # what only the usual length asks for is not worth a cut
+        text = _padded(said, least)
+    return text if most is None or len(text) <= most else _fitted(facts.name, text, least, most)
+
+
+def _padded(text: str, least: int) -> str:
     while len(text) < least:
         text += " " + _PADDING
-    if most is None or len(text) <= most:
-        return text
-    return _fitted(facts.name, text, least, most)
+    return text
 
 
 def _fitted(name: str, text: str, least: int, most: int) -> str:

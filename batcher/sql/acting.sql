@@ -4,21 +4,23 @@ WHERE shard IN (SELECT shard FROM shards WHERE state = 'planned' ORDER BY priori
 RETURNING shard
 
 -- name: active_shards
-SELECT shard, priority, state, lines, tokens, wait_until, submission, retry FROM shards
+SELECT shard, priority, state, lines, tokens, CASE WHEN wait_until > $latest THEN 0 ELSE wait_until END, submission, retry
+FROM shards
 WHERE state NOT IN ('planned', 'settled', 'stale', 'split')
 
 -- name: open_batches
 -- `cancels`: to be cancelled, and not asked yet. `held_back`: another batch of its shard is not settled, and this one
 -- has the last word on the lines.
-SELECT batch_id, shard, status, reserved, retry_at,
+SELECT batch_id, shard, status, reserved, CASE WHEN retry_at > $latest THEN 0 ELSE retry_at END AS due,
        (cancel_wanted_at IS NOT NULL OR shard IN (SELECT shard FROM wishes WHERE ended_at IS NULL))
-           AND cancel_asked_at IS NULL AND ended_at IS NULL AS cancels,
+           AND cancel_asked_at IS NULL AND ended_at IS NULL AND due <= $now AS cancels,
        NOT stray AND count(*) OVER (PARTITION BY shard) > 1 AS held_back
 FROM batches WHERE settled_at IS NULL
 
 -- name: loose_lines
 SELECT priority, count(*), sum(tokens)::BIGINT, CASE WHEN due <= $now THEN 0 ELSE min(due) END
-FROM (SELECT priority, tokens, coalesce(wait_until, 0) AS due FROM artists
+FROM (SELECT priority, tokens, CASE WHEN wait_until > $latest THEN 0 ELSE coalesce(wait_until, 0) END AS due
+      FROM artists
       WHERE shard IS NULL AND state IN ('ready', 'waiting') AND version IS NOT NULL)
 GROUP BY priority, due <= $now, CASE WHEN due <= $now THEN 0 ELSE due END
 
@@ -133,7 +135,7 @@ FROM shards WHERE shard = $shard
 
 -- name: submission
 SELECT submission, shard, lines, tokens, reserved, file_id, file_created_at, batch_id, intended_at, create_intended_at,
-       absent_since, absent_since_local, cancel_wanted_at, outcome
+       absent_since, absent_since_local, cancel_wanted_at, outcome, delete_intended_at
 FROM submissions WHERE submission = $submission
 
 -- name: submission_of_file
@@ -155,6 +157,20 @@ WHERE shard = $shard AND list_contains($sources, state)
 UPDATE artists SET state = $target, submission = NULL
 WHERE submission = $submission AND list_contains($sources, state)
 
+-- name: hold_perhaps_paid
+UPDATE artists
+SET state = $target, submission = NULL, failure = 'missing', code = 'perhaps_paid',
+    message = 'another batch of its shard was given up, and may have answered it'
+WHERE submission = $submission AND list_contains($sources, state)
+  AND artist_id IN (SELECT t.artist_id FROM attempts AS t
+                    JOIN submissions AS n ON n.submission = $submission AND t.shard = n.shard
+                    WHERE t.outcome = 'missing')
+
+-- name: hold_shard_lines
+UPDATE artists SET state = $target, failure = 'cancelled', code = 'cancelled_by_hand', message = 'cancelled by hand',
+                   wait_until = NULL
+WHERE shard = $shard AND state = 'ready' AND list_contains($sources, state)
+
 -- name: loosen_shard
 UPDATE artists SET shard = NULL WHERE shard = $shard AND state = 'ready'
 
@@ -170,6 +186,9 @@ UPDATE submissions SET ended_at = NULL, outcome = NULL WHERE submission = $submi
 
 -- name: set_submission_batch
 UPDATE submissions SET batch_id = $batch_id WHERE submission = $submission
+
+-- name: intend_delete
+UPDATE submissions SET delete_intended_at = $now WHERE submission = $submission
 
 -- name: set_absent_since
 UPDATE submissions SET absent_since = $at, absent_since_local = $now WHERE submission = $submission
@@ -216,6 +235,27 @@ UPDATE batches SET cancel_wanted_at = $now
 WHERE batch_id = $batch_id AND cancel_wanted_at IS NULL AND ended_at IS NULL
 RETURNING batch_id
 
+-- name: cancel_later
+UPDATE batches SET retry_at = $until WHERE batch_id = $batch_id
+
+-- name: unread_due
+-- Batches that were given up while lines of theirs are held as perhaps paid.
+SELECT b.batch_id FROM batches AS b
+WHERE b.unread AND b.settled_at IS NOT NULL AND b.created_at > $since AND b.retry_at <= $now
+  AND EXISTS (SELECT 1 FROM artists AS a WHERE a.shard = b.shard AND a.state = 'held' AND a.failure = 'missing')
+ORDER BY b.created_at LIMIT 100
+
+-- name: unread_now
+UPDATE batches SET retry_at = 0 WHERE unread AND settled_at IS NOT NULL
+
+-- name: look_later
+UPDATE batches SET retry_at = $next WHERE batch_id = $batch_id
+
+-- name: take_up_again
+-- `read_first_at` stays: what was asked for during a day is asked for once more, not for another day.
+UPDATE batches SET status = $status, settled_at = NULL, retry_at = 0, unread = false
+WHERE batch_id = $batch_id AND settled_at IS NOT NULL
+
 -- name: cancel_asked
 UPDATE batches SET cancel_asked_at = $now WHERE batch_id = $batch_id
 
@@ -233,10 +273,12 @@ VALUES ($batch_id, $submission, $shard, $stray, $status, $created_at, $expires_a
 
 -- name: update_batch
 UPDATE batches
-SET status = $status, expires_at = $expires_at, finished_at = $finished_at, total = $total, completed = $completed,
-    failed = $failed, output_file_id = $output_file_id, error_file_id = $error_file_id,
-    usage_input = $usage_input, usage_cached = $usage_cached, usage_output = $usage_output, errors = $errors,
-    missing_since = NULL
+-- What was known once is not forgotten: an answer without it (ours for a batch that is gone) says nothing.
+SET status = $status, expires_at = coalesce($expires_at, expires_at), finished_at = coalesce($finished_at, finished_at),
+    total = greatest($total, total), completed = greatest($completed, completed), failed = greatest($failed, failed),
+    output_file_id = coalesce($output_file_id, output_file_id), error_file_id = coalesce($error_file_id, error_file_id),
+    usage_input = coalesce($usage_input, usage_input), usage_cached = coalesce($usage_cached, usage_cached),
+    usage_output = coalesce($usage_output, usage_output), errors = coalesce($errors, errors), missing_since = NULL
 WHERE batch_id = $batch_id
 
 -- name: end_batch
@@ -253,7 +295,8 @@ SELECT count(*) FROM batches WHERE shard = $shard AND batch_id <> $batch_id AND 
 
 -- name: fall_due
 UPDATE artists SET state = $target, wait_until = NULL
-WHERE priority = $priority AND shard IS NULL AND wait_until <= $now AND list_contains($sources, state)
+WHERE priority = $priority AND shard IS NULL AND (wait_until <= $now OR wait_until > $latest)
+  AND list_contains($sources, state)
 
 -- name: loose_to_gather
 SELECT artist_id, custom_id, priority, data, tokens, line_hash, version FROM artists

@@ -24,11 +24,21 @@ SELECT a.artist_id, a.attempts, list_contains($open, a.state) AS open,
 FROM (SELECT *, row_number() OVER (PARTITION BY custom_id ORDER BY (data IS NULL), ordinal) AS nth FROM results) AS r
 JOIN artists AS a ON a.custom_id = r.custom_id
 WHERE r.nth = 1
-  AND NOT EXISTS (SELECT 1 FROM attempts AS t WHERE t.artist_id = a.artist_id AND t.batch_id = $batch_id)
+  AND NOT EXISTS (SELECT 1 FROM attempts AS t
+                  WHERE t.artist_id = a.artist_id AND t.batch_id = $batch_id AND t.outcome <> 'missing')
 
 -- name: lines_read
 -- Of the output file by whatever status: some come with status_code 0, and count as completed all the same.
 SELECT count(DISTINCT custom_id) FILTER (output), count(*) - count(DISTINCT custom_id) FROM results
+
+-- name: count_absent
+-- Lines that this batch has to decide and that neither file holds.
+SELECT count(*) FROM artists AS a
+WHERE a.state = 'in_batch' AND a.submission = $claim
+  AND NOT EXISTS (SELECT 1 FROM chosen AS c WHERE c.artist_id = a.artist_id)
+
+-- name: mark_unread
+UPDATE batches SET unread = true, retry_at = $next WHERE batch_id = $batch_id
 
 -- name: record_successes
 -- A second success is paid for, and gives nothing.

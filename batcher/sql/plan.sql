@@ -56,15 +56,26 @@ WHERE NOT EXISTS (SELECT 1 FROM artists AS a WHERE a.artist_id = p.artist_id)
 
 -- name: forget_mended_rows
 -- Bad rows of this table that are bad no more: each row of the table counts once.
-DELETE FROM artists WHERE state = 'skipped' AND starts_with(artist_id, '(' || $file || ' row ')
-  AND artist_id NOT IN (SELECT '(' || $file || ' row ' || row || ')' FROM skipped_rows)
+DELETE FROM artists WHERE state = 'skipped' AND starts_with(artist_id, '(' || $table || ' row ')
+  AND artist_id NOT IN (SELECT '(' || $table || ' row ' || row || ')' FROM skipped_rows)
 
 -- name: insert_skipped
 INSERT INTO artists (artist_id, seq, custom_id, artist_name, priority, data, state, failure, code, message)
-SELECT '(' || $file || ' row ' || s.row || ')', $after + row_number() OVER (ORDER BY s.row),
+SELECT '(' || $table || ' row ' || s.row || ')', $after + row_number() OVER (ORDER BY s.row),
        '', '', 3, '{}', 'skipped', 'invalid', 'bad_row', s.message
 FROM skipped_rows AS s
-WHERE NOT EXISTS (SELECT 1 FROM artists AS a WHERE a.artist_id = '(' || $file || ' row ' || s.row || ')')
+WHERE NOT EXISTS (SELECT 1 FROM artists AS a WHERE a.artist_id = '(' || $table || ' row ' || s.row || ')')
+
+-- name: note_table
+-- A table that was read, by its name as seen from the state: no output may replace it.
+INSERT OR REPLACE INTO facts VALUES ('table ' || $table, NULL, $table)
+
+-- name: tables_read
+SELECT text FROM facts WHERE starts_with(name, 'table ') ORDER BY name
+
+-- name: not_in_table
+SELECT count(*) FROM artists
+WHERE state IN ('ready', 'waiting') AND artist_id NOT IN (SELECT artist_id FROM prepared)
 
 -- name: insert_earlier_bios
 INSERT INTO bios (artist_id, data, lane)

@@ -50,6 +50,7 @@ class Submission:
     absent_since_local: float | None
     cancel_wanted_at: float | None
     outcome: str | None
+    delete_intended_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +95,16 @@ def load_submission(tx: Transaction, submission: int) -> Submission:
     return Submission(*tx.one("submission", submission=submission))
 
 
-def views(tx: Transaction) -> tuple[tuple[ShardView, ...], tuple[BatchView, ...], tuple[LooseLines, ...]]:
-    """Shards that are under way, batches that are not settled, and lines that belong to no shard."""
-    shards = tuple(ShardView(r[0], r[1], ShardState(r[2]), *r[3:]) for r in tx.run("active_shards"))
-    batches = tuple(BatchView(*row) for row in tx.run("open_batches"))
-    return shards, batches, tuple(LooseLines(*row) for row in tx.run("loose_lines", now=tx.now))
+def views(
+    tx: Transaction, latest: float
+) -> tuple[tuple[ShardView, ...], tuple[BatchView, ...], tuple[LooseLines, ...]]:
+    """Shards that are under way, batches that are not settled, and lines that belong to no shard.
+
+    latest: a time to wait for that is later was written by a clock that was ahead, and counts as past.
+    """
+    shards = tuple(ShardView(r[0], r[1], ShardState(r[2]), *r[3:]) for r in tx.run("active_shards", latest=latest))
+    batches = tuple(BatchView(*row) for row in tx.run("open_batches", now=tx.now, latest=latest))
+    return shards, batches, tuple(LooseLines(*row) for row in tx.run("loose_lines", now=tx.now, latest=latest))
 
 
 def pauses(tx: Transaction) -> tuple[Pause, ...]:
@@ -215,7 +221,11 @@ def is_deleted(tx: Transaction, file_id: str | None) -> bool:
 
 
 def close(tx: Transaction, submission: int, outcome: str) -> None:
-    """Ends a submission that no batch settles: its lines go back, its tokens are free."""
+    """Ends a submission that no batch settles: its lines go back, its tokens are free.
+
+    Lines that another batch of the shard has perhaps paid for are held: they are never bought again by themselves.
+    """
+    tx.move_lines("hold_perhaps_paid", "hold", submission=submission)
     tx.move_lines("give_lines_back", "give_back", submission=submission)
     tx.run("end_submission", submission=submission, outcome=outcome, now=tx.now)
 
@@ -248,9 +258,8 @@ def known_batch(tx: Transaction, batch_id: str) -> KnownBatch:
 
 
 def update_batch(tx: Transaction, known: KnownBatch, batch: RemoteBatch) -> bool:
-    """Writes what the service says of a batch; whether it has ended just now. A terminal status absorbs."""
-    if known.ended_at is not None:
-        return False
+    """Writes what the service says of a batch; whether it has ended just now. A terminal status absorbs; the ids of
+    its files, its counts and its usage may come later than the status."""
     status = merge_status(known.status, batch.status)
     usage = batch.usage or (None, None, None)
     errors = orjson.dumps([_error(e) for e in batch.errors]).decode() if batch.errors else None
@@ -265,7 +274,7 @@ def update_batch(tx: Transaction, known: KnownBatch, batch: RemoteBatch) -> bool
         tx.event("status", status, shard=known.shard, submission=known.submission, batch_id=batch.batch_id)
         if status == BatchStatus.IN_PROGRESS:
             tx.set_fact("room_refusals", 0)
-    return is_terminal(status) and end_batch(tx, known, status)
+    return known.ended_at is None and is_terminal(status) and end_batch(tx, known, status)
 
 
 def end_batch(tx: Transaction, known: KnownBatch, status: str) -> bool:
@@ -319,7 +328,7 @@ def sample_quota(tx: Transaction, source: str, model: str, reservation: Reservat
     tx.run("insert_quota_sample", source=source, model=model, now=tx.now, **{**values, **taken, **more})
 
 
-def loose_rows(tx: Transaction, priority: int, most: int) -> list[Row]:
-    """The due loose lines of a priority, oldest first, of one job version."""
-    tx.move_lines("fall_due", "fall_due", priority=priority, now=tx.now)
+def loose_rows(tx: Transaction, priority: int, most: int, latest: float) -> list[Row]:
+    """The due loose lines of a priority, oldest first, of one job version. latest: as for `views`."""
+    tx.move_lines("fall_due", "fall_due", priority=priority, now=tx.now, latest=latest)
     return tx.run("loose_to_gather", priority=priority, most=most)

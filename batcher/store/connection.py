@@ -217,11 +217,11 @@ class Store:
             con.rollback()
 
     @contextmanager
-    def reading(self) -> Iterator[Transaction]:
+    def reading(self, patience_s: float | None = PATIENCE_S) -> Iterator[Transaction]:
         """A look at the state, beside whatever runs. Raises StateError where no plan was made."""
         if not self.exists():
             raise StateError(self._no_plan())
-        with self._opening(PATIENCE_S, read_only=True) as con:
+        with self._opening(patience_s, read_only=True) as con:
             if _version(con, self.path) == 0 or not con.execute(statements()["run"]).fetchall():
                 raise StateError(self._no_plan())
             yield Transaction(con, self._clock())

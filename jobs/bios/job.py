@@ -8,6 +8,7 @@ evaluates them, and none can hold a line break, so that no value can imitate the
 import re
 import unicodedata
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Annotated, NoReturn
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -35,14 +36,20 @@ def _line(value: object, info: _Info) -> str | None:
         return None
     if isinstance(value, list | tuple):
         value = "; ".join(str(item) for item in value if item is not None)
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        value = _number_text(value)
     if not isinstance(value, str):
         _refuse(info, f"must be text, not {type(value).__name__}")
     if len(value) > MAX_TEXT:
         _refuse(info, f"is longer than {MAX_TEXT:,} characters")
     line = value if value.isprintable() else _printable(value, info)
     return " ".join(line.split()) or None
+
+
+def _number_text(value: float | Decimal) -> str:
+    """A number where a text belongs: an id of 7 is "7", also in a column that became 7.0 for the sake of gaps."""
+    text = str(value)
+    return "" if text.lower() == "nan" else text.removesuffix(".0")  # NaN is how such a column writes a gap
 
 
 def _printable(text: str, info: _Info) -> str:
@@ -61,12 +68,13 @@ def _required(value: object, info: _Info) -> str:
 
 
 def _whole(value: object, info: _Info) -> int | None:
-    """A whole number as CSV or Parquet carries it: 1881, "1881", 1881.0 or "1881.0"; None where there is none."""
+    """A whole number as CSV or Parquet carries it: 1881, "1881", 1881.00 or "1881.0"; None where there is none."""
     if value is None or (type(value) is int and abs(value) < 10**9):
         return value
     if isinstance(value, str) and len(value) < 10 and value.isdecimal():
         return int(value)
-    text = str(value).strip() if isinstance(value, str | int | float) and not isinstance(value, bool) else "?"
+    given = isinstance(value, str | int | float | Decimal) and not isinstance(value, bool)
+    text = str(value).strip() if given else "?"
     if not text:
         return None
     if not _WHOLE.fullmatch(text):

@@ -7,3 +7,8 @@ ALTER TABLE batches ADD COLUMN used_cached BIGINT DEFAULT 0;
 ALTER TABLE batches ADD COLUMN used_output BIGINT DEFAULT 0;
 ALTER TABLE batches ADD COLUMN again INTEGER DEFAULT 0;
 ALTER TABLE batches ADD COLUMN decided INTEGER DEFAULT 0;
+
+-- `unread`: given up before all its results were read; it is asked for again as long as the service keeps it.
+ALTER TABLE batches ADD COLUMN unread BOOLEAN DEFAULT false;
+-- The intent to delete the input file of a batch that was shown to be absent.
+ALTER TABLE submissions ADD COLUMN delete_intended_at DOUBLE;

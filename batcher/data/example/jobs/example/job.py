@@ -4,11 +4,13 @@ Batcher loads this file alone: it may use the standard library and pydantic, and
 `Artist` (with `prompt_values`), `Bio` and `accept`. Run `batcher plan --dry-run` after a change.
 """
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Artist(BaseModel):
     """One row of the table. Each field is a column; columns without a field are left out of account."""
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)  # ids are numbers in many a table, and texts here
 
     artist_id: str = Field(min_length=1)
     artist_name: str = Field(min_length=1)
