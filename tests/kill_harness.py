@@ -184,17 +184,24 @@ class Killing:
         (command,) = self.scenario.commands
         while True:
             before = self.calls()
-            process = self.start(command)
-            try:
-                code = process.wait(scale * dice.uniform(0.1, longest_s))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            code = self._lives(command, scale * dice.uniform(0.1, longest_s))
+            if code == -signal.SIGKILL:
                 self.deaths += 1
                 scale *= 1.0 if self.calls() > before else 1.25
                 continue
             assert code in {0, 4}, f"ended with {code}:\n{self.output.read_text()[-3000:]}"
             return
+
+    def _lives(self, command: Sequence[str], seconds: float) -> int:
+        """One command, killed when it lives longer than so; its exit code."""
+        pid = nursery().start(self._arguments(command), self.folder, self._environment(), self.output, self.output)
+        end = time.monotonic() + seconds
+        while not nursery().has_ended(pid):
+            if time.monotonic() >= end:
+                os.kill(pid, signal.SIGKILL)
+                break
+            time.sleep(0.005)
+        return nursery().wait(pid)
 
     def calls(self) -> int:
         """Calls with an effect that the service has seen."""

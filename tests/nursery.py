@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import openai
 import toktok
@@ -28,7 +29,7 @@ COMMANDS = ("plancommand", "actcommands", "statuscommands", "wishcommands", "sca
 
 
 class Nursery:
-    """One process that forks others, one at a time."""
+    """One process that forks others."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -36,12 +37,27 @@ class Nursery:
         )
 
     def run(self, arguments: Sequence[str], cwd: Path, env: Mapping[str, str], out: Path, err: Path) -> int:
-        """Runs `batcher` with these arguments to its end; the exit code, or minus the signal that killed it.
+        """Runs `batcher` with these arguments to its end; the exit code, or minus the signal that killed it."""
+        return self.wait(self.start(arguments, cwd, env, out, err))
+
+    def start(self, arguments: Sequence[str], cwd: Path, env: Mapping[str, str], out: Path, err: Path) -> int:
+        """Starts `batcher` with these arguments; its process id.
 
         out, err: files that what it says is added to; they may be the same.
         """
-        assert self._process.stdin is not None and self._process.stdout is not None
         wish = {"arguments": list(arguments), "cwd": str(cwd), "env": dict(env), "out": str(out), "err": str(err)}
+        return self._ask(wish)
+
+    def wait(self, pid: int) -> int:
+        """Waits for the end of a process; its exit code, or minus the signal that killed it."""
+        return self._ask({"wait": pid})
+
+    def has_ended(self, pid: int) -> bool:
+        """Whether a process has ended; it is still to be waited for."""
+        return bool(self._ask({"has_ended": pid}))
+
+    def _ask(self, wish: Mapping[str, object]) -> int:
+        assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps(wish) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
@@ -60,7 +76,7 @@ def nursery() -> Nursery:
 
 
 def main() -> None:
-    """Forks a process for each line on stdin, and tells how it ended."""
+    """Forks, waits or looks, as each line on stdin says, and answers with a number."""
     for name in (*PREPARED, *(f"batcher.{command}" for command in COMMANDS)):
         importlib.import_module(name)
     toktok._encoding(ENCODING)
@@ -71,28 +87,32 @@ def main() -> None:
         "a thread does not survive a fork"
     )
     for line in sys.stdin:
-        wish = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            _become(wish)
-        _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.write(f"{_answer(json.loads(line))}\n")
         sys.stdout.flush()
 
 
-def _become(wish: Mapping[str, object]) -> None:
+def _answer(wish: Mapping[str, Any]) -> int:
+    if "wait" in wish:
+        _, status = os.waitpid(wish["wait"], 0)
+        return os.waitstatus_to_exitcode(status)
+    if "has_ended" in wish:
+        ended = os.waitid(os.P_PID, wish["has_ended"], os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return int(ended is not None)
+    child = os.fork()
+    if child == 0:
+        _become(wish)
+    return child
+
+
+def _become(wish: Mapping[str, Any]) -> None:
     """The forked process: the command, as if it had been started so."""
     os.chdir(str(wish["cwd"]))
-    env = wish["env"]
-    assert isinstance(env, dict)
     os.environ.clear()
-    os.environ.update(env)
+    os.environ.update(wish["env"])
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(str(wish[name]), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), number)
-    arguments = wish["arguments"]
-    assert isinstance(arguments, list)
-    sys.argv = ["batcher", *arguments]
+    sys.argv = ["batcher", *wish["arguments"]]
     importlib.reload(importlib.import_module("batcher.crashpoints"))  # it read the environment when it was imported
     code = 1
     try:
