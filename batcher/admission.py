@@ -70,7 +70,8 @@ def reserved_for(tokens: int, room: Room) -> int:
 
 def cost_of(shard: ShardView, budget: Budget) -> float:
     """Dollars that a shard may cost at most: its input, and max_output_tokens for each line."""
-    return shard.tokens * budget.usd_per_input_token + shard.lines * budget.usd_per_line
+    per_line = max(budget.usd_per_line, budget.usd_per_retry if shard.retry else 0.0)
+    return shard.tokens * budget.usd_per_input_token + shard.lines * per_line
 
 
 def admit(queue: Iterable[ShardView], room: Room, budget: Budget, most: int = BATCHES_PER_HOUR) -> list[Admission]:

@@ -97,6 +97,8 @@ class RetrySection(Section):
     max_attempts: int = Field(default=8, ge=1)
     jitter_share: float = Field(default=0.10, ge=0, lt=1)
     storm_share: float = Field(default=0.05, ge=0, le=1)
+    more_room: int = Field(default=0, ge=0)
+    """max_output_tokens of the next tries of a line whose answer was cut off; 0: as before."""
     rate_limit: PolicySection = _policy(FailureClass.RATE_LIMIT)
     call: PolicySection = _policy(FailureClass.CALL)
     outage: PolicySection = _policy(FailureClass.OUTAGE)

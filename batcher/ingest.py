@@ -23,7 +23,7 @@ from batcher.results import read_line
 from batcher.retry import FailureClass, Jitter, Rules, delay_s
 from batcher.store import Store, Transaction, acting
 from batcher.store.acting import ShardRow
-from batcher.store.planned import load_version
+from batcher.store.planned import load_version, register_version
 from batcher.verdicts import Decider, class_of_absent, setup_problem
 
 READ_LINES = 2_000
@@ -115,6 +115,8 @@ class Ingestion:
         self.keep_raw = True
         self.prices: dict[str, Prices | None] = {}
 
+    more_room = 0
+    """max_output_tokens for the next tries of answers that were cut off; 0: as before."""
     pause_s = 24 * 3600.0
     """How long sending pauses when the quota failures do not end."""
 
@@ -305,6 +307,15 @@ class Ingestion:
         tx.run("count_failures_of_siblings")
         for event in VERDICT_EVENTS:
             tx.move_lines("move_failed_lines", event)
+        if self.more_room and tx.one("count_cut_off")[0]:
+            self._widen(tx, batch.shard)
+
+    def _widen(self, tx: Transaction, shard: int) -> None:
+        """Gives the lines whose answers were cut off more room from now on."""
+        version, constant = load_version(tx, acting.load_shard(tx, shard).version)
+        if version.max_output_tokens < self.more_room:
+            wider = replace(version, max_output_tokens=self.more_room)
+            tx.run("widen_lines", version=register_version(tx, wider, constant))
 
     def quota_failed(self, tx: Transaction, detail: str) -> None:
         """One quota event: sending pauses, longer each time, and for a day after the last try."""

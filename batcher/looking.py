@@ -162,4 +162,5 @@ def budget_now(tx: Transaction, config: Config, prices: Prices | None) -> Budget
         in_flight_usd=float(in_flight),
         usd_per_input_token=prices.batch.input * measured_now(tx).ratio * (1 + config.limits.margin),
         usd_per_line=prices.batch.output * config.model.max_output_tokens,
+        usd_per_retry=prices.batch.output * config.retry.more_room,
     )

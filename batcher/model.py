@@ -123,6 +123,8 @@ class Budget:
     usd_per_input_token: float = 0.0
     usd_per_line: float = 0.0
     """max_output_tokens at the output price."""
+    usd_per_retry: float = 0.0
+    """The same for a line of a retry shard, which may have more room."""
 
 
 FEWEST_MEASURED = 200

@@ -51,6 +51,7 @@ class Runner:
         self._ingestion = Ingestion(tools.store, tools.service, tools.job, tools.rules, tools.jitter)
         self._ingestion.delete = tools.config.api.delete_remote_files
         self._ingestion.keep_raw = tools.config.results.keep_raw
+        self._ingestion.more_room = tools.config.retry.more_room
         self._ingestion.pause_s = tools.config.pause.duration_hours * 3600
         self._ingestion.prices = {tools.config.model.name: tools.prices}
         self._refusals = Refusals(tools, self._ingestion)

@@ -54,7 +54,7 @@ class Sending:
         if shard.state not in WAITING_TO_BE_SENT or _paused(tx) or blocked or action.reserved > headroom(room):
             return None
         budget = budget_now(tx, self._tools.config, self._tools.prices)
-        view = ShardView(shard.shard, shard.priority, shard.state, shard.lines, shard.tokens)
+        view = ShardView(shard.shard, shard.priority, shard.state, shard.lines, shard.tokens, retry=shard.retry)
         cost = cost_of(view, budget)
         if budget.max_usd > 0 and cost > budget.max_usd - budget.spent_usd - budget.in_flight_usd:
             return None

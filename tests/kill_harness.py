@@ -31,7 +31,7 @@ CRASH_AT = "BATCHER_TEST_CRASH_AT"
 QUICK = """
 [job]
 path = "{job}"
-input = "artists.csv"
+input = "{table}"
 [limits]
 lines_per_shard = {per_shard}
 {limits}
@@ -71,6 +71,8 @@ class Scenario:
     grace: float = 0.3
     poll: float = 0.15
     speed: float = 600.0
+    table: Path | None = None
+    """A table of one's own, of `lines` rows."""
     sandbox: type[Sandbox] = Sandbox
     codes: Sequence[int] = (0, 4)
     """Exit codes that its commands may end with."""
@@ -113,10 +115,11 @@ class Killing:
         folder.mkdir(parents=True, exist_ok=True)
         config = QUICK.format(
             job=ROOT / "jobs" / "bios", per_shard=scenario.per_shard, limits=scenario.limits, retry=scenario.retry,
-            grace=scenario.grace, poll=scenario.poll,
+            grace=scenario.grace, poll=scenario.poll, table=scenario.table or "artists.csv",
         )  # fmt: skip
         (folder / "batcher.toml").write_text(config, encoding="utf-8")
-        write_table(folder / "artists.csv", scenario.lines, scenario.priorities)
+        if scenario.table is None:
+            write_table(folder / "artists.csv", scenario.lines, scenario.priorities)
         fixed = SandboxSettings(
             seed=seed, validating_s=(5, 10), service_s=(20, 40), finalizing_s=(5, 10), cancelling_s=(5, 10)
         )
@@ -175,8 +178,8 @@ class Killing:
                 code = self.done(command)
             assert code in self.scenario.codes, f"{command} ended with {code}:\n{self.output.read_text()[-3000:]}"
 
-    def run_under_fire(self, seed: int, longest_s: float = 2.0) -> None:
-        """The same command again and again, killed at a random moment, until it ends by itself.
+    def run_under_fire(self, seed: int, life_s: Callable[[random.Random], float]) -> None:
+        """The same command again and again, killed when it has lived for `life_s`, until it ends by itself.
 
         Where the machine is so slow that a process dies before it comes to do anything, the next one gets longer.
         """
@@ -184,7 +187,7 @@ class Killing:
         (command,) = self.scenario.commands
         while True:
             before = self.calls()
-            code = self._lives(command, scale * dice.uniform(0.1, longest_s))
+            code = self._lives(command, scale * life_s(dice))
             if code == -signal.SIGKILL:
                 self.deaths += 1
                 scale *= 1.0 if self.calls() > before else 1.25
@@ -247,8 +250,21 @@ def under_fire(seed: int, lines: int, folder: Path) -> Counter[str]:
     creates is lost and the listing lags; its figures."""
     job = Killing(folder, fire(lines), seed)
     with job.serving():
-        job.run_under_fire(seed)
+        job.run_under_fire(seed, lambda dice: dice.uniform(0.1, 2.0))
     return job.figures()
+
+
+def whole_table(table: Path, lines: int, folder: Path, seed: int = 0) -> Killing:
+    """A real table, killed every 5 s on average, while a tenth of all answers is lost and 2% of the lines fail."""
+    calls = ("upload", "create", "list", "retrieve", "content", "delete")
+    faults = {
+        "lose_answer": dict.fromkeys(calls, 0.1), "list_lag_s": 60, "line_failures": {"server": 0.01, "refusal": 0.01},
+    }  # fmt: skip
+    scenario = Scenario(faults, {}, {"service_s": [600, 3600]}, (("run",),), lines=lines, per_shard=2_000, table=table)
+    job = Killing(folder, scenario, seed)
+    with job.serving():
+        job.run_under_fire(seed, lambda dice: dice.expovariate(1 / 5.0))
+    return job
 
 
 def fire(lines: int) -> Scenario:
@@ -263,7 +279,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--lines", type=int, default=5_000)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--table", type=Path, help="one run on this table instead, killed every 5 s")
     chosen = parser.parse_args()
+    if chosen.table is not None:
+        _one_table(chosen.table.resolve(), chosen.first)
+        return
     sums: Counter[str] = Counter()
     for seed in range(chosen.first, chosen.first + chosen.seeds):
         with tempfile.TemporaryDirectory(prefix="batcher-soak-") as name:
@@ -273,6 +293,19 @@ def main() -> None:
     print(f"{chosen.seeds} seeds, {chosen.lines:,} lines each: {told(sums)}")
     if sums["double executions"] or sums["lines lost"]:
         sys.exit(1)
+
+
+def _one_table(table: Path, seed: int) -> None:
+    with duckdb.connect() as con:
+        ((lines,),) = con.execute("SELECT count(*) FROM read_parquet(?)", [str(table)]).fetchall()
+    with tempfile.TemporaryDirectory(prefix="batcher-whole-") as name:
+        began = time.monotonic()
+        job = whole_table(table, lines, Path(name), seed)
+        retries = len(job.query("SELECT 1 FROM attempts WHERE outcome NOT IN ('bio', 'repeated')"))
+        executed = job.sandbox.ledger.totals()["executions"]
+        usable_twice = job.outcome().twice
+        print(f"{lines:,} lines in {time.monotonic() - began:.0f} s: {told(job.figures())}")
+        print(f"executions {executed:,}, failed attempts {retries:,}, usable twice {usable_twice}")
 
 
 def told(figures: Mapping[str, int]) -> str:

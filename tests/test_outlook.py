@@ -188,3 +188,25 @@ def _text(job: World) -> str:
     told = StringIO()
     Console(width=200, file=told).print(draw_status(status(job)))
     return told.getvalue()
+
+
+def test_an_answer_that_was_cut_off_goes_again_with_more_room(tmp_path: Path) -> None:
+    config = settings_with(retry={"more_room": 900}, budget={"max_usd": 50})
+    job = world(tmp_path, 60, config, line_failures={"length": 0.3})
+    assert job.act() == Finish()
+    cut = job.rows("SELECT DISTINCT artist_id FROM attempts WHERE code = 'length'")
+    assert 0 < len(cut) < 60
+    assert job.states() == {"done": 60}
+    wide = job.rows("SELECT DISTINCT s.shard FROM shards AS s JOIN versions AS v USING (version) WHERE s.retry")
+    for (shard,) in wide:
+        lines = (job.store.folder / "shards" / f"shard-{int(str(shard)):05d}.jsonl").read_bytes().splitlines()
+        assert all(b'"max_completion_tokens":900' in line for line in lines)
+    assert outlook(job).measured.executed == 60 + len(cut)
+    assert job.rows("SELECT count(*) FROM artists WHERE version = 2") == [(len(cut),)]
+
+
+def test_without_the_setting_it_goes_again_as_it_was(tmp_path: Path) -> None:
+    job = world(tmp_path, 60, None, line_failures={"length": 0.3})
+    assert job.act() == Finish()
+    assert job.rows("SELECT max(version) FROM artists") == [(1,)]
+    assert job.states() == {"done": 60}

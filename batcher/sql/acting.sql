@@ -34,7 +34,7 @@ SELECT coalesce(sum(executed), 0)::BIGINT, coalesce(sum(counted_tokens), 0)::BIG
        coalesce(sum(used_input), 0)::BIGINT, coalesce(sum(used_cached), 0)::BIGINT,
        coalesce(sum(used_output), 0)::BIGINT, coalesce(sum(again), 0)::BIGINT, coalesce(sum(decided), 0)::BIGINT
 FROM batches AS b JOIN shards AS s USING (shard)
-WHERE b.settled_at IS NOT NULL AND s.version = (SELECT max(version) FROM shards)
+WHERE b.settled_at IS NOT NULL AND s.version >= (SELECT max(version) FROM shards WHERE NOT retry)
 
 -- name: service_times
 -- Seconds from a batch's creation to its end, in the service's clock, of those that were not cut short.
@@ -130,7 +130,7 @@ UPDATE remote_files SET deleted_at = $now, error = NULL WHERE file_id = $file_id
 UPDATE remote_files SET tries = tries + 1, since = $next, error = $error WHERE file_id = $file_id
 
 -- name: shard
-SELECT shard, priority, state, lines, tokens, sha256, version, refusals, submission, file_id, file_created_at
+SELECT shard, priority, state, lines, tokens, sha256, version, refusals, submission, file_id, file_created_at, retry
 FROM shards WHERE shard = $shard
 
 -- name: submission

@@ -145,6 +145,16 @@ FROM (SELECT count(*) AS executed, coalesce(sum(a.tokens), 0) AS counted, coales
       WHERE t.batch_id = $batch_id AND t.tokens_input > 0) AS m
 WHERE batches.batch_id = $batch_id
 
+-- name: widen_lines
+-- Answers that were cut off go again with more room: as another version, and so with a hash of their own.
+UPDATE artists SET version = $version, line_hash = NULL
+FROM decisions AS d JOIN verdicts AS v USING (artist_id)
+WHERE artists.artist_id = d.artist_id AND d.state IN ('ready', 'waiting') AND v.failure = 'unusable' AND v.code = 'length'
+
+-- name: count_cut_off
+SELECT count(*) FROM decisions AS d JOIN verdicts AS v USING (artist_id)
+WHERE d.state IN ('ready', 'waiting') AND v.failure = 'unusable' AND v.code = 'length'
+
 -- name: readings_failed
 SELECT count(*) FROM events WHERE kind = 'results_incomplete' AND batch_id = $batch_id
 

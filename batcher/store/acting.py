@@ -30,6 +30,7 @@ class ShardRow:
     file_id: str | None
     file_created_at: float | None
     """In the service's clock."""
+    retry: bool
 
 
 @dataclass(frozen=True, slots=True)
