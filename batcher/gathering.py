@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from batcher.errors import JobError
+from batcher.job import aside
 from batcher.looking import latest_wait, limits_now, room_now
 from batcher.model import ShardLimits
 from batcher.planning import Cutter, Renderer, line_hash
@@ -18,7 +19,7 @@ def gather(tools: Tools, priority: int) -> int:
 
     Raises JobError when today's job.py renders a line otherwise than it was planned.
     """
-    with tools.store.transaction("gather") as tx:
+    with aside(), tools.store.transaction("gather") as tx:
         limits = limits_now(tools.config, room_now(tx, tools.config))
         rows = acting.loose_rows(tx, priority, limits.lines, latest_wait(tx, tools.config))
         if not rows:

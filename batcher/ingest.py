@@ -14,7 +14,7 @@ from typing import Any
 from batcher import crashpoints, wishes
 from batcher.api import CallError, CallRefused, Service
 from batcher.evidence import archive, results_path
-from batcher.job import Job
+from batcher.job import Job, aside
 from batcher.lifecycle import BatchStatus, ShardState, artist_event
 from batcher.model import Endpoint, Lane, LineResult
 from batcher.planning import chunks
@@ -131,7 +131,7 @@ class Ingestion:
         if self.keep_raw:
             for path, _ in reading.files:
                 archive(path)
-        with self._store.transaction("ingest", patience_s=None) as tx:
+        with aside(), self._store.transaction("ingest", patience_s=None) as tx:
             taken = self._record(tx, batch, reading, material)
         for path, _ in reading.files:
             path.unlink(missing_ok=True)

@@ -202,13 +202,15 @@ def _read_parquet(path: Path) -> Iterator[NumberedRow]:
         try:
             cursor = con.execute("SELECT * FROM read_parquet(?)", [str(path)])
             columns = [(column[0], str(column[1])) for column in cursor.description or []]
-            plain = _plain_makers(columns)
+            names, plain = [name for name, _ in columns], _plain_makers(columns)
             number = 0
             while rows := cursor.fetchmany(FETCH_ROWS):
                 for values in rows:
                     number += 1
-                    row: Row = dict(zip((name for name, _ in columns), values, strict=True))
-                    yield number, row | {name: make(row[name]) for name, make in plain.items()}
+                    row: Row = dict(zip(names, values, strict=True))
+                    for name, make in plain.items():
+                        row[name] = make(row[name])
+                    yield number, row
         except duckdb.Error as error:
             raise InputError(f"{path} is not a Parquet file that can be read: {_first_line(error)}") from None
 

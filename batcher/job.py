@@ -9,6 +9,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, redirect_stdout
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -31,26 +32,25 @@ COLLECTED = (
 
 
 class JobCode:
-    """While this lasts, the job's own code runs: whatever it raises becomes a JobError that names the place.
+    """While this lasts, the job's own code runs: whatever it raises becomes a JobError that names the place."""
 
-    What it prints goes to stderr: stdout is for the command's answer alone, which a machine may be reading.
-    """
-
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: object) -> None:
         self._where = where
-        self._stdout = sys.stdout
 
     def __enter__(self) -> None:
-        """Turns stdout aside."""
-        self._stdout, sys.stdout = sys.stdout, sys.stderr
+        """Nothing to do."""
 
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        """Turns stdout back. Raises JobError for any error but Batcher's own."""
-        sys.stdout = self._stdout
+        """Raises JobError for any error but Batcher's own."""
         if isinstance(error, Exception | SystemExit) and not isinstance(error, BatcherError):
             raise JobError(f"{self._where}: {_line_of(error)}{_told(error)}; mend job.py") from error
+
+
+def aside() -> AbstractContextManager[object]:
+    """While this lasts, what a job prints goes to stderr: stdout is for the answer, which a machine may be reading."""
+    return redirect_stdout(sys.stderr)
 
 
 def _line_of(error: BaseException) -> str:
@@ -90,7 +90,7 @@ class Job:
             self.bio.__name__.lower(),
         )
 
-    def read_row(self, row: Mapping[str, object], where: str) -> Any:
+    def read_row(self, row: Mapping[str, object], where: object) -> Any:
         """The artist of an input row; empty texts count as absent. Raises InputError naming row and column."""
         given = {key: value for key, value in row.items() if value not in ("", None)}
         for column, value in given.items():
@@ -98,11 +98,14 @@ class Job:
                 raise InputError(
                     f"{where}, column {column}: holds a NUL character, which no request can carry; remove it"
                 )
-        with JobCode(where):
-            try:
-                return self.artist.model_validate(given)
-            except ValidationError as error:
-                raise InputError(f"{where}, {_row_fault(error, row)}") from None
+        # As JobCode, at no cost where all is well: this is done for every row.
+        try:
+            return self.artist.model_validate(given)
+        except ValidationError as error:
+            raise InputError(f"{where}, {_row_fault(error, row)}") from None
+        except (Exception, SystemExit):
+            with JobCode(where):
+                raise
 
     def _reads(self, column: str) -> bool:
         fields = self.artist.model_fields
@@ -116,10 +119,13 @@ class Job:
             except ValidationError as error:
                 raise JobError(f"job.py refuses a row that was planned, {_fault(error)}; undo the change") from None
 
-    def prompt_values(self, artist: Any, where: str) -> Mapping[str, str]:
+    def prompt_values(self, artist: Any, where: object) -> Mapping[str, str]:
         """What the artist puts into user.md. Raises JobError naming the row when the job's code fails."""
-        with JobCode(where):
+        try:
             values = artist.prompt_values()
+        except (Exception, SystemExit):
+            with JobCode(where):
+                raise
         if not isinstance(values, Mapping):
             raise JobError(f"{where}: prompt_values gives {type(values).__name__}; return a dict of texts")
         for name, value in values.items():
@@ -253,7 +259,7 @@ def _import(path: Path) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    with JobCode(f"{path} cannot be loaded"):
+    with aside(), JobCode(f"{path} cannot be loaded"):
         try:
             spec.loader.exec_module(module)
         except SyntaxError as error:

@@ -19,7 +19,7 @@ from batcher.config import Config, enqueued_limit, shard_limits
 from batcher.cutting import ShardCutting
 from batcher.errors import ConfigError, InputError, JobError
 from batcher.inputs import read_bios, read_table, table_name
-from batcher.job import Job, encode_row, output_columns
+from batcher.job import Job, aside, encode_row, output_columns
 from batcher.looking import Outlook, outlook_now
 from batcher.model import JobVersion
 from batcher.planning import Renderer, chunks, custom_id, overhead_tokens
@@ -148,9 +148,9 @@ def plan(
     version = job.version(config.model.name, config.model.endpoint, config.model.max_output_tokens)
     planner = Planner(config, job, version, options, progress)
     if not options.dry_run:
-        with store.planning() as tx:
+        with aside(), store.planning() as tx:
             return planner.run(tx, store.folder, store.folder)
-    with tempfile.TemporaryDirectory(prefix="batcher-dry-run-") as name:
+    with aside(), tempfile.TemporaryDirectory(prefix="batcher-dry-run-") as name:
         return _rehearse(planner, store, Path(name))
 
 
@@ -159,6 +159,18 @@ def _rehearse(planner: "Planner", store: Store, scratch: Path) -> tuple[PlanResu
     target = store if store.exists() else store.beside(scratch)
     with target.rehearsal() as tx:
         return planner.run(tx, scratch, store.folder)
+
+
+class Place:
+    """A row of the table; its words are made when somebody asks for them, which for nearly all rows is never."""
+
+    __slots__ = ("_path", "_row")
+
+    def __init__(self, path: Path, row: int) -> None:
+        self._path, self._row = path, row
+
+    def __str__(self) -> str:
+        return f"{self._path}, row {self._row}"
 
 
 class Planner:
@@ -215,8 +227,8 @@ class Planner:
         tx.run("drop_prepared_again")
         self._refuse_or_skip(tx, sorted(bad))
 
-    def _where(self, row: int) -> str:
-        return f"{self.options.input}, row {row}"
+    def _where(self, row: int) -> "Place":
+        return Place(self.options.input, row)
 
     def _refuse_or_skip(self, tx: Transaction, bad: list[tuple[int, str]]) -> None:
         if bad and not self.options.skip_bad_rows:
@@ -268,7 +280,7 @@ class Planner:
                 continue
             yield PreparedRow(number, artist_id, custom_id(artist_id), name, priority, encode_row(artist), text, tokens)
 
-    def _text(self, artist: Any, where: str) -> str:
+    def _text(self, artist: Any, where: object) -> str:
         """The artist's part of the prompt. Raises JobError naming the row."""
         values = self.job.prompt_values(artist, where)
         try:
@@ -384,7 +396,7 @@ def _needs_column(field: FieldInfo) -> bool:
     return field.is_required() and field.validation_alias is None
 
 
-def _priority(artist: Any, where: str) -> int:
+def _priority(artist: Any, where: object) -> int:
     value = getattr(artist, "priority", None)
     if value is None:
         return DEFAULT_PRIORITY

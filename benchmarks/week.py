@@ -1,8 +1,9 @@
 """The whole job under bad luck: `batcher run` on a real table against the sandbox at tier 1, over HTTP.
 
 `python -m benchmarks.week TABLE.parquet`. A day of the sandbox takes two and a half minutes, and the delays of the
-failure table are as much shorter. Meanwhile the limit is halved, others take 30% of it, the quota is gone for half an hour,
-uploads are limited to a few a minute, 2% of the lines of each class fail, one batch expires, and one line is poison.
+failure table are as much shorter. Meanwhile the limit is halved, others take 30% of it, the quota is gone for half an
+hour, batches are limited to a few an hour, 2% of the lines of each class fail, one batch expires, and one line is
+poison.
 """
 
 import argparse
@@ -38,27 +39,25 @@ POISON = 7
 
 
 class Watched(Sandbox):
-    """Notes when uploads were refused for their rate, and when the next one was taken."""
+    """Notes how long after the end of a rate limit the next batch was taken."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.refused_at: list[float] = []
+        self.free_at = 0.0
         self.recoveries_s: list[float] = []
 
-    def add_file(self, form: Any, source: Path) -> Any:
+    def create_batch(self, payload: Mapping[str, object], lost: bool = False) -> Any:
         """As the sandbox, and looks at the time."""
-        now = self.now()
         try:
-            stored = super().add_file(form, source)
+            made = super().create_batch(payload, lost)
         except ApiError as error:
-            if error.status == 429:
-                self.refused_at.append(now)
+            if error.status == 429:  # there is room again an hour after the oldest batch in the window
+                self.free_at = self._creates._times[0] + HOUR
             raise
-        if self.refused_at:
-            # A window of a minute: it has room again a minute after the oldest upload in it, at the latest.
-            self.recoveries_s.append(max(0.0, now - self.refused_at[0] - 60.0))
-            self.refused_at = []
-        return stored
+        if self.free_at:
+            self.recoveries_s.append(max(0.0, self.now() - self.free_at))
+            self.free_at = 0.0
+        return made
 
 
 @dataclass
@@ -73,8 +72,8 @@ class Course:
     def follow(self) -> None:
         """Plays the events in their order."""
         steps: list[tuple[float, str, Callable[[], None]]] = [
-            (0.05, "uploads limited to 10 a minute", lambda: self._limits({"uploads_per_minute": 10})),
-            (0.15, "uploads free again", lambda: self._limits({"uploads_per_minute": 1_000})),
+            (0.05, "batches limited to 12 an hour", lambda: self._limits({"batches_per_hour": 12})),
+            (0.15, "batches free again", lambda: self._limits({"batches_per_hour": 2_000})),
             (0.25, "limit halved", lambda: self._limits({"enqueued_tokens": LIMIT // 2})),
             (0.45, "others hold 30%", lambda: self._limits({"phantom_tokens": int(0.3 * LIMIT / 2)})),
             (0.60, "others gone, quota gone for half an hour", self._quota),

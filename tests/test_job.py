@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from batcher.errors import InputError, JobError
-from batcher.job import Job, encode_row, load_job, output_columns, strict_schema
+from batcher.job import Job, aside, encode_row, load_job, output_columns, strict_schema
 from batcher.model import Endpoint
 from batcher.planning import Renderer
 from batcher.retry import FailureClass
@@ -249,11 +249,12 @@ def accept(artist, bio):
 def test_what_a_job_prints_goes_to_stderr(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
     """stdout is for the answer: with --json, one object."""
     job = load_job(make(job=TALKING))
-    ana = artist(job)
-    job.prompt_values(ana, "t.csv, row 2")
-    job.judge(ana, '{"bio": "Ana."}')
-    with pytest.raises(JobError):
-        job.judge(ana, '{"bio": "bad"}')
+    with aside():
+        ana = artist(job)
+        job.prompt_values(ana, "t.csv, row 2")
+        job.judge(ana, '{"bio": "Ana."}')
+        with pytest.raises(JobError):
+            job.judge(ana, '{"bio": "bad"}')
     print("the answer")
     told = capsys.readouterr()
     assert told.out == "the answer\n"

@@ -34,6 +34,8 @@ def _line(value: object, info: _Info) -> str | None:
     """The text on one line with single spaces; None where nothing is left."""
     if value is None:
         return None
+    if type(value) is str and len(value) <= MAX_TEXT and value.isprintable():  # nearly all of them
+        return " ".join(value.split()) or None
     if isinstance(value, list | tuple):
         value = "; ".join(str(item) for item in value if item is not None)
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
