@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import forecasts, makespan
 from benchmarks.data import ROOT, table
 from benchmarks.measure import Measured, measure, python
 
@@ -28,6 +29,9 @@ def main() -> None:
         console = Console(width=110)
         console.print(machine())
         console.print(plan_table(folder, source, chosen.rows, chosen.runs))
+    makespan.show()
+    print()
+    forecasts.show()
 
 
 def machine() -> str:

@@ -58,7 +58,8 @@ def test_a_new_folder_runs_to_its_bios_on_the_sandbox(tmp_path: Path, endpoint: 
     scaffold(tmp_path)
     settings = load_config(tmp_path / "batcher.toml")
     model = settings.model.model_copy(update={"endpoint": Endpoint(endpoint)})
-    world = World(tmp_path, config=settings.model_copy(update={"model": model}))
+    poll = settings.poll.model_copy(update={"interval_s": 900.0})  # a look is work, and nothing here needs many
+    world = World(tmp_path, config=settings.model_copy(update={"model": model, "poll": poll}))
     world.job = load_job(settings.job.path)
     world.plan(settings.job.input)
     world.release()
