@@ -58,6 +58,8 @@ class EndedBatch:
     read_first_at: float | None
     ended_at: float | None
     settled_at: float | None
+    recorded_at: float
+    """When we came to know of it, in our clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +289,7 @@ class Ingestion:
         bios, bios_of_job = tx.one("bios_so_far", shard=batch.shard)
         problem = setup_problem(counts, bios, bios_of_job)
         if any(failure is FailureClass.QUOTA for failure, _, _ in counts):
-            self.quota_failed(tx, f"batch {batch.batch_id}")
+            self.quota_failed(tx, f"batch {batch.batch_id}", batch.recorded_at)
         elif bios:
             tx.run("end_probed_pauses", batch_id=batch.batch_id, now=tx.now)
         decider = Decider(self._rules, self._jitter, tx.now, counts, bios)
@@ -317,11 +319,16 @@ class Ingestion:
             wider = replace(version, max_output_tokens=self.more_room)
             tx.run("widen_lines", version=register_version(tx, wider, constant))
 
-    def quota_failed(self, tx: Transaction, detail: str) -> None:
-        """One quota event: sending pauses, longer each time, and for a day after the last try."""
+    def quota_failed(self, tx: Transaction, detail: str, sent_at: float | None = None) -> None:
+        """One quota event: sending pauses, longer each time, and for a day after the last try.
+
+        sent_at: when the batch that tells of it was sent. What was sent before a pause tells of the same incident,
+        however late it ends; a call (None) tells of now.
+        """
         policy = self._rules.policies[FailureClass.QUOTA]
         pauses = [p for p in acting.pauses(tx) if p.reason == "quota"]
-        if any(p.until is not None and p.until > tx.now for p in pauses):
+        (paused_until,) = tx.one("quota_paused_until")
+        if paused_until is not None and (tx.now if sent_at is None else sent_at) < paused_until:
             tx.event("quota", f"{detail}: sent before the pause, so the same incident")
             return
         tries = max((p.tries for p in pauses), default=-1) + 1

@@ -46,7 +46,10 @@ class Refusals:
         """The shard is as before; its file is kept."""
         acting.close(tx, batch.submission, f"refused: {failure.value}")
         tx.move_shard(batch.shard, "refuse_batch", trouble.message)
-        self.follow(tx, batch.shard, failure, trouble)
+        if failure is F.QUOTA:
+            self._ingestion.quota_failed(tx, f"shard {batch.shard}", batch.recorded_at)
+        else:
+            self.follow(tx, batch.shard, failure, trouble)
 
     def follow(
         self, tx: Transaction, shard: int, failure: FailureClass, trouble: Trouble, wait_s: float | None = None

@@ -271,3 +271,33 @@ def test_a_plan_that_cuts_again_between_the_look_and_the_send_does_no_harm(tmp_p
     it.release()
     it.act()
     assert_paid_once(it, 12)
+
+
+def test_what_was_sent_before_a_pause_and_ends_after_it_is_the_same_incident(tmp_path: Path) -> None:
+    """The quota is gone while three batches work; they end at different times, all of them after the pause began."""
+    it = trial(
+        tmp_path,
+        lines=18,
+        settings={"service_s": (200, 2400)},
+        retry={"quota": {"base_s": 900, "cap_s": 3600}},
+        poll={"interval_s": 120},
+    )
+    it.act(once=True)
+    now = it.clock()
+    it.fault(quota_gone_between=[now, now + 600])
+    assert it.act() == Finish()
+    assert it.states() == {"done": 18}
+    failed = it.rows("SELECT DISTINCT batch_id FROM attempts WHERE outcome = 'quota'")
+    assert len(failed) > 1
+    assert it.rows("SELECT count(*), max(tries) FROM pauses WHERE reason = 'quota'") == [(1, 0)]
+
+
+def test_work_goes_on_within_five_minutes_of_the_end_of_a_rate_limit(tmp_path: Path) -> None:
+    """Two batches an hour: the third is refused until the first leaves the window."""
+    it = trial(tmp_path, lines=24, settings={"batches_per_hour": 2, "service_s": (100, 100)}, poll={"interval_s": 120})
+    assert it.act() == Finish()
+    began = [batch.created_at for batch in it.sandbox.lifecycle.batches.values()]
+    assert len(began) == 4
+    for earlier, later in zip(began, began[2:], strict=False):
+        assert 0 <= later - (earlier + 3600) < 300
+    assert_paid_once(it, 24)

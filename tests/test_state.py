@@ -106,6 +106,22 @@ def test_the_schema_is_the_sum_of_the_migrations(store: Store) -> None:
     assert len(migrations()) == SCHEMA_VERSION
 
 
+@pytest.mark.parametrize("how", ["reading", "transaction", "planning"])
+def test_a_file_of_an_older_schema_is_brought_up_to_date_by_whatever_comes_first(store: Store, how: str) -> None:
+    store.folder.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(str(store.path)) as con:
+        con.execute(migrations()[0])
+        con.execute("INSERT INTO meta VALUES ('schema_version', '1')")
+        con.execute("INSERT INTO runs VALUES ('r', 1.0)")
+    opened = {"reading": store.reading, "transaction": lambda: store.transaction("x"), "planning": store.planning}[how]
+    with opened() as tx:
+        assert tx.one("run") == ("r", 1.0)
+        assert tx.one("measured") == (0, 0, 0, 0, 0, 0, 0)
+        assert tx.con.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchall() == [
+            (str(SCHEMA_VERSION),)
+        ]
+
+
 def test_creating_again_changes_nothing(planned: Store) -> None:
     before = planned.path.read_bytes()
     planned.create()

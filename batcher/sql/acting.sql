@@ -72,6 +72,10 @@ SELECT count(*) FROM submissions WHERE create_intended_at > $since
 -- name: open_pauses
 SELECT scope, reason, since, until, tries FROM pauses WHERE ended_at IS NULL
 
+-- name: quota_paused_until
+-- When the last quota pause was over, or will be.
+SELECT max(least(until, coalesce(ended_at, until))) FROM pauses WHERE reason = 'quota'
+
 -- name: end_pauses
 UPDATE pauses SET ended_at = $now WHERE ended_at IS NULL AND list_contains($reasons, reason) RETURNING pause
 
@@ -264,7 +268,7 @@ UPDATE batches SET missing_since = $at WHERE batch_id = $batch_id
 
 -- name: batch
 SELECT batch_id, submission, shard, stray, status, total, completed, failed, input_file_id, output_file_id, error_file_id,
-       errors, read_first_at, ended_at, settled_at
+       errors, read_first_at, ended_at, settled_at, recorded_at
 FROM batches WHERE batch_id = $batch_id
 
 -- name: insert_batch

@@ -134,6 +134,7 @@ class Store:
         self._clock = clock
         self._sleep = sleep
         self._engine: duckdb.DuckDBPyConnection | None = None
+        self._is_current = False
 
     def exists(self) -> bool:
         """Whether a plan was ever made here."""
@@ -191,10 +192,24 @@ class Store:
 
         Raises StateError when the file cannot be opened or written; then nothing was changed.
         """
+        self._bring_up_to_date(patience_s)
         with self._opening(patience_s) as con:
             con.begin()
             with self._finishing(con, name) as tx:
                 yield tx
+
+    def _bring_up_to_date(self, patience_s: float | None) -> None:
+        """A file of an older schema is brought up to date by whichever command comes first."""
+        if self._is_current or not self.exists():
+            return
+        with self._opening(patience_s, read_only=True) as con:
+            version = _version(con, self.path)
+        if 0 < version < SCHEMA_VERSION:
+            with self._opening(patience_s) as con:
+                con.begin()
+                _migrate(con, self.path)
+                _commit(con, self.path)
+        self._is_current = version > 0
 
     @contextmanager
     def _finishing(self, con: duckdb.DuckDBPyConnection, name: str) -> Iterator[Transaction]:
@@ -221,6 +236,7 @@ class Store:
         """A look at the state, beside whatever runs. Raises StateError where no plan was made."""
         if not self.exists():
             raise StateError(self._no_plan())
+        self._bring_up_to_date(patience_s)
         with self._opening(patience_s, read_only=True) as con:
             if _version(con, self.path) == 0 or not con.execute(statements()["run"]).fetchall():
                 raise StateError(self._no_plan())
