@@ -2,9 +2,12 @@
 
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -307,3 +310,59 @@ def test_a_service_that_answers_otherwise(
     assert sentence.endswith(ends)
     assert "sk-se" not in sentence
     assert len(sentence) < 700
+
+
+# --- what a command does before it does anything --------------------------------------------------------------------
+
+
+def test_run_looks_at_key_and_address_before_it_plans(place: Place) -> None:
+    assert place.refused("run").startswith("OPENAI_API_KEY is not set; ")
+    sentence = place.refused("run", OPENAI_API_KEY="sk-x", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
+    assert sentence.startswith("the service cannot be reached: ")
+
+
+def test_run_takes_no_target_for_failures_alone(place: Place) -> None:
+    assert place.refused("run", "--failed", "f.csv").startswith("--failed needs --out")
+
+
+def test_an_override_with_one_underscore_is_refused(place: Place) -> None:
+    sentence = place.refused("plan", BATCHER_LIMITS_TIER="4")
+    assert sentence == "BATCHER_LIMITS_TIER in the environment sets nothing; keys are set as BATCHER_SECTION__KEY"
+
+
+def test_a_budget_without_a_price_is_refused_when_it_is_planned(place: Place) -> None:
+    place.write("batcher.toml", '[model]\nname = "nobody-1"\n[limits]\nenqueued_tokens = 100000\n')
+    sentence = place.refused("plan", BATCHER_BUDGET__MAX_USD="5")
+    assert sentence == "[budget] max_usd is set, but the price of nobody-1 is not known"
+    assert "Price: unknown for this model." in place.run("plan").stdout
+
+
+def test_the_doctor_goes_on_past_an_address_that_is_none(planned: Place) -> None:
+    ended = planned.run("doctor", OPENAI_API_KEY="sk-x", OPENAI_BASE_URL="http://[::1")
+    assert ended.returncode == 2
+    assert "OPENAI_BASE_URL is no address" in ended.stdout
+    assert "enqueued tokens" in ended.stdout
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_plan_over_the_budget_says_so(place: Place) -> None:
+    told = place.run("plan", BATCHER_BUDGET__MAX_USD="0.0001").stdout
+    assert "the budget of $0.0001: what does not fit is not sent." in " ".join(told.split())
+
+
+def test_ctrl_c_in_a_plan_is_told_and_nothing_is_left(place: Place, tmp_path: Path) -> None:
+    """A process of its own, for its signal."""
+    rows = "".join(f"a{n},Artist {n},3,,\n" for n in range(60_000))
+    place.write("jobs/bios/artists.csv", HEAD + rows)
+    before = place.files()
+    command = [sys.executable, "-m", "batcher", "plan"]
+    with subprocess.Popen(command, cwd=place.folder, stderr=subprocess.PIPE, text=True) as child:
+        shards = place.folder / ".batcher"
+        while not shards.exists() and child.poll() is None:
+            time.sleep(0.01)
+        child.send_signal(signal.SIGINT)
+        assert child.stderr is not None
+        told = child.stderr.read()
+    assert child.returncode == 130
+    assert told == "batcher: interrupted; run the same command again to go on\n"
+    assert place.files() == before

@@ -118,6 +118,20 @@ def test_run_does_it_all(shop: Shop) -> None:
     assert shop.sandbox.ledger.totals()["usable_more_than_once"] == 0
 
 
+def test_run_goes_on_with_what_was_planned_and_sends_no_more(shop: Shop) -> None:
+    done = shop.shell("batcher plan --limit 3 && batcher run --out bios.csv --json")
+    assert json.loads(done.stdout.splitlines()[-1])["states"] == {"done": 3}
+    assert "going on with the plan of 3 artists" in done.stderr
+    more = shop.shell("batcher run --limit 2 --out bios.csv --json")
+    assert json.loads(more.stdout)["states"] == {"done": 5}
+
+
+def test_submit_says_why_the_rest_waits(shop: Shop) -> None:
+    shop.environment["BATCHER_BUDGET__MAX_USD"] = "0.02"
+    told = " ".join(shop.shell("batcher plan && batcher submit").stdout.split())
+    assert "may cost $0.0" in told and "of the budget of $0.02 is left): `batcher poll` sends the rest" in told
+
+
 def test_ctrl_c_ends_at_a_safe_point_and_the_next_start_goes_on(shop: Shop) -> None:
     shop.shell("batcher plan")
     command = [sys.executable, "-m", "batcher", "run", "--out", "bios.parquet"]
