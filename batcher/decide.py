@@ -157,8 +157,9 @@ def _pauses(snapshot: Snapshot) -> list[Pause]:
 
 
 def _probe_under_way(snapshot: Snapshot) -> bool:
-    """Whether something was sent that may still tell; an intent without an outcome is perhaps a batch."""
-    return bool(snapshot.batches) or any(s.state in INTENTS for s in snapshot.shards)
+    """Whether something was sent since the pause that may still tell; an open intent is perhaps a batch."""
+    sent = any(batch.recorded_at >= snapshot.probe_since for batch in snapshot.batches)
+    return sent or any(s.state in INTENTS for s in snapshot.shards)
 
 
 def _gathers(group: LooseLines, queue: list[ShardView], snapshot: Snapshot, now: float) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 
-from batcher.planning import waves
+from batcher.planning import SHARDS_IN_HEADROOM, waves
 
 BEST_BATCH_S = 3600.0
 EXPECTED_BATCH_S = 4 * 3600.0
@@ -91,7 +91,7 @@ class Law:
         return max(LEAST_LEFT * age_s, self.quantile(past + share * (1 - past)) - age_s)
 
 
-def forecast(load: Load, ended_s: Sequence[float] = ()) -> Forecast:
+def forecast(load: Load, ended_s: Sequence[float] = (), most_starts: int = MOST_STARTS) -> Forecast:
     """The forecast. ended_s: the service times (seconds) of batches that ran to their end."""
     count = waves([reserved for reserved, _ in load.shards], max(load.ceiling, 1))
     if not ended_s:
@@ -99,7 +99,7 @@ def forecast(load: Load, ended_s: Sequence[float] = ()) -> Forecast:
         return Forecast(count, times[0], times[1], times[2], 0)
     law = fit(ended_s, [flight.age_s for flight in load.flights])
     starts = len(load.shards) + len(load.flights) + 1
-    plays = max(5, min(PLAYS, MOST_STARTS // starts))
+    plays = max(5, min(PLAYS, most_starts // starts))
     ends = sorted(_play(load, _Drawn(law, len(ended_s), play)) for play in range(plays))
     best, expected, worst = (ends[int(share * (plays - 1) + 0.5)] for share in (BEST_SHARE, 0.5, WORST_SHARE))
     return Forecast(count, best, expected, worst, len(ended_s))
@@ -218,9 +218,14 @@ class _Play:
         while self.next < len(shards) and (shards[self.next][0] <= self.free or not self.ends):
             self.start(*shards[self.next])
             self.next += 1
-        if self.next == len(shards) and self.lines and (self.tokens <= self.free or not self.ends):
-            self.start(self.tokens, self.lines)
-            self.lines = self.tokens = 0
+        piece = max(1, self.load.ceiling // SHARDS_IN_HEADROOM)
+        while self.next == len(shards) and self.lines:
+            part = min(self.lines, max(1, self.lines * piece // max(self.tokens, 1)))
+            tokens = self.tokens * part // self.lines
+            if tokens > self.free and self.ends:
+                break
+            self.start(tokens, part)
+            self.lines, self.tokens = self.lines - part, self.tokens - tokens
 
     def end_one(self) -> None:
         """Goes on to the end of the next batch."""
@@ -255,5 +260,7 @@ def fitting(load: Load, ended_s: Sequence[float], within_s: float) -> int:
     while low < high:
         middle = (low + high + 1) // 2
         part = Load(load.ceiling, load.shards[:middle], load.flights, load.loose, load.again, load.free_in_s)
-        low, high = (middle, high) if forecast(part, ended_s).expected_s <= within_s else (low, middle - 1)
+        low, high = (
+            (middle, high) if forecast(part, ended_s, MOST_STARTS // 8).expected_s <= within_s else (low, middle - 1)
+        )
     return sum(lines for _, lines in load.shards[:low])

@@ -7,6 +7,7 @@ from batcher.api import FILE_LIFE_S
 from batcher.config import Config, enqueued_limit, shard_limits
 from batcher.forecast import Flight, Load
 from batcher.model import Budget, Measured, Room, ShardLimits, Snapshot
+from batcher.planning import default_limits
 from batcher.prices import Prices
 from batcher.retry import LONGEST_RETRY_AFTER_S
 from batcher.store import Transaction, acting
@@ -42,6 +43,7 @@ def look(tx: Transaction, config: Config, prices: Prices | None) -> Snapshot:
         files_due=int(tx.one("count_files_due", now=tx.now)[0]),
         lapsed_ceiling=lapsed_ceiling(tx, config),
         probing=any(p.reason == "quota" and p.until is not None and p.until <= tx.now for p in pauses),
+        probe_since=max((p.until or 0.0 for p in pauses if p.reason == "quota"), default=0.0),
         cancelled=frozenset(int(row[0]) for row in tx.run("open_wishes")),
         stopped=tx.text_fact("stopped"),
     )
@@ -60,13 +62,14 @@ def _until(tx: Transaction, name: str, latest: float) -> float:
 
 def room_now(tx: Transaction, config: Config) -> Room:
     """The limit in force (what the service last said within a day, else the settings) and what we hold of it."""
-    learned = tx.run("learned_limit", model=config.model.name, since=tx.now - LEARNED_FOR_S)
+    learned = tx.run("learned_limit", model=config.model.name, since=tx.now - LEARNED_FOR_S, now=tx.now)
     limit = int(learned[0][0]) if learned else enqueued_limit(config)
+    factor = measured_now(tx).ratio * (1 + config.limits.margin)
     return Room(
         limit=limit,
         threshold=config.limits.threshold,
-        factor=measured_now(tx).ratio * (1 + config.limits.margin),
-        reserved=int(tx.one("reserved")[0]),
+        factor=factor,
+        reserved=int(tx.one("reserved", factor=factor)[0]),
         blocked_until=max(_until(tx, name, latest_wait(tx, config)) for name in ("blocked_until", "send_after")),
     )
 
@@ -79,7 +82,7 @@ def measured_now(tx: Transaction) -> Measured:
 def lapsed_ceiling(tx: Transaction, config: Config) -> int | None:
     """What a limit that was named over a day ago allowed, while no shard has passed it since; None where that is over,
     or where the settings give no more."""
-    named = tx.run("newest_limit", model=config.model.name)
+    named = tx.run("newest_limit", model=config.model.name, now=tx.now)
     if not named:
         return None
     limit, lapses_at = int(named[0][0]), float(named[0][1]) + LEARNED_FOR_S
@@ -93,7 +96,12 @@ def lapsed_ceiling(tx: Transaction, config: Config) -> int | None:
 def limits_now(config: Config, room: Room) -> ShardLimits:
     """The size of shards cut now: never one that could not fit the empty queue."""
     limits = shard_limits(config)
-    return ShardLimits(limits.lines, limits.bytes, max(1, min(limits.tokens, int(ceiling(room) / room.factor))))
+    tokens = min(limits.tokens, int(ceiling(room) / room.factor))
+    if room.limit < enqueued_limit(
+        config
+    ):  # the service allows less than was planned for: smaller shards, as many at once
+        tokens = min(tokens, default_limits(room.limit, room.threshold, room.factor).tokens)
+    return ShardLimits(limits.lines, limits.bytes, max(1, tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +116,7 @@ class Outlook:
     tokens: int
     """Counted tokens of the lines that are neither sent nor ended."""
     lines: int
+    spent_usd: float
     in_flight_usd: float
     """The most that what is in flight may cost."""
     waits_for_user: bool
@@ -122,6 +131,7 @@ def outlook_now(tx: Transaction, config: Config) -> Outlook:
     unsent = [(int(tokens), int(lines)) for tokens, lines in tx.run("unsent")]
     loose_tokens, loose_lines = sum(g.tokens for g in loose), sum(g.lines for g in loose)
     measured = measured_now(tx)
+    spent, in_flight = tx.one("money")
     until = [p.until for p in snapshot.pauses if p.scope == "all" and p.until is not None]
     load = Load(
         ceiling=_attainable(tx, config, room),
@@ -129,7 +139,7 @@ def outlook_now(tx: Transaction, config: Config) -> Outlook:
         flights=[Flight(*row) for row in tx.run("flights", now=tx.now)],
         loose=(reserved_for(loose_tokens, room), loose_lines),
         again=measured.again_share,
-        free_in_s=max(0.0, *(at - tx.now for at in [*until, snapshot.outage_until])),
+        free_in_s=max(0.0, *(at - tx.now for at in [*until, snapshot.outage_until, room.blocked_until])),
     )
     return Outlook(
         room=room,
@@ -138,7 +148,8 @@ def outlook_now(tx: Transaction, config: Config) -> Outlook:
         measured=measured,
         tokens=loose_tokens + sum(tokens for tokens, _ in unsent),
         lines=loose_lines + sum(lines for _, lines in unsent),
-        in_flight_usd=float(tx.one("money")[1]),
+        spent_usd=float(spent),
+        in_flight_usd=float(in_flight),
         waits_for_user=any(p.scope == "all" and p.until is None for p in snapshot.pauses),
         planned_at=float(tx.one("run")[1]),
     )
@@ -146,7 +157,7 @@ def outlook_now(tx: Transaction, config: Config) -> Outlook:
 
 def _attainable(tx: Transaction, config: Config, room: Room) -> int:
     """The room that a forecast may count on: where others hold the rest, what was in flight at the last refusal."""
-    refused = tx.run("refused_at", model=config.model.name, since=tx.now - REFUSED_FOR_S)
+    refused = tx.run("refused_at", model=config.model.name, since=tx.now - REFUSED_FOR_S, now=tx.now)
     most = ceiling(room)
     return min(most, max(int(refused[0][0]), room.reserved)) if refused and refused[0][0] else most
 

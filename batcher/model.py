@@ -75,6 +75,8 @@ class BatchView:
     """Not before this time are its results asked for again."""
     cancels: bool = False
     """It is to be cancelled, and the service was not asked yet."""
+    recorded_at: float = 0.0
+    """When we came to know of it."""
     held_back: bool = False
     """Another batch of its shard is read first: this one has the last word on the lines."""
 
@@ -199,6 +201,8 @@ class Snapshot:
     passed it; None: nothing is to be tested."""
     probing: bool = False
     """A quota pause has ended and nothing has succeeded since: one shard at a time, until one does."""
+    probe_since: float = 0.0
+    """When the quota pause ended: only what was sent since then is a probe."""
     cancelled: frozenset[int] = frozenset()
     """Shards that the user asked to cancel, and that have not come to their end."""
     stopped: str = ""

@@ -6,6 +6,7 @@ import orjson
 
 from batcher import wishes
 from batcher.ingest import EndedBatch, Ingestion
+from batcher.looking import room_now
 from batcher.model import Failure
 from batcher.retry import FailureClass, Trouble, classify_batch_error, is_missing_file, learned_limit
 from batcher.shardfiles import file_sha256, shard_path
@@ -78,10 +79,10 @@ class Refusals:
         tx.set_fact("room_refusals", n + 1)
         tx.set_fact("blocked_until", tx.now + self._tools.delay(F.ENQUEUED_LIMIT, n, wait_s))
         model, limit = self._tools.config.model.name, learned_limit(trouble.message)
-        (reserved,) = tx.one("reserved")
+        reserved = room_now(tx, self._tools.config).reserved
         acting.sample_quota(
             tx, "refusal", model, None,
-            limit_tokens=limit, reserved=int(reserved), shard=shard, detail=trouble.message,
+            limit_tokens=limit, reserved=reserved, shard=shard, detail=trouble.message,
         )  # fmt: skip
 
     def _shard_refused(self, tx: Transaction, shard: int, trouble: Trouble) -> None:
@@ -105,7 +106,8 @@ class Refusals:
         if not wrong:  # the numbers are no lines of ours, or our copy of the file is gone: nobody is at fault
             self._shard_back(tx, batch, F.SHARD_REFUSED, troubles[0])
             return
-        if len(wrong) >= FEWEST_LINE_FAULTS and len(wrong) > LINE_FAULT_SHARE * row.lines:
+        many = len(wrong) >= FEWEST_LINE_FAULTS and len(wrong) > LINE_FAULT_SHARE * row.lines
+        if many or len(wrong) == row.lines > 1:
             self.stop(tx, troubles[0])
             wrong = {}
         for line_id, failure in wrong.items():

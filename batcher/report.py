@@ -113,7 +113,7 @@ class PlanSummary:
     tokens: int
     bytes: int
     budget_usd: float
-    """What may be spent in all; 0: no bound."""
+    """What is left of it; 0: no bound, or nothing."""
     expectation: Expectation
 
 
@@ -126,7 +126,7 @@ def summarise_plan(report: PlanReport, config: Config, prices: Prices | None, no
         lines=outlook.lines,
         tokens=outlook.tokens,
         bytes=sum(p.bytes for p in report.priorities),
-        budget_usd=config.budget.max_usd,
+        budget_usd=max(0.0, config.budget.max_usd - outlook.spent_usd - outlook.in_flight_usd),
         expectation=expect(outlook, config, prices, now),
     )
 

@@ -105,7 +105,7 @@ def _number(text: str) -> float | None:
 _SETUP_CODES = frozenset(
     {"invalid_api_key", "model_not_found", "account_deactivated", "unsupported_country_region_territory"}
 )
-_QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 _RATE_CODES = frozenset({"rate_limit_exceeded", "request_limit_exceeded"})
 _SERVER_CODES = frozenset({"server_error", "request_timeout", "timeout", "overloaded", "internal_error"})
 _INVALID_CODES = frozenset({"context_length_exceeded", "content_policy_violation", "content_filter"})
@@ -136,8 +136,13 @@ class Trouble:
 
 
 def classify_call(trouble: Trouble) -> FailureClass:
-    """The class of a failed HTTP call of ours. An unknown 4xx is SHARD_REFUSED: no line is at fault, none dies."""
-    return _by_code(trouble) or _by_call_status(trouble.status)
+    """The class of a failed HTTP call of ours. A 4xx that is about the call is SHARD_REFUSED, as is an unknown one: no
+    line is at fault, none dies."""
+    known = _by_code(trouble)
+    refused = trouble.status is not None and 400 <= trouble.status < _SERVER_FROM and trouble.status not in {408, 409}
+    if known is F.INVALID or (known is F.SERVER and refused and trouble.status != 429):
+        return F.SHARD_REFUSED
+    return known or _by_call_status(trouble.status)
 
 
 def _by_call_status(status: int | None) -> FailureClass:
@@ -149,6 +154,8 @@ def _by_call_status(status: int | None) -> FailureClass:
 def classify_batch_error(trouble: Trouble) -> FailureClass:
     """The class of one entry of `batch.errors`. An entry with a line number about its body is that line's fault."""
     known = _by_code(trouble)
+    if known is F.RATE_LIMIT:  # too many batches or requests at once: there is room later
+        return F.ENQUEUED_LIMIT
     if known in {F.ENQUEUED_LIMIT, F.QUOTA, F.SETUP}:
         return known
     return F.SHARD_REFUSED if trouble.line is None else F.INVALID
@@ -160,7 +167,8 @@ def classify_line(trouble: Trouble) -> FailureClass:
         return F.EXPIRED
     if trouble.code == "batch_cancelled":
         return F.CANCELLED
-    return _by_code(trouble) or _by_line_status(trouble.status)
+    known = _by_code(trouble) or _by_line_status(trouble.status)
+    return F.RATE_LIMIT if known is F.ENQUEUED_LIMIT else known  # a line has no queue: it waits, and its tries count
 
 
 def _by_line_status(status: int | None) -> FailureClass:

@@ -177,7 +177,7 @@ def _over_budget(budget: float, money: Dollars) -> list[str]:
     if not budget or money.most is None or money.expected is None or money.most <= budget:
         return []
     how = "is expected to pass" if money.expected > budget else "may pass"
-    return [f"That {how} the budget of {usd(budget)}: what does not fit is not sent."]
+    return [f"That {how} what is left of the budget, {usd(budget)}: what does not fit is not sent."]
 
 
 def _end(expectation: Expectation) -> list[str]:
@@ -246,7 +246,7 @@ def _sentences(status: Status) -> list[str]:
     ]
     lines += [_line_wait(w) for w in status.waiting_lines]
     lines += [f"Shard {w['shard']} waits until {at(w['until'])} UTC." for w in status.waiting_shards]
-    lines += [f"Paused ({p['reason']}) until {_until(p['until'])}." for p in status.pauses]
+    lines += [_paused(p["reason"], p["until"], status.now) for p in status.pauses]
     if status.blocked_until > status.now:
         lines.append(f"The service has no room for more; asked again at {at(status.blocked_until)} UTC at the latest.")
     if status.outage_until > status.now:
@@ -258,6 +258,12 @@ def _sentences(status: Status) -> list[str]:
 
 def _line_wait(wait: Mapping[str, Any]) -> str:
     return f"{wait['lines']:,} lines wait after {wait['class']}, the first until {at(wait['first_at'])} UTC."
+
+
+def _paused(reason: str, until: float | None, now: float) -> str:
+    if until is not None and until <= now:
+        return f"The pause ({reason}) is over: one shard at a time until one succeeds."
+    return f"Paused ({reason}) until {_until(until)}."
 
 
 def _until(moment: float | None) -> str:

@@ -48,6 +48,8 @@ def setup_problem(counts: Counts, bios: int, bios_of_job: int) -> str:
 def _is_of_setup(failure: FailureClass, n: int, lines: int, bios_of_job: int) -> bool:
     if failure is F.SETUP and not bios_of_job:
         return True
+    if failure is F.INVALID and not bios_of_job and n == lines > 1:  # a first small trial that is refused whole
+        return True
     if n < FEWEST_FOR_A_REASON or failure not in {F.SETUP, F.INVALID, F.UNUSABLE}:
         return False
     # Answers of no use come and go by chance; they are the prompt's fault where nothing has ever succeeded.

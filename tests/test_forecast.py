@@ -5,7 +5,7 @@ from dataclasses import replace
 from statistics import NormalDist
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batcher.forecast import (
@@ -60,6 +60,10 @@ def test_lines_that_go_again_take_another_batch() -> None:
     assert forecast(replace(again, shards=(), loose=(50, 1))).best_s == BEST_BATCH_S
 
 
+def test_many_lines_that_go_again_take_as_many_batches_as_shards_would() -> None:
+    assert forecast(Load(ceiling=1_000, loose=(100_000, 1_000))).best_s >= 100 * BEST_BATCH_S
+
+
 def test_a_job_of_which_everything_fails_has_an_end() -> None:
     assert math.isfinite(forecast(replace(FOUR, again=1.0), [HOUR]).worst_s)
 
@@ -110,6 +114,7 @@ def test_how_many_lines_are_in_time() -> None:
     assert fitting(FOUR, [], 1e9) == 80
 
 
+@settings(deadline=None)
 @given(
     shards=st.lists(st.tuples(st.integers(1, 60), st.integers(1, 500)), max_size=30),
     flights=st.lists(st.builds(Flight, st.integers(1, 60), st.integers(1, 500), st.floats(0, 1e6)), max_size=8),

@@ -210,3 +210,42 @@ def test_without_the_setting_it_goes_again_as_it_was(tmp_path: Path) -> None:
     assert job.act() == Finish()
     assert job.rows("SELECT max(version) FROM artists") == [(1,)]
     assert job.states() == {"done": 60}
+
+
+@pytest.mark.parametrize("lines", [4, 15])
+def test_a_small_first_trial_that_is_refused_whole_stops_and_nothing_is_dead(tmp_path: Path, lines: int) -> None:
+    job = world(tmp_path, lines, settings_with({"lines_per_shard": 20}), line_failures={"context_length": 1.0})
+    ended = job.act()
+    assert isinstance(ended, Finish) and "lines were refused (context_length_exceeded)" in ended.problem
+    assert "dead" not in job.states()
+
+
+def test_a_probe_does_not_wait_for_what_was_sent_before_the_pause(tmp_path: Path) -> None:
+    job = world(tmp_path, 120)
+    job.act(once=True)
+    with job.store.transaction("pause") as tx:
+        tx.run("insert_pause", scope="all", reason="quota", until=tx.now + 60, tries=0, now=tx.now)
+    job.plan(write_table(tmp_path / "artists.csv", 240, (1, 2)))
+    job.release()
+    before = len(job.sandbox.lifecycle.batches)
+    job.clock.sleep(61)
+    job.act(once=True)
+    assert len(job.sandbox.lifecycle.batches) == before + 1
+
+
+def test_a_batch_that_was_given_up_stays_in_the_budget(tmp_path: Path) -> None:
+    job = world(tmp_path, 60, None, stuck_finalizing_s=1e7)
+    assert job.act() == Finish()
+    assert job.states() == {"held": 60}
+    assert status(job).costs.in_flight > 0
+
+
+def test_reservations_of_a_ratio_that_was_too_low_are_raised(tmp_path: Path) -> None:
+    job = world(tmp_path, 60)
+    job.act(once=True)
+    with job.store.reading() as tx:
+        before = room_now(tx, job.config).reserved
+    with job.store.transaction("test") as tx:
+        tx.con.execute("UPDATE batches SET settled_at = 1, executed = 500, counted_tokens = 1000, used_input = 1500")
+        after = room_now(tx, job.config).reserved
+    assert after == pytest.approx(1.5 * before, rel=0.001)

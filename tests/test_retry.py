@@ -103,7 +103,7 @@ CALLS = [
     (429, "rate_limit_exceeded", "tokens", TPM, F.RATE_LIMIT),
     (429, "rate_limit_exceeded", "requests", PROJECT_TPM, F.RATE_LIMIT),
     (429, "request_limit_exceeded", "", "", F.RATE_LIMIT),
-    (429, "rate_limit_exceeded", "tokens", TOO_LARGE, F.INVALID),
+    (429, "rate_limit_exceeded", "tokens", TOO_LARGE, F.SHARD_REFUSED),
     (429, "insufficient_quota", "insufficient_quota", NO_QUOTA, F.QUOTA),
     (429, "", "insufficient_quota", NO_QUOTA, F.QUOTA),
     (500, "server_error", "server_error", "The server had an error", F.SERVER),
@@ -171,7 +171,7 @@ BATCHES = [
     ("", "", None, F.SHARD_REFUSED),
     ("never_heard_of", "?", None, F.SHARD_REFUSED),
     ("server_error", "internal", None, F.SHARD_REFUSED),
-    ("rate_limit_exceeded", "slow down", None, F.SHARD_REFUSED),
+    ("rate_limit_exceeded", "slow down", None, F.ENQUEUED_LIMIT),
     ("never_heard_of", "?", 7, F.INVALID),
 ]
 
@@ -499,3 +499,14 @@ def test_in_a_storm_all_wait_the_base_delay_and_none_pays() -> None:
     assert RULES.storm_share == 0.05
     assert storm_verdict(RULES, NOW, 0.0) == Verdict(WAITING, NOW + 60, counted=False)
     assert storm_verdict(RULES, NOW, 0.5) == Verdict(WAITING, NOW + 57, counted=False)
+
+
+def test_a_line_has_no_queue_of_its_own() -> None:
+    """A full queue in a line's answer is a rate limit, which has a delay and an end."""
+    assert classify_line(Trouble(429, "token_limit_exceeded", "", "Enqueued token limit reached")) is F.RATE_LIMIT
+
+
+def test_a_call_that_is_refused_for_its_content_is_the_shards_and_comes_to_an_end() -> None:
+    assert classify_call(Trouble(400, "context_length_exceeded", "", "too long")) is F.SHARD_REFUSED
+    assert classify_call(Trouble(400, "server_error", "", "?")) is F.SHARD_REFUSED
+    assert classify_call(Trouble(500, "server_error", "", "?")) is F.SERVER

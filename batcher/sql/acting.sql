@@ -13,7 +13,7 @@ WHERE state NOT IN ('planned', 'settled', 'stale', 'split')
 -- has the last word on the lines.
 SELECT batch_id, shard, status, reserved, CASE WHEN retry_at > $latest THEN 0 ELSE retry_at END AS due,
        (cancel_wanted_at IS NOT NULL OR shard IN (SELECT shard FROM wishes WHERE ended_at IS NULL))
-           AND cancel_asked_at IS NULL AND ended_at IS NULL AND due <= $now AS cancels,
+           AND cancel_asked_at IS NULL AND ended_at IS NULL AND due <= $now AS cancels, recorded_at,
        NOT stray AND count(*) OVER (PARTITION BY shard) > 1 AS held_back
 FROM batches WHERE settled_at IS NULL
 
@@ -25,8 +25,10 @@ FROM (SELECT priority, tokens, CASE WHEN wait_until > $latest THEN 0 ELSE coales
 GROUP BY priority, due <= $now, CASE WHEN due <= $now THEN 0 ELSE due END
 
 -- name: reserved
-SELECT (SELECT coalesce(sum(reserved), 0) FROM submissions WHERE ended_at IS NULL)::BIGINT
-     + (SELECT coalesce(sum(reserved), 0) FROM batches WHERE stray AND ended_at IS NULL)::BIGINT
+-- What was reserved by a ratio that has proved too low since counts by the one that is known now.
+SELECT (SELECT coalesce(sum(greatest(reserved, ceil(tokens * $factor))), 0) FROM submissions WHERE ended_at IS NULL)::BIGINT
+     + (SELECT coalesce(sum(greatest(b.reserved, ceil(n.tokens * $factor))), 0)
+        FROM batches AS b JOIN submissions AS n USING (submission) WHERE b.stray AND b.ended_at IS NULL)::BIGINT
 
 -- name: measured
 -- What the settled batches of the newest version teach.
@@ -56,13 +58,14 @@ SELECT tokens, lines FROM shards WHERE state IN ('planned', 'released', 'uploade
 -- name: refused_at
 -- What was in flight when the service last refused for its limit.
 SELECT reserved FROM quota_samples
-WHERE source = 'refusal' AND model = $model AND reserved IS NOT NULL AND happened_at > $since
+WHERE source = 'refusal' AND model = $model AND reserved IS NOT NULL AND happened_at > $since AND happened_at <= $now
 ORDER BY happened_at DESC LIMIT 1
 
 -- name: money
 -- A stray costs as much as the batch beside it.
 SELECT (SELECT coalesce(sum(cost_usd), 0) FROM attempts),
-       (SELECT coalesce(sum(reserved_usd), 0) FROM submissions WHERE outcome IS NULL)
+       (SELECT coalesce(sum(reserved_usd), 0) FROM submissions
+        WHERE outcome IS NULL OR batch_id IN (SELECT batch_id FROM batches WHERE unread))
      + (SELECT coalesce(sum(n.reserved_usd), 0) FROM batches AS b JOIN submissions AS n USING (submission)
         WHERE b.stray AND b.settled_at IS NULL)
 
@@ -85,12 +88,12 @@ SELECT coalesce(max(pause), 0) + 1, $scope, $reason, $now, $until, $tries FROM p
 
 -- name: learned_limit
 SELECT limit_tokens, happened_at FROM quota_samples
-WHERE source = 'refusal' AND model = $model AND limit_tokens IS NOT NULL AND happened_at > $since
+WHERE source = 'refusal' AND model = $model AND limit_tokens IS NOT NULL AND happened_at > $since AND happened_at <= $now
 ORDER BY happened_at DESC LIMIT 1
 
 -- name: newest_limit
 SELECT limit_tokens, happened_at FROM quota_samples
-WHERE source = 'refusal' AND model = $model AND limit_tokens IS NOT NULL ORDER BY happened_at DESC LIMIT 1
+WHERE source = 'refusal' AND model = $model AND limit_tokens IS NOT NULL AND happened_at <= $now ORDER BY happened_at DESC LIMIT 1
 
 -- name: ceiling_passed
 -- Batches that the service took on beyond a limit.

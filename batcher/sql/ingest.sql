@@ -140,7 +140,7 @@ SET executed = m.executed, counted_tokens = m.counted, used_input = m.input, use
     used_output = m.output, again = m.again, decided = $decided
 FROM (SELECT count(*) AS executed, coalesce(sum(a.tokens), 0) AS counted, coalesce(sum(t.tokens_input), 0) AS input,
              coalesce(sum(t.tokens_cached), 0) AS cached, coalesce(sum(t.tokens_output), 0) AS output,
-             (SELECT count(*) FROM decisions WHERE state IN ('ready', 'waiting')) AS again
+             (SELECT count(*) FROM decisions WHERE counted AND state IN ('ready', 'waiting')) AS again
       FROM attempts AS t JOIN artists AS a USING (artist_id)
       WHERE t.batch_id = $batch_id AND t.tokens_input > 0) AS m
 WHERE batches.batch_id = $batch_id
