@@ -187,8 +187,7 @@ class OpenAIService:
         if not isinstance(page.data, list):
             raise _unreadable("listing")
         batches = [_batch(batch) for batch in page.data]
-        # Where it is not told, the listing ends with an empty page: a provider's pages may be smaller than asked for.
-        more = page.has_more if isinstance(page.has_more, bool) else bool(batches)
+        more = page.has_more if isinstance(page.has_more, bool) else len(batches) >= PAGE
         return batches, more, _date(raw.headers)
 
     def retrieve(self, batch_id: str) -> RemoteBatch | None:

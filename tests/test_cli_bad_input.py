@@ -351,11 +351,12 @@ def test_a_plan_over_the_budget_says_so(place: Place) -> None:
 
 
 def test_ctrl_c_in_a_plan_is_told_and_nothing_is_left(place: Place, tmp_path: Path) -> None:
-    """A process of its own, for its signal."""
+    """A process of its own, which heeds the signal also where the tests run in the background of a shell."""
     rows = "".join(f"a{n},Artist {n},3,,\n" for n in range(60_000))
     place.write("jobs/bios/artists.csv", HEAD + rows)
     before = place.files()
-    command = [sys.executable, "-m", "batcher", "plan"]
+    heeding = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); sys.argv[0] = 'batcher'; "
+    command = [sys.executable, "-c", f"{heeding}from batcher.cli import main; main()", "plan"]
     with subprocess.Popen(command, cwd=place.folder, stderr=subprocess.PIPE, text=True) as child:
         shards = place.folder / ".batcher"
         while not shards.exists() and child.poll() is None:

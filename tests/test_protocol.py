@@ -218,7 +218,7 @@ def test_a_stray_counts_as_in_flight_at_once(tmp_path: Path) -> None:
 
     def look() -> None:
         with it.store.reading() as tx:
-            reserved.append(int(tx.one("reserved")[0]))
+            reserved.append(int(tx.one("reserved", factor=0.0)[0]))
 
     it.on = lambda kind, _data: it.create_again() if kind == "created" else look() if kind == "stray" else None
     it.act()
