@@ -227,7 +227,7 @@ class Planner:
         tx.run("drop_prepared_again")
         self._refuse_or_skip(tx, sorted(bad))
 
-    def _where(self, row: int) -> "Place":
+    def _where(self, row: int) -> Place:
         return Place(self.options.input, row)
 
     def _refuse_or_skip(self, tx: Transaction, bad: list[tuple[int, str]]) -> None:

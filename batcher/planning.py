@@ -23,7 +23,7 @@ SHARDS_IN_HEADROOM = 24
 whole shard cannot fill is a 24th at most. With 8, others' use of 30% cost up to a whole wave more
 (benchmarks/makespan.py)."""
 MESSAGE_TOKENS = 3
-"""Tokens of each message beside its role and content, and of the answer's start (by real answers' usage)."""
+"""Tokens of each message beside its role and content, and of the answer's start."""
 
 _SAFE = frozenset(string.ascii_letters + string.digits + "._:-")
 _LONGEST_ID = 200

