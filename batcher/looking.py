@@ -33,7 +33,7 @@ def look(tx: Transaction, config: Config, prices: Prices | None) -> Snapshot:
         batches=batches,
         loose=loose,
         pauses=pauses,
-        budget=budget_now(tx, config, prices),
+        budget=budget_now(tx, config, prices, room),
         shard_limits=limits_now(config, room),
         polled_at=tx.fact("polled_at"),
         poll_interval_s=config.poll.interval_s,
@@ -65,12 +65,13 @@ def room_now(tx: Transaction, config: Config) -> Room:
     learned = tx.run("learned_limit", model=config.model.name, since=tx.now - LEARNED_FOR_S, now=tx.now)
     limit = int(learned[0][0]) if learned else enqueued_limit(config)
     factor = measured_now(tx).ratio * (1 + config.limits.margin)
+    latest = latest_wait(tx, config)
     return Room(
         limit=limit,
         threshold=config.limits.threshold,
         factor=factor,
         reserved=int(tx.one("reserved", factor=factor)[0]),
-        blocked_until=max(_until(tx, name, latest_wait(tx, config)) for name in ("blocked_until", "send_after")),
+        blocked_until=max(_until(tx, name, latest) for name in ("blocked_until", "send_after")),
     )
 
 
@@ -97,9 +98,7 @@ def limits_now(config: Config, room: Room) -> ShardLimits:
     """The size of shards cut now: never one that could not fit the empty queue."""
     limits = shard_limits(config)
     tokens = min(limits.tokens, int(ceiling(room) / room.factor))
-    if room.limit < enqueued_limit(
-        config
-    ):  # the service allows less than was planned for: smaller shards, as many at once
+    if room.limit < enqueued_limit(config):  # less than was planned for: smaller shards, as many of them at once
         tokens = min(tokens, default_limits(room.limit, room.threshold, room.factor).tokens)
     return ShardLimits(limits.lines, limits.bytes, max(1, tokens))
 
@@ -108,7 +107,7 @@ def limits_now(config: Config, room: Room) -> ShardLimits:
 class Outlook:
     """What a forecast is made from."""
 
-    room: Room
+    snapshot: Snapshot
     load: Load
     ended_s: tuple[float, ...]
     """Service times of the batches that ended, in seconds."""
@@ -142,7 +141,7 @@ def outlook_now(tx: Transaction, config: Config) -> Outlook:
         free_in_s=max(0.0, *(at - tx.now for at in [*until, snapshot.outage_until, room.blocked_until])),
     )
     return Outlook(
-        room=room,
+        snapshot=snapshot,
         load=load,
         ended_s=tuple(float(row[0]) for row in tx.run("service_times")),
         measured=measured,
@@ -162,16 +161,17 @@ def _attainable(tx: Transaction, config: Config, room: Room) -> int:
     return min(most, max(int(refused[0][0]), room.reserved)) if refused and refused[0][0] else most
 
 
-def budget_now(tx: Transaction, config: Config, prices: Prices | None) -> Budget:
+def budget_now(tx: Transaction, config: Config, prices: Prices | None, room: Room) -> Budget:
     """The dollars. Unknown prices are no dollars: with a budget set, the command that acts refuses to start."""
     if prices is None:
         return Budget()
-    spent, in_flight = tx.one("money")
+    # Without a bound nobody asks how much is spent, and adding it up reads every attempt there was.
+    spent, in_flight = tx.one("money") if config.budget.max_usd > 0 else (0, 0)
     return Budget(
         max_usd=config.budget.max_usd,
         spent_usd=float(spent),
         in_flight_usd=float(in_flight),
-        usd_per_input_token=prices.batch.input * measured_now(tx).ratio * (1 + config.limits.margin),
+        usd_per_input_token=prices.batch.input * room.factor,
         usd_per_line=prices.batch.output * config.model.max_output_tokens,
         usd_per_retry=prices.batch.output * config.retry.more_room,
     )

@@ -8,7 +8,7 @@ from batcher.admission import ceiling, headroom
 from batcher.config import Config, table_limit
 from batcher.forecast import Forecast, fitting, forecast
 from batcher.lifecycle import is_terminal
-from batcher.looking import Outlook, look, outlook_now
+from batcher.looking import Outlook, outlook_now
 from batcher.model import Measured, Usage
 from batcher.planner import PlanReport, PlanResult
 from batcher.prices import Prices
@@ -121,8 +121,8 @@ def summarise_plan(report: PlanReport, config: Config, prices: Prices | None, no
     """Totals, price and forecast of what is still to be sent."""
     outlook = report.outlook
     return PlanSummary(
-        limit=outlook.room.limit,
-        ceiling=ceiling(outlook.room),
+        limit=outlook.snapshot.room.limit,
+        ceiling=ceiling(outlook.snapshot.room),
         lines=outlook.lines,
         tokens=outlook.tokens,
         bytes=sum(p.bytes for p in report.priorities),
@@ -189,9 +189,9 @@ class Status:
 
 def read_status(tx: Transaction, config: Config, prices: Prices | None) -> Status:
     """Everything that `status` tells."""
-    snapshot = look(tx, config, None)
-    room = snapshot.room
     outlook = outlook_now(tx, config)
+    snapshot = outlook.snapshot
+    room = snapshot.room
     return Status(
         now=tx.now,
         states=count_by_state(tx),

@@ -53,7 +53,7 @@ class Sending:
         blocked = room.blocked_until > tx.now  # a more urgent shard of the same decision was refused: none overtakes it
         if shard.state not in WAITING_TO_BE_SENT or _paused(tx) or blocked or action.reserved > headroom(room):
             return None
-        budget = budget_now(tx, self._tools.config, self._tools.prices)
+        budget = budget_now(tx, self._tools.config, self._tools.prices, room)
         view = ShardView(shard.shard, shard.priority, shard.state, shard.lines, shard.tokens, retry=shard.retry)
         cost = cost_of(view, budget)
         if budget.max_usd > 0 and cost > budget.max_usd - budget.spent_usd - budget.in_flight_usd:

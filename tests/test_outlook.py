@@ -3,17 +3,19 @@
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from rich.console import Console
 
 from batcher.config import Config
 from batcher.decide import Finish
-from batcher.looking import LEARNED_FOR_S, REFUSED_FOR_S, Outlook, budget_now, outlook_now, room_now
+from batcher.looking import LEARNED_FOR_S, REFUSED_FOR_S, Outlook, budget_now, look, outlook_now, room_now
 from batcher.model import FEWEST_MEASURED, Measured
 from batcher.prices import resolve
 from batcher.report import Expectation, Status, expect, read_status
 from batcher.sandbox import Faults, SandboxSettings, merged
+from batcher.store import Transaction
 from batcher.tables import draw_status
 from tests.world import World, config_with, write_table
 
@@ -94,7 +96,7 @@ def test_what_has_ended_corrects_tokens_answers_and_failures(tmp_path: Path) -> 
         assert room_now(tx, job.config).factor == pytest.approx(1.1 * used / counted)
         limited = config_with(budget={"max_usd": 5.0})
         assert prices is not None
-        assert budget_now(tx, limited, prices).usd_per_input_token == pytest.approx(
+        assert budget_now(tx, limited, prices, room_now(tx, limited)).usd_per_input_token == pytest.approx(
             prices.batch.input * 1.1 * used / counted
         )
 
@@ -162,11 +164,11 @@ def test_a_refusal_tells_how_much_room_others_leave(tmp_path: Path) -> None:
     refused = job.rows("SELECT reserved, own FROM quota_samples WHERE source = 'refusal'")
     assert refused
     view = outlook(job)
-    assert view.load.ceiling < int(view.room.limit * view.room.threshold)
-    assert view.load.ceiling >= view.room.reserved
+    assert view.load.ceiling < int(view.snapshot.room.limit * view.snapshot.room.threshold)
+    assert view.load.ceiling >= view.snapshot.room.reserved
     job.clock.sleep(REFUSED_FOR_S + LEARNED_FOR_S)
     later = outlook(job)
-    assert later.load.ceiling == int(later.room.limit * later.room.threshold)
+    assert later.load.ceiling == int(later.snapshot.room.limit * later.snapshot.room.threshold)
 
 
 def test_what_would_help_is_told_where_the_deadline_is_near(tmp_path: Path) -> None:
@@ -249,3 +251,15 @@ def test_reservations_of_a_ratio_that_was_too_low_are_raised(tmp_path: Path) -> 
         tx.con.execute("UPDATE batches SET settled_at = 1, executed = 500, counted_tokens = 1000, used_input = 1500")
         after = room_now(tx, job.config).reserved
     assert after == pytest.approx(1.5 * before, rel=0.001)
+
+
+@pytest.mark.parametrize(("budget", "asked"), [(0.0, 0), (5.0, 1)])
+def test_what_was_spent_is_added_up_only_where_there_is_a_bound(tmp_path: Path, budget: float, asked: int) -> None:
+    """Every look of `poll` would read all attempts else."""
+    job = world(tmp_path, 20, settings_with(budget={"max_usd": budget}))
+    with (
+        job.store.reading() as tx,
+        mock.patch.object(Transaction, "one", autospec=True, side_effect=Transaction.one) as one,
+    ):
+        look(tx, job.config, resolve(MODEL))
+    assert [call.args[1] for call in one.call_args_list].count("money") == asked
