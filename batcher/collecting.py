@@ -11,9 +11,9 @@ from pathlib import Path
 
 import duckdb
 
+from batcher.durable import sync, sync_folder
 from batcher.errors import InputError, StateError
 from batcher.job import Job, output_columns
-from batcher.shardfiles import sync, sync_folder
 from batcher.store import Store, Transaction
 
 FORMATS = {

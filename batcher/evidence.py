@@ -13,7 +13,7 @@ import re
 import shutil
 from pathlib import Path
 
-from batcher.shardfiles import sync_folder
+from batcher.durable import sync_folder
 
 LEVEL = 1
 CHUNK = 1 << 20

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from batcher.durable import sync_folder
 from batcher.errors import StateError
 from batcher.model import WrittenShard
 
@@ -64,20 +65,6 @@ def sweep(folder: Path, highest: int) -> None:
             path.unlink(missing_ok=True)
     with suppress(OSError):  # it holds the files of other shards
         shards.rmdir()
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes a rename in `folder` survive a power cut."""
-    sync(folder)
-
-
-def sync(path: Path) -> None:
-    """Makes what was written to a file, or renamed in a folder, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def file_sha256(path: Path) -> str:

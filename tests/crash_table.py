@@ -116,6 +116,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         lines=6,
         retry="unusable = { tries = 0 }",
     ),
+    "folded": Scenario(lines=80, per_shard=40),
     "paused": Scenario(commands=(("plan",), ("pause",), ("resume",), ("run",)), lines=6),
 }
 
@@ -165,6 +166,7 @@ CALLS: Mapping[str, str] = {
     "delete": "plain",
     "delete_input": "create refused",
     "cancel": "two batches",
+    "fold": "folded",
 }
 
 

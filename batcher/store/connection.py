@@ -2,8 +2,8 @@
 
 DuckDB lets one process have a file open for writing, and no other may even read it meanwhile. So the file is attached,
 used and detached; nobody sleeps or calls the service holding it. The engine that it is attached to stays: starting one
-costs 16 ms of processor time, attaching 2. Only DuckDB opens the file: another open and close in this process would
-drop its lock.
+costs 16 ms of processor time, attaching 2. While it is attached no other descriptor of the file may be closed in this
+process: that would drop the engine's lock. What is committed stays in the log until `folding` takes it into the file.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +18,7 @@ import duckdb
 from batcher import crashpoints
 from batcher.errors import IllegalTransitionError, StateError
 from batcher.lifecycle import artist_event, shard_event
+from batcher.store import folding
 
 SCHEMA_VERSION = 2
 MEMORY_LIMIT = "512MB"
@@ -202,7 +203,7 @@ class Store:
         """A file of an older schema is brought up to date by whichever command comes first."""
         if self._is_current or not self.exists():
             return
-        with self._opening(patience_s, read_only=True) as con:
+        with self._opening(patience_s, read_only=True, folds=False) as con:
             version = _version(con, self.path)
         if 0 < version < SCHEMA_VERSION:
             with self._opening(patience_s) as con:
@@ -225,7 +226,7 @@ class Store:
     @contextmanager
     def rehearsal(self) -> Iterator[Transaction]:
         """A transaction that is never committed. The folder must exist."""
-        with self._opening(PATIENCE_S) as con:
+        with self._opening(PATIENCE_S, folds=False) as con:
             con.begin()
             _migrate(con, self.path)
             yield Transaction(con, self._clock())
@@ -237,7 +238,7 @@ class Store:
         if not self.exists():
             raise StateError(self._no_plan())
         self._bring_up_to_date(patience_s)
-        with self._opening(patience_s, read_only=True) as con:
+        with self._opening(patience_s, read_only=True, folds=False) as con:
             if _version(con, self.path) == 0 or not con.execute(statements()["run"]).fetchall():
                 raise StateError(self._no_plan())
             yield Transaction(con, self._clock())
@@ -246,11 +247,16 @@ class Store:
         return f"there is no plan in {self.folder}; run `batcher plan` first"
 
     @contextmanager
-    def _opening(self, patience_s: float | None, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _opening(
+        self, patience_s: float | None, read_only: bool = False, folds: bool = True
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection; what the disk refuses while it is open becomes a StateError."""
         con = self._attach(patience_s, read_only)
         try:
             yield con
+            con.close()
+            if folds and folding.is_due(self.path):
+                self._fold()
         except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.FatalException) as error:
             raise StateError(_why_not(self.path, error)) from error
         finally:
@@ -275,6 +281,7 @@ class Store:
         waited = 0.0
         while True:
             try:
+                folding.mend(self.path)
                 return _attached(self._running_engine(), self.path, read_only)
             except duckdb.Error as error:
                 if "Could not set lock" not in str(error):
@@ -287,16 +294,42 @@ class Store:
     def _running_engine(self) -> duckdb.DuckDBPyConnection:
         if self._engine is None:
             self._engine = duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "threads": "2"})
+            for setting in _NO_CHECKPOINTS:
+                self._engine.execute(setting)
         return self._engine
 
+    def _fold(self) -> None:
+        """Takes the log into the file. Where the disk is full it stays, and a later transaction tries again."""
+        with suppress(OSError), folding.copied(self.path) as copy:
+            crashpoints.reached("fold.before")
+            try:
+                self._running_engine().execute("CHECKPOINT state")
+            except duckdb.Error:  # the copy stays, and is put back by the next to attach the file
+                self._close_engine()
+            else:
+                crashpoints.reached("fold.after")
+                copy.unlink()
+                self._detach()
+
     def _detach(self) -> None:
-        """Gives the file free. What was committed is in the write-ahead log, whether it can be folded in now or not."""
+        """Gives the file free. What was committed is in the log."""
         if self._engine is not None:
             try:
                 self._engine.execute("DETACH DATABASE IF EXISTS state")
             except duckdb.Error:
-                self._engine.close()
-                self._engine = None
+                self._close_engine()
+
+    def _close_engine(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+
+_NO_CHECKPOINTS = (
+    "PRAGMA disable_checkpoint_on_shutdown",  # nor at a detach
+    "SET wal_autocheckpoint = '1000TB'",
+    f"SET auto_checkpoint_skip_wal_threshold = {1 << 50}",  # a large commit would checkpoint instead of using the log
+)
 
 
 def _attached(engine: duckdb.DuckDBPyConnection, path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:

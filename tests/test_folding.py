@@ -1,0 +1,208 @@
+"""A process that dies while the log is folded in loses nothing: no kill leaves a file that DuckDB refuses.
+
+A kill within the one write that matters cannot be timed from Python, so what it leaves is put together here: the first
+page of what the checkpoint was about to write, over what stood there before.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from batcher.errors import StateError
+from batcher.store import Store, folding
+from tests.world import Clock
+
+PAGE = 4_096
+ROWS = folding.LOG_BYTES // 40
+
+
+def fill(store: Store, first: int = 0, rows: int = ROWS) -> None:
+    """Commits rows enough for a log that is due to be folded in; or fewer."""
+    with store.transaction("fill") as tx:
+        more = "INSERT INTO facts SELECT 'fact ' || i, i, repeat('x', 40) FROM range(?, ?) r(i)"
+        tx.con.execute(more, [first, first + rows])
+
+
+def facts(store: Store) -> int:
+    with store.transaction("look", patience_s=0.0) as tx:
+        return int(tx.con.execute("SELECT count(*) FROM facts").fetchall()[0][0])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A state with rows in its file and none in its log."""
+    store = Store(tmp_path / "state", Clock(), lambda _seconds: None)
+    store.create()
+    fill(store)
+    assert not log_of(store).exists()
+    return store
+
+
+def log_of(store: Store) -> Path:
+    return store.path.with_name("state.duckdb.wal")
+
+
+def copy_of(store: Store) -> Path:
+    return store.path.with_name("state.duckdb.before")
+
+
+def checkpointed(store: Store, folder: Path) -> bytes:
+    """What the file holds once its log is folded in; the state itself is not touched."""
+    folder.mkdir()
+    for path in (store.path, log_of(store)):
+        shutil.copy(path, folder)
+    with duckdb.connect(str(folder / store.path.name)) as con:
+        con.execute("CHECKPOINT")
+    return (folder / store.path.name).read_bytes()
+
+
+def tear(store: Store, scratch: Path) -> None:
+    """Leaves what a process leaves that is killed in the middle of writing the file's metadata."""
+    after = checkpointed(store, scratch)
+    before = store.path.read_bytes()
+    assert before[folding.HEADERS : folding.HEADERS + PAGE] != after[folding.HEADERS : folding.HEADERS + PAGE]
+    torn = folding.HEADERS + PAGE
+    copy_of(store).write_bytes(before)
+    store.path.write_bytes(before[: folding.HEADERS] + after[folding.HEADERS : torn] + before[torn:] + bytes(PAGE))
+
+
+def test_what_a_kill_within_a_checkpoint_leaves_is_refused_by_duckdb_and_mended_by_us(
+    store: Store, tmp_path: Path
+) -> None:
+    fill(store, ROWS, 10)
+    tear(store, tmp_path / "scratch")
+    with pytest.raises(duckdb.Error, match="Corrupt database file"):
+        duckdb.connect(str(store.path), read_only=True)
+    assert facts(store) == ROWS + 10
+    assert not copy_of(store).exists()
+    fill(store, 2 * ROWS)
+    assert facts(store) == 2 * ROWS + 10
+
+
+def test_a_look_mends_too(store: Store, tmp_path: Path) -> None:
+    with store.transaction("run") as tx:
+        tx.run("insert_run", run_id="r", now=tx.now)
+    tear(store, tmp_path / "scratch")
+    with store.reading() as tx:
+        assert tx.con.execute("SELECT count(*) FROM facts").fetchall() == [(ROWS,)]
+
+
+def test_a_mending_that_is_killed_is_done_again(store: Store, tmp_path: Path) -> None:
+    fill(store, ROWS, 10)
+    tear(store, tmp_path / "scratch")
+    with store.path.open("r+b") as file, copy_of(store).open("rb") as source:
+        file.write(source.read(folding.HEADERS + 100))
+    assert facts(store) == ROWS + 10
+
+
+def test_a_copy_whose_fold_took_effect_is_taken_away(store: Store, tmp_path: Path) -> None:
+    fill(store, ROWS, 10)
+    copy_of(store).write_bytes(store.path.read_bytes())
+    store.path.write_bytes(checkpointed(store, tmp_path / "scratch"))
+    log_of(store).unlink()
+    assert facts(store) == ROWS + 10
+    assert not copy_of(store).exists()
+
+
+def test_a_copy_of_somebody_who_is_at_work_is_left_alone(store: Store) -> None:
+    copy_of(store).write_bytes(store.path.read_bytes())
+    holder = "import duckdb, sys; con = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(store.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None and process.stdin is not None
+        process.stdout.readline()
+        with pytest.raises(StateError, match="has been held by another process"):
+            facts(store)
+        assert copy_of(store).exists()
+        process.stdin.close()
+    assert facts(store) == ROWS
+    assert not copy_of(store).exists()
+
+
+def test_the_file_is_ours_alone_while_it_is_copied(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A descriptor of the file that is closed too early would drop the lock."""
+    seen = []
+
+    def look(name: str) -> None:
+        if name.startswith("fold."):
+            seen.append(name)
+            code = f"import fcntl; fcntl.lockf(open({str(store.path)!r}, 'r+b'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+            tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+            assert "BlockingIOError" in tried.stderr
+
+    monkeypatch.setattr("batcher.crashpoints.reached", look)
+    fill(store, ROWS)
+    assert seen == ["fold.before", "fold.after"]
+
+
+def test_duckdb_folds_nothing_in_by_itself(store: Store) -> None:
+    before = store.path.read_bytes()
+    fill(store, ROWS, 10)
+    assert log_of(store).stat().st_size < folding.LOG_BYTES
+    assert store.path.read_bytes() == before
+    assert facts(store) == ROWS + 10
+
+
+def test_the_log_stays_short(store: Store) -> None:
+    longest = 0
+    for n in range(1, 31):
+        fill(store, n * ROWS, ROWS // 5)
+        longest = max(longest, log_of(store).stat().st_size if log_of(store).exists() else 0)
+        assert not copy_of(store).exists()
+    assert longest <= folding.LOG_BYTES
+    assert facts(store) == ROWS + 30 * (ROWS // 5)
+
+
+def test_a_large_file_is_copied_less_often(store: Store, tmp_path: Path) -> None:
+    assert not folding.is_due(store.path)
+    log_of(store).write_bytes(bytes(folding.LOG_BYTES + 1))
+    assert folding.is_due(store.path)
+    large = tmp_path / "large.duckdb"
+    with large.open("wb") as file:
+        os.truncate(file.fileno(), folding.LOG_SHARE * folding.LOG_BYTES * 2)
+    shutil.copy(log_of(store), tmp_path / "large.duckdb.wal")
+    assert not folding.is_due(large)
+
+
+def test_a_disk_without_room_for_the_copy_costs_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("batcher.store.folding.shutil.copyfileobj", full)
+        fill(store, ROWS)
+        assert not copy_of(store).exists()
+        assert not store.path.with_name("state.duckdb.copying").exists()
+        assert facts(store) == 2 * ROWS
+    fill(store, 2 * ROWS, 1)
+    assert not log_of(store).exists()
+    assert facts(store) == 2 * ROWS + 1
+
+
+def test_a_checkpoint_that_fails_costs_nothing(store: Store) -> None:
+    store._running_engine().execute("SET debug_checkpoint_abort = 'after_free_list_write'")
+    fill(store, ROWS)
+    assert copy_of(store).exists()
+    assert facts(store) == 2 * ROWS
+    assert not copy_of(store).exists()
+    assert not log_of(store).exists()
+
+
+def test_a_folder_that_cannot_be_written_is_read_all_the_same(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy_of(store).write_bytes(store.path.read_bytes())
+    opened = Path.open
+
+    def refuse(path: Path, mode: str = "r", *rest: object) -> object:
+        if path == store.path and "+" in mode:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, mode, *rest)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert facts(store) == ROWS
+    assert copy_of(store).exists()
