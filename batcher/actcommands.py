@@ -1,7 +1,7 @@
 """`submit`, `poll`, `run` and `collect`: the commands that act, and what they answer."""
 
-from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +9,17 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from batcher.collecting import Collected, check_targets, collect, tables_read
-from batcher.decide import Finish, Wait
-from batcher.errors import ExitCode, SetupError, StateError
+from batcher.decide import Finish, Wait, decide
+from batcher.directcommand import run_lane
+from batcher.errors import ExitCode, SetupError, StateError, exit_code
+from batcher.lane import HAND_OVER, decide_tail
 from batcher.plancommand import configured, run_plan
 from batcher.planner import PlanOptions, planned_with
 from batcher.prices import resolve
 from batcher.report import Status, read_status
-from batcher.runner import INTERRUPTED
+from batcher.runner import INTERRUPTED, Decide
 from batcher.session import Session, acting, check_reachable
+from batcher.store.direct import Selection
 from batcher.tables import draw_plan, draw_status, table
 
 Answer = tuple[RenderableType, dict[str, Any]]
@@ -97,15 +100,19 @@ def _interrupted(ended: Finish | Wait) -> list[Text]:
 
 
 def run_all(
-    session: Session, options: PlanOptions | None, out: Path | None, failed: Path | None
+    session: Session, options: PlanOptions | None, out: Path | None, failed: Path | None, tail: bool
 ) -> tuple[RenderableType, dict[str, Any], ExitCode]:
-    """The unattended mode. options: what to plan; None: what the state was planned with last, else the settings'."""
+    """The unattended mode. options: what to plan; None: what the state was planned with last, else the settings'.
+
+    tail: the direct lane takes the last lines.
+    """
     check_targets(out, failed, protected_tables(session))
     check_reachable(session)
     _plan_for_run(session, options)
-    with acting(session) as runner, session.display.moving("lines done"):
-        _release(session, None)
-        ended = runner.act()
+    ended = _run_released(session, _handing_over(session) if tail else decide)
+    while ended == Finish(HAND_OVER):
+        run_lane(session, Selection(), session.config.direct.workers)
+        ended = _run_released(session, _handing_over(session))
     _raise_problem(ended)
     status = _status(session)
     parts: list[RenderableType] = [draw_status(status), *_interrupted(ended)]
@@ -116,6 +123,19 @@ def run_all(
         parts.append(_collected_text(collected, out, failed))
         data["collected"] = _collected_json(collected)
     return Group(*parts), data, exit_code(status.states)
+
+
+def _run_released(session: Session, how: Decide) -> Finish | Wait:
+    with acting(session) as runner, session.display.moving("lines done"):
+        _release(session, None)
+        return runner.act(how=how)
+
+
+def _handing_over(session: Session) -> Decide:
+    """The decisions of a run whose last lines the direct lane takes."""
+    with session.store.reading() as tx:
+        deadline = float(tx.one("run")[1]) + session.config.deadline.hours * 3600
+    return partial(decide_tail, fewer_than=session.config.direct.tail_lines, deadline=deadline)
 
 
 def _plan_for_run(session: Session, options: PlanOptions | None) -> None:
@@ -178,13 +198,6 @@ def _collected_text(collected: Collected, out: Path, failed: Path | None) -> Tex
 
 def _collected_json(collected: Collected) -> dict[str, Any]:
     return {name: getattr(collected, name) for name in COLLECTED}
-
-
-def exit_code(states: Mapping[str, int]) -> ExitCode:
-    """3 when work remains, 4 when it is over with dead lines, else 0."""
-    if any(states.get(state) for state in ("ready", "waiting", "in_batch", "in_direct", "held")):
-        return ExitCode.WORK_REMAINS
-    return ExitCode.DEAD_LINES if states.get("dead") else ExitCode.DONE
 
 
 def _raise_problem(ended: Finish | Wait) -> None:

@@ -11,6 +11,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar, cast
@@ -43,12 +44,13 @@ T = TypeVar("T")
 
 
 class CallError(Exception):
-    """A call of ours failed. `trouble` says how; `wait_s` is what Retry-After asks for."""
+    """A call of ours failed. `trouble` says how; `wait_s` is what Retry-After asks for, `headers` came with it."""
 
-    def __init__(self, trouble: Trouble, wait_s: float | None = None) -> None:
+    def __init__(self, trouble: Trouble, wait_s: float | None = None, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(trouble.message or trouble.code or "no answer")
         self.trouble = trouble
         self.wait_s = wait_s
+        self.headers = headers or {}
 
 
 class CallRefused(CallError):  # noqa: N818 - a verdict, and read as one
@@ -57,6 +59,18 @@ class CallRefused(CallError):  # noqa: N818 - a verdict, and read as one
 
 class CallUnknown(CallError):  # noqa: N818 - a verdict, and read as one
     """No answer came, or a server error: it may have been done."""
+
+
+class CallUnsent(CallUnknown):
+    """No connection came about: nothing was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a synchronous call gave: the body as it came, and the headers (names in lower case)."""
+
+    body: bytes
+    headers: Mapping[str, str]
 
 
 class Service(Protocol):
@@ -94,6 +108,12 @@ class Service(Protocol):
 
     def find_files(self, name: str) -> list[RemoteFile]:
         """Batch input files of exactly this name."""
+
+    def complete(self, endpoint: str, body: Mapping[str, object]) -> Answer:
+        """Asks for one answer now, once."""
+
+    def find_stored(self, model: str, metadata: Mapping[str, str]) -> bytes | None:
+        """A stored chat completion that carries this metadata; None where there is none."""
 
 
 def _ignore(_bytes: int) -> None:
@@ -239,6 +259,29 @@ class OpenAIService:
 
         return [file for file in self._free(call) if file.name == name]
 
+    def complete(self, endpoint: str, body: Mapping[str, object]) -> Answer:
+        """Asks for one answer now, once. After CallUnknown (but CallUnsent) it may have been given, and billed.
+
+        Safe to call from several threads.
+        """
+        import httpx2  # noqa: PLC0415
+
+        def call() -> Answer:
+            raw = self._client.post(endpoint.removeprefix("/v1"), cast_to=httpx2.Response, body=dict(body))
+            return Answer(raw.content, _lower(raw.headers))
+
+        return self._once(call)
+
+    def find_stored(self, model: str, metadata: Mapping[str, str]) -> bytes | None:
+        """The newest stored chat completion that carries this metadata, as JSON."""
+
+        def call() -> bytes | None:
+            for found in self._client.chat.completions.list(model=model, metadata=dict(metadata), order="desc"):
+                return found.model_dump_json().encode()
+            return None
+
+        return self._free(call)
+
     def _unless_gone(self, call: Callable[[], T]) -> T | None:
         try:
             return self._free(call)
@@ -295,7 +338,8 @@ def _translated(call: Callable[[], T], secret: str = "") -> T:
     except openai.APIConnectionError as error:
         cause = error.__cause__ or error
         text = _without_secrets(f"{error.message} ({type(cause).__name__}: {cause})", secret)
-        raise CallUnknown(Trouble(message=text)) from error
+        unsent = isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
+        raise (CallUnsent if unsent else CallUnknown)(Trouble(message=text)) from error
     except httpx2.HTTPError as error:  # while a body is streamed, the client does not wrap them
         text = _without_secrets(f"{type(error).__name__}: {error}", secret)
         raise CallUnknown(Trouble(message=text)) from error
@@ -312,13 +356,17 @@ def _status_error(error: Any, secret: str = "") -> CallError:
     body = error.body if isinstance(error.body, dict) else {}
     text = _without_secrets(_message(error), secret)
     trouble = Trouble(error.status_code, str(error.code or ""), str(error.type or ""), text)
-    headers = {key.lower(): value for key, value in error.response.headers.items()}
+    headers = _lower(error.response.headers)
     # A date without the server's own time says nothing, and 0 asks for nothing: None, and our own delays apply.
     wait = retry_after_s(headers, _date(headers) or math.inf) or None
     unknown = error.status_code >= 500 or error.status_code == 408
     # A 404 that is not in the API's shape comes from something in between: nothing is known of batch or file.
     unknown = unknown or (error.status_code == 404 and not body.get("message"))
-    return (CallUnknown if unknown else CallRefused)(trouble, wait)
+    return (CallUnknown if unknown else CallRefused)(trouble, wait, headers)
+
+
+def _lower(headers: Any) -> dict[str, str]:
+    return {key.lower(): value for key, value in headers.items()}
 
 
 def _message(error: Any) -> str:

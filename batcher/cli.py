@@ -4,7 +4,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 import typer
@@ -85,7 +85,7 @@ def main() -> None:
 
 def _usage(error: Any) -> str:
     """A wrong command line in one sentence."""
-    text = error.format_message().rstrip(".").replace(". Did you", "; did you")
+    text = error.format_message().replace("Value error, ", "").rstrip(".").replace(". Did you", "; did you")
     text += " " if text.endswith("?") else "; "
     context = getattr(error, "ctx", None)
     command = f"batcher {context.info_name}" if context is not None and context.parent is not None else "batcher"
@@ -169,6 +169,10 @@ def run(  # noqa: PLR0913, PLR0917 - as for plan
     config: ConfigOption = CONFIG,
     out: Annotated[Path | None, typer.Option("--out", help="Collect to this file at the end.")] = None,
     failed: Annotated[Path | None, typer.Option("--failed", help="And what has no bio to this one.")] = None,
+    tail: Annotated[
+        Literal["batch", "direct"],
+        typer.Option("--tail", help="direct: the last lines at once, at the standard price."),
+    ] = "batch",
     input: InputOption = None,
     done: DoneOption = None,
     limit: LimitOption = None,
@@ -186,7 +190,31 @@ def run(  # noqa: PLR0913, PLR0917 - as for plan
     options = None
     if input or done or limit or skip_bad_rows:
         options = configured(session).changed(input, done, limit, skip_bad_rows)
-    drawn, data, code = run_all(session, options, out, failed)
+    drawn, data, code = run_all(session, options, out, failed, tail == "direct")
+    _answer(session, drawn, data)
+    raise typer.Exit(int(code))
+
+
+@app.command()
+def direct(
+    config: ConfigOption = CONFIG,
+    workers: Annotated[
+        str | None,
+        typer.Option("--workers", help="Calls at once: conservative (2), moderate (4), aggressive (8), auto, or 1-16."),
+    ] = None,
+    priority: Annotated[int | None, typer.Option("--priority", min=1, help="Only lines of this priority.")] = None,
+    failure: Annotated[
+        str | None,
+        typer.Option("--class", help="Only lines that failed with this class; dead and held ones come back."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many lines.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Ask for what is not in flight now, one call a line, at the standard price: the urgent, and the last few."""
+    from batcher.directcommand import run_direct  # noqa: PLC0415
+
+    session = open_session(config, json)
+    drawn, data, code = run_direct(session, workers, priority, failure, limit)
     _answer(session, drawn, data)
     raise typer.Exit(int(code))
 

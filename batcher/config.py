@@ -22,6 +22,7 @@ from pydantic_settings import (
 
 from batcher.errors import ConfigError
 from batcher.model import Endpoint, ShardLimits
+from batcher.pacing import check_workers
 from batcher.planning import MAX_BYTES, MAX_LINES, default_limits
 from batcher.retry import DEFAULT_POLICIES, FailureClass, Policy, Rules
 
@@ -129,8 +130,10 @@ class RetrySection(Section):
 
 
 class PauseSection(Section):
-    """How long sending stops by itself, when the quota failures do not end."""
+    """When and for how long sending stops by itself."""
 
+    threshold: float = Field(default=0.8, gt=0, le=1)
+    """The share of a day's requests that the direct lane uses."""
     duration_hours: float = Field(default=24, gt=0)
 
 
@@ -146,6 +149,32 @@ class ApiSection(Section):
     timeout_s: float = Field(default=600, gt=0)
     reconcile_grace_s: float = Field(default=60, ge=0)
     delete_remote_files: bool = True
+
+
+class DirectSection(Section):
+    """The direct lane. rpm, tpm, daily_requests: upper bounds (0: none but what the service tells)."""
+
+    workers: str | int = "conservative"
+    rpm: int = Field(default=5_000, ge=0)
+    tpm: int = Field(default=4_000_000, ge=0)
+    daily_requests: int = Field(default=0, ge=0)
+    store: bool = False
+    """Has OpenAI store the answers, so that one whose process died is found and not bought again."""
+    tail_lines: int = Field(default=100, ge=1)
+    """`run --tail direct` hands over when fewer lines than this are left to send."""
+
+    @field_validator("workers")
+    @classmethod
+    def _known(cls, value: str | int) -> str | int:
+        return check_workers(value)
+
+
+class LoggingSection(Section):
+    """What the direct lane says of the limits."""
+
+    rate_limit_warnings: bool = True
+    quota_every: int = Field(default=100, ge=0)
+    """The headers are shown every so many answers; 0: never."""
 
 
 class ResultsSection(Section):
@@ -181,6 +210,8 @@ class Config(BaseSettings):
     pause: PauseSection = PauseSection()
     poll: PollSection = PollSection()
     api: ApiSection = ApiSection()
+    direct: DirectSection = DirectSection()
+    logging: LoggingSection = LoggingSection()
     results: ResultsSection = ResultsSection()
     deadline: DeadlineSection = DeadlineSection()
     state: StateSection = StateSection()

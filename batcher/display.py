@@ -11,6 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from batcher.pacing import RateHeaders
+
 Data = Mapping[str, Any]
 
 PLAIN_EVERY_S = 30.0
@@ -30,6 +32,13 @@ def _settled(data: Data) -> str:
     return f"shard {data['shard']}: {data['status']}, {data['bios']:,} bios{tail}"
 
 
+def limits_told(heard: RateHeaders) -> str:
+    """The rate limits of an answer's headers, in words."""
+    named = (("requests", heard.requests), ("tokens", heard.tokens), ("project tokens", heard.project_tokens))
+    told = [f"{a.remaining:,} of {a.limit:,} {what} left" for what, a in named if a is not None]
+    return ", ".join(told) or "no limits told"
+
+
 _WORDS: Mapping[str, Callable[[Data], str]] = {
     "uploading": lambda d: f"shard {d['shard']}: uploading {d['lines']:,} lines, {d['bytes'] / 1e6:.1f} MB",
     "created": lambda d: f"shard {d['shard']}: batch {d['batch']} created",
@@ -46,6 +55,8 @@ _WORDS: Mapping[str, Callable[[Data], str]] = {
     "upload_again": lambda d: f"shard {d['shard']}: the upload's answer was lost; uploading again",
     "call_failed": lambda d: f"{d['call']}: {d['why']}; trying again",
     "lock": lambda d: str(d["why"]),
+    "rate_limits": lambda d: f"after {d['answers']:,} answers: {limits_told(d['heard'])}",
+    "rate_warning": lambda d: f"only {d['share']:.0%} of a rate limit is left; slowing down",
 }
 
 
@@ -59,6 +70,7 @@ class Display:
         self._task: Any = None
         self._last_line = float("-inf")
         self._last_wait = ""
+        self._answers = 0
 
     def tell(self, kind: str, data: Data) -> None:
         """One thing that happened."""
@@ -67,6 +79,9 @@ class Display:
             self.console.print(line, highlight=False, soft_wrap=True, markup=False)
         elif kind == "progress":
             self.count("lines done", int(data["done"]), int(data["lines"]), f"{data['running']} batches running")
+        elif kind == "answers":
+            self._answers += int(data["bios"])
+            self.count("bios", self._answers)
         elif kind == "bytes_sent" and self._progress is not None:
             self._progress.update(self._task, note=f"uploading, {data['bytes'] / 1e6:.1f} MB sent")
         elif kind == "waiting":

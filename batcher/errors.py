@@ -1,6 +1,7 @@
 """Batcher's own errors. Each is one clear sentence for the user and carries its exit code."""
 
 import errno
+from collections.abc import Mapping
 from enum import IntEnum
 
 
@@ -62,3 +63,10 @@ def disk_fault(error: OSError) -> str:
     why = _DISK_FAULTS.get(error.errno or 0, "")
     where = error.filename2 or error.filename
     return f"{where}: {why}" if why and where else why
+
+
+def exit_code(states: Mapping[str, int]) -> ExitCode:
+    """3 when work remains, 4 when it is over with dead lines, else 0."""
+    if any(states.get(state) for state in ("ready", "waiting", "in_batch", "in_direct", "held")):
+        return ExitCode.WORK_REMAINS
+    return ExitCode.DEAD_LINES if states.get("dead") else ExitCode.DONE

@@ -24,13 +24,30 @@ def gather(tools: Tools, priority: int) -> int:
         rows = acting.loose_rows(tx, priority, limits.lines, latest_wait(tx, tools.config))
         if not rows:
             return 0
-        shard = int(tx.one("highest_shard")[0]) + 1
-        lines = _write(tools, tx, rows, shard, limits)
+        shard, lines = _write(tools, tx, rows, limits, "released", retry=True)
     tools.tell("gathered", {"shard": shard, "priority": priority, "lines": lines})
     return lines
 
 
-def _write(tools: Tools, tx: Transaction, rows: Sequence[tuple[Any, ...]], shard: int, limits: ShardLimits) -> int:
+def recut(tools: Tools) -> None:
+    """Cuts the lines again that a direct lane left in shards which were not released: into planned shards.
+
+    Raises JobError as `gather` does.
+    """
+    while True:
+        with aside(), tools.store.transaction("recut") as tx:
+            limits = limits_now(tools.config, room_now(tx, tools.config))
+            rows = tx.run("parked_lines", most=limits.lines)
+            if not rows:
+                return
+            _write(tools, tx, rows, limits, "planned", retry=False)
+
+
+def _write(
+    tools: Tools, tx: Transaction, rows: Sequence[tuple[Any, ...]], limits: ShardLimits, state: str, retry: bool
+) -> tuple[int, int]:
+    """The new shard, and how many of the lines it holds."""
+    shard = int(tx.one("highest_shard")[0]) + 1
     version_number, priority = int(rows[0][6]), int(rows[0][2])
     version, _ = load_version(tx, version_number)
     renderer, cutter = Renderer(version), Cutter(limits)
@@ -49,6 +66,6 @@ def _write(tools: Tools, tx: Transaction, rows: Sequence[tuple[Any, ...]], shard
         planned.append(PlannedLine(artist_id, shard, tokens, len(line), line_hash(line)))
     tx.run("create_planned")
     stage_planned(tx, planned)
-    write_shards(tx, [writer.close()], version_number, "released", retry=True)
+    write_shards(tx, [writer.close()], version_number, state, retry=retry)
     tx.event("gather", f"{len(planned)} lines", shard=shard)
-    return len(planned)
+    return shard, len(planned)

@@ -17,6 +17,7 @@ from batcher.evidence import archive, results_path
 from batcher.job import Job, aside
 from batcher.lifecycle import BatchStatus, ShardState, artist_event
 from batcher.model import Endpoint, Lane, LineResult
+from batcher.pausing import QuotaRule, quota_failed
 from batcher.planning import chunks
 from batcher.prices import Prices
 from batcher.results import read_line
@@ -121,6 +122,11 @@ class Ingestion:
     """max_output_tokens for the next tries of answers that were cut off; 0: as before."""
     pause_s = 24 * 3600.0
     """How long sending pauses when the quota failures do not end."""
+
+    @property
+    def quota(self) -> QuotaRule:
+        """What follows a quota failure."""
+        return QuotaRule(self._rules, self._jitter, self.pause_s)
 
     def take_in(self, batch_id: str) -> Taken | None:
         """Reads and records one batch; None when it is settled already, or not complete yet."""
@@ -289,7 +295,7 @@ class Ingestion:
         bios, bios_of_job = tx.one("bios_so_far", shard=batch.shard)
         problem = setup_problem(counts, bios, bios_of_job)
         if any(failure is FailureClass.QUOTA for failure, _, _ in counts):
-            self.quota_failed(tx, f"batch {batch.batch_id}", batch.recorded_at)
+            quota_failed(tx, self.quota, f"batch {batch.batch_id}", batch.recorded_at)
         elif bios:
             tx.run("end_probed_pauses", batch_id=batch.batch_id, now=tx.now)
         decider = Decider(self._rules, self._jitter, tx.now, counts, bios)
@@ -318,23 +324,6 @@ class Ingestion:
         if version.max_output_tokens < self.more_room:
             wider = replace(version, max_output_tokens=self.more_room)
             tx.run("widen_lines", version=register_version(tx, wider, constant))
-
-    def quota_failed(self, tx: Transaction, detail: str, sent_at: float | None = None) -> None:
-        """One quota event: sending pauses, longer each time, and for a day after the last try.
-
-        sent_at: when the batch that tells of it was sent. What was sent before a pause tells of the same incident,
-        however late it ends; a call (None) tells of now.
-        """
-        policy = self._rules.policies[FailureClass.QUOTA]
-        pauses = [p for p in acting.pauses(tx) if p.reason == "quota"]
-        (paused_until,) = tx.one("quota_paused_until")
-        if paused_until is not None and (tx.now if sent_at is None else sent_at) < paused_until:
-            tx.event("quota", f"{detail}: sent before the pause, so the same incident")
-            return
-        tries = max((p.tries for p in pauses), default=-1) + 1
-        over = policy.tries is not None and tries >= policy.tries
-        wait = self.pause_s if over else delay_s(policy, tries, self._jitter(), self._rules.jitter_share)
-        acting.pause_for_quota(tx, tx.now + wait, 0 if over else tries, f"insufficient quota ({detail})")
 
     def _settle(self, tx: Transaction, batch: EndedBatch, reading: Reading, shard_too: bool) -> None:
         tx.run("settle_batch", batch_id=batch.batch_id, now=tx.now)

@@ -8,6 +8,7 @@ from batcher import wishes
 from batcher.ingest import EndedBatch, Ingestion
 from batcher.looking import room_now
 from batcher.model import Failure
+from batcher.pausing import quota_failed
 from batcher.retry import FailureClass, Trouble, classify_batch_error, is_missing_file, learned_limit
 from batcher.shardfiles import file_sha256, shard_path
 from batcher.store import Transaction, acting
@@ -48,7 +49,7 @@ class Refusals:
         acting.close(tx, batch.submission, f"refused: {failure.value}")
         tx.move_shard(batch.shard, "refuse_batch", trouble.message)
         if failure is F.QUOTA:
-            self._ingestion.quota_failed(tx, f"shard {batch.shard}", batch.recorded_at)
+            quota_failed(tx, self._ingestion.quota, f"shard {batch.shard}", batch.recorded_at)
         else:
             self.follow(tx, batch.shard, failure, trouble)
 
@@ -59,7 +60,7 @@ class Refusals:
         if failure is F.ENQUEUED_LIMIT:
             self._no_room(tx, shard, trouble, wait_s)
         elif failure is F.QUOTA:
-            self._ingestion.quota_failed(tx, f"shard {shard}")
+            quota_failed(tx, self._ingestion.quota, f"shard {shard}")
         elif failure is F.SETUP:
             self.stop(tx, trouble)
         elif failure is F.SHARD_REFUSED:

@@ -25,11 +25,12 @@ from batcher.decide import (
     decide,
 )
 from batcher.evidence import sweep
-from batcher.gathering import gather
+from batcher.gathering import gather, recut
 from batcher.ingest import EndedBatch, Ingestion
 from batcher.lifecycle import BatchStatus
 from batcher.looking import look
 from batcher.model import Snapshot
+from batcher.pausing import quota_failed
 from batcher.reconciling import Reconciling
 from batcher.refusals import Refusals
 from batcher.retry import FailureClass, classify_call
@@ -68,6 +69,7 @@ class Runner:
             tx.set_fact("polled_at", 0)
             tx.set_fact("outage_until", 0)
             tx.run("unread_now")
+        recut(self._tools)
 
     def act(self, once: bool = False, how: Decide = decide) -> Finish | Wait:
         """Acts until `how` finishes; once: only until there is something to wait for. What it ended with."""
@@ -138,7 +140,7 @@ class Runner:
                 self._refusals.stop(tx, error.trouble)
                 return
             if failure is FailureClass.QUOTA:
-                self._ingestion.quota_failed(tx, "a call")
+                quota_failed(tx, self._ingestion.quota, "a call")
                 return
             n = int(tx.fact("outages"))
             tx.set_fact("outages", n + 1)

@@ -87,8 +87,8 @@ def _never() -> bool:
 
 
 @contextmanager
-def acting(session: Session, followed: Callable[[], bool] = _never) -> Iterator[Runner]:
-    """The one acting process of the batch lane: lock held, service checked, Ctrl-C caught.
+def working(session: Session, lane: str, followed: Callable[[], bool] = _never) -> Iterator[Tools]:
+    """The one acting process of a lane: lock held, service checked, Ctrl-C caught; what it acts with.
 
     followed: whether the owner of the lock has done by now what this process came for; then Followed is raised.
     """
@@ -107,15 +107,22 @@ def acting(session: Session, followed: Callable[[], bool] = _never) -> Iterator[
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         sleep = _following(interrupt, followed)
-        with lane_lock(session.store.folder, "batch", _waiting(session), sleep, None):
+        with lane_lock(session.store.folder, lane, _waiting(session), sleep, None):
             if _check_service(tools.service, _reached_before(tools.store)):
                 with tools.store.transaction("reached") as tx:
                     tx.set_fact("reached_at", tx.now)
-            runner = Runner(tools)
-            runner.begin()
-            yield runner
+            yield tools
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def acting(session: Session, followed: Callable[[], bool] = _never) -> Iterator[Runner]:
+    """The one acting process of the batch lane, as `working` has it."""
+    with working(session, "batch", followed) as tools:
+        runner = Runner(tools)
+        runner.begin()
+        yield runner
 
 
 def _following(interrupt: Interrupt, followed: Callable[[], bool]) -> Callable[[float], None]:

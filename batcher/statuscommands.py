@@ -12,6 +12,7 @@ from batcher.errors import InputError
 from batcher.prices import resolve
 from batcher.report import read_artist, read_status
 from batcher.session import Session
+from batcher.store import acting
 from batcher.tables import draw_artist, draw_status
 
 WATCH_S = 2.0
@@ -50,8 +51,7 @@ def run_pause(session: Session) -> str:
     with session.store.reading():
         pass
     with session.store.transaction("pause") as tx:
-        tx.run("insert_pause", scope="all", reason="by hand", until=None, tries=0, now=tx.now)
-        tx.event("pause", "by hand")
+        acting.pause(tx, "all", "by hand", None, "by hand")
     return "paused: nothing new is sent until `batcher resume`; what is in flight is still followed"
 
 
@@ -60,6 +60,6 @@ def run_resume(session: Session) -> str:
     with session.store.reading():
         pass
     with session.store.transaction("resume") as tx:
-        ended = tx.run("end_pauses", reasons=["by hand", "quota"], now=tx.now)
+        ended = tx.run("end_pauses", reasons=[p.reason for p in acting.pauses(tx)], now=tx.now)
         tx.event("resume", f"{len(ended)} pauses ended")
     return f"{len(ended)} pauses ended"

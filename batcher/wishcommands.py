@@ -79,7 +79,7 @@ def _draw_cancel(asked: Asked, rows: Sequence[tuple[Any, ...]], left: Sequence[i
 
 def run_retry(session: Session, failure: str | None, artist: str | None, held: bool, dead: bool) -> Answer:
     """Brings lines back. Raises InputError for a class or an artist that does not exist."""
-    choice = Choice(_class(failure), artist, _states(held, dead))
+    choice = Choice(class_named(failure), artist, _states(held, dead))
     with session.store.reading() as tx:
         if artist is not None and not tx.run("artist", artist_id=artist):
             raise InputError(f"the plan has no artist {artist!r}; `batcher show` finds similar ones")
@@ -92,7 +92,8 @@ def run_retry(session: Session, failure: str | None, artist: str | None, held: b
     return _draw_retry(back), data
 
 
-def _class(name: str | None) -> FailureClass | None:
+def class_named(name: str | None) -> FailureClass | None:
+    """The class of this name. Raises InputError for a name that is none."""
     try:
         return FailureClass(name) if name else None
     except ValueError:

@@ -14,7 +14,7 @@ from batcher.sandbox.files import StoredFile
 from tests.kill_harness import Scenario
 from tests.world import ROOT
 
-EFFECTS = frozenset({"upload", "create", "cancel", "delete", "download"})
+EFFECTS = frozenset({"upload", "create", "cancel", "delete", "download", "complete"})
 NOT_ACTING = ("api.py", "sandbox/")
 
 
@@ -117,6 +117,12 @@ SCENARIOS: Mapping[str, Scenario] = {
         retry="unusable = { tries = 0 }",
     ),
     "folded": Scenario(lines=80, per_shard=40),
+    "direct": Scenario(commands=(("plan",), ("direct", "--workers", "2"))),
+    "direct killed": Scenario(
+        prelude=((("plan",), ""), (("direct", "--workers", "2"), "complete.after")),
+        commands=(("direct", "--workers", "2"),),
+    ),
+    "direct first": Scenario(commands=(("plan",), ("direct", "--limit", "4"), ("run",)), codes=(0, 3, 4)),
     "paused": Scenario(commands=(("plan",), ("pause",), ("resume",), ("run",)), lines=6),
 }
 
@@ -156,6 +162,9 @@ COMMITS: Mapping[str, str] = {
     "cancel": "cancelled",
     "withdraw": "cancelled",
     "retry": "retried",
+    "direct": "direct",
+    "recover_calls": "direct killed",
+    "recut": "direct first",
     "pause": "paused",
     "resume": "paused",
 }
@@ -167,6 +176,7 @@ CALLS: Mapping[str, str] = {
     "delete_input": "create refused",
     "cancel": "two batches",
     "fold": "folded",
+    "complete": "direct",
 }
 
 

@@ -49,6 +49,9 @@ shard_refused = {{ base_s = 0.1, cap_s = 0.2, tries = 20 }}
 quota = {{ base_s = 0.2, cap_s = 0.3 }}
 server = {{ base_s = 0.1, cap_s = 0.2 }}
 {retry}
+[direct]
+store = true
+{direct}
 """
 
 
@@ -68,6 +71,7 @@ class Scenario:
     priorities: Sequence[int] = (1, 2)
     limits: str = ""
     retry: str = ""
+    direct: str = ""
     grace: float = 0.3
     poll: float = 0.15
     speed: float = 600.0
@@ -115,6 +119,7 @@ class Killing:
         folder.mkdir(parents=True, exist_ok=True)
         config = QUICK.format(
             job=ROOT / "jobs" / "bios", per_shard=scenario.per_shard, limits=scenario.limits, retry=scenario.retry,
+            direct=scenario.direct,
             grace=scenario.grace, poll=scenario.poll, table=scenario.table or "artists.csv",
         )  # fmt: skip
         (folder / "batcher.toml").write_text(config, encoding="utf-8")

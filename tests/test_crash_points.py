@@ -56,7 +56,7 @@ def test_a_process_killed_at_a_point_ends_as_if_it_had_not_been(
 
 def test_every_effect_stands_between_its_two_points() -> None:
     found = effects()
-    assert {effect.call for effect in found} == {"upload", "create", "cancel", "delete", "download"}
+    assert {effect.call for effect in found} == {"upload", "create", "cancel", "delete", "download", "complete"}
     for effect in found:
         name = effect.before.removesuffix(".before")
         assert name and effect.before == f"{name}.before", f"{effect.where}: no point before the effect"

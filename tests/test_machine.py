@@ -69,7 +69,7 @@ def config_for(tokens: int) -> Config:
     """Shards of ten lines, under a queue of so many tokens."""
     return config_with(
         limits={"lines_per_shard": 10, "enqueued_tokens": tokens},
-        poll={"interval_s": 600},
+        poll={"interval_s": 3_600},
         api={"reconcile_grace_s": 60},
     )
 
@@ -112,6 +112,7 @@ class JobMachine(RuleBasedStateMachine):
         self.patches: list[Any] = [
             mock.patch.object(connection, "_attached", lambda *_: self.anchor.cursor()),
             mock.patch.object(connection.Store, "_detach"),
+            mock.patch.object(connection.Store, "_fold"),
         ]
         for patch in self.patches:
             patch.start()

@@ -231,7 +231,7 @@ def test_tries_begin_anew_for_the_class_that_the_line_died_of(make: Make) -> Non
     back = job.bring_back(failure=FailureClass.SERVER)
     assert back.lines == [("dead", "server", 1)]
     assert job.world.rows(f"SELECT state, attempts, failure FROM artists WHERE artist_id = '{artist}'") == [
-        ("ready", 1, None)
+        ("ready", 1, "server")
     ]
     job.world.sandbox.set_faults({"poison": [artist]})
     assert job.act(once=False) == Finish()

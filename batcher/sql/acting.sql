@@ -68,6 +68,7 @@ SELECT (SELECT coalesce(sum(cost_usd), 0) FROM attempts),
         WHERE outcome IS NULL OR batch_id IN (SELECT batch_id FROM batches WHERE unread))
      + (SELECT coalesce(sum(n.reserved_usd), 0) FROM batches AS b JOIN submissions AS n USING (submission)
         WHERE b.stray AND b.settled_at IS NULL)
+     + (SELECT coalesce(sum(reserved_usd), 0) FROM direct_calls WHERE ended_at IS NULL OR outcome = 'lost')
 
 -- name: created_since
 SELECT count(*) FROM submissions WHERE create_intended_at > $since

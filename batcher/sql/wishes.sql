@@ -54,7 +54,7 @@ WHERE attempts.artist_id = r.artist_id AND attempts.outcome = r.failure AND atte
 
 -- name: bring_back_lines
 UPDATE artists
-SET state = $target, shard = NULL, failure = NULL, code = NULL, message = NULL,
+SET state = $target, shard = NULL,
     attempts = (SELECT count(*) FROM attempts AS t WHERE t.artist_id = artists.artist_id AND t.counted)
 FROM retries AS r
 WHERE artists.artist_id = r.artist_id AND list_contains($sources, artists.state)

@@ -303,10 +303,10 @@ def read_errors(text: str | None) -> list[Trouble]:
 # --- pauses, limits -------------------------------------------------------------------------------------------------
 
 
-def pause_for_quota(tx: Transaction, until: float, tries: int, detail: str) -> None:
-    """Stops sending until a time, because the account's money or quota is gone."""
-    tx.run("end_pauses", reasons=["quota"], now=tx.now)
-    tx.run("insert_pause", scope="all", reason="quota", until=until, tries=tries, now=tx.now)
+def pause(tx: Transaction, scope: str, reason: str, until: float | None, detail: str, tries: int = 0) -> None:
+    """Stops sending in a scope (direct, all) until a time; an earlier pause for the same reason ends."""
+    tx.run("end_pauses", reasons=[reason], now=tx.now)
+    tx.run("insert_pause", scope=scope, reason=reason, until=until, tries=tries, now=tx.now)
     tx.event("pause", detail)
 
 

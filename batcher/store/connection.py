@@ -20,7 +20,7 @@ from batcher.errors import IllegalTransitionError, StateError
 from batcher.lifecycle import artist_event, shard_event
 from batcher.store import folding
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MEMORY_LIMIT = "512MB"
 RETRY_S = 0.05
 """Between two tries to open a file that another process has open; a transaction takes tens of milliseconds."""

@@ -1,0 +1,163 @@
+"""What a synchronous call came to: the bio, or the class of failure and what becomes of the line."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from batcher.api import Answer, CallError, CallUnknown, CallUnsent
+from batcher.lifecycle import ArtistState
+from batcher.model import Endpoint, Failure, Lane, LineResult
+from batcher.prices import Prices
+from batcher.results import parse, read_body
+from batcher.retry import FailureClass, Trouble, Verdict, classify_line, decide_line
+from batcher.store import Transaction
+from batcher.store.direct import Recorded
+from batcher.tools import Tools
+from batcher.verdicts import setup_problem
+
+F = FailureClass
+OF_THE_LANE = frozenset({F.RATE_LIMIT, F.QUOTA, F.SETUP})
+"""Classes for which the whole lane waits or stops, and no line pays."""
+LOST_BEFORE_HELD = 1
+"""A line whose answer was lost is asked for again so often (promise 2); then it is held as perhaps paid."""
+ANSWERED_WITHOUT = {408}
+"""Statuses below 500 that say that no answer was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One call: the line that it is for, and what was sent."""
+
+    call: int
+    artist_id: str
+    custom_id: str
+    data: str
+    version: int
+    endpoint: Endpoint
+    body: dict[str, object]
+    tokens: int
+    """What it takes of the minute's tokens: its input, and all that it may answer."""
+    prices: Prices | None
+    asked_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Came:
+    """What came back: an answer, an error, or (both None) nothing that anybody knows of."""
+
+    asked: Asked
+    answered_at: float
+    answer: Answer | None = None
+    error: CallError | None = None
+
+    @property
+    def is_unsent(self) -> bool:
+        """Whether nothing went out."""
+        return isinstance(self.error, CallUnsent)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the answer may have been made, and did not come."""
+        if self.answer is not None or self.is_unsent:
+            return False
+        return self.error is None or (isinstance(self.error, CallUnknown) and self.error.trouble.status is None)
+
+    @property
+    def trouble(self) -> Trouble:
+        """How the call failed."""
+        return self.error.trouble if self.error is not None else Trouble()
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A call's outcome, before it is decided what becomes of the line."""
+
+    came: Came
+    result: LineResult
+    """Its text is the accepted bio."""
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why there is no bio."""
+        return self.result.failure
+
+
+class Answering:
+    """Reads what came back, and decides the lines."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._counts: Counter[tuple[FailureClass, str]] = Counter()
+        self._bios = 0
+        self.problem = ""
+        """What stops the whole lane."""
+
+    def read(self, came: Came) -> Read:
+        """The bio or the failure of one call."""
+        if came.answer is None:
+            return Read(came, LineResult(came.asked.custom_id, failure=_failure(came), status=came.trouble.status))
+        reply = parse(came.answer.body)
+        if reply is None:
+            failure = Failure(F.UNUSABLE, "malformed_answer", "the answer is not a JSON object")
+            return Read(came, LineResult(came.asked.custom_id, failure=failure, status=200))
+        result = read_body(came.asked.custom_id, reply, came.asked.endpoint)
+        if result.text is not None:
+            bio, failure_or_none = self._tools.job.judge(self._tools.job.restore(came.asked.data), result.text)
+            result = replace(result, text=bio, failure=failure_or_none)
+        return Read(came, result)
+
+    def decide(self, tx: Transaction, reads: Sequence[Read]) -> list[Recorded]:
+        """What is to be recorded. Sets `problem` where these failures are the setup's fault."""
+        self._count(tx, reads)
+        return [self._recorded(tx, read) for read in reads]
+
+    def _count(self, tx: Transaction, reads: Iterable[Read]) -> None:
+        for read in reads:
+            if read.failure is None:
+                self._bios += 1
+            elif not (read.came.is_unsent or read.came.is_lost):
+                self._counts[read.failure.failure, read.failure.code] += 1
+                if read.failure.failure is F.SETUP:
+                    told = read.failure.message or read.failure.code
+                    self.problem = f"the service refuses: {told}; mend it and run again"
+        counts = [(failure, code, n) for (failure, code), n in self._counts.items()]
+        of_job = int(tx.one("bios_of_job")[0]) + self._bios
+        self.problem = self.problem or setup_problem(counts, self._bios, of_job)
+
+    def _recorded(self, tx: Transaction, read: Read) -> Recorded:
+        came, result, usage = read.came, read.result, read.result.usage
+        prices = came.asked.prices
+        paid = came.answer is not None and prices is not None
+        base = Recorded(
+            came.asked.call, came.asked.artist_id, "bio", result.text, result.model, result.finish_reason,
+            usage.input, usage.cached, usage.output,
+            prices.of(Lane.DIRECT).cost(usage) if paid and prices is not None else None,
+            result.completed_at, status_code=result.status,
+        )  # fmt: skip
+        if read.failure is None:
+            return base
+        outcome = "unsent" if came.is_unsent else "lost" if came.is_lost else read.failure.failure.value
+        verdict = self._verdict(tx, read, read.failure)
+        return replace(
+            base, outcome=outcome, code=read.failure.code, message=read.failure.message,
+            state=verdict.state.value, wait_until=verdict.wait_until, counted=verdict.counted,
+        )  # fmt: skip
+
+    def _verdict(self, tx: Transaction, read: Read, failure: Failure) -> Verdict:
+        if read.came.is_unsent or failure.failure in OF_THE_LANE:
+            return Verdict(ArtistState.READY, counted=False)
+        if self.problem and failure.failure in {F.INVALID, F.UNUSABLE}:
+            return Verdict(ArtistState.READY, counted=False)
+        attempts, tries, lost = tx.one("tries_of", artist_id=read.came.asked.artist_id, failure=failure.failure.value)
+        if read.came.is_lost:
+            again = lost < LOST_BEFORE_HELD
+            return Verdict(ArtistState.READY if again else ArtistState.HELD, counted=False)
+        return decide_line(self._tools.rules, failure.failure, tries, attempts, tx.now, self._tools.jitter())
+
+
+def _failure(came: Came) -> Failure:
+    trouble = came.trouble
+    if came.is_lost:
+        return Failure(F.MISSING, "perhaps_paid", trouble.message or "the process died before the answer came")
+    code = trouble.code or trouble.kind or (f"http_{trouble.status}" if trouble.status is not None else "no_connection")
+    return Failure(classify_line(trouble), code, trouble.message)

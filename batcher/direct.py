@@ -1,0 +1,402 @@
+"""The direct lane: one synchronous call a line, as many at once as the limits and the crew allow.
+
+Each call stands between its claim and the record of its answer, both committed; the answers that have come are recorded
+together with the claims of the next calls. Calls run in threads; the state, the job's code and all decisions stay in
+this one.
+"""
+
+import queue
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from threading import Thread
+
+import orjson
+
+from batcher import crashpoints
+from batcher.answering import Answering, Asked, Came, Read
+from batcher.api import Answer, CallError
+from batcher.decide import Finish, Wait
+from batcher.errors import JobError
+from batcher.gathering import recut
+from batcher.lane import Claim, LaneView, decide_direct
+from batcher.looking import latest_wait, measured_now
+from batcher.model import Endpoint, JobVersion
+from batcher.pacing import DAY_S, Crew, Pacer, RateHeaders, read_headers
+from batcher.pausing import QuotaRule, quota_failed
+from batcher.planning import Renderer, line_hash
+from batcher.prices import Prices, resolve
+from batcher.retry import FailureClass, Policy, delay_s
+from batcher.store import Transaction, acting, direct
+from batcher.store.direct import Candidate, Selection
+from batcher.store.planned import load_version, register_version
+from batcher.tools import Tools
+
+F = FailureClass
+GROUP_S = 0.05
+"""Answers that come within this time are recorded together: a transaction costs a few milliseconds of the state."""
+LOW_SHARE = 0.10
+"""What is left of a limit below which the user is warned."""
+DAILY, RATE, QUOTA = "daily requests", "rate limit", "quota"
+"""The reasons of this lane's pauses."""
+CALL_KEY = "batcher_call"
+"""The metadata of a stored completion that names the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What the lines of one version are made with."""
+
+    version: JobVersion
+    renderer: Renderer
+    prices: Prices | None
+    constant_tokens: int
+
+
+class DirectLane:
+    """Works through the lines of a selection until none is left to ask for."""
+
+    def __init__(self, tools: Tools, selection: Selection, crew: Crew) -> None:
+        self._tools, self._selection, self.crew = tools, selection, crew
+        self._settings = tools.config.direct
+        self._pacer = Pacer(self._settings.rpm, self._settings.tpm)
+        self._answering = Answering(tools)
+        self._came: queue.SimpleQueue[Came | BaseException] = queue.SimpleQueue()
+        self._materials: dict[int, Material] = {}
+        self._running = self._answers = self._refused = 0
+        self._refused_at = self._paced_until = self._warned_at = float("-inf")
+        self._busy_s = 0.0
+        self._too_dear = ""
+
+    def begin(self) -> None:
+        """Finds out what became of the calls of a process that died, and cuts again what it has left parked."""
+        with self._tools.store.reading() as tx:
+            self._selection = replace(self._selection, first=int(tx.one("next_call")[0]))
+            run = acting.run_id(tx)
+        while self._recover(run):
+            pass
+        recut(self._tools)
+
+    def act(self) -> Finish:
+        """Asks until nothing is left, or the user ends it; what is under way is always waited for."""
+        try:
+            while True:
+                step = self._step(self._drain())
+                if isinstance(step, Finish):
+                    return step
+                self._wait(step)
+        finally:
+            recut(self._tools)
+
+    # --- what a dead process left -----------------------------------------------------------------------------------
+
+    def _recover(self, run: str) -> bool:
+        """Ends the calls that are open, some at a time; whether there were any."""
+        with self._tools.store.reading() as tx:
+            calls = direct.open_calls(tx)
+            if not calls:
+                return False
+            materials = {call.version: self._material(tx, call.version) for call in calls}
+        came = []
+        for call in calls:
+            material = materials[call.version]
+            asked = Asked(
+                call.call, call.artist_id, call.custom_id, call.data, call.version,
+                material.version.endpoint, {}, 0, material.prices,
+            )  # fmt: skip
+            stored = self._stored(run, call.call, material.version)
+            answer = Answer(stored, {}) if stored is not None else None
+            came.append(Came(asked, self._tools.clock(), answer))
+        reads = [self._answering.read(each) for each in came]
+        with self._tools.store.transaction("recover_calls", patience_s=None) as tx:
+            self._record(tx, reads)
+        return True
+
+    def _stored(self, run: str, call: int, version: JobVersion) -> bytes | None:
+        """The answer to a call that died, where OpenAI was asked to store it."""
+        if not self._settings.store or version.endpoint is not Endpoint.CHAT:
+            return None
+        return self._tools.service.find_stored(version.model, {CALL_KEY: f"{run}-{call}"})
+
+    # --- one round --------------------------------------------------------------------------------------------------
+
+    def _drain(self) -> list[Came]:
+        """What has come back since."""
+        came: list[Came] = []
+        while True:
+            try:
+                each = self._came.get_nowait()
+            except queue.Empty:
+                return came
+            if isinstance(each, BaseException):
+                raise each
+            came.append(each)
+
+    def _step(self, came: Sequence[Came]) -> Wait | Finish:
+        """Records what came, and claims what may be asked for now, in one transaction; then asks."""
+        reads = [self._answering.read(each) for each in came]
+        asked: list[Asked] = []
+        with self._tools.store.transaction("direct", patience_s=None) as tx:
+            self._running -= len(came)
+            self._record(tx, reads)
+            self._follow(tx, reads)
+            step: Claim | Wait | Finish = decide_direct(self._view(tx), tx.now)
+            if isinstance(step, Claim):
+                asked = self._claim(tx, step.most)
+                self._running += len(asked)
+                if not asked:  # the windows are used, or the next line is too dear
+                    step = decide_direct(self._view(tx), tx.now)
+            if isinstance(step, Finish):
+                self._measure(tx)
+        for each in asked:
+            Thread(target=self._call, args=(each,), daemon=True).start()
+        if isinstance(step, Claim):
+            return Wait(self._tools.clock() + GROUP_S, "")
+        return step
+
+    def _wait(self, wait: Wait) -> None:
+        if wait.reason:
+            self._tools.tell("waiting", {"until": wait.until, "reason": wait.reason})
+        left = max(0.0, wait.until - self._tools.clock())
+        if not self._running:
+            self._tools.sleep(min(left, self._tools.config.poll.interval_s))
+            return
+        try:
+            self._came.put(self._came.get(timeout=left))
+        except queue.Empty:
+            return
+        self._tools.sleep(GROUP_S)
+
+    def _call(self, asked: Asked) -> None:
+        """One call, in a thread of its own."""
+        came: Came | BaseException
+        try:
+            crashpoints.reached("complete.before")
+            answer = self._tools.service.complete(asked.endpoint.value, asked.body)
+            crashpoints.reached("complete.after")
+            came = Came(asked, self._tools.clock(), answer)
+        except CallError as error:
+            came = Came(asked, self._tools.clock(), None, error)
+        except BaseException as error:  # noqa: BLE001 - raised by the lane's own thread
+            came = error
+        self._came.put(came)
+
+    # --- recording --------------------------------------------------------------------------------------------------
+
+    def _record(self, tx: Transaction, reads: Sequence[Read]) -> None:
+        if not reads:
+            return
+        direct.record(tx, self._answering.decide(tx, reads))
+        room = self._tools.config.retry.more_room
+        for version in {read.came.asked.version for read in reads if room}:
+            material = self._material(tx, version)
+            if material.version.max_output_tokens < room:
+                wider = replace(material.version, max_output_tokens=room)
+                number = register_version(tx, wider, material.constant_tokens)
+                tx.run("widen_answers", version=number, was=version)
+        for read in reads:
+            if read.failure is None:
+                tx.run("end_probed_pauses_at", asked_at=read.came.asked.asked_at, now=tx.now)
+        done = sum(read.failure is None for read in reads)
+        self._tools.tell("answers", {"bios": done, "failures": len(reads) - done})
+
+    def _follow(self, tx: Transaction, reads: Sequence[Read]) -> None:
+        """What the answers mean for the lane: its windows, its crew, its pauses."""
+        samples = [sample for read in reads if (sample := self._learn(tx, read))]
+        if samples:
+            tx.append("quota_samples", samples)
+        if self._answering.problem:
+            tx.set_fact("stopped", text=self._answering.problem)
+
+    def _learn(self, tx: Transaction, read: Read) -> tuple[object, ...] | None:
+        came, failure = read.came, read.failure
+        self._answers += 1
+        self._busy_s += max(0.0, came.answered_at - came.asked.asked_at)
+        headers = came.answer.headers if came.answer else came.error.headers if came.error else {}
+        heard = read_headers(headers)
+        self._pacer.learn(heard, came.asked.asked_at, came.answered_at)
+        kind = failure.failure if failure is not None else None
+        if kind is F.RATE_LIMIT:
+            self._rate_refused(tx, came)
+        elif kind is F.QUOTA:
+            quota_failed(tx, self._quota_rule(), f"call {came.asked.call}", came.asked.asked_at)
+        elif came.is_unsent:
+            self._block(tx, self._delay(self._tools.rules.policies[F.OUTAGE], 0, None), str(came.error))
+        elif failure is None:
+            self._refused = 0
+            self.crew.succeeded(room=self._paced_until <= came.asked.asked_at)
+        self._say(heard, tx.now)
+        return _sample(tx.now, self._tools.config.model.name, heard)
+
+    def _rate_refused(self, tx: Transaction, came: Came) -> None:
+        """One refusal slows all. Those of calls that were under way meanwhile tell of the same."""
+        if came.asked.asked_at <= self._refused_at:
+            return
+        self._refused_at = tx.now
+        policy = self._tools.rules.policies[F.RATE_LIMIT]
+        n, self._refused = self._refused, self._refused + 1
+        self.crew.refused()
+        if policy.tries is not None and n >= policy.tries:
+            until = tx.now + self._tools.config.pause.duration_hours * 3600
+            acting.pause(tx, "direct", RATE, until, f"{n + 1} calls in a row were refused for their rate")
+            self._refused = 0
+            return
+        wait = came.error.wait_s if came.error else None
+        self._block(tx, self._delay(policy, n, wait), "the service has no room for more calls")
+
+    def _delay(self, policy: Policy, n: int, wait_s: float | None) -> float:
+        if wait_s is not None:
+            return wait_s + 5 * self._tools.jitter()
+        return delay_s(policy, n, self._tools.jitter(), self._tools.rules.jitter_share)
+
+    def _block(self, tx: Transaction, wait_s: float, why: str) -> None:
+        acting.keep_away(tx, "direct_until", tx.now + wait_s)
+        tx.event("direct_waits", f"{wait_s:.0f} s: {why}")
+        self._tools.tell("call_failed", {"call": "direct", "why": why})
+
+    def _quota_rule(self) -> QuotaRule:
+        pause_s = self._tools.config.pause.duration_hours * 3600
+        return QuotaRule(self._tools.rules, self._tools.jitter, pause_s)
+
+    def _say(self, heard: RateHeaders, now: float) -> None:
+        """The headers every so many answers, and a warning once a minute where little is left."""
+        logging = self._tools.config.logging
+        if logging.quota_every and self._answers % logging.quota_every == 0:
+            self._tools.tell("rate_limits", {"answers": self._answers, "heard": heard})
+        if logging.rate_limit_warnings and heard.lowest_share < LOW_SHARE and now - self._warned_at >= 60:
+            self._warned_at = now
+            self._tools.tell("rate_warning", {"share": heard.lowest_share})
+
+    def _measure(self, tx: Transaction) -> None:
+        """Keeps what one worker does in a second, for the next recommendation."""
+        if self._answers and self._busy_s > 0:
+            tx.set_fact("direct_per_worker_s", self._answers / self._busy_s)
+
+    # --- deciding and claiming --------------------------------------------------------------------------------------
+
+    def _view(self, tx: Transaction) -> LaneView:
+        tx.run("end_pauses_over", now=tx.now)
+        left = self._daily_left(tx)
+        latest = latest_wait(tx, self._tools.config)
+        ready, due = direct.left(tx, self._selection, latest)
+        asked_until = tx.fact("direct_until")
+        blocks = [(asked_until if asked_until <= latest else 0.0, "the service wants no calls before"),
+                  (self._paced_until, "the minute's limit is used")]  # fmt: skip
+        until, why = max(blocks)
+        pauses = acting.pauses(tx)
+        return LaneView(
+            ready=ready,
+            next_due=due,
+            running=self._running,
+            workers=self.crew.workers,
+            blocked_until=until,
+            blocked_by=why,
+            pauses=pauses,
+            probing=any(p.reason == QUOTA and p.until is not None and p.until <= tx.now for p in pauses),
+            daily_left=left,
+            stopped=self._answering.problem or self._too_dear,
+            ending=self._tools.interrupted(),
+        )
+
+    def _daily_left(self, tx: Transaction) -> int | None:
+        """What the day's limit leaves of its share; nothing: the lane pauses until its reset."""
+        limit, told = self._settings.daily_requests, self._pacer.daily
+        if not limit and told is None:
+            return None
+        used = int(tx.one("calls_since", since=tx.now - DAY_S)[0]) if limit else 0
+        left, reset_s = (int(limit * self._threshold) - used, DAY_S) if limit else (1 << 31, DAY_S)
+        if told is not None:
+            here = int(told.limit * self._threshold) - (told.limit - told.remaining) - self._running
+            left, reset_s = min(left, here), told.reset_s or DAY_S
+        paused = any(p.reason == DAILY and (p.until or 0.0) > tx.now for p in acting.pauses(tx))
+        if left <= 0 and not self._running and not paused:
+            said = f"{self._threshold:.0%} of the day's requests are used"
+            acting.pause(tx, "direct", DAILY, tx.now + reset_s, said)
+            self._pacer.daily = None  # what it says by then is worth knowing
+        return max(0, left)
+
+    @property
+    def _threshold(self) -> float:
+        return self._tools.config.pause.threshold
+
+    def _claim(self, tx: Transaction, most: int) -> list[Asked]:
+        """Claims up to so many lines, as far as windows and budget allow."""
+        lines = direct.candidates(tx, self._selection, most)
+        ratio = measured_now(tx).ratio * (1 + self._tools.config.limits.margin)
+        money = self._money_left(tx)
+        chosen: list[Candidate] = []
+        asked: list[Asked] = []
+        costs: list[float] = []
+        for line in lines:
+            each = self._asked(tx, line, ratio)
+            cost = _most_usd(each, int(line.tokens * ratio))
+            at = self._pacer.fits_at(tx.now, each.tokens)
+            if at > tx.now:
+                self._paced_until = at
+                break
+            if money is not None and cost > money - sum(costs):
+                if not (asked or self._running):
+                    self._too_dear = (
+                        f"the budget of ${self._tools.config.budget.max_usd:,g} leaves no room for another call"
+                    )
+                break
+            self._pacer.asked(tx.now, each.tokens)
+            chosen.append(line)
+            asked.append(replace(each, asked_at=tx.now))
+            costs.append(cost)
+        if not asked:
+            return []
+        calls, run = direct.claim(tx, chosen, costs), acting.run_id(tx)
+        return [self._named(each, call, run) for each, call in zip(asked, calls, strict=True)]
+
+    def _named(self, asked: Asked, call: int, run: str) -> Asked:
+        body = asked.body
+        if self._settings.store and asked.endpoint is Endpoint.CHAT:
+            body = {**body, "store": True, "metadata": {CALL_KEY: f"{run}-{call}", "custom_id": asked.custom_id}}
+        return replace(asked, call=call, body=body)
+
+    def _asked(self, tx: Transaction, line: Candidate, ratio: float) -> Asked:
+        """The call for a line, rendered again from its row. Raises JobError where it is not what was planned."""
+        material = self._material(tx, line.version)
+        job, where = self._tools.job, f"artist {line.artist_id}"
+        text = material.renderer.user_text(job.prompt_values(job.restore(line.data), where))
+        rendered = material.renderer.line(line.custom_id, text)
+        if line.line_hash is not None and line_hash(rendered) != line.line_hash:
+            raise JobError(f"job.py renders {where} otherwise than it was planned; undo the change of prompt_values")
+        tokens = int(line.tokens * ratio) + material.version.max_output_tokens
+        body = orjson.loads(rendered)["body"]
+        return Asked(
+            0, line.artist_id, line.custom_id, line.data, line.version,
+            material.version.endpoint, body, tokens, material.prices,
+        )  # fmt: skip
+
+    def _material(self, tx: Transaction, number: int) -> Material:
+        if number not in self._materials:
+            version, constant = load_version(tx, number)
+            self._materials[number] = Material(version, Renderer(version), resolve(version.model), constant)
+        return self._materials[number]
+
+    def _money_left(self, tx: Transaction) -> float | None:
+        """Dollars that may still be spent; None: no bound."""
+        most = self._tools.config.budget.max_usd
+        if not most:
+            return None
+        spent, in_flight = tx.one("money")
+        return most - float(spent) - float(in_flight)
+
+
+def _most_usd(asked: Asked, input_tokens: int) -> float:
+    """The most that a call may cost, in dollars; 0 for an unknown price."""
+    if asked.prices is None:
+        return 0.0
+    rates = asked.prices.standard
+    return input_tokens * rates.input + (asked.tokens - input_tokens) * rates.output
+
+
+def _sample(now: float, model: str, heard: RateHeaders) -> tuple[object, ...] | None:
+    """A row of the quota history; None where an answer told nothing."""
+    if heard == RateHeaders():
+        return None
+    tokens, requests = heard.tokens, heard.requests
+    told = f"requests {requests.remaining:,} of {requests.limit:,} left" if requests else ""
+    limit, left = (tokens.limit, tokens.remaining) if tokens else (None, None)
+    return now, "header", model, limit, None, None, left, None, told

@@ -1,0 +1,52 @@
+"""`direct`: the synchronous lane, for what cannot wait."""
+
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from batcher import wishes
+from batcher.direct import DirectLane
+from batcher.errors import ExitCode, InputError, SetupError, exit_code
+from batcher.pacing import check_workers, crew_of
+from batcher.prices import resolve
+from batcher.report import read_status
+from batcher.session import Session, working
+from batcher.store.direct import Selection
+from batcher.tables import draw_status
+from batcher.wishcommands import class_named
+from batcher.wishes import Choice
+
+
+def run_direct(
+    session: Session, workers: str | None, priority: int | None, failure: str | None, limit: int | None
+) -> tuple[RenderableType, dict[str, Any], ExitCode]:
+    """Asks for lines at once, at the standard price. Raises InputError for workers or a class that do not exist."""
+    try:
+        wanted = check_workers(workers if workers is not None else session.config.direct.workers)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    named = class_named(failure)
+    with session.store.reading() as tx:
+        before = int(tx.one("next_call")[0])
+    if named is not None:
+        with session.store.transaction("retry") as tx:
+            wishes.bring_back(tx, Choice(named))
+    run_lane(session, Selection(priority, named.value if named else None, limit), wanted)
+    with session.store.reading() as tx:
+        status = read_status(tx, session.config, resolve(session.config.model.name))
+        outcomes = {str(outcome): int(n) for outcome, n in tx.run("outcomes_since", first=before)}
+    told = ", ".join(f"{n:,} {outcome}" for outcome, n in outcomes.items()) or "none"
+    parts: list[RenderableType] = [draw_status(status), Text(f"Direct calls: {told}.")]
+    return Group(*parts), {"calls": outcomes, "states": status.states}, exit_code(status.states)
+
+
+def run_lane(session: Session, selection: Selection, workers: str | int) -> None:
+    """One process of the direct lane, to its end. Raises SetupError for what only the user can mend."""
+    with working(session, "direct") as tools:
+        lane = DirectLane(tools, selection, crew_of(workers))
+        lane.begin()
+        with session.display.moving("bios"):
+            ended = lane.act()
+    if ended.problem:
+        raise SetupError(ended.problem)

@@ -1,0 +1,34 @@
+"""Pauses that begin by themselves: sending stops for a time. Functions of an open transaction."""
+
+from dataclasses import dataclass
+
+from batcher.retry import FailureClass, Jitter, Rules, delay_s
+from batcher.store import Transaction, acting
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaRule:
+    """How the failure table has quota failures handled."""
+
+    rules: Rules
+    jitter: Jitter
+    pause_s: float
+    """How long sending pauses when they do not end."""
+
+
+def quota_failed(tx: Transaction, rule: QuotaRule, detail: str, sent_at: float | None = None) -> None:
+    """One quota event: sending pauses, longer each time, and for a day after the last try.
+
+    sent_at: when that was sent which tells of it. What was sent before a pause tells of the same incident, however late
+    it ends; a call (None) tells of now.
+    """
+    policy = rule.rules.policies[FailureClass.QUOTA]
+    pauses = [p for p in acting.pauses(tx) if p.reason == "quota"]
+    (paused_until,) = tx.one("quota_paused_until")
+    if paused_until is not None and (tx.now if sent_at is None else sent_at) < paused_until:
+        tx.event("quota", f"{detail}: sent before the pause, so the same incident")
+        return
+    tries = max((p.tries for p in pauses), default=-1) + 1
+    over = policy.tries is not None and tries >= policy.tries
+    wait = rule.pause_s if over else delay_s(policy, tries, rule.jitter(), rule.rules.jitter_share)
+    acting.pause(tx, "all", "quota", tx.now + wait, f"insufficient quota ({detail})", 0 if over else tries)

@@ -1,0 +1,114 @@
+-- name: direct_lines
+-- What the direct lane may ask for, the most urgent first; lines that stand in no shard before those that do. `full`:
+-- as many lines as wished were taken on since the call `first`; only they go again.
+SELECT artist_id, custom_id, data, tokens, line_hash, version, shard FROM artists
+WHERE state = 'ready' AND version IS NOT NULL
+  AND ($priority IS NULL OR priority = $priority) AND ($failure IS NULL OR failure = $failure)
+  AND (NOT $full OR artist_id IN (SELECT artist_id FROM direct_calls WHERE call >= $first))
+ORDER BY priority, shard IS NOT NULL, seq LIMIT $most
+
+-- name: direct_left
+-- How many are ready, and when the next of those that wait is due.
+SELECT count(*) FILTER (state = 'ready'), min(wait_until) FILTER (state = 'waiting') FROM artists
+WHERE state IN ('ready', 'waiting') AND version IS NOT NULL
+  AND ($priority IS NULL OR priority = $priority) AND ($failure IS NULL OR failure = $failure)
+  AND (NOT $full OR artist_id IN (SELECT artist_id FROM direct_calls WHERE call >= $first))
+
+-- name: direct_fall_due
+UPDATE artists SET state = $target, wait_until = NULL
+WHERE shard IS NULL AND (wait_until <= $now OR wait_until > $latest) AND list_contains($sources, state)
+
+-- name: next_call
+SELECT coalesce(max(call), 0) + 1 FROM direct_calls
+
+-- name: lines_taken_on
+SELECT count(DISTINCT artist_id) FROM direct_calls WHERE call >= $first
+
+-- name: calls_since
+SELECT count(*) FROM direct_calls WHERE intended_at > $since
+
+-- name: claim_direct
+UPDATE artists SET state = $target, shard = NULL
+FROM direct_calls AS c
+WHERE artists.artist_id = c.artist_id AND c.call >= $first AND c.ended_at IS NULL AND list_contains($sources, artists.state)
+
+-- name: open_calls
+-- Calls whose process died: perhaps done.
+SELECT c.call, c.artist_id, a.custom_id, a.data, a.version FROM direct_calls AS c JOIN artists AS a USING (artist_id)
+WHERE c.ended_at IS NULL ORDER BY c.call LIMIT 100
+
+-- name: create_answers
+CREATE TEMP TABLE answers (
+    call INTEGER, artist_id VARCHAR, outcome VARCHAR, data VARCHAR, model VARCHAR, finish_reason VARCHAR,
+    tokens_input INTEGER, tokens_cached INTEGER, tokens_output INTEGER, cost_usd DOUBLE, completed_at DOUBLE,
+    code VARCHAR, message VARCHAR, status_code INTEGER, state VARCHAR, wait_until DOUBLE, counted BOOLEAN
+)
+
+-- name: tries_of
+-- Tries that counted, in all and of one class, and calls whose answer was lost.
+SELECT a.attempts, count(*) FILTER (t.counted AND t.outcome = $failure), count(*) FILTER (t.outcome = 'lost')
+FROM artists AS a LEFT JOIN attempts AS t USING (artist_id) WHERE a.artist_id = $artist_id GROUP BY a.attempts
+
+-- name: record_answers
+-- A bio for a line that has one meanwhile (a batch of it came late) is paid for, and gives nothing.
+INSERT INTO attempts
+SELECT w.artist_id, 'direct', NULL, NULL, NULL,
+       CASE WHEN w.data IS NOT NULL AND a.state <> 'in_direct' THEN 'repeated' ELSE w.outcome END, w.code, w.message,
+       w.status_code, w.counted AND a.state = 'in_direct', w.tokens_input, w.tokens_cached, w.tokens_output, w.cost_usd,
+       $now
+FROM answers AS w JOIN artists AS a USING (artist_id) WHERE w.outcome <> 'unsent'
+
+-- name: insert_direct_bios
+INSERT INTO bios
+SELECT w.artist_id, w.data, w.model, w.finish_reason, w.tokens_input, w.tokens_cached, w.tokens_output, w.cost_usd,
+       'direct', NULL, NULL, a.attempts + 1, coalesce(w.completed_at, $now), NULL
+FROM answers AS w JOIN artists AS a USING (artist_id) WHERE w.data IS NOT NULL AND a.state = 'in_direct'
+
+-- name: accept_answers
+UPDATE artists SET state = $target, attempts = artists.attempts + 1, failure = NULL, code = NULL, message = NULL
+FROM answers AS w
+WHERE artists.artist_id = w.artist_id AND w.data IS NOT NULL AND artists.state = 'in_direct'
+  AND list_contains($sources, artists.state)
+
+-- name: move_failed_answers
+UPDATE artists
+SET state = $target, wait_until = w.wait_until, attempts = artists.attempts + CASE WHEN w.counted THEN 1 ELSE 0 END,
+    failure = CASE WHEN w.outcome = 'unsent' THEN artists.failure WHEN w.outcome = 'lost' THEN 'missing' ELSE w.outcome END,
+    code = CASE WHEN w.outcome = 'unsent' THEN artists.code ELSE w.code END,
+    message = CASE WHEN w.outcome = 'unsent' THEN artists.message ELSE w.message END
+FROM answers AS w
+WHERE artists.artist_id = w.artist_id AND w.data IS NULL AND w.state = $target AND artists.state = 'in_direct'
+  AND list_contains($sources, artists.state)
+
+-- name: widen_answers
+-- Answers that were cut off go again with more room: as another version, and so with a hash of their own.
+UPDATE artists SET version = $version, line_hash = NULL
+FROM answers AS w
+WHERE artists.artist_id = w.artist_id AND w.code = 'length' AND artists.state IN ('ready', 'waiting')
+  AND artists.version = $was
+
+-- name: end_calls
+UPDATE direct_calls SET ended_at = $now, outcome = w.outcome FROM answers AS w WHERE direct_calls.call = w.call
+
+-- name: bios_of_job
+SELECT count(*) FROM bios WHERE lane <> 'earlier'
+
+-- name: end_probed_pauses_at
+-- A quota pause is over once something that was asked for after it has succeeded.
+UPDATE pauses SET ended_at = $now WHERE ended_at IS NULL AND reason = 'quota' AND until <= $asked_at RETURNING pause
+
+-- name: end_pauses_over
+UPDATE pauses SET ended_at = $now WHERE ended_at IS NULL AND scope = 'direct' AND until <= $now RETURNING pause
+
+-- name: parked_lines
+-- Lines of shards that were not released when the direct lane took lines out of them: to be cut again, not released.
+SELECT a.artist_id, a.custom_id, a.priority, a.data, a.tokens, a.line_hash, a.version
+FROM artists AS a JOIN shards AS s USING (shard)
+WHERE s.state = 'stale' AND a.state = 'ready'
+  AND (a.priority, a.version) = (
+      SELECT (x.priority, x.version) FROM artists AS x JOIN shards AS y USING (shard)
+      WHERE y.state = 'stale' AND x.state = 'ready' ORDER BY x.priority, x.version LIMIT 1)
+ORDER BY a.seq LIMIT $most
+
+-- name: outcomes_since
+SELECT outcome, count(*) FROM direct_calls WHERE call >= $first AND outcome IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1

@@ -1,0 +1,142 @@
+"""What the direct lane writes before and after its calls. Functions of an open transaction.
+
+A call is claimed in the transaction that asks for it, and ends in the one that records its answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+
+from batcher.lifecycle import ShardState
+from batcher.store import acting
+from batcher.store.connection import Transaction
+
+VERDICT_EVENTS = ("give_back", "delay", "hold", "give_up")
+"""The events that move failed lines on; each moves those whose verdict is its target."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which lines the lane is for; None: any. `first`: the first call of this command, `most` lines in all."""
+
+    priority: int | None = None
+    failure: str | None = None
+    most: int | None = None
+    first: int = 0
+
+    def parameters(self, full: bool) -> dict[str, object]:
+        """As the statements take it. full: as many lines as wished were taken on."""
+        return {"priority": self.priority, "failure": self.failure, "full": full, "first": self.first}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A line that may be asked for."""
+
+    artist_id: str
+    custom_id: str
+    data: str
+    tokens: int
+    line_hash: int | None
+    version: int
+    shard: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCall:
+    """A call without an outcome, whose process died."""
+
+    call: int
+    artist_id: str
+    custom_id: str
+    data: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What one call came to, as the table `answers` takes it. Exactly one of data and state is set."""
+
+    call: int
+    artist_id: str
+    outcome: str
+    """bio, a class of failure, lost (no answer came), or unsent (nothing went out)."""
+    data: str | None = None
+    model: str = ""
+    finish_reason: str = ""
+    tokens_input: int = 0
+    tokens_cached: int = 0
+    tokens_output: int = 0
+    cost_usd: float | None = None
+    completed_at: float | None = None
+    code: str | None = None
+    message: str | None = None
+    status_code: int | None = None
+    state: str | None = None
+    wait_until: float | None = None
+    counted: bool = True
+
+
+def is_full(tx: Transaction, selection: Selection) -> bool:
+    """Whether as many lines as wished were taken on."""
+    return selection.most is not None and int(tx.one("lines_taken_on", first=selection.first)[0]) >= selection.most
+
+
+def left(tx: Transaction, selection: Selection, latest: float) -> tuple[int, float | None]:
+    """How many lines are ready, and when the next of those that wait is due (None: none waits).
+
+    latest: a time to wait for that is later was set by a clock that was ahead, and counts as past.
+    """
+    tx.move_lines("direct_fall_due", "fall_due", now=tx.now, latest=latest)
+    ready, due = tx.one("direct_left", **selection.parameters(is_full(tx, selection)))
+    return int(ready), due
+
+
+def candidates(tx: Transaction, selection: Selection, most: int) -> list[Candidate]:
+    """The next lines to ask for, among those that are ready."""
+    full = is_full(tx, selection)
+    if selection.most is not None and not full:
+        most = min(most, selection.most - int(tx.one("lines_taken_on", first=selection.first)[0]))
+    return [Candidate(*row) for row in tx.run("direct_lines", most=most, **selection.parameters(full))]
+
+
+def claim(tx: Transaction, lines: Sequence[Candidate], reserved_usd: Sequence[float]) -> list[int]:
+    """Takes lines out of their shards and opens a call for each; the calls' numbers."""
+    (first,) = tx.one("next_call")
+    calls = list(range(int(first), int(first) + len(lines)))
+    rows = [
+        (c, line.artist_id, usd, tx.now, None, None) for c, line, usd in zip(calls, lines, reserved_usd, strict=True)
+    ]
+    tx.append("direct_calls", rows)
+    for shard in sorted({line.shard for line in lines if line.shard is not None}):
+        _break_up(tx, shard)
+    claimed = tx.move_lines("claim_direct", "claim_direct", first=first)
+    assert claimed == len(lines), f"{claimed} of {len(lines)} lines were claimed"
+    return calls
+
+
+def _break_up(tx: Transaction, shard: int) -> None:
+    """A shard that loses lines to this lane is stale. The others of one that was released go on as loose lines; of one
+    that was not they stay parked in it, until they are cut again."""
+    state = acting.load_shard(tx, shard).state
+    if state is ShardState.STALE:
+        return
+    tx.outdate(shard, "the direct lane took lines out of it")
+    if state is not ShardState.PLANNED:
+        tx.run("loosen_shard", shard=shard)
+
+
+def record(tx: Transaction, answers: Sequence[Recorded]) -> None:
+    """Ends calls: bios, attempts, and the next states of the lines."""
+    tx.run("create_answers")
+    tx.append("answers", [astuple(answer) for answer in answers])
+    tx.run("record_answers", now=tx.now)
+    tx.run("insert_direct_bios", now=tx.now)
+    tx.move_lines("accept_answers", "accept")
+    for event in VERDICT_EVENTS:
+        tx.move_lines("move_failed_answers", event)
+    tx.run("end_calls", now=tx.now)
+
+
+def open_calls(tx: Transaction) -> list[OpenCall]:
+    """Calls that a process which died has left."""
+    return [OpenCall(*row) for row in tx.run("open_calls")]

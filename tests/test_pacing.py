@@ -1,0 +1,315 @@
+"""The direct lane's speed: headers in every spelling, and windows that are never overrun (a simulation)."""
+
+import heapq
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batcher.pacing import (
+    DAY_S,
+    MOST_WORKERS,
+    SHARE,
+    WORKERS,
+    Allowance,
+    Crew,
+    Pacer,
+    RateHeaders,
+    Window,
+    check_workers,
+    crew_of,
+    go_duration_s,
+    read_headers,
+    recommended_workers,
+)
+from batcher.sandbox.direct import go_duration
+
+# --- headers ---------------------------------------------------------------------------------------------------------
+
+SEEN = {
+    "0s": 0.0, "1s": 1.0, "6m0s": 360.0, "8.64s": 8.64, "236ms": 0.236, "1m4.296s": 64.296, "2h0m0s": 7200.0,
+    "20ms": 0.02, "1h2m3.5s": 3723.5, "3s": 3.0, "500us": 0.0005, "1.5µs": 1.5e-6, "12": 12.0, "0.5": 0.5,
+    " 59ms ": 0.059, "23h59m59.999s": 86399.999, "7d": 7 * DAY_S,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "seconds"), SEEN.items())
+def test_durations_as_they_were_seen(text: str, seconds: float) -> None:
+    assert go_duration_s(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "s", "-1s", "1 s", "1m 2s", "abc", "1x", "1s!", "٣s", "1e3s", "nan", "inf", "8d", "."]
+)
+def test_what_is_no_duration(text: str) -> None:
+    assert go_duration_s(text) is None
+
+
+@given(st.integers(0, 86_400_000))
+def test_what_the_sandbox_writes_is_read_back(millis: int) -> None:
+    assert go_duration_s(go_duration(millis / 1000)) == pytest.approx(millis / 1000)
+
+
+@given(st.text(max_size=30))
+def test_no_text_breaks_the_grammar(text: str) -> None:
+    seconds = go_duration_s(text)
+    assert seconds is None or 0 <= seconds <= 7 * DAY_S
+
+
+KEYS = [f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset")
+        for kind in ("requests", "tokens", "project-tokens")]  # fmt: skip
+VALUES = st.one_of(
+    st.integers(-5, 10**16).map(str), st.sampled_from([*SEEN, "", "none", "1,000", "1.5"]), st.text(max_size=8)
+)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), VALUES))
+def test_any_headers_give_sound_limits_or_none(headers: dict[str, str]) -> None:
+    read = read_headers(headers)
+    for told in (read.requests, read.tokens, read.project_tokens):
+        assert told is None or (0 <= told.remaining <= told.limit and told.limit > 0 and told.period_s > 0)
+    assert 0 <= read.lowest_share <= 1
+
+
+def test_headers_are_read_kind_by_kind() -> None:
+    headers = {
+        "x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "59", "x-ratelimit-reset-requests": "1s",
+        "x-ratelimit-limit-tokens": "150000", "x-ratelimit-remaining-tokens": "149984",
+        "x-ratelimit-reset-tokens": "6m0s", "x-ratelimit-limit-project-tokens": "1000",
+        "x-ratelimit-remaining-project-tokens": "50",
+    }  # fmt: skip
+    read = read_headers(headers)
+    assert read == RateHeaders(Allowance(60, 59, 1.0), Allowance(150_000, 149_984, 360.0), Allowance(1_000, 50, None))
+    assert read.lowest_share == 0.05
+
+
+def test_a_limit_of_a_day_is_told_from_one_of_a_minute_by_how_fast_it_comes_back() -> None:
+    assert Allowance(10_000, 9_999, 8.64).is_daily
+    assert not Allowance(60, 59, 1.0).is_daily
+    assert not Allowance(10_000, 10_000, 0.0).is_daily
+
+
+# --- windows ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_window_waits_for_the_oldest_to_leave_it() -> None:
+    window = Window(100)
+    for second in range(95):
+        assert window.fits_at(second / 10, 1) == second / 10
+        window.asked(second / 10, 1)
+    assert window.fits_at(9.5, 1) == 61.0
+    assert window.fits_at(9.5, 2) == pytest.approx(61.1)
+    assert window.fits_at(61.0, 1) == 61.0
+
+
+def test_the_lower_of_setting_and_header_binds() -> None:
+    window = Window(100)
+    window.learn(Allowance(20, 20, 0.0), 0.0, 0.0)
+    assert window.bound == 20
+    window.learn(Allowance(500, 500, 0.0), 0.0, 0.0)
+    assert window.bound == 100
+    unset = Window(0)
+    assert unset.fits_at(5.0, 10**9) == 5.0
+    unset.learn(Allowance(20, 20, 0.0), 0.0, 0.0)
+    assert unset.bound == 20
+
+
+def test_what_others_use_is_heard_of_and_waited_for() -> None:
+    window = Window(100)
+    window.learn(Allowance(100, 3, 58.2), 0.0, 0.0)  # 97 are used, and none of them by us
+    at = window.fits_at(0.0, 1)
+    assert at == pytest.approx(58.2 * 3 / 97)  # 6 are needed: one, and the 5 that are kept
+    assert window.fits_at(58.2, 1) == 58.2
+
+
+def test_what_was_asked_for_since_counts_against_what_was_heard() -> None:
+    window = Window(100)
+    window.asked(0.0, 10)
+    window.learn(Allowance(100, 20, 48.0), asked_at=-1.0, now=1.0)  # the answer to an earlier call
+    assert window.fits_at(1.0, 5) == 1.0
+    assert window.fits_at(1.0, 6) > 1.0
+
+
+def test_more_than_the_limit_waits_for_an_empty_window_only() -> None:
+    window = Window(100)
+    assert window.fits_at(0.0, 1_000) == 0.0
+    window.asked(0.0, 10)
+    assert window.fits_at(1.0, 1_000) == 61.0
+
+
+# --- workers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lines", "hours", "workers"),
+    [(0, 1, 2), (42_888, 168, 2), (42_888, 5, 4), (42_888, 2, 8), (42_888, 1, 16), (10**9, 1, 16), (5, 0, 16)],
+)
+def test_recommended_workers(lines: int, hours: float, workers: int) -> None:
+    assert recommended_workers(lines, hours) == workers
+
+
+def test_a_measured_rate_replaces_the_assumed_one() -> None:
+    assert recommended_workers(42_888, 5, per_worker_s=0.25) == 10
+
+
+@pytest.mark.parametrize("wanted", [*WORKERS, "auto", 1, 16, "7"])
+def test_workers_that_there_are(wanted: str | int) -> None:
+    assert 1 <= crew_of(check_workers(wanted)).workers <= MOST_WORKERS
+
+
+@pytest.mark.parametrize("wanted", ["many", 0, 17, "0", "17", "-1", ""])
+def test_workers_that_there_are_not(wanted: str | int) -> None:
+    with pytest.raises(
+        ValueError, match="workers are conservative, moderate, aggressive, auto, or a number from 1 to 16"
+    ):
+        check_workers(wanted)
+
+
+def test_auto_adds_a_worker_while_there_is_room_and_halves_on_a_refusal() -> None:
+    crew = crew_of("auto")
+    assert crew.workers == 2
+    for _ in range(200):
+        crew.succeeded(room=True)
+    assert crew.workers == MOST_WORKERS
+    crew.refused()
+    assert crew.workers == 8
+    for _ in range(50):
+        crew.succeeded(room=False)
+    assert crew.workers == 8
+
+
+def test_a_fixed_crew_stays() -> None:
+    crew = crew_of("moderate")
+    for _ in range(50):
+        crew.succeeded(room=True)
+    crew.refused()
+    assert crew.workers == 4
+
+
+# --- a service that limits, in simulated time ------------------------------------------------------------------------
+
+
+@dataclass
+class Limited:
+    """A service with limits of a minute, counted in one of the three ways in use; it says so in its headers."""
+
+    rpm: int
+    tpm: int
+    how: str
+    headers: bool = True
+    log: deque[tuple[float, int]] = field(default_factory=deque)
+    level: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    at: float = 0.0
+
+    def take(self, now: float, tokens: int) -> tuple[bool, RateHeaders]:
+        """Whether a request is let through, and what the answer tells."""
+        used = {"sliding": self._sliding, "fixed": self._fixed, "bucket": self._bucket}[self.how](now)
+        fits = used[0] + 1 <= self.rpm and used[1] + tokens <= self.tpm
+        if fits:
+            self.log.append((now, tokens))
+            self.level = [self.level[0] + 1, self.level[1] + tokens]
+            used = [used[0] + 1, used[1] + tokens]
+        if not self.headers:
+            return fits, RateHeaders()
+        return fits, RateHeaders(self._told(self.rpm, used[0], now), self._told(self.tpm, used[1], now))
+
+    def _told(self, limit: int, used: float, now: float) -> Allowance:
+        reset = used * 60.0 / limit if self.how == "bucket" else 60.0 - now % 60.0
+        return Allowance(limit, max(0, int(limit - used)), reset)
+
+    def _sliding(self, now: float) -> list[float]:
+        while self.log and self.log[0][0] <= now - 60.0:
+            self.log.popleft()
+        return [float(len(self.log)), float(sum(tokens for _, tokens in self.log))]
+
+    def _fixed(self, now: float) -> list[float]:
+        if now // 60 != self.at // 60:
+            self.level = [0.0, 0.0]
+        self.at = now
+        return list(self.level)
+
+    def _bucket(self, now: float) -> list[float]:
+        passed = (now - self.at) / 60.0
+        self.level = [max(0.0, self.level[0] - passed * self.rpm), max(0.0, self.level[1] - passed * self.tpm)]
+        self.at = now
+        return list(self.level)
+
+
+@dataclass
+class Run:
+    """How a simulated lane went."""
+
+    sent_at: list[float]
+    refused: int
+
+
+def simulate(
+    service: Limited, pacer: Pacer, crew: Crew, latency: Callable[[], float], tokens: Callable[[], int], until: float
+) -> Run:
+    """The lane's rules with a passed clock: a call where it fits, a wait where it does not."""
+    now, run = 0.0, Run([], 0)
+    busy: list[tuple[float, int, float, float, int]] = []
+    paced_until, order = 0.0, 0
+    wanted = tokens()
+    while now < until:
+        while len(busy) < crew.workers:
+            at = pacer.fits_at(now, wanted)
+            if at > now:
+                paced_until = at
+                break
+            pacer.asked(now, wanted)
+            whole = latency()
+            heapq.heappush(busy, (now + whole, order, now, now + whole * 0.3, wanted))
+            order, wanted = order + 1, tokens()
+        waits = [busy[0][0]] if busy else []
+        if len(busy) < crew.workers:
+            waits.append(pacer.fits_at(now, wanted))
+        now = max(now, min(waits))
+        while busy and busy[0][0] <= now:
+            answered_at, _, asked_at, arrived_at, amount = heapq.heappop(busy)
+            fits, heard = service.take(arrived_at, amount)
+            pacer.learn(heard, asked_at, answered_at)
+            if fits:
+                run.sent_at.append(asked_at)
+                crew.succeeded(room=paced_until <= asked_at)
+            else:
+                run.refused += 1
+                crew.refused()
+    return run
+
+
+@settings(max_examples=10_000, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    rpm=st.integers(15, 30),
+    tokens_per_request=st.integers(100, 2_000),
+    tightness=st.floats(0.4, 2.5),
+    how=st.sampled_from(["sliding", "fixed", "bucket"]),
+    latency_s=st.floats(0.2, 3.0),
+    headers=st.booleans(),
+)
+def test_limits_that_are_known_are_never_run_into_and_used_well(
+    seed: int, rpm: int, tokens_per_request: int, tightness: float, how: str, latency_s: float, headers: bool
+) -> None:
+    dice = random.Random(seed)
+    tpm = max(int(rpm * tokens_per_request * tightness), 3 * tokens_per_request)
+    service = Limited(rpm, tpm, how, headers)
+    crew = crew_of("auto")
+    minutes = 6
+
+    def latency() -> float:
+        return latency_s * dice.uniform(0.8, 1.25)
+
+    def tokens() -> int:
+        return int(tokens_per_request * dice.uniform(0.8, 1.2))
+
+    run = simulate(service, Pacer(rpm, tpm), crew, latency, tokens, minutes * 61.0)
+    assert run.refused == 0
+    attainable = min(SHARE * rpm / 60, SHARE * tpm / tokens_per_request / 60, MOST_WORKERS / latency_s)
+    steady = [at for at in run.sent_at if at >= 61.0]  # `auto` has found its number by then
+    whole = minutes  # what is left of a window does not hold another request
+    assert len(steady) >= 0.9 * attainable * (minutes - 1) * 61.0 - whole
