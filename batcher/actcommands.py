@@ -10,9 +10,9 @@ from rich.text import Text
 
 from batcher.collecting import Collected, check_targets, collect, tables_read
 from batcher.decide import Finish, Wait, decide
+from batcher.decide_direct import HAND_OVER, decide_tail
 from batcher.directcommand import run_lane
 from batcher.errors import ExitCode, SetupError, StateError, exit_code
-from batcher.lane import HAND_OVER, decide_tail
 from batcher.plancommand import configured, run_plan
 from batcher.planner import PlanOptions, planned_with
 from batcher.prices import resolve

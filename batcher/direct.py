@@ -16,9 +16,9 @@ from batcher import crashpoints
 from batcher.answering import Answering, Asked, Came, Read
 from batcher.api import Answer, CallError
 from batcher.decide import Finish, Wait
+from batcher.decide_direct import Claim, LaneView, decide_direct
 from batcher.errors import JobError
 from batcher.gathering import recut
-from batcher.lane import Claim, LaneView, decide_direct
 from batcher.looking import latest_wait, measured_now
 from batcher.model import Endpoint, JobVersion
 from batcher.pacing import DAY_S, Crew, Pacer, RateHeaders, read_headers

@@ -6,7 +6,7 @@ import pytest
 
 from batcher.admission import Send
 from batcher.decide import Finish, Wait
-from batcher.lane import HAND_OVER, LOOK_S, UNDER_WAY, Claim, LaneView, decide_direct, decide_tail
+from batcher.decide_direct import HAND_OVER, LOOK_S, UNDER_WAY, Claim, LaneView, decide_direct, decide_tail
 from batcher.lifecycle import ShardState
 from batcher.model import LooseLines, Pause, Room, ShardView, Snapshot
 
