@@ -11,12 +11,13 @@ from rich.text import Text
 from batcher.collecting import Collected, check_targets, collect, tables_read
 from batcher.decide import Finish, Wait
 from batcher.errors import ExitCode, SetupError, StateError
+from batcher.lane import acting, check_reachable
 from batcher.plancommand import configured, run_plan
 from batcher.planner import PlanOptions, planned_with
 from batcher.prices import resolve
 from batcher.report import Status, read_status
 from batcher.runner import INTERRUPTED
-from batcher.session import Session, acting, check_reachable
+from batcher.session import Session
 from batcher.tables import draw_plan, draw_status, table
 
 Answer = tuple[RenderableType, dict[str, Any]]
