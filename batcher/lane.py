@@ -13,6 +13,7 @@ from batcher.config import Config
 from batcher.display import Display
 from batcher.errors import SetupError
 from batcher.locks import lane_lock
+from batcher.looking import keep_prices
 from batcher.retry import FailureClass, Jitter, classify_call
 from batcher.runner import Runner
 from batcher.session import Session, prices_of
@@ -85,6 +86,7 @@ def acting(session: Session, followed: Callable[[], bool] = _never) -> Iterator[
             if _check_service(tools.service, _reached_before(tools.store)):
                 with tools.store.transaction("reached") as tx:
                     tx.set_fact("reached_at", tx.now)
+                    keep_prices(tx, session.config.model.name, prices)
             runner = Runner(tools)
             runner.begin()
             yield runner

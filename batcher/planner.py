@@ -20,10 +20,10 @@ from batcher.cutting import ShardCutting
 from batcher.errors import ConfigError, InputError, JobError
 from batcher.inputs import read_bios, read_table, table_name
 from batcher.job import Job, aside, encode_row, output_columns
-from batcher.looking import Outlook, outlook_now
+from batcher.looking import Outlook, keep_prices, outlook_now
 from batcher.model import JobVersion
 from batcher.planning import Renderer, chunks, custom_id, overhead_tokens
-from batcher.prices import context_window
+from batcher.prices import context_window, resolve
 from batcher.shardfiles import sweep
 from batcher.store import Store, Transaction
 from batcher.store import planned as state
@@ -204,6 +204,7 @@ class Planner:
         self._stage_again(tx)
         self._cut(tx, folder, number)
         tx.set_fact(PLANNED_WITH, text=self.options.kept())
+        keep_prices(tx, self.version.model, resolve(self.version.model))
         tx.event("plan", f"{self.result.lines_planned} lines in {self.result.shards_cut} shards")
         return self.result, read_plan(tx, self.config)
 
