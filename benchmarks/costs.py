@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from benchmarks import transfer
 from benchmarks.data import ROOT, source_table
 from benchmarks.measure import Measured, measure, python, row, table
 
@@ -38,6 +39,7 @@ class Bench:
         yield self.plan()
         yield self.looks()
         yield self.results()
+        yield self.transfer()
 
     def plan(self) -> Table:
         """`plan`, start-up included, beside a straight script."""
@@ -83,6 +85,21 @@ class Bench:
         self._floor(drawn, "floor: parse, append, write Parquet", floor)
         drawn.add_row(*row("take in (download, archive, judge, record)", taken, floor))
         drawn.add_row(*row("batcher collect", collected, floor))
+        return drawn
+
+    def transfer(self) -> Table:
+        """Files of the largest size over loopback. The client takes longer to import than they take."""
+        source, target = transfer.make_file(self.folder / "source"), self.folder / "target"
+        drawn = table("one file of 200 MB over loopback, start-up included")
+        client = "import benchmarks.transfer, openai, openai.types"
+        drawn.add_row(*row("importing the client, and nothing else", self._again("-c", client)))
+        with transfer.serving(source) as url:
+            for way, name in (("up", "upload"), ("down", "download")):
+                path = str(source if way == "up" else target)
+                floor = self._again("-m", "benchmarks.transfer", "floor", way, url, path)
+                moved = self._again("-m", "benchmarks.transfer", "batcher", way, url, path)
+                drawn.add_row(*row(f"floor: {name} with http.client", floor, floor))
+                drawn.add_row(*row(f"batcher's {name}", moved, floor))
         return drawn
 
     def _floor(self, drawn: Table, name: str, floor: Measured) -> None:
