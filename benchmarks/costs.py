@@ -43,8 +43,8 @@ class Bench:
 
     def plan(self) -> Table:
         """`plan`, start-up included, beside a straight script."""
-        floor = self._measure("-m", "benchmarks.floor_plan", str(self.table), str(self.folder))
-        planned = self._measure("-m", "batcher", "plan", "--json")
+        floor = self.measure("-m", "benchmarks.floor_plan", str(self.table), str(self.folder))
+        planned = self.measure("-m", "batcher", "plan", "--json")
         drawn = table(f"plan of {self.rows:,} rows, start-up included")
         self._floor(drawn, "floor: read, render, count, write, append", floor)
         drawn.add_row(*row("batcher plan", planned, floor))
@@ -72,7 +72,7 @@ class Bench:
         shutil.copytree(self.folder / "state", sent)
         answers = self.folder / "answers"
         size = sum(file.stat().st_size for file in answers.glob("*.jsonl"))
-        floor = self._measure("-m", "benchmarks.floor_results", str(answers), str(self.folder))
+        floor = self.measure("-m", "benchmarks.floor_results", str(answers), str(self.folder))
 
         def again() -> None:
             shutil.rmtree(self.folder / "state", ignore_errors=True)
@@ -107,7 +107,7 @@ class Bench:
         for step, seconds in json.loads(floor.output.splitlines()[-1]).items():
             drawn.add_row(f"  {step} alone", f"{seconds:.2f}", "", f"{seconds / floor.median_s:.2f}")
 
-    def _measure(self, *arguments: str) -> Measured:
+    def measure(self, *arguments: str) -> Measured:
         """From an empty folder."""
         return measure(python(*arguments), self.folder, PATHS, self._clear, self.runs)
 
