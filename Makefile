@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: test demo lint types layers soak bench constraints clean
+.PHONY: test demo lint types layers soak bench bench-peers constraints clean
 
 test: lint types layers
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not soak"
@@ -26,6 +26,10 @@ soak: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+# Needs Python 3.12 beside (PEER_PYTHON names one) and the package registry.
+bench-peers: $(STAMP)
+	$(BIN)/python -m benchmarks.peers
 
 demo: $(STAMP)
 	$(BIN)/batcher demo

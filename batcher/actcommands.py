@@ -13,12 +13,13 @@ from batcher.decide import Finish, Wait, decide
 from batcher.decide_direct import HAND_OVER, decide_tail
 from batcher.directcommand import run_lane
 from batcher.errors import ExitCode, SetupError, StateError, exit_code
+from batcher.lane import acting, check_reachable
 from batcher.plancommand import configured, run_plan
 from batcher.planner import PlanOptions, planned_with
 from batcher.prices import resolve
 from batcher.report import Status, read_status
 from batcher.runner import INTERRUPTED, Decide
-from batcher.session import Session, acting, check_reachable
+from batcher.session import Session
 from batcher.store.direct import Selection
 from batcher.tables import draw_plan, draw_status, table
 

@@ -17,15 +17,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar, cast
 
 from batcher.errors import SetupError
-from batcher.model import Listing, RemoteBatch, RemoteFile
+from batcher.model import FILE_LIFE_S, Listing, RemoteBatch, RemoteFile
 from batcher.retry import FailureClass, Jitter, Policy, Trouble, classify_call, delay_s, retry_after_s
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
-FILE_LIFE_S = 30 * 24 * 3600
-"""How long input and output files live at OpenAI (the longest that the API takes; official description,
-FileExpirationAfter): what a dead client leaves goes away by itself."""
 MESSAGE_LENGTH = 500
 """Characters of a service's message that are kept."""
 PAGE = 100

@@ -6,19 +6,13 @@ OPENAI_BASE_URL stay in the environment, where the client library reads them.
 
 import os
 import tomllib
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
 
 from batcher.errors import ConfigError
 from batcher.model import Endpoint, ShardLimits
@@ -195,12 +189,8 @@ class StateSection(Section):
     dir: Path = Path(".batcher")
 
 
-class Config(BaseSettings):
+class Config(Section):
     """batcher.toml, whole."""
-
-    model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_prefix=PREFIX, env_nested_delimiter="__", case_sensitive=False
-    )
 
     job: JobSection = JobSection()
     model: ModelSection = ModelSection()
@@ -216,31 +206,16 @@ class Config(BaseSettings):
     deadline: DeadlineSection = DeadlineSection()
     state: StateSection = StateSection()
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        *_others: PydanticBaseSettingsSource,
-        **_named: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment first, then the file; no .env file and no secrets folder."""
-        return (EnvSettingsSource(settings_cls), init_settings)
-
 
 def load_config(path: Path) -> Config:
     """The settings of `path`, with relative paths taken from its folder. Raises ConfigError."""
     data = _read_toml(path)
-    _check_environment()
+    for name, place in _overrides():
+        _put(data, place, os.environ[name])
     try:
         config = Config(**data)
     except ValidationError as error:
         raise ConfigError(_sentence(path, error)) from error
-    except SettingsError as error:
-        name = str(error).partition('"')[2].partition('"')[0]
-        raise ConfigError(
-            f"{PREFIX}{name.upper()} in the environment: set keys, as {PREFIX}{name.upper()}__KEY"
-        ) from error
     return _anchored(config, path.resolve().parent)
 
 
@@ -264,16 +239,30 @@ def _read_toml(path: Path) -> dict[str, Any]:
     return data
 
 
-def _check_environment() -> None:
-    """An override of a section that does not exist would be ignored without a word."""
+def _overrides() -> Iterator[tuple[str, list[str]]]:
+    """The environment's overrides: the variable, and the key that it sets. Raises ConfigError for one that sets none.
+
+    pydantic-settings would read them too, and takes as long to import as half of `status`.
+    """
     for name in sorted(os.environ):
         if not name.upper().startswith(PREFIX) or name.upper().startswith(OF_TESTS):
             continue
-        section, dots, _ = name.upper().removeprefix(PREFIX).partition("__")
-        if dots and section.lower() not in Config.model_fields:
-            raise ConfigError(f"{name} in the environment: unknown section {section.lower()}; {_valid_keys([])}")
-        if not dots and section.lower() not in Config.model_fields:
+        place = name.lower().removeprefix(PREFIX.lower()).split("__")
+        if len(place) == 1:
             raise ConfigError(f"{name} in the environment sets nothing; keys are set as {PREFIX}SECTION__KEY")
+        if place[0] not in Config.model_fields:
+            raise ConfigError(f"{name} in the environment: unknown section {place[0]}; {_valid_keys([])}")
+        yield name, place
+
+
+def _put(data: dict[str, Any], place: Sequence[str], value: str) -> None:
+    """Sets one key, making the tables on its way."""
+    *tables, key = place
+    for table in tables:
+        if not isinstance(data.get(table), dict):
+            data[table] = {}
+        data = data[table]
+    data[key] = value
 
 
 def _anchored(config: Config, folder: Path) -> Config:

@@ -1,6 +1,7 @@
 """Cutting shards: lines rendered in priority order into shard files, a new one wherever the limits say so."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from batcher.errors import StateError
@@ -16,7 +17,8 @@ HELD_LINES = 1_000
 class ShardCutting:
     """Renders lines in order and writes them into shard files, opening a new one where the limits say so.
 
-    Used as a context: a file that is not finished goes away.
+    Hashing, writing and syncing need no interpreter, so they go on in a thread beside the rendering: in order, and
+    never more than one step behind. Used as a context: a file that is not finished goes away.
     """
 
     def __init__(self, renderer: Renderer, limits: ShardLimits, folder: Path, first: int) -> None:
@@ -26,6 +28,8 @@ class ShardCutting:
         self._written: list[WrittenShard] = []
         self._held: list[bytes] = []
         self._held_tokens = 0
+        self._thread = ThreadPoolExecutor(1)
+        self._step: Future[None] | None = None
 
     def __enter__(self) -> "ShardCutting":
         """Itself."""
@@ -33,6 +37,7 @@ class ShardCutting:
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         """Gives up the file that is not finished. Raises StateError for what the disk refuses."""
+        self._thread.shutdown()
         if self._writer is not None:
             self._writer.abandon()
         if isinstance(error, OSError):
@@ -43,32 +48,52 @@ class ShardCutting:
 
     def put(self, lines: Sequence[OrderedLine]) -> list[PlannedLine]:
         """Writes lines; where each was put."""
-        return [self._put(line) for line in lines]
+        put = []
+        for artist_id, line_id, priority, user_text, tokens in lines:
+            data = self._renderer.line(line_id, user_text)
+            if self._cutter.starts_new(priority, len(data), tokens):
+                self._start(priority)
+            self._held.append(data)
+            self._held_tokens += tokens
+            if len(self._held) >= HELD_LINES:
+                self._flush()
+            put.append(PlannedLine(artist_id, self._next - 1, tokens, len(data), line_hash(data)))
+        return put
 
-    def _put(self, line: OrderedLine) -> PlannedLine:
-        data = self._renderer.line(line.custom_id, line.user_text)
-        if self._cutter.starts_new(line.priority, len(data), line.tokens):
-            self._close()
-            self._writer = ShardWriter(self._folder, self._next, line.priority)
-            self._next += 1
-        self._held.append(data)
-        self._held_tokens += line.tokens
-        if len(self._held) >= HELD_LINES:
-            self._flush()
-        return PlannedLine(line.artist_id, self._next - 1, line.tokens, len(data), line_hash(data))
+    def _start(self, priority: int) -> None:
+        self._close()
+        self._writer = ShardWriter(self._folder, self._next, priority)
+        self._next += 1
 
     def _flush(self) -> None:
         if self._writer is not None and self._held:
-            self._writer.write(self._held, self._held_tokens)
+            self._beside(self._writer.write, self._held, self._held_tokens)
             self._held, self._held_tokens = [], 0
 
     def _close(self) -> None:
         self._flush()
         if self._writer is not None:
-            self._written.append(self._writer.close())
+            self._beside(self._finish, self._writer)
             self._writer = None
+
+    def _finish(self, writer: ShardWriter) -> None:
+        try:
+            self._written.append(writer.close())
+        except BaseException:
+            writer.abandon()
+            raise
+
+    def _beside(self, work: Callable[..., None], *arguments: object) -> None:
+        """Does this in the thread, once what it does now has come to its end; raises what that has raised."""
+        self._wait()
+        self._step = self._thread.submit(work, *arguments)
+
+    def _wait(self) -> None:
+        if self._step is not None:
+            self._step.result()
 
     def finish(self) -> list[WrittenShard]:
         """Closes the last shard; all that were written."""
         self._close()
+        self._wait()
         return self._written

@@ -8,10 +8,11 @@ from rich.text import Text
 from batcher import wishes
 from batcher.direct import DirectLane
 from batcher.errors import ExitCode, InputError, SetupError, exit_code
+from batcher.lane import working
 from batcher.pacing import check_workers, crew_of
 from batcher.prices import resolve
 from batcher.report import read_status
-from batcher.session import Session, working
+from batcher.session import Session
 from batcher.store.direct import Selection
 from batcher.tables import draw_status
 from batcher.wishcommands import class_named

@@ -16,7 +16,7 @@ from batcher.api import CallError, CallRefused, Service
 from batcher.evidence import archive, results_path
 from batcher.job import Job, aside
 from batcher.lifecycle import BatchStatus, ShardState, artist_event
-from batcher.model import Endpoint, Lane, LineResult
+from batcher.model import Endpoint, Failure, Lane, LineResult
 from batcher.pausing import QuotaRule, quota_failed
 from batcher.planning import chunks
 from batcher.prices import Prices
@@ -227,8 +227,12 @@ class Ingestion:
         where = _where(tx, batch)
         outcomes = Counter(str(row[0]) for row in tx.run("record_successes", **where))
         reading.odd["second answers for lines that have a bio"] += outcomes["repeated"]
-        tx.run("insert_bios", **{key: where[key] for key in ("shard", "batch_id", "now")})
-        return sum(tx.move_lines("accept_lines", event, shard=batch.shard) for event in ACCEPT_EVENTS)
+        ((bios,),) = tx.run("insert_bios", **{key: where[key] for key in ("shard", "batch_id", "now")})
+        moved = 0
+        for event in ACCEPT_EVENTS:  # each goes through all lines of the job
+            if moved < bios:
+                moved += tx.move_lines("accept_lines", event, shard=batch.shard)
+        return moved
 
     def _patient(self, tx: Transaction, batch: EndedBatch) -> bool:
         """Whether incomplete results are asked for again."""
@@ -255,7 +259,7 @@ class Ingestion:
                     result = read_line(raw, material.endpoint)
                     if result is not None and self._is_ours(result, output, reading, material):
                         ordinal += 1
-                        yield (*self._row(ordinal, self._judged(result, material), material.prices), output)
+                        yield (*self._row(ordinal, result, material), output)
 
     def _is_ours(self, result: LineResult, output: bool, reading: Reading, material: Material) -> bool:
         """Whether the line names an artist of this shard; else it is counted among what was odd."""
@@ -268,18 +272,17 @@ class Ingestion:
             reading.malformed_outputs += output
         return False
 
-    def _judged(self, result: LineResult, material: Material) -> LineResult:
-        """The result with its text replaced by the accepted bio, or by why it is none."""
+    def _judged(self, result: LineResult, material: Material) -> tuple[str | None, Failure | None]:
+        """The accepted bio, or why there is none."""
         if result.text is None:
-            return result
-        bio, failure = self._job.judge(self._job.restore(material.rows[result.custom_id]), result.text)
-        return replace(result, text=bio, failure=failure)
+            return None, result.failure
+        return self._job.judge(self._job.restore(material.rows[result.custom_id]), result.text)
 
-    def _row(self, ordinal: int, result: LineResult, prices: Prices | None) -> tuple[object, ...]:
-        failure, usage = result.failure, result.usage
-        cost = prices.of(Lane.BATCH).cost(usage) if prices is not None else None
+    def _row(self, ordinal: int, result: LineResult, material: Material) -> tuple[object, ...]:
+        (bio, failure), usage = self._judged(result, material), result.usage
+        cost = material.prices.of(Lane.BATCH).cost(usage) if material.prices is not None else None
         return (
-            ordinal, result.custom_id, result.text, result.model, result.finish_reason,
+            ordinal, result.custom_id, bio, result.model, result.finish_reason,
             usage.input, usage.cached, usage.output, cost, result.completed_at,
             failure.failure.value if failure else None, failure.code if failure else None,
             failure.message if failure else None, result.status,
@@ -309,12 +312,16 @@ class Ingestion:
         return dict(totals), problem
 
     def _write_verdicts(self, tx: Transaction, batch: EndedBatch, decider: Decider) -> None:
+        decided: set[str] = set()
         for chunk in chunks(iter(tx.run("failed_lines")), READ_LINES):
-            tx.append("decisions", [_decision(decider, *line) for line in chunk])
+            decisions = [_decision(decider, *line) for line in chunk]
+            tx.append("decisions", decisions)
+            decided.update(state for _, state, _, _ in decisions)
         tx.run("record_failures", **_where(tx, batch))
         tx.run("count_failures_of_siblings")
         for event in VERDICT_EVENTS:
-            tx.move_lines("move_failed_lines", event)
+            if artist_event(event)[1].value in decided:
+                tx.move_lines("move_failed_lines", event)
         if self.more_room and tx.one("count_cut_off")[0]:
             self._widen(tx, batch.shard)
 

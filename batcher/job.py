@@ -92,12 +92,15 @@ class Job:
 
     def read_row(self, row: Mapping[str, object], where: object) -> Any:
         """The artist of an input row; empty texts count as absent. Raises InputError naming row and column."""
-        given = {key: value for key, value in row.items() if value not in ("", None)}
-        for column, value in given.items():
+        given = {}
+        for column, value in row.items():
+            if value is None or value == "":
+                continue
             if isinstance(value, str) and "\0" in value and self._reads(column):
                 raise InputError(
                     f"{where}, column {column}: holds a NUL character, which no request can carry; remove it"
                 )
+            given[column] = value
         # As JobCode, at no cost where all is well: this is done for every row.
         try:
             return self.artist.model_validate(given)
@@ -382,5 +385,8 @@ def _column_type(kinds: set[str]) -> str:
 
 def encode_row(artist: BaseModel) -> str:
     """The row as the state keeps it: what a line is rendered from again. Raises JobError when it has no JSON."""
-    with JobCode(f"artist {getattr(artist, 'artist_id', '')}: the row cannot be kept as JSON"):
+    try:
         return artist.model_dump_json(exclude_none=True)
+    except (Exception, SystemExit):
+        with JobCode(f"artist {getattr(artist, 'artist_id', '')}: the row cannot be kept as JSON"):
+            raise

@@ -1,14 +1,15 @@
 """The look at the state that a decision is made from."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+
+import orjson
 
 from batcher.admission import ceiling, reserved_for
-from batcher.api import FILE_LIFE_S
 from batcher.config import Config, enqueued_limit, shard_limits
 from batcher.forecast import Flight, Load
-from batcher.model import Budget, Measured, Room, ShardLimits, Snapshot
+from batcher.model import FILE_LIFE_S, Budget, Measured, Room, ShardLimits, Snapshot
 from batcher.planning import default_limits
-from batcher.prices import Prices
+from batcher.prices import Prices, Rates, resolve
 from batcher.retry import LONGEST_RETRY_AFTER_S
 from batcher.store import Transaction, acting
 
@@ -19,6 +20,8 @@ LONGEST_WAIT_S = LONGEST_RETRY_AFTER_S + HOUR_S
 """No wait is longer, unless a setting says so."""
 REFUSED_FOR_S = 2 * 3600.0
 """How long a refusal tells how much room others leave, for the forecast."""
+PRICES = "prices"
+"""The fact that holds the prices that the last command to plan or act has found."""
 
 
 def look(tx: Transaction, config: Config, prices: Prices | None) -> Snapshot:
@@ -152,6 +155,21 @@ def outlook_now(tx: Transaction, config: Config) -> Outlook:
         waits_for_user=any(p.scope == "all" and p.until is None for p in snapshot.pauses),
         planned_at=float(tx.one("run")[1]),
     )
+
+
+def keep_prices(tx: Transaction, model: str, prices: Prices | None) -> None:
+    """Keeps the prices, so that a look need not load the table of all models: that takes longer than the look."""
+    found = {"model": model, "prices": asdict(prices) if prices else None}
+    tx.set_fact(PRICES, text=orjson.dumps(found).decode())
+
+
+def prices_now(tx: Transaction, model: str) -> Prices | None:
+    """The prices that were kept, else (another model since) those of today's table."""
+    found = orjson.loads(tx.text_fact(PRICES) or "{}")
+    if found.get("model") != model:
+        return resolve(model)
+    kept = found["prices"]
+    return Prices(Rates(**kept["batch"]), Rates(**kept["standard"])) if kept else None
 
 
 def _attainable(tx: Transaction, config: Config, room: Room) -> int:

@@ -10,6 +10,10 @@ from enum import StrEnum
 from batcher.lifecycle import ShardState
 from batcher.retry import FailureClass, Trouble
 
+FILE_LIFE_S = 30 * 24 * 3600
+"""How long input and output files live at OpenAI (the longest that the API takes; official description,
+FileExpirationAfter): what a dead client leaves goes away by itself."""
+
 
 class Lane(StrEnum):
     """How a bio came to be: the Batch API, the synchronous endpoint, or an earlier run."""

@@ -4,9 +4,11 @@ Nothing is changed until the whole input is sound: all happens in one transactio
 place before it commits. The same input and settings on an empty state give the same files, byte for byte.
 """
 
+import gc
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -20,10 +22,10 @@ from batcher.cutting import ShardCutting
 from batcher.errors import ConfigError, InputError, JobError
 from batcher.inputs import read_bios, read_table, table_name
 from batcher.job import Job, aside, encode_row, output_columns
-from batcher.looking import Outlook, outlook_now
+from batcher.looking import Outlook, keep_prices, outlook_now
 from batcher.model import JobVersion
 from batcher.planning import Renderer, chunks, custom_id, overhead_tokens
-from batcher.prices import context_window
+from batcher.prices import context_window, resolve
 from batcher.shardfiles import sweep
 from batcher.store import Store, Transaction
 from batcher.store import planned as state
@@ -148,10 +150,20 @@ def plan(
     version = job.version(config.model.name, config.model.endpoint, config.model.max_output_tokens)
     planner = Planner(config, job, version, options, progress)
     if not options.dry_run:
-        with aside(), store.planning() as tx:
+        with aside(), _uncollected(), store.planning() as tx:
             return planner.run(tx, store.folder, store.folder)
-    with aside(), tempfile.TemporaryDirectory(prefix="batcher-dry-run-") as name:
+    with aside(), _uncollected(), tempfile.TemporaryDirectory(prefix="batcher-dry-run-") as name:
         return _rehearse(planner, store, Path(name))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """While this lasts nobody looks for cycles among the objects: rows make none, and looking takes a twentieth."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _rehearse(planner: "Planner", store: Store, scratch: Path) -> tuple[PlanResult, PlanReport]:
@@ -164,13 +176,13 @@ def _rehearse(planner: "Planner", store: Store, scratch: Path) -> tuple[PlanResu
 class Place:
     """A row of the table; its words are made when somebody asks for them, which for nearly all rows is never."""
 
-    __slots__ = ("_path", "_row")
+    __slots__ = ("_path", "row")
 
     def __init__(self, path: Path, row: int) -> None:
-        self._path, self._row = path, row
+        self._path, self.row = path, row
 
     def __str__(self) -> str:
-        return f"{self._path}, row {self._row}"
+        return f"{self._path}, row {self.row}"
 
 
 class Planner:
@@ -204,6 +216,7 @@ class Planner:
         self._stage_again(tx)
         self._cut(tx, folder, number)
         tx.set_fact(PLANNED_WITH, text=self.options.kept())
+        keep_prices(tx, self.version.model, resolve(self.version.model))
         tx.event("plan", f"{self.result.lines_planned} lines in {self.result.shards_cut} shards")
         return self.result, read_plan(tx, self.config)
 
@@ -223,12 +236,9 @@ class Planner:
         if not self.result.rows_read:
             raise InputError(f"{self.options.input} has no rows; there is nothing to plan")
         for row, first, artist_id in tx.run("prepared_again"):
-            bad.append((row, f"{self._where(row)}: artist_id {artist_id!r} is already in row {first}"))
+            bad.append((row, f"{Place(self.options.input, row)}: artist_id {artist_id!r} is already in row {first}"))
         tx.run("drop_prepared_again")
         self._refuse_or_skip(tx, sorted(bad))
-
-    def _where(self, row: int) -> Place:
-        return Place(self.options.input, row)
 
     def _refuse_or_skip(self, tx: Transaction, bad: list[tuple[int, str]]) -> None:
         if bad and not self.options.skip_bad_rows:
@@ -238,25 +248,27 @@ class Planner:
             tx.append("skipped_rows", bad)
         self.result.skipped = bad
 
-    def _artists(self, bad: list[tuple[int, str]]) -> Iterator[tuple[int, Any]]:
-        """Valid artists with their row numbers; the others go to `bad`."""
+    def _artists(self, bad: list[tuple[int, str]]) -> Iterator[tuple[Place, Any]]:
+        """Valid artists with their places; the others go to `bad`."""
+        table = self.options.input
         # Each row of JSONL has columns of its own, so a missing one is that row's fault.
-        checked = self.options.input.suffix.lower() == ".jsonl"
-        for number, row in read_table(self.options.input):
+        checked = table.suffix.lower() == ".jsonl"
+        for number, row in read_table(table):
             self.result.rows_read += 1
+            where = Place(table, number)
             try:
                 if isinstance(row, InputError):
                     raise row
                 if not checked:
                     self._check_columns(row)
                     checked = True
-                artist = self.job.read_row(row, self._where(number))
+                artist = self.job.read_row(row, where)
             except WrongColumnsError:
                 raise
             except InputError as error:
                 bad.append((number, str(error)))
             else:
-                yield number, artist
+                yield where, artist
 
     def _check_columns(self, row: dict[str, object]) -> None:
         fields = self.job.artist.model_fields
@@ -267,18 +279,19 @@ class Planner:
                 "rename one, or give it an alias in job.py"
             )
 
-    def _prepare(self, chunk: Sequence[tuple[int, Any]], bad: list[tuple[int, str]]) -> Iterator[PreparedRow]:
-        texts = [self._text(artist, self._where(number)) for number, artist in chunk]
+    def _prepare(self, chunk: Sequence[tuple[Place, Any]], bad: list[tuple[int, str]]) -> Iterator[PreparedRow]:
+        texts = [self._text(artist, where) for where, artist in chunk]
         self._check_restored(*chunk[0], texts[0])
-        for (number, artist), text, counted in zip(chunk, texts, count_tokens(texts), strict=True):
+        for (where, artist), text, counted in zip(chunk, texts, count_tokens(texts), strict=True):
             tokens = counted + self.constant
-            priority = _priority(artist, self._where(number))
+            priority = _priority(artist, where)
             artist_id, name = str(artist.artist_id), str(artist.artist_name)
             problem = self._problem(artist_id, priority, tokens)
             if problem:
-                bad.append((number, f"{self._where(number)} ({name}): {problem}"))
+                bad.append((where.row, f"{where} ({name}): {problem}"))
                 continue
-            yield PreparedRow(number, artist_id, custom_id(artist_id), name, priority, encode_row(artist), text, tokens)
+            line_id, data = custom_id(artist_id), encode_row(artist)
+            yield PreparedRow(where.row, artist_id, line_id, name, priority, data, text, tokens)
 
     def _text(self, artist: Any, where: object) -> str:
         """The artist's part of the prompt. Raises JobError naming the row."""
@@ -292,11 +305,11 @@ class Planner:
             raise JobError(f"{where}: prompt_values gives half of a surrogate pair, which is no text") from None
         return text
 
-    def _check_restored(self, number: int, artist: Any, text: str) -> None:
+    def _check_restored(self, where: Place, artist: Any, text: str) -> None:
         """A line that fails is rendered from the row as the state keeps it: that must give the same text."""
-        if self._text(self.job.restore(encode_row(artist)), self._where(number)) != text:
+        if self._text(self.job.restore(encode_row(artist)), where) != text:
             raise JobError(
-                f"{self._where(number)}: the artist reads otherwise once it was stored and read again; "
+                f"{where}: the artist reads otherwise once it was stored and read again; "
                 "the validators of Artist must leave alone what they made"
             )
 

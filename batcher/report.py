@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batcher.admission import ceiling, headroom
 from batcher.config import Config, table_limit
@@ -10,10 +10,12 @@ from batcher.forecast import Forecast, fitting, forecast
 from batcher.lifecycle import is_terminal
 from batcher.looking import Outlook, outlook_now
 from batcher.model import Measured, Usage
-from batcher.planner import PlanReport, PlanResult
 from batcher.prices import Prices
 from batcher.store import Transaction
 from batcher.store.planned import count_by_state
+
+if TYPE_CHECKING:  # a status plans nothing
+    from batcher.planner import PlanReport, PlanResult
 
 ASSUMED_OUTPUT_SHARES = (0.25, 0.5)
 """The shares of max_output_tokens that an answer is assumed to use at best and most likely, before any is measured."""
@@ -117,7 +119,7 @@ class PlanSummary:
     expectation: Expectation
 
 
-def summarise_plan(report: PlanReport, config: Config, prices: Prices | None, now: float) -> PlanSummary:
+def summarise_plan(report: "PlanReport", config: Config, prices: Prices | None, now: float) -> PlanSummary:
     """Totals, price and forecast of what is still to be sent."""
     outlook = report.outlook
     return PlanSummary(
@@ -131,7 +133,7 @@ def summarise_plan(report: PlanReport, config: Config, prices: Prices | None, no
     )
 
 
-def plan_json(result: PlanResult, report: PlanReport, summary: PlanSummary) -> dict[str, Any]:
+def plan_json(result: "PlanResult", report: "PlanReport", summary: PlanSummary) -> dict[str, Any]:
     """The plan for machines."""
     return {
         "lines_planned": result.lines_planned,

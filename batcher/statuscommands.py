@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from batcher.errors import InputError
-from batcher.prices import resolve
+from batcher.looking import prices_now
 from batcher.report import read_artist, read_status
 from batcher.session import Session
 from batcher.store import acting
@@ -21,7 +21,7 @@ WATCH_S = 2.0
 def run_status(session: Session) -> tuple[RenderableType, dict[str, Any]]:
     """The job at this moment."""
     with session.store.reading() as tx:
-        status = read_status(tx, session.config, resolve(session.config.model.name))
+        status = read_status(tx, session.config, prices_now(tx, session.config.model.name))
     return draw_status(status), asdict(status)
 
 

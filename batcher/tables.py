@@ -14,11 +14,11 @@ from rich.text import Text
 
 from batcher.forecast import Forecast
 from batcher.model import Measured
-from batcher.planner import PlanReport, PlanResult
 from batcher.report import Dollars, Expectation, PlanSummary, Status
 
 if TYPE_CHECKING:
     from batcher.doctor import Finding
+    from batcher.planner import PlanReport, PlanResult
 
 LONG_ID, SHORT_ID = 26, 14
 """Ids of so many characters are cut to so many, where there is no room: batch_64d2c3ca…"""
@@ -102,7 +102,7 @@ def table(
     return Sheet(title, columns, rows, text_columns, spare)
 
 
-def draw_plan(result: PlanResult, report: PlanReport, summary: PlanSummary) -> RenderableType:
+def draw_plan(result: "PlanResult", report: "PlanReport", summary: PlanSummary) -> RenderableType:
     """The plan: priorities, shards, price, forecast."""
     parts: list[RenderableType] = [
         table(
@@ -120,7 +120,7 @@ def draw_plan(result: PlanResult, report: PlanReport, summary: PlanSummary) -> R
     return Group(*parts)
 
 
-def _shard_rows(report: PlanReport) -> list[Sequence[Any]]:
+def _shard_rows(report: "PlanReport") -> list[Sequence[Any]]:
     shards = report.shards
     shown = shards if len(shards) <= MOST_SHARDS else shards[: MOST_SHARDS - 1]
     rows: list[Sequence[Any]] = [
@@ -135,7 +135,7 @@ def _shard_rows(report: PlanReport) -> list[Sequence[Any]]:
     return rows
 
 
-def _changes(result: PlanResult) -> list[str]:
+def _changes(result: "PlanResult") -> list[str]:
     lines = [
         f"{result.rows_read:,} rows read: {result.artists_new:,} new artists, {result.lines_planned:,} lines planned."
     ]
@@ -152,7 +152,7 @@ def _changes(result: PlanResult) -> list[str]:
     return lines
 
 
-def _changed(result: PlanResult) -> str:
+def _changed(result: "PlanResult") -> str:
     told = f"{result.changed_rows:,} rows differ from what was planned"
     return f"{told}; {'the unsent ones were taken' if result.replanned else '--replan takes the unsent ones'} anew."
 

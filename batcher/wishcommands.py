@@ -10,9 +10,10 @@ from batcher import wishes
 from batcher.decide import decide_cancel
 from batcher.doctor import BAD, Finding, examine
 from batcher.errors import ExitCode, InputError
+from batcher.lane import Followed, acting
 from batcher.lifecycle import ArtistState
 from batcher.retry import FailureClass
-from batcher.session import Followed, Session, acting
+from batcher.session import Session
 from batcher.tables import draw_findings, table
 from batcher.wishes import Asked, BroughtBack, Choice
 

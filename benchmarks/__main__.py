@@ -1,34 +1,41 @@
-"""`make bench`: every figure as a ratio to the floor of the same run."""
+"""`make bench`: every figure beside the floor of the same run. `--profile`: where the time goes."""
 
 import argparse
-import json
 import os
 import platform
-import shutil
+import subprocess
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks import forecasts, makespan
-from benchmarks.data import ROOT, table
-from benchmarks.measure import Measured, measure, python
+from benchmarks.costs import PATHS, Bench
+from benchmarks.data import ROOT, ROWS
+from benchmarks.measure import RUNS, python
+
+MILLION = 1_000_000
 
 
 def main() -> None:
     """Measures and prints."""
     options = argparse.ArgumentParser(prog="python -m benchmarks")
-    options.add_argument("--rows", type=int, default=42_888)
-    options.add_argument("--runs", type=int, default=5)
+    options.add_argument("--rows", type=int, default=ROWS)
+    options.add_argument("--runs", type=int, default=RUNS)
+    options.add_argument("--million", action="store_true", help="the same once for a million rows: half an hour, 10 GB")
+    options.add_argument("--profile", action="store_true", help="where the time goes, by function, and nothing else")
     chosen = options.parse_args()
-    with tempfile.TemporaryDirectory(prefix="batcher-bench-") as name:
-        folder = Path(name)
-        source = table(folder, chosen.rows)
-        console = Console(width=110)
-        console.print(machine())
-        console.print(plan_table(folder, source, chosen.rows, chosen.runs))
+    console = Console(width=130)
+    console.print(machine())
+    for rows, runs in [(chosen.rows, chosen.runs)] + [(MILLION, 1)] * chosen.million:
+        with tempfile.TemporaryDirectory(prefix="batcher-bench-") as name:
+            bench = Bench(Path(name), rows, runs)
+            if chosen.profile:
+                profile(Path(name))
+                return
+            for drawn in bench.tables():
+                console.print(drawn)
     makespan.show()
     print()
     forecasts.show()
@@ -40,43 +47,20 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {packages}"
 
 
-def plan_table(folder: Path, source: Path, rows: int, runs: int) -> Table:
-    """`plan` beside its floor."""
-    floor = measure(
-        python("-m", "benchmarks.floor_plan", str(source), str(folder)), ROOT, {}, lambda: _clear(folder), runs
-    )
-    environment = {
-        "BATCHER_JOB__PATH": str(ROOT / "jobs" / "bios"),
-        "BATCHER_JOB__INPUT": str(source),
-        "BATCHER_STATE__DIR": str(folder / "state"),
-    }
-    (folder / "batcher.toml").write_text("")
-    planned = measure(python("-m", "batcher", "plan", "--json"), folder, environment, lambda: _clear(folder), runs)
-    drawn = Table(title=f"plan of {rows:,} rows, start-up included (medians of {runs})", title_justify="left")
-    for column in ("what", "seconds", "least-most", "to the floor", "peak MB", "to the floor"):
-        drawn.add_column(column, justify="left" if column == "what" else "right")
-    drawn.add_row(*_row("floor: read, render, count, write, append", floor, floor))
-    for step, seconds in json.loads(floor.output.splitlines()[-1]).items():
-        drawn.add_row(f"  {step} alone", f"{seconds:.2f}", "", f"{seconds / floor.median_s:.2f}", "", "")
-    drawn.add_row(*_row("batcher plan", planned, floor))
-    return drawn
-
-
-def _row(name: str, measured: Measured, floor: Measured) -> tuple[str, ...]:
-    return (
-        name,
-        f"{measured.median_s:.2f}",
-        f"{measured.least_s:.2f}-{measured.most_s:.2f}",
-        f"{measured.median_s / floor.median_s:.2f}",
-        f"{measured.peak_mb:.0f}",
-        f"{measured.peak_mb / floor.peak_mb:.2f}",
-    )
-
-
-def _clear(folder: Path) -> None:
-    shutil.rmtree(folder / "state", ignore_errors=True)
-    for name in ("floor.duckdb", "floor.jsonl"):
-        (folder / name).unlink(missing_ok=True)
+def profile(folder: Path) -> None:
+    """Where the time of a plan and of taking in goes: the functions with most time of their own."""
+    for title, arguments in (
+        ("plan", ("batcher", "plan", "--json")),
+        ("send", ("benchmarks.acting", "send", ".")),
+        ("take in", ("benchmarks.acting", "take-in", ".")),
+        ("status", ("batcher", "status", "--json")),
+    ):
+        told = folder / "profile"
+        command = python("-m", "cProfile", "-o", str(told), "-m", *arguments)
+        subprocess.run(command, cwd=folder, env={**os.environ, **PATHS}, stdout=subprocess.DEVNULL, check=True)
+        print(f"\n{title}", flush=True)
+        show = f"import pstats; pstats.Stats({str(told)!r}).strip_dirs().sort_stats('tottime').print_stats(25)"
+        subprocess.run(python("-c", show), cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":

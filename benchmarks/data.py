@@ -9,7 +9,7 @@ REAL = ROOT.parent / "shared" / "artists" / "artists.parquet"
 ROWS = 42_888
 
 
-def table(folder: Path, rows: int = ROWS) -> Path:
+def source_table(folder: Path, rows: int = ROWS) -> Path:
     """A Parquet table of `rows` artists: the real one, or rows drawn (seeded) from those that come with the job."""
     if rows == ROWS and REAL.exists():
         return REAL

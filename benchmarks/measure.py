@@ -1,4 +1,4 @@
-"""Timing whole processes from outside: wall seconds and peak memory, medians of several runs."""
+"""Timing whole processes from outside: wall and processor seconds, and peak memory, medians of several runs."""
 
 import os
 import statistics
@@ -10,16 +10,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.table import Table
+
 RUNS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Seconds (median, least, most) and megabytes (median of the peaks) of a command."""
+    """Seconds (median, least, most), processor seconds and megabytes (medians; memory at its peak) of a command."""
 
     median_s: float
     least_s: float
     most_s: float
+    processor_s: float
+    """User and system, of all threads: what does not change where others use the machine too."""
     peak_mb: float
     output: str
 
@@ -28,7 +32,7 @@ def measure(
     command: Sequence[str], folder: Path, environment: Mapping[str, str], before: Callable[[], None], runs: int = RUNS
 ) -> Measured:
     """Runs a command several times after `before`, in `folder`."""
-    seconds, peaks, output = [], [], ""
+    seconds, processor, peaks, output = [], [], [], ""
     for _ in range(runs):
         before()
         began = time.perf_counter()
@@ -41,10 +45,33 @@ def measure(
             output = out.read()
         if child.returncode not in {0, 3, 4}:
             raise SystemExit(f"{' '.join(command)} ended with {child.returncode}:\n{output}")
+        processor.append(usage.ru_utime + usage.ru_stime)
         peaks.append(usage.ru_maxrss / 1024)
-    return Measured(statistics.median(seconds), min(seconds), max(seconds), statistics.median(peaks), output)
+    median = statistics.median
+    return Measured(median(seconds), min(seconds), max(seconds), median(processor), median(peaks), output)
 
 
 def python(*arguments: str) -> list[str]:
     """A command of this interpreter's."""
     return [sys.executable, *arguments]
+
+
+def table(title: str) -> Table:
+    """A table of what was measured."""
+    drawn = Table(title=title, title_justify="left")
+    for column in ("what", "seconds", "least-most", "to the floor", "processor s", "to the floor", "peak MB"):
+        drawn.add_column(column, justify="left" if column == "what" else "right")
+    return drawn
+
+
+def row(name: str, measured: Measured, floor: Measured | None = None) -> tuple[str, ...]:
+    """One row of it."""
+    return (
+        name,
+        f"{measured.median_s:.2f}",
+        f"{measured.least_s:.2f}-{measured.most_s:.2f}",
+        f"{measured.median_s / floor.median_s:.2f}" if floor else "",
+        f"{measured.processor_s:.2f}",
+        f"{measured.processor_s / floor.processor_s:.2f}" if floor else "",
+        f"{measured.peak_mb:.0f}",
+    )

@@ -165,9 +165,12 @@ def test_a_file_that_is_missing_a_folder_or_not_text(tmp_path: Path) -> None:
 def test_the_environment_overrides_key_by_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCHER_LIMITS__TIER", "5")
     monkeypatch.setenv("BATCHER_RETRY__SERVER__TRIES", "7")
+    monkeypatch.setenv("batcher_api__delete_remote_files", "false")
+    monkeypatch.setenv("BATCHER_STATE__DIR", "/else/where")
     config = load_config(written(tmp_path, "[limits]\ntier = 1\nmargin = 0.2"))
     assert (config.limits.tier, config.limits.margin) == (5, 0.2)
     assert (config.retry.server.tries, config.retry.server.cap_s) == (7, 4)
+    assert (config.api.delete_remote_files, config.state.dir) == (False, Path("/else/where"))
 
 
 @pytest.mark.parametrize(
@@ -185,8 +188,13 @@ def test_the_environment_overrides_key_by_key(tmp_path: Path, monkeypatch: pytes
             f"BATCHER_LIMITS__TEIR in the environment: unknown key limits.teir; {LIMITS}",
         ),
         ("BATCHER_LIMTS__TIER", "3", f"BATCHER_LIMTS__TIER in the environment: unknown section limts; {SECTIONS}"),
-        ("BATCHER_LIMITS", "3", f"BATCHER_LIMITS in the environment: limits must be a table; {LIMITS}"),
-        ("BATCHER_LIMITS", "x", "BATCHER_LIMITS in the environment: set keys, as BATCHER_LIMITS__KEY"),
+        ("BATCHER_LIMITS", "3", "BATCHER_LIMITS in the environment sets nothing; keys are set as BATCHER_SECTION__KEY"),
+        (
+            "BATCHER_RETRY__SERVER",
+            "3",
+            "BATCHER_RETRY__SERVER in the environment: retry.server must be a table; [retry.server] has base_s, cap_s, "
+            "tries",
+        ),
     ],
 )
 def test_a_wrong_override_is_named_and_not_the_file(
@@ -272,7 +280,7 @@ def test_the_commented_files_hold_every_key_with_its_default(name: str) -> None:
     shown = {f"{section}.{key}" for section, keys in data.items() for key in keys}
     defaults = every_key(Config)
     assert shown == set(defaults)
-    config = Config(**data)  # type: ignore[arg-type]
+    config = Config(**data)
     differing = {
         key
         for key, default in defaults.items()

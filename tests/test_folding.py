@@ -4,6 +4,7 @@ A kill within the one write that matters cannot be timed from Python, so what it
 page of what the checkpoint was about to write, over what stood there before.
 """
 
+import io
 import os
 import shutil
 import subprocess
@@ -51,6 +52,13 @@ def copy_of(store: Store) -> Path:
     return store.path.with_name("state.duckdb.before")
 
 
+def put_copy(store: Store, before: bytes) -> None:
+    """The copy of what a checkpoint overwrites in place in a file that was like this, its one block of metadata."""
+    with copy_of(store).open("wb") as target:
+        pieces = [(0, folding.HEADERS), (folding.HEADERS, folding.BLOCK)]
+        folding.write_copy(io.BytesIO(before), target, pieces)
+
+
 def checkpointed(store: Store, folder: Path) -> bytes:
     """What the file holds once its log is folded in; the state itself is not touched."""
     folder.mkdir()
@@ -67,7 +75,7 @@ def tear(store: Store, scratch: Path) -> None:
     before = store.path.read_bytes()
     assert before[folding.HEADERS : folding.HEADERS + PAGE] != after[folding.HEADERS : folding.HEADERS + PAGE]
     torn = folding.HEADERS + PAGE
-    copy_of(store).write_bytes(before)
+    put_copy(store, before)
     store.path.write_bytes(before[: folding.HEADERS] + after[folding.HEADERS : torn] + before[torn:] + bytes(PAGE))
 
 
@@ -84,6 +92,54 @@ def test_what_a_kill_within_a_checkpoint_leaves_is_refused_by_duckdb_and_mended_
     assert facts(store) == 2 * ROWS + 10
 
 
+def blocks_of_metadata(file: bytes, log: bytes, folder: Path) -> list[int]:
+    """As an engine sees them that reads the file anew."""
+    folder.mkdir()
+    (folder / "state.duckdb").write_bytes(file)
+    (folder / "state.duckdb.wal").write_bytes(log)
+    with duckdb.connect(str(folder / "state.duckdb"), read_only=True) as con:
+        return [row[0] for row in con.execute("SELECT block_id FROM pragma_metadata_info()").fetchall()]
+
+
+def test_all_that_a_checkpoint_overwrites_in_place_is_copied(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worst that a kill can leave: every block as the checkpoint has written it, those of metadata torn, and the
+    headers of before. The metadata fills more than one block."""
+    with store.transaction("fill") as tx:
+        for n in range(400):
+            columns = ", ".join(f"c{n}_{m} INTEGER" for m in range(20))
+            tx.con.execute(f"CREATE TABLE t{n} ({columns})")
+    was: dict[str, bytes] = {}
+
+    def look(name: str) -> None:
+        if name == "fold.before":
+            was.update(file=store.path.read_bytes(), log=log_of(store).read_bytes(), copy=copy_of(store).read_bytes())
+
+    monkeypatch.setattr("batcher.crashpoints.reached", look)
+    with store.transaction("fill") as tx:
+        for n in range(0, 400, 60):
+            tx.con.execute(f"INSERT INTO t{n} (c{n}_0) FROM range(5)")
+        for n in range(1, 400, 3):
+            tx.con.execute(f"DROP TABLE t{n}")
+        tx.con.execute("DELETE FROM facts WHERE number % 3 = 0")
+    fill(store, ROWS)
+    left = facts(store)
+    blocks = blocks_of_metadata(was["file"], was["log"], tmp_path / "seen")
+    assert len(blocks) > 1
+    after = store.path.read_bytes()
+    torn = bytearray(was["file"][: folding.HEADERS] + after[folding.HEADERS :] + was["file"][len(after) :])
+    for start in (folding.HEADERS + block * folding.BLOCK for block in blocks):
+        torn[start + PAGE : start + folding.BLOCK] = was["file"][start + PAGE : start + folding.BLOCK]
+    store.path.write_bytes(torn)
+    log_of(store).write_bytes(was["log"])
+    copy_of(store).write_bytes(was["copy"])
+    assert facts(store) == left
+    with store.transaction("look") as tx:
+        tables = tx.con.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name LIKE 't%'").fetchall()
+        assert tables == [(400 - 133,)]
+
+
 def test_a_look_mends_too(store: Store, tmp_path: Path) -> None:
     with store.transaction("run") as tx:
         tx.run("insert_run", run_id="r", now=tx.now)
@@ -94,15 +150,16 @@ def test_a_look_mends_too(store: Store, tmp_path: Path) -> None:
 
 def test_a_mending_that_is_killed_is_done_again(store: Store, tmp_path: Path) -> None:
     fill(store, ROWS, 10)
+    before = store.path.read_bytes()
     tear(store, tmp_path / "scratch")
-    with store.path.open("r+b") as file, copy_of(store).open("rb") as source:
-        file.write(source.read(folding.HEADERS + 100))
+    with store.path.open("r+b") as file:
+        file.write(before[: folding.HEADERS + 100])
     assert facts(store) == ROWS + 10
 
 
 def test_a_copy_whose_fold_took_effect_is_taken_away(store: Store, tmp_path: Path) -> None:
     fill(store, ROWS, 10)
-    copy_of(store).write_bytes(store.path.read_bytes())
+    put_copy(store, store.path.read_bytes())
     store.path.write_bytes(checkpointed(store, tmp_path / "scratch"))
     log_of(store).unlink()
     assert facts(store) == ROWS + 10
@@ -110,7 +167,7 @@ def test_a_copy_whose_fold_took_effect_is_taken_away(store: Store, tmp_path: Pat
 
 
 def test_a_copy_of_somebody_who_is_at_work_is_left_alone(store: Store) -> None:
-    copy_of(store).write_bytes(store.path.read_bytes())
+    put_copy(store, store.path.read_bytes())
     holder = "import duckdb, sys; con = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", holder, str(store.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -175,7 +232,7 @@ def test_a_disk_without_room_for_the_copy_costs_nothing(store: Store, monkeypatc
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("batcher.store.folding.shutil.copyfileobj", full)
+        patch.setattr("batcher.store.folding.write_copy", full)
         fill(store, ROWS)
         assert not copy_of(store).exists()
         assert not store.path.with_name("state.duckdb.copying").exists()
@@ -195,7 +252,7 @@ def test_a_checkpoint_that_fails_costs_nothing(store: Store) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_read_all_the_same(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy_of(store).write_bytes(store.path.read_bytes())
+    put_copy(store, store.path.read_bytes())
     opened = Path.open
 
     def refuse(path: Path, mode: str = "r", *rest: object) -> object:

@@ -10,9 +10,19 @@ from rich.console import Console
 
 from batcher.config import Config
 from batcher.decide import Finish
-from batcher.looking import LEARNED_FOR_S, REFUSED_FOR_S, Outlook, budget_now, look, outlook_now, room_now
+from batcher.looking import (
+    LEARNED_FOR_S,
+    REFUSED_FOR_S,
+    Outlook,
+    budget_now,
+    keep_prices,
+    look,
+    outlook_now,
+    prices_now,
+    room_now,
+)
 from batcher.model import FEWEST_MEASURED, Measured
-from batcher.prices import resolve
+from batcher.prices import Prices, Rates, resolve
 from batcher.report import Expectation, Status, expect, read_status
 from batcher.sandbox import Faults, SandboxSettings, merged
 from batcher.store import Transaction
@@ -263,3 +273,19 @@ def test_what_was_spent_is_added_up_only_where_there_is_a_bound(tmp_path: Path, 
     ):
         look(tx, job.config, resolve(MODEL))
     assert [call.args[1] for call in one.call_args_list].count("money") == asked
+
+
+def test_a_look_takes_the_prices_that_the_plan_kept_and_those_of_the_table_for_another_model(tmp_path: Path) -> None:
+    job = world(tmp_path, 4)
+    kept = Prices(Rates(1.0, 2.0, 3.0), Rates(4.0, 5.0, 6.0))
+    with job.store.reading() as tx:
+        assert prices_now(tx, MODEL) == resolve(MODEL)
+    with job.store.transaction("reached") as tx:
+        keep_prices(tx, MODEL, kept)
+    with job.store.reading() as tx:
+        assert prices_now(tx, MODEL) == kept
+        assert prices_now(tx, "gpt-4.1") == resolve("gpt-4.1")
+    with job.store.transaction("reached") as tx:
+        keep_prices(tx, MODEL, None)
+    with job.store.reading() as tx:
+        assert prices_now(tx, MODEL) is None

@@ -43,7 +43,7 @@ class Clock:
 
 def config_with(**sections: Mapping[str, object]) -> Config:
     """The default settings with some keys of some sections changed."""
-    return Config(**sections)  # type: ignore[arg-type]
+    return Config(**sections)
 
 
 def bios_job() -> Job:

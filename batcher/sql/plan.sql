@@ -108,10 +108,6 @@ SELECT artist_id, custom_id, priority, user_text, tokens FROM ordered WHERE n > 
 UPDATE artists SET shard = p.shard, tokens = p.tokens, bytes = p.bytes, line_hash = p.line_hash, version = $version
 FROM planned AS p WHERE artists.artist_id = p.artist_id
 
--- name: insert_shard
-INSERT INTO shards (shard, priority, retry, version, state, lines, tokens, bytes, sha256, created_at)
-VALUES ($shard, $priority, $retry, $version, $state, $lines, $tokens, $bytes, $sha256, $now)
-
 -- name: versions
 SELECT version, fingerprint FROM versions ORDER BY version
 

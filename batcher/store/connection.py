@@ -300,10 +300,12 @@ class Store:
 
     def _fold(self) -> None:
         """Takes the log into the file. Where the disk is full it stays, and a later transaction tries again."""
-        with suppress(OSError), folding.copied(self.path) as copy:
+        engine = self._running_engine()
+        blocks = [int(row[0]) for row in engine.execute(_METADATA).fetchall()]
+        with suppress(OSError), folding.copied(self.path, blocks) as copy:
             crashpoints.reached("fold.before")
             try:
-                self._running_engine().execute("CHECKPOINT state")
+                engine.execute("CHECKPOINT state")
             except duckdb.Error:  # the copy stays, and is put back by the next to attach the file
                 self._close_engine()
             else:
@@ -330,6 +332,10 @@ _NO_CHECKPOINTS = (
     "SET wal_autocheckpoint = '1000TB'",
     f"SET auto_checkpoint_skip_wal_threshold = {1 << 50}",  # a large commit would checkpoint instead of using the log
 )
+
+
+_METADATA = "SELECT block_id FROM pragma_metadata_info('state')"
+"""The blocks that hold the metadata of the attached file."""
 
 
 def _attached(engine: duckdb.DuckDBPyConnection, path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:

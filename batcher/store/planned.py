@@ -1,8 +1,9 @@
 """What `plan` writes and reads: artists, versions and shards. Functions of an open transaction."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from hashlib import sha256
+from typing import NamedTuple
 
 import orjson
 
@@ -11,10 +12,11 @@ from batcher.store.connection import Transaction
 
 CHUNK_ROWS = 10_000
 
+# Tuples by name, not dataclasses: there is one of each a line, and a table takes them as they are.
 
-@dataclass(frozen=True, slots=True)
-class PreparedRow:
-    """An input row that is ready to become a line. `row` is its number in the table."""
+
+class PreparedRow(NamedTuple):
+    """An input row that is ready to become a line, in the order of the staging table. `row` is its number."""
 
     row: int
     artist_id: str
@@ -25,14 +27,8 @@ class PreparedRow:
     user_text: str
     tokens: int
 
-    def values(self) -> tuple[object, ...]:
-        """In the order of the staging table."""
-        head = (self.row, self.artist_id, self.custom_id, self.artist_name, self.priority)
-        return (*head, self.data, self.user_text, self.tokens)
 
-
-@dataclass(frozen=True, slots=True)
-class OrderedLine:
+class OrderedLine(NamedTuple):
     """A line to be cut, in priority order."""
 
     artist_id: str
@@ -42,15 +38,19 @@ class OrderedLine:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedLine:
-    """Where a line was put, and what it is."""
+class PlannedLine(NamedTuple):
+    """Where a line was put, and what it is, in the order of the staging table."""
 
     artist_id: str
     shard: int
     tokens: int
     bytes: int
     line_hash: int
+
+
+SHARD_COLUMNS = (
+    "shard", "priority", "retry", "version", "state", "lines", "tokens", "bytes", "sha256", "created_at",
+)  # fmt: skip
 
 
 def encode_version(version: JobVersion) -> str:
@@ -94,7 +94,7 @@ def stage(tx: Transaction) -> None:
 
 def stage_prepared(tx: Transaction, rows: Sequence[PreparedRow]) -> None:
     """Stages input rows."""
-    tx.append("prepared", [row.values() for row in rows])
+    tx.append("prepared", rows)
 
 
 def ordered_lines(tx: Transaction) -> Iterator[list[OrderedLine]]:
@@ -102,23 +102,19 @@ def ordered_lines(tx: Transaction) -> Iterator[list[OrderedLine]]:
     tx.run("create_ordered")
     after = 0
     while rows := tx.run("ordered_chunk", after=after, size=CHUNK_ROWS):
-        yield [OrderedLine(*row) for row in rows]
+        yield [OrderedLine._make(row) for row in rows]
         after += CHUNK_ROWS
 
 
 def stage_planned(tx: Transaction, lines: Sequence[PlannedLine]) -> None:
     """Stages where lines were put."""
-    tx.append("planned", [(p.artist_id, p.shard, p.tokens, p.bytes, p.line_hash) for p in lines])
+    tx.append("planned", lines)
 
 
 def write_shards(tx: Transaction, shards: Sequence[WrittenShard], version: int, state: str, retry: bool) -> None:
     """Records shard files that are in place, and puts the staged lines into them."""
-    for s in shards:
-        tx.run(
-            "insert_shard",
-            shard=s.shard, priority=s.priority, retry=retry, version=version, state=state, lines=s.lines,
-            tokens=s.tokens, bytes=s.bytes, sha256=s.sha256, now=tx.now,
-        )  # fmt: skip
+    rows = [(s.shard, s.priority, retry, version, state, s.lines, s.tokens, s.bytes, s.sha256, tx.now) for s in shards]
+    tx.append("shards", rows, SHARD_COLUMNS)
     tx.run("write_planned", version=version)
 
 

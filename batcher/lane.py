@@ -1,0 +1,156 @@
+"""The one acting process of a lane: lock held, service checked, Ctrl-C taken at a safe point."""
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+
+from batcher.api import CallError, OpenAIService, Service, connect
+from batcher.config import Config
+from batcher.display import Display
+from batcher.errors import SetupError
+from batcher.locks import lane_lock
+from batcher.looking import keep_prices
+from batcher.retry import FailureClass, Jitter, classify_call
+from batcher.runner import Runner
+from batcher.session import Session, prices_of
+from batcher.store import Store
+from batcher.tools import Tools
+
+
+class Interrupt:
+    """Ctrl-C asks to end at the next safe point; a second one ends at once."""
+
+    def __init__(self, display: Display) -> None:
+        self._event = threading.Event()
+        self._display = display
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        """The signal's handler."""
+        if self._event.is_set():
+            raise KeyboardInterrupt
+        self._event.set()
+        self._display.console.print("ending at the next safe point; once more to end at once", highlight=False)
+
+    def asked(self) -> bool:
+        """Whether the user asked to end."""
+        return self._event.is_set()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleeps, or less when the user asks to end."""
+        self._event.wait(seconds)
+
+    def sleep_or_end(self, seconds: float) -> None:
+        """Sleeps where nothing was begun yet: asking to end ends it."""
+        if self._event.wait(seconds):
+            raise KeyboardInterrupt
+
+
+class Followed(Exception):  # noqa: N818 - an outcome, and read as one
+    """Another process has done, meanwhile, what this one waited for the lock to do."""
+
+
+FOLLOW_S = 1.0
+"""Between two looks at whether another process has done it."""
+
+
+def _never() -> bool:
+    return False
+
+
+@contextmanager
+def working(session: Session, lane: str, followed: Callable[[], bool] = _never) -> Iterator[Tools]:
+    """The one acting process of a lane: lock held, service checked, Ctrl-C caught; what it acts with.
+
+    followed: whether the owner of the lock has done by now what this process came for; then Followed is raised.
+    """
+    job = session.job()
+    prices = prices_of(session.config)
+    with session.store.reading():
+        pass  # a plan must be there before anything is locked or called
+    interrupt = Interrupt(session.display)
+    rules = session.config.retry.rules()
+    dice = random.Random()  # noqa: S311 - jitter is no secret
+    service = _connected(session.config, interrupt.sleep, dice.random)
+    tools = Tools(
+        session.store, service, job, session.config, rules, prices, dice.random,
+        time.time, interrupt.sleep, session.display.tell, interrupt.asked,
+    )  # fmt: skip
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        sleep = _following(interrupt, followed)
+        with lane_lock(session.store.folder, lane, _waiting(session), sleep, None):
+            if _check_service(tools.service, _reached_before(tools.store)):
+                with tools.store.transaction("reached") as tx:
+                    tx.set_fact("reached_at", tx.now)
+                    keep_prices(tx, session.config.model.name, prices)
+            yield tools
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def acting(session: Session, followed: Callable[[], bool] = _never) -> Iterator[Runner]:
+    """The one acting process of the batch lane, as `working` has it."""
+    with working(session, "batch", followed) as tools:
+        runner = Runner(tools)
+        runner.begin()
+        yield runner
+
+
+def _following(interrupt: Interrupt, followed: Callable[[], bool]) -> Callable[[float], None]:
+    looked = time.monotonic()
+
+    def sleep(seconds: float) -> None:
+        nonlocal looked
+        if time.monotonic() - looked >= FOLLOW_S:
+            looked = time.monotonic()
+            if followed():
+                raise Followed
+        interrupt.sleep_or_end(seconds)
+
+    return sleep
+
+
+def _waiting(session: Session) -> Callable[[str], None]:
+    def told(why: str) -> None:
+        data: Mapping[str, object] = {"why": why}
+        session.display.tell("lock", data)
+
+    return told
+
+
+def check_reachable(session: Session) -> None:
+    """Asks the service, before a command that does all has done anything. Raises SetupError."""
+    _check_service(_connected(session.config, time.sleep, random.random), known=session.store.exists())
+
+
+def _connected(config: Config, sleep: Callable[[float], None], jitter: Jitter) -> OpenAIService:
+    return connect(config.api.timeout_s, config.retry.rules().policies[FailureClass.CALL], sleep, jitter)
+
+
+def _check_service(service: Service, known: bool) -> bool:
+    """Whether the service answers. A wrong key or address is told before anything is tried: raises SetupError.
+
+    known: it was reached before, so that silence is an outage, and no mistake of the user's.
+    """
+    try:
+        service.check()
+    except CallError as error:
+        failure = classify_call(error.trouble)
+        if failure is FailureClass.SETUP:
+            raise SetupError(f"the service refuses the key: {error}; check OPENAI_API_KEY") from error
+        if error.trouble.status is None and not known:
+            raise SetupError(f"the service cannot be reached: {error}; check OPENAI_BASE_URL") from error
+        if failure is FailureClass.SHARD_REFUSED:
+            raise SetupError(f"the address does not speak the Batch API: {error}; check OPENAI_BASE_URL") from error
+        return False
+    return True
+
+
+def _reached_before(store: Store) -> bool:
+    with store.reading() as tx:
+        return tx.fact("reached_at") > 0

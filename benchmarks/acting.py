@@ -1,0 +1,55 @@
+"""One acting process without a network: `python -m benchmarks.acting send|take-in FOLDER`, after a plan in FOLDER.
+
+`send` releases and sends all, and writes the answers; `take-in` finds every batch ended and takes the answers in.
+"""
+
+import random
+import sys
+from pathlib import Path
+
+from batcher.config import load_config
+from batcher.job import load_job
+from batcher.prices import resolve
+from batcher.runner import Runner
+from batcher.store import Store
+from batcher.tools import Tools
+from benchmarks.answers import NOW, LocalService
+
+
+class Clock:
+    """Time that moves when someone sleeps."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        """Now."""
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Moves on."""
+        self.now += seconds
+
+
+def main(what: str, folder: Path) -> None:
+    """Acts once."""
+    config = load_config(folder / "batcher.toml")
+    clock = Clock(NOW if what == "send" else NOW + 7_200)
+    store = Store(config.state.dir, clock, clock.sleep)
+    service = LocalService(folder / "answers", ended=what == "take-in")
+    tools = Tools(
+        store, service, load_job(config.job.path), config, config.retry.rules(), resolve(config.model.name),
+        random.Random(7).random, clock, clock.sleep,
+    )  # fmt: skip
+    if what == "send":
+        with store.transaction("release") as tx:
+            tx.run("release_shards", most=1_000_000)
+    runner = Runner(tools)
+    runner.begin()
+    print(runner.act(once=True))
+    if what == "send":
+        service.keep()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,130 @@
+"""The tables of what the commands cost, each beside its floor, over seeded data of real shape."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from rich.table import Table
+
+from benchmarks import transfer
+from benchmarks.data import ROOT, source_table
+from benchmarks.measure import Measured, measure, python, row, table
+
+SETTINGS = """
+[job]
+path = "{job}"
+input = "{table}"
+[limits]
+enqueued_tokens = 2_000_000_000
+tokens_per_shard = {tokens}
+[state]
+dir = "state"
+"""
+TOKENS_PER_SHARD = 1_212_000
+"""As tier 3 cuts them for gpt-6-luna: 25 shards of 42,888 lines."""
+
+
+class Bench:
+    """Commands in a folder, over a table of so many rows, each run several times."""
+
+    def __init__(self, folder: Path, rows: int, runs: int) -> None:
+        self.folder, self.rows, self.runs = folder, rows, runs
+        self.table = source_table(folder, rows)
+        settings = SETTINGS.format(job=ROOT / "jobs" / "bios", table=self.table, tokens=TOKENS_PER_SHARD)
+        (folder / "batcher.toml").write_text(settings)
+
+    def tables(self) -> Iterator[Table]:
+        """Every table, in the order in which a job would go."""
+        yield self.plan()
+        yield self.looks()
+        yield self.results()
+        yield self.transfer()
+
+    def plan(self) -> Table:
+        """`plan`, start-up included, beside a straight script."""
+        floor = self.measure("-m", "benchmarks.floor_plan", str(self.table), str(self.folder))
+        planned = self.measure("-m", "batcher", "plan", "--json")
+        drawn = table(f"plan of {self.rows:,} rows, start-up included")
+        self._floor(drawn, "floor: read, render, count, write, append", floor)
+        drawn.add_row(*row("batcher plan", planned, floor))
+        return drawn
+
+    def looks(self) -> Table:
+        """What looks at a state with every line planned, and the smallest change of it."""
+        drawn = table(f"looks at {self.rows:,} planned lines, start-up included")
+        drawn.add_row(*row("python -c pass", self._again("-c", "pass")))
+        drawn.add_row(*row("batcher version", self._again("-m", "batcher", "version")))
+        drawn.add_row(*row("batcher status", self._again("-m", "batcher", "status")))
+        drawn.add_row(*row("batcher pause: one guarded step", self._again("-m", "batcher", "pause")))
+        self._again("-m", "batcher", "resume")
+        step = self._again("-m", "benchmarks.step", str(self.folder / "state"))
+        drawn.add_row("  the step alone, in ms: " + step.output.strip())
+        size = sum(file.stat().st_size for file in (self.folder / "state").glob("state.duckdb*"))
+        drawn.add_row(f"  the state: {size / 1e6:.0f} MB, {size / self.rows:.0f} bytes a line")
+        return drawn
+
+    def results(self) -> Table:
+        """Taking in and collecting the results of every line, without a network."""
+        measure(python("-m", "benchmarks.acting", "send", str(self.folder)), ROOT, {}, _nothing, 1)
+        sent = self.folder / "sent"
+        shutil.rmtree(sent, ignore_errors=True)
+        shutil.copytree(self.folder / "state", sent)
+        answers = self.folder / "answers"
+        size = sum(file.stat().st_size for file in answers.glob("*.jsonl"))
+        floor = self.measure("-m", "benchmarks.floor_results", str(answers), str(self.folder))
+
+        def again() -> None:
+            shutil.rmtree(self.folder / "state", ignore_errors=True)
+            shutil.copytree(sent, self.folder / "state")
+
+        taking = python("-m", "benchmarks.acting", "take-in", str(self.folder))
+        taken = measure(taking, ROOT, {}, again, self.runs)
+        collected = self._again("-m", "batcher", "collect", "--out", "bios.parquet")
+        drawn = table(f"results of {self.rows:,} lines, {size / 1e6:.0f} MB, start-up included")
+        self._floor(drawn, "floor: parse, append, write Parquet", floor)
+        drawn.add_row(*row("take in (download, archive, judge, record)", taken, floor))
+        drawn.add_row(*row("batcher collect", collected, floor))
+        return drawn
+
+    def transfer(self) -> Table:
+        """Files of the largest size over loopback. The client takes longer to import than they take."""
+        source, target = transfer.make_file(self.folder / "source"), self.folder / "target"
+        drawn = table("one file of 200 MB over loopback, start-up included")
+        client = "import benchmarks.transfer, openai, openai.types"
+        drawn.add_row(*row("importing the client, and nothing else", self._again("-c", client)))
+        with transfer.serving(source) as url:
+            for way, name in (("up", "upload"), ("down", "download")):
+                path = str(source if way == "up" else target)
+                floor = self._again("-m", "benchmarks.transfer", "floor", way, url, path)
+                moved = self._again("-m", "benchmarks.transfer", "batcher", way, url, path)
+                drawn.add_row(*row(f"floor: {name} with http.client", floor, floor))
+                drawn.add_row(*row(f"batcher's {name}", moved, floor))
+        return drawn
+
+    def _floor(self, drawn: Table, name: str, floor: Measured) -> None:
+        drawn.add_row(*row(name, floor, floor))
+        for step, seconds in json.loads(floor.output.splitlines()[-1]).items():
+            drawn.add_row(f"  {step} alone", f"{seconds:.2f}", "", f"{seconds / floor.median_s:.2f}")
+
+    def measure(self, *arguments: str) -> Measured:
+        """From an empty folder."""
+        return measure(python(*arguments), self.folder, PATHS, self._clear, self.runs)
+
+    def _again(self, *arguments: str) -> Measured:
+        """Over what is there."""
+        return measure(python(*arguments), self.folder, PATHS, _nothing, self.runs)
+
+    def _clear(self) -> None:
+        for name in ("floor.duckdb", "floor.jsonl", "floor.parquet"):
+            (self.folder / name).unlink(missing_ok=True)
+        if not (self.folder / "answers").exists():  # nothing was sent yet
+            shutil.rmtree(self.folder / "state", ignore_errors=True)
+
+
+PATHS: Mapping[str, str] = {"PYTHONPATH": str(ROOT)}
+"""The commands run in another folder."""
+
+
+def _nothing() -> None:
+    """Nothing has to be cleared away."""

@@ -1,0 +1,75 @@
+"""`make bench-peers`: the same requests, built by gpt-batch-api in an environment of its own.
+
+It needs Python 3.12 (PEER_PYTHON names one) and the package registry. The requests are those that `batcher plan` has
+written, so reading the table, checking rows and rendering prompts cost Batcher alone. tiktoken would download its
+ranks; bpe-openai ships the same file. batchor is not measured: its licence (PolyForm Noncommercial) lets a company
+not run it.
+"""
+
+import argparse
+import gzip
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.costs import Bench
+from benchmarks.data import ROOT, ROWS
+from benchmarks.measure import measure, row, table
+
+GPT_BATCH_API = "gpt-batch-api==1.0.5"
+RANKS = "https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
+"""Where tiktoken has the ranks from; its cache is named after it."""
+
+
+def main() -> None:
+    """Installs, measures and prints."""
+    options = argparse.ArgumentParser(prog="python -m benchmarks.peers")
+    options.add_argument("--rows", type=int, default=ROWS)
+    options.add_argument("--runs", type=int, default=3)
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory(prefix="batcher-peers-") as name:
+        folder = Path(name)
+        peer = install(folder / "gpt-batch-api")
+        bench = Bench(folder, chosen.rows, chosen.runs)
+        planned = bench.measure("-m", "batcher", "plan", "--json")
+        command = [str(peer), str(ROOT / "benchmarks" / "peer_build.py"), str(folder / "state" / "shards"), name]
+        built = measure(command, folder, {"TIKTOKEN_CACHE_DIR": str(ranks(folder))}, lambda: None, chosen.runs)
+    drawn = table(f"building batch files of {chosen.rows:,} requests")
+    drawn.columns[3].header = drawn.columns[5].header = "to batcher"
+    drawn.add_row(*row("batcher plan: everything, start-up included", planned, planned))
+    drawn.add_row(*row(f"{GPT_BATCH_API}: the whole process", built, planned))
+    alone = json.loads(built.output.splitlines()[-1])["build_s"]
+    drawn.add_row("  commit and batch alone (last run)", f"{alone:.2f}", "", f"{alone / planned.median_s:.2f}")
+    Console(width=130).print(drawn)
+
+
+def install(folder: Path) -> Path:
+    """An environment with the peer in it; its interpreter."""
+    wanted = os.environ.get("PEER_PYTHON", "python3.12")
+    try:
+        subprocess.run([wanted, "-m", "venv", str(folder)], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.exit(f"{wanted} makes no environment ({error}); set PEER_PYTHON to a Python of 3.12 or later")
+    subprocess.run([str(folder / "bin" / "pip"), "install", "--quiet", GPT_BATCH_API], check=True)
+    return folder / "bin" / "python"
+
+
+def ranks(folder: Path) -> Path:
+    """A cache in which tiktoken finds the ranks of o200k_base."""
+    cache = folder / "tiktoken"
+    cache.mkdir()
+    packed = resources.files("bpe_openai").joinpath("data/o200k_base.tiktoken.gz").read_bytes()
+    name = hashlib.sha1(RANKS.encode(), usedforsecurity=False).hexdigest()
+    (cache / name).write_bytes(gzip.decompress(packed))
+    return cache
+
+
+if __name__ == "__main__":
+    main()
