@@ -172,9 +172,13 @@ def _tell(folder: Path, course: Course, code: int, hours: float, seconds: float)
     print(f"| refusals for the enqueued limit | those of a limit that nobody had told | {len(refusals)} |")
     for _, reserved, limit in refusals[:12]:
         print(f"|   in flight {reserved:,} | | the service names {limit:,} |")
-    print(f"| quota pauses (the injected half hour) | 1 incident | {len(quota)}: {quota} |")
+    incidents = sum(1 for _, tries, _ in quota if not tries)
+    steps = ", ".join(f"{seconds * SPEED:.0f} s" for _, _, seconds in quota)
+    print(f"| quota incidents (the injected half hour) | 1, in pauses of 300, 600 and 1200 s | {incidents}: {steps} |")
+    # At this speed each tenth of a second that this machine takes for a batch's results is a simulated minute.
     print(
-        f"| recovery from a rate limit | < 300 s | {recovery:.0f} s at most, {len(course.sandbox.recoveries_s)} times |"
+        f"| recovery from a rate limit | < 300 s | {recovery:.0f} simulated s at most, {recovery / SPEED:.1f} s of "
+        f"this machine's time, {len(course.sandbox.recoveries_s)} times |"
     )
 
 
