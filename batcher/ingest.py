@@ -18,9 +18,9 @@ from batcher.job import Job, aside
 from batcher.lifecycle import BatchStatus, ShardState, artist_event
 from batcher.model import Endpoint, Lane, LineResult
 from batcher.planning import chunks
-from batcher.prices import Prices
+from batcher.prices import PriceOf, Prices, resolve
 from batcher.results import read_line
-from batcher.retry import FailureClass, Jitter, Rules, delay_s
+from batcher.retry import FailureClass, Jitter, Rules, delay_s, latest_wait
 from batcher.store import Store, Transaction, acting
 from batcher.store.acting import ShardRow
 from batcher.store.planned import load_version, register_version
@@ -115,7 +115,7 @@ class Ingestion:
         self._rules, self._jitter = rules, jitter
         self.delete = True
         self.keep_raw = True
-        self.prices: dict[str, Prices | None] = {}
+        self.prices: PriceOf = resolve
 
     more_room = 0
     """max_output_tokens for the next tries of answers that were cut off; 0: as before."""
@@ -145,7 +145,7 @@ class Ingestion:
             shard = acting.load_shard(tx, batch.shard)
             version, _ = load_version(tx, shard.version)
             rows = {str(line_id): str(data) for line_id, data in tx.run("lines_of_shard", shard=batch.shard)}
-        return batch, Material(version.endpoint, rows, self.prices.get(version.model))
+        return batch, Material(version.endpoint, rows, self.prices(version.model))
 
     def _asked_again(self, batch: EndedBatch) -> EndedBatch:
         """The batch as the service tells it now: its files and counts may come later than its end."""
@@ -291,7 +291,7 @@ class Ingestion:
         if any(failure is FailureClass.QUOTA for failure, _, _ in counts):
             self.quota_failed(tx, f"batch {batch.batch_id}", batch.recorded_at)
         elif bios:
-            tx.run("end_probed_pauses", batch_id=batch.batch_id, now=tx.now)
+            tx.run("end_probed_pauses", batch_id=batch.batch_id, latest=self._latest(tx), now=tx.now)
         decider = Decider(self._rules, self._jitter, tx.now, counts, bios)
         decider.stopped, decider.cancelled = bool(problem), wishes.is_cancelled(tx, batch.shard)
         self._write_verdicts(tx, batch, decider)
@@ -326,8 +326,8 @@ class Ingestion:
         however late it ends; a call (None) tells of now.
         """
         policy = self._rules.policies[FailureClass.QUOTA]
-        pauses = [p for p in acting.pauses(tx) if p.reason == "quota"]
-        (paused_until,) = tx.one("quota_paused_until")
+        pauses = [p for p in acting.pauses(tx, self._latest(tx)) if p.reason == "quota"]
+        (paused_until,) = tx.one("quota_paused_until", latest=self._latest(tx))
         if paused_until is not None and (tx.now if sent_at is None else sent_at) < paused_until:
             tx.event("quota", f"{detail}: sent before the pause, so the same incident")
             return
@@ -335,6 +335,9 @@ class Ingestion:
         over = policy.tries is not None and tries >= policy.tries
         wait = self.pause_s if over else delay_s(policy, tries, self._jitter(), self._rules.jitter_share)
         acting.pause_for_quota(tx, tx.now + wait, 0 if over else tries, f"insufficient quota ({detail})")
+
+    def _latest(self, tx: Transaction) -> float:
+        return latest_wait(self._rules, self.pause_s, tx.now)
 
     def _settle(self, tx: Transaction, batch: EndedBatch, reading: Reading, shard_too: bool) -> None:
         tx.run("settle_batch", batch_id=batch.batch_id, now=tx.now)

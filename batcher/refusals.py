@@ -12,6 +12,7 @@ from batcher.retry import FailureClass, Trouble, classify_batch_error, is_missin
 from batcher.shardfiles import file_sha256, shard_path
 from batcher.store import Transaction, acting
 from batcher.store.acting import ShardRow
+from batcher.store.planned import load_version
 from batcher.tools import Tools
 
 F = FailureClass
@@ -78,7 +79,8 @@ class Refusals:
         n = int(tx.fact("room_refusals"))
         tx.set_fact("room_refusals", n + 1)
         tx.set_fact("blocked_until", tx.now + self._tools.delay(F.ENQUEUED_LIMIT, n, wait_s))
-        model, limit = self._tools.config.model.name, learned_limit(trouble.message)
+        model = load_version(tx, acting.load_shard(tx, shard).version)[0].model
+        limit = learned_limit(trouble.message)
         reserved = room_now(tx, self._tools.config).reserved
         acting.sample_quota(
             tx, "refusal", model, None,

@@ -231,6 +231,19 @@ class Rules:
     storm_share: float = 0.05
 
 
+WAIT_MARGIN_S = 3600.0
+"""What is added to a delay on its way: the seconds on top of a Retry-After, a clock a little ahead."""
+
+
+def latest_wait(rules: Rules, pause_s: float, now: float) -> float:
+    """The latest time that a wait or a pause may have; pause_s: the longest one by itself.
+
+    A later one was written by a clock that was ahead: no delay could have set it, so it counts as past.
+    """
+    longest = max(LONGEST_RETRY_AFTER_S, pause_s, *(policy.cap_s for policy in rules.policies.values()))
+    return now + longest + WAIT_MARGIN_S
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What becomes of a failed line: its next state, the time it waits for (epoch seconds), and why."""

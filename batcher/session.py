@@ -15,10 +15,11 @@ from rich.console import Console
 from batcher.api import CallError, OpenAIService, Service, connect
 from batcher.config import Config, load_config
 from batcher.display import Display
-from batcher.errors import ConfigError, SetupError
+from batcher.errors import SetupError
 from batcher.job import Job, load_job
 from batcher.locks import lane_lock
-from batcher.prices import Prices, resolve
+from batcher.looking import check_unsent
+from batcher.prices import resolve
 from batcher.retry import FailureClass, Jitter, classify_call
 from batcher.runner import Runner
 from batcher.store import Store
@@ -87,21 +88,22 @@ def _never() -> bool:
 
 
 @contextmanager
-def acting(session: Session, followed: Callable[[], bool] = _never) -> Iterator[Runner]:
+def acting(session: Session, followed: Callable[[], bool] = _never, sends: bool = True) -> Iterator[Runner]:
     """The one acting process of the batch lane: lock held, service checked, Ctrl-C caught.
 
     followed: whether the owner of the lock has done by now what this process came for; then Followed is raised.
+    sends: whether it may send what waits. Raises ConfigError where today's settings are not those of what waits.
     """
     job = session.job()
-    prices = prices_of(session.config)
-    with session.store.reading():
-        pass  # a plan must be there before anything is locked or called
+    with session.store.reading() as tx:  # a plan must be there before anything is locked or called
+        if sends:
+            check_unsent(tx, session.config, resolve)
     interrupt = Interrupt(session.display)
     rules = session.config.retry.rules()
     dice = random.Random()  # noqa: S311 - jitter is no secret
     service = _connected(session.config, interrupt.sleep, dice.random)
     tools = Tools(
-        session.store, service, job, session.config, rules, prices, dice.random,
+        session.store, service, job, session.config, rules, resolve, dice.random,
         time.time, interrupt.sleep, session.display.tell, interrupt.asked,
     )  # fmt: skip
     before = signal.signal(signal.SIGINT, interrupt)
@@ -138,14 +140,6 @@ def _waiting(session: Session) -> Callable[[str], None]:
         session.display.tell("lock", data)
 
     return told
-
-
-def prices_of(config: Config) -> Prices | None:
-    """The model's prices. Raises ConfigError where a budget needs them and they are not known."""
-    prices = resolve(config.model.name)
-    if prices is None and config.budget.max_usd > 0:
-        raise ConfigError(f"[budget] max_usd is set, but the price of {config.model.name} is not known")
-    return prices
 
 
 def check_reachable(session: Session) -> None:

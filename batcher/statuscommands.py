@@ -20,7 +20,7 @@ WATCH_S = 2.0
 def run_status(session: Session) -> tuple[RenderableType, dict[str, Any]]:
     """The job at this moment."""
     with session.store.reading() as tx:
-        status = read_status(tx, session.config, resolve(session.config.model.name))
+        status = read_status(tx, session.config, resolve)
     return draw_status(status), asdict(status)
 
 
@@ -37,7 +37,7 @@ def watch_status(session: Session) -> None:
 def run_show(session: Session, artist_id: str) -> tuple[RenderableType, dict[str, Any]]:
     """One artist's history. Raises InputError with similar artists for an unknown id."""
     with session.store.reading() as tx:
-        artist = read_artist(tx, artist_id)
+        artist = read_artist(tx, artist_id, resolve)
         similar = tx.run("similar_artists", text=artist_id) if artist is None else []
     if artist is None:
         hint = "; similar: " + ", ".join(f"{i} ({name})" for i, name in similar) if similar else ""
