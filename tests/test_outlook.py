@@ -212,12 +212,14 @@ def unpriced(_model: str) -> None:
 
 def test_a_line_costs_what_it_was_planned_with(tmp_path: Path) -> None:
     job = world(tmp_path)
-    before = expectation(job).dollars
+    before, planned = expectation(job).dollars, outlook(job)
     job.config = settings_with(model={"max_output_tokens": 60}, budget={"max_usd": 50})
     assert expectation(job).dollars == before
     job.act(once=True)
     prices = resolve(MODEL)
     assert prices is not None
+    at_most = planned.tokens * prices.batch.input + LINES * 600 * prices.batch.output
+    assert before.most == pytest.approx(at_most)
     rows = job.rows("SELECT reserved_usd, tokens, lines FROM submissions")
     for reserved, tokens, lines in [(float(str(r)), int(str(t)), int(str(n))) for r, t, n in rows]:
         assert reserved == pytest.approx(tokens * 1.1 * prices.batch.input + lines * 600 * prices.batch.output)
