@@ -287,7 +287,7 @@ class Ingestion:
         tx.run("create_verdicts")
         counts = [(FailureClass(f), code, n) for f, code, n in tx.run("failure_counts")]
         bios, bios_of_job = tx.one("bios_so_far", shard=batch.shard)
-        problem = setup_problem(counts, bios, bios_of_job)
+        problem = setup_problem(self._rules, counts, bios, bios_of_job)
         if any(failure is FailureClass.QUOTA for failure, _, _ in counts):
             self.quota_failed(tx, f"batch {batch.batch_id}", batch.recorded_at)
         elif bios:

@@ -16,8 +16,6 @@ from batcher.store.planned import load_version
 from batcher.tools import Tools
 
 F = FailureClass
-LINE_FAULT_SHARE = 0.05
-FEWEST_LINE_FAULTS = 20
 
 
 class Refusals:
@@ -108,7 +106,8 @@ class Refusals:
         if not wrong:  # the numbers are no lines of ours, or our copy of the file is gone: nobody is at fault
             self._shard_back(tx, batch, F.SHARD_REFUSED, troubles[0])
             return
-        many = len(wrong) >= FEWEST_LINE_FAULTS and len(wrong) > LINE_FAULT_SHARE * row.lines
+        rules = self._tools.rules
+        many = len(wrong) >= rules.setup_lines and len(wrong) > rules.setup_share * row.lines
         if many or len(wrong) == row.lines > 1:
             self.stop(tx, troubles[0])
             wrong = {}

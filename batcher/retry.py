@@ -229,6 +229,10 @@ class Rules:
     max_attempts: int = 8
     jitter_share: float = 0.10
     storm_share: float = 0.05
+    setup_share: float = 0.05
+    """The share of a batch that one reason must take to be the setup's fault rather than that of the lines..."""
+    setup_lines: int = 20
+    """...and at least so many lines."""
 
 
 WAIT_MARGIN_S = 3600.0

@@ -162,9 +162,9 @@ def _outlook(summary: PlanSummary, shards: int) -> list[str]:
     if not summary.lines:
         return ["Nothing is left to send."]
     view, money = summary.expectation.forecast, summary.expectation.dollars
-    saved = f" (standard price {usd(money.standard)})" if money.standard is not None else ""
+    bounds = f"{usd(money.best)} at best, {usd(money.most)} at most"
     return [
-        f"Price: about {usd(money.expected)}, at most {usd(money.most)} at batch rates{saved}."
+        f"Price: about {usd(money.expected)} at batch rates, {bounds} (standard price {usd(money.standard)})."
         if money.expected is not None
         else "Price: unknown for this model.",
         *_over_budget(summary.budget_usd, money),
@@ -298,10 +298,12 @@ def _money(costs: Costs) -> str:
 
 
 def _money_of_job(status: Status) -> str:
-    told, to_come = _money(status.costs), status.expectation.dollars.expected
-    if to_come is None and status.costs.spent is not None:
+    told, to_come = _money(status.costs), status.expectation.dollars
+    if to_come.expected is None and status.costs.spent is not None:
         return f"{told}; the price of what is to come is not known."
-    return f"{told}; about {usd(to_come)} to come." if to_come else f"{told}."
+    if not to_come.expected:
+        return f"{told}."
+    return f"{told}; about {usd(to_come.expected)} to come ({usd(to_come.best)} at best, {usd(to_come.most)} at most)."
 
 
 def _money_rows(costs: Sequence[Costs]) -> list[Sequence[Any]]:
