@@ -19,6 +19,7 @@ WATCH_S = 2.0
 
 def run_status(session: Session) -> tuple[RenderableType, dict[str, Any]]:
     """The job at this moment."""
+    resolve(session.config.model.name)  # reads the table of prices while nobody waits for the state
     with session.store.reading() as tx:
         status = read_status(tx, session.config, resolve)
     return draw_status(status), asdict(status)
@@ -36,6 +37,7 @@ def watch_status(session: Session) -> None:
 
 def run_show(session: Session, artist_id: str) -> tuple[RenderableType, dict[str, Any]]:
     """One artist's history. Raises InputError with similar artists for an unknown id."""
+    resolve(session.config.model.name)
     with session.store.reading() as tx:
         artist = read_artist(tx, artist_id, resolve)
         similar = tx.run("similar_artists", text=artist_id) if artist is None else []

@@ -48,7 +48,9 @@ def usd(amount: float | None) -> str:
     """Dollars, in cents or finer where it is little."""
     if amount is None:
         return "price unknown"
-    return f"${amount:,.2f}" if amount >= 1 or amount < 0.00005 else f"${amount:.4f}"
+    if amount == 0 or amount >= 1:
+        return f"${amount:,.2f}"
+    return f"${amount:.4f}" if amount >= 0.001 else f"${amount:.6f}"
 
 
 class Sheet:

@@ -27,7 +27,7 @@ from batcher.prices import PriceOf, resolve
 from batcher.report import Expectation, Status, expect, read_artist, read_status
 from batcher.sandbox import Faults, SandboxSettings, merged
 from batcher.store import Transaction
-from batcher.tables import draw_status
+from batcher.tables import draw_status, usd
 from tests.world import World, config_with, write_table
 
 HOUR = 3600.0
@@ -188,6 +188,17 @@ def test_what_is_not_known_of_one_shard_is_not_known_of_the_job() -> None:
     assert total([some, some]) == Costs(None, 6, 1.0, 2.0, 0.5, 2.0)
     assert total([some, Costs(2, 1, None, None, None, None)]) == Costs(None, 4, None, None, None, None)
     assert total([]) == Costs(None, 0, 0.0, 0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("dollars", "told"),
+    [
+        (None, "price unknown"), (0.0, "$0.00"), (0.00003, "$0.000030"), (0.0005, "$0.000500"), (0.0123, "$0.0123"),
+        (1234.5, "$1,234.50"),
+    ],
+)  # fmt: skip
+def test_dollars_are_told_so_that_little_is_not_nothing(dollars: float | None, told: str) -> None:
+    assert usd(dollars) == told
 
 
 def test_a_price_that_is_not_known_is_no_zero(tmp_path: Path) -> None:
