@@ -359,7 +359,7 @@ def test_the_doctor_goes_on_past_an_address_that_is_none(planned: Place) -> None
 
 def test_a_plan_over_the_budget_says_so(place: Place) -> None:
     told = place.run("plan", BATCHER_BUDGET__MAX_USD="0.0001").stdout
-    assert "what is left of the budget, $0.0001: what does not fit is not sent." in " ".join(told.split())
+    assert "what is left of the budget, $0.000100: what does not fit is not sent." in " ".join(told.split())
 
 
 def test_ctrl_c_in_a_plan_is_told_and_nothing_is_left(place: Place, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What a job learns of itself, and what follows: the ratio, the money, the forecast, and what would help."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from unittest import mock
@@ -8,10 +9,11 @@ from unittest import mock
 import pytest
 from rich.console import Console
 
-from batcher.config import Config
+from batcher.config import Config, table_limit
 from batcher.costs import Costs, total
 from batcher.decide import Finish
 from batcher.errors import ConfigError
+from batcher.forecast import Load, forecast
 from batcher.looking import (
     LEARNED_FOR_S,
     REFUSED_FOR_S,
@@ -22,7 +24,7 @@ from batcher.looking import (
     outlook_now,
     room_now,
 )
-from batcher.model import FEWEST_MEASURED, Measured
+from batcher.model import FEWEST_MEASURED, Measured, Room, Snapshot
 from batcher.prices import PriceOf, resolve
 from batcher.report import Expectation, Status, expect, read_artist, read_status
 from batcher.sandbox import Faults, SandboxSettings, merged
@@ -317,6 +319,31 @@ def test_what_would_help_is_told_where_the_deadline_is_near(tmp_path: Path) -> N
     job.clock.sleep(HOUR)
     assert expectation(job).deadline_s == pytest.approx(0.1 * HOUR - HOUR)
     assert "the deadline was 54 min ago" in _text(job)
+
+
+@pytest.mark.parametrize("hours", [0.5, 3.9, 4.1, 20])
+def test_the_least_tier_that_would_do_is_found_with_three_forecasts_at_most(hours: float) -> None:
+    room = int(0.8 * table_limits(1))
+    load = Load(ceiling=room, shards=[(room // 4, 10)] * 160)
+    view = Outlook(Snapshot(Room(1, 0.8, 1.0)), load, (), Measured(), [], 0.0, 0.0, False, 0.0)
+    config = config_with(limits={"tier": 1}, deadline={"hours": hours})
+    with mock.patch("batcher.report.forecast", side_effect=forecast) as asked:
+        told = expect(view, config, resolve, 0.0).advice
+    assert asked.call_count <= 4
+    fits = [tier for tier in range(2, 6) if in_time(load, tier, hours)]
+    assert [line for line in told if line.startswith("usage tier")] == [
+        f"usage tier {tier} (a limit of {table_limits(tier):,} enqueued tokens) would do" for tier in fits[:1]
+    ]
+
+
+def table_limits(tier: int) -> int:
+    limit = table_limit(MODEL, tier)
+    assert limit is not None
+    return limit
+
+
+def in_time(load: Load, tier: int, hours: float) -> bool:
+    return forecast(replace(load, ceiling=int(0.8 * table_limits(tier)))).expected_s <= hours * HOUR
 
 
 def _text(job: World, price_of: PriceOf = resolve) -> str:
