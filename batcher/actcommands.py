@@ -86,7 +86,7 @@ def run_poll(session: Session, once: bool) -> tuple[RenderableType, dict[str, An
 
 def _status(session: Session) -> Status:
     with session.store.reading() as tx:
-        return read_status(tx, session.config, resolve(session.config.model.name))
+        return read_status(tx, session.config, resolve)
 
 
 def _is_interrupted(ended: Finish | Wait) -> bool:

@@ -68,10 +68,10 @@ def reserved_for(tokens: int, room: Room) -> int:
     return math.ceil(round(tokens * room.factor, 3))
 
 
-def cost_of(shard: ShardView, budget: Budget) -> float:
-    """Dollars that a shard may cost at most: its input, and max_output_tokens for each line."""
-    per_line = max(budget.usd_per_line, budget.usd_per_retry if shard.retry else 0.0)
-    return shard.tokens * budget.usd_per_input_token + shard.lines * per_line
+def cost_of(shard: ShardView, budget: Budget) -> float | None:
+    """Dollars that a shard may cost at most: its input, and max_output_tokens for each line. None: not known."""
+    charge = budget.charges.get(shard.version)
+    return None if charge is None else shard.tokens * charge.usd_per_token + shard.lines * charge.usd_per_line
 
 
 def admit(queue: Iterable[ShardView], room: Room, budget: Budget, most: int = BATCHES_PER_HOUR) -> list[Admission]:
@@ -89,7 +89,7 @@ def admit(queue: Iterable[ShardView], room: Room, budget: Budget, most: int = BA
         if not isinstance(step, Send):
             return decided
         free = step.headroom_after
-        money -= cost_of(shard, budget)
+        money -= cost_of(shard, budget) or 0.0
     return decided
 
 
@@ -104,7 +104,9 @@ def _step(shard: ShardView, room: Room, budget: Budget, free: int, money: float)
     if own > ceiling(room):
         return _too_large(shard, room)
     cost = cost_of(shard, budget)
-    if cost > money:
+    if cost is None and budget.max_usd > 0:
+        return Refuse(shard.shard, "its price is not known, and a budget is set")
+    if cost is not None and cost > money:
         return _too_dear(shard, budget, cost, money)
     if own > free:
         return Hold(shard.shard, f"needs {own:,} tokens, {max(free, 0):,} are free")

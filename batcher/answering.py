@@ -122,7 +122,7 @@ class Answering:
                     self.problem = f"the service refuses: {told}; mend it and run again"
         counts = [(failure, code, n) for (failure, code), n in self._counts.items()]
         of_job = int(tx.one("bios_of_job")[0]) + self._bios
-        self.problem = self.problem or setup_problem(counts, self._bios, of_job)
+        self.problem = self.problem or setup_problem(self._tools.rules, counts, self._bios, of_job)
 
     def _recorded(self, tx: Transaction, read: Read) -> Recorded:
         came, result, usage = read.came, read.result, read.result.usage

@@ -92,6 +92,8 @@ class RetrySection(Section):
     max_attempts: int = Field(default=8, ge=1)
     jitter_share: float = Field(default=0.10, ge=0, lt=1)
     storm_share: float = Field(default=0.05, ge=0, le=1)
+    setup_share: float = Field(default=0.05, ge=0, le=1)
+    setup_lines: int = Field(default=20, ge=1)
     more_room: int = Field(default=0, ge=0)
     """max_output_tokens of the next tries of a line whose answer was cut off; 0: as before."""
     rate_limit: PolicySection = _policy(FailureClass.RATE_LIMIT)
@@ -120,7 +122,9 @@ class RetrySection(Section):
             section = getattr(self, failure.value, None)
             if section is not None:
                 policies[failure] = Policy(section.base_s, section.cap_s, section.tries)
-        return Rules(policies, self.max_attempts, self.jitter_share, self.storm_share)
+        return Rules(
+            policies, self.max_attempts, self.jitter_share, self.storm_share, self.setup_share, self.setup_lines
+        )
 
 
 class PauseSection(Section):

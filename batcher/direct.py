@@ -19,12 +19,12 @@ from batcher.decide import Finish, Wait
 from batcher.decide_direct import Claim, LaneView, decide_direct
 from batcher.errors import JobError
 from batcher.gathering import recut
-from batcher.looking import latest_wait, measured_now
+from batcher.looking import latest_wait_now, measured_now
 from batcher.model import Endpoint, JobVersion
 from batcher.pacing import DAY_S, Crew, Pacer, RateHeaders, read_headers
 from batcher.pausing import QuotaRule, quota_failed
 from batcher.planning import Renderer, line_hash
-from batcher.prices import Prices, resolve
+from batcher.prices import Prices
 from batcher.retry import FailureClass, Policy, delay_s
 from batcher.store import Transaction, acting, direct
 from batcher.store.direct import Candidate, Selection
@@ -195,7 +195,8 @@ class DirectLane:
                 tx.run("widen_answers", version=number, was=version)
         for read in reads:
             if read.failure is None:
-                tx.run("end_probed_pauses_at", asked_at=read.came.asked.asked_at, now=tx.now)
+                latest = latest_wait_now(tx, self._tools.config)
+                tx.run("end_probed_pauses_at", asked_at=read.came.asked.asked_at, latest=latest, now=tx.now)
         done = sum(read.failure is None for read in reads)
         self._tools.tell("answers", {"bios": done, "failures": len(reads) - done})
 
@@ -276,13 +277,13 @@ class DirectLane:
     def _view(self, tx: Transaction) -> LaneView:
         tx.run("end_pauses_over", now=tx.now)
         left = self._daily_left(tx)
-        latest = latest_wait(tx, self._tools.config)
+        latest = latest_wait_now(tx, self._tools.config)
         ready, due = direct.left(tx, self._selection, latest)
         asked_until = tx.fact("direct_until")
         blocks = [(asked_until if asked_until <= latest else 0.0, "the service wants no calls before"),
                   (self._paced_until, "the minute's limit is used")]  # fmt: skip
         until, why = max(blocks)
-        pauses = acting.pauses(tx)
+        pauses = acting.pauses(tx, latest_wait_now(tx, self._tools.config))
         return LaneView(
             ready=ready,
             next_due=due,
@@ -307,7 +308,10 @@ class DirectLane:
         if told is not None:
             here = int(told.limit * self._threshold) - (told.limit - told.remaining) - self._running
             left, reset_s = min(left, here), told.reset_s or DAY_S
-        paused = any(p.reason == DAILY and (p.until or 0.0) > tx.now for p in acting.pauses(tx))
+        paused = any(
+            p.reason == DAILY and (p.until or 0.0) > tx.now
+            for p in acting.pauses(tx, latest_wait_now(tx, self._tools.config))
+        )
         if left <= 0 and not self._running and not paused:
             said = f"{self._threshold:.0%} of the day's requests are used"
             acting.pause(tx, "direct", DAILY, tx.now + reset_s, said)
@@ -372,7 +376,7 @@ class DirectLane:
     def _material(self, tx: Transaction, number: int) -> Material:
         if number not in self._materials:
             version, constant = load_version(tx, number)
-            self._materials[number] = Material(version, Renderer(version), resolve(version.model), constant)
+            self._materials[number] = Material(version, Renderer(version), self._tools.prices(version.model), constant)
         return self._materials[number]
 
     def _money_left(self, tx: Transaction) -> float | None:

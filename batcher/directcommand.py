@@ -35,7 +35,7 @@ def run_direct(
             wishes.bring_back(tx, Choice(named))
     run_lane(session, Selection(priority, named.value if named else None, limit), wanted)
     with session.store.reading() as tx:
-        status = read_status(tx, session.config, resolve(session.config.model.name))
+        status = read_status(tx, session.config, resolve)
         outcomes = {str(outcome): int(n) for outcome, n in tx.run("outcomes_since", first=before)}
     told = ", ".join(f"{n:,} {outcome}" for outcome, n in outcomes.items()) or "none"
     parts: list[RenderableType] = [draw_status(status), Text(f"Direct calls: {told}.")]

@@ -9,7 +9,7 @@ young job too early.
 import heapq
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 
 from batcher.planning import SHARDS_IN_HEADROOM, waves
@@ -22,7 +22,7 @@ WORST_BATCH_S = 24 * 3600.0
 PRIOR_SPREAD, PRIOR_WEIGHT = 0.5, 4.0
 """The spread (of the logarithm) that so many imaginary batches add: a few equal times are no proof that all will be."""
 FITTING_ROUNDS = 40
-PLAYS = 40
+PLAYS, FEWEST_PLAYS = 40, 5
 LEAST_LEFT = 0.05
 """A batch that has outlived every law is not about to end: so much of its age is left at least."""
 MOST_STARTS = 8_000
@@ -91,18 +91,23 @@ class Law:
         return max(LEAST_LEFT * age_s, self.quantile(past + share * (1 - past)) - age_s)
 
 
-def forecast(load: Load, ended_s: Sequence[float] = (), most_starts: int = MOST_STARTS) -> Forecast:
+def forecast(load: Load, ended_s: Sequence[float] = ()) -> Forecast:
     """The forecast. ended_s: the service times (seconds) of batches that ran to their end."""
     count = waves([reserved for reserved, _ in load.shards], max(load.ceiling, 1))
     if not ended_s:
         times = [_play(load, _Fixed(assumed)) for assumed in (BEST_BATCH_S, EXPECTED_BATCH_S, WORST_BATCH_S)]
         return Forecast(count, times[0], times[1], times[2], 0)
+    ends = sorted(_play(load, law) for law in _drawn(load, ended_s))
+    best, expected, worst = (ends[int(share * (len(ends) - 1) + 0.5)] for share in (BEST_SHARE, 0.5, WORST_SHARE))
+    return Forecast(count, best, expected, worst, len(ended_s))
+
+
+def _drawn(load: Load, ended_s: Sequence[float]) -> "list[_Drawn]":
+    """A law for each play."""
     law = fit(ended_s, [flight.age_s for flight in load.flights])
     starts = len(load.shards) + len(load.flights) + 1
-    plays = max(5, min(PLAYS, most_starts // starts))
-    ends = sorted(_play(load, _Drawn(law, len(ended_s), play)) for play in range(plays))
-    best, expected, worst = (ends[int(share * (plays - 1) + 0.5)] for share in (BEST_SHARE, 0.5, WORST_SHARE))
-    return Forecast(count, best, expected, worst, len(ended_s))
+    plays = max(FEWEST_PLAYS, min(PLAYS, MOST_STARTS // starts))
+    return [_Drawn(law, len(ended_s), play) for play in range(plays)]
 
 
 def fit(ended_s: Sequence[float], running_s: Iterable[float]) -> Law:
@@ -145,6 +150,9 @@ class _Fixed:
     def time(self) -> float:
         return self._seconds
 
+    def usual(self) -> float:
+        return self._seconds
+
     def left(self, age_s: float) -> float:
         return max(0.0, self._seconds - age_s)
 
@@ -173,6 +181,10 @@ class _Drawn:
 
     def time(self) -> float:
         return self._law.quantile(self._share())
+
+    def usual(self) -> float:
+        """The median time."""
+        return self._law.quantile(0.5)
 
     def left(self, age_s: float) -> float:
         return self._law.left(age_s, self._share())
@@ -206,17 +218,21 @@ class _Play:
     """And their reserved tokens."""
     ends: list[tuple[float, int, int]] = field(default_factory=list)
     """(when, reserved tokens, lines) of what runs."""
+    shard_ends: list[float] = field(default_factory=list)
+    """When the shards end that were sent so far, in their order."""
 
-    def start(self, reserved: int, lines: int) -> None:
-        """Sends a batch now."""
+    def start(self, reserved: int, lines: int) -> float:
+        """Sends a batch now; when it ends."""
+        end = self.now + self.law.time()
         self.free -= reserved
-        heapq.heappush(self.ends, (self.now + self.law.time(), reserved, lines))
+        heapq.heappush(self.ends, (end, reserved, lines))
+        return end
 
     def fill(self) -> None:
         """Sends what fits: the shards in their order, and then what goes again."""
         shards = self.load.shards
         while self.next < len(shards) and (shards[self.next][0] <= self.free or not self.ends):
-            self.start(*shards[self.next])
+            self.shard_ends.append(self.start(*shards[self.next]))
             self.next += 1
         piece = max(1, self.load.ceiling // SHARDS_IN_HEADROOM)
         while self.next == len(shards) and self.lines:
@@ -237,8 +253,8 @@ class _Play:
         self.tokens += failed * reserved // lines if lines else 0
 
 
-def _play(load: Load, law: _Fixed | _Drawn) -> float:
-    """Seconds to the end, played once."""
+def _begun(load: Load, law: _Fixed | _Drawn) -> _Play:
+    """A play up to the moment at which all that fits is sent."""
     play = _Play(load, law, load.ceiling, tokens=load.loose[0], lines=load.loose[1])
     for flight in load.flights:
         play.free -= flight.reserved
@@ -248,6 +264,12 @@ def _play(load: Load, law: _Fixed | _Drawn) -> float:
     if load.shards or play.lines:
         play.now = max(play.now, load.free_in_s)
     play.fill()
+    return play
+
+
+def _play(load: Load, law: _Fixed | _Drawn) -> float:
+    """Seconds to the end, played once."""
+    play = _begun(load, law)
     while play.ends:
         play.end_one()
         play.fill()
@@ -255,12 +277,23 @@ def _play(load: Load, law: _Fixed | _Drawn) -> float:
 
 
 def fitting(load: Load, ended_s: Sequence[float], within_s: float) -> int:
-    """How many of the unsent lines, the most urgent first, are expected to end within so many seconds."""
-    low, high = 0, len(load.shards)
-    while low < high:
-        middle = (low + high + 1) // 2
-        part = Load(load.ceiling, load.shards[:middle], load.flights, load.loose, load.again, load.free_in_s)
-        low, high = (
-            (middle, high) if forecast(part, ended_s, MOST_STARTS // 8).expected_s <= within_s else (low, middle - 1)
-        )
-    return sum(lines for _, lines in load.shards[:low])
+    """How many of the unsent lines, the most urgent first, are expected to end within so many seconds.
+
+    A shard's end does not hang on those behind it, so one play tells of every number of shards. What goes again takes
+    its share of the room meanwhile, and one more batch at the end.
+    """
+    laws = _drawn(load, ended_s) if ended_s else [_Fixed(EXPECTED_BATCH_S)]
+    again = min(load.again, MOST_AGAIN)
+    once = replace(load, ceiling=int(load.ceiling * (1 - again)), again=0.0, loose=(0, 0))
+    tail = again * sum(lines for _, lines in load.shards) >= 1
+    counts = sorted(_in_time(once, law, within_s - law.usual() * tail) for law in laws)
+    return sum(lines for _, lines in load.shards[: counts[len(counts) // 2]])
+
+
+def _in_time(load: Load, law: _Fixed | _Drawn, within_s: float) -> int:
+    """How many shards, the first ones, end within so many seconds, played once."""
+    play = _begun(load, law)
+    while play.ends and play.now <= within_s:
+        play.end_one()
+        play.fill()
+    return next((n for n, end in enumerate(play.shard_ends) if end > within_s), len(play.shard_ends))

@@ -5,7 +5,7 @@ from typing import Any
 
 from batcher.errors import JobError
 from batcher.job import aside
-from batcher.looking import latest_wait, limits_now, room_now
+from batcher.looking import latest_wait_now, limits_now, room_now
 from batcher.model import ShardLimits
 from batcher.planning import Cutter, Renderer, line_hash
 from batcher.shardfiles import ShardWriter
@@ -21,7 +21,7 @@ def gather(tools: Tools, priority: int) -> int:
     """
     with aside(), tools.store.transaction("gather") as tx:
         limits = limits_now(tools.config, room_now(tx, tools.config))
-        rows = acting.loose_rows(tx, priority, limits.lines, latest_wait(tx, tools.config))
+        rows = acting.loose_rows(tx, priority, limits.lines, latest_wait_now(tx, tools.config))
         if not rows:
             return 0
         shard, lines = _write(tools, tx, rows, limits, "released", retry=True)

@@ -19,9 +19,9 @@ from batcher.lifecycle import BatchStatus, ShardState, artist_event
 from batcher.model import Endpoint, Failure, Lane, LineResult
 from batcher.pausing import QuotaRule, quota_failed
 from batcher.planning import chunks
-from batcher.prices import Prices
+from batcher.prices import PriceOf, Prices, resolve
 from batcher.results import read_line
-from batcher.retry import FailureClass, Jitter, Rules, delay_s
+from batcher.retry import FailureClass, Jitter, Rules, delay_s, latest_wait
 from batcher.store import Store, Transaction, acting
 from batcher.store.acting import ShardRow
 from batcher.store.planned import load_version, register_version
@@ -116,7 +116,7 @@ class Ingestion:
         self._rules, self._jitter = rules, jitter
         self.delete = True
         self.keep_raw = True
-        self.prices: dict[str, Prices | None] = {}
+        self.prices: PriceOf = resolve
 
     more_room = 0
     """max_output_tokens for the next tries of answers that were cut off; 0: as before."""
@@ -151,7 +151,7 @@ class Ingestion:
             shard = acting.load_shard(tx, batch.shard)
             version, _ = load_version(tx, shard.version)
             rows = {str(line_id): str(data) for line_id, data in tx.run("lines_of_shard", shard=batch.shard)}
-        return batch, Material(version.endpoint, rows, self.prices.get(version.model))
+        return batch, Material(version.endpoint, rows, self.prices(version.model))
 
     def _asked_again(self, batch: EndedBatch) -> EndedBatch:
         """The batch as the service tells it now: its files and counts may come later than its end."""
@@ -296,11 +296,11 @@ class Ingestion:
         tx.run("create_verdicts")
         counts = [(FailureClass(f), code, n) for f, code, n in tx.run("failure_counts")]
         bios, bios_of_job = tx.one("bios_so_far", shard=batch.shard)
-        problem = setup_problem(counts, bios, bios_of_job)
+        problem = setup_problem(self._rules, counts, bios, bios_of_job)
         if any(failure is FailureClass.QUOTA for failure, _, _ in counts):
             quota_failed(tx, self.quota, f"batch {batch.batch_id}", batch.recorded_at)
         elif bios:
-            tx.run("end_probed_pauses", batch_id=batch.batch_id, now=tx.now)
+            tx.run("end_probed_pauses", batch_id=batch.batch_id, latest=self._latest(tx), now=tx.now)
         decider = Decider(self._rules, self._jitter, tx.now, counts, bios)
         decider.stopped, decider.cancelled = bool(problem), wishes.is_cancelled(tx, batch.shard)
         self._write_verdicts(tx, batch, decider)
@@ -331,6 +331,9 @@ class Ingestion:
         if version.max_output_tokens < self.more_room:
             wider = replace(version, max_output_tokens=self.more_room)
             tx.run("widen_lines", version=register_version(tx, wider, constant))
+
+    def _latest(self, tx: Transaction) -> float:
+        return latest_wait(self._rules, self.pause_s, tx.now)
 
     def _settle(self, tx: Transaction, batch: EndedBatch, reading: Reading, shard_too: bool) -> None:
         tx.run("settle_batch", batch_id=batch.batch_id, now=tx.now)

@@ -13,10 +13,11 @@ from batcher.config import Config
 from batcher.display import Display
 from batcher.errors import SetupError
 from batcher.locks import lane_lock
-from batcher.looking import keep_prices
+from batcher.looking import check_unsent, keep_prices
+from batcher.prices import resolve
 from batcher.retry import FailureClass, Jitter, classify_call
 from batcher.runner import Runner
-from batcher.session import Session, prices_of
+from batcher.session import Session
 from batcher.store import Store
 from batcher.tools import Tools
 
@@ -62,21 +63,22 @@ def _never() -> bool:
 
 
 @contextmanager
-def working(session: Session, lane: str, followed: Callable[[], bool] = _never) -> Iterator[Tools]:
+def working(session: Session, lane: str, followed: Callable[[], bool] = _never, sends: bool = True) -> Iterator[Tools]:
     """The one acting process of a lane: lock held, service checked, Ctrl-C caught; what it acts with.
 
     followed: whether the owner of the lock has done by now what this process came for; then Followed is raised.
+    sends: whether it may send what waits. Raises ConfigError where today's settings are not those of what waits.
     """
     job = session.job()
-    prices = prices_of(session.config)
-    with session.store.reading():
-        pass  # a plan must be there before anything is locked or called
+    with session.store.reading() as tx:  # a plan must be there before anything is locked or called
+        if sends:
+            check_unsent(tx, session.config, resolve)
     interrupt = Interrupt(session.display)
     rules = session.config.retry.rules()
     dice = random.Random()  # noqa: S311 - jitter is no secret
     service = _connected(session.config, interrupt.sleep, dice.random)
     tools = Tools(
-        session.store, service, job, session.config, rules, prices, dice.random,
+        session.store, service, job, session.config, rules, resolve, dice.random,
         time.time, interrupt.sleep, session.display.tell, interrupt.asked,
     )  # fmt: skip
     before = signal.signal(signal.SIGINT, interrupt)
@@ -86,16 +88,16 @@ def working(session: Session, lane: str, followed: Callable[[], bool] = _never) 
             if _check_service(tools.service, _reached_before(tools.store)):
                 with tools.store.transaction("reached") as tx:
                     tx.set_fact("reached_at", tx.now)
-                    keep_prices(tx, session.config.model.name, prices)
+                    keep_prices(tx, session.config.model.name, resolve(session.config.model.name))
             yield tools
     finally:
         signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
-def acting(session: Session, followed: Callable[[], bool] = _never) -> Iterator[Runner]:
+def acting(session: Session, followed: Callable[[], bool] = _never, sends: bool = True) -> Iterator[Runner]:
     """The one acting process of the batch lane, as `working` has it."""
-    with working(session, "batch", followed) as tools:
+    with working(session, "batch", followed, sends) as tools:
         runner = Runner(tools)
         runner.begin()
         yield runner

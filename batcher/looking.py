@@ -1,47 +1,48 @@
 """The look at the state that a decision is made from."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 
 import orjson
 
 from batcher.admission import ceiling, reserved_for
 from batcher.config import Config, enqueued_limit, shard_limits
+from batcher.errors import ConfigError
 from batcher.forecast import Flight, Load
-from batcher.model import FILE_LIFE_S, Budget, Measured, Room, ShardLimits, Snapshot
+from batcher.model import FILE_LIFE_S, Budget, Charge, JobVersion, Measured, Room, ShardLimits, Snapshot
 from batcher.planning import default_limits
-from batcher.prices import Prices, Rates, resolve
-from batcher.retry import LONGEST_RETRY_AFTER_S
+from batcher.prices import PriceOf, Prices, Rates, resolve
+from batcher.retry import latest_wait
 from batcher.store import Transaction, acting
+from batcher.store.planned import load_versions
 
 LEARNED_FOR_S = 24 * 3600.0
 """How long a limit that a refusal named is believed."""
 HOUR_S = 3600.0
-LONGEST_WAIT_S = LONGEST_RETRY_AFTER_S + HOUR_S
-"""No wait is longer, unless a setting says so."""
 REFUSED_FOR_S = 2 * 3600.0
 """How long a refusal tells how much room others leave, for the forecast."""
 PRICES = "prices"
-"""The fact that holds the prices that the last command to plan or act has found."""
+"""The facts that hold the prices that the last command to plan or act has found, one for each model."""
 
 
-def look(tx: Transaction, config: Config, prices: Prices | None) -> Snapshot:
+def look(tx: Transaction, config: Config, price_of: PriceOf) -> Snapshot:
     """The snapshot of this moment."""
-    latest = latest_wait(tx, config)
+    latest = latest_wait_now(tx, config)
     shards, batches, loose = acting.views(tx, latest)
     room = room_now(tx, config)
-    pauses = acting.pauses(tx)
+    pauses = acting.pauses(tx, latest)
     return Snapshot(
         room=room,
         shards=shards,
         batches=batches,
         loose=loose,
         pauses=pauses,
-        budget=budget_now(tx, config, prices, room),
+        budget=budget_now(tx, config, price_of, room),
         shard_limits=limits_now(config, room),
         polled_at=tx.fact("polled_at"),
         poll_interval_s=config.poll.interval_s,
         outage_until=max(_until(tx, "outage_until", latest), _until(tx, "asked_until", latest)),
-        created_last_hour=int(tx.one("created_since", since=tx.now - HOUR_S)[0]),
+        created_last_hour=int(tx.one("created_since", since=tx.now - HOUR_S, now=tx.now)[0]),
         unread=len(tx.run("unread_due", now=tx.now, since=tx.now - FILE_LIFE_S)),
         files_due=int(tx.one("count_files_due", now=tx.now)[0]),
         lapsed_ceiling=lapsed_ceiling(tx, config),
@@ -52,10 +53,9 @@ def look(tx: Transaction, config: Config, prices: Prices | None) -> Snapshot:
     )
 
 
-def latest_wait(tx: Transaction, config: Config) -> float:
-    """The latest time that a wait may have: a later one was written by a clock that was ahead, and is past."""
-    caps = [policy.cap_s for policy in config.retry.rules().policies.values()]
-    return tx.now + max(LONGEST_WAIT_S, *caps)
+def latest_wait_now(tx: Transaction, config: Config) -> float:
+    """The latest time that a wait or a pause may have, by these settings."""
+    return latest_wait(config.retry.rules(), config.pause.duration_hours * HOUR_S, tx.now)
 
 
 def _until(tx: Transaction, name: str, latest: float) -> float:
@@ -68,7 +68,7 @@ def room_now(tx: Transaction, config: Config) -> Room:
     learned = tx.run("learned_limit", model=config.model.name, since=tx.now - LEARNED_FOR_S, now=tx.now)
     limit = int(learned[0][0]) if learned else enqueued_limit(config)
     factor = measured_now(tx).ratio * (1 + config.limits.margin)
-    latest = latest_wait(tx, config)
+    latest = latest_wait_now(tx, config)
     return Room(
         limit=limit,
         threshold=config.limits.threshold,
@@ -107,6 +107,15 @@ def limits_now(config: Config, room: Room) -> ShardLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenLines:
+    """The lines of one job version that are neither sent nor ended, and their counted tokens."""
+
+    version: JobVersion
+    lines: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outlook:
     """What a forecast is made from."""
 
@@ -115,9 +124,7 @@ class Outlook:
     ended_s: tuple[float, ...]
     """Service times of the batches that ended, in seconds."""
     measured: Measured
-    tokens: int
-    """Counted tokens of the lines that are neither sent nor ended."""
-    lines: int
+    open: Sequence[OpenLines]
     spent_usd: float
     in_flight_usd: float
     """The most that what is in flight may cost."""
@@ -125,14 +132,25 @@ class Outlook:
     """Paused by hand: the forecast counts from `resume`."""
     planned_at: float
 
+    @property
+    def lines(self) -> int:
+        """The lines that are neither sent nor ended."""
+        return sum(part.lines for part in self.open)
+
+    @property
+    def tokens(self) -> int:
+        """Their counted tokens."""
+        return sum(part.tokens for part in self.open)
+
 
 def outlook_now(tx: Transaction, config: Config) -> Outlook:
     """The outlook of this moment."""
-    snapshot = look(tx, config, None)
+    snapshot = look(tx, config, lambda _model: None)
     room, loose = snapshot.room, snapshot.loose
     unsent = [(int(tokens), int(lines)) for tokens, lines in tx.run("unsent")]
     loose_tokens, loose_lines = sum(g.tokens for g in loose), sum(g.lines for g in loose)
-    measured = measured_now(tx)
+    measured = replace(measured_now(tx), paid_again=int(tx.one("paid_again")[0]))
+    versions = load_versions(tx)
     spent, in_flight = tx.one("money")
     until = [p.until for p in snapshot.pauses if p.scope == "all" and p.until is not None]
     load = Load(
@@ -148,8 +166,7 @@ def outlook_now(tx: Transaction, config: Config) -> Outlook:
         load=load,
         ended_s=tuple(float(row[0]) for row in tx.run("service_times")),
         measured=measured,
-        tokens=loose_tokens + sum(tokens for tokens, _ in unsent),
-        lines=loose_lines + sum(lines for _, lines in unsent),
+        open=[OpenLines(versions[number], *rest) for number, *rest in tx.run("open_by_version")],
         spent_usd=float(spent),
         in_flight_usd=float(in_flight),
         waits_for_user=any(p.scope == "all" and p.until is None for p in snapshot.pauses),
@@ -159,17 +176,16 @@ def outlook_now(tx: Transaction, config: Config) -> Outlook:
 
 def keep_prices(tx: Transaction, model: str, prices: Prices | None) -> None:
     """Keeps the prices, so that a look need not load the table of all models: that takes longer than the look."""
-    found = {"model": model, "prices": asdict(prices) if prices else None}
-    tx.set_fact(PRICES, text=orjson.dumps(found).decode())
+    tx.set_fact(f"{PRICES} {model}", text=orjson.dumps(asdict(prices) if prices else None).decode())
 
 
 def prices_now(tx: Transaction, model: str) -> Prices | None:
-    """The prices that were kept, else (another model since) those of today's table."""
-    found = orjson.loads(tx.text_fact(PRICES) or "{}")
-    if found.get("model") != model:
+    """The prices that were kept, else (of another model) those of today's table."""
+    kept = tx.text_fact(f"{PRICES} {model}")
+    if not kept:
         return resolve(model)
-    kept = found["prices"]
-    return Prices(Rates(**kept["batch"]), Rates(**kept["standard"])) if kept else None
+    found = orjson.loads(kept)
+    return Prices(Rates(**found["batch"]), Rates(**found["standard"])) if found else None
 
 
 def _attainable(tx: Transaction, config: Config, room: Room) -> int:
@@ -179,17 +195,40 @@ def _attainable(tx: Transaction, config: Config, room: Room) -> int:
     return min(most, max(int(refused[0][0]), room.reserved)) if refused and refused[0][0] else most
 
 
-def budget_now(tx: Transaction, config: Config, prices: Prices | None, room: Room) -> Budget:
-    """The dollars. Unknown prices are no dollars: with a budget set, the command that acts refuses to start."""
-    if prices is None:
-        return Budget()
+def budget_now(tx: Transaction, config: Config, price_of: PriceOf, room: Room) -> Budget:
+    """The dollars. A line costs what the version that it was planned with says, whatever the settings are now."""
     # Without a bound nobody asks how much is spent, and adding it up reads every attempt there was.
     spent, in_flight = tx.one("money") if config.budget.max_usd > 0 else (0, 0)
     return Budget(
         max_usd=config.budget.max_usd,
         spent_usd=float(spent),
         in_flight_usd=float(in_flight),
-        usd_per_input_token=prices.batch.input * room.factor,
-        usd_per_line=prices.batch.output * config.model.max_output_tokens,
-        usd_per_retry=prices.batch.output * config.retry.more_room,
+        charges={
+            number: Charge(prices.batch.input * room.factor, prices.batch.output * version.max_output_tokens)
+            for number, version in load_versions(tx).items()
+            if (prices := price_of(version.model)) is not None
+        },
     )
+
+
+def check_unsent(tx: Transaction, config: Config, price_of: PriceOf) -> None:
+    """Raises ConfigError where what waits to be sent was planned for another model than today's (its limit and its
+    price are others), or has no known price while a budget is set."""
+    versions, today = load_versions(tx), config.model.name
+    for number, lines, shards in tx.run("unsent_by_version"):
+        model = versions[number].model
+        if model != today:
+            raise ConfigError(
+                f"{lines:,} unsent lines in {shards} shards are planned for {model}, and [model] name is {today}; "
+                "`batcher plan --replan` cuts them again (what was submitted stays as it is)"
+            )
+    for model in {today, *(versions[number].model for number, _, _ in tx.run("open_by_version"))}:
+        check_price(config, model, price_of)
+
+
+def check_price(config: Config, model: str, price_of: PriceOf) -> None:
+    """Raises ConfigError where a budget is set and the model's price is not known."""
+    if config.budget.max_usd > 0 and price_of(model) is None:
+        raise ConfigError(
+            f"[budget] max_usd is set, but the price of {model} is not known; set it to 0 to go on without a bound"
+        )

@@ -64,7 +64,8 @@ class ShardView:
     tokens: int
     wait_until: float = 0.0
     submission: int | None = None
-    retry: bool = False
+    version: int = 1
+    """The job version of its lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,23 +121,33 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
+class Charge:
+    """What the lines of one job version cost at most, in dollars."""
+
+    usd_per_token: float
+    """Of one counted input token."""
+    usd_per_line: float
+    """Its max_output_tokens at the output price of its model."""
+
+
+@dataclass(frozen=True, slots=True)
 class Budget:
-    """Dollars: the user's bound (0: none), what is spent, what is in flight, and the price of a counted line."""
+    """Dollars: the user's bound (0: none), what is spent, what is in flight, and what lines cost."""
 
     max_usd: float = 0.0
     spent_usd: float = 0.0
     in_flight_usd: float = 0.0
-    usd_per_input_token: float = 0.0
-    usd_per_line: float = 0.0
-    """max_output_tokens at the output price."""
-    usd_per_retry: float = 0.0
-    """The same for a line of a retry shard, which may have more room."""
+    charges: Mapping[int, Charge] = field(default_factory=dict)
+    """By job version; the price of one that is not there is not known."""
 
 
 FEWEST_MEASURED = 200
 """Executed lines below this teach nothing yet."""
-RATIO_BOUNDS = (0.5, 2.0)
-"""A measured ratio beyond these is a fault of somebody's, and is taken at the bound."""
+RATIO_BOUNDS = (0.5, 10.0)
+"""A measured ratio beyond these is taken at the bound. Below, because room that is not there is worse than room that is
+not used: real counts of under half of ours are somebody's fault (usage told in part). Above, because hidden tokens
+(instructions of the service's own, tools) may be several times a short prompt, and reserving less than is counted would
+pass the limit; ten times is a fault, and would cut shards of single lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +165,8 @@ class Measured:
     """Lines that went again..."""
     decided: int = 0
     """...of so many."""
+    paid_again: int = 0
+    """Executed lines whose answer was paid for and could not be used."""
 
     @property
     def enough(self) -> bool:
@@ -170,6 +183,11 @@ class Measured:
     def again_share(self) -> float:
         """The share of lines that goes again."""
         return self.again / self.decided if self.decided else 0.0
+
+    @property
+    def paid_again_share(self) -> float:
+        """The share of paid answers for which another is bought."""
+        return self.paid_again / self.executed if self.executed else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from batcher.retry import FailureClass, Jitter, Rules, delay_s
+from batcher.retry import FailureClass, Jitter, Rules, delay_s, latest_wait
 from batcher.store import Transaction, acting
 
 
@@ -23,8 +23,9 @@ def quota_failed(tx: Transaction, rule: QuotaRule, detail: str, sent_at: float |
     it ends; a call (None) tells of now.
     """
     policy = rule.rules.policies[FailureClass.QUOTA]
-    pauses = [p for p in acting.pauses(tx) if p.reason == "quota"]
-    (paused_until,) = tx.one("quota_paused_until")
+    latest = latest_wait(rule.rules, rule.pause_s, tx.now)
+    pauses = [p for p in acting.pauses(tx, latest) if p.reason == "quota"]
+    (paused_until,) = tx.one("quota_paused_until", latest=latest)
     if paused_until is not None and (tx.now if sent_at is None else sent_at) < paused_until:
         tx.event("quota", f"{detail}: sent before the pause, so the same incident")
         return

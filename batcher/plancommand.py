@@ -3,9 +3,11 @@
 import time
 from pathlib import Path
 
+from batcher.looking import check_price
 from batcher.planner import PlanOptions, PlanReport, PlanResult, plan
+from batcher.prices import resolve
 from batcher.report import PlanSummary, summarise_plan
-from batcher.session import Session, prices_of
+from batcher.session import Session
 
 
 def configured(session: Session) -> PlanOptions:
@@ -17,7 +19,7 @@ def configured(session: Session) -> PlanOptions:
 def run_plan(session: Session, options: PlanOptions) -> tuple[PlanResult, PlanReport, PlanSummary]:
     """Plans and sums up."""
     config = session.config
-    prices = prices_of(config)
+    check_price(config, config.model.name, resolve)
     with session.display.moving("reading"):
         result, report = plan(config, session.job(), session.store, options, session.display.count)
-    return result, report, summarise_plan(report, config, prices, time.time())
+    return result, report, summarise_plan(report, config, resolve, time.time())

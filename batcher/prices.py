@@ -4,8 +4,10 @@ Its offline snapshot is used. A wrong context would silently give the standard p
 checked to be below the standard ones.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 
 from batcher.model import Lane, Usage
 
@@ -39,8 +41,13 @@ class Prices:
         return self.standard if lane is Lane.DIRECT else self.batch
 
 
+PriceOf = Callable[[str], Prices | None]
+"""The rates of a model by its name; None for one whose price is not known."""
+
+
+@cache
 def resolve(model: str, at: datetime | None = None) -> Prices | None:
-    """The rates of an OpenAI model at a time (default: now); None for a model that the table does not know."""
+    """The rates of an OpenAI model at a time (default: of the first call); None where the table does not know it."""
     when = at or datetime.now(UTC)
     batch, standard = _rates(model, {"processing": "batch"}, when), _rates(model, {}, when)
     if batch is None or standard is None or not (batch.input < standard.input and batch.output < standard.output):

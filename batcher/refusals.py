@@ -13,11 +13,10 @@ from batcher.retry import FailureClass, Trouble, classify_batch_error, is_missin
 from batcher.shardfiles import file_sha256, shard_path
 from batcher.store import Transaction, acting
 from batcher.store.acting import ShardRow
+from batcher.store.planned import load_version
 from batcher.tools import Tools
 
 F = FailureClass
-LINE_FAULT_SHARE = 0.05
-FEWEST_LINE_FAULTS = 20
 
 
 class Refusals:
@@ -79,7 +78,8 @@ class Refusals:
         n = int(tx.fact("room_refusals"))
         tx.set_fact("room_refusals", n + 1)
         tx.set_fact("blocked_until", tx.now + self._tools.delay(F.ENQUEUED_LIMIT, n, wait_s))
-        model, limit = self._tools.config.model.name, learned_limit(trouble.message)
+        model = load_version(tx, acting.load_shard(tx, shard).version)[0].model
+        limit = learned_limit(trouble.message)
         reserved = room_now(tx, self._tools.config).reserved
         acting.sample_quota(
             tx, "refusal", model, None,
@@ -107,7 +107,8 @@ class Refusals:
         if not wrong:  # the numbers are no lines of ours, or our copy of the file is gone: nobody is at fault
             self._shard_back(tx, batch, F.SHARD_REFUSED, troubles[0])
             return
-        many = len(wrong) >= FEWEST_LINE_FAULTS and len(wrong) > LINE_FAULT_SHARE * row.lines
+        rules = self._tools.rules
+        many = len(wrong) >= rules.setup_lines and len(wrong) > rules.setup_share * row.lines
         if many or len(wrong) == row.lines > 1:
             self.stop(tx, troubles[0])
             wrong = {}

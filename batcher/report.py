@@ -1,16 +1,18 @@
 """What `plan` and `status` say: read from the state as data, which `--json` prints and `tables` draws."""
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from batcher.admission import ceiling, headroom
 from batcher.config import Config, table_limit
-from batcher.forecast import Forecast, fitting, forecast
+from batcher.costs import Costs, costs_by_shard, total
+from batcher.forecast import MOST_AGAIN, Forecast, fitting, forecast
 from batcher.lifecycle import is_terminal
-from batcher.looking import Outlook, outlook_now
+from batcher.looking import OpenLines, Outlook, outlook_now
 from batcher.model import Measured, Usage
-from batcher.prices import Prices
+from batcher.prices import PriceOf, Prices
 from batcher.store import Transaction
 from batcher.store.planned import count_by_state
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:  # a status plans nothing
 ASSUMED_OUTPUT_SHARES = (0.25, 0.5)
 """The shares of max_output_tokens that an answer is assumed to use at best and most likely, before any is measured."""
 TIERS = 5
+NEWEST_SAMPLES = 500
+LATER = "a later [deadline], or fewer artists"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class Dollars:
     best: float | None
     expected: float | None
     most: float | None
-    """Every answer at max_output_tokens, and as many lines again as so far."""
+    """Every answer at max_output_tokens, and as many lines paid for again as so far."""
     standard: float | None
     """The expected amount at the standard price."""
 
@@ -48,13 +52,13 @@ class Expectation:
     waits_for_user: bool
 
 
-def expect(outlook: Outlook, config: Config, prices: Prices | None, now: float) -> Expectation:
+def expect(outlook: Outlook, config: Config, price_of: PriceOf, now: float) -> Expectation:
     """The expectation of this moment."""
     view = forecast(outlook.load, outlook.ended_s)
     deadline_s = outlook.planned_at + config.deadline.hours * 3600 - now
     return Expectation(
         forecast=view,
-        dollars=_dollars(outlook, config, prices),
+        dollars=_dollars(outlook, price_of),
         deadline_s=deadline_s,
         advice=_advice(outlook, config, deadline_s) if view.expected_s > deadline_s else (),
         measured=outlook.measured,
@@ -62,47 +66,60 @@ def expect(outlook: Outlook, config: Config, prices: Prices | None, now: float) 
     )
 
 
-def _dollars(outlook: Outlook, config: Config, prices: Prices | None) -> Dollars:
-    """The price of the lines that are neither sent nor ended."""
-    if prices is None:
+def _dollars(outlook: Outlook, price_of: PriceOf) -> Dollars:
+    """The price of the lines that are neither sent nor ended, each at that of its version."""
+    parts = [(part, price_of(part.version.model)) for part in outlook.open]
+    known = [_dollars_of(part, outlook.measured, prices) for part, prices in parts if prices is not None]
+    if len(known) < len(parts):
         return Dollars(None, None, None, None)
-    seen, most = outlook.measured, config.model.max_output_tokens
+    best, expected, most, standard = (sum(amounts) for amounts in zip((0.0,) * 4, *known, strict=True))
+    return Dollars(best, expected, most, standard)
+
+
+def _dollars_of(part: OpenLines, seen: Measured, prices: Prices) -> tuple[float, float, float, float]:
+    """Best, expected, most, and expected at the standard price."""
+    most = part.version.max_output_tokens
     if seen.enough:
-        low = middle = seen.output / seen.executed
+        low = middle = min(most, seen.output / seen.executed)
         cached = seen.cached / max(seen.input, 1)
     else:
         low, middle = (share * most for share in ASSUMED_OUTPUT_SHARES)
         cached = 0.0
-    again = 1 / (1 - min(seen.again_share, 0.75))
+    # What expired, met a rate limit or an error of the server's goes again too, but nobody paid for it.
+    paid = 1 / (1 - min(seen.paid_again_share, MOST_AGAIN))
 
     def usage(output: float, factor: float, cached_share: float) -> Usage:
-        tokens = int(outlook.tokens * seen.ratio * factor)
-        return Usage(tokens, int(tokens * cached_share), int(outlook.lines * output * factor))
+        tokens = int(part.tokens * seen.ratio * factor)
+        return Usage(tokens, int(tokens * cached_share), int(part.lines * output * factor))
 
-    expected = usage(middle, again, cached)
-    return Dollars(
-        best=prices.batch.cost(usage(low, 1.0, cached)),
-        expected=prices.batch.cost(expected),
-        most=prices.batch.cost(usage(most, again, 0.0)),
-        standard=prices.standard.cost(expected),
+    expected = usage(middle, paid, cached)
+    return (
+        prices.batch.cost(usage(low, 1.0, cached)),
+        prices.batch.cost(expected),
+        prices.batch.cost(usage(most, paid, 0.0)),
+        prices.standard.cost(expected),
     )
 
 
 def _advice(outlook: Outlook, config: Config, deadline_s: float) -> list[str]:
     """What would bring the expected end before the deadline."""
+    if deadline_s <= 0:
+        return [LATER]
     found = []
-    for tier in range(config.limits.tier + 1, TIERS + 1):
-        limit = table_limit(config.model.name, tier)
-        if limit is None:
-            continue
+    tiers = [(table_limit(config.model.name, tier), tier) for tier in range(config.limits.tier + 1, TIERS + 1)]
+    known = [(limit, tier) for limit, tier in tiers if limit is not None]
+
+    def would_do(limit: int) -> bool:
         wider = replace(outlook.load, ceiling=int(limit * config.limits.threshold))
-        if forecast(wider, outlook.ended_s).expected_s <= deadline_s:
-            found.append(f"usage tier {tier} (a limit of {limit:,} enqueued tokens) would do")
-            break
+        return forecast(wider, outlook.ended_s).expected_s <= deadline_s
+
+    first = bisect_left(known, True, key=lambda row: would_do(row[0]))  # a forecast each is what takes time
+    for limit, tier in known[first : first + 1]:
+        found.append(f"usage tier {tier} (a limit of {limit:,} enqueued tokens) would do")
     lines = fitting(outlook.load, outlook.ended_s, deadline_s)
     if lines:
         found.append(f"the {lines:,} most urgent of the {outlook.lines:,} open lines fit")
-    return found or ["a later [deadline], or fewer artists"]
+    return found or [LATER]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +136,7 @@ class PlanSummary:
     expectation: Expectation
 
 
-def summarise_plan(report: "PlanReport", config: Config, prices: Prices | None, now: float) -> PlanSummary:
+def summarise_plan(report: "PlanReport", config: Config, price_of: PriceOf, now: float) -> PlanSummary:
     """Totals, price and forecast of what is still to be sent."""
     outlook = report.outlook
     return PlanSummary(
@@ -129,7 +146,7 @@ def summarise_plan(report: "PlanReport", config: Config, prices: Prices | None, 
         tokens=outlook.tokens,
         bytes=sum(p.bytes for p in report.priorities),
         budget_usd=max(0.0, config.budget.max_usd - outlook.spent_usd - outlook.in_flight_usd),
-        expectation=expect(outlook, config, prices, now),
+        expectation=expect(outlook, config, price_of, now),
     )
 
 
@@ -147,19 +164,6 @@ def plan_json(result: "PlanResult", report: "PlanReport", summary: PlanSummary) 
         "shards": [asdict(s) for s in report.shards],
         **asdict(summary),
     }
-
-
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """The truth about the money, in dollars; None for an unknown price."""
-
-    spent: float
-    wasted: float
-    """Of that on answers that gave no bio, or a second one."""
-    saved: float | None
-    """Against the standard price of the same tokens."""
-    in_flight: float
-    """The most that what is in flight may cost; 0 where no price is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,15 +189,20 @@ class Status:
     stopped: str
     costs: Costs
     expectation: Expectation
-    shard_costs: Sequence[Mapping[str, Any]]
+    shard_costs: Sequence[Costs]
+    quota: Sequence[Mapping[str, Any]]
+    """The newest samples of the account's room: submissions, refusals, headers."""
+    refusals: Mapping[str, Any]
+    """For the enqueued-token limit: times, last_at, in_flight and named_limit then."""
     files_left: int
 
 
-def read_status(tx: Transaction, config: Config, prices: Prices | None) -> Status:
+def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
     """Everything that `status` tells."""
     outlook = outlook_now(tx, config)
     snapshot = outlook.snapshot
     room = snapshot.room
+    by_shard = costs_by_shard(tx, price_of)
     return Status(
         now=tx.now,
         states=count_by_state(tx),
@@ -212,27 +221,20 @@ def read_status(tx: Transaction, config: Config, prices: Prices | None) -> Statu
         blocked_until=room.blocked_until,
         outage_until=snapshot.outage_until,
         stopped=snapshot.stopped,
-        costs=_costs(tx, prices, outlook.in_flight_usd),
-        expectation=expect(outlook, config, prices, tx.now),
-        shard_costs=tx.dicts("money_by_shard"),
+        costs=total(by_shard),
+        expectation=expect(outlook, config, price_of, tx.now),
+        shard_costs=by_shard,
+        quota=tx.dicts("quota_history", most=NEWEST_SAMPLES),
+        refusals=_named(tx.run("room_refusals", now=tx.now), "times", "last_at", "in_flight", "named_limit")[0],
         files_left=len(tx.run("files_left")),
     )
-
-
-def _costs(tx: Transaction, prices: Prices | None, in_flight: float) -> Costs:
-    spent, wasted, tokens_in, cached, out = tx.one("money_spent")
-    saved = None
-    if prices is not None:
-        used = Usage(int(tokens_in or 0), int(cached or 0), int(out or 0))
-        saved = prices.standard.cost(used) - prices.batch.cost(used)
-    return Costs(float(spent), float(wasted), saved, in_flight)
 
 
 def _named(rows: Sequence[tuple[Any, ...]], *names: str) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def read_artist(tx: Transaction, artist_id: str) -> dict[str, Any] | None:
+def read_artist(tx: Transaction, artist_id: str, price_of: PriceOf) -> dict[str, Any] | None:
     """One artist's whole history; None when the state does not know the id."""
     rows = tx.dicts("artist", artist_id=artist_id)
     if not rows:
@@ -240,6 +242,7 @@ def read_artist(tx: Transaction, artist_id: str) -> dict[str, Any] | None:
     return {
         **rows[0],
         "bio": next(iter(tx.dicts("artist_bio", artist_id=artist_id)), None),
+        "costs": asdict(total(costs_by_shard(tx, price_of, artist_id))),
         "attempts_made": tx.dicts("artist_attempts", artist_id=artist_id),
         "events": tx.dicts("artist_events", artist_id=artist_id),
     }

@@ -229,6 +229,23 @@ class Rules:
     max_attempts: int = 8
     jitter_share: float = 0.10
     storm_share: float = 0.05
+    setup_share: float = 0.05
+    """The share of a batch that one reason must take to be the setup's fault rather than that of the lines..."""
+    setup_lines: int = 20
+    """...and at least so many lines."""
+
+
+WAIT_MARGIN_S = 3600.0
+"""What is added to a delay on its way: the seconds on top of a Retry-After, a clock a little ahead."""
+
+
+def latest_wait(rules: Rules, pause_s: float, now: float) -> float:
+    """The latest time that a wait or a pause may have; pause_s: the longest one by itself.
+
+    A later one was written by a clock that was ahead: no delay could have set it, so it counts as past.
+    """
+    longest = max(LONGEST_RETRY_AFTER_S, pause_s, *(policy.cap_s for policy in rules.policies.values()))
+    return now + longest + WAIT_MARGIN_S
 
 
 @dataclass(frozen=True, slots=True)

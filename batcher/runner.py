@@ -54,7 +54,7 @@ class Runner:
         self._ingestion.keep_raw = tools.config.results.keep_raw
         self._ingestion.more_room = tools.config.retry.more_room
         self._ingestion.pause_s = tools.config.pause.duration_hours * 3600
-        self._ingestion.prices = {tools.config.model.name: tools.prices}
+        self._ingestion.prices = tools.prices
         self._refusals = Refusals(tools, self._ingestion)
         self._sending = Sending(tools, self._refusals)
         self._reconciling = Reconciling(tools)

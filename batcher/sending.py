@@ -9,7 +9,7 @@ from batcher.admission import Send, ceiling, cost_of, headroom
 from batcher.api import CallRefused, CallUnknown
 from batcher.decide import WAITING_TO_BE_SENT
 from batcher.lifecycle import ShardState
-from batcher.looking import budget_now, room_now
+from batcher.looking import budget_now, latest_wait_now, room_now
 from batcher.marks import batch_metadata, file_name
 from batcher.model import RemoteBatch, ShardView
 from batcher.refusals import Refusals, lose_file
@@ -40,7 +40,8 @@ class Sending:
             submission, kept = self._intend(tx, shard, reservation)
             if submission is None:
                 return
-            acting.sample_quota(tx, "submission", self._tools.config.model.name, reservation, shard=shard.shard)
+            model = load_version(tx, shard.version)[0].model
+            acting.sample_quota(tx, "submission", model, reservation, shard=shard.shard)
         if kept or self._upload(shard, submission):
             self._create(submission)
 
@@ -51,15 +52,20 @@ class Sending:
         """
         room = room_now(tx, self._tools.config)
         blocked = room.blocked_until > tx.now  # a more urgent shard of the same decision was refused: none overtakes it
-        if shard.state not in WAITING_TO_BE_SENT or _paused(tx) or blocked or action.reserved > headroom(room):
+        if shard.state not in WAITING_TO_BE_SENT or self._paused(tx) or blocked or action.reserved > headroom(room):
             return None
         budget = budget_now(tx, self._tools.config, self._tools.prices, room)
-        view = ShardView(shard.shard, shard.priority, shard.state, shard.lines, shard.tokens, retry=shard.retry)
+        view = ShardView(shard.shard, shard.priority, shard.state, shard.lines, shard.tokens, version=shard.version)
         cost = cost_of(view, budget)
-        if budget.max_usd > 0 and cost > budget.max_usd - budget.spent_usd - budget.in_flight_usd:
+        left = budget.max_usd - budget.spent_usd - budget.in_flight_usd
+        if budget.max_usd > 0 and (cost is None or cost > left):
             return None
         after = ceiling(room) - room.reserved - action.reserved
-        return Reservation(action.reserved, room.limit, room.reserved, after, cost)
+        return Reservation(action.reserved, room.limit, room.reserved, after, cost or 0.0)
+
+    def _paused(self, tx: Transaction) -> bool:
+        pauses = acting.pauses(tx, latest_wait_now(tx, self._tools.config))
+        return any(p.scope == "all" and (p.until is None or p.until > tx.now) for p in pauses)
 
     def _intend(self, tx: Transaction, shard: ShardRow, reservation: Reservation) -> tuple[int | None, bool]:
         """Writes the intent; the submission, and whether the file is at OpenAI already."""
@@ -92,7 +98,7 @@ class Sending:
         crashpoints.reached("upload.after")
         with self._tools.store.transaction("record_upload", patience_s=None) as tx:
             acting.record_upload(tx, acting.load_submission(tx, submission), file)
-            wanted = not (_paused(tx) or wishes.is_cancelled(tx, shard.shard))
+            wanted = not (self._paused(tx) or wishes.is_cancelled(tx, shard.shard))
             if wanted:
                 acting.intend_create(tx, acting.load_shard(tx, shard.shard), submission)
             else:  # an upload takes its time, and somebody has said stop meanwhile
@@ -177,7 +183,3 @@ class Sending:
         with self._tools.store.transaction("refuse_create", patience_s=None) as tx:
             acting.refuse_create(tx, row, failure.value)
             self._refusals.follow(tx, row.shard, failure, error.trouble, error.wait_s)
-
-
-def _paused(tx: Transaction) -> bool:
-    return any(p.scope == "all" and (p.until is None or p.until > tx.now) for p in acting.pauses(tx))

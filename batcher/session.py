@@ -8,9 +8,7 @@ from rich.console import Console
 
 from batcher.config import Config, load_config
 from batcher.display import Display
-from batcher.errors import ConfigError
 from batcher.job import Job, load_job
-from batcher.prices import Prices, resolve
 from batcher.store import Store
 
 
@@ -33,11 +31,3 @@ def open_session(config_path: Path, json: bool) -> Session:
     config = load_config(config_path)
     console = Console(stderr=True, quiet=False)
     return Session(config, Store(config.state.dir, time.time, time.sleep), Display(console), json)
-
-
-def prices_of(config: Config) -> Prices | None:
-    """The model's prices. Raises ConfigError where a budget needs them and they are not known."""
-    prices = resolve(config.model.name)
-    if prices is None and config.budget.max_usd > 0:
-        raise ConfigError(f"[budget] max_usd is set, but the price of {config.model.name} is not known")
-    return prices

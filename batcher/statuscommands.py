@@ -3,6 +3,7 @@
 import time
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -21,7 +22,7 @@ WATCH_S = 2.0
 def run_status(session: Session) -> tuple[RenderableType, dict[str, Any]]:
     """The job at this moment."""
     with session.store.reading() as tx:
-        status = read_status(tx, session.config, prices_now(tx, session.config.model.name))
+        status = read_status(tx, session.config, partial(prices_now, tx))
     return draw_status(status), asdict(status)
 
 
@@ -38,7 +39,7 @@ def watch_status(session: Session) -> None:
 def run_show(session: Session, artist_id: str) -> tuple[RenderableType, dict[str, Any]]:
     """One artist's history. Raises InputError with similar artists for an unknown id."""
     with session.store.reading() as tx:
-        artist = read_artist(tx, artist_id)
+        artist = read_artist(tx, artist_id, partial(prices_now, tx))
         similar = tx.run("similar_artists", text=artist_id) if artist is None else []
     if artist is None:
         hint = "; similar: " + ", ".join(f"{i} ({name})" for i, name in similar) if similar else ""
@@ -60,6 +61,6 @@ def run_resume(session: Session) -> str:
     with session.store.reading():
         pass
     with session.store.transaction("resume") as tx:
-        ended = tx.run("end_pauses", reasons=[p.reason for p in acting.pauses(tx)], now=tx.now)
+        ended = tx.run("end_pauses", reasons=None, now=tx.now)
         tx.event("resume", f"{len(ended)} pauses ended")
     return f"{len(ended)} pauses ended"

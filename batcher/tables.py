@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from batcher.costs import Costs, total
 from batcher.forecast import Forecast
 from batcher.model import Measured
 from batcher.report import Dollars, Expectation, PlanSummary, Status
@@ -47,7 +48,9 @@ def usd(amount: float | None) -> str:
     """Dollars, in cents or finer where it is little."""
     if amount is None:
         return "price unknown"
-    return f"${amount:,.2f}" if amount >= 1 or amount < 0.00005 else f"${amount:.4f}"
+    if amount == 0 or amount >= 1:
+        return f"${amount:,.2f}"
+    return f"${amount:.4f}" if amount >= 0.001 else f"${amount:.6f}"
 
 
 class Sheet:
@@ -161,9 +164,9 @@ def _outlook(summary: PlanSummary, shards: int) -> list[str]:
     if not summary.lines:
         return ["Nothing is left to send."]
     view, money = summary.expectation.forecast, summary.expectation.dollars
-    saved = f" (standard price {usd(money.standard)})" if money.standard is not None else ""
+    bounds = f"{usd(money.best)} at best, {usd(money.most)} at most"
     return [
-        f"Price: about {usd(money.expected)}, at most {usd(money.most)} at batch rates{saved}."
+        f"Price: about {usd(money.expected)} at batch rates, {bounds} (standard price {usd(money.standard)})."
         if money.expected is not None
         else "Price: unknown for this model.",
         *_over_budget(summary.budget_usd, money),
@@ -223,6 +226,9 @@ def draw_status(status: Status) -> RenderableType:
     if status.lost:
         lost = [(f["state"], f["class"], f["code"] or "", f["artists"]) for f in status.lost]
         parts.append(table("Given up or held", ["state", "class", "code", "artists"], lost, 3))
+    if len(status.shard_costs) > 1:
+        columns = ["shard", "bios", "reserved", "spent", "saved", "wasted"]
+        parts.append(table("Money by shard", columns, _money_rows(status.shard_costs)))
     return Group(*parts, *(Text(line) for line in _sentences(status)))
 
 
@@ -241,7 +247,8 @@ def _sentences(status: Status) -> list[str]:
     lines = [
         f"Room: {status.reserved:,} of {status.ceiling:,} tokens are reserved (limit {status.limit:,}), "
         f"headroom {status.headroom:,}.",
-        _money(status),
+        *_refused(status.refusals),
+        _money_of_job(status),
         *_learned(status.expectation.measured),
     ]
     lines += [_line_wait(w) for w in status.waiting_lines]
@@ -270,23 +277,53 @@ def _until(moment: float | None) -> str:
     return f"{at(moment)} UTC" if moment else "`batcher resume`"
 
 
-def _money(status: Status) -> str:
-    costs = status.costs
+def _refused(refusals: Mapping[str, Any]) -> list[str]:
+    if not refusals["times"]:
+        return []
+    named = f"; it named a limit of {refusals['named_limit']:,}" if refusals["named_limit"] else ""
+    return [
+        f"Refused for the limit {refusals['times']:,} times, last at {at(refusals['last_at'])} UTC with "
+        f"{refusals['in_flight']:,} tokens reserved{named}."
+    ]
+
+
+def _money(costs: Costs) -> str:
+    """What something has cost, and may."""
+    if costs.spent is None or costs.reserved is None:
+        return "The model's price is not known, so what is spent, saved, wasted and reserved is not known either"
     told = f"Spent {usd(costs.spent)}, of that {usd(costs.wasted)} on answers that gave no bio"
     if costs.saved:
         told += f"; {usd(costs.saved)} saved against the standard price"
-    if costs.in_flight:
-        told += f"; at most {usd(costs.in_flight)} in flight"
-    if status.expectation.dollars.expected:
-        told += f"; about {usd(status.expectation.dollars.expected)} to come"
-    return f"{told}."
+    if costs.reserved:
+        told += f"; at most {usd(costs.reserved)} in flight"
+    return told
+
+
+def _money_of_job(status: Status) -> str:
+    told, to_come = _money(status.costs), status.expectation.dollars
+    if to_come.expected is None and status.costs.spent is not None:
+        return f"{told}; the price of what is to come is not known."
+    if not to_come.expected:
+        return f"{told}."
+    return f"{told}; about {usd(to_come.expected)} to come ({usd(to_come.best)} at best, {usd(to_come.most)} at most)."
+
+
+def _money_rows(costs: Sequence[Costs]) -> list[Sequence[Any]]:
+    """A row each, those beyond MOST_SHARDS as one."""
+    shown = costs if len(costs) <= MOST_SHARDS else costs[: MOST_SHARDS - 1]
+    rest = costs[len(shown) :]
+    named = [("direct" if c.shard is None else str(c.shard), c) for c in shown]
+    if rest:
+        named.append((f"{len(rest)} more", total(rest)))
+    return [(name, c.bios, *(usd(n) for n in (c.reserved, c.spent, c.saved, c.wasted))) for name, c in named]
 
 
 def _learned(seen: Measured) -> list[str]:
     if not seen.enough:
         return []
+    taken = "" if seen.ratio == seen.input / seen.counted else f" (taken as {seen.ratio:g})"
     return [
-        f"Measured on {seen.executed:,} lines: {seen.input / seen.counted:.3f} tokens for each counted one, "
+        f"Measured on {seen.executed:,} lines: {seen.input / seen.counted:.3f} tokens for each counted one{taken}, "
         f"{seen.output / seen.executed:.0f} tokens an answer, {seen.again_share:.1%} of the lines go again."
     ]
 
@@ -317,6 +354,7 @@ def draw_artist(artist: Mapping[str, Any]) -> RenderableType:
         parts.append(Text(f"last failure: {artist['failure']}, {artist['code']}: {artist['message']}"))
     if artist["bio"]:
         parts.append(Text("\n" + _bio_text(artist["bio"]["data"]) + "\n"))
+    parts.append(Text(f"{_money(Costs(**artist['costs']))}."))
     rows = [_try_row(t) for t in artist["attempts_made"]]
     if rows:
         parts.append(table("Tries", TRY_COLUMNS, rows, 4, ["tokens in", "out", "cost"]))

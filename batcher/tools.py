@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from batcher.api import Service
 from batcher.config import Config
 from batcher.job import Job
-from batcher.prices import Prices
+from batcher.prices import PriceOf
 from batcher.retry import FailureClass, Jitter, Rules, delay_s
 from batcher.store import Store
 
@@ -25,7 +25,7 @@ class Tools:
     job: Job
     config: Config
     rules: Rules
-    prices: Prices | None
+    prices: PriceOf
     jitter: Jitter
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep

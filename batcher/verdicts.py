@@ -12,10 +12,6 @@ F = FailureClass
 Counts = Sequence[tuple[FailureClass, str, int]]
 """Failed lines by class and code."""
 
-FEWEST_FOR_A_REASON = 20
-"""Lines that must share a reason before it counts as a fault of the setup rather than of the lines."""
-REASON_SHARE = 0.05
-"""The share of a batch that one reason must take to be the setup's fault."""
 FREE_STORMS = 10
 """How often a storm costs a line no try: without an end, a line that is always limited would go round for ever."""
 
@@ -32,28 +28,28 @@ def class_of_absent(status: str, completed: int, read: int, counted: bool = True
     return F.SERVER, "no_result"
 
 
-def setup_problem(counts: Counts, bios: int, bios_of_job: int) -> str:
+def setup_problem(rules: Rules, counts: Counts, bios: int, bios_of_job: int) -> str:
     """Why the job must stop: the setup refused, or one reason for too many lines. "" when it goes on.
 
     bios: of this batch; bios_of_job: of all batches so far.
     """
     lines = bios + sum(n for _, _, n in counts)
     for failure, code, n in counts:
-        if _is_of_setup(failure, n, lines, bios_of_job):
+        if _is_of_setup(rules, failure, n, lines, bios_of_job):
             what = "refused" if failure in {F.SETUP, F.INVALID} else "answered of no use"
             return f"{n:,} of {lines:,} lines were {what} ({code}); mend the setup or the prompt and run again"
     return ""
 
 
-def _is_of_setup(failure: FailureClass, n: int, lines: int, bios_of_job: int) -> bool:
+def _is_of_setup(rules: Rules, failure: FailureClass, n: int, lines: int, bios_of_job: int) -> bool:
     if failure is F.SETUP and not bios_of_job:
         return True
     if failure is F.INVALID and not bios_of_job and n == lines > 1:  # a first small trial that is refused whole
         return True
-    if n < FEWEST_FOR_A_REASON or failure not in {F.SETUP, F.INVALID, F.UNUSABLE}:
+    if n < rules.setup_lines or failure not in {F.SETUP, F.INVALID, F.UNUSABLE}:
         return False
     # Answers of no use come and go by chance; they are the prompt's fault where nothing has ever succeeded.
-    return not bios_of_job or (failure is not F.UNUSABLE and n > REASON_SHARE * lines)
+    return not bios_of_job or (failure is not F.UNUSABLE and n > rules.setup_share * lines)
 
 
 class Decider:

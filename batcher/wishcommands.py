@@ -44,7 +44,7 @@ def run_cancel(session: Session, shards: Sequence[int]) -> Answer:
 def _follow(session: Session) -> str:
     """Follows the wishes to their end; how they came to it."""
     try:
-        with acting(session, lambda: _all_ended(session)) as runner:
+        with acting(session, lambda: _all_ended(session), sends=False) as runner:
             ended = runner.act(how=decide_cancel)
     except Followed:
         return "the process at work has carried it out"

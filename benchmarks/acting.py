@@ -38,7 +38,7 @@ def main(what: str, folder: Path) -> None:
     store = Store(config.state.dir, clock, clock.sleep)
     service = LocalService(folder / "answers", ended=what == "take-in")
     tools = Tools(
-        store, service, load_job(config.job.path), config, config.retry.rules(), resolve(config.model.name),
+        store, service, load_job(config.job.path), config, config.retry.rules(), resolve,
         random.Random(7).random, clock, clock.sleep,
     )  # fmt: skip
     if what == "send":

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from batcher.api import Service
+from batcher.api import Answer
 from batcher.model import Listing, RemoteBatch, RemoteFile
 
 NOW = 1_795_000_000.0
@@ -28,7 +28,7 @@ def _nothing(_bytes: int) -> None:
     """Tells nobody."""
 
 
-class LocalService(Service):
+class LocalService:
     """Keeps its batches in a folder. `ended`: whether they have ended."""
 
     def __init__(self, folder: Path, ended: bool) -> None:
@@ -100,6 +100,14 @@ class LocalService(Service):
             batch["id"], "completed", NOW, batch["file"], f"{batch['id']}.jsonl", finished_at=NOW + 3600,
             total=batch["lines"], completed=batch["lines"], metadata=batch["metadata"],
         )  # fmt: skip
+
+    def complete(self, _endpoint: str, _body: Mapping[str, object]) -> Answer:
+        """It answers batches only."""
+        raise NotImplementedError
+
+    def find_stored(self, _model: str, _metadata: Mapping[str, str]) -> bytes | None:
+        """It stores nothing."""
+        return None
 
 
 def write_answers(lines: Path, target: Path) -> int:

@@ -155,7 +155,7 @@ class Simulated:
 
     def _gather(self, priority: int) -> None:
         shard, lines = len(self.shards) + 1, self._loose.pop(priority)
-        cut = ShardView(shard, priority, ShardState.RELEASED, lines, lines * LINE_TOKENS, retry=True)
+        cut = ShardView(shard, priority, ShardState.RELEASED, lines, lines * LINE_TOKENS)
         self.shards[shard] = cut
         if self._law is not None:
             self._queue.times[shard] = VALIDATING_S + self._law(self._dice)

@@ -146,6 +146,20 @@ def _run(folder: Path, url: str) -> int:
         return subprocess.run(command, cwd=folder, env=env, stdout=said, stderr=said, check=False).returncode
 
 
+REFUSED = """
+WITH refused AS (
+    SELECT n.reserved_before + n.reserved AS held,
+           (SELECT max_by(q.limit_tokens, q.happened_at) FROM quota_samples AS q
+            WHERE q.source = 'refusal' AND q.happened_at < n.intended_at) AS named
+    FROM submissions AS n WHERE n.outcome = 'refused: enqueued_limit'
+)
+SELECT count(*) FILTER (held > 0.8 * named), count(*) FILTER (named IS NULL), count(*) FILTER (held <= 0.8 * named)
+FROM refused
+"""
+"""Refusals for the enqueued limit: over what the service had named by then, before it had named any, and the others:
+what the rest of the organisation holds."""
+
+
 def _tell(folder: Path, course: Course, code: int, hours: float, seconds: float) -> None:
     def query(sql: str) -> list[tuple[Any, ...]]:
         with duckdb.connect(str(folder / ".batcher" / "state.duckdb"), read_only=True) as con:
@@ -153,9 +167,7 @@ def _tell(folder: Path, course: Course, code: int, hours: float, seconds: float)
 
     states = Counter(dict(query("SELECT state, count(*) FROM artists GROUP BY 1")))
     lost = query("SELECT failure, code, count(*) FROM artists WHERE state = 'dead' GROUP BY ALL ORDER BY 3 DESC")
-    refusals = query(
-        "SELECT happened_at, reserved, limit_tokens FROM quota_samples WHERE source = 'refusal' ORDER BY 1"
-    )
+    ((foreseen, untold, phantom),) = query(REFUSED)
     quota = query("SELECT reason, tries, until - since FROM pauses WHERE reason = 'quota'")
     twice = course.sandbox.ledger.totals()["usable_more_than_once"]
     done, dead = states["done"], states["dead"]
@@ -169,12 +181,15 @@ def _tell(folder: Path, course: Course, code: int, hours: float, seconds: float)
     print(f"| dead | < 1% | {dead / course.lines:.2%}: {lost} |")
     print(f"| simulated hours | < 168 | {hours:.1f} |")
     print(f"| usable answers paid twice | 0 | {twice} |")
-    print(f"| refusals for the enqueued limit | those of a limit that nobody had told | {len(refusals)} |")
-    for _, reserved, limit in refusals[:12]:
-        print(f"|   in flight {reserved:,} | | the service names {limit:,} |")
-    print(f"| quota pauses (the injected half hour) | 1 incident | {len(quota)}: {quota} |")
+    print(f"| refusals for the enqueued limit that could have been foreseen | 0 | {foreseen} |")
+    print(f"| others: of a limit that was not named yet; because of what others hold | - | {untold}; {phantom} |")
+    incidents = sum(1 for _, tries, _ in quota if not tries)
+    steps = ", ".join(f"{seconds * SPEED:.0f} s" for _, _, seconds in quota)
+    print(f"| quota incidents (the injected half hour) | 1, in pauses of 300, 600 and 1200 s | {incidents}: {steps} |")
+    # At this speed each tenth of a second that this machine takes for a batch's results is a simulated minute.
     print(
-        f"| recovery from a rate limit | < 300 s | {recovery:.0f} s at most, {len(course.sandbox.recoveries_s)} times |"
+        f"| recovery from a rate limit | < 300 s | {recovery:.0f} simulated s at most, {recovery / SPEED:.1f} s of "
+        f"this machine's time, {len(course.sandbox.recoveries_s)} times |"
     )
 
 

@@ -23,7 +23,7 @@ from batcher.admission import (
     reserved_for,
 )
 from batcher.lifecycle import ShardState
-from batcher.model import Budget, Room, ShardView
+from batcher.model import Budget, Charge, Room, ShardView
 
 SOAK = 20 if os.environ.get("HYPOTHESIS_SOAK") == "1" else 1
 FREE = Budget()
@@ -141,15 +141,31 @@ def test_openai_takes_2000_batches_an_hour() -> None:
 
 
 def test_the_budget_is_reached_and_not_passed() -> None:
-    budget = Budget(max_usd=10.0, spent_usd=2.0, in_flight_usd=3.0, usd_per_input_token=0.01, usd_per_line=0.15)
+    budget = Budget(max_usd=10.0, spent_usd=2.0, in_flight_usd=3.0, charges={1: Charge(0.01, 0.15)})
     assert cost_of(_shard(1, 100, lines=10), budget) == 2.5
     decided = admit([_shard(n, 100, lines=10) for n in (1, 2, 3)], ROOM, budget)
     assert _sent(decided) == [1, 2]
     assert decided[2] == Hold(3, "may cost $2.50, $0.00 of the budget of $10.00 is left")
 
 
+def test_a_shard_costs_what_its_own_version_says() -> None:
+    budget = Budget(max_usd=10.0, charges={1: Charge(0.01, 0.15), 2: Charge(0.02, 0.30)})
+    dear = replace(_shard(2, 100, lines=10), version=2)
+    assert cost_of(dear, budget) == 5.0
+    assert _sent(admit([dear, _shard(3, 100, lines=10)], ROOM, replace(budget, max_usd=7.4))) == [2]
+    assert _sent(admit([dear, _shard(3, 100, lines=10)], ROOM, replace(budget, max_usd=7.6))) == [2, 3]
+
+
+def test_what_has_no_known_price_is_sent_only_without_a_budget() -> None:
+    unknown = replace(_shard(1, 100), version=9)
+    assert cost_of(unknown, FREE) is None
+    assert _sent(admit([unknown], ROOM, FREE)) == [1]
+    bound = Budget(max_usd=10.0, charges={1: Charge(0.01, 0.15)})
+    assert admit([unknown], ROOM, bound) == [Refuse(1, "its price is not known, and a budget is set")]
+
+
 def test_a_budget_that_nothing_can_free_is_told() -> None:
-    budget = Budget(max_usd=1.0, spent_usd=0.9, usd_per_line=0.2)
+    budget = Budget(max_usd=1.0, spent_usd=0.9, charges={1: Charge(0.0, 0.2)})
     text = "may cost $0.20, $0.10 of the budget of $1.00 is left"
     assert admit([_shard(1, 1, lines=1)], ROOM, budget) == [Refuse(1, text)]
     in_flight = replace(budget, in_flight_usd=0.5)
@@ -169,8 +185,7 @@ BUDGETS = st.builds(
     st.sampled_from([0.0, 1.0, 5.0]),
     st.floats(0, 6),
     st.sampled_from([0.0, 0.5]),
-    st.sampled_from([0.0, 0.001]),
-    st.sampled_from([0.0, 0.1]),
+    st.sampled_from([{}, *({1: Charge(token, line)} for token in (0.0, 0.001) for line in (0.0, 0.1))]),
 )
 
 
@@ -201,12 +216,17 @@ def _check_room(sends: list[Send], room: Room) -> None:
 
 
 def _check_money(sent: list[ShardView], budget: Budget) -> None:
-    cost = sum(cost_of(shard, budget) for shard in sent)
+    costs = [cost_of(shard, budget) for shard in sent]
     if budget.max_usd > 0 and sent:
-        assert budget.spent_usd + budget.in_flight_usd + cost <= budget.max_usd + 1e-9
+        assert budget.spent_usd + budget.in_flight_usd + _known(costs) <= budget.max_usd + 1e-9
 
 
-@example([_shard(0, 0, lines=1)], ROOM, Budget(max_usd=1.0, spent_usd=0.9, usd_per_line=0.1))
+def _known(costs: list[float | None]) -> float:
+    assert None not in costs
+    return sum(cost for cost in costs if cost is not None)
+
+
+@example([_shard(0, 0, lines=1)], ROOM, Budget(max_usd=1.0, spent_usd=0.9, charges={1: Charge(0.0, 0.1)}))
 @given(QUEUES, ROOMS, BUDGETS)
 @_examples(3_000)
 def test_what_is_not_sent_has_a_true_reason(queue: list[ShardView], room: Room, budget: Budget) -> None:
@@ -220,7 +240,9 @@ def test_what_is_not_sent_has_a_true_reason(queue: list[ShardView], room: Room, 
         assert own > free or budget.in_flight_usd > 0
     if isinstance(step, Refuse) and fits:
         # In floats 1.0 - 0.9 is less than 0.1: what would reach the budget to the cent may be refused, never passed.
-        assert 0 < budget.max_usd < budget.spent_usd + sum(cost_of(s, budget) for s in queue) + 1e-9
+        costs = [cost_of(s, budget) for s in queue]
+        assert budget.max_usd > 0
+        assert None in costs or budget.max_usd < budget.spent_usd + _known(costs) + 1e-9
 
 
 @given(st.integers(1, 10**10), st.sampled_from([0.5, 0.8, 0.95, 1.0]), FACTORS | st.floats(0.3, 4))
@@ -242,7 +264,7 @@ class Service(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.room = ROOM
-        self.budget = Budget(max_usd=3.0, usd_per_line=0.01, usd_per_input_token=0.0001)
+        self.budget = Budget(max_usd=3.0, charges={1: Charge(0.0001, 0.01)})
         self.queue: dict[int, ShardView] = {}
         self.in_flight: dict[int, tuple[ShardView, int]] = {}
         self.phantoms: list[int] = []
@@ -253,7 +275,7 @@ class Service(RuleBasedStateMachine):
         return replace(self.room, reserved=held)
 
     def _budget(self) -> Budget:
-        return replace(self.budget, in_flight_usd=sum(cost_of(s, self.budget) for s, _ in self.in_flight.values()))
+        return replace(self.budget, in_flight_usd=_known([cost_of(s, self.budget) for s, _ in self.in_flight.values()]))
 
     @rule(priority=st.integers(1, 3), lines=st.integers(1, 30), tokens=st.integers(0, 900))
     def add(self, priority: int, lines: int, tokens: int) -> None:
@@ -294,7 +316,7 @@ class Service(RuleBasedStateMachine):
     @precondition(lambda self: self.in_flight)
     @rule(which=st.integers(0, 9), share=st.floats(0, 1))
     def end(self, which: int, share: float) -> None:
-        cost = cost_of(self._take(which), self.budget) * share
+        cost = _known([cost_of(self._take(which), self.budget)]) * share
         self.budget = replace(self.budget, spent_usd=self.budget.spent_usd + cost)
 
     @precondition(lambda self: self.in_flight)

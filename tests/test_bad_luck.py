@@ -215,6 +215,38 @@ def test_a_clock_that_jumps_on_by_a_year_and_back(tmp_path: Path) -> None:
     world.check_complete()
 
 
+def test_a_pause_that_a_clock_ahead_has_set_is_over_when_the_clock_is_right(tmp_path: Path) -> None:
+    world = Unlucky(tmp_path, tmp_path / "state")
+    world.begin()
+    world.set_back(-365 * 24 * HOURS)
+    began = world.sandbox.now()
+    world.sandbox.set_faults({"quota_gone_between": [began, began + 12 * HOURS]})
+    world.act(once=True)
+    world.clock.sleep(8 * HOURS)
+    world.act(once=True)
+    assert len(world.rows("SELECT 1 FROM pauses WHERE ended_at IS NULL")) == 1
+    world.sandbox.set_faults({"quota_gone_between": None})
+    world.set_back(365 * 24 * HOURS)
+    assert world.act() == Finish()
+    world.check_complete()
+    assert world.sandbox.now() - began < 24 * HOURS
+    assert not world.rows("SELECT 1 FROM pauses WHERE ended_at IS NULL")
+
+
+def test_a_quota_failure_after_a_pause_of_a_clock_ahead_is_an_incident_of_its_own(tmp_path: Path) -> None:
+    world = Unlucky(tmp_path, tmp_path / "state")
+    world.begin()
+    ahead = world.clock.now + 365 * 24 * HOURS
+    with world.store.transaction("test") as tx:
+        tx.run("insert_pause", scope="all", reason="quota", until=ahead + 300, tries=0, now=ahead)
+        tx.run("end_pauses", reasons=["quota"], now=ahead + 400)
+    began = world.sandbox.now()
+    world.sandbox.set_faults({"quota_gone_between": [began, began + 2 * HOURS]})
+    assert world.act() == Finish()
+    world.check_complete()
+    assert world.rows("SELECT 1 FROM pauses WHERE since < " + str(ahead))
+
+
 def test_a_laptop_that_slept_for_a_day_while_its_batches_expired(tmp_path: Path) -> None:
     world = Unlucky(tmp_path, tmp_path / "state", expire_batches=(1, 3))
     world.begin()

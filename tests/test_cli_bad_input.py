@@ -206,6 +206,16 @@ def test_an_edited_prompt(planned: Place) -> None:
     assert planned.refused("plan").startswith("the prompt, schema or model is not that of 2 unsent lines in 2 shards")
 
 
+@pytest.mark.parametrize("command", ["submit", "poll"])
+def test_what_was_planned_for_another_model_is_not_sent(planned: Place, command: str) -> None:
+    nowhere = "http://127.0.0.1:9/v1"
+    told = planned.refused(command, BATCHER_MODEL__NAME="gpt-5-mini", OPENAI_API_KEY="sk-x", OPENAI_BASE_URL=nowhere)
+    assert told == (
+        "2 unsent lines in 2 shards are planned for gpt-6-luna, and [model] name is gpt-5-mini; "
+        "`batcher plan --replan` cuts them again (what was submitted stays as it is)"
+    )
+
+
 def test_an_unknown_artist_is_told_with_those_like_it(planned: Place) -> None:
     assert planned.refused("show", "ana") == "the plan has no artist 'ana'; similar: a1 (Ana Albers)"
 
@@ -333,7 +343,9 @@ def test_an_override_with_one_underscore_is_refused(place: Place) -> None:
 def test_a_budget_without_a_price_is_refused_when_it_is_planned(place: Place) -> None:
     place.write("batcher.toml", '[model]\nname = "nobody-1"\n[limits]\nenqueued_tokens = 100000\n')
     sentence = place.refused("plan", BATCHER_BUDGET__MAX_USD="5")
-    assert sentence == "[budget] max_usd is set, but the price of nobody-1 is not known"
+    assert sentence == (
+        "[budget] max_usd is set, but the price of nobody-1 is not known; set it to 0 to go on without a bound"
+    )
     assert "Price: unknown for this model." in place.run("plan").stdout
 
 
@@ -347,7 +359,7 @@ def test_the_doctor_goes_on_past_an_address_that_is_none(planned: Place) -> None
 
 def test_a_plan_over_the_budget_says_so(place: Place) -> None:
     told = place.run("plan", BATCHER_BUDGET__MAX_USD="0.0001").stdout
-    assert "what is left of the budget, $0.0001: what does not fit is not sent." in " ".join(told.split())
+    assert "what is left of the budget, $0.000100: what does not fit is not sent." in " ".join(told.split())
 
 
 def test_ctrl_c_in_a_plan_is_told_and_nothing_is_left(place: Place, tmp_path: Path) -> None:

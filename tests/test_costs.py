@@ -95,7 +95,7 @@ def phases(folder: Path, counts: Counts, shards: int) -> dict[str, dict[str, int
     found["poll"] = counts.taken()
     with world.store.reading() as tx:
         counts.taken()
-        read_status(tx, world.config, None)
+        read_status(tx, world.config, lambda _model: None)
     found["status"] = counts.taken()
     world.clock.sleep(30 * HOUR)
     world.sandbox.advance()

@@ -24,7 +24,7 @@ from batcher.decide import (
     decide_cancel,
 )
 from batcher.lifecycle import FINAL_SHARD_STATES, ArtistState, ShardState, is_terminal, next_shard_state
-from batcher.model import BatchView, Budget, LooseLines, Pause, Room, ShardLimits, ShardView, Snapshot
+from batcher.model import BatchView, Budget, Charge, LooseLines, Pause, Room, ShardLimits, ShardView, Snapshot
 from batcher.planning import Cutter
 from batcher.retry import DEFAULT_POLICIES, FailureClass, Rules, decide_line
 
@@ -251,7 +251,7 @@ def test_a_shard_over_the_limit_is_split_and_a_line_over_it_stops_the_work() -> 
 
 
 def test_a_budget_that_is_spent_stops_the_work() -> None:
-    budget = Budget(max_usd=1.0, spent_usd=0.5, usd_per_line=0.1)
+    budget = Budget(max_usd=1.0, spent_usd=0.5, charges={1: Charge(0.0, 0.1)})
     (finish,) = decide(replace(EMPTY, shards=(READY,), budget=budget), NOW)
     assert isinstance(finish, Finish)
     assert "$0.50 of the budget of $1.00 is left" in finish.problem
@@ -392,7 +392,7 @@ SNAPSHOTS = st.builds(
     pauses=st.lists(
         st.builds(Pause, st.sampled_from(["all", "direct"]), st.just("x"), st.just(0.0), TIMES | st.none()), max_size=1
     ).map(tuple),
-    budget=st.sampled_from([Budget(), Budget(max_usd=1, spent_usd=0.5, usd_per_line=0.2)]),
+    budget=st.sampled_from([Budget(), Budget(max_usd=1, spent_usd=0.5, charges={1: Charge(0.0, 0.2)})]),
     shard_limits=st.just(ShardLimits(10, 10**6, 100)),
     polled_at=TIMES,
     outage_until=st.sampled_from([0.0, 0.0, NOW, NOW + 5]),

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from statistics import NormalDist
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -11,9 +12,12 @@ from hypothesis import strategies as st
 from batcher.forecast import (
     BEST_BATCH_S,
     EXPECTED_BATCH_S,
+    FEWEST_PLAYS,
+    MOST_STARTS,
     WORST_BATCH_S,
     Flight,
     Load,
+    _Drawn,
     fit,
     fitting,
     forecast,
@@ -112,6 +116,34 @@ def test_how_many_lines_are_in_time() -> None:
     assert fitting(FOUR, [], 2 * EXPECTED_BATCH_S) == 40
     assert fitting(FOUR, [], 1.0) == 0
     assert fitting(FOUR, [], 1e9) == 80
+    assert fitting(Load(ceiling=100, loose=(50, 10)), [], 1e9) == 0
+
+
+def test_what_goes_again_takes_room_and_time_from_what_is_in_time() -> None:
+    again = replace(FOUR, shards=[(50, 100)] * 8, again=0.01)
+    assert fitting(replace(again, again=0.0), [], 2 * EXPECTED_BATCH_S) == 400
+    assert fitting(again, [], 2 * EXPECTED_BATCH_S) == 100  # half of the room is too little for two at a time
+    assert fitting(replace(again, ceiling=110), [], 3 * EXPECTED_BATCH_S) == 400
+
+
+def test_what_is_in_time_is_what_a_forecast_of_so_much_says() -> None:
+    load = Load(ceiling=1_000, shards=[(100, 10)] * 60)
+    ended = [HOUR * f for f in (0.5, 0.8, 1.0, 1.2, 2.0)] * 20
+    whole = forecast(load, ended).expected_s
+    for share in (0.3, 0.6, 0.9):
+        shards = fitting(load, ended, share * whole) // 10
+        end = forecast(replace(load, shards=load.shards[:shards]), ended).expected_s
+        assert end == pytest.approx(share * whole, rel=0.1)
+
+
+@pytest.mark.parametrize("shards", [50, 5_000])
+def test_a_look_at_what_is_in_time_plays_no_more_batches_than_a_forecast(shards: int) -> None:
+    load = Load(ceiling=2_400, shards=[(100, 10)] * shards, again=0.03)
+    with mock.patch.object(_Drawn, "time", autospec=True, side_effect=_Drawn.time) as time:
+        view = forecast(load, [HOUR] * 9)
+        played, _ = time.call_count, time.reset_mock()
+        fitting(load, [HOUR] * 9, view.expected_s / 2)
+    assert time.call_count < played <= max(MOST_STARTS, FEWEST_PLAYS * shards) * 1.1
 
 
 @settings(deadline=None)

@@ -240,7 +240,7 @@ def test_the_budget_is_never_passed(tmp_path: Path) -> None:
 
     def check(kind: str, _data: object) -> None:
         with it.store.reading() as tx:
-            budget = budget_now(tx, it.config, resolve(it.config.model.name), room_now(tx, it.config))
+            budget = budget_now(tx, it.config, resolve, room_now(tx, it.config))
         assert budget.spent_usd + budget.in_flight_usd <= 0.0012, kind
 
     it.on = check

@@ -29,6 +29,8 @@ from batcher.retry import (
     retry_after_s,
     storm_verdict,
 )
+from batcher.verdicts import setup_problem
+from tests.world import config_with
 
 SOAK = 20 if os.environ.get("HYPOTHESIS_SOAK") == "1" else 1
 F = FailureClass
@@ -499,6 +501,17 @@ def test_in_a_storm_all_wait_the_base_delay_and_none_pays() -> None:
     assert RULES.storm_share == 0.05
     assert storm_verdict(RULES, NOW, 0.0) == Verdict(WAITING, NOW + 60, counted=False)
     assert storm_verdict(RULES, NOW, 0.5) == Verdict(WAITING, NOW + 57, counted=False)
+
+
+def test_when_one_reason_is_the_setups_fault_is_a_setting() -> None:
+    twenty = [(F.INVALID, "bad", 20)]
+    assert setup_problem(RULES, twenty, bios=379, bios_of_job=379).startswith("20 of 399 lines were refused (bad)")
+    assert setup_problem(RULES, twenty, bios=380, bios_of_job=380) == ""
+    assert setup_problem(RULES, [(F.INVALID, "bad", 19)], bios=100, bios_of_job=100) == ""
+    settings = config_with(retry={"setup_lines": 30, "setup_share": 0.5}).retry.rules()
+    assert (settings.setup_lines, settings.setup_share) == (30, 0.5)
+    assert setup_problem(replace(RULES, setup_lines=30), twenty, bios=100, bios_of_job=100) == ""
+    assert setup_problem(replace(RULES, setup_share=0.5), twenty, bios=100, bios_of_job=100) == ""
 
 
 def test_a_line_has_no_queue_of_its_own() -> None:

@@ -9,6 +9,7 @@ from batcher import wishes
 from batcher.decide import Finish, decide_cancel
 from batcher.errors import InputError
 from batcher.lifecycle import ArtistState
+from batcher.prices import resolve
 from batcher.report import read_artist
 from batcher.retry import FailureClass
 from batcher.runner import Runner
@@ -283,7 +284,7 @@ def test_the_whole_history_is_shown(make: Make) -> None:
     job.bring_back()
     job.act(once=False)
     with job.world.store.reading() as tx:
-        shown = read_artist(tx, artist)
+        shown = read_artist(tx, artist, resolve)
     assert shown is not None
     assert [made["outcome"] for made in shown["attempts_made"]] == ["invalid", "bio"]
     kinds = [event["kind"] for event in shown["events"]]

@@ -87,7 +87,7 @@ class World:
             job=self.job,
             config=self.config,
             rules=self.config.retry.rules(),
-            prices=resolve(self.config.model.name),
+            prices=resolve,
             jitter=self.random.random,
             clock=self.clock,
             sleep=self.clock.sleep,

@@ -4,7 +4,7 @@ WHERE shard IN (SELECT shard FROM shards WHERE state = 'planned' ORDER BY priori
 RETURNING shard
 
 -- name: active_shards
-SELECT shard, priority, state, lines, tokens, CASE WHEN wait_until > $latest THEN 0 ELSE wait_until END, submission, retry
+SELECT shard, priority, state, lines, tokens, CASE WHEN wait_until > $latest THEN 0 ELSE wait_until END, submission, version
 FROM shards
 WHERE state NOT IN ('planned', 'settled', 'stale', 'split')
 
@@ -37,6 +37,11 @@ SELECT coalesce(sum(executed), 0)::BIGINT, coalesce(sum(counted_tokens), 0)::BIG
        coalesce(sum(used_output), 0)::BIGINT, coalesce(sum(again), 0)::BIGINT, coalesce(sum(decided), 0)::BIGINT
 FROM batches AS b JOIN shards AS s USING (shard)
 WHERE b.settled_at IS NOT NULL AND s.version >= (SELECT max(version) FROM shards WHERE NOT retry)
+
+-- name: paid_again
+-- Answers of the newest version that were paid for and could not be used (a line that then dies is among them).
+SELECT count(*) FROM attempts AS t JOIN shards AS s USING (shard)
+WHERE t.outcome = 'unusable' AND t.tokens_input > 0 AND s.version >= (SELECT max(version) FROM shards WHERE NOT retry)
 
 -- name: service_times
 -- Seconds from a batch's creation to its end, in the service's clock, of those that were not cut short.
@@ -71,17 +76,18 @@ SELECT (SELECT coalesce(sum(cost_usd), 0) FROM attempts),
      + (SELECT coalesce(sum(reserved_usd), 0) FROM direct_calls WHERE ended_at IS NULL OR outcome = 'lost')
 
 -- name: created_since
-SELECT count(*) FROM submissions WHERE create_intended_at > $since
+SELECT count(*) FROM submissions WHERE create_intended_at > $since AND create_intended_at <= $now
 
 -- name: open_pauses
-SELECT scope, reason, since, until, tries FROM pauses WHERE ended_at IS NULL
+SELECT scope, reason, since, CASE WHEN until > $latest THEN 0 ELSE until END, tries FROM pauses WHERE ended_at IS NULL
 
 -- name: quota_paused_until
 -- When the last quota pause was over, or will be.
-SELECT max(least(until, coalesce(ended_at, until))) FROM pauses WHERE reason = 'quota'
+SELECT max(over) FROM (SELECT least(until, coalesce(ended_at, until)) AS over FROM pauses WHERE reason = 'quota')
+WHERE over <= $latest
 
 -- name: end_pauses
-UPDATE pauses SET ended_at = $now WHERE ended_at IS NULL AND list_contains($reasons, reason) RETURNING pause
+UPDATE pauses SET ended_at = $now WHERE ended_at IS NULL AND ($reasons IS NULL OR list_contains($reasons, reason)) RETURNING pause
 
 -- name: insert_pause
 INSERT INTO pauses (pause, scope, reason, since, until, tries)

@@ -95,7 +95,7 @@ SELECT count(*) FROM bios WHERE lane <> 'earlier'
 
 -- name: end_probed_pauses_at
 -- A quota pause is over once something that was asked for after it has succeeded.
-UPDATE pauses SET ended_at = $now WHERE ended_at IS NULL AND reason = 'quota' AND until <= $asked_at RETURNING pause
+UPDATE pauses SET ended_at = $now WHERE ended_at IS NULL AND reason = 'quota' AND (until > $latest OR until <= $asked_at) RETURNING pause
 
 -- name: end_pauses_over
 UPDATE pauses SET ended_at = $now WHERE ended_at IS NULL AND scope = 'direct' AND until <= $now RETURNING pause

@@ -162,5 +162,5 @@ SELECT count(*) FROM events WHERE kind = 'results_incomplete' AND batch_id = $ba
 -- A quota pause is over once something that was sent after it has succeeded.
 UPDATE pauses SET ended_at = $now
 WHERE ended_at IS NULL AND reason = 'quota'
-  AND until <= (SELECT recorded_at FROM batches WHERE batch_id = $batch_id)
+  AND (until > $latest OR until <= (SELECT recorded_at FROM batches WHERE batch_id = $batch_id))
 RETURNING pause

@@ -32,15 +32,33 @@ GROUP BY failure ORDER BY 3
 SELECT shard, state, wait_until FROM shards WHERE wait_until > $now AND state NOT IN ('settled', 'stale', 'split')
 ORDER BY wait_until
 
--- name: money_spent
-SELECT coalesce(sum(cost_usd), 0), coalesce(sum(cost_usd) FILTER (outcome <> 'bio'), 0), sum(tokens_input)::BIGINT,
-       sum(tokens_cached)::BIGINT, sum(tokens_output)::BIGINT
-FROM attempts
-
 -- name: money_by_shard
-SELECT shard, count(*) FILTER (outcome = 'bio') AS bios, sum(cost_usd) AS spent,
-       sum(cost_usd) FILTER (outcome <> 'bio') AS wasted
-FROM attempts GROUP BY shard ORDER BY shard
+-- What the tries of each shard (of one artist, where one is named) have cost: bios, dollars, dollars without a bio,
+-- tries whose price was not known, and the tokens that went at batch rates.
+SELECT t.shard, s.version, count(*) FILTER (t.outcome = 'bio'), coalesce(sum(t.cost_usd), 0),
+       coalesce(sum(t.cost_usd) FILTER (t.outcome <> 'bio'), 0),
+       count(*) FILTER (t.cost_usd IS NULL AND t.tokens_input > 0),
+       coalesce(sum(t.tokens_input) FILTER (t.lane = 'batch'), 0)::BIGINT,
+       coalesce(sum(t.tokens_cached) FILTER (t.lane = 'batch'), 0)::BIGINT,
+       coalesce(sum(t.tokens_output) FILTER (t.lane = 'batch'), 0)::BIGINT
+FROM attempts AS t LEFT JOIN shards AS s USING (shard)
+WHERE $artist_id IS NULL OR t.artist_id = $artist_id
+GROUP BY t.shard, s.version
+
+-- name: reserved_by_shard
+-- What `money` counts as in flight, by shard; of one artist, where one is named. A reservation of nothing is one of an
+-- unknown price.
+SELECT shard, CASE WHEN bool_or(usd = 0) THEN NULL ELSE sum(usd / share) END FROM (
+    SELECT shard, reserved_usd AS usd, CASE WHEN $artist_id IS NULL THEN 1 ELSE lines END AS share
+    FROM submissions
+    WHERE outcome IS NULL OR batch_id IN (SELECT batch_id FROM batches WHERE unread)
+    UNION ALL
+    SELECT n.shard, n.reserved_usd, CASE WHEN $artist_id IS NULL THEN 1 ELSE n.lines END
+    FROM batches AS b JOIN submissions AS n USING (submission)
+    WHERE b.stray AND b.settled_at IS NULL
+)
+WHERE $artist_id IS NULL OR shard IN (SELECT shard FROM artists WHERE artist_id = $artist_id AND state IN ('in_batch', 'held'))
+GROUP BY shard
 
 -- name: files_left
 SELECT file_id, purpose, shard, tries, error FROM remote_files WHERE deleted_at IS NULL ORDER BY since
@@ -90,3 +108,12 @@ SELECT shard FROM shards WHERE state IN ('released', 'uploaded') ORDER BY priori
 
 -- name: count_planned
 SELECT count(*) FROM shards WHERE state = 'planned'
+
+-- name: quota_history
+-- The newest samples, the oldest of them first.
+SELECT * FROM (SELECT * FROM quota_samples ORDER BY happened_at DESC LIMIT $most) ORDER BY happened_at
+
+-- name: room_refusals
+-- How often the service refused for its limit, when last, what was in flight then, and the limit that it named.
+SELECT count(*), max(happened_at), max_by(reserved, happened_at), max_by(limit_tokens, happened_at)
+FROM quota_samples WHERE source = 'refusal' AND happened_at <= $now

@@ -108,9 +108,9 @@ def views(
     return shards, batches, tuple(LooseLines(*row) for row in tx.run("loose_lines", now=tx.now, latest=latest))
 
 
-def pauses(tx: Transaction) -> tuple[Pause, ...]:
-    """The pauses that have not been ended, over or not."""
-    return tuple(Pause(*row) for row in tx.run("open_pauses"))
+def pauses(tx: Transaction, latest: float) -> tuple[Pause, ...]:
+    """The pauses that have not been ended, over or not. latest: as for `views`."""
+    return tuple(Pause(*row) for row in tx.run("open_pauses", latest=latest))
 
 
 # --- upload ---------------------------------------------------------------------------------------------------------

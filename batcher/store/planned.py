@@ -86,6 +86,11 @@ def load_version(tx: Transaction, number: int) -> tuple[JobVersion, int]:
     return decode_version(definition), constant_tokens
 
 
+def load_versions(tx: Transaction) -> Mapping[int, JobVersion]:
+    """Every version that anything was planned with."""
+    return {int(number): decode_version(definition) for number, definition in tx.run("version_definitions")}
+
+
 def stage(tx: Transaction) -> None:
     """Makes the staging tables, which live as long as the connection."""
     for name in ("create_prepared", "create_done", "create_skipped", "create_planned"):
