@@ -70,6 +70,7 @@ class Bench:
         self.patches: list[Any] = [
             mock.patch.object(connection, "_attached", lambda *_: self.anchor.cursor()),
             mock.patch.object(connection.Store, "_detach"),
+            mock.patch.object(connection.Store, "_fold"),
         ]
         for patch in self.patches:
             patch.start()
