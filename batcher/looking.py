@@ -10,6 +10,7 @@ from batcher.config import Config, enqueued_limit, shard_limits
 from batcher.errors import ConfigError
 from batcher.forecast import Flight, Load
 from batcher.model import FILE_LIFE_S, Budget, Charge, JobVersion, Measured, Room, ShardLimits, Snapshot
+from batcher.pacing import LINES_PER_WORKER_S
 from batcher.planning import default_limits
 from batcher.prices import PriceOf, Prices, Rates, resolve
 from batcher.retry import latest_wait
@@ -131,6 +132,8 @@ class Outlook:
     waits_for_user: bool
     """Paused by hand: the forecast counts from `resume`."""
     planned_at: float
+    per_worker_s: float = LINES_PER_WORKER_S
+    """Lines that one worker of the direct lane does in a second: as measured here, else assumed."""
 
     @property
     def lines(self) -> int:
@@ -171,6 +174,7 @@ def outlook_now(tx: Transaction, config: Config) -> Outlook:
         in_flight_usd=float(in_flight),
         waits_for_user=any(p.scope == "all" and p.until is None for p in snapshot.pauses),
         planned_at=float(tx.one("run")[1]),
+        per_worker_s=tx.fact("direct_per_worker_s") or LINES_PER_WORKER_S,
     )
 
 

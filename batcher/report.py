@@ -12,6 +12,7 @@ from batcher.forecast import MOST_AGAIN, Forecast, fitting, forecast
 from batcher.lifecycle import is_terminal
 from batcher.looking import OpenLines, Outlook, outlook_now
 from batcher.model import Measured, Usage
+from batcher.pacing import MOST_WORKERS, recommended_workers
 from batcher.prices import PriceOf, Prices
 from batcher.store import Transaction
 from batcher.store.planned import count_by_state
@@ -119,6 +120,10 @@ def _advice(outlook: Outlook, config: Config, deadline_s: float) -> list[str]:
     lines = fitting(outlook.load, outlook.ended_s, deadline_s)
     if lines:
         found.append(f"the {lines:,} most urgent of the {outlook.lines:,} open lines fit")
+    rest = outlook.lines - lines
+    if 0 < rest <= MOST_WORKERS * outlook.per_worker_s * deadline_s:
+        workers = recommended_workers(rest, deadline_s / 3600, outlook.per_worker_s)
+        found.append(f"`batcher direct --workers {workers}` for {rest:,} lines, at the standard price")
     return found or [LATER]
 
 
@@ -134,11 +139,16 @@ class PlanSummary:
     budget_usd: float
     """What is left of it; 0: no bound, or nothing."""
     expectation: Expectation
+    per_worker_s: float
+    """Lines that one worker of the direct lane does in a second."""
+    workers: int
+    """So many would do all lines by the deadline."""
 
 
 def summarise_plan(report: "PlanReport", config: Config, price_of: PriceOf, now: float) -> PlanSummary:
     """Totals, price and forecast of what is still to be sent."""
     outlook = report.outlook
+    expectation = expect(outlook, config, price_of, now)
     return PlanSummary(
         limit=outlook.snapshot.room.limit,
         ceiling=ceiling(outlook.snapshot.room),
@@ -146,7 +156,9 @@ def summarise_plan(report: "PlanReport", config: Config, price_of: PriceOf, now:
         tokens=outlook.tokens,
         bytes=sum(p.bytes for p in report.priorities),
         budget_usd=max(0.0, config.budget.max_usd - outlook.spent_usd - outlook.in_flight_usd),
-        expectation=expect(outlook, config, price_of, now),
+        expectation=expectation,
+        per_worker_s=outlook.per_worker_s,
+        workers=recommended_workers(outlook.lines, expectation.deadline_s / 3600, outlook.per_worker_s),
     )
 
 

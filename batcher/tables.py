@@ -173,6 +173,19 @@ def _outlook(summary: PlanSummary, shards: int) -> list[str]:
         f"Room: {summary.ceiling:,} of {summary.limit:,} enqueued tokens may be used, so {shards} shards go in "
         f"{view.waves} wave{'s' if view.waves != 1 else ''}.",
         *_end(summary.expectation),
+        *_direct(summary),
+    ]
+
+
+def _direct(summary: PlanSummary) -> list[str]:
+    """What the direct lane would take, with its arithmetic."""
+    hours, rate = summary.expectation.deadline_s / 3600, summary.per_worker_s
+    if not summary.lines or hours <= 0:
+        return []
+    needed = summary.lines / (hours * 3600) / rate
+    return [
+        f"By `batcher direct` instead: {summary.lines:,} lines / {hours:,.0f} h / {rate:.2f} lines a second and worker "
+        f"= {needed:.2f}: {summary.workers} workers, at the standard price."
     ]
 
 
