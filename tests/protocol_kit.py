@@ -41,7 +41,7 @@ class Trial(World):
     ) -> None:
         fixed = SandboxSettings(validating_s=(10, 10), service_s=(100, 100), finalizing_s=(10, 10), cancelling_s=(5, 5))
         changed = merged(fixed, {"faults": merged(Faults(), faults), **settings})
-        super().__init__(folder, changed, config_with(**sections))  # type: ignore[arg-type]
+        super().__init__(folder, changed, config_with(**{"poll": {"interval_s": 30}, **sections}))  # type: ignore[arg-type]
         self.rule: Rule = lambda request, send: send(request)
         self.on: Callable[[str, Mapping[str, object]], object] = lambda _kind, _data: None
         self.interrupted = lambda: False

@@ -42,8 +42,9 @@ class Clock:
 
 
 def config_with(**sections: Mapping[str, object]) -> Config:
-    """The default settings with some keys of some sections changed."""
-    return Config(**sections)
+    """The default settings with some keys of some sections changed; and ten minutes between two looks at the batches,
+    as a simulated hour at the default takes a real second."""
+    return Config(**{"poll": {"interval_s": 600}, **sections})
 
 
 def bios_job() -> Job:
