@@ -293,7 +293,9 @@ class Store:
 
     def _running_engine(self) -> duckdb.DuckDBPyConnection:
         if self._engine is None:
-            self._engine = duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "threads": "2"})
+            spill = str(self.folder / "spill")  # else it would be `.tmp`, wherever the command was started
+            limits = {"memory_limit": MEMORY_LIMIT, "threads": "2"}
+            self._engine = duckdb.connect(config={**limits, "temp_directory": spill})
             for setting in _NO_CHECKPOINTS:
                 self._engine.execute(setting)
         return self._engine
