@@ -414,3 +414,10 @@ def test_no_name_is_given_twice() -> None:
     texts = [path.read_text(encoding="utf-8") for path in (ROOT / "batcher/sql").glob("*.sql")]
     names = re.findall(r"(?m)^-- name: (\w+)$", "\n".join(texts))
     assert sorted(names) == sorted(statements())
+
+
+def test_what_does_not_fit_into_memory_goes_to_the_state_folder(planned: Store) -> None:
+    """And not to where the command was started, which may be anywhere."""
+    with planned.reading() as tx:
+        ((folder,),) = tx.con.execute("SELECT current_setting('temp_directory')").fetchall()
+    assert folder == str(planned.folder / "spill")

@@ -11,8 +11,11 @@ CREATE TEMP TABLE decisions (artist_id VARCHAR, state VARCHAR, wait_until DOUBLE
 
 -- name: lines_of_shard
 -- Those that it holds, and those that it held and that went elsewhere since (for a batch that comes late).
+-- Two queries, for an OR would read the rows of all artists.
+SELECT custom_id, data FROM artists WHERE shard = $shard
+UNION ALL
 SELECT custom_id, data FROM artists
-WHERE shard = $shard OR artist_id IN (SELECT artist_id FROM attempts WHERE shard = $shard)
+WHERE shard IS DISTINCT FROM $shard AND artist_id IN (SELECT artist_id FROM attempts WHERE shard = $shard)
 
 -- name: choose_results
 -- One verdict a line and batch: the first success, else the first failure. What an earlier reading of this batch has

@@ -293,25 +293,30 @@ class Store:
 
     def _running_engine(self) -> duckdb.DuckDBPyConnection:
         if self._engine is None:
-            self._engine = duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "threads": "2"})
+            spill = str(self.folder / "spill")  # else it would be `.tmp`, wherever the command was started
+            limits = {"memory_limit": MEMORY_LIMIT, "threads": "2"}
+            self._engine = duckdb.connect(config={**limits, "temp_directory": spill})
             for setting in _NO_CHECKPOINTS:
                 self._engine.execute(setting)
         return self._engine
 
     def _fold(self) -> None:
-        """Takes the log into the file. Where the disk is full it stays, and a later transaction tries again."""
-        engine = self._running_engine()
-        blocks = [int(row[0]) for row in engine.execute(_METADATA).fetchall()]
-        with suppress(OSError), folding.copied(self.path, blocks) as copy:
+        """Takes the log into the file. Where that cannot be, it stays, and a later transaction tries again."""
+        with suppress(OSError, duckdb.Error), folding.copied(self.path, self._metadata()) as copy:
             crashpoints.reached("fold.before")
             try:
-                engine.execute("CHECKPOINT state")
+                self._running_engine().execute("CHECKPOINT state")
             except duckdb.Error:  # the copy stays, and is put back by the next to attach the file
                 self._close_engine()
             else:
                 crashpoints.reached("fold.after")
                 copy.unlink()
                 self._detach()
+
+    def _metadata(self) -> list[int]:
+        """The blocks that hold the metadata of the attached file."""
+        rows = self._running_engine().execute("SELECT block_id FROM pragma_metadata_info('state')").fetchall()
+        return [int(row[0]) for row in rows]
 
     def _detach(self) -> None:
         """Gives the file free. What was committed is in the log."""
@@ -332,10 +337,6 @@ _NO_CHECKPOINTS = (
     "SET wal_autocheckpoint = '1000TB'",
     f"SET auto_checkpoint_skip_wal_threshold = {1 << 50}",  # a large commit would checkpoint instead of using the log
 )
-
-
-_METADATA = "SELECT block_id FROM pragma_metadata_info('state')"
-"""The blocks that hold the metadata of the attached file."""
 
 
 def _attached(engine: duckdb.DuckDBPyConnection, path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
