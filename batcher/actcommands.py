@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from batcher.collecting import Collected, check_targets, collect, tables_read
-from batcher.decide import Finish, Wait, decide
+from batcher.decide import INTERRUPTED, Finish, Wait, decide
 from batcher.decide_direct import HAND_OVER, decide_tail
 from batcher.directcommand import run_lane
 from batcher.errors import ExitCode, SetupError, StateError, exit_code
@@ -18,7 +18,7 @@ from batcher.plancommand import configured, run_plan
 from batcher.planner import PlanOptions, planned_with
 from batcher.prices import resolve
 from batcher.report import Status, read_status
-from batcher.runner import INTERRUPTED, Decide
+from batcher.runner import Decide
 from batcher.session import Session
 from batcher.store.direct import Selection
 from batcher.tables import draw_plan, draw_status, table
@@ -112,8 +112,9 @@ def run_all(
     _plan_for_run(session, options)
     ended = _run_released(session, _handing_over(session) if tail else decide)
     while ended == Finish(HAND_OVER):
-        run_lane(session, Selection(), session.config.direct.workers)
-        ended = _run_released(session, _handing_over(session))
+        ended, calls = run_lane(session, Selection(), session.config.direct.workers, patient=False)
+        if not _is_interrupted(ended):  # where the lane can do nothing now, the batches go on
+            ended = _run_released(session, _handing_over(session) if calls else decide)
     _raise_problem(ended)
     status = _status(session)
     parts: list[RenderableType] = [draw_status(status), *_interrupted(ended)]

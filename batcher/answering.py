@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from batcher.api import Answer, CallError, CallUnknown, CallUnsent
+from batcher.errors import JobError
 from batcher.lifecycle import ArtistState
 from batcher.model import Endpoint, Failure, Lane, LineResult
 from batcher.prices import Prices
@@ -16,12 +17,15 @@ from batcher.tools import Tools
 from batcher.verdicts import setup_problem
 
 F = FailureClass
+JOB_FAILED = "job_failed"
 OF_THE_LANE = frozenset({F.RATE_LIMIT, F.QUOTA, F.SETUP})
 """Classes for which the whole lane waits or stops, and no line pays."""
+FREE_TRIES = 5
+"""So often a server error costs a line no try, where no other call succeeded meanwhile: it may be an outage."""
+OF_A_SERVER, OF_THE_SETUP = frozenset({408, 409, 425}), frozenset({401, 402, 403, 405, 407})
+"""Statuses of a refusal that says nothing of the line."""
 LOST_BEFORE_HELD = 1
 """A line whose answer was lost is asked for again so often (promise 2); then it is held as perhaps paid."""
-ANSWERED_WITHOUT = {408}
-"""Statuses below 500 that say that no answer was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,9 @@ class Came:
     @property
     def is_lost(self) -> bool:
         """Whether the answer may have been made, and did not come."""
-        if self.answer is not None or self.is_unsent:
+        if self.answer is not None:
+            return parse(self.answer.body) is None  # something in between, or an answer that was cut off
+        if self.is_unsent:
             return False
         return self.error is None or (isinstance(self.error, CallUnknown) and self.error.trouble.status is None)
 
@@ -91,20 +97,29 @@ class Answering:
         self._bios = 0
         self.problem = ""
         """What stops the whole lane."""
+        self.error: JobError | None = None
+        """The job's code failed on an answer: nothing more is asked for, and this is raised in the end."""
+        self.succeeded_at = float("-inf")
+        """When a call last gave an answer that could be read."""
 
     def read(self, came: Came) -> Read:
         """The bio or the failure of one call."""
-        if came.answer is None:
-            return Read(came, LineResult(came.asked.custom_id, failure=_failure(came), status=came.trouble.status))
-        reply = parse(came.answer.body)
+        reply = parse(came.answer.body) if came.answer is not None else None
         if reply is None:
-            failure = Failure(F.UNUSABLE, "malformed_answer", "the answer is not a JSON object")
-            return Read(came, LineResult(came.asked.custom_id, failure=failure, status=200))
+            return Read(came, LineResult(came.asked.custom_id, failure=_failure(came), status=came.trouble.status))
         result = read_body(came.asked.custom_id, reply, came.asked.endpoint)
         if result.text is not None:
-            bio, failure_or_none = self._tools.job.judge(self._tools.job.restore(came.asked.data), result.text)
-            result = replace(result, text=bio, failure=failure_or_none)
+            result = self._judged(came, result, result.text)
         return Read(came, result)
+
+    def _judged(self, came: Came, result: LineResult, text: str) -> LineResult:
+        """The result with the accepted bio. What the job's code fails on is paid for: it is recorded, and then told."""
+        try:
+            bio, failure = self._tools.job.judge(self._tools.job.restore(came.asked.data), text)
+        except JobError as error:
+            self.error = error
+            return replace(result, text=None, failure=Failure(F.UNUSABLE, JOB_FAILED, str(error)[:300]))
+        return replace(result, text=bio, failure=failure)
 
     def decide(self, tx: Transaction, reads: Sequence[Read]) -> list[Recorded]:
         """What is to be recorded. Sets `problem` where these failures are the setup's fault."""
@@ -113,6 +128,8 @@ class Answering:
 
     def _count(self, tx: Transaction, reads: Iterable[Read]) -> None:
         for read in reads:
+            if read.came.answer is not None and not read.came.is_lost:
+                self.succeeded_at = max(self.succeeded_at, read.came.answered_at)
             if read.failure is None:
                 self._bios += 1
             elif not (read.came.is_unsent or read.came.is_lost):
@@ -127,7 +144,7 @@ class Answering:
     def _recorded(self, tx: Transaction, read: Read) -> Recorded:
         came, result, usage = read.came, read.result, read.result.usage
         prices = came.asked.prices
-        paid = came.answer is not None and prices is not None
+        paid = came.answer is not None and not came.is_lost and prices is not None
         base = Recorded(
             came.asked.call, came.asked.artist_id, "bio", result.text, result.model, result.finish_reason,
             usage.input, usage.cached, usage.output,
@@ -148,16 +165,33 @@ class Answering:
             return Verdict(ArtistState.READY, counted=False)
         if self.problem and failure.failure in {F.INVALID, F.UNUSABLE}:
             return Verdict(ArtistState.READY, counted=False)
-        attempts, tries, lost = tx.one("tries_of", artist_id=read.came.asked.artist_id, failure=failure.failure.value)
-        if read.came.is_lost:
+        if failure.code == JOB_FAILED:
+            return Verdict(ArtistState.HELD, counted=False)
+        came = read.came
+        attempts, tries, free, lost = tx.one("tries_of", artist_id=came.asked.artist_id, failure=failure.failure.value)
+        if came.is_lost:
             again = lost < LOST_BEFORE_HELD
-            return Verdict(ArtistState.READY if again else ArtistState.HELD, counted=False)
+            return self._later(tx) if again else Verdict(ArtistState.HELD, counted=False)
+        if failure.failure is F.SERVER and self.succeeded_at < came.asked.asked_at and free < FREE_TRIES:
+            return self._later(tx)  # an outage, as far as anybody knows
         return decide_line(self._tools.rules, failure.failure, tries, attempts, tx.now, self._tools.jitter())
+
+    def _later(self, tx: Transaction) -> Verdict:
+        """Another line is asked for first: whether it is the line or the service shows then."""
+        return Verdict(ArtistState.WAITING, tx.now + self._tools.delay(F.OUTAGE, 0), counted=False)
 
 
 def _failure(came: Came) -> Failure:
     trouble = came.trouble
     if came.is_lost:
-        return Failure(F.MISSING, "perhaps_paid", trouble.message or "the process died before the answer came")
+        return Failure(F.MISSING, "perhaps_paid", trouble.message or "no answer came that could be read")
     code = trouble.code or trouble.kind or (f"http_{trouble.status}" if trouble.status is not None else "no_connection")
-    return Failure(classify_line(trouble), code, trouble.message)
+    return Failure(_class(came), code, trouble.message)
+
+
+def _class(came: Came) -> FailureClass:
+    """The class of a call that failed. What answers in the service's stead, or says "later", is no fault of a line."""
+    status = came.trouble.status
+    if status in OF_A_SERVER or (isinstance(came.error, CallUnknown) and status is not None):
+        return F.SERVER
+    return F.SETUP if status in OF_THE_SETUP else classify_line(came.trouble)

@@ -73,6 +73,8 @@ class Finish:
 
 Action = Reconcile | Cancel | Withdraw | Ingest | Refresh | Clean | Gather | Send | Split | Wait | Finish
 
+INTERRUPTED = "interrupted"
+"""What a process finishes with when the user asked it to end."""
 WAITING_TO_BE_SENT = frozenset({ShardState.RELEASED, ShardState.UPLOADED})
 
 

@@ -7,28 +7,26 @@ this one.
 
 import queue
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import Thread
-
-import orjson
 
 from batcher import crashpoints
 from batcher.answering import Answering, Asked, Came, Read
-from batcher.api import Answer, CallError
-from batcher.decide import Finish, Wait
-from batcher.decide_direct import Claim, LaneView, decide_direct
+from batcher.api import Answer, CallError, CallRefused
+from batcher.decide import INTERRUPTED, Finish, Wait
+from batcher.decide_direct import LOOK_S, Claim, LaneView, decide_direct
 from batcher.errors import JobError
 from batcher.gathering import recut
-from batcher.looking import latest_wait_now, measured_now
+from batcher.job import aside
+from batcher.looking import latest_wait_now
 from batcher.model import Endpoint, JobVersion
-from batcher.pacing import DAY_S, Crew, Pacer, RateHeaders, read_headers
+from batcher.pacing import DAY_S, MINUTE_S, Crew, Pacer, RateHeaders, read_headers
 from batcher.pausing import QuotaRule, quota_failed
-from batcher.planning import Renderer, line_hash
-from batcher.prices import Prices
 from batcher.retry import FailureClass, Policy, delay_s
+from batcher.stock import CALL_KEY, Stock
 from batcher.store import Transaction, acting, direct
-from batcher.store.direct import Candidate, Selection
-from batcher.store.planned import load_version, register_version
+from batcher.store.direct import Selection
+from batcher.store.planned import register_version
 from batcher.tools import Tools
 
 F = FailureClass
@@ -38,18 +36,6 @@ LOW_SHARE = 0.10
 """What is left of a limit below which the user is warned."""
 DAILY, RATE, QUOTA = "daily requests", "rate limit", "quota"
 """The reasons of this lane's pauses."""
-CALL_KEY = "batcher_call"
-"""The metadata of a stored completion that names the call."""
-
-
-@dataclass(frozen=True, slots=True)
-class Material:
-    """What the lines of one version are made with."""
-
-    version: JobVersion
-    renderer: Renderer
-    prices: Prices | None
-    constant_tokens: int
 
 
 class DirectLane:
@@ -59,33 +45,51 @@ class DirectLane:
         self._tools, self._selection, self.crew = tools, selection, crew
         self._settings = tools.config.direct
         self._pacer = Pacer(self._settings.rpm, self._settings.tpm)
+        self._stock = Stock(tools, selection, self._pacer)
         self._answering = Answering(tools)
         self._came: queue.SimpleQueue[Came | BaseException] = queue.SimpleQueue()
-        self._materials: dict[int, Material] = {}
-        self._running = self._answers = self._refused = 0
-        self._refused_at = self._paced_until = self._warned_at = float("-inf")
+        self.calls = 0
+        """Calls that were made."""
+        self._running = self._answers = self._refused = self._outages = 0
+        self._refused_at = self._outage_at = self._warned_at = float("-inf")
         self._busy_s = 0.0
-        self._too_dear = ""
+        self._error: BaseException | None = None
 
     def begin(self) -> None:
-        """Finds out what became of the calls of a process that died, and cuts again what it has left parked."""
-        with self._tools.store.reading() as tx:
+        """Finds out what became of the calls of a process that died, and forgets what an earlier one stopped for."""
+        with self._tools.store.transaction("begin") as tx:
+            tx.set_fact("stopped", text="")
             self._selection = replace(self._selection, first=int(tx.one("next_call")[0]))
             run = acting.run_id(tx)
+            asked = tx.run("calls_of_the_last_minute", since=tx.now - MINUTE_S, now=tx.now)
+        for at, tokens in asked:
+            self._pacer.asked(float(at), int(tokens))
+        self._stock.selection = self._selection
         while self._recover(run):
             pass
         recut(self._tools)
 
-    def act(self) -> Finish:
-        """Asks until nothing is left, or the user ends it; what is under way is always waited for."""
-        try:
-            while True:
-                step = self._step(self._drain())
-                if isinstance(step, Finish):
-                    return step
+    def act(self, patient: bool = True) -> Finish:
+        """Asks until nothing is left, or the user ends it; what is under way is always waited for.
+
+        patient: it waits however long; else it ends where nothing can be asked for within a poll interval. Raises
+        JobError where the job's code failed, once what was under way is recorded.
+        """
+        while True:
+            step = self._step(self._drain())
+            if isinstance(step, Wait) and (patient or self._running or not self._is_long(step)):
                 self._wait(step)
-        finally:
+                continue
+            error = self._error or self._answering.error
+            if error is not None:
+                raise error
             recut(self._tools)
+            if isinstance(step, Wait):
+                return Finish()
+            return Finish(INTERRUPTED) if not step.problem and self._tools.interrupted() else step
+
+    def _is_long(self, wait: Wait) -> bool:
+        return wait.until > self._tools.clock() + self._tools.config.poll.interval_s
 
     # --- what a dead process left -----------------------------------------------------------------------------------
 
@@ -95,7 +99,7 @@ class DirectLane:
             calls = direct.open_calls(tx)
             if not calls:
                 return False
-            materials = {call.version: self._material(tx, call.version) for call in calls}
+            materials = {call.version: self._stock.material(tx, call.version) for call in calls}
         came = []
         for call in calls:
             material = materials[call.version]
@@ -112,10 +116,19 @@ class DirectLane:
         return True
 
     def _stored(self, run: str, call: int, version: JobVersion) -> bytes | None:
-        """The answer to a call that died, where OpenAI was asked to store it."""
+        """The answer to a call that died, where OpenAI was asked to store it and lets us look."""
         if not self._settings.store or version.endpoint is not Endpoint.CHAT:
             return None
-        return self._tools.service.find_stored(version.model, {CALL_KEY: f"{run}-{call}"})
+        n = 0
+        while True:
+            try:
+                return self._tools.service.find_stored(version.model, {CALL_KEY: f"{run}-{call}"})
+            except CallRefused:
+                return None
+            except CallError as error:
+                self._tools.tell("call_failed", {"call": "direct", "why": str(error)})
+                self._tools.sleep(self._tools.delay(F.OUTAGE, n, error.wait_s))
+                n += 1
 
     # --- one round --------------------------------------------------------------------------------------------------
 
@@ -128,12 +141,15 @@ class DirectLane:
             except queue.Empty:
                 return came
             if isinstance(each, BaseException):
-                raise each
-            came.append(each)
+                self._error, self._running = each, self._running - 1
+            else:
+                came.append(each)
 
     def _step(self, came: Sequence[Came]) -> Wait | Finish:
         """Records what came, and claims what may be asked for now, in one transaction; then asks."""
-        reads = [self._answering.read(each) for each in came]
+        with aside():
+            reads = [self._answering.read(each) for each in came]
+        self._fill()
         asked: list[Asked] = []
         with self._tools.store.transaction("direct", patience_s=None) as tx:
             self._running -= len(came)
@@ -141,10 +157,11 @@ class DirectLane:
             self._follow(tx, reads)
             step: Claim | Wait | Finish = decide_direct(self._view(tx), tx.now)
             if isinstance(step, Claim):
-                asked = self._claim(tx, step.most)
+                asked = self._stock.take(tx, step.most)
                 self._running += len(asked)
-                if not asked:  # the windows are used, or the next line is too dear
-                    step = decide_direct(self._view(tx), tx.now)
+                self.calls += len(asked)
+            if isinstance(step, Claim) and not asked:  # the windows are used, or the next is too dear
+                step = self._unclaimed(tx)
             if isinstance(step, Finish):
                 self._measure(tx)
         for each in asked:
@@ -152,6 +169,21 @@ class DirectLane:
         if isinstance(step, Claim):
             return Wait(self._tools.clock() + GROUP_S, "")
         return step
+
+    def _unclaimed(self, tx: Transaction) -> Wait | Finish:
+        step = decide_direct(self._view(tx), tx.now)
+        if isinstance(step, Claim):
+            return Wait(tx.now + (LOOK_S if self._running else GROUP_S), "")
+        return step
+
+    def _fill(self) -> None:
+        """Looks for lines. What the job's code fails on ends the lane, once what is under way has come."""
+        if self._error is not None or self._answering.error is not None:
+            return
+        try:
+            self._stock.fill()
+        except JobError as error:
+            self._error = error
 
     def _wait(self, wait: Wait) -> None:
         if wait.reason:
@@ -187,17 +219,20 @@ class DirectLane:
             return
         direct.record(tx, self._answering.decide(tx, reads))
         room = self._tools.config.retry.more_room
-        for version in {read.came.asked.version for read in reads if room}:
-            material = self._material(tx, version)
+        cut_off = {r.came.asked.version for r in reads if r.failure is not None and r.failure.code == "length"}
+        for version in cut_off if room else ():
+            material = self._stock.material(tx, version)
             if material.version.max_output_tokens < room:
                 wider = replace(material.version, max_output_tokens=room)
                 number = register_version(tx, wider, material.constant_tokens)
                 tx.run("widen_answers", version=number, was=version)
-        for read in reads:
-            if read.failure is None:
-                latest = latest_wait_now(tx, self._tools.config)
-                tx.run("end_probed_pauses_at", asked_at=read.came.asked.asked_at, latest=latest, now=tx.now)
-        done = sum(read.failure is None for read in reads)
+        bios = [read.came.asked.asked_at for read in reads if read.failure is None]
+        if bios:
+            latest = latest_wait_now(tx, self._tools.config)
+            tx.run("end_probed_pauses_at", asked_at=max(bios), latest=latest, now=tx.now)
+        if len(bios) < len(reads):
+            self._stock.look_again()
+        done = len(bios)
         self._tools.tell("answers", {"bios": done, "failures": len(reads) - done})
 
     def _follow(self, tx: Transaction, reads: Sequence[Read]) -> None:
@@ -220,11 +255,11 @@ class DirectLane:
             self._rate_refused(tx, came)
         elif kind is F.QUOTA:
             quota_failed(tx, self._quota_rule(), f"call {came.asked.call}", came.asked.asked_at)
-        elif came.is_unsent:
-            self._block(tx, self._delay(self._tools.rules.policies[F.OUTAGE], 0, None), str(came.error))
-        elif failure is None:
-            self._refused = 0
-            self.crew.succeeded(room=self._paced_until <= came.asked.asked_at)
+        elif came.is_unsent or came.is_lost or kind is F.SERVER:
+            self._out(tx, came)
+        else:  # it was answered, whatever the answer is worth
+            self._refused = self._outages = 0
+            self.crew.succeeded(room=self._stock.paced_until <= came.asked.asked_at)
         self._say(heard, tx.now)
         return _sample(tx.now, self._tools.config.model.name, heard)
 
@@ -243,6 +278,18 @@ class DirectLane:
             return
         wait = came.error.wait_s if came.error else None
         self._block(tx, self._delay(policy, n, wait), "the service has no room for more calls")
+
+    def _out(self, tx: Transaction, came: Came) -> None:
+        """The service does not answer, or only that it cannot: quickly again at first, then as in an outage."""
+        if came.asked.asked_at <= self._outage_at:
+            return
+        self._outage_at = tx.now
+        policies = self._tools.rules.policies
+        n, quick = self._outages, policies[F.CALL].tries or 0
+        self._outages += 1
+        wait = came.error.wait_s if came.error else None
+        policy, nth = (policies[F.CALL], n) if n < quick else (policies[F.OUTAGE], n - quick)
+        self._block(tx, self._delay(policy, nth, wait), str(came.error or "no answer that could be read"))
 
     def _delay(self, policy: Policy, n: int, wait_s: float | None) -> float:
         if wait_s is not None:
@@ -278,24 +325,26 @@ class DirectLane:
         tx.run("end_pauses_over", now=tx.now)
         left = self._daily_left(tx)
         latest = latest_wait_now(tx, self._tools.config)
-        ready, due = direct.left(tx, self._selection, latest)
-        asked_until = tx.fact("direct_until")
-        blocks = [(asked_until if asked_until <= latest else 0.0, "the service wants no calls before"),
-                  (self._paced_until, "the minute's limit is used")]  # fmt: skip
+        asked_until, paced_until = tx.fact("direct_until"), self._stock.paced_until
+        blocks = [
+            (asked_until if asked_until <= latest else 0.0, "the service wants no calls before"),
+            (paced_until if paced_until <= tx.now + 2 * MINUTE_S else 0.0, "the minute's limit is used"),
+        ]
         until, why = max(blocks)
-        pauses = acting.pauses(tx, latest_wait_now(tx, self._tools.config))
+        pauses = acting.pauses(tx, latest)
+        probing = any(p.reason == QUOTA and p.until is not None and p.until <= tx.now for p in pauses)
         return LaneView(
-            ready=ready,
-            next_due=due,
+            ready=len(self._stock),
+            next_due=self._stock.next_due if self._stock.has_looked else tx.now,
             running=self._running,
             workers=self.crew.workers,
             blocked_until=until,
             blocked_by=why,
             pauses=pauses,
-            probing=any(p.reason == QUOTA and p.until is not None and p.until <= tx.now for p in pauses),
+            probing=probing or self._outages > 0,
             daily_left=left,
-            stopped=self._answering.problem or self._too_dear,
-            ending=self._tools.interrupted(),
+            stopped=self._answering.problem or ("" if self._running else self._stock.too_dear),
+            ending=self._tools.interrupted() or bool(self._error or self._answering.error),
         )
 
     def _daily_left(self, tx: Transaction) -> int | None:
@@ -304,7 +353,7 @@ class DirectLane:
         if not limit and told is None:
             return None
         used = int(tx.one("calls_since", since=tx.now - DAY_S)[0]) if limit else 0
-        left, reset_s = (int(limit * self._threshold) - used, DAY_S) if limit else (1 << 31, DAY_S)
+        left, reset_s = (int(limit * self._threshold) - used, self._day_left_s(tx, used)) if limit else (1 << 31, DAY_S)
         if told is not None:
             here = int(told.limit * self._threshold) - (told.limit - told.remaining) - self._running
             left, reset_s = min(left, here), told.reset_s or DAY_S
@@ -318,82 +367,15 @@ class DirectLane:
             self._pacer.daily = None  # what it says by then is worth knowing
         return max(0, left)
 
+    def _day_left_s(self, tx: Transaction, used: int) -> float:
+        """Seconds until so many of the last day's calls are a day ago that another one fits."""
+        over = max(0, used - int(self._settings.daily_requests * self._threshold))
+        rows = tx.run("nth_call_since", since=tx.now - DAY_S, n=over)
+        return max(1.0, float(rows[0][0]) + DAY_S - tx.now) if rows else DAY_S
+
     @property
     def _threshold(self) -> float:
         return self._tools.config.pause.threshold
-
-    def _claim(self, tx: Transaction, most: int) -> list[Asked]:
-        """Claims up to so many lines, as far as windows and budget allow."""
-        lines = direct.candidates(tx, self._selection, most)
-        ratio = measured_now(tx).ratio * (1 + self._tools.config.limits.margin)
-        money = self._money_left(tx)
-        chosen: list[Candidate] = []
-        asked: list[Asked] = []
-        costs: list[float] = []
-        for line in lines:
-            each = self._asked(tx, line, ratio)
-            cost = _most_usd(each, int(line.tokens * ratio))
-            at = self._pacer.fits_at(tx.now, each.tokens)
-            if at > tx.now:
-                self._paced_until = at
-                break
-            if money is not None and cost > money - sum(costs):
-                if not (asked or self._running):
-                    self._too_dear = (
-                        f"the budget of ${self._tools.config.budget.max_usd:,g} leaves no room for another call"
-                    )
-                break
-            self._pacer.asked(tx.now, each.tokens)
-            chosen.append(line)
-            asked.append(replace(each, asked_at=tx.now))
-            costs.append(cost)
-        if not asked:
-            return []
-        calls, run = direct.claim(tx, chosen, costs), acting.run_id(tx)
-        return [self._named(each, call, run) for each, call in zip(asked, calls, strict=True)]
-
-    def _named(self, asked: Asked, call: int, run: str) -> Asked:
-        body = asked.body
-        if self._settings.store and asked.endpoint is Endpoint.CHAT:
-            body = {**body, "store": True, "metadata": {CALL_KEY: f"{run}-{call}", "custom_id": asked.custom_id}}
-        return replace(asked, call=call, body=body)
-
-    def _asked(self, tx: Transaction, line: Candidate, ratio: float) -> Asked:
-        """The call for a line, rendered again from its row. Raises JobError where it is not what was planned."""
-        material = self._material(tx, line.version)
-        job, where = self._tools.job, f"artist {line.artist_id}"
-        text = material.renderer.user_text(job.prompt_values(job.restore(line.data), where))
-        rendered = material.renderer.line(line.custom_id, text)
-        if line.line_hash is not None and line_hash(rendered) != line.line_hash:
-            raise JobError(f"job.py renders {where} otherwise than it was planned; undo the change of prompt_values")
-        tokens = int(line.tokens * ratio) + material.version.max_output_tokens
-        body = orjson.loads(rendered)["body"]
-        return Asked(
-            0, line.artist_id, line.custom_id, line.data, line.version,
-            material.version.endpoint, body, tokens, material.prices,
-        )  # fmt: skip
-
-    def _material(self, tx: Transaction, number: int) -> Material:
-        if number not in self._materials:
-            version, constant = load_version(tx, number)
-            self._materials[number] = Material(version, Renderer(version), self._tools.prices(version.model), constant)
-        return self._materials[number]
-
-    def _money_left(self, tx: Transaction) -> float | None:
-        """Dollars that may still be spent; None: no bound."""
-        most = self._tools.config.budget.max_usd
-        if not most:
-            return None
-        spent, in_flight = tx.one("money")
-        return most - float(spent) - float(in_flight)
-
-
-def _most_usd(asked: Asked, input_tokens: int) -> float:
-    """The most that a call may cost, in dollars; 0 for an unknown price."""
-    if asked.prices is None:
-        return 0.0
-    rates = asked.prices.standard
-    return input_tokens * rates.input + (asked.tokens - input_tokens) * rates.output
 
 
 def _sample(now: float, model: str, heard: RateHeaders) -> tuple[object, ...] | None:

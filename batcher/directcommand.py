@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from batcher import wishes
+from batcher.decide import INTERRUPTED, Finish
 from batcher.direct import DirectLane
 from batcher.errors import ExitCode, InputError, SetupError, exit_code
 from batcher.lane import working
@@ -42,12 +43,16 @@ def run_direct(
     return Group(*parts), {"calls": outcomes, "states": status.states}, exit_code(status.states)
 
 
-def run_lane(session: Session, selection: Selection, workers: str | int) -> None:
-    """One process of the direct lane, to its end. Raises SetupError for what only the user can mend."""
+def run_lane(session: Session, selection: Selection, workers: str | int, patient: bool = True) -> tuple[Finish, int]:
+    """One process of the direct lane; how it ended, and how many calls it made. patient: as `act` has it.
+
+    Raises SetupError for what only the user can mend.
+    """
     with working(session, "direct") as tools:
         lane = DirectLane(tools, selection, crew_of(workers))
         lane.begin()
         with session.display.moving("bios"):
-            ended = lane.act()
-    if ended.problem:
+            ended = lane.act(patient)
+    if ended.problem and ended.problem != INTERRUPTED:
         raise SetupError(ended.problem)
+    return ended, lane.calls

@@ -54,6 +54,7 @@ _WORDS: Mapping[str, Callable[[Data], str]] = {
     "absent": lambda d: f"shard {d['shard']}: no batch was made of it; it is sent anew",
     "upload_again": lambda d: f"shard {d['shard']}: the upload's answer was lost; uploading again",
     "call_failed": lambda d: f"{d['call']}: {d['why']}; trying again",
+    "parked": lambda d: f"some planned lines stay in no shard: {d['why']}",
     "lock": lambda d: str(d["why"]),
     "rate_limits": lambda d: f"after {d['answers']:,} answers: {limits_told(d['heard'])}",
     "rate_warning": lambda d: f"only {d['share']:.0%} of a rate limit is left; slowing down",

@@ -156,7 +156,7 @@ class Window:
         self._told_since = sum(amount for at, amount in self._log if at > asked_at)
 
     def _forget(self, now: float) -> None:
-        while self._log and self._log[0][0] + MINUTE_S <= now:
+        while self._log and not now - MINUTE_S < self._log[0][0] <= now:  # or the clock was set back
             self._used -= self._log.popleft()[1]
 
 

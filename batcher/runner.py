@@ -11,6 +11,7 @@ from batcher.admission import Send, Split
 from batcher.api import CallError
 from batcher.cleaning import Cleaning
 from batcher.decide import (
+    INTERRUPTED,
     WAITING_TO_BE_SENT,
     Action,
     Cancel,
@@ -24,6 +25,7 @@ from batcher.decide import (
     Withdraw,
     decide,
 )
+from batcher.errors import JobError
 from batcher.evidence import sweep
 from batcher.gathering import gather, recut
 from batcher.ingest import EndedBatch, Ingestion
@@ -38,8 +40,6 @@ from batcher.sending import Sending
 from batcher.store import acting
 from batcher.tools import Tools
 from batcher.watching import Watching
-
-INTERRUPTED = "interrupted"
 
 Decide = Callable[[Snapshot, float], list[Action]]
 
@@ -69,7 +69,10 @@ class Runner:
             tx.set_fact("polled_at", 0)
             tx.set_fact("outage_until", 0)
             tx.run("unread_now")
-        recut(self._tools)
+        try:
+            recut(self._tools)
+        except JobError as error:  # they stay as they are; what is in flight needs no job
+            self._tools.tell("parked", {"why": str(error)})
 
     def act(self, once: bool = False, how: Decide = decide) -> Finish | Wait:
         """Acts until `how` finishes; once: only until there is something to wait for. What it ended with."""

@@ -163,6 +163,7 @@ COMMITS: Mapping[str, str] = {
     "withdraw": "cancelled",
     "retry": "retried",
     "direct": "direct",
+    "direct_look": "direct",
     "recover_calls": "direct killed",
     "recut": "direct first",
     "pause": "paused",

@@ -5,8 +5,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from batcher.decide import Finish
-from batcher.runner import INTERRUPTED
+from batcher.decide import INTERRUPTED, Finish
 from tests.protocol_kit import (
     BATCH_S,
     Rule,

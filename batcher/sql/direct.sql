@@ -27,6 +27,16 @@ SELECT count(DISTINCT artist_id) FROM direct_calls WHERE call >= $first
 -- name: calls_since
 SELECT count(*) FROM direct_calls WHERE intended_at > $since
 
+-- name: still_ready
+-- Of these lines, those that may still be asked for as they were read, with the shard that holds them now.
+SELECT artist_id, shard, version, line_hash FROM artists WHERE list_contains($ids, artist_id) AND state = 'ready'
+
+-- name: calls_of_the_last_minute
+SELECT intended_at, tokens FROM direct_calls WHERE intended_at > $since AND intended_at <= $now ORDER BY intended_at
+
+-- name: nth_call_since
+SELECT intended_at FROM direct_calls WHERE intended_at > $since ORDER BY intended_at LIMIT 1 OFFSET $n
+
 -- name: claim_direct
 UPDATE artists SET state = $target, shard = NULL
 FROM direct_calls AS c
@@ -45,8 +55,9 @@ CREATE TEMP TABLE answers (
 )
 
 -- name: tries_of
--- Tries that counted, in all and of one class, and calls whose answer was lost.
-SELECT a.attempts, count(*) FILTER (t.counted AND t.outcome = $failure), count(*) FILTER (t.outcome = 'lost')
+-- Tries that counted, in all and of one class, those of it that did not, and calls whose answer was lost.
+SELECT a.attempts, count(*) FILTER (t.counted AND t.outcome = $failure),
+       count(*) FILTER (NOT t.counted AND t.outcome = $failure), count(*) FILTER (t.outcome = 'lost')
 FROM artists AS a LEFT JOIN attempts AS t USING (artist_id) WHERE a.artist_id = $artist_id GROUP BY a.attempts
 
 -- name: record_answers
@@ -73,9 +84,11 @@ WHERE artists.artist_id = w.artist_id AND w.data IS NOT NULL AND artists.state =
 -- name: move_failed_answers
 UPDATE artists
 SET state = $target, wait_until = w.wait_until, attempts = artists.attempts + CASE WHEN w.counted THEN 1 ELSE 0 END,
-    failure = CASE WHEN w.outcome = 'unsent' THEN artists.failure WHEN w.outcome = 'lost' THEN 'missing' ELSE w.outcome END,
-    code = CASE WHEN w.outcome = 'unsent' THEN artists.code ELSE w.code END,
-    message = CASE WHEN w.outcome = 'unsent' THEN artists.message ELSE w.message END
+    -- What costs the line no try says nothing of it: it goes on with the failure that it had.
+    failure = CASE WHEN $target IN ('ready', 'waiting') AND NOT w.counted THEN artists.failure
+                   WHEN w.outcome = 'lost' THEN 'missing' ELSE w.outcome END,
+    code = CASE WHEN $target IN ('ready', 'waiting') AND NOT w.counted THEN artists.code ELSE w.code END,
+    message = CASE WHEN $target IN ('ready', 'waiting') AND NOT w.counted THEN artists.message ELSE w.message END
 FROM answers AS w
 WHERE artists.artist_id = w.artist_id AND w.data IS NULL AND w.state = $target AND artists.state = 'in_direct'
   AND list_contains($sources, artists.state)

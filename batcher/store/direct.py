@@ -4,9 +4,9 @@ A call is claimed in the transaction that asks for it, and ends in the one that 
 """
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
-from batcher.lifecycle import ShardState
+from batcher.lifecycle import ShardState, artist_event
 from batcher.store import acting
 from batcher.store.connection import Transaction
 
@@ -99,15 +99,28 @@ def candidates(tx: Transaction, selection: Selection, most: int) -> list[Candida
     return [Candidate(*row) for row in tx.run("direct_lines", most=most, **selection.parameters(full))]
 
 
-def claim(tx: Transaction, lines: Sequence[Candidate], reserved_usd: Sequence[float]) -> list[int]:
-    """Takes lines out of their shards and opens a call for each; the calls' numbers."""
+def still_ready(tx: Transaction, lines: Sequence[Candidate]) -> dict[str, Candidate]:
+    """Those of these lines that may be asked for as they were read, each with the shard that holds it now."""
+    now = {row[0]: row[1:] for row in tx.run("still_ready", ids=[line.artist_id for line in lines])}
+    found = {}
+    for line in lines:
+        shard, version, line_hash = now.get(line.artist_id, (None, None, None))
+        if line.artist_id in now and (version, line_hash) == (line.version, line.line_hash):
+            found[line.artist_id] = replace(line, shard=shard)
+    return found
+
+
+def claim(tx: Transaction, lines: Sequence[tuple[Candidate, int, float]]) -> list[int]:
+    """Takes lines out of their shards and opens a call for each, with its tokens and the dollars that it may cost; the
+    calls' numbers. The lines are ready."""
     (first,) = tx.one("next_call")
     calls = list(range(int(first), int(first) + len(lines)))
     rows = [
-        (c, line.artist_id, usd, tx.now, None, None) for c, line, usd in zip(calls, lines, reserved_usd, strict=True)
+        (call, line.artist_id, tokens, usd, tx.now, None, None)
+        for call, (line, tokens, usd) in zip(calls, lines, strict=True)
     ]
     tx.append("direct_calls", rows)
-    for shard in sorted({line.shard for line in lines if line.shard is not None}):
+    for shard in sorted({line.shard for line, _, _ in lines if line.shard is not None}):
         _break_up(tx, shard)
     claimed = tx.move_lines("claim_direct", "claim_direct", first=first)
     assert claimed == len(lines), f"{claimed} of {len(lines)} lines were claimed"
@@ -130,10 +143,13 @@ def record(tx: Transaction, answers: Sequence[Recorded]) -> None:
     tx.run("create_answers")
     tx.append("answers", [astuple(answer) for answer in answers])
     tx.run("record_answers", now=tx.now)
-    tx.run("insert_direct_bios", now=tx.now)
-    tx.move_lines("accept_answers", "accept")
+    if any(answer.data is not None for answer in answers):
+        tx.run("insert_direct_bios", now=tx.now)
+        tx.move_lines("accept_answers", "accept")
+    targets = {answer.state for answer in answers}  # each statement goes through all lines
     for event in VERDICT_EVENTS:
-        tx.move_lines("move_failed_answers", event)
+        if artist_event(event)[1].value in targets:
+            tx.move_lines("move_failed_answers", event)
     tx.run("end_calls", now=tx.now)
 
 

@@ -3,6 +3,7 @@
 CREATE TABLE direct_calls (
     call INTEGER PRIMARY KEY,
     artist_id VARCHAR NOT NULL,
+    tokens INTEGER NOT NULL,
     reserved_usd DOUBLE NOT NULL DEFAULT 0,
     intended_at DOUBLE NOT NULL,
     ended_at DOUBLE,

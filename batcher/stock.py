@@ -1,0 +1,157 @@
+"""The next lines that the direct lane asks for: rendered again from their rows, some at a time, before a claim."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import orjson
+
+from batcher.answering import Asked
+from batcher.errors import JobError
+from batcher.job import aside
+from batcher.looking import latest_wait_now, measured_now
+from batcher.model import Endpoint, JobVersion
+from batcher.pacing import Pacer
+from batcher.planning import Renderer, line_hash
+from batcher.prices import Prices
+from batcher.store import Transaction, acting, direct
+from batcher.store.direct import Candidate, Selection
+from batcher.store.planned import load_version
+from batcher.tools import Tools
+
+LINES = 200
+"""Lines that are read at a time: reading goes through all lines of the job."""
+CALL_KEY = "batcher_call"
+"""The metadata of a stored completion that names the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What the lines of one version are made with."""
+
+    version: JobVersion
+    renderer: Renderer
+    prices: Prices | None
+    constant_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A line that may be asked for, and the most that it may cost in dollars."""
+
+    line: Candidate
+    asked: Asked
+    usd: float
+
+
+class Stock:
+    """Lines of a selection that are ready to be asked for, the most urgent first."""
+
+    def __init__(self, tools: Tools, selection: Selection, pacer: Pacer) -> None:
+        self._tools, self.selection, self._pacer = tools, selection, pacer
+        self._lines: deque[Prepared] = deque()
+        self._materials: dict[int, Material] = {}
+        self._looked = False
+        self.next_due: float | None = None
+        """When the next line that waits is due; None: none waited when it was last looked."""
+        self.paced_until = float("-inf")
+        """Before this time the next line does not fit into the windows of a minute."""
+        self.too_dear = ""
+        """Why the next line may not be asked for, whatever the time is."""
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @property
+    def has_looked(self) -> bool:
+        """Whether there is no need to look: some lines are here, or there were none when it was last looked."""
+        return bool(self._lines) or self._looked
+
+    def look_again(self) -> None:
+        """A line has failed, and may be ready again."""
+        self._looked = False
+
+    def fill(self) -> None:
+        """Reads and renders the next lines where there are none, if there may be some. Raises JobError where today's
+        job.py renders a line otherwise than it was planned."""
+        now = self._tools.clock()
+        if self._lines or (self._looked and (self.next_due is None or now < self.next_due)):
+            return
+        with self._tools.store.transaction("direct_look", patience_s=None) as tx:
+            ready, self.next_due = direct.left(tx, self.selection, latest_wait_now(tx, self._tools.config))
+            lines = direct.candidates(tx, self.selection, LINES) if ready else []
+            materials = {line.version: self.material(tx, line.version) for line in lines}
+            ratio = measured_now(tx).ratio * (1 + self._tools.config.limits.margin)
+        self._looked = True
+        with aside():
+            self._lines.extend(self._prepared(line, materials[line.version], ratio) for line in lines)
+
+    def _prepared(self, line: Candidate, material: Material, ratio: float) -> Prepared:
+        job, where = self._tools.job, f"artist {line.artist_id}"
+        text = material.renderer.user_text(job.prompt_values(job.restore(line.data), where))
+        rendered = material.renderer.line(line.custom_id, text)
+        if line.line_hash is not None and line_hash(rendered) != line.line_hash:
+            raise JobError(f"job.py renders {where} otherwise than it was planned; undo the change of prompt_values")
+        counted, most = int(line.tokens * ratio), material.version.max_output_tokens
+        asked = Asked(
+            0, line.artist_id, line.custom_id, line.data, line.version, material.version.endpoint,
+            orjson.loads(rendered)["body"], counted + most, material.prices,
+        )  # fmt: skip
+        rates = material.prices.standard if material.prices is not None else None
+        return Prepared(line, asked, counted * rates.input + most * rates.output if rates is not None else 0.0)
+
+    def take(self, tx: Transaction, most: int) -> list[Asked]:
+        """Claims up to so many lines, as far as windows and budget allow; lines that went elsewhere are passed over."""
+        chosen = self._fitting(tx, most)
+        if not chosen:
+            return []
+        calls, run = direct.claim(tx, [(p.line, p.asked.tokens, p.usd) for p in chosen]), acting.run_id(tx)
+        return [
+            self._named(replace(p.asked, asked_at=tx.now), call, run) for p, call in zip(chosen, calls, strict=True)
+        ]
+
+    def _fitting(self, tx: Transaction, most: int) -> Sequence[Prepared]:
+        held = [self._lines[n].line for n in range(min(most, len(self._lines)))]
+        ready = direct.still_ready(tx, held)
+        money = self._money_left(tx)
+        chosen: list[Prepared] = []
+        while self._lines and len(chosen) < most and self._lines[0].line.artist_id in {line.artist_id for line in held}:
+            each = self._lines[0]
+            if each.line.artist_id not in ready:
+                self._lines.popleft()
+                self._looked = False
+                continue
+            at = self._pacer.fits_at(tx.now, each.asked.tokens)
+            if at > tx.now:
+                self.paced_until = at
+                break
+            if money is not None and each.usd > money - sum(p.usd for p in chosen):
+                most_usd = self._tools.config.budget.max_usd
+                self.too_dear = f"the budget of ${most_usd:,g} leaves no room for another call"
+                break
+            self._pacer.asked(tx.now, each.asked.tokens)
+            chosen.append(replace(each, line=ready[each.line.artist_id]))
+            self._lines.popleft()
+        return chosen
+
+    def _named(self, asked: Asked, call: int, run: str) -> Asked:
+        body = asked.body
+        if self._tools.config.direct.store and asked.endpoint is Endpoint.CHAT:
+            body = {**body, "store": True, "metadata": {CALL_KEY: f"{run}-{call}", "custom_id": asked.custom_id}}
+        return replace(asked, call=call, body=body)
+
+    def material(self, tx: Transaction, number: int) -> Material:
+        """What the lines of a version are made with."""
+        if number not in self._materials:
+            version, constant = load_version(tx, number)
+            prices = self._tools.prices(version.model)
+            self._materials[number] = Material(version, Renderer(version), prices, constant)
+        return self._materials[number]
+
+    def _money_left(self, tx: Transaction) -> float | None:
+        """Dollars that may still be spent; None: no bound."""
+        most = self._tools.config.budget.max_usd
+        if not most:
+            return None
+        spent, in_flight = tx.one("money")
+        return most - float(spent) - float(in_flight)
