@@ -82,7 +82,7 @@ class Stock:
             lines = direct.candidates(tx, self.selection, LINES) if ready else []
             materials = {line.version: self.material(tx, line.version) for line in lines}
             ratio = measured_now(tx).ratio * (1 + self._tools.config.limits.margin)
-        self._looked = True
+        self._looked = not lines  # where there were some, there may be more behind them
         with aside():
             self._lines.extend(self._prepared(line, materials[line.version], ratio) for line in lines)
 

@@ -107,7 +107,7 @@ class CountingChance(Chance):
         if self._script.get(operation):
             drawn = self._script[operation].pop(0)
         self.lost += drawn == LOST
-        self.seen += operation in {"upload", "create", "content"}
+        self.seen += operation in {"upload", "create", "content", "direct"}
         return drawn
 
 

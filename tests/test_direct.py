@@ -114,6 +114,13 @@ def test_both_endpoints(tmp_path: Path, endpoint: str) -> None:
     assert world.states() == {"done": 4}
 
 
+def test_lines_are_read_some_at_a_time_and_all_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batcher.stock.LINES", 5)
+    world = desk(tmp_path, 23)
+    assert world.direct(3) == Finish()
+    assert world.states() == {"done": 23}
+
+
 def test_the_most_urgent_first_and_no_more_than_asked_for(tmp_path: Path) -> None:
     world = desk(tmp_path)
     world.direct(most=5)

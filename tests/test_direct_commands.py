@@ -101,6 +101,19 @@ def test_ctrl_c_waits_for_what_is_under_way(tmp_path: Path) -> None:
     assert job.query("SELECT count(*) FROM artists WHERE state = 'in_direct'") == [(0,)]
 
 
+def test_ctrl_c_in_the_tail_ends_the_run(tmp_path: Path) -> None:
+    job = Killing(tmp_path, Scenario(lines=60, per_shard=20, faults={"slow_s": 0.1}))
+    with job.serving():
+        assert job.done(("plan",)) == 0
+        process = job.start(("run", "--tail", "direct"))
+        while not job.sandbox.ledger.attempts():
+            assert process.poll() is None, job.output.read_text()
+        process.send_signal(signal.SIGINT)
+        assert job.finish(process) == 3
+    assert 0 < len(job.outcome().executions) < 60
+    assert job.query("SELECT count(*) FROM artists WHERE state IN ('in_direct', 'in_batch')") == [(0,)]
+
+
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
