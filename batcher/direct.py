@@ -264,19 +264,21 @@ class DirectLane:
         return _sample(tx.now, self._tools.config.model.name, heard)
 
     def _rate_refused(self, tx: Transaction, came: Came) -> None:
-        """One refusal slows all. Those of calls that were under way meanwhile tell of the same."""
+        """One refusal slows all. Those of calls that were under way meanwhile tell of the same. Where the service says
+        until when, that is kept to, however often; else the tries come to an end."""
         if came.asked.asked_at <= self._refused_at:
             return
         self._refused_at = tx.now
-        policy = self._tools.rules.policies[F.RATE_LIMIT]
-        n, self._refused = self._refused, self._refused + 1
         self.crew.refused()
-        if policy.tries is not None and n >= policy.tries:
+        policy = self._tools.rules.policies[F.RATE_LIMIT]
+        wait = came.error.wait_s if came.error else None
+        n = self._refused
+        self._refused += wait is None
+        if wait is None and policy.tries is not None and n >= policy.tries:
             until = tx.now + self._tools.config.pause.duration_hours * 3600
             acting.pause(tx, "direct", RATE, until, f"{n + 1} calls in a row were refused for their rate")
             self._refused = 0
             return
-        wait = came.error.wait_s if came.error else None
         self._block(tx, self._delay(policy, n, wait), "the service has no room for more calls")
 
     def _out(self, tx: Transaction, came: Came) -> None:

@@ -52,6 +52,7 @@ class Scripted:
 class Desk(World):
     """A planned job, and its direct lane."""
 
+    lane: DirectLane
     script: Script | None = None
     lost = ""
     """The answers to calls whose body holds this are lost."""
@@ -486,6 +487,35 @@ def test_a_retry_after_is_kept_to_with_up_to_5_s_on_top(tmp_path: Path) -> None:
     world.script = script
     world.direct(1)
     assert 20 <= asked[1] - asked[0] <= 26
+
+
+@pytest.mark.parametrize("wait_s", [None, 45.0, 240.0])
+def test_work_goes_on_within_five_minutes_of_the_end_of_a_limit(tmp_path: Path, wait_s: float | None) -> None:
+    """The service refuses everything for ten minutes, and says when it will not, or does not."""
+    world = desk(tmp_path)
+    refused_at: list[float] = []
+    first: list[float] = []
+
+    def script(n: int) -> Exception | None:
+        if n <= 3 or world.clock.now - START > 600:
+            first.append(world.clock.now)
+            return None
+        refused_at.append(world.clock.now)
+        return refused(429, "rate_limit_exceeded", wait_s=wait_s)
+
+    world.script = script
+    assert world.direct("auto") == Finish()
+    assert world.states() == {"done": 12}
+    free_again = max(START + 600, refused_at[-1] + (wait_s or 0.0))
+    assert first[3] - free_again <= 300
+
+
+def test_auto_finds_its_number_and_asks_for_every_line_once(tmp_path: Path) -> None:
+    world = desk(tmp_path, 90, config=settings_of(limits={"lines_per_shard": 50}))
+    assert world.direct("auto") == Finish()
+    assert world.states() == {"done": 90}
+    assert world.lane.crew.workers > 8
+    assert set(world.sandbox.ledger.attempts().values()) == {1}
 
 
 def test_one_refusal_slows_all_and_is_one_incident(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import duckdb
 import pytest
 
-from tests.kill_harness import Killing, Scenario
+from tests.kill_harness import Killing, Scenario, wait_until
+from tests.world import ROOT
 
 SLOW = {"service_s": [600, 900]}
 
@@ -99,6 +101,49 @@ def test_ctrl_c_waits_for_what_is_under_way(tmp_path: Path) -> None:
         assert job.finish(process) == 3
     assert job.query("SELECT count(*) FROM direct_calls WHERE ended_at IS NULL") == [(0,)]
     assert job.query("SELECT count(*) FROM artists WHERE state = 'in_direct'") == [(0,)]
+
+
+def test_a_pause_survives_a_kill(tmp_path: Path) -> None:
+    """At 80% of the day's ten requests the lane pauses; whoever starts it again waits for the same day."""
+    job = Killing(tmp_path, Scenario(lines=12, per_shard=12, direct="daily_requests = 10"))
+    pauses = "SELECT reason, until FROM pauses WHERE ended_at IS NULL"
+
+    def open_pauses() -> list[tuple[object, ...]]:
+        try:
+            return job.query(pauses)
+        except duckdb.IOException:  # the lane has the state just now
+            return []
+
+    with job.serving():
+        assert job.done(("plan",)) == 0
+        process = job.start(("direct",))
+        wait_until(lambda: bool(open_pauses()))
+        process.kill()
+        process.wait()
+        before = job.query(pauses)
+        second = job.start(("direct",), output=tmp_path / "second.txt")
+        wait_until(lambda: "paused: daily requests" in (tmp_path / "second.txt").read_text(encoding="utf-8"))
+        second.kill()
+        second.wait()
+    assert job.query(pauses) == before
+    assert [reason for reason, _ in before] == ["daily requests"]
+    assert sum(job.outcome().executions.values()) == 8
+
+
+@pytest.mark.shared
+def test_a_small_run_on_500_real_artists(tmp_path: Path) -> None:
+    """As the original plan has it, before the full one."""
+    table = ROOT.parent / "shared" / "artists" / "artists_500.csv"
+    if not table.exists():
+        pytest.skip("reference data is not beside the repository")
+    job = Killing(tmp_path, Scenario(lines=500, per_shard=500, table=table))
+    with job.serving():
+        assert job.done(("plan",)) == 0
+        assert job.done(("direct", "--workers", "aggressive", "--limit", "100")) == 3
+        assert job.done(("run", "--out", "bios.parquet")) == 0
+    outcome = job.outcome()
+    assert Counter(outcome.states.values()) == {"done": 500}
+    assert set(outcome.executions.values()) == {1}
 
 
 def test_ctrl_c_in_the_tail_ends_the_run(tmp_path: Path) -> None:
