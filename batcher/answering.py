@@ -144,7 +144,7 @@ class Answering:
     def _recorded(self, tx: Transaction, read: Read) -> Recorded:
         came, result, usage = read.came, read.result, read.result.usage
         prices = came.asked.prices
-        paid = came.answer is not None and not came.is_lost and prices is not None
+        paid = came.answer is not None and not came.is_lost
         base = Recorded(
             came.asked.call, came.asked.artist_id, "bio", result.text, result.model, result.finish_reason,
             usage.input, usage.cached, usage.output,

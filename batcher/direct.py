@@ -22,7 +22,7 @@ from batcher.looking import latest_wait_now
 from batcher.model import Endpoint, JobVersion
 from batcher.pacing import DAY_S, MINUTE_S, Crew, Pacer, RateHeaders, read_headers
 from batcher.pausing import QuotaRule, quota_failed
-from batcher.retry import FailureClass, Policy, delay_s
+from batcher.retry import FailureClass
 from batcher.stock import CALL_KEY, Stock
 from batcher.store import Transaction, acting, direct
 from batcher.store.direct import Selection
@@ -129,6 +129,8 @@ class DirectLane:
                 self._tools.tell("call_failed", {"call": "direct", "why": str(error)})
                 self._tools.sleep(self._tools.delay(F.OUTAGE, n, error.wait_s))
                 n += 1
+                if self._tools.interrupted():  # nothing was begun, and no sleep lasts any more
+                    raise KeyboardInterrupt from error
 
     # --- one round --------------------------------------------------------------------------------------------------
 
@@ -171,6 +173,8 @@ class DirectLane:
         return step
 
     def _unclaimed(self, tx: Transaction) -> Wait | Finish:
+        if self._stock.too_dear and not self._running:  # else what is under way may cost less than it may
+            return Finish(self._stock.too_dear)
         step = decide_direct(self._view(tx), tx.now)
         if isinstance(step, Claim):
             return Wait(tx.now + (LOOK_S if self._running else GROUP_S), "")
@@ -279,24 +283,18 @@ class DirectLane:
             acting.pause(tx, "direct", RATE, until, f"{n + 1} calls in a row were refused for their rate")
             self._refused = 0
             return
-        self._block(tx, self._delay(policy, n, wait), "the service has no room for more calls")
+        self._block(tx, self._tools.delay(F.RATE_LIMIT, n, wait), "the service has no room for more calls")
 
     def _out(self, tx: Transaction, came: Came) -> None:
         """The service does not answer, or only that it cannot: quickly again at first, then as in an outage."""
         if came.asked.asked_at <= self._outage_at:
             return
         self._outage_at = tx.now
-        policies = self._tools.rules.policies
-        n, quick = self._outages, policies[F.CALL].tries or 0
+        n, quick = self._outages, self._tools.rules.policies[F.CALL].tries or 0
         self._outages += 1
         wait = came.error.wait_s if came.error else None
-        policy, nth = (policies[F.CALL], n) if n < quick else (policies[F.OUTAGE], n - quick)
-        self._block(tx, self._delay(policy, nth, wait), str(came.error or "no answer that could be read"))
-
-    def _delay(self, policy: Policy, n: int, wait_s: float | None) -> float:
-        if wait_s is not None:
-            return wait_s + 5 * self._tools.jitter()
-        return delay_s(policy, n, self._tools.jitter(), self._tools.rules.jitter_share)
+        failure, nth = (F.CALL, n) if n < quick else (F.OUTAGE, n - quick)
+        self._block(tx, self._tools.delay(failure, nth, wait), str(came.error or "no answer that could be read"))
 
     def _block(self, tx: Transaction, wait_s: float, why: str) -> None:
         acting.keep_away(tx, "direct_until", tx.now + wait_s)
@@ -345,7 +343,7 @@ class DirectLane:
             pauses=pauses,
             probing=probing or self._outages > 0,
             daily_left=left,
-            stopped=self._answering.problem or ("" if self._running else self._stock.too_dear),
+            stopped=self._answering.problem,
             ending=self._tools.interrupted() or bool(self._error or self._answering.error),
         )
 

@@ -57,7 +57,7 @@ class Stock:
         self.paced_until = float("-inf")
         """Before this time the next line does not fit into the windows of a minute."""
         self.too_dear = ""
-        """Why the next line may not be asked for, whatever the time is."""
+        """Why the last try to take a line found it too dear; "" where it did not."""
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -111,6 +111,7 @@ class Stock:
         ]
 
     def _fitting(self, tx: Transaction, most: int) -> Sequence[Prepared]:
+        self.too_dear = ""
         held = [self._lines[n].line for n in range(min(most, len(self._lines)))]
         ready = direct.still_ready(tx, held)
         money = self._money_left(tx)

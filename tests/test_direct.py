@@ -613,6 +613,8 @@ def test_the_budget_is_never_passed(tmp_path: Path) -> None:
     ((spent,),) = world.rows("SELECT sum(cost_usd) FROM attempts")
     assert 0 < float(str(spent)) <= 0.002
     assert world.states()["ready"] > 0
+    ((least,),) = world.rows("SELECT min(reserved_usd) FROM direct_calls")
+    assert float(str(spent)) + float(str(least)) > 0.002  # what the answers did not take was used too
 
 
 def test_the_user_may_end_it_and_what_is_under_way_is_waited_for(tmp_path: Path) -> None:
@@ -642,3 +644,25 @@ def test_the_headers_are_shown_and_little_is_warned_of(tmp_path: Path) -> None:
     kinds = list(world.kinds())
     assert kinds.count("rate_limits") == 3
     assert "rate_warning" in kinds
+
+
+def test_ctrl_c_ends_the_search_for_stored_answers(tmp_path: Path) -> None:
+    world = desk(tmp_path, config=settings_of(direct={"store": True}))
+    lane = DirectLane(world.tools(), Selection(), crew_of(1))
+    lane.begin()
+    lane._step([])
+    lane._came.get(timeout=60)
+    tools = world.tools()
+    looked: list[str] = []
+
+    def find_stored(*_: object) -> bytes | None:
+        looked.append("once")
+        raise CallUnknown(Trouble(503, "", "", "later"))
+
+    object.__setattr__(tools, "service", Scripted(tools.service, None, ""))
+    setattr(tools.service, "find_stored", find_stored)  # noqa: B010
+    object.__setattr__(tools, "interrupted", lambda: len(looked) >= 2)
+    with pytest.raises(KeyboardInterrupt):
+        DirectLane(tools, Selection(), crew_of(1)).begin()
+    assert looked == ["once", "once"]
+    assert world.direct() == Finish()
