@@ -9,7 +9,7 @@ from batcher.errors import JobError
 from batcher.lifecycle import ArtistState
 from batcher.model import Endpoint, Failure, Lane, LineResult
 from batcher.prices import Prices
-from batcher.results import parse, read_body
+from batcher.results import Json, parse, read_body
 from batcher.retry import FailureClass, Trouble, Verdict, classify_line, decide_line
 from batcher.store import Transaction
 from batcher.store.direct import Recorded
@@ -53,6 +53,8 @@ class Came:
     answered_at: float
     answer: Answer | None = None
     error: CallError | None = None
+    reply: Json | None = None
+    """The answer's body, read; None where it cannot be."""
 
     @property
     def is_unsent(self) -> bool:
@@ -63,7 +65,7 @@ class Came:
     def is_lost(self) -> bool:
         """Whether the answer may have been made, and did not come."""
         if self.answer is not None:
-            return parse(self.answer.body) is None  # something in between, or an answer that was cut off
+            return self.reply is None  # something in between, or an answer that was cut off
         if self.is_unsent:
             return False
         return self.error is None or (isinstance(self.error, CallUnknown) and self.error.trouble.status is None)
@@ -72,6 +74,11 @@ class Came:
     def trouble(self) -> Trouble:
         """How the call failed."""
         return self.error.trouble if self.error is not None else Trouble()
+
+
+def answered(asked: Asked, at: float, answer: Answer) -> Came:
+    """What came back with an answer, its body read once."""
+    return Came(asked, at, answer, reply=parse(answer.body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +111,9 @@ class Answering:
 
     def read(self, came: Came) -> Read:
         """The bio or the failure of one call."""
-        reply = parse(came.answer.body) if came.answer is not None else None
-        if reply is None:
+        if came.reply is None:
             return Read(came, LineResult(came.asked.custom_id, failure=_failure(came), status=came.trouble.status))
-        result = read_body(came.asked.custom_id, reply, came.asked.endpoint)
+        result = read_body(came.asked.custom_id, came.reply, came.asked.endpoint)
         if result.text is not None:
             result = self._judged(came, result, result.text)
         return Read(came, result)

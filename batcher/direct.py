@@ -11,7 +11,7 @@ from dataclasses import replace
 from threading import Thread
 
 from batcher import crashpoints
-from batcher.answering import Answering, Asked, Came, Read
+from batcher.answering import Answering, Asked, Came, Read, answered
 from batcher.api import Answer, CallError, CallRefused
 from batcher.decide import INTERRUPTED, Finish, Wait
 from batcher.decide_direct import LOOK_S, Claim, LaneView, decide_direct
@@ -108,8 +108,8 @@ class DirectLane:
                 material.version.endpoint, {}, 0, material.prices,
             )  # fmt: skip
             stored = self._stored(run, call.call, material.version)
-            answer = Answer(stored, {}) if stored is not None else None
-            came.append(Came(asked, self._tools.clock(), answer))
+            at = self._tools.clock()
+            came.append(Came(asked, at) if stored is None else answered(asked, at, Answer(stored, {})))
         reads = [self._answering.read(each) for each in came]
         with self._tools.store.transaction("recover_calls", patience_s=None) as tx:
             self._record(tx, reads)
@@ -209,7 +209,7 @@ class DirectLane:
             crashpoints.reached("complete.before")
             answer = self._tools.service.complete(asked.endpoint.value, asked.body)
             crashpoints.reached("complete.after")
-            came = Came(asked, self._tools.clock(), answer)
+            came = answered(asked, self._tools.clock(), answer)
         except CallError as error:
             came = Came(asked, self._tools.clock(), None, error)
         except BaseException as error:  # noqa: BLE001 - raised by the lane's own thread
