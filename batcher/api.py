@@ -378,11 +378,8 @@ def _message(error: Any) -> str:
 def _without_secrets(text: str, secret: str) -> str:
     """The refusal of a wrong key quotes it in part, an illegal header whole; neither gets into a message."""
     hidden = text.replace(secret, "...") if secret else text
-    return (
-        re.sub(r"\bsk-[\w*.-]+|(?<=Bearer )[^\s'\"]+", "sk-...", hidden)[:MESSAGE_LENGTH]
-        .encode("utf-8", "replace")
-        .decode()
-    )
+    shown = re.sub(r"\bsk-[\w*.-]+|(?<=Bearer )[^\s'\"]+", "sk-...", hidden)[:MESSAGE_LENGTH]
+    return shown.encode("utf-8", "replace").decode()  # a lone surrogate is no text that the state could keep
 
 
 def _date(headers: Mapping[str, str]) -> float:
