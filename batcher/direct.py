@@ -26,7 +26,7 @@ from batcher.retry import FailureClass
 from batcher.stock import CALL_KEY, Stock
 from batcher.store import Transaction, acting, direct
 from batcher.store.direct import Selection
-from batcher.store.planned import register_version
+from batcher.store.planned import widened
 from batcher.tools import Tools
 
 F = FailureClass
@@ -42,7 +42,7 @@ class DirectLane:
     """Works through the lines of a selection until none is left to ask for."""
 
     def __init__(self, tools: Tools, selection: Selection, crew: Crew) -> None:
-        self._tools, self._selection, self.crew = tools, selection, crew
+        self._tools, self.crew = tools, crew
         self._settings = tools.config.direct
         self._pacer = Pacer(self._settings.rpm, self._settings.tpm)
         self._stock = Stock(tools, selection, self._pacer)
@@ -59,12 +59,11 @@ class DirectLane:
         """Finds out what became of the calls of a process that died, and forgets what an earlier one stopped for."""
         with self._tools.store.transaction("begin") as tx:
             tx.set_fact("stopped", text="")
-            self._selection = replace(self._selection, first=int(tx.one("next_call")[0]))
+            self._stock.selection = replace(self._stock.selection, first=int(tx.one("next_call")[0]))
             run = acting.run_id(tx)
             asked = tx.run("calls_of_the_last_minute", since=tx.now - MINUTE_S, now=tx.now)
         for at, tokens in asked:
             self._pacer.asked(float(at), int(tokens))
-        self._stock.selection = self._selection
         while self._recover(run):
             pass
         recut(self._tools)
@@ -225,11 +224,9 @@ class DirectLane:
         room = self._tools.config.retry.more_room
         cut_off = {r.came.asked.version for r in reads if r.failure is not None and r.failure.code == "length"}
         for version in cut_off if room else ():
-            material = self._stock.material(tx, version)
-            if material.version.max_output_tokens < room:
-                wider = replace(material.version, max_output_tokens=room)
-                number = register_version(tx, wider, material.constant_tokens)
-                tx.run("widen_answers", version=number, was=version)
+            wider = widened(tx, version, room)
+            if wider is not None:
+                tx.run("widen_answers", version=wider, was=version)
         bios = [read.came.asked.asked_at for read in reads if read.failure is None]
         if bios:
             latest = latest_wait_now(tx, self._tools.config)

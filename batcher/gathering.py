@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from batcher.errors import JobError
-from batcher.job import aside
+from batcher.job import Job, aside
 from batcher.looking import latest_wait_now, limits_now, room_now
 from batcher.model import ShardLimits
 from batcher.planning import Cutter, Renderer, line_hash
@@ -43,6 +43,19 @@ def recut(tools: Tools) -> None:
             _write(tools, tx, rows, limits, "planned", retry=False)
 
 
+def rendered_again(
+    job: Job, renderer: Renderer, artist_id: str, line_id: str, data: str, expected: int | None
+) -> bytes:
+    """The line of a row that was planned. Raises JobError where it has another hash than `expected` (None: any)."""
+    values = job.prompt_values(job.restore(data), f"artist {artist_id}")
+    line = renderer.line(line_id, renderer.user_text(values))
+    if expected is not None and line_hash(line) != expected:
+        raise JobError(
+            f"job.py renders artist {artist_id} otherwise than it was planned; undo the change of prompt_values"
+        )
+    return line
+
+
 def _write(
     tools: Tools, tx: Transaction, rows: Sequence[tuple[Any, ...]], limits: ShardLimits, state: str, retry: bool
 ) -> tuple[int, int]:
@@ -54,12 +67,7 @@ def _write(
     writer = ShardWriter(tools.store.folder, shard, priority)
     planned: list[PlannedLine] = []
     for artist_id, line_id, _, data, tokens, expected, _ in rows:
-        values = tools.job.prompt_values(tools.job.restore(data), f"artist {artist_id}")
-        line = renderer.line(line_id, renderer.user_text(values))
-        if expected is not None and line_hash(line) != expected:
-            raise JobError(
-                f"job.py renders artist {artist_id} otherwise than it was planned; undo the change of prompt_values"
-            )
+        line = rendered_again(tools.job, renderer, artist_id, line_id, data, expected)
         if cutter.starts_new(priority, len(line), tokens) and planned:
             break
         writer.write([line], tokens)

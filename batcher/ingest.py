@@ -7,7 +7,7 @@ no other batch of the same shard is unsettled.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from batcher import crashpoints, wishes
 from batcher.api import CallError, CallRefused, Service
 from batcher.evidence import archive, results_path
 from batcher.job import Job, aside
-from batcher.lifecycle import BatchStatus, ShardState, artist_event
+from batcher.lifecycle import VERDICT_EVENTS, BatchStatus, ShardState, artist_event
 from batcher.model import Endpoint, Failure, Lane, LineResult
 from batcher.pausing import QuotaRule, quota_failed
 from batcher.planning import chunks
@@ -24,7 +24,7 @@ from batcher.results import read_line
 from batcher.retry import FailureClass, Jitter, Rules, delay_s, latest_wait
 from batcher.store import Store, Transaction, acting
 from batcher.store.acting import ShardRow
-from batcher.store.planned import load_version, register_version
+from batcher.store.planned import load_version, widened
 from batcher.verdicts import Decider, class_of_absent, setup_problem
 
 READ_LINES = 2_000
@@ -36,8 +36,6 @@ FEWEST_READINGS = 10
 """And how often at least: a machine that slept through the day has not asked for a day."""
 
 ACCEPT_EVENTS = ("accept", "accept_late")
-VERDICT_EVENTS = ("give_back", "delay", "hold", "give_up")
-"""The events that move failed lines on; each moves those whose verdict is its target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,10 +325,9 @@ class Ingestion:
 
     def _widen(self, tx: Transaction, shard: int) -> None:
         """Gives the lines whose answers were cut off more room from now on."""
-        version, constant = load_version(tx, acting.load_shard(tx, shard).version)
-        if version.max_output_tokens < self.more_room:
-            wider = replace(version, max_output_tokens=self.more_room)
-            tx.run("widen_lines", version=register_version(tx, wider, constant))
+        wider = widened(tx, acting.load_shard(tx, shard).version, self.more_room)
+        if wider is not None:
+            tx.run("widen_lines", version=wider)
 
     def _latest(self, tx: Transaction) -> float:
         return latest_wait(self._rules, self.pause_s, tx.now)

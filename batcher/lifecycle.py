@@ -97,6 +97,8 @@ SHARD_EVENTS: Mapping[str, tuple[frozenset[ShardState], ShardState]] = {
     "split": (frozenset({S.RELEASED, S.UPLOADED}), S.SPLIT),
 }
 
+VERDICT_EVENTS = ("give_back", "delay", "hold", "give_up")
+"""The events that move failed lines on; each moves those whose verdict is its target."""
 FINAL_SHARD_STATES = frozenset({S.SETTLED, S.STALE, S.SPLIT})
 OPEN_ARTIST_STATES = frozenset({A.READY, A.WAITING, A.IN_BATCH, A.IN_DIRECT})
 INTENTS = frozenset({S.UPLOADING, S.CREATING})

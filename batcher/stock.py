@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import orjson
 
 from batcher.answering import Asked
-from batcher.errors import JobError
+from batcher.gathering import rendered_again
 from batcher.job import aside
 from batcher.looking import latest_wait_now, measured_now
 from batcher.model import Endpoint, JobVersion
 from batcher.pacing import Pacer
-from batcher.planning import Renderer, line_hash
+from batcher.planning import Renderer
 from batcher.prices import Prices
 from batcher.store import Transaction, acting, direct
 from batcher.store.direct import Candidate, Selection
@@ -32,7 +32,6 @@ class Material:
     version: JobVersion
     renderer: Renderer
     prices: Prices | None
-    constant_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +77,7 @@ class Stock:
         if self._lines or (self._looked and (self.next_due is None or now < self.next_due)):
             return
         with self._tools.store.transaction("direct_look", patience_s=None) as tx:
-            ready, self.next_due = direct.left(tx, self.selection, latest_wait_now(tx, self._tools.config))
-            lines = direct.candidates(tx, self.selection, LINES) if ready else []
+            lines, self.next_due = direct.look(tx, self.selection, LINES, latest_wait_now(tx, self._tools.config))
             materials = {line.version: self.material(tx, line.version) for line in lines}
             ratio = measured_now(tx).ratio * (1 + self._tools.config.limits.margin)
         self._looked = not lines  # where there were some, there may be more behind them
@@ -87,11 +85,9 @@ class Stock:
             self._lines.extend(self._prepared(line, materials[line.version], ratio) for line in lines)
 
     def _prepared(self, line: Candidate, material: Material, ratio: float) -> Prepared:
-        job, where = self._tools.job, f"artist {line.artist_id}"
-        text = material.renderer.user_text(job.prompt_values(job.restore(line.data), where))
-        rendered = material.renderer.line(line.custom_id, text)
-        if line.line_hash is not None and line_hash(rendered) != line.line_hash:
-            raise JobError(f"job.py renders {where} otherwise than it was planned; undo the change of prompt_values")
+        rendered = rendered_again(
+            self._tools.job, material.renderer, line.artist_id, line.custom_id, line.data, line.line_hash
+        )
         counted, most = int(line.tokens * ratio), material.version.max_output_tokens
         asked = Asked(
             0, line.artist_id, line.custom_id, line.data, line.version, material.version.endpoint,
@@ -144,9 +140,8 @@ class Stock:
     def material(self, tx: Transaction, number: int) -> Material:
         """What the lines of a version are made with."""
         if number not in self._materials:
-            version, constant = load_version(tx, number)
-            prices = self._tools.prices(version.model)
-            self._materials[number] = Material(version, Renderer(version), prices, constant)
+            version, _ = load_version(tx, number)
+            self._materials[number] = Material(version, Renderer(version), self._tools.prices(version.model))
         return self._materials[number]
 
     def _money_left(self, tx: Transaction) -> float | None:

@@ -1,11 +1,10 @@
 """Admission: never past the limit, never out of turn, never over the budget, whatever happens in whatever order."""
 
-import os
 from dataclasses import replace
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -24,16 +23,10 @@ from batcher.admission import (
 )
 from batcher.lifecycle import ShardState
 from batcher.model import Budget, Charge, Room, ShardView
+from tests.examples import examples
 
-SOAK = 20 if os.environ.get("HYPOTHESIS_SOAK") == "1" else 1
 FREE = Budget()
 ROOM = Room(limit=1_000, threshold=0.8, factor=1.0)
-
-
-def _examples(count: int) -> settings:
-    """So many examples, twenty times as many in `make soak`, and no verdict that hangs on how busy the machine is."""
-    slow = [HealthCheck.too_slow]
-    return settings(max_examples=count * SOAK, deadline=None, database=None, suppress_health_check=slow)
 
 
 def _shard(shard: int, tokens: int, priority: int = 1, lines: int = 10) -> ShardView:
@@ -190,7 +183,7 @@ BUDGETS = st.builds(
 
 
 @given(QUEUES, ROOMS, BUDGETS, st.integers(-1, 6), st.randoms(use_true_random=False))
-@_examples(4_000)
+@examples(4_000)
 def test_every_decision_keeps_the_promises(
     queue: list[ShardView], room: Room, budget: Budget, most: int, random: Random
 ) -> None:
@@ -228,7 +221,7 @@ def _known(costs: list[float | None]) -> float:
 
 @example([_shard(0, 0, lines=1)], ROOM, Budget(max_usd=1.0, spent_usd=0.9, charges={1: Charge(0.0, 0.1)}))
 @given(QUEUES, ROOMS, BUDGETS)
-@_examples(3_000)
+@examples(3_000)
 def test_what_is_not_sent_has_a_true_reason(queue: list[ShardView], room: Room, budget: Budget) -> None:
     decided = admit(queue, room, budget)
     assume(decided and not isinstance(decided[-1], Send))
@@ -246,7 +239,7 @@ def test_what_is_not_sent_has_a_true_reason(queue: list[ShardView], room: Room, 
 
 
 @given(st.integers(1, 10**10), st.sampled_from([0.5, 0.8, 0.95, 1.0]), FACTORS | st.floats(0.3, 4))
-@_examples(3_000)
+@examples(3_000)
 def test_a_piece_of_a_split_shard_fits(limit: int, threshold: float, factor: float) -> None:
     room = Room(limit, threshold, factor)
     (split,) = admit([_shard(1, 2 * 10**11)], room, FREE)
@@ -346,4 +339,4 @@ class Service(RuleBasedStateMachine):
 
 
 TestService = Service.TestCase
-TestService.settings = settings(_examples(400), stateful_step_count=20)
+TestService.settings = settings(examples(400), stateful_step_count=20)

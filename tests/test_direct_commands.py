@@ -72,8 +72,9 @@ def test_both_lanes_at_once_ask_for_no_line_twice(tmp_path: Path) -> None:
     with job.serving():
         assert job.done(("plan",)) == 0
         batch, direct = job.start(("run",)), job.start(("direct", "--workers", "4"))
-        assert job.finish(direct) in {0, 3}
-        assert job.finish(batch) == 0
+        assert job.finish(direct) in {0, 3}  # whichever ends first says that the other has work yet
+        assert job.finish(batch) in {0, 3}
+        assert job.done(("run",)) == 0
     outcome = job.outcome()
     assert Counter(outcome.states.values()) == {"done": 200}
     assert set(outcome.executions.values()) == {1}

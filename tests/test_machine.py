@@ -9,7 +9,6 @@ and each transaction is a cursor of it. The file, the transactions and the SQL a
 
 import atexit
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -32,10 +31,10 @@ from batcher.model import RemoteBatch
 from batcher.runner import Runner
 from batcher.sandbox import SandboxSettings
 from batcher.store import connection
+from tests.examples import SOAK
 from tests.world import World, config_with, write_table
 
 LINES = 40
-SOAK = 20 if os.environ.get("HYPOTHESIS_SOAK") else 1
 LINE_KINDS = ("rate_limit", "server", "request_timeout", "refusal", "length", "content_policy", "status_0")
 
 

@@ -2,27 +2,20 @@
 
 import json
 import math
-import os
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.model import Endpoint, LineResult, Usage
 from batcher.results import LARGEST_INT, MESSAGE_LENGTH, judge_text, parse, read_body, read_line
 from batcher.retry import FailureClass
+from tests.examples import examples
 
-SOAK = 20 if os.environ.get("HYPOTHESIS_SOAK") == "1" else 1
 F = FailureClass
 CHAT, RESPONSES = Endpoint.CHAT, Endpoint.RESPONSES
-
-
-def _examples(count: int) -> settings:
-    """So many examples, twenty times as many in `make soak`, and no verdict that hangs on how busy the machine is."""
-    slow = [HealthCheck.too_slow]
-    return settings(max_examples=count * SOAK, deadline=None, database=None, suppress_health_check=slow)
 
 
 def _chat(content: object = "A bio.", finish: object = "stop", **more: object) -> dict[str, Any]:
@@ -425,13 +418,13 @@ def _sound(result: LineResult | None) -> None:
 
 
 @given(st.binary(max_size=200), st.sampled_from(Endpoint))
-@_examples(1_000)
+@examples(1_000)
 def test_no_bytes_raise(raw: bytes, endpoint: Endpoint) -> None:
     _sound(read_line(raw, endpoint))
 
 
 @given(st.sampled_from(Endpoint), st.data())
-@_examples(1_000)
+@examples(1_000)
 def test_no_damage_to_a_good_line_raises(endpoint: Endpoint, data: st.DataObject) -> None:
     good = _line(GOOD[endpoint])
     start = data.draw(st.integers(0, len(good)))
@@ -486,7 +479,7 @@ ANYTHING = st.recursive(
 
 
 @given(ANYTHING, st.sampled_from(Endpoint))
-@_examples(1_000)
+@examples(1_000)
 def test_no_json_raises(value: object, endpoint: Endpoint) -> None:
     _sound(read_line(json.dumps(value).encode(), endpoint))
     _sound(read_line(json.dumps({"custom_id": "a1", "response": value}).encode(), endpoint))
@@ -510,7 +503,7 @@ def _put(value: Any, path: tuple[object, ...], new: object) -> Any:
 
 
 @given(st.sampled_from(Endpoint), st.data())
-@_examples(1_500)
+@examples(1_500)
 def test_no_wrong_type_at_any_place_raises(endpoint: Endpoint, data: st.DataObject) -> None:
     whole = orjson.loads(_line(GOOD[endpoint]))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -519,7 +512,7 @@ def test_no_wrong_type_at_any_place_raises(endpoint: Endpoint, data: st.DataObje
 
 
 @given(ANYTHING)
-@_examples(500)
+@examples(500)
 def test_only_objects_are_parsed(value: object) -> None:
     parsed = parse(json.dumps(value).encode())
     assert (parsed is None) == (not isinstance(value, dict))

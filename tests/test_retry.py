@@ -1,13 +1,12 @@
 """The failure table: every code and text of the service's that we know of, each delay, each verdict."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.lifecycle import ArtistState
@@ -30,19 +29,13 @@ from batcher.retry import (
     storm_verdict,
 )
 from batcher.verdicts import setup_problem
+from tests.examples import examples
 from tests.world import config_with
 
-SOAK = 20 if os.environ.get("HYPOTHESIS_SOAK") == "1" else 1
 F = FailureClass
 RULES = Rules(DEFAULT_POLICIES)
 NOW = 1_795_000_000.0
 NO_HEADERS: Mapping[str, str] = {}
-
-
-def _examples(count: int) -> settings:
-    """So many examples, twenty times as many in `make soak`, and no verdict that hangs on how busy the machine is."""
-    slow = [HealthCheck.too_slow]
-    return settings(max_examples=count * SOAK, deadline=None, database=None, suppress_health_check=slow)
 
 
 # --- the texts, as they were seen (API_FACTS, by section) ----------------------------------------------------------
@@ -235,7 +228,7 @@ TROUBLES = st.builds(
 
 
 @given(TROUBLES)
-@_examples(500)
+@examples(500)
 def test_every_trouble_has_a_class_that_fits_its_place(trouble: Trouble) -> None:
     assert classify_call(trouble) not in {F.EXPIRED, F.CANCELLED, F.UNUSABLE, F.MISSING, F.OUTAGE}
     assert classify_batch_error(trouble) in {F.ENQUEUED_LIMIT, F.QUOTA, F.SETUP, F.SHARD_REFUSED, F.INVALID}
@@ -243,7 +236,7 @@ def test_every_trouble_has_a_class_that_fits_its_place(trouble: Trouble) -> None
 
 
 @given(TROUBLES.filter(lambda t: t.line is None))
-@_examples(200)
+@examples(200)
 def test_no_line_is_at_fault_where_none_is_named(trouble: Trouble) -> None:
     assert classify_batch_error(trouble) is not F.INVALID
 
@@ -291,7 +284,7 @@ def test_the_limit_that_a_refusal_names(message: str, limit: int | None) -> None
 
 
 @given(st.text() | st.from_regex(r"(Limit: |configured limit of )[0-9.,]{1,12}[KMB]?( enqueued tokens)?"))
-@_examples(500)
+@examples(500)
 def test_a_limit_is_a_number_or_none_whatever_is_said(message: str) -> None:
     limit = learned_limit(message)
     assert limit is None or 1 <= limit <= 10**15
@@ -338,7 +331,7 @@ def test_what_the_service_asks_to_wait(headers: Mapping[str, str], seconds: floa
 
 
 @given(st.integers(-10_000_000, 10_000_000))
-@_examples(200)
+@examples(200)
 def test_an_http_date_is_read_to_the_second(offset: int) -> None:
     expected = min(max(0.0, float(offset)), LONGEST_RETRY_AFTER_S)
     assert retry_after_s({"retry-after": _http_date(NOW + offset)}, NOW) == expected
@@ -348,7 +341,7 @@ DATE_LIKE = st.from_regex(r"[A-Za-z]{0,4},? ?\d{0,3} [A-Za-z]{0,4} \d{0,6} [\d:.
 
 
 @given(st.text() | DATE_LIKE, st.text() | st.just(""))
-@_examples(1_000)
+@examples(1_000)
 def test_nonsense_never_raises_and_never_waits_for_good(after: str, after_ms: str) -> None:
     seconds = retry_after_s({"retry-after": after, "retry-after-ms": after_ms}, NOW)
     assert seconds is None or 0 <= seconds <= LONGEST_RETRY_AFTER_S
@@ -364,7 +357,7 @@ JITTERS = st.floats(0, 1, exclude_max=True)
 
 
 @given(POLICIES, st.integers(0, 10**6), JITTERS, st.floats(0, 0.99))
-@_examples(1_000)
+@examples(1_000)
 def test_a_delay_stays_between_the_base_and_the_cap(policy: Policy, n: int, jitter: float, share: float) -> None:
     delay = delay_s(policy, n, jitter, share)
     assert policy.base_s * (1 - share) <= delay <= policy.cap_s
@@ -373,7 +366,7 @@ def test_a_delay_stays_between_the_base_and_the_cap(policy: Policy, n: int, jitt
 
 
 @given(POLICIES, st.integers(0, 100), st.integers(0, 100), JITTERS)
-@_examples(500)
+@examples(500)
 def test_delays_never_shrink_from_try_to_try(policy: Policy, n: int, more: int, jitter: float) -> None:
     assert delay_s(policy, n, jitter) <= delay_s(policy, n + more, jitter)
 
@@ -484,7 +477,7 @@ def test_the_table_is_a_setting() -> None:
 
 
 @given(st.lists(st.sampled_from(F), min_size=8, max_size=40), JITTERS)
-@_examples(500)
+@examples(500)
 def test_a_line_that_always_fails_comes_to_an_end(failures: list[F], jitter: float) -> None:
     counted: list[F] = []
     for failure in failures:

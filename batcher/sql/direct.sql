@@ -7,10 +7,10 @@ WHERE state = 'ready' AND version IS NOT NULL
   AND (NOT $full OR artist_id IN (SELECT artist_id FROM direct_calls WHERE call >= $first))
 ORDER BY priority, shard IS NOT NULL, seq LIMIT $most
 
--- name: direct_left
--- How many are ready, and when the next of those that wait is due.
-SELECT count(*) FILTER (state = 'ready'), min(wait_until) FILTER (state = 'waiting') FROM artists
-WHERE state IN ('ready', 'waiting') AND version IS NOT NULL
+-- name: direct_due
+-- When the next of the lines that wait is due.
+SELECT min(wait_until) FROM artists
+WHERE state = 'waiting' AND version IS NOT NULL
   AND ($priority IS NULL OR priority = $priority) AND ($failure IS NULL OR failure = $failure)
   AND (NOT $full OR artist_id IN (SELECT artist_id FROM direct_calls WHERE call >= $first))
 

@@ -6,12 +6,9 @@ A call is claimed in the transaction that asks for it, and ends in the one that 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 
-from batcher.lifecycle import ShardState, artist_event
+from batcher.lifecycle import VERDICT_EVENTS, ShardState, artist_event
 from batcher.store import acting
 from batcher.store.connection import Transaction
-
-VERDICT_EVENTS = ("give_back", "delay", "hold", "give_up")
-"""The events that move failed lines on; each moves those whose verdict is its target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,27 +73,19 @@ class Recorded:
     counted: bool = True
 
 
-def is_full(tx: Transaction, selection: Selection) -> bool:
-    """Whether as many lines as wished were taken on."""
-    return selection.most is not None and int(tx.one("lines_taken_on", first=selection.first)[0]) >= selection.most
-
-
-def left(tx: Transaction, selection: Selection, latest: float) -> tuple[int, float | None]:
-    """How many lines are ready, and when the next of those that wait is due (None: none waits).
+def look(tx: Transaction, selection: Selection, most: int, latest: float) -> tuple[list[Candidate], float | None]:
+    """The next lines to ask for, and when the next of those that wait is due (None: none waits).
 
     latest: a time to wait for that is later was set by a clock that was ahead, and counts as past.
     """
     tx.move_lines("direct_fall_due", "fall_due", now=tx.now, latest=latest)
-    ready, due = tx.one("direct_left", **selection.parameters(is_full(tx, selection)))
-    return int(ready), due
-
-
-def candidates(tx: Transaction, selection: Selection, most: int) -> list[Candidate]:
-    """The next lines to ask for, among those that are ready."""
-    full = is_full(tx, selection)
-    if selection.most is not None and not full:
-        most = min(most, selection.most - int(tx.one("lines_taken_on", first=selection.first)[0]))
-    return [Candidate(*row) for row in tx.run("direct_lines", most=most, **selection.parameters(full))]
+    full = False
+    if selection.most is not None:
+        left = selection.most - int(tx.one("lines_taken_on", first=selection.first)[0])
+        full, most = left <= 0, most if left <= 0 else min(most, left)
+    chosen = selection.parameters(full)
+    (due,) = tx.one("direct_due", **chosen)
+    return [Candidate(*row) for row in tx.run("direct_lines", most=most, **chosen)], due
 
 
 def still_ready(tx: Transaction, lines: Sequence[Candidate]) -> dict[str, Candidate]:

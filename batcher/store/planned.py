@@ -1,7 +1,7 @@
 """What `plan` writes and reads: artists, versions and shards. Functions of an open transaction."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -89,6 +89,14 @@ def load_version(tx: Transaction, number: int) -> tuple[JobVersion, int]:
 def load_versions(tx: Transaction) -> Mapping[int, JobVersion]:
     """Every version that anything was planned with."""
     return {int(number): decode_version(definition) for number, definition in tx.run("version_definitions")}
+
+
+def widened(tx: Transaction, number: int, room: int) -> int | None:
+    """The version that asks the same with `room` as max_output_tokens; None where the version has as much."""
+    version, constant_tokens = load_version(tx, number)
+    if version.max_output_tokens >= room:
+        return None
+    return register_version(tx, replace(version, max_output_tokens=room), constant_tokens)
 
 
 def stage(tx: Transaction) -> None:
