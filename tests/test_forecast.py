@@ -83,6 +83,23 @@ def test_equal_times_are_believed_more_with_every_batch() -> None:
     assert many.measured == 200
 
 
+def test_the_worst_case_holds_slow_batches_of_which_none_has_ended_yet() -> None:
+    """Four in five take half an hour, the others four hours: 19 have ended, and the five that run look like them."""
+    view = forecast(Load(ceiling=100, flights=[Flight(4, 10, HOUR * 0.55)] * 5), [HOUR / 2] * 19)
+    assert view.expected_s < HOUR / 2 < 3.45 * HOUR < view.worst_s < 24 * HOUR
+
+
+def test_what_many_batches_have_not_shown_is_in_no_case() -> None:
+    wave = Load(ceiling=100, flights=[Flight(4, 10, HOUR * 0.4)] * 5)
+    assert forecast(wave, [HOUR / 2] * 2_000).worst_s < HOUR / 2
+
+
+def test_a_batch_that_has_outlived_all_that_ended_is_a_slow_one() -> None:
+    view = forecast(Load(ceiling=100, flights=[Flight(50, 10, 3 * HOUR)]), [HOUR] * 20)
+    assert view.expected_s > HOUR
+    assert view.worst_s < 21 * HOUR
+
+
 def test_the_running_ones_say_that_it_takes_longer() -> None:
     ended = [HOUR] * 5
     alone = fit(ended, [])
