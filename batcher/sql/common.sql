@@ -11,11 +11,14 @@ SET state = $target,
 WHERE shard = $shard AND list_contains($sources, state)
 RETURNING shard
 
--- name: read_fact
-SELECT number, text FROM facts WHERE name = $fact
+-- name: facts
+SELECT name, number, text FROM facts
 
 -- name: write_fact
 INSERT OR REPLACE INTO facts VALUES ($fact, $number, $text)
+
+-- name: is_planned
+SELECT 1 FROM meta, runs WHERE meta.key = 'schema_version' AND meta.value = $version
 
 -- name: run
 SELECT run_id, created_at FROM runs

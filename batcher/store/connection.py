@@ -28,6 +28,8 @@ PATIENCE_S = 60.0
 """How long to wait for the state before an intent; before an outcome there is no bound."""
 
 Row = tuple[Any, ...]
+Fact = tuple[float | None, str | None]
+UNSET: Fact = (None, None)
 
 
 @cache
@@ -60,6 +62,7 @@ class Transaction:
         self.now = now
         self.undo = ExitStack()
         """What is called when the transaction fails, while the state is still held: takes back what SQL cannot."""
+        self._facts: dict[str, Fact] | None = None
 
     def run(self, name: str, **params: object) -> list[Row]:
         """Runs a named statement; its rows."""
@@ -113,17 +116,26 @@ class Transaction:
 
     def fact(self, name: str) -> float:
         """A number that the acting process keeps; 0 when it is not set."""
-        rows = self.run("read_fact", fact=name)
-        return float(rows[0][0] or 0) if rows else 0.0
+        number, _ = self._all_facts().get(name, UNSET)
+        return float(number or 0)
 
     def text_fact(self, name: str) -> str:
         """A text that the acting process keeps; "" when it is not set."""
-        rows = self.run("read_fact", fact=name)
-        return str(rows[0][1] or "") if rows else ""
+        _, text = self._all_facts().get(name, UNSET)
+        return text or ""
 
     def set_fact(self, name: str, number: float | None = None, text: str | None = None) -> None:
-        """Keeps a number or a text."""
-        self.run("write_fact", fact=name, number=number, text=text)
+        """Keeps a number or a text. One that is kept already is not written again."""
+        facts = self._all_facts()
+        if facts.get(name) != (number, text):
+            self.run("write_fact", fact=name, number=number, text=text)
+            facts[name] = (number, text)
+
+    def _all_facts(self) -> dict[str, Fact]:
+        """There are some tens of them: to read them all once takes as long as to read one."""
+        if self._facts is None:
+            self._facts = {name: (number, text) for name, number, text in self.run("facts")}
+        return self._facts
 
 
 class Store:
@@ -239,7 +251,8 @@ class Store:
             raise StateError(self._no_plan())
         self._bring_up_to_date(patience_s)
         with self._opening(patience_s, read_only=True, folds=False) as con:
-            if _version(con, self.path) == 0 or not con.execute(statements()["run"]).fetchall():
+            if not _is_planned(con):
+                _version(con, self.path)  # tells what else the file is
                 raise StateError(self._no_plan())
             yield Transaction(con, self._clock())
 
@@ -401,6 +414,15 @@ def _version(con: duckdb.DuckDBPyConnection, path: Path) -> int:
     if version > SCHEMA_VERSION:
         raise StateError(f"{path} is of schema {version}, this Batcher knows {SCHEMA_VERSION}: upgrade Batcher")
     return version
+
+
+def _is_planned(con: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the file is of this schema and holds a plan; in one statement, as every look at the state asks."""
+    try:
+        rows = con.execute(statements()["is_planned"], {"version": str(SCHEMA_VERSION)}).fetchall()
+    except duckdb.CatalogException:
+        return False
+    return bool(rows)
 
 
 def _migrate(con: duckdb.DuckDBPyConnection, path: Path) -> None:
