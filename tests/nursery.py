@@ -29,7 +29,7 @@ PREPARED = (
     "httpx2", "duckdb", "genai_prices", "rich.progress", "rich.live", "rich.table", "rich._emoji_codes",
     "encodings.idna", "encodings.utf_8_sig", "importlib.readers", "batcher.cli",
 )  # fmt: skip
-COMMANDS = ("plancommand", "actcommands", "statuscommands", "wishcommands", "scaffold", "doctor")
+COMMANDS = ("plancommand", "actcommands", "statuscommands", "pausecommands", "wishcommands", "scaffold", "doctor")
 
 
 class Nursery:
