@@ -205,24 +205,32 @@ class Store:
 
         Raises StateError when the file cannot be opened or written; then nothing was changed.
         """
-        self._bring_up_to_date(patience_s)
-        with self._opening(patience_s) as con:
+        with self._current(patience_s) as con:
             con.begin()
             with self._finishing(con, name) as tx:
                 yield tx
 
-    def _bring_up_to_date(self, patience_s: float | None) -> None:
-        """A file of an older schema is brought up to date by whichever command comes first."""
-        if self._is_current or not self.exists():
-            return
-        with self._opening(patience_s, read_only=True, folds=False) as con:
-            version = _version(con, self.path)
-        if 0 < version < SCHEMA_VERSION:
-            with self._opening(patience_s) as con:
-                con.begin()
-                _migrate(con, self.path)
-                _commit(con, self.path)
-        self._is_current = version > 0
+    @contextmanager
+    def _current(
+        self, patience_s: float | None, read_only: bool = False, folds: bool = True
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """As `_opening`; a file of an older schema is brought up to date by whichever command comes first."""
+        with self._opening(patience_s, read_only, folds) as con:
+            if self._is_current or not self._is_older(con):
+                yield con
+                return
+        with self._opening(patience_s) as con:
+            con.begin()
+            _migrate(con, self.path)
+            _commit(con, self.path)
+            self._is_current = True
+        with self._opening(patience_s, read_only, folds) as con:
+            yield con
+
+    def _is_older(self, con: duckdb.DuckDBPyConnection) -> bool:
+        version = _version(con, self.path)
+        self._is_current = version == SCHEMA_VERSION
+        return 0 < version < SCHEMA_VERSION
 
     @contextmanager
     def _finishing(self, con: duckdb.DuckDBPyConnection, name: str) -> Iterator[Transaction]:
@@ -249,8 +257,7 @@ class Store:
         """A look at the state, beside whatever runs. Raises StateError where no plan was made."""
         if not self.exists():
             raise StateError(self._no_plan())
-        self._bring_up_to_date(patience_s)
-        with self._opening(patience_s, read_only=True, folds=False) as con:
+        with self._current(patience_s, read_only=True, folds=False) as con:
             if not _is_planned(con):
                 _version(con, self.path)  # tells what else the file is
                 raise StateError(self._no_plan())
