@@ -6,7 +6,7 @@ costs 16 ms of processor time, attaching 2. While it is attached no other descri
 process: that would drop the engine's lock. What is committed stays in the log until `folding` takes it into the file.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from importlib import resources
@@ -180,10 +180,13 @@ class Store:
             con = undo.enter_context(opening)
             if _version(con, self.path) == 0:  # asked only now: another plan may have made it meanwhile
                 undo.callback(self.path.unlink, missing_ok=True)
+                undo.callback(self._close_engine)
+                self._set(_CHECKPOINT_AT_COMMIT)
             con.begin()
             _migrate(con, self.path)
             with self._finishing(con, "plan") as tx:
                 yield tx
+            self._set(_NO_CHECKPOINTS)
             undo.pop_all()
             opening.__exit__(None, None, None)
 
@@ -296,9 +299,12 @@ class Store:
             spill = str(self.folder / "spill")  # else it would be `.tmp`, wherever the command was started
             limits = {"memory_limit": MEMORY_LIMIT, "threads": "2"}
             self._engine = duckdb.connect(config={**limits, "temp_directory": spill})
-            for setting in _NO_CHECKPOINTS:
-                self._engine.execute(setting)
+            self._set(_NO_CHECKPOINTS)
         return self._engine
+
+    def _set(self, settings: Iterable[str]) -> None:
+        for setting in settings:
+            self._running_engine().execute(setting)
 
     def _fold(self) -> None:
         """Takes the log into the file. Where that cannot be, it stays, and a later transaction tries again."""
@@ -337,6 +343,10 @@ _NO_CHECKPOINTS = (
     "SET wal_autocheckpoint = '1000TB'",
     f"SET auto_checkpoint_skip_wal_threshold = {1 << 50}",  # a large commit would checkpoint instead of using the log
 )
+
+_CHECKPOINT_AT_COMMIT = ("SET wal_autocheckpoint = '1KB'", "SET auto_checkpoint_skip_wal_threshold = 0")
+"""A commit writes the file at once, and no log. For a new file alone: nothing in it is in use before the commit, so
+nothing can be overwritten, and the header that is written last makes it a state."""
 
 
 def _attached(engine: duckdb.DuckDBPyConnection, path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
