@@ -274,9 +274,7 @@ def plan_rows(store: Store, rows: int = ROWS) -> None:
         tx.con.execute("INSERT INTO facts SELECT 'fact ' || i, i, repeat('x', 40) FROM range(?) r(i)", [rows])
 
 
-def test_a_new_state_is_written_at_its_commit_and_needs_no_log(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_state_is_written_at_its_commit_and_needs_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a kill within that write leaves behind the header, which comes last, is no plan; the next makes one."""
     store = Store(tmp_path / "state", Clock(), lambda _seconds: None)
     was: dict[str, bytes] = {}

@@ -20,7 +20,7 @@ from batcher.errors import IllegalTransitionError, StateError
 from batcher.lifecycle import artist_event, shard_event
 from batcher.store import folding
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MEMORY_LIMIT = "512MB"
 RETRY_S = 0.05
 """Between two tries to open a file that another process has open; a transaction takes tens of milliseconds."""
@@ -76,6 +76,12 @@ class Transaction:
         cursor = self.con.execute(statements()[name], params or None)
         names = [column[0] for column in cursor.description or []]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def stream(self, name: str, size: int, **params: object) -> Iterator[list[Any]]:
+        """Runs a named statement; its rows, so many at a time. No other may run before the last has been taken."""
+        cursor = self.con.execute(statements()[name], params or None)
+        while rows := cursor.fetchmany(size):
+            yield rows
 
     def append(self, table: str, rows: Sequence[Sequence[object]], columns: Sequence[str] | None = None) -> None:
         """Adds rows to a table, fast (DuckDB's appender), inside this transaction."""
