@@ -102,7 +102,7 @@ class Job:
                 )
         # As JobCode, at no cost where all is well: this is done for every row.
         try:
-            return self.artist.model_validate(given)
+            return self.artist.__pydantic_validator__.validate_python(given)
         except ValidationError as error:
             raise InputError(f"{where}, {_row_fault(error, row)}") from None
         except (Exception, SystemExit):
@@ -395,7 +395,7 @@ def _column_type(kinds: set[str]) -> str:
 def encode_row(artist: BaseModel) -> str:
     """The row as the state keeps it: what a line is rendered from again. Raises JobError when it has no JSON."""
     try:
-        return artist.model_dump_json(exclude_none=True)
+        return artist.__pydantic_serializer__.to_json(artist, exclude_none=True).decode()
     except (Exception, SystemExit):
         with JobCode(f"artist {getattr(artist, 'artist_id', '')}: the row cannot be kept as JSON"):
             raise

@@ -245,9 +245,8 @@ class Planner:
         if self.options.limit is not None:
             tx.run("limit_prepared", limit=self.options.limit)
         before = int(tx.one("highest_seq")[0])
-        tx.run("insert_new_artists", after=before)
+        self.result.artists_new = int(tx.one("insert_new_artists", after=before)[0])
         highest = int(tx.one("highest_seq")[0])
-        self.result.artists_new = highest - before
         table = table_name(self.options.input, home)
         tx.run("forget_mended_rows", table=table)
         tx.run("insert_skipped", after=highest, table=table)

@@ -63,7 +63,7 @@ DELETE FROM prepared WHERE artist_id IN (
 
 -- name: insert_new_artists
 INSERT INTO artists (artist_id, seq, custom_id, artist_name, priority, data, state)
-SELECT p.artist_id, $after + row_number() OVER (ORDER BY p.row), p.custom_id, p.artist_name, p.priority, p.data,
+SELECT p.artist_id, $after + p.row, p.custom_id, p.artist_name, p.priority, p.data,
        CASE WHEN d.artist_id IS NULL THEN 'ready' ELSE 'done_before' END
 FROM prepared AS p
 LEFT JOIN done_rows AS d USING (artist_id)

@@ -6,7 +6,7 @@ costs 16 ms of processor time, attaching 2. While it is attached no other descri
 process: that would drop the engine's lock. What is committed stays in the log until `folding` takes it into the file.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from importlib import resources
@@ -21,7 +21,6 @@ from batcher.lifecycle import artist_event, shard_event
 from batcher.store import folding
 
 SCHEMA_VERSION = 4
-MEMORY_LIMIT = "512MB"
 RETRY_S = 0.05
 """Between two tries to open a file that another process has open; a transaction takes tens of milliseconds."""
 PATIENCE_S = 60.0
@@ -184,15 +183,14 @@ class Store:
             self._make_folder()
             opening = self._opening_new() if new else self._opening(PATIENCE_S)
             con = undo.enter_context(opening)
-            if _version(con, self.path) == 0:  # asked only now: another plan may have made it meanwhile
+            empty = _version(con, self.path) == 0  # asked only now: another plan may have made it meanwhile
+            if empty:
                 undo.callback(self.path.unlink, missing_ok=True)
-                undo.callback(self._close_engine)
-                self._set(_CHECKPOINT_AT_COMMIT)
-            con.begin()
-            _migrate(con, self.path)
-            with self._finishing(con, "plan") as tx:
-                yield tx
-            self._set(_NO_CHECKPOINTS)
+            with self._set(*_FOR_PLAN, *(_CHECKPOINT_AT_COMMIT if empty else ())):
+                con.begin()
+                _migrate(con, self.path)
+                with self._finishing(con, "plan") as tx:
+                    yield tx
             undo.pop_all()
             opening.__exit__(None, None, None)
 
@@ -235,7 +233,7 @@ class Store:
     @contextmanager
     def rehearsal(self) -> Iterator[Transaction]:
         """A transaction that is never committed. The folder must exist."""
-        with self._opening(PATIENCE_S, folds=False) as con:
+        with self._opening(PATIENCE_S, folds=False) as con, self._set(*_FOR_PLAN):
             con.begin()
             _migrate(con, self.path)
             yield Transaction(con, self._clock())
@@ -303,14 +301,23 @@ class Store:
     def _running_engine(self) -> duckdb.DuckDBPyConnection:
         if self._engine is None:
             spill = str(self.folder / "spill")  # else it would be `.tmp`, wherever the command was started
-            limits = {"memory_limit": MEMORY_LIMIT, "threads": "2"}
-            self._engine = duckdb.connect(config={**limits, "temp_directory": spill})
-            self._set(_NO_CHECKPOINTS)
+            self._engine = duckdb.connect(config={"threads": "2", "temp_directory": spill})
+            for setting in _SETTINGS:
+                self._engine.execute(setting)
         return self._engine
 
-    def _set(self, settings: Iterable[str]) -> None:
-        for setting in settings:
-            self._running_engine().execute(setting)
+    @contextmanager
+    def _set(self, *settings: str) -> Iterator[None]:
+        """While this lasts the engine has these settings; one under which something fails is given up."""
+        try:
+            for setting in settings:
+                self._running_engine().execute(setting)
+            yield
+            for setting in _SETTINGS:
+                self._running_engine().execute(setting)
+        except BaseException:
+            self._close_engine()
+            raise
 
     def _fold(self) -> None:
         """Takes the log into the file. Where that cannot be, it stays, and a later transaction tries again."""
@@ -344,11 +351,16 @@ class Store:
             self._engine = None
 
 
-_NO_CHECKPOINTS = (
+_SETTINGS = (
+    "SET memory_limit = '512MB'",
     "PRAGMA disable_checkpoint_on_shutdown",  # nor at a detach
     "SET wal_autocheckpoint = '1000TB'",
     f"SET auto_checkpoint_skip_wal_threshold = {1 << 50}",  # a large commit would checkpoint instead of using the log
 )
+
+_FOR_PLAN = ("SET memory_limit = '256MB'",)
+"""What is staged goes to the disk all the earlier, and that costs no time: of a million lines it is read once, in
+order."""
 
 _CHECKPOINT_AT_COMMIT = ("SET wal_autocheckpoint = '1KB'", "SET auto_checkpoint_skip_wal_threshold = 0")
 """A commit writes the file at once, and no log. For a new file alone: nothing in it is in use before the commit, so

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from decimal import Decimal
+from operator import itemgetter
 from typing import Annotated, NoReturn
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -118,7 +119,8 @@ LABELS = {
     "number_of_works": "Works counted in museum collections",
 }
 GROUP_LABELS = LABELS | {"born": "Founded", "died": "Closed", "birth_place": "Founded in", "death_place": "Closed in"}
-_SUBSTANCE = frozenset(LABELS) - {"artist_type", "gender", "number_of_works"}
+_SUBSTANCE = sorted(LABELS.keys() - {"artist_type", "gender", "number_of_works"})
+_substance = itemgetter(*_SUBSTANCE)
 NO_FACTS = "(Nothing is recorded but the name.)"
 HARDLY_ANY = "(Hardly anything else is recorded.)"
 
@@ -146,11 +148,11 @@ class Artist(BaseModel):
 
     def prompt_values(self) -> dict[str, str]:
         """What goes into the placeholders of user.md; each fact stands on a line of its own."""
-        known = self.known_facts()
+        values = self.__dict__
         labels = GROUP_LABELS if self.is_group else LABELS
-        lines = [f"{labels[key]}: {value}" for key, value in known.items()]
-        if len(_SUBSTANCE & known.keys()) <= FEW_FACTS:
-            lines.append(HARDLY_ANY if known else NO_FACTS)
+        lines = [f"{label}: {value}" for key, label in labels.items() if (value := values[key]) is not None]
+        if _substance(values).count(None) >= len(_SUBSTANCE) - FEW_FACTS:
+            lines.append(HARDLY_ANY if lines else NO_FACTS)
         return {"artist_name": self.artist_name, "facts": "\n".join(lines)}
 
     def known_facts(self) -> dict[str, str | int]:
