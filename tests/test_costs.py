@@ -173,6 +173,10 @@ def imported(statement: str) -> set[str]:
     return set(HEAVY) & set(told.stdout.split())
 
 
+def test_prices_import_no_client() -> None:
+    assert imported("from batcher.prices import resolve; assert resolve('gpt-6-luna')") == {"genai_prices"}
+
+
 def test_a_look_imports_nothing_that_acts() -> None:
     """Each of these takes longer to import than a look takes."""
     assert imported("import batcher.cli, batcher.statuscommands") == set()

@@ -123,6 +123,18 @@ def test_a_file_of_an_older_schema_is_brought_up_to_date_by_whatever_comes_first
         ]
 
 
+def test_hashes_of_whole_lines_are_forgotten(store: Store) -> None:
+    """Lines that an older Batcher planned are not compared: none of them stops a job that is under way."""
+    store.folder.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(str(store.path)) as con:
+        for script in migrations()[:3]:
+            con.execute(script)
+        con.execute("INSERT INTO meta VALUES ('schema_version', '3'); INSERT INTO runs VALUES ('r', 1.0)")
+        con.execute(ARTIST.format(columns="artist_id, line_hash", values="'a', 7"))
+    with store.reading() as tx:
+        assert tx.con.execute("SELECT artist_id, line_hash FROM artists").fetchall() == [("a", None)]
+
+
 def test_creating_again_changes_nothing(planned: Store) -> None:
     before = planned.path.read_bytes()
     planned.create()

@@ -20,8 +20,7 @@ from batcher.errors import IllegalTransitionError, StateError
 from batcher.lifecycle import artist_event, shard_event
 from batcher.store import folding
 
-SCHEMA_VERSION = 3
-MEMORY_LIMIT = "512MB"
+SCHEMA_VERSION = 4
 RETRY_S = 0.05
 """Between two tries to open a file that another process has open; a transaction takes tens of milliseconds."""
 PATIENCE_S = 60.0
@@ -79,6 +78,12 @@ class Transaction:
         cursor = self.con.execute(statements()[name], params or None)
         names = [column[0] for column in cursor.description or []]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def stream(self, name: str, size: int, **params: object) -> Iterator[list[Any]]:
+        """Runs a named statement; its rows, so many at a time. No other may run before the last has been taken."""
+        cursor = self.con.execute(statements()[name], params or None)
+        while rows := cursor.fetchmany(size):
+            yield rows
 
     def append(self, table: str, rows: Sequence[Sequence[object]], columns: Sequence[str] | None = None) -> None:
         """Adds rows to a table, fast (DuckDB's appender), inside this transaction."""
@@ -190,12 +195,14 @@ class Store:
             self._make_folder()
             opening = self._opening_new() if new else self._opening(PATIENCE_S)
             con = undo.enter_context(opening)
-            if _version(con, self.path) == 0:  # asked only now: another plan may have made it meanwhile
+            empty = _version(con, self.path) == 0  # asked only now: another plan may have made it meanwhile
+            if empty:
                 undo.callback(self.path.unlink, missing_ok=True)
-            con.begin()
-            _migrate(con, self.path)
-            with self._finishing(con, "plan") as tx:
-                yield tx
+            with self._set(*_FOR_PLAN, *(_CHECKPOINT_AT_COMMIT if empty else ())):
+                con.begin()
+                _migrate(con, self.path)
+                with self._finishing(con, "plan") as tx:
+                    yield tx
             undo.pop_all()
             opening.__exit__(None, None, None)
 
@@ -246,7 +253,7 @@ class Store:
     @contextmanager
     def rehearsal(self) -> Iterator[Transaction]:
         """A transaction that is never committed. The folder must exist."""
-        with self._opening(PATIENCE_S, folds=False) as con:
+        with self._opening(PATIENCE_S, folds=False) as con, self._set(*_FOR_PLAN):
             con.begin()
             _migrate(con, self.path)
             yield Transaction(con, self._clock())
@@ -314,11 +321,23 @@ class Store:
     def _running_engine(self) -> duckdb.DuckDBPyConnection:
         if self._engine is None:
             spill = str(self.folder / "spill")  # else it would be `.tmp`, wherever the command was started
-            limits = {"memory_limit": MEMORY_LIMIT, "threads": "2"}
-            self._engine = duckdb.connect(config={**limits, "temp_directory": spill})
-            for setting in _NO_CHECKPOINTS:
+            self._engine = duckdb.connect(config={"threads": "2", "temp_directory": spill})
+            for setting in _SETTINGS:
                 self._engine.execute(setting)
         return self._engine
+
+    @contextmanager
+    def _set(self, *settings: str) -> Iterator[None]:
+        """While this lasts the engine has these settings; one under which something fails is given up."""
+        try:
+            for setting in settings:
+                self._running_engine().execute(setting)
+            yield
+            for setting in _SETTINGS:
+                self._running_engine().execute(setting)
+        except BaseException:
+            self._close_engine()
+            raise
 
     def _fold(self) -> None:
         """Takes the log into the file. Where that cannot be, it stays, and a later transaction tries again."""
@@ -352,11 +371,20 @@ class Store:
             self._engine = None
 
 
-_NO_CHECKPOINTS = (
+_SETTINGS = (
+    "SET memory_limit = '512MB'",
     "PRAGMA disable_checkpoint_on_shutdown",  # nor at a detach
     "SET wal_autocheckpoint = '1000TB'",
     f"SET auto_checkpoint_skip_wal_threshold = {1 << 50}",  # a large commit would checkpoint instead of using the log
 )
+
+_FOR_PLAN = ("SET memory_limit = '256MB'",)
+"""What is staged goes to the disk all the earlier, and that costs no time: of a million lines it is read once, in
+order."""
+
+_CHECKPOINT_AT_COMMIT = ("SET wal_autocheckpoint = '1KB'", "SET auto_checkpoint_skip_wal_threshold = 0")
+"""A commit writes the file at once, and no log. For a new file alone: nothing in it is in use before the commit, so
+nothing can be overwritten, and the header that is written last makes it a state."""
 
 
 def _attached(engine: duckdb.DuckDBPyConnection, path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
