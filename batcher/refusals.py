@@ -1,11 +1,13 @@
 """What follows when the service refuses a shard, at once (HTTP) or later (a batch that failed). No line pays."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import orjson
 
 from batcher import wishes
 from batcher.ingest import EndedBatch, Ingestion
+from batcher.lifecycle import ArtistState
 from batcher.looking import room_now
 from batcher.model import Failure
 from batcher.pausing import quota_failed
@@ -107,9 +109,7 @@ class Refusals:
         if not wrong:  # the numbers are no lines of ours, or our copy of the file is gone: nobody is at fault
             self._shard_back(tx, batch, F.SHARD_REFUSED, troubles[0])
             return
-        rules = self._tools.rules
-        many = len(wrong) >= rules.setup_lines and len(wrong) > rules.setup_share * row.lines
-        if many or len(wrong) == row.lines > 1:
+        if self._is_of_setup(tx, wrong, row.lines):
             self.stop(tx, troubles[0])
             wrong = {}
         for line_id, failure in wrong.items():
@@ -126,6 +126,19 @@ class Refusals:
         tx.run("loosen_shard", shard=batch.shard)
         tx.move_shard(batch.shard, "settle", f"{len(wrong)} lines refused")
         tx.run("queue_shard_file", shard=batch.shard, now=tx.now)
+
+    def _is_of_setup(self, tx: Transaction, wrong: Mapping[str, Failure], lines: int) -> bool:
+        """Whether the setup is at fault. The service names so many lines and no more: as long as nothing succeeds, what
+        earlier batches lost by the same reason counts with these, and comes back."""
+        rules = self._tools.rules
+        if len(wrong) == lines > 1 or (len(wrong) >= rules.setup_lines and len(wrong) > rules.setup_share * lines):
+            return True
+        code, n = Counter(failure.code for failure in wrong.values()).most_common(1)[0]
+        (before,) = tx.one("dead_by_code", failure=F.INVALID.value, code=code)
+        if n + before < rules.setup_lines or tx.one("bios_of_job")[0]:
+            return False
+        wishes.bring_back(tx, wishes.Choice(F.INVALID, states=(ArtistState.DEAD,), code=code))
+        return True
 
     def _named(self, shard: ShardRow, troubles: Sequence[Trouble]) -> dict[str, Failure]:
         """The custom_ids of the lines that `batch.errors` names by number (from 1), with their failures."""

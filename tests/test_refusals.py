@@ -10,6 +10,8 @@ from batcher.looking import budget_now, room_now
 from batcher.prices import resolve
 from batcher.store import acting
 from tests.protocol_kit import (
+    BATCH_S,
+    Rule,
     Send,
     answered,
     assert_paid_once,
@@ -146,6 +148,40 @@ def test_a_line_that_the_service_names_dies_alone(tmp_path: Path) -> None:
         ("a00002", "invalid", "Messages are required.")
     ]
     assert it.paid()["executions"] == 7
+
+
+def _fails_at(lines: range, code: str) -> Rule:
+    """Every batch fails in validation, and the service names these of its lines."""
+
+    def named(body: dict[str, object]) -> None:
+        for batch in body["data"]:  # type: ignore[attr-defined]
+            if batch["status"] == "failed":
+                batch["errors"]["data"] = [
+                    {"code": code, "message": "Streaming is not supported.", "line": line, "param": None}
+                    for line in lines
+                ]
+
+    return every("GET", "/batches", changed(named))
+
+
+def test_a_setup_that_the_service_names_by_a_few_lines_at_a_time_leaves_nothing_dead(tmp_path: Path) -> None:
+    failing = {str(n): "invalid_request" for n in range(1, 20)}
+    it = trial(tmp_path, lines=60, per_shard=60, faults={"fail_batches": failing})
+    it.rule = _fails_at(range(1, 16), "streaming_unsupported")
+    ended = it.act()
+    assert isinstance(ended, Finish) and "Streaming is not supported" in ended.problem
+    assert len(it.batches()) == 2
+    assert it.states() == {"ready": 60}
+    assert it.rows("SELECT max(attempts) FROM artists") == [(0,)]
+
+
+def test_lines_that_die_one_by_one_do_not_stop_a_job_that_has_bios(tmp_path: Path) -> None:
+    failing = {str(n): "invalid_request" for n in range(2, 26)}
+    it = trial(tmp_path, lines=60, per_shard=30, faults={"fail_batches": failing})
+    it.once_told("created", lambda: it.clock.sleep(BATCH_S + 60))
+    it.rule = _fails_at(range(1, 2), "invalid_request")
+    assert it.act() == Finish()
+    assert it.states() == {"dead": 24, "done": 36}
 
 
 def test_a_line_number_that_is_none_of_ours_ends_in_a_stop_not_in_a_circle(tmp_path: Path) -> None:

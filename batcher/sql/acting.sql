@@ -329,6 +329,9 @@ INSERT INTO attempts (artist_id, lane, shard, batch_id, outcome, code, message, 
 SELECT artist_id, 'batch', shard, $batch_id, failure, code, message, true, 0, $now FROM artists
 WHERE custom_id = $custom_id
 
+-- name: dead_by_code
+SELECT count(*) FROM artists WHERE state = 'dead' AND failure = $failure AND code = $code
+
 -- name: progress
 -- Lines released, lines settled, and lines that unsettled batches have done.
 SELECT (SELECT count(*) FROM artists AS a LEFT JOIN shards AS s USING (shard)
