@@ -122,7 +122,7 @@ def _too_large(shard: ShardView, room: Room) -> Admission:
 def _too_dear(shard: ShardView, budget: Budget, cost: float, money: float) -> Admission:
     left = max(money, 0.0)
     text = f"may cost {_usd(cost)}, {_usd(left)} of the budget of {_usd(budget.max_usd)} is left"
-    return Hold(shard.shard, text) if budget.in_flight_usd > 0 else Refuse(shard.shard, text)
+    return Hold(shard.shard, text) if budget.in_flight_usd > 0 and budget.frees else Refuse(shard.shard, text)
 
 
 def _usd(amount: float) -> str:

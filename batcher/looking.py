@@ -9,8 +9,10 @@ from batcher.admission import ceiling, reserved_for
 from batcher.config import Config, enqueued_limit, shard_limits
 from batcher.errors import ConfigError
 from batcher.forecast import Flight, Load
+from batcher.lifecycle import INTENTS
 from batcher.model import (
     FILE_LIFE_S,
+    BatchView,
     Budget,
     Charge,
     JobVersion,
@@ -19,6 +21,7 @@ from batcher.model import (
     Pause,
     Room,
     ShardLimits,
+    ShardView,
     Snapshot,
 )
 from batcher.pacing import LINES_PER_WORKER_S
@@ -49,7 +52,7 @@ def look(tx: Transaction, config: Config, price_of: PriceOf) -> Snapshot:
         batches=batches,
         loose=loose,
         pauses=pauses,
-        budget=budget_now(tx, config, price_of, room),
+        budget=replace(budget_now(tx, config, price_of, room), frees=_frees(tx, config, shards, batches)),
         shard_limits=limits_now(config, room),
         polled_at=tx.fact("polled_at"),
         poll_interval_s=config.poll.interval_s,
@@ -63,6 +66,13 @@ def look(tx: Transaction, config: Config, price_of: PriceOf) -> Snapshot:
         cancelled=frozenset(int(row[0]) for row in tx.run("open_wishes")),
         stopped=tx.text_fact("stopped"),
     )
+
+
+def _frees(tx: Transaction, config: Config, shards: Sequence[ShardView], batches: Sequence[BatchView]) -> bool:
+    """Whether anything runs whose end may free money. Without a bound nobody asks."""
+    if config.budget.max_usd <= 0 or batches or any(shard.state in INTENTS for shard in shards):
+        return True
+    return bool(tx.one("calls_running", since=tx.now - HOUR_S)[0])
 
 
 def latest_wait_now(tx: Transaction, config: Config) -> float:

@@ -137,6 +137,8 @@ class Budget:
     max_usd: float = 0.0
     spent_usd: float = 0.0
     in_flight_usd: float = 0.0
+    frees: bool = True
+    """Whether anything runs whose end may free some of what is in flight; what was lost or given up never ends."""
     charges: Mapping[int, Charge] = field(default_factory=dict)
     """By job version; the price of one that is not there is not known."""
 

@@ -163,6 +163,7 @@ def test_a_budget_that_nothing_can_free_is_told() -> None:
     assert admit([_shard(1, 1, lines=1)], ROOM, budget) == [Refuse(1, text)]
     in_flight = replace(budget, in_flight_usd=0.5)
     assert isinstance(admit([_shard(1, 1, lines=1)], ROOM, in_flight)[0], Hold)
+    assert isinstance(admit([_shard(1, 1, lines=1)], ROOM, replace(in_flight, frees=False))[0], Refuse)
     assert _sent(admit([_shard(1, 1, lines=1)], ROOM, replace(budget, max_usd=0.0))) == [1]
 
 

@@ -285,6 +285,21 @@ def test_the_budget_is_never_passed(tmp_path: Path) -> None:
     assert isinstance(ended, Finish)
 
 
+def test_a_budget_that_lost_calls_hold_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    it = trial(tmp_path, budget={"max_usd": 0.0008})
+    with it.store.transaction("test") as tx:
+        tx.con.execute(
+            "INSERT INTO direct_calls VALUES (1, 'a00000', 1, 0.0005, ?, ?, 'lost')", [it.clock(), it.clock()]
+        )
+        tx.con.execute("INSERT INTO direct_calls VALUES (2, 'a00001', 1, 0.0001, ?, NULL, NULL)", [it.clock() - 5000])
+    ended = it.act(once=True)
+    assert isinstance(ended, Finish) and "of the budget of $0.000800 is left" in ended.problem
+    assert it.states() == {"ready": 6}
+    with it.store.transaction("test") as tx:
+        tx.con.execute("UPDATE direct_calls SET intended_at = ? WHERE call = 2", [it.clock()])
+    assert isinstance(it.act(once=True), Wait)
+
+
 def test_a_pause_between_the_look_and_the_send_holds_the_shard(tmp_path: Path) -> None:
     it = trial(tmp_path, lines=12)
 
