@@ -33,6 +33,11 @@ from batcher.store.planned import load_versions
 
 LEARNED_FOR_S = 24 * 3600.0
 """How long a limit that a refusal named is believed."""
+REFUSED_ALONE = 3
+"""How often a shard is refused for the limit, with nothing of ours in flight before it, until it is halved."""
+PIECES_AT_MOST = 32
+"""A shard is halved no further than to this part of the limit: where others leave less there is no room, and cutting
+on would end in shards of single lines."""
 HOUR_S = 3600.0
 REFUSED_FOR_S = 2 * 3600.0
 """How long a refusal tells how much room others leave, for the forecast."""
@@ -94,14 +99,18 @@ def room_now(tx: Transaction, config: Config, measured: Measured | None = None) 
 
     measured: what the settled batches teach, where it was asked already.
     """
-    learned = tx.run("learned_limit", model=config.model.name, since=tx.now - LEARNED_FOR_S, now=tx.now)
-    limit = int(learned[0][0]) if learned else enqueued_limit(config)
+    named, half = tx.one(
+        "learned", model=config.model.name, since=tx.now - LEARNED_FOR_S, now=tx.now, often=REFUSED_ALONE
+    )
+    limit = int(named) if named is not None else enqueued_limit(config)
     factor = (measured or measured_now(tx)).ratio * (1 + config.limits.margin)
     latest = latest_wait_now(tx, config)
+    least = int(limit * config.limits.threshold / factor) // PIECES_AT_MOST
     return Room(
         limit=limit,
         threshold=config.limits.threshold,
         factor=factor,
+        largest=None if half is None else max(1, least, int(half)),
         reserved=int(tx.one("reserved", factor=factor)[0]),
         blocked_until=max(_until(tx, name, latest) for name in ("blocked_until", "send_after")),
     )
@@ -129,7 +138,7 @@ def lapsed_ceiling(tx: Transaction, config: Config) -> int | None:
 def limits_now(config: Config, room: Room) -> ShardLimits:
     """The size of shards cut now: never one that could not fit the empty queue."""
     limits = shard_limits(config)
-    tokens = min(limits.tokens, int(ceiling(room) / room.factor))
+    tokens = min(limits.tokens, int(ceiling(room) / room.factor), room.largest or limits.tokens)
     if room.limit < enqueued_limit(config):  # less than was planned for: smaller shards, as many of them at once
         tokens = min(tokens, default_limits(room.limit, room.threshold, room.factor).tokens)
     return ShardLimits(limits.lines, limits.bytes, max(1, tokens))

@@ -116,6 +116,8 @@ class Room:
     factor: float
     """Reserved tokens of one counted token: learned ratio x (1 + margin)."""
     reserved: int = 0
+    largest: int | None = None
+    """The counted tokens of the largest shard that others seem to leave room for; None: any that fits the limit."""
     blocked_until: float = 0.0
     """The service refused for its limit: nothing is sent before this time, or before a batch of ours ends."""
 

@@ -129,6 +129,35 @@ def test_a_shard_that_can_never_fit_is_split(tmp_path: Path) -> None:
     assert_paid_once(it, 12)
 
 
+def test_a_shard_that_never_fits_beside_the_use_of_others_is_halved_until_it_does(tmp_path: Path) -> None:
+    limits = {"enqueued_tokens": 16_000, "threshold": 1.0, "tokens_per_shard": 100_000}
+    others = {"enqueued_tokens": 16_000, "phantom_tokens": 12_000}
+    it = trial(tmp_path, lines=24, per_shard=24, settings=others, limits=limits, poll={"interval_s": 600})
+    assert it.act() == Finish()
+    split = it.rows("SELECT lines FROM shards WHERE state = 'split' ORDER BY shard")
+    assert [lines for (lines,) in split] == [24, 23, 11, 11]
+    alone = it.rows(
+        "SELECT shard, count(*) FROM submissions WHERE outcome LIKE 'refused%' AND reserved_before = 0 GROUP BY 1"
+    )
+    assert max(int(str(n)) for _, n in alone) == 3
+    assert it.rows("SELECT max(lines) FROM shards WHERE state = 'settled'") == [(5,)]
+    assert_paid_once(it, 24)
+
+
+def test_where_others_leave_nothing_shards_are_not_cut_to_single_lines(tmp_path: Path) -> None:
+    limits = {"enqueued_tokens": 160_000, "threshold": 1.0}
+    it = trial(tmp_path, lines=60, per_shard=60, limits=limits)
+    with it.store.transaction("test") as tx:
+        for _ in range(3):
+            submission = acting.intend_upload(tx, acting.load_shard(tx, 1), acting.Reservation(1, 1, 0, 0, 0))
+            assert submission is not None
+            acting.forget_upload(tx, acting.load_submission(tx, submission), [])
+            acting.close(tx, submission, "refused: enqueued_limit")
+        tx.con.execute("UPDATE shards SET tokens = 100 WHERE shard = 1")
+        room = room_now(tx, it.config)
+    assert room.largest == int(160_000 / room.factor) // 32
+
+
 def test_a_line_that_the_service_names_dies_alone(tmp_path: Path) -> None:
     it = trial(tmp_path, lines=8, per_shard=8, faults={"fail_batches": {"1": "invalid_request"}})
 

@@ -102,10 +102,19 @@ UPDATE pauses SET ended_at = $now WHERE ended_at IS NULL AND ($reasons IS NULL O
 INSERT INTO pauses (pause, scope, reason, since, until, tries)
 SELECT coalesce(max(pause), 0) + 1, $scope, $reason, $now, $until, $tries FROM pauses
 
--- name: learned_limit
-SELECT limit_tokens, happened_at FROM quota_samples
-WHERE source = 'refusal' AND model = $model AND limit_tokens IS NOT NULL AND happened_at > $since AND happened_at <= $now
-ORDER BY happened_at DESC LIMIT 1
+-- name: learned
+-- The limit that a refusal named last; and half of the smallest shard of the newest version that was refused so often
+-- though nothing of ours was in flight before it: others hold the rest.
+SELECT (SELECT limit_tokens FROM quota_samples
+        WHERE source = 'refusal' AND model = $model AND limit_tokens IS NOT NULL AND happened_at > $since
+          AND happened_at <= $now
+        ORDER BY happened_at DESC LIMIT 1),
+       (SELECT min(tokens) // 2 FROM shards
+        WHERE lines > 1 AND version >= (SELECT max(version) FROM shards WHERE NOT retry)
+          AND shard IN (SELECT shard FROM submissions
+                        WHERE outcome = 'refused: enqueued_limit' AND reserved_before = 0
+                          AND ended_at > $since AND ended_at <= $now
+                        GROUP BY shard HAVING count(*) >= $often))
 
 -- name: newest_limit
 SELECT limit_tokens, happened_at FROM quota_samples
