@@ -253,11 +253,16 @@ def budget_now(tx: Transaction, config: Config, price_of: PriceOf, room: Room) -
         spent_usd=spent,
         in_flight_usd=in_flight,
         charges={
-            number: Charge(prices.batch.input * room.factor, prices.batch.output * version.max_output_tokens)
+            number: charge_of(version, prices, room)
             for number, version in load_versions(tx).items()
             if (prices := price_of(version.model)) is not None
         },
     )
+
+
+def charge_of(version: JobVersion, prices: Prices, room: Room) -> Charge:
+    """What lines of a version cost at most."""
+    return Charge(prices.batch.input * room.factor, prices.batch.output * version.max_output_tokens)
 
 
 def _spent(tx: Transaction, config: Config) -> tuple[float, float]:
