@@ -8,6 +8,7 @@ import pytest
 from batcher.decide import Finish, Wait
 from batcher.looking import budget_now, room_now
 from batcher.prices import resolve
+from batcher.report import read_status
 from batcher.store import acting
 from tests.protocol_kit import (
     BATCH_S,
@@ -381,3 +382,47 @@ def test_work_goes_on_within_five_minutes_of_the_end_of_a_rate_limit(tmp_path: P
     for earlier, later in zip(began, began[2:], strict=False):
         assert 0 <= later - (earlier + 3600) < 300
     assert_paid_once(it, 24)
+
+
+def test_every_refusal_is_a_row_of_the_history(tmp_path: Path) -> None:
+    refusals = "SELECT reserved, detail FROM quota_samples WHERE source = 'refusal'"
+    gone = trial(tmp_path / "gone", faults={"fail_batches": {"1": "insufficient_quota"}})
+    gone.act()
+    assert gone.rows(refusals) == [(None, "insufficient quota (shard 1)")]
+    many = trial(tmp_path / "many")
+    many.rule = nth("POST", "/batches", 1, answered(429, "rate_limit_exceeded"))
+    many.act()
+    assert many.rows(refusals) == [(None, "answered 429")]
+    with many.store.reading() as tx:
+        assert read_status(tx, many.config, resolve).refusals["times"] == 0  # not for the limit
+
+
+def test_the_limit_that_a_refused_stray_names_is_learned(tmp_path: Path) -> None:
+    it = trial(tmp_path)
+    it.act(once=True)
+    stray = it.create_again()
+    text = "Enqueued token limit reached for gpt-6-luna. Limit: 1,900,000 enqueued tokens."
+
+    def full(body: dict[str, object]) -> None:
+        for batch in body["data"]:  # type: ignore[attr-defined]
+            if batch["id"] == stray:
+                error = {"code": "token_limit_exceeded", "message": text, "line": None, "param": None}
+                batch.update(
+                    status="failed", failed_at=batch["created_at"], output_file_id=None, error_file_id=None,
+                    request_counts={"total": 0, "completed": 0, "failed": 0}, errors={"data": [error]},
+                )  # fmt: skip
+
+    it.rule = every("GET", "/batches", changed(full))
+    it.act()
+    assert it.states() == {"done": 6}
+    assert it.rows("SELECT limit_tokens FROM quota_samples WHERE source = 'refusal'") == [(1_900_000,)]
+
+
+@pytest.mark.parametrize(("status", "code"), [(422, "no_such_code"), (429, "insufficient_quota")])
+def test_a_retry_after_holds_whatever_the_refusal_is_for(tmp_path: Path, status: int, code: str) -> None:
+    it = trial(tmp_path)
+    it.rule = nth("POST", "/batches", 1, answered(status, code, {"retry-after": "3000"}))
+    it.act()
+    refused, second = it.rows("SELECT create_intended_at FROM submissions ORDER BY submission")
+    assert float(str(second[0])) >= float(str(refused[0])) + 3000
+    assert_paid_once(it, 6)

@@ -126,4 +126,4 @@ SELECT * FROM (SELECT * FROM quota_samples ORDER BY happened_at DESC LIMIT $most
 -- name: room_refusals
 -- How often the service refused for its limit, when last, what was in flight then, and the limit that it named.
 SELECT count(*), max(happened_at), max_by(reserved, happened_at), max_by(limit_tokens, happened_at)
-FROM quota_samples WHERE source = 'refusal' AND happened_at <= $now
+FROM quota_samples WHERE source = 'refusal' AND reserved IS NOT NULL AND happened_at <= $now
