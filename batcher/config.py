@@ -58,7 +58,7 @@ class ModelSection(Section):
 class LimitsSection(Section):
     """The account's room, and the size of shards. 0: from the table of tiers, or derived."""
 
-    tier: int = Field(default=3, ge=1, le=5)
+    tier: int = Field(default=3, ge=1)
     threshold: float = Field(default=0.8, gt=0, le=1)
     margin: float = Field(default=0.10, ge=0, le=10)
     enqueued_tokens: int | None = Field(default=None, ge=1)
@@ -317,9 +317,9 @@ def _limit_table() -> dict[str, list[int]]:
 
 
 def table_limit(model: str, tier: int) -> int | None:
-    """The enqueued-token limit of a model at a tier in the table; a dated name counts as its model."""
+    """The enqueued-token limit of a model at a tier, where the table has it; a dated name counts as its model."""
     tiers = _limit_table().get(model) or _limit_table().get(model[:-11] if _dated(model) else model)
-    return tiers[tier - 1] if tiers else None
+    return tiers[tier - 1] if tiers and tier <= len(tiers) else None
 
 
 def _dated(model: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from batcher.config import Config, enqueued_limit
-from batcher.errors import InputError, JobError
+from batcher.errors import ConfigError, InputError, JobError
 from batcher.inputs import read_table
 from batcher.job import Job, encode_row
 from batcher.model import JobVersion
@@ -42,6 +42,7 @@ class Preparer:
     """Makes the rows of a table ready, for one version of a job."""
 
     def __init__(self, config: Config, job: Job, version: JobVersion) -> None:
+        """Raises ConfigError where the limit has no room for any line."""
         self.job, self.version = job, version
         self.renderer = Renderer(version)
         self.rows_read = 0
@@ -50,6 +51,12 @@ class Preparer:
         self._ceiling = int(enqueued_limit(config) * config.limits.threshold)
         self._factor = 1 + config.limits.margin
         self._window = context_window(version.model)
+        if self.constant * self._factor > self._ceiling:
+            raise ConfigError(
+                f"the enqueued-token limit x threshold is {self._ceiling:,} tokens, and the prompt alone takes "
+                f"{self.constant:,} of each line; "
+                "raise enqueued_tokens or threshold under [limits], or shorten the prompt"
+            )
 
     def rows(self, table: Path, bad: BadRows) -> Iterator[list[PreparedRow]]:
         """The good rows of a table; others go to `bad`. Raises InputError or JobError for what is no row's fault."""

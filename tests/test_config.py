@@ -87,8 +87,8 @@ def test_a_row_of_the_failure_table_may_name_some_of_its_keys(tmp_path: Path) ->
             "as an integer",
         ),
         (
-            "[limits]\ntier = 6\n",
-            "batcher.toml: limits.tier = 6 is not valid: input should be less than or equal to 5",
+            "[limits]\ntier = 0\n",
+            "batcher.toml: limits.tier = 0 is not valid: input should be greater than or equal to 1",
         ),
         (
             "[limits]\nthreshold = 1.5\n",
@@ -221,6 +221,10 @@ def test_secrets_are_no_settings(tmp_path: Path) -> None:
         ("gpt-4o-mini-2024-07-18", 2, 20_000_000),
         ("gpt-4o-mini-preview-x", 2, None),
         ("unheard-of", 3, None),
+        ("gpt-6-luna", 6, None),
+        ("gpt-5", 1, 900_000),
+        ("gpt-5-2025-08-07", 1, 900_000),
+        ("gpt-5", 2, None),
     ],
 )
 def test_the_table_of_tiers(model: str, tier: int, limit: int | None) -> None:
@@ -230,7 +234,7 @@ def test_the_table_of_tiers(model: str, tier: int, limit: int | None) -> None:
 def test_every_tier_of_every_model_has_a_limit_that_grows() -> None:
     text = (ROOT / "batcher/data/limits.toml").read_text(encoding="utf-8")
     for group in tomllib.loads(text)["group"]:
-        assert len(group["tiers"]) == 5
+        assert len(group["tiers"]) == (1 if group["models"] == ["gpt-5"] else 5)
         assert group["tiers"] == sorted(group["tiers"])
 
 
@@ -244,6 +248,12 @@ def test_an_unknown_model_asks_for_its_limit() -> None:
     )
     known = config_with(model={"name": "unheard-of"}, limits={"enqueued_tokens": 500_000})
     assert enqueued_limit(known) == 500_000
+
+
+def test_a_tier_that_the_table_does_not_have_asks_for_the_limit_and_goes_with_one() -> None:
+    with pytest.raises(ConfigError, match=r"at tier 9 is not known; set enqueued_tokens under \[limits\]"):
+        enqueued_limit(config_with(limits={"tier": 9}))
+    assert enqueued_limit(config_with(limits={"tier": 9, "enqueued_tokens": 5_000_000})) == 5_000_000
 
 
 def test_shards_are_sized_so_that_24_fit_or_as_the_settings_say() -> None:

@@ -195,6 +195,13 @@ def test_a_line_over_the_whole_limit_is_named(desk: Desk) -> None:
     assert "over the enqueued-token limit x threshold of 300" in sentence
 
 
+def test_a_limit_without_room_for_any_line_is_no_fault_of_the_table(desk: Desk) -> None:
+    desk.world.config = config_with(limits={"enqueued_tokens": 10})
+    sentence = desk.refused(ConfigError, desk.table("artist_id,artist_name\na,A\nb,B\n"))
+    assert sentence.startswith("the enqueued-token limit x threshold is 8 tokens, and the prompt alone takes ")
+    assert "raise enqueued_tokens or threshold under [limits]" in sentence
+
+
 def test_an_unknown_model_asks_for_its_limit_before_anything_is_made(desk: Desk) -> None:
     desk.world.config = config_with(model={"name": "unheard-of"})
     assert "set enqueued_tokens under [limits]" in desk.refused(ConfigError, desk.table("artist_id,artist_name\na,A\n"))
