@@ -172,6 +172,8 @@ class Outlook:
     versions: Mapping[int, JobVersion] = field(default_factory=dict)
     pauses: Sequence[Pause] = ()
     outage_until: float = 0.0
+    direct_until: float = 0.0
+    """The direct lane makes no calls before this time."""
     per_worker_s: float = LINES_PER_WORKER_S
     """Lines that one worker of the direct lane does in a second: as measured here, else assumed."""
 
@@ -215,6 +217,7 @@ def outlook_now(tx: Transaction, config: Config) -> Outlook:
         versions=versions,
         pauses=pauses,
         outage_until=outage_until,
+        direct_until=_until(tx, "direct_until", latest),
         per_worker_s=tx.fact("direct_per_worker_s") or LINES_PER_WORKER_S,
     )
 

@@ -199,6 +199,7 @@ class Status:
     headroom: int
     blocked_until: float
     outage_until: float
+    direct_until: float
     stopped: str
     costs: Costs
     expectation: Expectation
@@ -232,6 +233,7 @@ def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
         headroom=headroom(room),
         blocked_until=room.blocked_until,
         outage_until=outlook.outage_until,
+        direct_until=outlook.direct_until,
         stopped=tx.text_fact("stopped"),
         costs=total(by_shard),
         expectation=expect(outlook, config, price_of, tx.now),

@@ -224,6 +224,14 @@ def _fits(view: Forecast, deadline_s: float) -> str:
     return f"probably PAST {when}" if view.best_s <= deadline_s else f"PAST {when}"
 
 
+SHARD_WAITS_FOR = {
+    "released": "to be uploaded again",
+    "uploading": "to find out what became of its upload",
+    "uploaded": "to be sent again: it was refused",
+    "creating": "to find out what became of its batch",
+}
+
+
 def draw_status(status: Status) -> RenderableType:
     """The job at one moment."""
     names = ["priority", "artists", "done before", "done", "in flight", "open", "held", "dead"]
@@ -265,12 +273,14 @@ def _sentences(status: Status) -> list[str]:
         *_learned(status.expectation.measured),
     ]
     lines += [_line_wait(w) for w in status.waiting_lines]
-    lines += [f"Shard {w['shard']} waits until {at(w['until'])} UTC." for w in status.waiting_shards]
+    lines += [_shard_wait(w) for w in status.waiting_shards]
     lines += [_paused(p["reason"], p["until"], status.now) for p in status.pauses]
     if status.blocked_until > status.now:
         lines.append(f"The service has no room for more; asked again at {at(status.blocked_until)} UTC at the latest.")
     if status.outage_until > status.now:
         lines.append(f"The service does not answer; asked again at {at(status.outage_until)} UTC.")
+    if status.direct_until > status.now:
+        lines.append(f"The direct lane was refused or not answered; it calls again at {at(status.direct_until)} UTC.")
     if status.stopped:
         lines.append(f"Stopped: {status.stopped}.")
     return [*lines, *_outcome(status)]
@@ -278,6 +288,10 @@ def _sentences(status: Status) -> list[str]:
 
 def _line_wait(wait: Mapping[str, Any]) -> str:
     return f"{wait['lines']:,} lines wait after {wait['class']}, the first until {at(wait['first_at'])} UTC."
+
+
+def _shard_wait(wait: Mapping[str, Any]) -> str:
+    return f"Shard {wait['shard']} waits until {at(wait['until'])} UTC {SHARD_WAITS_FOR[wait['state']]}."
 
 
 def _paused(reason: str, until: float | None, now: float) -> str:

@@ -1,15 +1,19 @@
 """Refusals, pauses, delays and limits: what a shard waits for, and that no line pays for what is not its fault."""
 
+import re
+from io import StringIO
 from pathlib import Path
 
 import httpx2
 import pytest
+from rich.console import Console
 
 from batcher.decide import Finish, Wait
 from batcher.looking import budget_now, room_now
 from batcher.prices import resolve
 from batcher.report import read_status
 from batcher.store import acting
+from batcher.tables import draw_status
 from tests.protocol_kit import (
     BATCH_S,
     Rule,
@@ -426,3 +430,17 @@ def test_a_retry_after_holds_whatever_the_refusal_is_for(tmp_path: Path, status:
     refused, second = it.rows("SELECT create_intended_at FROM submissions ORDER BY submission")
     assert float(str(second[0])) >= float(str(refused[0])) + 3000
     assert_paid_once(it, 6)
+
+
+def test_a_status_says_what_a_shard_waits_for_and_when_the_direct_lane_goes_on(tmp_path: Path) -> None:
+    it = trial(tmp_path)
+    it.rule = nth("POST", "/batches", 1, answered(422, "no_such_code"))
+    it.act(once=True)
+    with it.store.transaction("test") as tx:
+        acting.keep_away(tx, "direct_until", tx.now + 900)
+    with it.store.reading() as tx:
+        seen = read_status(tx, it.config, resolve)
+    told = StringIO()
+    Console(width=200, file=told).print(draw_status(seen))
+    assert re.search(r"Shard 1 waits until .* UTC to be sent again: it was refused\.", told.getvalue())
+    assert "The direct lane was refused or not answered; it calls again at" in told.getvalue()

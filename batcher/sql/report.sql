@@ -29,8 +29,8 @@ SELECT failure, count(*), min(wait_until), max(wait_until) FROM artists WHERE st
 GROUP BY failure ORDER BY 3
 
 -- name: shards_waiting
-SELECT shard, state, wait_until FROM shards WHERE wait_until > $now AND state NOT IN ('settled', 'stale', 'split')
-ORDER BY wait_until
+SELECT shard, state, wait_until FROM shards
+WHERE wait_until > $now AND state IN ('released', 'uploading', 'uploaded', 'creating') ORDER BY wait_until
 
 -- name: money_by_shard
 -- What the tries of each shard (of one artist, where one is named) have cost: bios, dollars, dollars without a bio,
