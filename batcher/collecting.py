@@ -88,8 +88,6 @@ def collect(store: Store, job: Job, out: Path, failed: Path | None, only_new: bo
     """Writes the bios to `out`, and the failures to `failed`. Raises InputError or StateError."""
     check_targets(out, failed, tables_read(store))
     with store.transaction("collect") as tx:
-        # Each thread holds rows to be sorted and rows to be written: with two, a million bios pass the memory limit.
-        tx.con.execute("SET threads = 1")
         result = _write_all(tx, job, out, failed, only_new)
         tx.run("mark_collected", now=tx.now)
         return result

@@ -22,6 +22,10 @@ from batcher.store import folding
 
 SCHEMA_VERSION = 3
 MEMORY_LIMIT = "512MB"
+ROW_GROUP = 2_048
+"""Rows of a table that are stored together (the fewest that DuckDB takes, usual are 122,880). A fold writes anew what
+was appended to last, and a statement on one shard reads what may hold it: both are a batch's size, whatever the job's.
+"""
 RETRY_S = 0.05
 """Between two tries to open a file that another process has open; a transaction takes tens of milliseconds."""
 PATIENCE_S = 60.0
@@ -294,7 +298,7 @@ class Store:
     def _running_engine(self) -> duckdb.DuckDBPyConnection:
         if self._engine is None:
             spill = str(self.folder / "spill")  # else it would be `.tmp`, wherever the command was started
-            limits = {"memory_limit": MEMORY_LIMIT, "threads": "2"}
+            limits = {"memory_limit": MEMORY_LIMIT, "threads": "1"}
             self._engine = duckdb.connect(config={**limits, "temp_directory": spill})
             for setting in _NO_CHECKPOINTS:
                 self._engine.execute(setting)
@@ -342,7 +346,8 @@ _NO_CHECKPOINTS = (
 def _attached(engine: duckdb.DuckDBPyConnection, path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
     """A connection of its own (what is temporary ends with it), with the file as its database."""
     quoted = str(path.absolute()).replace("'", "''")
-    engine.execute(f"ATTACH '{quoted}' AS state{' (READ_ONLY)' if read_only else ''}")
+    how = "READ_ONLY" if read_only else f"ROW_GROUP_SIZE {ROW_GROUP}"
+    engine.execute(f"ATTACH '{quoted}' AS state ({how})")
     con = engine.cursor()
     con.execute("USE state")
     return con

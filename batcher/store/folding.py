@@ -26,7 +26,7 @@ HEADERS = 12_288
 LOG_BYTES = 65_536
 """A log up to this size is not folded in: it holds tens of transactions, and each attach replays it (10 ms)."""
 LOG_SHARE = 128
-"""Nor is one up to this part of the file: a fold writes anew what a change is part of, up to whole columns."""
+"""Nor is one up to this part of the file: a fold writes anew the groups of rows that a change is part of."""
 BLOCK = 262_144
 """Bytes of a block of DuckDB's; they stand behind the headers, the first is block 0."""
 
