@@ -28,7 +28,7 @@ from batcher.decide import (
 from batcher.errors import JobError
 from batcher.evidence import sweep
 from batcher.gathering import gather, recut
-from batcher.ingest import EndedBatch, Ingestion
+from batcher.ingest import Ingestion
 from batcher.lifecycle import BatchStatus
 from batcher.looking import look
 from batcher.model import Snapshot
@@ -154,15 +154,15 @@ class Runner:
             tx.event("outage", str(error))
 
     def _ingest(self, batch_id: str) -> None:
-        with self._tools.store.reading() as tx:
-            batch = EndedBatch(*tx.one("batch", batch_id=batch_id))
+        loaded = self._ingestion.load(batch_id)
+        batch = loaded.batch
         if batch.settled_at is not None:
             return
         executed = batch.output_file_id or batch.error_file_id or batch.completed or batch.failed
         if batch.status == BatchStatus.FAILED and not executed:
             self._refusals.batch_failed(batch)
             return
-        taken = self._ingestion.take_in(batch_id)
+        taken = self._ingestion.take_in(loaded)
         if taken is not None:
             self._tools.tell(
                 "settled",

@@ -304,8 +304,9 @@ UPDATE batches SET settled_at = $now WHERE batch_id = $batch_id AND settled_at I
 -- name: delay_batch
 UPDATE batches SET retry_at = $until, read_first_at = coalesce(read_first_at, $now) WHERE batch_id = $batch_id
 
--- name: unsettled_siblings
-SELECT count(*) FROM batches WHERE shard = $shard AND batch_id <> $batch_id AND settled_at IS NULL
+-- name: siblings
+-- Other batches of a shard: those that are not settled, and all.
+SELECT count(*) FILTER (settled_at IS NULL), count(*) FROM batches WHERE shard = $shard AND batch_id <> $batch_id
 
 -- name: fall_due
 UPDATE artists SET state = $target, wait_until = NULL
