@@ -199,19 +199,19 @@ class Ingestion:
 
     def _stage(self, tx: Transaction, loaded: Loaded, reading: Reading, shard: ShardRow) -> list[Line]:
         """Reads the files into `results`; the lines that this batch has to decide and that neither file holds."""
-        open_states = [s.value for event in ACCEPT_EVENTS for s in artist_event(event)[0]]
-        found = tx.run(
-            "lines_of_shard",
-            shard=shard.shard, claim=shard.submission, open=open_states, batch_id=loaded.batch.batch_id,
-        )  # fmt: skip
+        states = [s.value for event in ACCEPT_EVENTS for s in artist_event(event)[0]]
+        found = tx.run("lines_of_shard", shard=shard.shard, claim=shard.submission, open=states)
+        if len(found) < shard.lines:
+            found += tx.run("lines_gone", shard=shard.shard, open=states)
         lines = {row[0]: Line._make(row[1:]) for row in found}
+        taken = {row[0] for row in tx.run("lines_taken", shard=shard.shard, batch_id=loaded.batch.batch_id)}
         tx.run("create_results")
-        reader = Reader(self._job, loaded.endpoint, loaded.rates, lines)
+        reader = Reader(self._job, loaded.endpoint, loaded.rates, lines, taken)
         for chunk in chunks(reader.rows(reading), READ_LINES):
             tx.append("results", chunk)
         if reading.superseded:
             tx.run("drop_superseded")
-        return reading.absent(lines)
+        return reader.absent(reading)
 
     def _accept(self, tx: Transaction, batch: EndedBatch, reading: Reading) -> int:
         """Takes every usable answer for a line that has no bio yet, whichever batch it comes from; how many."""
@@ -262,7 +262,7 @@ class Ingestion:
         if any(failure is FailureClass.QUOTA for failure, _, _ in counts):
             quota_failed(tx, self.quota, f"batch {batch.batch_id}", batch.recorded_at)
         elif bios:
-            tx.run("end_probed_pauses", batch_id=batch.batch_id, latest=self._latest(tx), now=tx.now)
+            tx.run("end_probed_pauses", recorded_at=batch.recorded_at, latest=self._latest(tx), now=tx.now)
         if problem:
             tx.set_fact("stopped", text=problem)
         again = 0

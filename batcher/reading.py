@@ -4,7 +4,7 @@ A function of the files and of what the state holds of the lines; nothing is wri
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -33,8 +33,6 @@ class Line(NamedTuple):
     """It has no bio yet, and takes one."""
     claimed: bool
     """Its failure is this batch's to decide."""
-    taken: bool
-    """An earlier reading of this batch has its verdict."""
     data: str
     """The artist's row."""
 
@@ -63,10 +61,6 @@ class Reading:
     superseded: bool = False
     """Whether a line has a success behind a failure."""
 
-    def absent(self, lines: Mapping[str, Line]) -> list[Line]:
-        """The lines that this batch has to decide and that neither file holds."""
-        return [line for line_id, line in lines.items() if line.claimed and (line.taken or line_id not in self.found)]
-
     def words(self) -> str:
         """What was odd, in words; "" for nothing."""
         return "; ".join([f"{n:,} {what}" for what, n in self.odd.items() if n] + [self.sums] * bool(self.sums))
@@ -74,12 +68,16 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads the lines of a shard. `rates`: what a token costs; None where nobody knows."""
+    """Reads the lines of a shard. `rates`: what a token costs; None where nobody knows.
+
+    lines: by their ids. taken: artists whose verdict an earlier reading of this batch has recorded.
+    """
 
     job: Job
     endpoint: Endpoint
     rates: Rates | None
     lines: Mapping[str, Line]
+    taken: Set[str]
 
     def rows(self, reading: Reading) -> Iterator[Row]:
         """The verdicts, in the order of the files: the first success of a line, else its first failure.
@@ -106,10 +104,18 @@ class Reader:
         known = reading.found.get(result.custom_id)
         if known is not None:
             reading.odd["lines that stand there twice"] += 1
-        if known or line.taken:
+        if known or line.artist_id in self.taken:
             reading.found[result.custom_id] = True
             return None
         return self._judged(line, result, reading, first=known is None)
+
+    def absent(self, reading: Reading) -> list[Line]:
+        """The lines that this batch has to decide and of which the files say nothing new."""
+        return [
+            line
+            for line_id, line in self.lines.items()
+            if line.claimed and (line_id not in reading.found or line.artist_id in self.taken)
+        ]
 
     def _judged(self, line: Line, result: LineResult, reading: Reading, first: bool) -> Row | None:
         bio, failure = None, result.failure

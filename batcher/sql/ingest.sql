@@ -8,18 +8,20 @@ CREATE TEMP TABLE results (
 )
 
 -- name: lines_of_shard
--- Those that it holds, and those that it held and that went elsewhere since (for a batch that comes late).
--- `open`: the line has no bio and takes one; `claimed`: its failure is this shard's to decide; `taken`: an earlier
--- reading of this batch has its verdict. Two queries, for an OR would read the rows of all artists.
-WITH here AS (SELECT artist_id, batch_id, outcome FROM attempts WHERE shard = $shard),
-     lines AS (SELECT * FROM artists WHERE shard = $shard
-               UNION ALL
-               SELECT * FROM artists
-               WHERE shard IS DISTINCT FROM $shard AND artist_id IN (SELECT artist_id FROM here))
-SELECT custom_id, artist_id, seq, attempts, tokens, list_contains($open, state),
-       state = 'in_batch' AND submission IS NOT DISTINCT FROM $claim,
-       artist_id IN (SELECT artist_id FROM here WHERE batch_id = $batch_id AND outcome <> 'missing'), data
-FROM lines
+-- `open`: the line has no bio and takes one; `claimed`: its failure is this shard's to decide.
+SELECT custom_id, artist_id, seq, attempts, tokens, list_contains($open, state) AS open,
+       state = 'in_batch' AND submission IS NOT DISTINCT FROM $claim AS claimed, data
+FROM artists WHERE shard = $shard
+
+-- name: lines_gone
+-- Those that the shard held and that went elsewhere since (for a batch that comes late).
+SELECT custom_id, artist_id, seq, attempts, tokens, list_contains($open, state) AS open, false AS claimed, data
+FROM artists
+WHERE shard IS DISTINCT FROM $shard AND artist_id IN (SELECT artist_id FROM attempts WHERE shard = $shard)
+
+-- name: lines_taken
+-- Those whose verdict an earlier reading of this batch has recorded.
+SELECT artist_id FROM attempts WHERE shard = $shard AND batch_id = $batch_id AND outcome <> 'missing'
 
 -- name: drop_superseded
 -- Failures of lines that stand there again and succeeded.
@@ -152,5 +154,4 @@ SELECT count(*) FROM events WHERE kind = 'results_incomplete' AND batch_id = $ba
 -- A quota pause is over once something that was sent after it has succeeded.
 UPDATE pauses SET ended_at = $now
 WHERE ended_at IS NULL AND reason = 'quota'
-  AND (until > $latest OR until <= (SELECT recorded_at FROM batches WHERE batch_id = $batch_id))
-RETURNING pause
+  AND (until > $latest OR until <= $recorded_at)
