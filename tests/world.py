@@ -6,6 +6,7 @@ Sleeping moves the clock, so that a week takes moments and no test waits.
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from unittest import mock
 
@@ -50,6 +51,7 @@ def config_with(**sections: Mapping[str, object]) -> Config:
     return Config(**{"poll": {"interval_s": 600}, **sections})
 
 
+@cache
 def bios_job() -> Job:
     """The job that comes with the project."""
     return load_job(ROOT / "jobs" / "bios")
