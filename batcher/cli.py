@@ -1,19 +1,21 @@
 """The commands. Each is: options -> configuration -> one call -> report -> exit code."""
 
 import dataclasses
+import gc
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import orjson
 import typer
-from rich.console import Console, RenderableType
-from rich.text import Text
 
 from batcher import __version__
 from batcher.errors import BatcherError, ExitCode, disk_fault
-from batcher.session import Session, open_session
+
+if TYPE_CHECKING:  # what a command needs is imported when it runs: `--help` and a mistake wait for none of it
+    from rich.console import RenderableType
+
+    from batcher.session import Session
 
 app = typer.Typer(
     help="Plans, submits, polls and collects batches at OpenAI, within the quota, paying for nothing twice.",
@@ -37,29 +39,20 @@ LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Take in
 SkipOption = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave bad rows out, and list them as skipped.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 CONFIG = Path("batcher.toml")
+YOUNG_OBJECTS = 100_000
+"""New objects between two looks for cycles. Modules make many objects and hardly a cycle: to look as often as Python
+does by itself, and once more at its end, takes a tenth of the time of a short command."""
 INTERRUPTED = 130
 """What Typer gives back where Ctrl-C ended a command, as shells have it."""
-WIDE = 200
-"""Columns where the answer does not go to a terminal: nothing is cut or folded for the eye."""
-
-
-class Out(Console):
-    """stdout. A reader that has enough (`batcher status | head`) ends the command, and is no error."""
-
-    def __init__(self) -> None:
-        piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-        super().__init__(width=WIDE if piped else None)
-
-    def on_broken_pipe(self) -> None:
-        """Leaves it to `main`."""
-        raise BrokenPipeError
 
 
 def main() -> None:
     """The entry point: a user's mistake is one sentence and exit code 2, never a traceback."""
+    gc.set_threshold(YOUNG_OBJECTS)
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
+        gc.freeze()
         if code == INTERRUPTED:
             _complain("interrupted; run the same command again to go on")
         sys.exit(code if isinstance(code, int) else int(ExitCode.DONE))
@@ -96,16 +89,34 @@ def _complain(sentence: str) -> None:
     """One sentence on one line, whatever a file or a service has put into it."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(sentence.split()))
     if "--json" in sys.argv:
-        sys.stdout.write(orjson.dumps({"error": line}).decode() + "\n")
-    Console(stderr=True).print(f"batcher: {line}", highlight=False, markup=False, soft_wrap=True)
+        _write_json({"error": line})
+    typer.echo(f"batcher: {line}", err=True)
 
 
-def _answer(session: Session, drawn: RenderableType, data: Any) -> None:
+def _session(config: Path, json: bool) -> "Session":
+    """What every command has. Raises ConfigError."""
+    from batcher.session import open_session  # noqa: PLC0415 - keeps --help quick, as every import in a command
+
+    return open_session(config, json)
+
+
+def _answer(as_json: bool, drawn: "RenderableType | str", data: Any) -> None:
     """The command's answer on stdout: for people, or for machines."""
-    if session.json:
-        sys.stdout.write(orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS, default=str).decode() + "\n")
+    if as_json:
+        _write_json(data)
+    elif isinstance(drawn, str):
+        typer.echo(drawn)
     else:
+        from batcher.display import Out  # noqa: PLC0415
+
         Out().print(drawn)
+
+
+def _write_json(data: Any) -> None:
+    """One object on one line."""
+    import orjson  # noqa: PLC0415
+
+    sys.stdout.write(orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS, default=str).decode() + "\n")
 
 
 @app.command()
@@ -122,15 +133,15 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option: that is how Typer
     json: JsonOption = False,
 ) -> None:
     """Read the table, render and count every line, cut shards; print lines, tokens, price and forecast."""
-    from batcher.plancommand import configured, run_plan  # noqa: PLC0415 - keeps --help quick
+    from batcher.plancommand import configured, run_plan  # noqa: PLC0415
     from batcher.report import plan_json  # noqa: PLC0415
     from batcher.tables import draw_plan  # noqa: PLC0415
 
-    session = open_session(config, json)
+    session = _session(config, json)
     options = configured(session).changed(input, done, limit, skip_bad_rows)
     options = dataclasses.replace(options, replan=replan, dry_run=dry_run)
     result, report, summary = run_plan(session, options)
-    _answer(session, draw_plan(result, report, summary), plan_json(result, report, summary))
+    _answer(json, draw_plan(result, report, summary), plan_json(result, report, summary))
 
 
 @app.command()
@@ -144,9 +155,9 @@ def submit(
     """Release the most urgent planned shards and start what fits into the headroom."""
     from batcher.actcommands import run_submit  # noqa: PLC0415
 
-    session = open_session(config, json)
+    session = _session(config, json)
     drawn, data = run_submit(session, shards)
-    _answer(session, drawn, data)
+    _answer(json, drawn, data)
 
 
 @app.command()
@@ -158,9 +169,9 @@ def poll(
     """Follow everything released to its end: start what room allows, wait out delays and pauses, ingest."""
     from batcher.actcommands import run_poll  # noqa: PLC0415
 
-    session = open_session(config, json)
+    session = _session(config, json)
     drawn, data, code = run_poll(session, once)
-    _answer(session, drawn, data)
+    _answer(json, drawn, data)
     raise typer.Exit(int(code))
 
 
@@ -186,12 +197,12 @@ def run(  # noqa: PLR0913, PLR0917 - as for plan
     from batcher.actcommands import run_all  # noqa: PLC0415
     from batcher.plancommand import configured  # noqa: PLC0415
 
-    session = open_session(config, json)
+    session = _session(config, json)
     options = None
     if input or done or limit or skip_bad_rows:
         options = configured(session).changed(input, done, limit, skip_bad_rows)
     drawn, data, code = run_all(session, options, out, failed, tail == "direct")
-    _answer(session, drawn, data)
+    _answer(json, drawn, data)
     raise typer.Exit(int(code))
 
 
@@ -213,9 +224,9 @@ def direct(
     """Ask for what is not in flight now, one call a line, at the standard price: the urgent, and the last few."""
     from batcher.directcommand import run_direct  # noqa: PLC0415
 
-    session = open_session(config, json)
+    session = _session(config, json)
     drawn, data, code = run_direct(session, workers, priority, failure, limit)
-    _answer(session, drawn, data)
+    _answer(json, drawn, data)
     raise typer.Exit(int(code))
 
 
@@ -230,9 +241,9 @@ def collect(
     """Write the bios, earlier ones included, to one file."""
     from batcher.actcommands import run_collect  # noqa: PLC0415
 
-    session = open_session(config, json)
+    session = _session(config, json)
     drawn, data, code = run_collect(session, out, failed, only_new)
-    _answer(session, drawn, data)
+    _answer(json, drawn, data)
     raise typer.Exit(int(code))
 
 
@@ -245,12 +256,12 @@ def status(
     """Tell how far it is: counts, batches in flight, room, who waits until when, cost."""
     from batcher.statuscommands import run_status, watch_status  # noqa: PLC0415
 
-    session = open_session(config, json)
+    session = _session(config, json)
     if watch:
         watch_status(session)
         return
     drawn, data = run_status(session)
-    _answer(session, drawn, data)
+    _answer(json, drawn, data)
 
 
 @app.command()
@@ -262,9 +273,9 @@ def show(
     """Tell one artist's whole history."""
     from batcher.statuscommands import run_show  # noqa: PLC0415
 
-    session = open_session(config, json)
+    session = _session(config, json)
     drawn, data = run_show(session, artist_id)
-    _answer(session, drawn, data)
+    _answer(json, drawn, data)
 
 
 @app.command()
@@ -276,30 +287,27 @@ def init(
     from batcher.scaffold import scaffold  # noqa: PLC0415
 
     told = scaffold(folder)
-    if json:
-        sys.stdout.write(orjson.dumps({"told": told}).decode() + "\n")
-    else:
-        Out().print(Text("\n".join(told)), soft_wrap=True)
+    _answer(json, "\n".join(told), {"told": told})
 
 
 @app.command()
 def pause(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """Send nothing new until `batcher resume`; what is in flight is still followed."""
-    from batcher.statuscommands import run_pause  # noqa: PLC0415
+    from batcher.pausecommands import run_pause  # noqa: PLC0415
 
-    session = open_session(config, json)
+    session = _session(config, json)
     told = run_pause(session)
-    _answer(session, Text(told), {"told": told})
+    _answer(json, told, {"told": told})
 
 
 @app.command()
 def resume(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """End every pause."""
-    from batcher.statuscommands import run_resume  # noqa: PLC0415
+    from batcher.pausecommands import run_resume  # noqa: PLC0415
 
-    session = open_session(config, json)
+    session = _session(config, json)
     told = run_resume(session)
-    _answer(session, Text(told), {"told": told})
+    _answer(json, told, {"told": told})
 
 
 @app.command()
@@ -313,9 +321,9 @@ def cancel(
     """Cancel at OpenAI what is in flight, follow it to its end, take in what was done, and hold the rest."""
     from batcher.wishcommands import run_cancel  # noqa: PLC0415
 
-    session = open_session(config, json)
+    session = _session(config, json)
     drawn, data = run_cancel(session, shard or [])
-    _answer(session, drawn, data)
+    _answer(json, drawn, data)
 
 
 @app.command()
@@ -332,9 +340,9 @@ def retry(
     """Bring dead and held lines back; perhaps paid ones only with --class missing."""
     from batcher.wishcommands import run_retry  # noqa: PLC0415
 
-    session = open_session(config, json)
+    session = _session(config, json)
     drawn, data = run_retry(session, failure, artist, held, dead)
-    _answer(session, drawn, data)
+    _answer(json, drawn, data)
 
 
 @app.command()
@@ -342,9 +350,9 @@ def doctor(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """Check key, endpoint, model, limits, state and disk, and say what to do about each."""
     from batcher.wishcommands import run_doctor  # noqa: PLC0415
 
-    session = open_session(config, json)
+    session = _session(config, json)
     drawn, data, code = run_doctor(session)
-    _answer(session, drawn, data)
+    _answer(json, drawn, data)
     raise typer.Exit(int(code))
 
 
@@ -380,4 +388,4 @@ def demo(
 @app.command()
 def version(json: JsonOption = False) -> None:
     """Print the version."""
-    sys.stdout.write(orjson.dumps({"version": __version__}).decode() + "\n" if json else f"batcher {__version__}\n")
+    _answer(json, f"batcher {__version__}", {"version": __version__})

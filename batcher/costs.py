@@ -1,12 +1,11 @@
 """The truth about the money: reserved, spent, saved and wasted, of the job, of each shard and of one artist."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from batcher.model import Usage
+from batcher.model import JobVersion, Usage
 from batcher.prices import PriceOf
 from batcher.store import Transaction
-from batcher.store.planned import load_versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +23,10 @@ class Costs:
     """Against the standard price of the same tokens."""
 
 
-def costs_by_shard(tx: Transaction, price_of: PriceOf, artist_id: str | None = None) -> list[Costs]:
+def costs_by_shard(
+    tx: Transaction, versions: Mapping[int, JobVersion], price_of: PriceOf, artist_id: str | None = None
+) -> list[Costs]:
     """The costs of every shard that cost anything, or may; artist_id: of this artist's line alone."""
-    versions = load_versions(tx)
     in_flight: dict[int, float | None] = dict(tx.run("reserved_by_shard", artist_id=artist_id))
     found = []
     for shard, version, bios, spent, wasted, unpriced, *tokens in tx.run("money_by_shard", artist_id=artist_id):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from batcher.errors import StateError
 from batcher.model import ShardLimits, WrittenShard
-from batcher.planning import Cutter, Renderer, line_hash
+from batcher.planning import Cutter, Renderer
 from batcher.shardfiles import ShardWriter
-from batcher.store.planned import OrderedLine, PlannedLine
+from batcher.store.planned import Cut, OrderedLine
 
 HELD_LINES = 1_000
 """Lines that are written together: a write has a cost of its own."""
@@ -27,7 +27,9 @@ class ShardCutting:
         self._writer: ShardWriter | None = None
         self._written: list[WrittenShard] = []
         self._held: list[bytes] = []
-        self._held_tokens = 0
+        self._held_lines = self._held_tokens = 0
+        self.cuts: list[Cut] = []
+        """Where each shard begins."""
         self._thread = ThreadPoolExecutor(1)
         self._step: Future[None] | None = None
 
@@ -46,29 +48,27 @@ class ShardCutting:
                 "of the state folder, and plan again"
             ) from error
 
-    def put(self, lines: Sequence[OrderedLine]) -> list[PlannedLine]:
-        """Writes lines; where each was put."""
-        put = []
-        for artist_id, line_id, priority, user_text, tokens in lines:
-            data = self._renderer.line(line_id, user_text)
-            if self._cutter.starts_new(priority, len(data), tokens):
-                self._start(priority)
-            self._held.append(data)
+    def put(self, lines: Sequence[OrderedLine]) -> None:
+        """Writes lines."""
+        for priority, seq, own, tokens, size in lines:
+            if self._cutter.starts_new(priority, size, tokens):
+                self._start(priority, seq)
+            self._held += self._renderer.pieces(own.encode())
+            self._held_lines += 1
             self._held_tokens += tokens
-            if len(self._held) >= HELD_LINES:
+            if self._held_lines >= HELD_LINES:
                 self._flush()
-            put.append(PlannedLine(artist_id, self._next - 1, tokens, len(data), line_hash(data)))
-        return put
 
-    def _start(self, priority: int) -> None:
+    def _start(self, priority: int, seq: int) -> None:
         self._close()
         self._writer = ShardWriter(self._folder, self._next, priority)
+        self.cuts.append(Cut(self._next, priority, seq))
         self._next += 1
 
     def _flush(self) -> None:
         if self._writer is not None and self._held:
-            self._beside(self._writer.write, self._held, self._held_tokens)
-            self._held, self._held_tokens = [], 0
+            self._beside(self._writer.write, self._held, self._held_lines, self._held_tokens)
+            self._held, self._held_lines, self._held_tokens = [], 0, 0
 
     def _close(self) -> None:
         self._flush()

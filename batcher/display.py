@@ -1,22 +1,40 @@
 """What the user sees while something runs: words for each thing told, a progress line on a terminal.
 
-Everything goes to stderr; stdout is for the answer. Away from a terminal nothing moves: plain lines, few of them.
+That goes to stderr; stdout is for the answer. Away from a terminal nothing moves: plain lines, few of them.
 """
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from batcher.pacing import RateHeaders
+if TYPE_CHECKING:  # a look moves no bar and hears no limits
+    from rich.progress import Progress
+
+    from batcher.pacing import RateHeaders
 
 Data = Mapping[str, Any]
 
 PLAIN_EVERY_S = 30.0
 """Away from a terminal, progress is one line in so many seconds."""
+WIDE = 200
+"""Columns where the answer does not go to a terminal: nothing is cut or folded for the eye."""
+
+
+class Out(Console):
+    """stdout. A reader that has enough (`batcher status | head`) ends the command, and is no error."""
+
+    def __init__(self) -> None:
+        piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+        super().__init__(width=WIDE if piped else None)
+
+    def on_broken_pipe(self) -> None:
+        """Leaves it to `main`."""
+        raise BrokenPipeError
 
 
 def words(kind: str, data: Data) -> str:
@@ -32,7 +50,7 @@ def _settled(data: Data) -> str:
     return f"shard {data['shard']}: {data['status']}, {data['bios']:,} bios{tail}"
 
 
-def limits_told(heard: RateHeaders) -> str:
+def limits_told(heard: "RateHeaders") -> str:
     """The rate limits of an answer's headers, in words."""
     named = (("requests", heard.requests), ("tokens", heard.tokens), ("project tokens", heard.project_tokens))
     told = [f"{a.remaining:,} of {a.limit:,} {what} left" for what, a in named if a is not None]
@@ -112,13 +130,19 @@ class Display:
             self._last_line = self._clock()
             yield
             return
-        columns = (
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(),
-            TimeRemainingColumn(), TextColumn("[dim]{task.fields[note]}"),
-        )  # fmt: skip
-        with Progress(*columns, console=self.console, transient=True, expand=True) as progress:
+        with _bar(self.console) as progress:
             self._progress, self._task = progress, progress.add_task(what, total=None, note="")
             try:
                 yield
             finally:
                 self._progress = None
+
+
+def _bar(console: Console) -> "Progress":
+    from rich import progress  # noqa: PLC0415 - most commands are done before a bar would show
+
+    columns = (
+        progress.SpinnerColumn(), progress.TextColumn("{task.description}"), progress.BarColumn(bar_width=None),
+        progress.MofNCompleteColumn(), progress.TimeRemainingColumn(), progress.TextColumn("[dim]{task.fields[note]}"),
+    )  # fmt: skip
+    return progress.Progress(*columns, console=console, transient=True, expand=True)

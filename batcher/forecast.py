@@ -3,7 +3,8 @@
 Before a batch has ended the assumptions are OpenAI's word (a batch ends within 24 hours), a good day (1 hour) and a
 guess between them. Afterwards a log-normal law is fitted to the batches that have ended and to those that have not:
 a batch that still runs says that its time is longer than its age, and leaving it out would make every forecast of a
-young job too early.
+young job too early. What was never seen may still come: in each play a share of the batches, the smaller the more have
+ended, is of a kind that takes anything between the slowest so far and the window.
 """
 
 import heapq
@@ -19,7 +20,7 @@ EXPECTED_BATCH_S = 4 * 3600.0
 WORST_BATCH_S = 24 * 3600.0
 """The window of a batch (OpenAI, guides/batch, 2026-07)."""
 
-PRIOR_SPREAD, PRIOR_WEIGHT = 0.5, 4.0
+PRIOR_SPREAD, PRIOR_WEIGHT = 0.35, 4.0
 """The spread (of the logarithm) that so many imaginary batches add: a few equal times are no proof that all will be."""
 FITTING_ROUNDS = 40
 PLAYS, FEWEST_PLAYS = 40, 5
@@ -27,7 +28,7 @@ LEAST_LEFT = 0.05
 """A batch that has outlived every law is not about to end: so much of its age is left at least."""
 MOST_STARTS = 8_000
 """Batches played in all: fewer plays for jobs of many shards."""
-BEST_SHARE, WORST_SHARE = 0.1, 0.95
+BEST_SHARE, WORST_SHARE = 0.05, 0.9
 """The shares of the plays that end before the best and the worst case."""
 MOST_AGAIN = 0.75
 """The largest share of lines that goes again: a job of which everything fails would never end."""
@@ -85,10 +86,33 @@ class Law:
         """The seconds within which this share of the batches ends."""
         return math.exp(self.mean + self.spread * _NORMAL.inv_cdf(min(max(share, 1e-6), 1 - 1e-6)))
 
-    def left(self, age_s: float, share: float) -> float:
-        """The seconds that are left to a batch of this age, at this share of those that reach it."""
-        past = _NORMAL.cdf((math.log(max(age_s, 1e-3)) - self.mean) / self.spread)
-        return max(LEAST_LEFT * age_s, self.quantile(past + share * (1 - past)) - age_s)
+    def past(self, age_s: float) -> float:
+        """The share of the batches that end before this age."""
+        return _NORMAL.cdf((math.log(max(age_s, 1e-3)) - self.mean) / self.spread)
+
+    def within(self, least_s: float, most_s: float, share: float) -> float:
+        """The seconds within which this share ends of the batches that end between these times."""
+        past = self.past(least_s)
+        return self.quantile(past + share * max(0.0, self.past(most_s) - past))
+
+
+@dataclass(frozen=True, slots=True)
+class _Slow:
+    """Batches of a kind that was not seen yet: as many between one and two hours as between two and four."""
+
+    share: float
+    """Of all batches."""
+    least_s: float
+    most_s: float
+
+    def quantile(self, share: float) -> float:
+        """The seconds within which this share of the slow ones ends."""
+        return self.least_s * math.exp(share * math.log(self.most_s / self.least_s))
+
+    def past(self, age_s: float) -> float:
+        """The share of the slow ones that ends before this age."""
+        reached = math.log(max(age_s, self.least_s) / self.least_s) / math.log(self.most_s / self.least_s)
+        return min(reached, 1.0)
 
 
 def forecast(load: Load, ended_s: Sequence[float] = ()) -> Forecast:
@@ -107,7 +131,7 @@ def _drawn(load: Load, ended_s: Sequence[float]) -> "list[_Drawn]":
     law = fit(ended_s, [flight.age_s for flight in load.flights])
     starts = len(load.shards) + len(load.flights) + 1
     plays = max(FEWEST_PLAYS, min(PLAYS, MOST_STARTS // starts))
-    return [_Drawn(law, len(ended_s), play) for play in range(plays)]
+    return [_Drawn(law, len(ended_s), play, max(ended_s)) for play in range(plays)]
 
 
 def fit(ended_s: Sequence[float], running_s: Iterable[float]) -> Law:
@@ -161,12 +185,20 @@ class _Fixed:
 
 
 class _Drawn:
-    """Times drawn from a law that is itself only known from so many batches; the same ones for the same play."""
+    """Times drawn from a law that is itself only known from so many batches; the same ones for the same play.
 
-    def __init__(self, law: Law, known_from: int, play: int) -> None:
+    None is beyond the window: the service ends every batch then, whatever the law says of one that ended early and
+    many that run.
+    """
+
+    def __init__(self, law: Law, known_from: int, play: int, slowest_s: float) -> None:
         self._state = (play + 1) * 0x9E3779B97F4A7C15
         mean = law.mean + law.spread / math.sqrt(known_from) * self._deviate()
         self._law = Law(mean, law.spread * math.exp(self._deviate() / math.sqrt(2 * (known_from + PRIOR_WEIGHT))))
+        # What so many batches without one leave possible: in most plays next to none, in some a good part (Jeffreys).
+        odds = self._deviate() ** 2
+        least = max(slowest_s, 1.0)
+        self._slow = _Slow(odds / (odds + 2 * known_from + 1), least, max(WORST_BATCH_S, 2 * least))
 
     def _deviate(self) -> float:
         return _NORMAL.inv_cdf(max(self._share(), 1e-6))
@@ -180,14 +212,23 @@ class _Drawn:
         return ((z ^ (z >> 31)) >> 11) / (1 << 53)
 
     def time(self) -> float:
-        return self._law.quantile(self._share())
+        if self._share() < self._slow.share:
+            return self._slow.quantile(self._share())
+        return self._law.within(0.0, self._slow.most_s, self._share())
 
     def usual(self) -> float:
         """The median time."""
-        return self._law.quantile(0.5)
+        return self._law.within(0.0, self._slow.most_s, 0.5)
 
     def left(self, age_s: float) -> float:
-        return self._law.left(age_s, self._share())
+        """The older a batch is, the more likely it is one of the slow ones."""
+        past = self._slow.past(age_s)
+        slow = self._slow.share * (1 - past)
+        usual = (1 - self._slow.share) * (1 - self._law.past(age_s))
+        if self._share() * (slow + usual) < slow:
+            return self._slow.quantile(past + self._share() * (1 - past)) - age_s
+        end = self._law.within(age_s, self._slow.most_s, self._share())
+        return max(LEAST_LEFT * age_s, end - age_s)
 
     def count(self, mean: float) -> int:
         """How many of many rare things happen: a Poisson number, above 30 its normal neighbour."""

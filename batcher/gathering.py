@@ -7,7 +7,7 @@ from batcher.errors import JobError
 from batcher.job import Job, aside
 from batcher.looking import latest_wait_now, limits_now, room_now
 from batcher.model import ShardLimits
-from batcher.planning import Cutter, Renderer, line_hash
+from batcher.planning import Cutter, Renderer
 from batcher.shardfiles import ShardWriter
 from batcher.store import Transaction, acting
 from batcher.store.planned import PlannedLine, load_version, stage_planned, write_shards
@@ -46,14 +46,14 @@ def recut(tools: Tools) -> None:
 def rendered_again(
     job: Job, renderer: Renderer, artist_id: str, line_id: str, data: str, expected: int | None
 ) -> bytes:
-    """The line of a row that was planned. Raises JobError where it has another hash than `expected` (None: any)."""
+    """A line's own part, from its row. Raises JobError where it has another hash than `expected` (None: any)."""
     values = job.prompt_values(job.restore(data), f"artist {artist_id}")
-    line = renderer.line(line_id, renderer.user_text(values))
-    if expected is not None and line_hash(line) != expected:
+    own = renderer.own(line_id, renderer.user_text(values))
+    if expected is not None and renderer.hash(own) != expected:
         raise JobError(
             f"job.py renders artist {artist_id} otherwise than it was planned; undo the change of prompt_values"
         )
-    return line
+    return own
 
 
 def _write(
@@ -67,12 +67,12 @@ def _write(
     writer = ShardWriter(tools.store.folder, shard, priority)
     planned: list[PlannedLine] = []
     for artist_id, line_id, _, data, tokens, expected, _ in rows:
-        line = rendered_again(tools.job, renderer, artist_id, line_id, data, expected)
-        if cutter.starts_new(priority, len(line), tokens) and planned:
+        own = rendered_again(tools.job, renderer, artist_id, line_id, data, expected)
+        size = renderer.size(own)
+        if cutter.starts_new(priority, size, tokens) and planned:
             break
-        writer.write([line], tokens)
-        planned.append(PlannedLine(artist_id, shard, tokens, len(line), line_hash(line)))
-    tx.run("create_planned")
+        writer.write(renderer.pieces(own), 1, tokens)
+        planned.append(PlannedLine(artist_id, shard, tokens, size, renderer.hash(own)))
     stage_planned(tx, planned)
     write_shards(tx, [writer.close()], version_number, state, retry=retry)
     tx.event("gather", f"{len(planned)} lines", shard=shard)

@@ -8,7 +8,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, redirect_stdout
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
@@ -76,6 +76,8 @@ class Job:
     system: str
     template: str
     schema: Mapping[str, object]
+    columns: Collection[str] | None = None
+    """The columns of a table that Artist looks at; None: perhaps all."""
 
     def version(self, model: str, endpoint: Endpoint, max_output_tokens: int) -> JobVersion:
         """What this job asks with these settings."""
@@ -92,18 +94,15 @@ class Job:
 
     def read_row(self, row: Mapping[str, object], where: object) -> Any:
         """The artist of an input row; empty texts count as absent. Raises InputError naming row and column."""
-        given = {}
-        for column, value in row.items():
-            if value is None or value == "":
-                continue
-            if isinstance(value, str) and "\0" in value and self._reads(column):
+        given = {column: value for column, value in row.items() if value is not None and value != ""}
+        for column, value in given.items():
+            if type(value) is str and "\0" in value and self._reads(column):
                 raise InputError(
                     f"{where}, column {column}: holds a NUL character, which no request can carry; remove it"
                 )
-            given[column] = value
         # As JobCode, at no cost where all is well: this is done for every row.
         try:
-            return self.artist.model_validate(given)
+            return self.artist.__pydantic_validator__.validate_python(given)
         except ValidationError as error:
             raise InputError(f"{where}, {_row_fault(error, row)}") from None
         except (Exception, SystemExit):
@@ -131,10 +130,10 @@ class Job:
         except (Exception, SystemExit):
             with JobCode(where):
                 raise
-        if not isinstance(values, Mapping):
+        if type(values) is not dict and not isinstance(values, Mapping):
             raise JobError(f"{where}: prompt_values gives {type(values).__name__}; return a dict of texts")
         for name, value in values.items():
-            if not isinstance(value, str | int | float):
+            if type(value) is not str and not isinstance(value, str | int | float):
                 raise JobError(f"{where}: prompt_values gives {type(value).__name__} for {name}; give a text")
         return values
 
@@ -202,7 +201,7 @@ def load_job(folder: Path) -> Job:
     accept = _accept(module, folder)
     with JobCode(f"{folder / 'job.py'}: Bio has no JSON schema"):
         schema = strict_schema(bio)
-    return Job(folder.name, artist, bio, accept, _system(folder), template, schema)
+    return Job(folder.name, artist, bio, accept, _system(folder), template, schema, _columns(artist))
 
 
 def _accept(module: ModuleType, folder: Path) -> Callable[[Any, Any], str | None]:
@@ -295,6 +294,16 @@ def _check_artist(artist: type[BaseModel], folder: Path) -> None:
         raise JobError(f"{folder / 'job.py'}: Artist has no field {', '.join(missing)}")
     if not callable(getattr(artist, "prompt_values", None)):
         raise JobError(f"{folder / 'job.py'}: Artist has no prompt_values() giving the values of user.md")
+
+
+def _columns(artist: type[BaseModel]) -> Collection[str] | None:
+    """The columns that the model looks at; None where others may matter to it, or to code of its own."""
+    code = artist.__pydantic_custom_init__ or artist.__pydantic_decorators__.model_validators
+    if code or artist.model_config.get("extra", "ignore") != "ignore":
+        return None
+    names = [field.validation_alias or name for name, field in artist.model_fields.items()]
+    plain = [name for name in names if isinstance(name, str)]
+    return {*artist.model_fields, *plain} if plain == names else None
 
 
 def strict_schema(model: type[BaseModel]) -> Mapping[str, object]:
@@ -397,7 +406,7 @@ def _column_type(kinds: set[str]) -> str:
 def encode_row(artist: BaseModel) -> str:
     """The row as the state keeps it: what a line is rendered from again. Raises JobError when it has no JSON."""
     try:
-        return artist.model_dump_json(exclude_none=True)
+        return artist.__pydantic_serializer__.to_json(artist, exclude_none=True).decode()
     except (Exception, SystemExit):
         with JobCode(f"artist {getattr(artist, 'artist_id', '')}: the row cannot be kept as JSON"):
             raise

@@ -1,7 +1,7 @@
 """The look at the state that a decision is made from."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 
 import orjson
 
@@ -9,7 +9,18 @@ from batcher.admission import ceiling, reserved_for
 from batcher.config import Config, enqueued_limit, shard_limits
 from batcher.errors import ConfigError
 from batcher.forecast import Flight, Load
-from batcher.model import FILE_LIFE_S, Budget, Charge, JobVersion, Measured, Room, ShardLimits, Snapshot
+from batcher.model import (
+    FILE_LIFE_S,
+    Budget,
+    Charge,
+    JobVersion,
+    LooseLines,
+    Measured,
+    Pause,
+    Room,
+    ShardLimits,
+    Snapshot,
+)
 from batcher.pacing import LINES_PER_WORKER_S
 from batcher.planning import default_limits
 from batcher.prices import PriceOf, Prices, Rates, resolve
@@ -42,7 +53,7 @@ def look(tx: Transaction, config: Config, price_of: PriceOf) -> Snapshot:
         shard_limits=limits_now(config, room),
         polled_at=tx.fact("polled_at"),
         poll_interval_s=config.poll.interval_s,
-        outage_until=max(_until(tx, "outage_until", latest), _until(tx, "asked_until", latest)),
+        outage_until=_outage_until(tx, latest),
         created_last_hour=int(tx.one("created_since", since=tx.now - HOUR_S, now=tx.now)[0]),
         unread=len(tx.run("unread_due", now=tx.now, since=tx.now - FILE_LIFE_S)),
         files_due=int(tx.one("count_files_due", now=tx.now)[0]),
@@ -59,16 +70,23 @@ def latest_wait_now(tx: Transaction, config: Config) -> float:
     return latest_wait(config.retry.rules(), config.pause.duration_hours * HOUR_S, tx.now)
 
 
+def _outage_until(tx: Transaction, latest: float) -> float:
+    return max(_until(tx, name, latest) for name in ("outage_until", "asked_until"))
+
+
 def _until(tx: Transaction, name: str, latest: float) -> float:
     until = tx.fact(name)
     return until if until <= latest else 0.0
 
 
-def room_now(tx: Transaction, config: Config) -> Room:
-    """The limit in force (what the service last said within a day, else the settings) and what we hold of it."""
+def room_now(tx: Transaction, config: Config, measured: Measured | None = None) -> Room:
+    """The limit in force (what the service last said within a day, else the settings) and what we hold of it.
+
+    measured: what the settled batches teach, where it was asked already.
+    """
     learned = tx.run("learned_limit", model=config.model.name, since=tx.now - LEARNED_FOR_S, now=tx.now)
     limit = int(learned[0][0]) if learned else enqueued_limit(config)
-    factor = measured_now(tx).ratio * (1 + config.limits.margin)
+    factor = (measured or measured_now(tx)).ratio * (1 + config.limits.margin)
     latest = latest_wait_now(tx, config)
     return Room(
         limit=limit,
@@ -120,7 +138,7 @@ class OpenLines:
 class Outlook:
     """What a forecast is made from."""
 
-    snapshot: Snapshot
+    room: Room
     load: Load
     ended_s: tuple[float, ...]
     """Service times of the batches that ended, in seconds."""
@@ -128,10 +146,13 @@ class Outlook:
     open: Sequence[OpenLines]
     spent_usd: float
     in_flight_usd: float
-    """The most that what is in flight may cost."""
+    """The most that what is in flight may cost; both are 0 without a bound."""
     waits_for_user: bool
     """Paused by hand: the forecast counts from `resume`."""
     planned_at: float
+    versions: Mapping[int, JobVersion] = field(default_factory=dict)
+    pauses: Sequence[Pause] = ()
+    outage_until: float = 0.0
     per_worker_s: float = LINES_PER_WORKER_S
     """Lines that one worker of the direct lane does in a second: as measured here, else assumed."""
 
@@ -147,35 +168,41 @@ class Outlook:
 
 
 def outlook_now(tx: Transaction, config: Config) -> Outlook:
-    """The outlook of this moment."""
-    snapshot = look(tx, config, lambda _model: None)
-    room, loose = snapshot.room, snapshot.loose
-    unsent = [(int(tokens), int(lines)) for tokens, lines in tx.run("unsent")]
-    loose_tokens, loose_lines = sum(g.tokens for g in loose), sum(g.lines for g in loose)
+    """The outlook of this moment. It asks for less than `look`: nothing is decided from it."""
+    latest = latest_wait_now(tx, config)
     measured = replace(measured_now(tx), paid_again=int(tx.one("paid_again")[0]))
+    room, pauses = room_now(tx, config, measured), acting.pauses(tx, latest)
+    outage_until = _outage_until(tx, latest)
+    until = [p.until for p in pauses if p.scope == "all" and p.until is not None]
     versions = load_versions(tx)
-    spent, in_flight = tx.one("money")
-    until = [p.until for p in snapshot.pauses if p.scope == "all" and p.until is not None]
-    load = Load(
-        ceiling=_attainable(tx, config, room),
-        shards=[(reserved_for(tokens, room), lines) for tokens, lines in unsent],
-        flights=[Flight(*row) for row in tx.run("flights", now=tx.now)],
-        loose=(reserved_for(loose_tokens, room), loose_lines),
-        again=measured.again_share,
-        free_in_s=max(0.0, *(at - tx.now for at in [*until, snapshot.outage_until, room.blocked_until])),
-    )
+    spent, in_flight = _spent(tx, config)
     return Outlook(
-        snapshot=snapshot,
-        load=load,
+        room=room,
+        load=Load(
+            ceiling=_attainable(tx, config, room),
+            shards=[(reserved_for(int(tokens), room), int(lines)) for tokens, lines in tx.run("unsent")],
+            flights=[Flight(*row) for row in tx.run("flights", now=tx.now)],
+            loose=_loose(acting.loose_lines(tx, latest), room),
+            again=measured.again_share,
+            free_in_s=max(0.0, *(at - tx.now for at in [*until, outage_until, room.blocked_until])),
+        ),
         ended_s=tuple(float(row[0]) for row in tx.run("service_times")),
         measured=measured,
         open=[OpenLines(versions[number], *rest) for number, *rest in tx.run("open_by_version")],
-        spent_usd=float(spent),
-        in_flight_usd=float(in_flight),
-        waits_for_user=any(p.scope == "all" and p.until is None for p in snapshot.pauses),
+        spent_usd=spent,
+        in_flight_usd=in_flight,
+        waits_for_user=any(p.scope == "all" and p.until is None for p in pauses),
         planned_at=float(tx.one("run")[1]),
+        versions=versions,
+        pauses=pauses,
+        outage_until=outage_until,
         per_worker_s=tx.fact("direct_per_worker_s") or LINES_PER_WORKER_S,
     )
+
+
+def _loose(groups: Sequence[LooseLines], room: Room) -> tuple[int, int]:
+    """Their reserved tokens, and the lines."""
+    return reserved_for(sum(g.tokens for g in groups), room), sum(g.lines for g in groups)
 
 
 def keep_prices(tx: Transaction, model: str, prices: Prices | None) -> None:
@@ -201,18 +228,23 @@ def _attainable(tx: Transaction, config: Config, room: Room) -> int:
 
 def budget_now(tx: Transaction, config: Config, price_of: PriceOf, room: Room) -> Budget:
     """The dollars. A line costs what the version that it was planned with says, whatever the settings are now."""
-    # Without a bound nobody asks how much is spent, and adding it up reads every attempt there was.
-    spent, in_flight = tx.one("money") if config.budget.max_usd > 0 else (0, 0)
+    spent, in_flight = _spent(tx, config)
     return Budget(
         max_usd=config.budget.max_usd,
-        spent_usd=float(spent),
-        in_flight_usd=float(in_flight),
+        spent_usd=spent,
+        in_flight_usd=in_flight,
         charges={
             number: Charge(prices.batch.input * room.factor, prices.batch.output * version.max_output_tokens)
             for number, version in load_versions(tx).items()
             if (prices := price_of(version.model)) is not None
         },
     )
+
+
+def _spent(tx: Transaction, config: Config) -> tuple[float, float]:
+    """Dollars spent and in flight. Without a bound nobody asks, and adding them up reads every attempt there was."""
+    spent, in_flight = tx.one("money") if config.budget.max_usd > 0 else (0, 0)
+    return float(spent), float(in_flight)
 
 
 def check_unsent(tx: Transaction, config: Config, price_of: PriceOf) -> None:

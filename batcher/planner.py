@@ -7,35 +7,26 @@ place before it commits. The same input and settings on an empty state give the 
 import gc
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import orjson
-from pydantic.fields import FieldInfo
 
-from batcher.config import Config, enqueued_limit, shard_limits
+from batcher.config import Config, shard_limits
 from batcher.cutting import ShardCutting
-from batcher.errors import ConfigError, InputError, JobError
-from batcher.inputs import read_bios, read_table, table_name
-from batcher.job import Job, aside, encode_row, output_columns
+from batcher.errors import ConfigError, InputError
+from batcher.inputs import read_bios, table_name
+from batcher.job import Job, aside, output_columns
 from batcher.looking import Outlook, keep_prices, outlook_now
 from batcher.model import JobVersion
-from batcher.planning import Renderer, chunks, custom_id, overhead_tokens
-from batcher.prices import context_window, resolve
+from batcher.planning import chunks
+from batcher.preparing import READ_ROWS, BadRows, Place, Preparer
+from batcher.prices import resolve
 from batcher.shardfiles import sweep
 from batcher.store import Store, Transaction
 from batcher.store import planned as state
-from batcher.store.planned import PreparedRow
-from batcher.tokens import count_tokens
-
-READ_ROWS = 5_000
-LARGEST_PRIORITY = 2**31 - 1
-DEFAULT_PRIORITY = 3
-"""The priority of a table without such a column."""
 
 Progress = Callable[[str, int], None]
 """Told what is going on and how many rows are done."""
@@ -173,47 +164,32 @@ def _rehearse(planner: "Planner", store: Store, scratch: Path) -> tuple[PlanResu
         return planner.run(tx, scratch, store.folder)
 
 
-class Place:
-    """A row of the table; its words are made when somebody asks for them, which for nearly all rows is never."""
-
-    __slots__ = ("_path", "row")
-
-    def __init__(self, path: Path, row: int) -> None:
-        self._path, self.row = path, row
-
-    def __str__(self) -> str:
-        return f"{self._path}, row {self.row}"
-
-
 class Planner:
     """One run of `plan`."""
 
     def __init__(self, config: Config, job: Job, version: JobVersion, options: PlanOptions, progress: Progress) -> None:
         self.config, self.job, self.options, self.progress = config, job, options, progress
         self.version = version
-        self.renderer = Renderer(version)
+        self.preparer = Preparer(config, job, version)
         self.limits = shard_limits(config)
-        self.ceiling = int(enqueued_limit(config) * config.limits.threshold)
-        self.factor = 1 + config.limits.margin
-        self.window = context_window(version.model)
-        self.constant = sum(count_tokens(self.renderer.constant_text())) + overhead_tokens()
         self.result = PlanResult()
 
     def run(self, tx: Transaction, folder: Path, home: Path) -> tuple[PlanResult, PlanReport]:
         """Everything, inside one transaction. folder: where shard files go; home: the folder of the state."""
         state.stage(tx)
-        number = state.register_version(tx, self.version, self.constant)
+        number = state.register_version(tx, self.version, self.preparer.constant)
         if not tx.run("run"):
             tx.run("insert_run", run_id=uuid.uuid4().hex, now=tx.now)
         self._check_version(tx, number)
         self._read_input(tx)
         self._read_done(tx)
-        self._take_in(tx, home)
+        known = self._take_in(tx, home)
         self._take_over_done(tx)
         self.result.not_in_table = int(tx.one("not_in_table")[0])
         if self.options.replan:
             self._replan(tx)
-        self._stage_again(tx)
+        if known:
+            self._stage_again(tx)
         self._cut(tx, folder, number)
         tx.set_fact(PLANNED_WITH, text=self.options.kept())
         keep_prices(tx, self.version.model, resolve(self.version.model))
@@ -229,104 +205,27 @@ class Planner:
             )
 
     def _read_input(self, tx: Transaction) -> None:
-        bad: list[tuple[int, str]] = []
-        for chunk in chunks(self._artists(bad), READ_ROWS):
-            state.stage_prepared(tx, list(self._prepare(chunk, bad)))
-            self.progress("rows read", self.result.rows_read)
+        bad: BadRows = []
+        for rows in self.preparer.rows(self.options.input, bad):
+            state.stage_prepared(tx, rows)
+            self.progress("rows read", self.preparer.rows_read)
+        self.result.rows_read = self.preparer.rows_read
         if not self.result.rows_read:
             raise InputError(f"{self.options.input} has no rows; there is nothing to plan")
-        for row, first, artist_id in tx.run("prepared_again"):
+        again = tx.run("prepared_again")
+        for row, first, artist_id in again:
             bad.append((row, f"{Place(self.options.input, row)}: artist_id {artist_id!r} is already in row {first}"))
-        tx.run("drop_prepared_again")
+        if again:
+            tx.run("drop_prepared_again")
         self._refuse_or_skip(tx, sorted(bad))
 
-    def _refuse_or_skip(self, tx: Transaction, bad: list[tuple[int, str]]) -> None:
+    def _refuse_or_skip(self, tx: Transaction, bad: BadRows) -> None:
         if bad and not self.options.skip_bad_rows:
             more = f" ({len(bad) - 1:,} more bad rows)" if len(bad) > 1 else ""
             raise InputError(f"{bad[0][1]}{more}; mend the table, or leave such rows out with --skip-bad-rows")
         if bad:
             tx.append("skipped_rows", bad)
         self.result.skipped = bad
-
-    def _artists(self, bad: list[tuple[int, str]]) -> Iterator[tuple[Place, Any]]:
-        """Valid artists with their places; the others go to `bad`."""
-        table = self.options.input
-        # Each row of JSONL has columns of its own, so a missing one is that row's fault.
-        checked = table.suffix.lower() == ".jsonl"
-        for number, row in read_table(table):
-            self.result.rows_read += 1
-            where = Place(table, number)
-            try:
-                if isinstance(row, InputError):
-                    raise row
-                if not checked:
-                    self._check_columns(row)
-                    checked = True
-                artist = self.job.read_row(row, where)
-            except WrongColumnsError:
-                raise
-            except InputError as error:
-                bad.append((number, str(error)))
-            else:
-                yield where, artist
-
-    def _check_columns(self, row: dict[str, object]) -> None:
-        fields = self.job.artist.model_fields
-        missing = [name for name, info in fields.items() if _needs_column(info) and name not in row]
-        if missing:
-            raise WrongColumnsError(
-                f"{self.options.input} has no column {missing[0]}; its columns are {', '.join(row) or 'none'}: "
-                "rename one, or give it an alias in job.py"
-            )
-
-    def _prepare(self, chunk: Sequence[tuple[Place, Any]], bad: list[tuple[int, str]]) -> Iterator[PreparedRow]:
-        texts = [self._text(artist, where) for where, artist in chunk]
-        self._check_restored(*chunk[0], texts[0])
-        for (where, artist), text, counted in zip(chunk, texts, count_tokens(texts), strict=True):
-            tokens = counted + self.constant
-            priority = _priority(artist, where)
-            artist_id, name = str(artist.artist_id), str(artist.artist_name)
-            problem = self._problem(artist_id, priority, tokens)
-            if problem:
-                bad.append((where.row, f"{where} ({name}): {problem}"))
-                continue
-            line_id, data = custom_id(artist_id), encode_row(artist)
-            yield PreparedRow(where.row, artist_id, line_id, name, priority, data, text, tokens)
-
-    def _text(self, artist: Any, where: object) -> str:
-        """The artist's part of the prompt. Raises JobError naming the row."""
-        values = self.job.prompt_values(artist, where)
-        try:
-            text = self.renderer.user_text(values)
-            text.encode()
-        except JobError as error:
-            raise JobError(f"{where}: {error}; it gives {', '.join(values) or 'nothing'}") from None
-        except UnicodeEncodeError:
-            raise JobError(f"{where}: prompt_values gives half of a surrogate pair, which is no text") from None
-        return text
-
-    def _check_restored(self, where: Place, artist: Any, text: str) -> None:
-        """A line that fails is rendered from the row as the state keeps it: that must give the same text."""
-        if self._text(self.job.restore(encode_row(artist)), where) != text:
-            raise JobError(
-                f"{where}: the artist reads otherwise once it was stored and read again; "
-                "the validators of Artist must leave alone what they made"
-            )
-
-    def _problem(self, artist_id: str, priority: int, tokens: int) -> str:
-        if not artist_id:
-            return "column artist_id is empty"
-        if not 1 <= priority <= LARGEST_PRIORITY:
-            return f"column priority: must be 1 (the most urgent) or more (it is {priority})"
-        return self._too_long(tokens)
-
-    def _too_long(self, tokens: int) -> str:
-        whole = tokens + self.version.max_output_tokens
-        if self.window is not None and whole > self.window:
-            return f"prompt and answer are {whole:,} tokens, the context of {self.version.model} is {self.window:,}"
-        if tokens * self.factor > self.ceiling:
-            return f"one line of {tokens:,} tokens is over the enqueued-token limit x threshold of {self.ceiling:,}"
-        return ""
 
     def _read_done(self, tx: Transaction) -> None:
         done = self.options.done
@@ -340,19 +239,20 @@ class Planner:
             raise InputError(f"{done}, row {last}: artist_id {artist_id!r} is already in row {first}; keep one of them")
         self.result.done_unknown = int(tx.one("done_unknown")[0])
 
-    def _take_in(self, tx: Transaction, home: Path) -> None:
+    def _take_in(self, tx: Transaction, home: Path) -> bool:
+        """Adds the new artists; whether there were others before."""
         self.result.changed_rows = int(tx.one("input_changed")[0])
         if self.options.limit is not None:
             tx.run("limit_prepared", limit=self.options.limit)
         before = int(tx.one("highest_seq")[0])
-        tx.run("insert_new_artists", after=before)
+        self.result.artists_new = int(tx.one("insert_new_artists", after=before)[0])
         highest = int(tx.one("highest_seq")[0])
-        self.result.artists_new = highest - before
         table = table_name(self.options.input, home)
         tx.run("forget_mended_rows", table=table)
         tx.run("insert_skipped", after=highest, table=table)
         for path in filter(None, (self.options.input, self.options.done)):
             tx.run("note_table", table=table_name(path, home))
+        return before > 0
 
     def _take_over_done(self, tx: Transaction) -> None:
         """Artists whose bio exists after all leave their unsent shards. What is left of a planned shard is cut again,
@@ -378,43 +278,18 @@ class Planner:
         """What is cut again goes with its row as the table has it now; where the table has none, as it was kept."""
         tx.run("take_changed_rows")
         for chunk in chunks(iter(tx.run("kept_rows")), READ_ROWS):
-            state.stage_prepared(tx, list(self._restored(chunk)))
-
-    def _restored(self, rows: Sequence[tuple[Any, ...]]) -> Iterator[PreparedRow]:
-        texts = [self._text(self.job.restore(row[4]), f"artist {row[0]}") for row in rows]
-        for (artist_id, line_id, name, priority, data), text, counted in zip(
-            rows, texts, count_tokens(texts), strict=True
-        ):
-            yield PreparedRow(0, artist_id, line_id, name, priority, data, text, counted + self.constant)
+            state.stage_prepared(tx, list(self.preparer.restored(chunk)))
 
     def _cut(self, tx: Transaction, folder: Path, version: int) -> None:
         highest = int(tx.one("highest_shard")[0])
         sweep(folder, highest)
         tx.undo.callback(sweep, folder, highest)
-        with ShardCutting(self.renderer, self.limits, folder, highest + 1) as cutting:
+        with ShardCutting(self.preparer.renderer, self.limits, folder, highest + 1) as cutting:
             for lines in state.ordered_lines(tx):
-                state.stage_planned(tx, cutting.put(lines))
+                cutting.put(lines)
                 self.result.lines_planned += len(lines)
                 self.progress("lines planned", self.result.lines_planned)
             shards = cutting.finish()
+        state.stage_cuts(tx, cutting.cuts)
         self.result.shards_cut = len(shards)
         state.write_shards(tx, shards, version, "planned", retry=False)
-
-
-class WrongColumnsError(InputError):
-    """The table lacks a column that every row needs: no row is at fault."""
-
-
-def _needs_column(field: FieldInfo) -> bool:
-    return field.is_required() and field.validation_alias is None
-
-
-def _priority(artist: Any, where: object) -> int:
-    value = getattr(artist, "priority", None)
-    if value is None:
-        return DEFAULT_PRIORITY
-    if isinstance(value, Decimal | float) and float(value).is_integer():
-        return int(value)
-    if not isinstance(value, int):
-        raise JobError(f"{where}: Artist.priority is {type(value).__name__}; declare it as int")
-    return value

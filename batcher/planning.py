@@ -75,6 +75,8 @@ class Renderer:
         head, rest = whole.split(orjson.dumps("\0id\0"), 1)
         middle, tail = rest.split(orjson.dumps(marker))
         self._head, self._middle, self._tail = head, middle, tail + b"\n"
+        constant = b"\n".join((self._head, self._middle, self._tail))
+        self._size, self._digest = len(constant) - 3, hashlib.blake2b(constant, digest_size=16).digest()
 
     def user_text(self, values: Mapping[str, str]) -> str:
         """The artist's part of the prompt. Raises JobError when the job gives no value for a placeholder."""
@@ -83,9 +85,32 @@ class Renderer:
         except KeyError as error:
             raise JobError(f"user.md names {{{error.args[0]}}}, which prompt_values does not give") from error
 
-    def line(self, line_id: str, user_text: str) -> bytes:
+    def own(self, line_id: str, user_text: str) -> bytes:
+        """What a line does not share with the others: its id and the artist's text, as JSON, a newline between them.
+
+        Raises TypeError for half of a surrogate pair.
+        """
+        return orjson.dumps(line_id) + b"\n" + orjson.dumps(user_text)
+
+    def pieces(self, own: bytes) -> tuple[bytes, ...]:
+        """One JSON line, newline included, in pieces: most of it stands in every line and need not be copied."""
+        line_id, _, text = own.partition(b"\n")
+        return self._head, line_id, self._middle, text, self._tail
+
+    def line(self, own: bytes) -> bytes:
         """One JSON line, newline included."""
-        return self._head + orjson.dumps(line_id) + self._middle + orjson.dumps(user_text) + self._tail
+        return b"".join(self.pieces(own))
+
+    def size(self, own: bytes) -> int:
+        """Bytes of the line."""
+        return self._size + len(own)
+
+    def hash(self, own: bytes) -> int:
+        """64 bits that identify the line: what was sent can be shown to be what is rendered again.
+
+        What all lines share is in it by a digest, made once: hashing it would be nine tenths of the work.
+        """
+        return line_hash(self._digest + own)
 
     def constant_text(self) -> list[str]:
         """The texts that every line repeats, for the token counter: system prompt and schema as compact JSON."""
@@ -124,9 +149,9 @@ def overhead_tokens() -> int:
     return 2 * (MESSAGE_TOKENS + 1) + MESSAGE_TOKENS
 
 
-def line_hash(line: bytes) -> int:
-    """64 bits that identify a rendered line: what was sent can be shown to be what is rendered again."""
-    return int.from_bytes(hashlib.blake2b(line, digest_size=8).digest())
+def line_hash(data: bytes) -> int:
+    """64 bits that identify a line by these bytes."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest())
 
 
 def default_limits(enqueued_tokens: int, threshold: float, factor: float) -> ShardLimits:

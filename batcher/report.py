@@ -15,7 +15,7 @@ from batcher.model import Measured, Usage
 from batcher.pacing import MOST_WORKERS, recommended_workers
 from batcher.prices import PriceOf, Prices
 from batcher.store import Transaction
-from batcher.store.planned import count_by_state
+from batcher.store.planned import count_by_state, load_versions
 
 if TYPE_CHECKING:  # a status plans nothing
     from batcher.planner import PlanReport, PlanResult
@@ -150,8 +150,8 @@ def summarise_plan(report: "PlanReport", config: Config, price_of: PriceOf, now:
     outlook = report.outlook
     expectation = expect(outlook, config, price_of, now)
     return PlanSummary(
-        limit=outlook.snapshot.room.limit,
-        ceiling=ceiling(outlook.snapshot.room),
+        limit=outlook.room.limit,
+        ceiling=ceiling(outlook.room),
         lines=outlook.lines,
         tokens=outlook.tokens,
         bytes=sum(p.bytes for p in report.priorities),
@@ -212,9 +212,8 @@ class Status:
 def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
     """Everything that `status` tells."""
     outlook = outlook_now(tx, config)
-    snapshot = outlook.snapshot
-    room = snapshot.room
-    by_shard = costs_by_shard(tx, price_of)
+    room = outlook.room
+    by_shard = costs_by_shard(tx, outlook.versions, price_of)
     return Status(
         now=tx.now,
         states=count_by_state(tx),
@@ -225,14 +224,14 @@ def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
         lost=_named(tx.run("lost_by_class"), "state", "class", "code", "artists"),
         waiting_lines=_named(tx.run("who_waits"), "class", "lines", "first_at", "last_at"),
         waiting_shards=_named(tx.run("shards_waiting", now=tx.now), "shard", "state", "until"),
-        pauses=[{"scope": p.scope, "reason": p.reason, "until": p.until} for p in snapshot.pauses],
+        pauses=[{"scope": p.scope, "reason": p.reason, "until": p.until} for p in outlook.pauses],
         limit=room.limit,
         ceiling=ceiling(room),
         reserved=room.reserved,
         headroom=headroom(room),
         blocked_until=room.blocked_until,
-        outage_until=snapshot.outage_until,
-        stopped=snapshot.stopped,
+        outage_until=outlook.outage_until,
+        stopped=tx.text_fact("stopped"),
         costs=total(by_shard),
         expectation=expect(outlook, config, price_of, tx.now),
         shard_costs=by_shard,
@@ -254,7 +253,7 @@ def read_artist(tx: Transaction, artist_id: str, price_of: PriceOf) -> dict[str,
     return {
         **rows[0],
         "bio": next(iter(tx.dicts("artist_bio", artist_id=artist_id)), None),
-        "costs": asdict(total(costs_by_shard(tx, price_of, artist_id))),
+        "costs": asdict(total(costs_by_shard(tx, load_versions(tx), price_of, artist_id))),
         "attempts_made": tx.dicts("artist_attempts", artist_id=artist_id),
         "events": tx.dicts("artist_events", artist_id=artist_id),
     }

@@ -3,13 +3,16 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from batcher.config import Config, load_config
 from batcher.display import Display
-from batcher.job import Job, load_job
 from batcher.store import Store
+
+if TYPE_CHECKING:
+    from batcher.job import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +24,10 @@ class Session:
     display: Display
     json: bool
 
-    def job(self) -> Job:
+    def job(self) -> "Job":
         """The job folder, loaded."""
+        from batcher.job import load_job  # noqa: PLC0415 - what only looks asks for nothing
+
         return load_job(self.config.job.path)
 
 

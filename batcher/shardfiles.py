@@ -30,12 +30,12 @@ class ShardWriter:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._beside.open("wb")
 
-    def write(self, lines: Sequence[bytes], tokens: int) -> None:
-        """Adds lines; `tokens` is what they count together."""
-        data = b"".join(lines)
+    def write(self, pieces: Sequence[bytes], lines: int, tokens: int) -> None:
+        """Adds so many lines, in pieces of any size; `tokens` is what they count together."""
+        data = b"".join(pieces)
         self._sha.update(data)
         self._file.write(data)
-        self.lines += len(lines)
+        self.lines += lines
         self.tokens += tokens
         self.bytes += len(data)
 

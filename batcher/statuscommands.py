@@ -1,4 +1,4 @@
-"""`status`, `show`, `pause` and `resume`: looks at the state, and wishes that the acting process carries out."""
+"""`status` and `show`: looks at the state."""
 
 import time
 from contextlib import suppress
@@ -7,13 +7,11 @@ from functools import partial
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.live import Live
 
 from batcher.errors import InputError
 from batcher.looking import prices_now
 from batcher.report import read_artist, read_status
 from batcher.session import Session
-from batcher.store import acting
 from batcher.tables import draw_artist, draw_status
 
 WATCH_S = 2.0
@@ -28,6 +26,8 @@ def run_status(session: Session) -> tuple[RenderableType, dict[str, Any]]:
 
 def watch_status(session: Session) -> None:
     """The job again and again, until Ctrl-C."""
+    from rich.live import Live  # noqa: PLC0415 - one look needs none of it
+
     drawn, _ = run_status(session)
     with suppress(KeyboardInterrupt), Live(drawn, console=Console(), auto_refresh=False) as live:
         while True:
@@ -45,22 +45,3 @@ def run_show(session: Session, artist_id: str) -> tuple[RenderableType, dict[str
         hint = "; similar: " + ", ".join(f"{i} ({name})" for i, name in similar) if similar else ""
         raise InputError(f"the plan has no artist {artist_id!r}{hint}")
     return draw_artist(artist), artist
-
-
-def run_pause(session: Session) -> str:
-    """Holds sending until `resume`."""
-    with session.store.reading():
-        pass
-    with session.store.transaction("pause") as tx:
-        acting.pause(tx, "all", "by hand", None, "by hand")
-    return "paused: nothing new is sent until `batcher resume`; what is in flight is still followed"
-
-
-def run_resume(session: Session) -> str:
-    """Ends every pause."""
-    with session.store.reading():
-        pass
-    with session.store.transaction("resume") as tx:
-        ended = tx.run("end_pauses", reasons=None, now=tx.now)
-        tx.event("resume", f"{len(ended)} pauses ended")
-    return f"{len(ended)} pauses ended"

@@ -85,13 +85,13 @@ class Stock:
             self._lines.extend(self._prepared(line, materials[line.version], ratio) for line in lines)
 
     def _prepared(self, line: Candidate, material: Material, ratio: float) -> Prepared:
-        rendered = rendered_again(
+        own = rendered_again(
             self._tools.job, material.renderer, line.artist_id, line.custom_id, line.data, line.line_hash
         )
         counted, most = int(line.tokens * ratio), material.version.max_output_tokens
         asked = Asked(
             0, line.artist_id, line.custom_id, line.data, line.version, material.version.endpoint,
-            orjson.loads(rendered)["body"], counted + most, material.prices,
+            orjson.loads(material.renderer.line(own))["body"], counted + most, material.prices,
         )  # fmt: skip
         rates = material.prices.standard if material.prices is not None else None
         return Prepared(line, asked, counted * rates.input + most * rates.output if rates is not None else 0.0)

@@ -1,9 +1,8 @@
 """The whole job under bad luck: `batcher run` on a real table against the sandbox at tier 1, over HTTP.
 
-`python -m benchmarks.week TABLE.parquet`. A day of the sandbox takes two and a half minutes, and the delays of the
-failure table are as much shorter. Meanwhile the limit is halved, others take 30% of it, the quota is gone for half an
-hour, batches are limited to a few an hour, 2% of the lines of each class fail, one batch expires, and one line is
-poison.
+`python -m benchmarks.week TABLE.parquet`. All delays and intervals have their real length; waiting for them takes no
+time (`benchmarks.jumping`). Meanwhile batches are limited to a few an hour, the limit is halved, others take 30% of it,
+the quota is gone for half an hour, 2% of the lines of each class fail, one batch expires, and one line is poison.
 """
 
 import argparse
@@ -14,9 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
 import duckdb
@@ -27,7 +24,6 @@ from batcher.sandbox.app import running_sandbox
 from batcher.sandbox.errors import ApiError
 from benchmarks.data import ROOT
 
-SPEED = 600.0
 HOUR = 3600.0
 MODEL = "gpt-6-luna"
 LIMIT = table_limit(MODEL, 1) or 0
@@ -39,12 +35,33 @@ POISON = 7
 
 
 class Watched(Sandbox):
-    """Notes how long after the end of a rate limit the next batch was taken."""
+    """Plays the course of events, by the share of the lines that were executed, and notes how rate limits ended."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.free_at = 0.0
-        self.recoveries_s: list[float] = []
+    def __init__(self, settings: SandboxSettings, folder: Path, lines: int) -> None:
+        super().__init__(settings, folder, scaled_clock(1.0))
+        self.lines = lines
+        self.happened: list[str] = []
+        self.recoveries: list[tuple[float, str]] = []
+        """When there was room for a batch again after a refusal, and the batch that was taken next."""
+        self._free_at = 0.0
+        self._steps: list[tuple[float, str, Callable[[], None]]] = [
+            (0.05, "batches limited to 6 an hour", lambda: self.set_limits({"batches_per_hour": 6})),
+            (0.20, "batches free again", lambda: self.set_limits({"batches_per_hour": 2_000})),
+            (0.25, "limit halved", lambda: self.set_limits({"enqueued_tokens": LIMIT // 2})),
+            (0.45, "others hold 30%", lambda: self.set_limits({"phantom_tokens": int(0.3 * LIMIT / 2)})),
+            (0.60, "others gone, quota gone for half an hour", self._end_quota),
+            (0.75, "limit whole again", lambda: self.set_limits({"enqueued_tokens": LIMIT})),
+        ]
+
+    def advance(self) -> float:
+        """As the sandbox, and plays what is due."""
+        now = super().advance()
+        done = self.ledger._totals["executions"] / self.lines
+        while self._steps and done >= self._steps[0][0]:
+            _, what, act = self._steps.pop(0)
+            act()
+            self.happened.append(f"{done:.0%}: {what}")
+        return now
 
     def create_batch(self, payload: Mapping[str, object], lost: bool = False) -> Any:
         """As the sandbox, and looks at the time."""
@@ -52,64 +69,25 @@ class Watched(Sandbox):
             made = super().create_batch(payload, lost)
         except ApiError as error:
             if error.status == 429:  # there is room again an hour after the oldest batch in the window
-                self.free_at = self._creates._times[0] + HOUR
+                self._free_at = self._creates._times[0] + HOUR
             raise
-        if self.free_at:
-            self.recoveries_s.append(max(0.0, self.now() - self.free_at))
-            self.free_at = 0.0
+        if self._free_at and made is not None:
+            self.recoveries.append((self._free_at, made.id))
+            self._free_at = 0.0
         return made
 
-
-@dataclass
-class Course:
-    """What happens when, by the share of the lines that were executed."""
-
-    sandbox: Watched
-    lines: int
-    over: Event = field(default_factory=Event)
-    happened: list[str] = field(default_factory=list)
-
-    def follow(self) -> None:
-        """Plays the events in their order."""
-        steps: list[tuple[float, str, Callable[[], None]]] = [
-            (0.05, "batches limited to 12 an hour", lambda: self._limits({"batches_per_hour": 12})),
-            (0.15, "batches free again", lambda: self._limits({"batches_per_hour": 2_000})),
-            (0.25, "limit halved", lambda: self._limits({"enqueued_tokens": LIMIT // 2})),
-            (0.45, "others hold 30%", lambda: self._limits({"phantom_tokens": int(0.3 * LIMIT / 2)})),
-            (0.60, "others gone, quota gone for half an hour", self._quota),
-            (0.75, "limit whole again", lambda: self._limits({"enqueued_tokens": LIMIT})),
-        ]
-        while steps and not self.over.wait(0.05):
-            done = self.sandbox.ledger.totals()["executions"] / self.lines
-            if done >= steps[0][0]:
-                _, what, act = steps.pop(0)
-                with self.sandbox.lock:
-                    act()
-                self.happened.append(f"{done:.0%}: {what}")
-
-    def _limits(self, changes: Mapping[str, object]) -> None:
-        self.sandbox.set_limits(changes)
-
-    def _quota(self) -> None:
-        now = self.sandbox.now()
-        self._limits({"phantom_tokens": 0})
-        self.sandbox.set_faults({"quota_gone_between": [now, now + HOUR / 2]})
+    def _end_quota(self) -> None:
+        now = self.now()
+        self.set_limits({"phantom_tokens": 0})
+        self.set_faults({"quota_gone_between": [now, now + HOUR / 2]})
 
 
 def configuration(table: Path) -> str:
-    """The settings: tier 1, and every delay as much shorter as the sandbox's clock is faster."""
-    pairs = {
-        "rate_limit": (60, 300), "outage": (60, 300), "enqueued_limit": (60, 300), "shard_refused": (60, 300),
-        "quota": (300, 3600), "server": (0.5, 4), "call": (0.5, 4),
-    }  # fmt: skip
-    rows = [f"{k} = {{ base_s = {base / SPEED:.5f}, cap_s = {cap / SPEED:.5f} }}" for k, (base, cap) in pairs.items()]
+    """The settings: tier 1, all else as it is by default."""
     return "\n".join(
         [
             f'[job]\npath = "{ROOT / "jobs" / "bios"}"\ninput = "{table}"',
-            f'[model]\nname = "{MODEL}"\n[limits]\ntier = 1',
-            f"[poll]\ninterval_s = {120 / SPEED}\n[api]\nreconcile_grace_s = 1",
-            f"[pause]\nduration_hours = {24 / SPEED}\n[retry]",
-            *rows,
+            f'[model]\nname = "{MODEL}"\n[limits]\ntier = 1\n[poll]\ninterval_s = 60',
         ]
     )
 
@@ -118,30 +96,30 @@ def main() -> None:
     """Runs and prints the measures of success beside their targets."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.week")
     parser.add_argument("table", type=Path)
-    table = parser.parse_args().table.resolve()
+    parser.add_argument("--seed", type=int, default=1)
+    chosen = parser.parse_args()
+    table = chosen.table.resolve()
     with duckdb.connect() as con:
         rows = con.execute("SELECT artist_id FROM read_parquet(?)", [str(table)]).fetchall()
     with tempfile.TemporaryDirectory(prefix="batcher-week-") as name:
         folder = Path(name)
         failures = {**dict.fromkeys(PASSING, 0.02), **dict.fromkeys(PERMANENT, 0.002)}
         faults = Faults(line_failures=failures, expire_batches=(20,), poison=(str(rows[POISON][0]),))
-        settings = SandboxSettings(seed=1, tier=1, enqueued_tokens=LIMIT, speed=SPEED, faults=faults)
-        sandbox = Watched(settings, folder / "sandbox", scaled_clock(SPEED))
+        settings = SandboxSettings(seed=chosen.seed, tier=1, enqueued_tokens=LIMIT, faults=faults)
+        sandbox = Watched(settings, folder / "sandbox", len(rows))
         (folder / "batcher.toml").write_text(configuration(table), encoding="utf-8")
-        course = Course(sandbox, len(rows))
         began, real = sandbox.now(), time.monotonic()
         with running_sandbox(sandbox) as url:
-            thread = Thread(target=course.follow, daemon=True)
-            thread.start()
             code = _run(folder, url)
-            course.over.set()
-            thread.join()
-        _tell(folder, course, code, (sandbox.now() - began) / HOUR, time.monotonic() - real)
+        print(
+            f"ended with {code} after {(sandbox.now() - began) / HOUR:.1f} hours, {time.monotonic() - real:.0f} s here"
+        )
+        _tell(folder, sandbox, (sandbox.now() - began) / HOUR)
 
 
 def _run(folder: Path, url: str) -> int:
     env = {**os.environ, "OPENAI_API_KEY": "sk-sandbox", "OPENAI_BASE_URL": url, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "batcher", "run", "--out", "bios.parquet", "--failed", "failed.parquet"]
+    command = [sys.executable, "-m", "benchmarks.jumping", "run", "--out", "bios.parquet", "--failed", "failed.parquet"]
     with (folder / "said.txt").open("wb") as said:
         return subprocess.run(command, cwd=folder, env=env, stdout=said, stderr=said, check=False).returncode
 
@@ -160,36 +138,48 @@ FROM refused
 what the rest of the organisation holds."""
 
 
-def _tell(folder: Path, course: Course, code: int, hours: float, seconds: float) -> None:
-    def query(sql: str) -> list[tuple[Any, ...]]:
+RECOVERED = """
+WITH taken AS (SELECT * FROM submissions WHERE batch_id = $batch),
+     ended AS (SELECT o.ended_at, o.reserved, b.finished_at
+               FROM taken AS n JOIN submissions AS o ON o.ended_at <= n.intended_at JOIN batches AS b USING (batch_id)),
+     latest AS (SELECT sum(reserved) AS freed, max(finished_at) AS finished_at
+                FROM ended WHERE ended_at >= (SELECT max(ended_at) FROM ended) - 1)
+SELECT n.create_intended_at - greatest($free, CASE WHEN n.reserved_before + n.reserved + l.freed > 0.8 * n.limit_tokens
+                                                   THEN l.finished_at ELSE 0 END)
+FROM taken AS n, latest AS l
+"""
+"""From the end of a rate limit to the next batch, in seconds. Where the queue was full at that end, from when a batch
+of ours ended and made room."""
+
+
+def _tell(folder: Path, sandbox: Watched, hours: float) -> None:
+    def query(sql: str, **params: object) -> list[tuple[Any, ...]]:
         with duckdb.connect(str(folder / ".batcher" / "state.duckdb"), read_only=True) as con:
-            return con.execute(sql).fetchall()
+            return con.execute(sql, params or None).fetchall()
 
     states = Counter(dict(query("SELECT state, count(*) FROM artists GROUP BY 1")))
     lost = query("SELECT failure, code, count(*) FROM artists WHERE state = 'dead' GROUP BY ALL ORDER BY 3 DESC")
     ((foreseen, untold, phantom),) = query(REFUSED)
     quota = query("SELECT reason, tries, until - since FROM pauses WHERE reason = 'quota'")
-    twice = course.sandbox.ledger.totals()["usable_more_than_once"]
+    twice = sandbox.ledger.totals()["usable_more_than_once"]
     done, dead = states["done"], states["dead"]
-    recovery = max(course.sandbox.recoveries_s, default=0.0)
+    waited = [query(RECOVERED, free=free, batch=batch)[0][0] for free, batch in sandbox.recoveries]
     print((folder / "said.txt").read_text(encoding="utf-8")[-1800:])
-    print(f"ended with {code} after {hours:.1f} simulated hours, {seconds:.0f} s")
-    for line in course.happened:
+    for line in sandbox.happened:
         print(f"  at {line}")
     print("| measure | target | seen |\n|---|---|---|")
-    print(f"| completion (done and dead, of all) | 100% | {(done + dead) / course.lines:.2%}: {dict(states)} |")
-    print(f"| dead | < 1% | {dead / course.lines:.2%}: {lost} |")
-    print(f"| simulated hours | < 168 | {hours:.1f} |")
+    print(f"| completion (done and dead, of all) | 100% | {(done + dead) / sandbox.lines:.2%}: {dict(states)} |")
+    print(f"| dead | < 1% | {dead / sandbox.lines:.2%}: {lost} |")
+    print(f"| hours | < 168 | {hours:.1f} |")
     print(f"| usable answers paid twice | 0 | {twice} |")
     print(f"| refusals for the enqueued limit that could have been foreseen | 0 | {foreseen} |")
     print(f"| others: of a limit that was not named yet; because of what others hold | - | {untold}; {phantom} |")
     incidents = sum(1 for _, tries, _ in quota if not tries)
-    steps = ", ".join(f"{seconds * SPEED:.0f} s" for _, _, seconds in quota)
-    print(f"| quota incidents (the injected half hour) | 1, in pauses of 300, 600 and 1200 s | {incidents}: {steps} |")
-    # At this speed each tenth of a second that this machine takes for a batch's results is a simulated minute.
+    steps = ", ".join(f"{seconds:.0f} s" for _, _, seconds in quota)
+    print(f"| quota incidents beside the injected half hour | 0 | {incidents - 1}; pauses of {steps} |")
+    seen = ", ".join(f"{seconds:.0f} s" for seconds in waited)
     print(
-        f"| recovery from a rate limit | < 300 s | {recovery:.0f} simulated s at most, {recovery / SPEED:.1f} s of "
-        f"this machine's time, {len(course.sandbox.recoveries_s)} times |"
+        f"| recovery from a rate limit | < 300 s | {max(waited, default=0):.0f} s at most, of {len(waited)}: {seen} |"
     )
 
 

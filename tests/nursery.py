@@ -5,6 +5,7 @@ started from nothing is what tests/test_end_to_end.py shows.
 """
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -24,8 +25,11 @@ from batcher.prices import resolve
 from batcher.tokens import ENCODING
 from tests.world import ROOT
 
-PREPARED = ("httpx2", "duckdb", "genai_prices", "rich.progress", "rich.live")
-COMMANDS = ("plancommand", "actcommands", "statuscommands", "wishcommands", "scaffold", "doctor")
+PREPARED = (
+    "httpx2", "duckdb", "genai_prices", "rich.progress", "rich.live", "rich.table", "rich._emoji_codes",
+    "encodings.idna", "encodings.utf_8_sig", "importlib.readers", "batcher.cli",
+)  # fmt: skip
+COMMANDS = ("plancommand", "actcommands", "statuscommands", "pausecommands", "wishcommands", "scaffold", "doctor")
 
 
 class Nursery:
@@ -86,6 +90,7 @@ def main() -> None:
     assert threading.active_count() == len(list(Path("/proc/self/task").iterdir())) == 1, (
         "a thread does not survive a fork"
     )
+    gc.freeze()  # a collection in a child would write to, and so copy, the pages of all this
     for line in sys.stdin:
         sys.stdout.write(f"{_answer(json.loads(line))}\n")
         sys.stdout.flush()

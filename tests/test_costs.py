@@ -7,18 +7,22 @@ but by its counts.
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batcher.api import OpenAIService
+from batcher.looking import prices_now
 from batcher.report import read_status
 from batcher.shardfiles import file_sha256
 from batcher.store import Transaction
 from tests.world import ROOT, World, config_with, write_table
 
 HEAVY = ("openai", "httpx2", "asyncio", "genai_prices", "toktok", "batcher.api", "batcher.runner", "batcher.planner")
+MOST_OF_A_LOOK = 27
+"""Statements of a status: each takes a millisecond, and all of it is to take 300."""
 PER_SHARD = 10
 HOUR = 3600.0
 
@@ -28,13 +32,16 @@ class Counts:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.statements = self.rows = self.hashed = self.calls = 0
+        self.asked: list[str] = []
         run, dicts, append = Transaction.run, Transaction.dicts, Transaction.append
         listing, retrieve = OpenAIService.list_batches, OpenAIService.retrieve
 
         def counted_run(tx: Transaction, name: str, **params: object) -> Any:
+            self.asked.append(name)
             return self._gave(run(tx, name, **params))
 
         def counted_dicts(tx: Transaction, name: str, **params: object) -> Any:
+            self.asked.append(name)
             return self._gave(dicts(tx, name, **params))
 
         def counted_append(tx: Transaction, table: str, rows: Sequence[Any], columns: Any = None) -> None:
@@ -71,6 +78,7 @@ class Counts:
         found = {name: getattr(self, name) for name in names}
         for name in names:
             setattr(self, name, 0)
+        self.asked.clear()
         return found
 
 
@@ -93,17 +101,23 @@ def phases(folder: Path, counts: Counts, shards: int) -> dict[str, dict[str, int
     counts.taken()
     world.act(once=True)
     found["poll"] = counts.taken()
-    with world.store.reading() as tx:
-        counts.taken()
-        read_status(tx, world.config, lambda _model: None)
-    found["status"] = counts.taken()
+    found["status"] = look(world, counts)
     world.clock.sleep(30 * HOUR)
     world.sandbox.advance()
     world.act(once=True)
     found["take in"] = counts.taken()
     assert world.states() == {"done": shards * PER_SHARD}
-    counts.taken()
+    found["status of what is done"] = look(world, counts)
     return found
+
+
+def look(world: World, counts: Counts) -> dict[str, int]:
+    """What a status costs. It asks nothing twice."""
+    with world.store.reading() as tx:
+        counts.taken()
+        read_status(tx, world.config, partial(prices_now, tx))
+    assert len(set(counts.asked)) == len(counts.asked)
+    return counts.taken()
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +147,10 @@ def test_a_plan_runs_as_many_statements_whatever_its_shards(costs: list[dict[str
     assert growth(costs, "plan", "statements") == (0, 0)
 
 
-def test_a_look_runs_as_many_statements_whatever_the_job(costs: list[dict[str, dict[str, int]]]) -> None:
-    assert growth(costs, "status", "statements") == (0, 0)
+@pytest.mark.parametrize("phase", ["status", "status of what is done"])
+def test_a_look_runs_as_many_statements_whatever_the_job(costs: list[dict[str, dict[str, int]]], phase: str) -> None:
+    assert growth(costs, phase, "statements") == (0, 0)
+    assert costs[0][phase]["statements"] <= MOST_OF_A_LOOK
 
 
 def test_a_round_works_by_batch_and_never_by_line(costs: list[dict[str, dict[str, int]]]) -> None:
@@ -155,6 +171,10 @@ def imported(statement: str) -> set[str]:
     command = f"import sys; {statement}; print(*sys.modules)"
     told = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
     return set(HEAVY) & set(told.stdout.split())
+
+
+def test_prices_import_no_client() -> None:
+    assert imported("from batcher.prices import resolve; assert resolve('gpt-6-luna')") == {"genai_prices"}
 
 
 def test_a_look_imports_nothing_that_acts() -> None:

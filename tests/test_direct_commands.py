@@ -13,6 +13,7 @@ from tests.kill_harness import Killing, Scenario, wait_until
 from tests.world import ROOT
 
 SLOW = {"service_s": [600, 900]}
+THREE_AT_ONCE = "enqueued_tokens = 60_000\ntokens_per_shard = 14_000"
 
 
 def said(job: Killing, command: Sequence[str]) -> tuple[int, str]:
@@ -68,7 +69,7 @@ def test_lines_of_a_class_come_back_and_are_asked_for_now(tmp_path: Path) -> Non
 
 
 def test_both_lanes_at_once_ask_for_no_line_twice(tmp_path: Path) -> None:
-    job = Killing(tmp_path, Scenario(lines=200, per_shard=20, limits="enqueued_tokens = 60_000", settings=SLOW))
+    job = Killing(tmp_path, Scenario(lines=200, per_shard=20, limits=THREE_AT_ONCE, settings=SLOW))
     with job.serving():
         assert job.done(("plan",)) == 0
         batch, direct = job.start(("run",)), job.start(("direct", "--workers", "4"))

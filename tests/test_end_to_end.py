@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -51,23 +53,47 @@ class Shop:
             return con.execute(sql).fetchall()
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    """A shop whose sandbox runs an hour in two seconds and fails some lines."""
-    folder = tmp_path / "shop"
+@contextmanager
+def opened(base: Path) -> Iterator[Shop]:
+    """A shop whose sandbox runs an hour in two seconds and fails some lines; a batch takes some minutes."""
+    folder = base / "shop"
     shutil.copytree(ROOT / "jobs", folder / "jobs")
     (folder / "batcher.toml").write_text(DEMO_SETTINGS, encoding="utf-8")
-    settings = SandboxSettings(seed=3, faults=Faults(line_failures=FAULTS))
-    sandbox = Sandbox(settings, tmp_path / "sandbox", scaled_clock(1800))
+    settings = SandboxSettings(seed=3, service_s=(200, 600), faults=Faults(line_failures=FAULTS))
+    sandbox = Sandbox(settings, base / "sandbox", scaled_clock(1800))
     with running_sandbox(sandbox) as url:
         yield Shop(folder, sandbox, url)
 
 
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    """A shop in which nothing has been done."""
+    with opened(tmp_path) as made:
+        yield made
+
+
 CHAIN = "batcher plan && batcher submit --shards 10 && batcher poll && batcher collect --out bios.parquet"
+HOURS: Mapping[str, object] = {"service_s": (600, 5400)}
+"""Batches long enough for something to happen beside them."""
 
 
-def test_the_four_commands_exactly_so(shop: Shop) -> None:
-    done = shop.shell(CHAIN + " --failed failed.parquet")
+@dataclass(frozen=True)
+class Finished:
+    """A shop in which the four commands have run, and what they said."""
+
+    shop: Shop
+    said: "subprocess.CompletedProcess[str]"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+    """For tests that only look at what the four commands have left."""
+    with opened(tmp_path_factory.mktemp("finished")) as made:
+        yield Finished(made, made.shell(CHAIN + " --failed failed.parquet"))
+
+
+def test_the_four_commands_exactly_so(finished: Finished) -> None:
+    shop, done = finished.shop, finished.said
     assert done.returncode == 4, done.stderr  # dead lines, told by collect alone: the chain went through
     bios = shop.query("SELECT count(*), count(DISTINCT artist_id) FROM 'bios.parquet'")[0]
     failed = shop.query("SELECT count(*), min(class), max(code) FROM 'failed.parquet'")[0]
@@ -77,9 +103,8 @@ def test_the_four_commands_exactly_so(shop: Shop) -> None:
     assert shop.sandbox.ledger.totals()["usable_more_than_once"] == 0
 
 
-def test_every_bio_is_its_artists_own(shop: Shop) -> None:
-    shop.shell(CHAIN)
-    rows = shop.query(
+def test_every_bio_is_its_artists_own(finished: Finished) -> None:
+    rows = finished.shop.query(
         "SELECT artist_name, bio, priority, lane, attempts, cost_usd, batch_id, model FROM 'bios.parquet'"
     )
     assert rows
@@ -101,7 +126,6 @@ def test_urgent_priorities_are_submitted_first(shop: Shop) -> None:
 
 def test_poll_sends_nothing_that_was_not_released(shop: Shop) -> None:
     shop.shell("batcher plan && batcher submit --shards 2 && batcher poll")
-    assert shop.shell("batcher status --json").stdout
     states = json.loads(shop.shell("batcher status --json").stdout)["states"]
     assert states["ready"] == 410 - 46 - 78
     again = shop.shell("batcher submit && batcher poll && batcher collect --out bios.csv")
@@ -133,6 +157,7 @@ def test_submit_says_why_the_rest_waits(shop: Shop) -> None:
 
 
 def test_ctrl_c_ends_at_a_safe_point_and_the_next_start_goes_on(shop: Shop) -> None:
+    shop.sandbox.set_limits(HOURS)
     shop.shell("batcher plan")
     command = [sys.executable, "-m", "batcher", "run", "--out", "bios.parquet"]
     with subprocess.Popen(command, cwd=shop.folder, env=shop.environment, stderr=subprocess.PIPE, text=True) as child:
@@ -148,20 +173,24 @@ def test_ctrl_c_ends_at_a_safe_point_and_the_next_start_goes_on(shop: Shop) -> N
     assert shop.sandbox.ledger.totals()["usable_more_than_once"] == 0
 
 
-def test_the_key_stands_nowhere(shop: Shop) -> None:
-    said = shop.shell(CHAIN + " ; batcher status ; batcher show picasso-pablo ; batcher doctor")
-    assert KEY not in said.stdout + said.stderr
+def test_the_key_stands_nowhere(finished: Finished) -> None:
+    shop = finished.shop
+    looks = shop.shell("batcher status ; batcher show picasso-pablo ; batcher doctor")
+    for said in (finished.said, looks):
+        assert said.stdout
+        assert KEY not in said.stdout + said.stderr
     for path in shop.folder.rglob("*"):
         if path.is_file():
             assert KEY.encode() not in path.read_bytes(), path
-    refused = Shop(shop.folder, shop.sandbox, shop.environment["OPENAI_BASE_URL"])
     shop.sandbox.set_limits({"api_key": "another"})
-    answer = refused.shell("batcher submit")
+    answer = shop.shell("batcher submit")
+    shop.sandbox.set_limits({"api_key": None})
     assert answer.returncode == 2
     assert "sk-this" not in answer.stderr
 
 
 def test_status_works_beside_a_running_poll(shop: Shop) -> None:
+    shop.sandbox.set_limits(HOURS)
     shop.shell("batcher plan && batcher submit")
     command = [sys.executable, "-m", "batcher", "poll"]
     with subprocess.Popen(command, cwd=shop.folder, env=shop.environment, stderr=subprocess.DEVNULL) as child:
@@ -171,6 +200,7 @@ def test_status_works_beside_a_running_poll(shop: Shop) -> None:
     assert all(sum(json.loads(look.stdout)["states"].values()) == 410 for look in looks)
 
 
-def test_plain_lines_away_from_a_terminal(shop: Shop) -> None:
-    said = shop.shell("batcher plan && batcher submit").stderr
+def test_plain_lines_away_from_a_terminal(finished: Finished) -> None:
+    said = finished.said.stdout + finished.said.stderr
+    assert said
     assert not re.search(r"\x1b\[", said)

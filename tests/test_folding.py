@@ -272,3 +272,46 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(store: Store, monk
     monkeypatch.setattr(Path, "open", refuse)
     assert facts(store) == ROWS
     assert copy_of(store).exists()
+
+
+# --- a new state -----------------------------------------------------------------------------------------------------
+
+
+def plan_rows(store: Store, rows: int = ROWS) -> None:
+    with store.planning() as tx:
+        tx.run("insert_run", run_id="r", now=tx.now)
+        tx.con.execute("INSERT INTO facts SELECT 'fact ' || i, i, repeat('x', 40) FROM range(?) r(i)", [rows])
+
+
+def test_a_new_state_is_written_at_its_commit_and_needs_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a kill within that write leaves behind the header, which comes last, is no plan; the next makes one."""
+    store = Store(tmp_path / "state", Clock(), lambda _seconds: None)
+    was: dict[str, bytes] = {}
+    monkeypatch.setattr("batcher.crashpoints.reached", lambda name: was.update({name: store.path.read_bytes()}))
+    plan_rows(store)
+    assert list(was) == ["plan.commit.before", "plan.commit.after"]
+    assert len(was["plan.commit.before"]) == folding.HEADERS
+    assert [path.name for path in store.folder.iterdir()] == ["state.duckdb"]
+    assert facts(store) == ROWS
+    written = store.path.read_bytes()
+    for left in (folding.HEADERS + PAGE, len(written) - PAGE, len(written)):
+        store.path.write_bytes(was["plan.commit.before"] + written[folding.HEADERS : left])
+        with pytest.raises(StateError, match="there is no plan"), store.reading():
+            pass
+        plan_rows(store, 2 * ROWS)
+        assert facts(store) == 2 * ROWS
+
+
+def test_only_a_new_state_is_written_so(store: Store) -> None:
+    """Neither a plan over an older one, nor what comes after a first plan in the same process."""
+    before = store.path.read_bytes()
+    with store.planning() as tx:
+        tx.set_fact("x", 1)
+    assert store.path.read_bytes() == before
+    assert log_of(store).exists()
+    new = Store(store.folder.parent / "new", Clock(), lambda _seconds: None)
+    plan_rows(new)
+    before = new.path.read_bytes()
+    fill(new, ROWS, 10)
+    assert new.path.read_bytes() == before
+    assert facts(new) == ROWS + 10

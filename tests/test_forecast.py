@@ -83,6 +83,23 @@ def test_equal_times_are_believed_more_with_every_batch() -> None:
     assert many.measured == 200
 
 
+def test_the_worst_case_holds_slow_batches_of_which_none_has_ended_yet() -> None:
+    """Four in five take half an hour, the others four hours: 19 have ended, and the five that run look like them."""
+    view = forecast(Load(ceiling=100, flights=[Flight(4, 10, HOUR * 0.55)] * 5), [HOUR / 2] * 19)
+    assert view.expected_s < HOUR / 2 < 3.45 * HOUR < view.worst_s < 24 * HOUR
+
+
+def test_what_many_batches_have_not_shown_is_in_no_case() -> None:
+    wave = Load(ceiling=100, flights=[Flight(4, 10, HOUR * 0.4)] * 5)
+    assert forecast(wave, [HOUR / 2] * 2_000).worst_s < HOUR / 2
+
+
+def test_a_batch_that_has_outlived_all_that_ended_is_a_slow_one() -> None:
+    view = forecast(Load(ceiling=100, flights=[Flight(50, 10, 3 * HOUR)]), [HOUR] * 20)
+    assert view.expected_s > HOUR
+    assert view.worst_s < 21 * HOUR
+
+
 def test_the_running_ones_say_that_it_takes_longer() -> None:
     ended = [HOUR] * 5
     alone = fit(ended, [])
@@ -105,11 +122,19 @@ def _normal(count: int) -> list[float]:
     return [NormalDist().inv_cdf((n + 0.5) / count) for n in range(count)]
 
 
-def test_what_is_left_shrinks_less_than_the_age_grows_beyond_the_usual() -> None:
+def test_of_what_is_left_nothing_is_before_the_age_or_beyond_the_window() -> None:
     law = fit([HOUR * f for f in (0.5, 0.8, 1.0, 1.2, 2.0)], [])
-    assert law.left(0.0, 0.5) == pytest.approx(law.quantile(0.5))
-    assert law.left(10 * HOUR, 0.5) > 0
-    assert law.left(1e6, 0.5) >= 0.05 * 1e6
+    assert law.within(0.0, WORST_BATCH_S, 0.5) == pytest.approx(law.quantile(0.5), rel=0.01)
+    assert 3 * HOUR < law.within(3 * HOUR, WORST_BATCH_S, 0.5) < WORST_BATCH_S
+    assert law.within(1e6, WORST_BATCH_S, 0.5) <= 1e6
+
+
+@pytest.mark.parametrize(("ended_s", "age_h"), [(300.0, 3), (300.0, 12), (20.0, 10)])
+def test_one_quick_batch_beside_many_that_run_does_not_take_the_rest_beyond_the_window(
+    ended_s: float, age_h: int
+) -> None:
+    view = forecast(Load(ceiling=1_000, flights=[Flight(100, 10, age_h * HOUR)] * 8), [ended_s])
+    assert 0 < view.best_s < view.worst_s <= WORST_BATCH_S - age_h * HOUR
 
 
 def test_how_many_lines_are_in_time() -> None:

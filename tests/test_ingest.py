@@ -17,6 +17,7 @@ from batcher.prices import resolve
 from batcher.sandbox import Faults
 from batcher.sandbox.batches import Batch
 from batcher.store import acting
+from batcher.store.planned import load_versions
 from tests.results_kit import HOURS, LINES, Bench, failed, patient_config, with_text
 
 Make = Callable[..., Bench]
@@ -513,7 +514,7 @@ def test_successes_of_both_are_taken_and_the_second_is_wasted_cost(twins: Twins)
     assert twins.count("attempts", "outcome = 'repeated' AND cost_usd > 0") == LINES - 3
     assert "second answers" in twins.odd()
     with twins.world.store.reading() as tx:
-        wasted = total(costs_by_shard(tx, resolve)).wasted
+        wasted = total(costs_by_shard(tx, load_versions(tx), resolve)).wasted
     assert wasted
 
 

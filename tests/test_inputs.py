@@ -174,6 +174,13 @@ def test_the_types_that_only_parquet_has_read_as_in_any_table(tmp_path: Path) ->
     assert set(second.values()) == {None}
 
 
+def test_only_the_columns_that_are_needed_are_read(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "t.parquet", """SELECT 1 AS id, 'x' AS "a ""b", 2 AS "Id", 7::DECIMAL(3) AS d""")
+    every = {"id": 1, 'a "b': "x", "Id_1": 2, "d": 7}
+    assert list(read_table(path, {'a "b', "d", "missing"})) == [(1, {'a "b': "x", "d": 7})]
+    assert list(read_table(path, {"missing"})) == list(read_table(path)) == [(1, every)]
+
+
 def test_an_empty_parquet_has_no_rows(tmp_path: Path) -> None:
     assert rows(parquet(tmp_path / "t.parquet", "SELECT 1 AS a WHERE false")) == []
 

@@ -333,6 +333,34 @@ def test_a_column_may_be_mapped_by_an_alias_and_the_stored_row_reads_the_same(ma
     assert job.restore(encode_row(ana)) == ana
 
 
+FIELDS = ["artist_id", "artist_name", "born", "priority"]
+
+
+@pytest.mark.parametrize(
+    ("field", "more", "columns"),
+    [
+        ("artist_name: str", "", ["artist_id", "artist_name", "born", "priority"]),
+        (
+            "artist_name: str = Field(alias='Full name')",
+            "",
+            ["Full name", "artist_id", "artist_name", "born", "priority"],
+        ),
+        ("artist_name: str = Field(validation_alias=AliasChoices('x', 'y'))", "", None),
+        ("artist_name: str", "model_config = ConfigDict(extra='allow')", None),
+        ("artist_name: str", "model_config = ConfigDict(extra='forbid')", None),
+        ("artist_name: str", "@model_validator(mode='before')\n    def look(cls, row):\n        return row", None),
+        ("artist_name: str", "def __init__(self, **row):\n        super().__init__(**row)", None),
+    ],
+)
+def test_the_columns_that_a_job_looks_at_are_known_unless_it_may_look_at_all(
+    make: Make, field: str, more: str, columns: list[str] | None
+) -> None:
+    source = JOB.replace("import BaseModel", "import AliasChoices, BaseModel, ConfigDict, Field, model_validator")
+    source = source.replace("artist_name: str", field).replace("    def prompt", f"    {more}\n\n    def prompt")
+    found = load_job(make(job=source)).columns
+    assert (sorted(found) if found is not None else None) == columns
+
+
 def test_a_stored_row_that_todays_job_refuses(make: Make) -> None:
     job = load_job(make())
     with pytest.raises(JobError) as raised:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import orjson
 import pytest
 
@@ -160,6 +161,15 @@ def test_bad_input_is_named_and_nothing_is_made(desk: Desk, name: str, text: str
     assert desk.refused(InputError, desk.table(text, name)) == sentence
     assert not desk.world.store.folder.exists()
     desk.refused(InputError, desk.table(text, name), dry_run=True)
+
+
+def test_a_parquet_without_a_needed_column_is_told_with_all_its_columns(desk: Desk) -> None:
+    with duckdb.connect() as con:
+        con.execute(f"COPY (SELECT 'a' AS artist_id, 'Ana' AS name, 1 AS n) TO '{desk.folder}/t.parquet'")
+    assert desk.refused(InputError, desk.folder / "t.parquet") == (
+        "t.parquet has no column artist_name; its columns are artist_id, name, n: rename one, or give it an alias in "
+        "job.py"
+    )
 
 
 def test_a_fact_of_three_megabytes_is_too_long_for_the_model(desk: Desk) -> None:
@@ -357,7 +367,7 @@ def test_a_commit_that_fails_takes_the_shard_files_with_it(desk: Desk, monkeypat
 
 def test_a_file_that_is_not_finished_goes_away(desk: Desk) -> None:
     renderer = Renderer(desk.world.job.version("gpt-6-luna", Endpoint.CHAT, 600))
-    line = OrderedLine("a", "a", 1, "Ana", 9)
+    line = OrderedLine(1, 1, renderer.own("a", "Ana").decode(), 9, 99)
     with pytest.raises(ZeroDivisionError), ShardCutting(renderer, ShardLimits(9, 9_999, 9), desk.folder, 1) as cutting:
         cutting.put([line, line])  # each is a shard of its own: the first is in place when the second is begun
         raise ZeroDivisionError
@@ -404,7 +414,8 @@ def place(tmp_path: Path) -> Place:
 
 def test_what_a_job_prints_does_not_spoil_the_answer_for_machines(place: Place) -> None:
     job = (place.folder / "jobs" / "bios" / "job.py").read_text(encoding="utf-8")
-    line = "        known = self.known_facts()\n"
+    line = "        values = self.__dict__\n"
+    assert line in job
     talking = job.replace(line, f"{line}        print('asked')\n", 1)
     place.write("jobs/bios/job.py", f"print('loaded')\n{talking}")
     ended = place.run("plan", "--json")

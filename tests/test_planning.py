@@ -181,6 +181,20 @@ def test_a_value_is_never_read_as_a_template(value: str) -> None:
 # --- lines -----------------------------------------------------------------------------------------------------------
 
 
+def line_of(version: JobVersion, line_id: str, user_text: str) -> bytes:
+    """One line; its size is told without rendering it."""
+    renderer = Renderer(version)
+    own = renderer.own(line_id, user_text)
+    line = renderer.line(own)
+    assert renderer.size(own) == len(line)
+    return line
+
+
+def hash_of(version: JobVersion, line_id: str, user_text: str) -> int:
+    renderer = Renderer(version)
+    return renderer.hash(renderer.own(line_id, user_text))
+
+
 def _plain(version: JobVersion, line_id: str, user_text: str) -> dict[str, object]:
     """The line as OpenAI's guide has it, built without any of our shortcuts."""
     messages = [{"role": "system", "content": version.system}, {"role": "user", "content": user_text}]
@@ -196,7 +210,7 @@ def _plain(version: JobVersion, line_id: str, user_text: str) -> dict[str, objec
 
 
 def _check_line(version: JobVersion, line_id: str, user_text: str) -> bytes:
-    line = Renderer(version).line(line_id, user_text)
+    line = line_of(version, line_id, user_text)
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert b"\r" not in line
@@ -218,7 +232,7 @@ def test_a_line_is_the_request_whatever_the_texts_are(
 ) -> None:
     version = replace(VERSION, endpoint=endpoint, system=system, model=model)
     line = _check_line(version, line_id, text)
-    assert Renderer(version).line(line_id, text) == line
+    assert line_of(version, line_id, text) == line
     assert orjson.loads(line)["body"] == body(version, text)
 
 
@@ -226,7 +240,7 @@ def test_a_line_is_the_request_whatever_the_texts_are(
 @examples(500)
 def test_values_of_the_input_arrive_as_they_are(name: str, facts: str) -> None:
     renderer = Renderer(VERSION)
-    line = renderer.line("a1", renderer.user_text({"name": name, "facts": facts}))
+    line = renderer.line(renderer.own("a1", renderer.user_text({"name": name, "facts": facts})))
     content = orjson.loads(line)["body"]["messages"][1]["content"]
     assert content == f"Name: {name}\nFacts: {facts} {{kept}} {name}"
 
@@ -242,8 +256,8 @@ def test_no_text_of_a_version_is_taken_for_the_place_of_the_artists(endpoint: En
 
 
 def test_equal_versions_render_equal_bytes_and_others_do_not() -> None:
-    line = Renderer(VERSION).line("a1", "text")
-    assert Renderer(replace(VERSION)).line("a1", "text") == line
+    line, mark = line_of(VERSION, "a1", "text"), hash_of(VERSION, "a1", "text")
+    assert (line_of(replace(VERSION), "a1", "text"), hash_of(replace(VERSION), "a1", "text")) == (line, mark)
     others = [
         replace(VERSION, model="gpt-6-terra"),
         replace(VERSION, endpoint=Endpoint.RESPONSES),
@@ -252,10 +266,12 @@ def test_equal_versions_render_equal_bytes_and_others_do_not() -> None:
         replace(VERSION, schema={"type": "object"}),
         replace(VERSION, schema_name="biography"),
     ]
-    lines = [Renderer(version).line("a1", "text") for version in others]
-    lines += [Renderer(VERSION).line("a2", "text"), Renderer(VERSION).line("a1", "text ")]
+    lines = [line_of(version, "a1", "text") for version in others]
+    lines += [line_of(VERSION, "a2", "text"), line_of(VERSION, "a1", "text ")]
     assert len({line, *lines}) == 9
     assert len({line_hash(other) for other in (line, *lines)}) == 9
+    marks = [hash_of(version, "a1", "text") for version in others]
+    assert len({mark, *marks, hash_of(VERSION, "a2", "text"), hash_of(VERSION, "a1", "text ")}) == 9
 
 
 def test_a_hash_is_64_bits_and_never_changes() -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from unittest import mock
 
 import duckdb
 import pytest
@@ -120,6 +121,18 @@ def test_a_file_of_an_older_schema_is_brought_up_to_date_by_whatever_comes_first
         assert tx.con.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchall() == [
             (str(SCHEMA_VERSION),)
         ]
+
+
+def test_hashes_of_whole_lines_are_forgotten(store: Store) -> None:
+    """Lines that an older Batcher planned are not compared: none of them stops a job that is under way."""
+    store.folder.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(str(store.path)) as con:
+        for script in migrations()[:3]:
+            con.execute(script)
+        con.execute("INSERT INTO meta VALUES ('schema_version', '3'); INSERT INTO runs VALUES ('r', 1.0)")
+        con.execute(ARTIST.format(columns="artist_id, line_hash", values="'a', 7"))
+    with store.reading() as tx:
+        assert tx.con.execute("SELECT artist_id, line_hash FROM artists").fetchall() == [("a", None)]
 
 
 def test_creating_again_changes_nothing(planned: Store) -> None:
@@ -390,6 +403,26 @@ ILLEGAL = [
 def test_rows_that_may_not_be_are_refused(planned: Store, sql: str) -> None:
     with pytest.raises(duckdb.ConstraintException), planned.transaction("illegal") as tx:
         tx.con.execute(sql)
+
+
+# --- facts -----------------------------------------------------------------------------------------------------------
+
+
+def test_facts_are_read_once_in_a_transaction_and_only_a_new_one_is_written(planned: Store) -> None:
+    with planned.transaction("first") as tx:
+        tx.set_fact("number", 0)
+        tx.set_fact("text", text="one")
+    with planned.transaction("again") as tx, mock.patch.object(Transaction, "run", wraps=tx.run) as run:
+        assert (tx.fact("number"), tx.text_fact("text"), tx.fact("unset"), tx.text_fact("unset")) == (0, "one", 0, "")
+        tx.set_fact("number", 0)
+        tx.set_fact("text", text="one")
+        assert [call.args for call in run.call_args_list] == [("facts",)]
+        tx.set_fact("text", text="two")
+        tx.set_fact("unset", 0)
+        assert (tx.text_fact("text"), [call.args for call in run.call_args_list][1:]) == ("two", 2 * [("write_fact",)])
+    with planned.reading() as tx:
+        assert tx.text_fact("text") == "two"
+        assert tx.con.execute("SELECT number FROM facts WHERE name = 'unset'").fetchall() == [(0,)]
 
 
 # --- statements ------------------------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ SET state = $target,
                       THEN coalesce($submission, submission) END
 WHERE shard = $shard AND list_contains($sources, state)
 
--- name: read_fact
-SELECT number, text FROM facts WHERE name = $fact
+-- name: facts
+SELECT name, number, text FROM facts
 
 -- name: write_fact
 UPDATE facts SET number = $number, text = $text WHERE name = $fact
@@ -19,11 +19,11 @@ UPDATE facts SET number = $number, text = $text WHERE name = $fact
 -- name: insert_fact
 INSERT INTO facts VALUES ($fact, $number, $text)
 
+-- name: is_planned
+SELECT 1 FROM meta, runs WHERE meta.key = 'schema_version' AND meta.value = $version
+
 -- name: run
 SELECT run_id, created_at FROM runs
-
--- name: schema_of_run
-SELECT value FROM meta, runs WHERE key = 'schema_version'
 
 -- name: insert_run
 INSERT INTO runs VALUES ($run_id, $now)

@@ -1,7 +1,7 @@
 -- name: create_prepared
 CREATE TEMP TABLE prepared (
     row INTEGER, artist_id VARCHAR, custom_id VARCHAR, artist_name VARCHAR, priority INTEGER,
-    data VARCHAR, user_text VARCHAR, tokens INTEGER
+    data VARCHAR, own VARCHAR, tokens INTEGER, bytes INTEGER, line_hash UBIGINT
 )
 
 -- name: create_done
@@ -14,6 +14,21 @@ CREATE TEMP TABLE skipped_rows (row INTEGER, message VARCHAR)
 CREATE TEMP TABLE planned (
     artist_id VARCHAR, shard INTEGER, tokens INTEGER, bytes INTEGER, line_hash UBIGINT
 )
+
+-- name: create_cuts
+CREATE TEMP TABLE cuts (shard INTEGER, priority INTEGER, seq INTEGER)
+
+-- name: view_unplanned
+-- Rows that are to go into a shard.
+CREATE TEMP VIEW unplanned AS
+SELECT a.seq, p.* FROM prepared AS p JOIN artists AS a USING (artist_id)
+WHERE a.state = 'ready' AND a.version IS NULL AND a.shard IS NULL
+
+-- name: view_planned
+-- The shard of each: the last of its priority that does not begin behind it.
+CREATE TEMP VIEW planned AS
+SELECT u.artist_id, c.shard, u.tokens, u.bytes, u.line_hash
+FROM unplanned AS u ASOF JOIN cuts AS c ON u.priority = c.priority AND u.seq >= c.seq
 
 -- name: prepared_again
 -- Rows whose artist stands in an earlier row already.
@@ -48,7 +63,7 @@ DELETE FROM prepared WHERE artist_id IN (
 
 -- name: insert_new_artists
 INSERT INTO artists (artist_id, seq, custom_id, artist_name, priority, data, state)
-SELECT p.artist_id, $after + row_number() OVER (ORDER BY p.row), p.custom_id, p.artist_name, p.priority, p.data,
+SELECT p.artist_id, $after + p.row, p.custom_id, p.artist_name, p.priority, p.data,
        CASE WHEN d.artist_id IS NULL THEN 'ready' ELSE 'done_before' END
 FROM prepared AS p
 LEFT JOIN done_rows AS d USING (artist_id)
@@ -94,15 +109,8 @@ SELECT coalesce(max(seq), 0) FROM artists
 -- name: highest_shard
 SELECT coalesce(max(shard), 0) FROM shards
 
--- name: create_ordered
-CREATE TEMP TABLE ordered AS
-SELECT row_number() OVER (ORDER BY p.priority, a.seq) AS n, p.artist_id, p.custom_id, p.priority, p.user_text, p.tokens
-FROM prepared AS p JOIN artists AS a USING (artist_id)
-WHERE a.state = 'ready' AND a.version IS NULL AND a.shard IS NULL
-ORDER BY n
-
--- name: ordered_chunk
-SELECT artist_id, custom_id, priority, user_text, tokens FROM ordered WHERE n > $after AND n <= $after + $size ORDER BY n
+-- name: ordered_lines
+SELECT priority, seq, own, tokens, bytes FROM unplanned ORDER BY priority, seq
 
 -- name: write_planned
 UPDATE artists SET shard = p.shard, tokens = p.tokens, bytes = p.bytes, line_hash = p.line_hash, version = $version

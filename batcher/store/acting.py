@@ -105,7 +105,12 @@ def views(
     """
     shards = tuple(ShardView(r[0], r[1], ShardState(r[2]), *r[3:]) for r in tx.run("active_shards", latest=latest))
     batches = tuple(BatchView(*row) for row in tx.run("open_batches", now=tx.now, latest=latest))
-    return shards, batches, tuple(LooseLines(*row) for row in tx.run("loose_lines", now=tx.now, latest=latest))
+    return shards, batches, loose_lines(tx, latest)
+
+
+def loose_lines(tx: Transaction, latest: float) -> tuple[LooseLines, ...]:
+    """Lines that belong to no shard. latest: as for `views`."""
+    return tuple(LooseLines(*row) for row in tx.run("loose_lines", now=tx.now, latest=latest))
 
 
 def pauses(tx: Transaction, latest: float) -> tuple[Pause, ...]:

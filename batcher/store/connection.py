@@ -20,8 +20,7 @@ from batcher.errors import IllegalTransitionError, StateError
 from batcher.lifecycle import artist_event, shard_event
 from batcher.store import folding
 
-SCHEMA_VERSION = 3
-MEMORY_LIMIT = "512MB"
+SCHEMA_VERSION = 4
 ROW_GROUP = 2_048
 """Rows of a table that are stored together (the fewest that DuckDB takes, usual are 122,880). A fold writes anew what
 was appended to last, and a statement on one shard reads what may hold it: both are a batch's size, whatever the job's.
@@ -32,6 +31,8 @@ PATIENCE_S = 60.0
 """How long to wait for the state before an intent; before an outcome there is no bound."""
 
 Row = tuple[Any, ...]
+Fact = tuple[float | None, str | None]
+UNSET: Fact = (None, None)
 
 
 @cache
@@ -67,6 +68,7 @@ class Transaction:
         self.now = now
         self.undo = ExitStack()
         """What is called when the transaction fails, while the state is still held: takes back what SQL cannot."""
+        self._facts: dict[str, Fact] | None = None
 
     def run(self, name: str, **params: object) -> list[Row]:
         """Runs a named statement; its rows."""
@@ -92,6 +94,12 @@ class Transaction:
         cursor = self._execute(name, params)
         names = [column[0] for column in cursor.description or []]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def stream(self, name: str, size: int, **params: object) -> Iterator[list[Any]]:
+        """Runs a named statement; its rows, so many at a time. No other may run before the last has been taken."""
+        cursor = self.con.execute(statements()[name], params or None)
+        while rows := cursor.fetchmany(size):
+            yield rows
 
     def append(self, table: str, rows: Sequence[Sequence[object]], columns: Sequence[str] | None = None) -> None:
         """Adds rows to a table, fast (DuckDB's appender), inside this transaction."""
@@ -127,18 +135,27 @@ class Transaction:
 
     def fact(self, name: str) -> float:
         """A number that the acting process keeps; 0 when it is not set."""
-        rows = self.run("read_fact", fact=name)
-        return float(rows[0][0] or 0) if rows else 0.0
+        number, _ = self._all_facts().get(name, UNSET)
+        return float(number or 0)
 
     def text_fact(self, name: str) -> str:
         """A text that the acting process keeps; "" when it is not set."""
-        rows = self.run("read_fact", fact=name)
-        return str(rows[0][1] or "") if rows else ""
+        _, text = self._all_facts().get(name, UNSET)
+        return text or ""
 
     def set_fact(self, name: str, number: float | None = None, text: str | None = None) -> None:
-        """Keeps a number or a text."""
-        if not self.count("write_fact", fact=name, number=number, text=text):
-            self.run("insert_fact", fact=name, number=number, text=text)
+        """Keeps a number or a text. One that is kept already is not written again."""
+        facts = self._all_facts()
+        if facts.get(name) != (number, text):
+            if not self.count("write_fact", fact=name, number=number, text=text):
+                self.run("insert_fact", fact=name, number=number, text=text)
+            facts[name] = (number, text)
+
+    def _all_facts(self) -> dict[str, Fact]:
+        """There are some tens of them: to read them all once takes as long as to read one."""
+        if self._facts is None:
+            self._facts = {name: (number, text) for name, number, text in self.run("facts")}
+        return self._facts
 
 
 class Store:
@@ -193,12 +210,14 @@ class Store:
             self._make_folder()
             opening = self._opening_new() if new else self._opening(PATIENCE_S)
             con = undo.enter_context(opening)
-            if _version(con, self.path) == 0:  # asked only now: another plan may have made it meanwhile
+            empty = _version(con, self.path) == 0  # asked only now: another plan may have made it meanwhile
+            if empty:
                 undo.callback(self.path.unlink, missing_ok=True)
-            con.begin()
-            _migrate(con, self.path)
-            with self._finishing(con, "plan") as tx:
-                yield tx
+            with self._set(*_FOR_PLAN, *(_CHECKPOINT_AT_COMMIT if empty else ())):
+                con.begin()
+                _migrate(con, self.path)
+                with self._finishing(con, "plan") as tx:
+                    yield tx
             undo.pop_all()
             opening.__exit__(None, None, None)
 
@@ -208,24 +227,32 @@ class Store:
 
         Raises StateError when the file cannot be opened or written; then nothing was changed.
         """
-        self._bring_up_to_date(patience_s)
-        with self._opening(patience_s) as con:
+        with self._current(patience_s) as con:
             con.begin()
             with self._finishing(con, name) as tx:
                 yield tx
 
-    def _bring_up_to_date(self, patience_s: float | None) -> None:
-        """A file of an older schema is brought up to date by whichever command comes first."""
-        if self._is_current or not self.exists():
-            return
-        with self._opening(patience_s, read_only=True, folds=False) as con:
-            version = _version(con, self.path)
-        if 0 < version < SCHEMA_VERSION:
-            with self._opening(patience_s) as con:
-                con.begin()
-                _migrate(con, self.path)
-                _commit(con, self.path)
-        self._is_current = version > 0
+    @contextmanager
+    def _current(
+        self, patience_s: float | None, read_only: bool = False, folds: bool = True
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """As `_opening`; a file of an older schema is brought up to date by whichever command comes first."""
+        with self._opening(patience_s, read_only, folds) as con:
+            if self._is_current or not self._is_older(con):
+                yield con
+                return
+        with self._opening(patience_s) as con:
+            con.begin()
+            _migrate(con, self.path)
+            _commit(con, self.path)
+            self._is_current = True
+        with self._opening(patience_s, read_only, folds) as con:
+            yield con
+
+    def _is_older(self, con: duckdb.DuckDBPyConnection) -> bool:
+        version = _version(con, self.path)
+        self._is_current = version == SCHEMA_VERSION
+        return 0 < version < SCHEMA_VERSION
 
     @contextmanager
     def _finishing(self, con: duckdb.DuckDBPyConnection, name: str) -> Iterator[Transaction]:
@@ -241,7 +268,7 @@ class Store:
     @contextmanager
     def rehearsal(self) -> Iterator[Transaction]:
         """A transaction that is never committed. The folder must exist."""
-        with self._opening(PATIENCE_S, folds=False) as con:
+        with self._opening(PATIENCE_S, folds=False) as con, self._set(*_FOR_PLAN):
             con.begin()
             _migrate(con, self.path)
             yield Transaction(con, self._clock())
@@ -252,12 +279,11 @@ class Store:
         """A look at the state, beside whatever runs. Raises StateError where no plan was made."""
         if not self.exists():
             raise StateError(self._no_plan())
-        self._bring_up_to_date(patience_s)
-        with self._opening(patience_s, read_only=True, folds=False) as con:
-            tx = Transaction(con, self._clock())
-            if not _is_planned(tx) and (_version(con, self.path) == 0 or not tx.run("run")):
+        with self._current(patience_s, read_only=True, folds=False) as con:
+            if not _is_planned(con):
+                _version(con, self.path)  # tells what else the file is
                 raise StateError(self._no_plan())
-            yield tx
+            yield Transaction(con, self._clock())
 
     def _no_plan(self) -> str:
         return f"there is no plan in {self.folder}; run `batcher plan` first"
@@ -310,11 +336,23 @@ class Store:
     def _running_engine(self) -> duckdb.DuckDBPyConnection:
         if self._engine is None:
             spill = str(self.folder / "spill")  # else it would be `.tmp`, wherever the command was started
-            limits = {"memory_limit": MEMORY_LIMIT, "threads": "1"}
-            self._engine = duckdb.connect(config={**limits, "temp_directory": spill})
-            for setting in _NO_CHECKPOINTS:
+            self._engine = duckdb.connect(config={"threads": "1", "temp_directory": spill})
+            for setting in _SETTINGS:
                 self._engine.execute(setting)
         return self._engine
+
+    @contextmanager
+    def _set(self, *settings: str) -> Iterator[None]:
+        """While this lasts the engine has these settings; one under which something fails is given up."""
+        try:
+            for setting in settings:
+                self._running_engine().execute(setting)
+            yield
+            for setting in _SETTINGS:
+                self._running_engine().execute(setting)
+        except BaseException:
+            self._close_engine()
+            raise
 
     def _fold(self) -> None:
         """Takes the log into the file. Where that cannot be, it stays, and a later transaction tries again."""
@@ -348,11 +386,20 @@ class Store:
             self._engine = None
 
 
-_NO_CHECKPOINTS = (
+_SETTINGS = (
+    "SET memory_limit = '512MB'",
     "PRAGMA disable_checkpoint_on_shutdown",  # nor at a detach
     "SET wal_autocheckpoint = '1000TB'",
     f"SET auto_checkpoint_skip_wal_threshold = {1 << 50}",  # a large commit would checkpoint instead of using the log
 )
+
+_FOR_PLAN = ("SET memory_limit = '256MB'",)
+"""What is staged goes to the disk all the earlier, and that costs no time: of a million lines it is read once, in
+order."""
+
+_CHECKPOINT_AT_COMMIT = ("SET wal_autocheckpoint = '1KB'", "SET auto_checkpoint_skip_wal_threshold = 0")
+"""A commit writes the file at once, and no log. For a new file alone: nothing in it is in use before the commit, so
+nothing can be overwritten, and the header that is written last makes it a state."""
 
 
 def _attached(engine: duckdb.DuckDBPyConnection, path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
@@ -403,14 +450,6 @@ _REASONS = (
 _TABLES = "SELECT table_name FROM duckdb_tables() WHERE NOT temporary AND database_name = current_database()"
 
 
-def _is_planned(tx: Transaction) -> bool:
-    """Whether the file plainly is a state of today's with a plan: each look asks, and lists no tables for it."""
-    try:
-        return tx.run("schema_of_run") == [(str(SCHEMA_VERSION),)]
-    except duckdb.Error:
-        return False
-
-
 def _version(con: duckdb.DuckDBPyConnection, path: Path) -> int:
     """The schema's version; 0: nothing is in the file. Raises StateError for a foreign or newer file."""
     tables = {row[0] for row in con.execute(_TABLES).fetchall()}
@@ -426,6 +465,15 @@ def _version(con: duckdb.DuckDBPyConnection, path: Path) -> int:
     if version > SCHEMA_VERSION:
         raise StateError(f"{path} is of schema {version}, this Batcher knows {SCHEMA_VERSION}: upgrade Batcher")
     return version
+
+
+def _is_planned(con: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the file is of this schema and holds a plan; in one statement, as every look at the state asks."""
+    try:
+        rows = con.execute(statements()["is_planned"], {"version": str(SCHEMA_VERSION)}).fetchall()
+    except duckdb.CatalogException:
+        return False
+    return bool(rows)
 
 
 def _migrate(con: duckdb.DuckDBPyConnection, path: Path) -> None:

@@ -24,18 +24,28 @@ class PreparedRow(NamedTuple):
     artist_name: str
     priority: int
     data: str
-    user_text: str
+    own: str
     tokens: int
+    bytes: int
+    line_hash: int
 
 
 class OrderedLine(NamedTuple):
-    """A line to be cut, in priority order."""
+    """A line to be cut, in the order of (priority, seq); `own` is what it does not share with the others."""
 
-    artist_id: str
-    custom_id: str
     priority: int
-    user_text: str
+    seq: int
+    own: str
     tokens: int
+    bytes: int
+
+
+class Cut(NamedTuple):
+    """A shard, and the first line in it."""
+
+    shard: int
+    priority: int
+    seq: int
 
 
 class PlannedLine(NamedTuple):
@@ -100,8 +110,8 @@ def widened(tx: Transaction, number: int, room: int) -> int | None:
 
 
 def stage(tx: Transaction) -> None:
-    """Makes the staging tables, which live as long as the connection."""
-    for name in ("create_prepared", "create_done", "create_skipped", "create_planned"):
+    """Makes the staging tables and the views of them, which live as long as the connection."""
+    for name in ("create_prepared", "create_done", "create_skipped", "create_cuts", "view_unplanned", "view_planned"):
         tx.run(name)
 
 
@@ -110,17 +120,19 @@ def stage_prepared(tx: Transaction, rows: Sequence[PreparedRow]) -> None:
     tx.append("prepared", rows)
 
 
-def ordered_lines(tx: Transaction) -> Iterator[list[OrderedLine]]:
+def ordered_lines(tx: Transaction) -> Iterator[Sequence[OrderedLine]]:
     """The unplanned lines in priority order, ties in input order, chunk by chunk."""
-    tx.run("create_ordered")
-    after = 0
-    while rows := tx.run("ordered_chunk", after=after, size=CHUNK_ROWS):
-        yield [OrderedLine._make(row) for row in rows]
-        after += CHUNK_ROWS
+    yield from tx.stream("ordered_lines", CHUNK_ROWS)
+
+
+def stage_cuts(tx: Transaction, cuts: Sequence[Cut]) -> None:
+    """Stages where the ordered lines were cut: that tells the shard of each."""
+    tx.append("cuts", cuts)
 
 
 def stage_planned(tx: Transaction, lines: Sequence[PlannedLine]) -> None:
     """Stages where lines were put."""
+    tx.run("create_planned")
     tx.append("planned", lines)
 
 

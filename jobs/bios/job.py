@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from decimal import Decimal
+from operator import itemgetter
 from typing import Annotated, NoReturn
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -32,10 +33,10 @@ def _refuse(info: _Info, reason: str) -> NoReturn:
 
 def _line(value: object, info: _Info) -> str | None:
     """The text on one line with single spaces; None where nothing is left."""
+    if type(value) is str and value.isprintable() and len(value) <= MAX_TEXT:  # nearly all; their only gaps are spaces
+        return (value if "  " not in value else " ".join(value.split())).strip() or None
     if value is None:
         return None
-    if type(value) is str and len(value) <= MAX_TEXT and value.isprintable():  # nearly all of them
-        return " ".join(value.split()) or None
     if isinstance(value, list | tuple):
         value = "; ".join(str(item) for item in value if item is not None)
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
@@ -71,7 +72,7 @@ def _required(value: object, info: _Info) -> str:
 
 def _whole(value: object, info: _Info) -> int | None:
     """A whole number as CSV or Parquet carries it: 1881, "1881", 1881.00 or "1881.0"; None where there is none."""
-    if value is None or (type(value) is int and abs(value) < 10**9):
+    if value is None or (type(value) is int and -(10**9) < value < 10**9):
         return value
     if isinstance(value, str) and len(value) < 10 and value.isdecimal():
         return int(value)
@@ -118,7 +119,8 @@ LABELS = {
     "number_of_works": "Works counted in museum collections",
 }
 GROUP_LABELS = LABELS | {"born": "Founded", "died": "Closed", "birth_place": "Founded in", "death_place": "Closed in"}
-_SUBSTANCE = frozenset(LABELS) - {"artist_type", "gender", "number_of_works"}
+_SUBSTANCE = sorted(LABELS.keys() - {"artist_type", "gender", "number_of_works"})
+_substance = itemgetter(*_SUBSTANCE)
 NO_FACTS = "(Nothing is recorded but the name.)"
 HARDLY_ANY = "(Hardly anything else is recorded.)"
 
@@ -146,11 +148,11 @@ class Artist(BaseModel):
 
     def prompt_values(self) -> dict[str, str]:
         """What goes into the placeholders of user.md; each fact stands on a line of its own."""
-        known = self.known_facts()
+        values = self.__dict__
         labels = GROUP_LABELS if self.is_group else LABELS
-        lines = [f"{labels[key]}: {value}" for key, value in known.items()]
-        if sum(key in _SUBSTANCE for key in known) <= FEW_FACTS:
-            lines.append(HARDLY_ANY if known else NO_FACTS)
+        lines = [f"{label}: {value}" for key, label in labels.items() if (value := values[key]) is not None]
+        if _substance(values).count(None) >= len(_SUBSTANCE) - FEW_FACTS:
+            lines.append(HARDLY_ANY if lines else NO_FACTS)
         return {"artist_name": self.artist_name, "facts": "\n".join(lines)}
 
     def known_facts(self) -> dict[str, str | int]:

@@ -1,0 +1,23 @@
+"""`pause` and `resume`: the wishes that the acting process heeds before it sends."""
+
+from batcher.session import Session
+from batcher.store import acting
+
+
+def run_pause(session: Session) -> str:
+    """Holds sending until `resume`."""
+    with session.store.reading():
+        pass
+    with session.store.transaction("pause") as tx:
+        acting.pause(tx, "all", "by hand", None, "by hand")
+    return "paused: nothing new is sent until `batcher resume`; what is in flight is still followed"
+
+
+def run_resume(session: Session) -> str:
+    """Ends every pause."""
+    with session.store.reading():
+        pass
+    with session.store.transaction("resume") as tx:
+        ended = tx.run("end_pauses", reasons=None, now=tx.now)
+        tx.event("resume", f"{len(ended)} pauses ended")
+    return f"{len(ended)} pauses ended"

@@ -1,0 +1,173 @@
+"""Input rows made ready to become lines: read, checked, rendered and counted, a chunk at a time."""
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from batcher.config import Config, enqueued_limit
+from batcher.errors import InputError, JobError
+from batcher.inputs import read_table
+from batcher.job import Job, encode_row
+from batcher.model import JobVersion
+from batcher.planning import Renderer, chunks, custom_id, overhead_tokens
+from batcher.prices import context_window
+from batcher.store.planned import PreparedRow
+from batcher.tokens import count_tokens
+
+READ_ROWS = 5_000
+LARGEST_PRIORITY = 2**31 - 1
+DEFAULT_PRIORITY = 3
+"""The priority of a table without such a column."""
+
+BadRows = list[tuple[int, str]]
+"""Rows that are left out or refused: number, and what is wrong."""
+
+
+class Place:
+    """A row of the table; its words are made when somebody asks for them, which for nearly all rows is never."""
+
+    __slots__ = ("_path", "row")
+
+    def __init__(self, path: Path, row: int) -> None:
+        self._path, self.row = path, row
+
+    def __str__(self) -> str:
+        return f"{self._path}, row {self.row}"
+
+
+class Preparer:
+    """Makes the rows of a table ready, for one version of a job."""
+
+    def __init__(self, config: Config, job: Job, version: JobVersion) -> None:
+        self.job, self.version = job, version
+        self.renderer = Renderer(version)
+        self.rows_read = 0
+        self.constant = sum(count_tokens(self.renderer.constant_text())) + overhead_tokens()
+        """Tokens that every line has in common."""
+        self._ceiling = int(enqueued_limit(config) * config.limits.threshold)
+        self._factor = 1 + config.limits.margin
+        self._window = context_window(version.model)
+
+    def rows(self, table: Path, bad: BadRows) -> Iterator[list[PreparedRow]]:
+        """The good rows of a table; others go to `bad`. Raises InputError or JobError for what is no row's fault."""
+        for chunk in chunks(self._artists(table, bad), READ_ROWS):
+            yield list(self._prepared(chunk, bad))
+
+    def _artists(self, table: Path, bad: BadRows) -> Iterator[tuple[Place, Any]]:
+        """Valid artists with their places."""
+        # Each row of JSONL has columns of its own, so a missing one is that row's fault.
+        checked = table.suffix.lower() == ".jsonl"
+        for number, row in read_table(table, self.job.columns):
+            self.rows_read += 1
+            where = Place(table, number)
+            try:
+                if isinstance(row, InputError):
+                    raise row
+                if not checked:
+                    self._check_columns(table, row)
+                    checked = True
+                artist = self.job.read_row(row, where)
+            except WrongColumnsError:
+                raise
+            except InputError as error:
+                bad.append((number, str(error)))
+            else:
+                yield where, artist
+
+    def _check_columns(self, table: Path, row: dict[str, object]) -> None:
+        fields = self.job.artist.model_fields
+        missing = [name for name, info in fields.items() if _needs_column(info) and name not in row]
+        if missing:
+            _, whole = next(read_table(table))
+            columns = ", ".join(whole) if isinstance(whole, dict) else ""
+            raise WrongColumnsError(
+                f"{table} has no column {missing[0]}; its columns are {columns or 'none'}: "
+                "rename one, or give it an alias in job.py"
+            )
+
+    def _prepared(self, chunk: Sequence[tuple[Place, Any]], bad: BadRows) -> Iterator[PreparedRow]:
+        texts = [self._text(artist, where) for where, artist in chunk]
+        self._check_restored(*chunk[0], texts[0])
+        renderer = self.renderer
+        for (where, artist), text, counted in zip(chunk, texts, count_tokens(texts), strict=True):
+            tokens = counted + self.constant
+            priority = _priority(artist, where)
+            artist_id, name = str(artist.artist_id), str(artist.artist_name)
+            problem = self._problem(artist_id, priority, tokens)
+            if problem:
+                bad.append((where.row, f"{where} ({name}): {problem}"))
+                continue
+            line_id, data = custom_id(artist_id), encode_row(artist)
+            own = renderer.own(line_id, text)
+            row = (where.row, artist_id, line_id, name, priority, data, own.decode(), tokens)
+            yield PreparedRow(*row, renderer.size(own), renderer.hash(own))
+
+    def restored(self, rows: Sequence[tuple[Any, ...]]) -> Iterator[PreparedRow]:
+        """Rows as the state keeps them (artist_id, custom_id, name, priority, data). Raises JobError."""
+        texts = [self._text(self.job.restore(row[4]), f"artist {row[0]}") for row in rows]
+        renderer = self.renderer
+        for (artist_id, line_id, name, priority, data), text, counted in zip(
+            rows, texts, count_tokens(texts), strict=True
+        ):
+            own, tokens = renderer.own(line_id, text), counted + self.constant
+            row = (0, artist_id, line_id, name, priority, data, own.decode(), tokens)
+            yield PreparedRow(*row, renderer.size(own), renderer.hash(own))
+
+    def _text(self, artist: Any, where: object) -> str:
+        """The artist's part of the prompt. Raises JobError naming the row."""
+        values = self.job.prompt_values(artist, where)
+        try:
+            text = self.renderer.user_text(values)
+            text.encode()
+        except JobError as error:
+            raise JobError(f"{where}: {error}; it gives {', '.join(values) or 'nothing'}") from None
+        except UnicodeEncodeError:
+            raise JobError(f"{where}: prompt_values gives half of a surrogate pair, which is no text") from None
+        return text
+
+    def _check_restored(self, where: Place, artist: Any, text: str) -> None:
+        """A line that fails is rendered from the row as the state keeps it: that must give the same text."""
+        if self._text(self.job.restore(encode_row(artist)), where) != text:
+            raise JobError(
+                f"{where}: the artist reads otherwise once it was stored and read again; "
+                "the validators of Artist must leave alone what they made"
+            )
+
+    def _problem(self, artist_id: str, priority: int, tokens: int) -> str:
+        if not artist_id:
+            return "column artist_id is empty"
+        if not 1 <= priority <= LARGEST_PRIORITY:
+            return f"column priority: must be 1 (the most urgent) or more (it is {priority})"
+        return self._too_long(tokens)
+
+    def _too_long(self, tokens: int) -> str:
+        whole = tokens + self.version.max_output_tokens
+        if self._window is not None and whole > self._window:
+            return f"prompt and answer are {whole:,} tokens, the context of {self.version.model} is {self._window:,}"
+        if tokens * self._factor > self._ceiling:
+            return f"one line of {tokens:,} tokens is over the enqueued-token limit x threshold of {self._ceiling:,}"
+        return ""
+
+
+class WrongColumnsError(InputError):
+    """The table lacks a column that every row needs: no row is at fault."""
+
+
+def _needs_column(field: FieldInfo) -> bool:
+    return field.is_required() and field.validation_alias is None
+
+
+def _priority(artist: Any, where: object) -> int:
+    value = getattr(artist, "priority", None)
+    if type(value) is int:
+        return value
+    if value is None:
+        return DEFAULT_PRIORITY
+    if isinstance(value, Decimal | float) and float(value).is_integer():
+        return int(value)
+    if not isinstance(value, int):
+        raise JobError(f"{where}: Artist.priority is {type(value).__name__}; declare it as int")
+    return value

@@ -1,0 +1,42 @@
+"""`python -m benchmarks.jumping COMMAND ...`: a command of Batcher's that never waits, and believes it did.
+
+Whenever it would sleep, the clock of the sandbox that OPENAI_BASE_URL names moves forward by so much, and its own with
+it. All else is as always: the real command in a process of its own, real HTTP, and delays and intervals of their real
+length. So a week takes as long as its work does, and what is measured in seconds is measured in the job's own.
+"""
+
+import json
+import os
+import time
+import urllib.request
+from unittest import mock
+
+_PASSED_S = [0.0]
+_real_time = time.time
+
+
+def now() -> float:
+    """The time that has passed, and what was slept."""
+    return _real_time() + _PASSED_S[0]
+
+
+def sleep(seconds: float) -> None:
+    """Lets time pass for the sandbox and for this process."""
+    url = os.environ["OPENAI_BASE_URL"].removesuffix("/v1") + "/_sandbox/advance"
+    body = json.dumps({"seconds": max(0.0, seconds)}).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, body, {"Content-Type": "application/json"})) as answer:
+        answer.read()
+    _PASSED_S[0] += max(0.0, seconds)
+
+
+def main() -> None:
+    """Runs the command. The clock is changed before anything of Batcher's is imported and takes hold of it."""
+    with mock.patch.object(time, "time", now), mock.patch.object(time, "sleep", sleep):
+        from batcher import cli, lane  # noqa: PLC0415 - see above
+
+        with mock.patch.object(lane.Interrupt, "sleep", lambda _interrupt, seconds: sleep(seconds)):
+            cli.main()
+
+
+if __name__ == "__main__":
+    main()
