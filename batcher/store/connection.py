@@ -147,8 +147,7 @@ class Transaction:
         """Keeps a number or a text. One that is kept already is not written again."""
         facts = self._all_facts()
         if facts.get(name) != (number, text):
-            if not self.count("write_fact", fact=name, number=number, text=text):
-                self.run("insert_fact", fact=name, number=number, text=text)
+            self.run("write_fact" if name in facts else "insert_fact", fact=name, number=number, text=text)
             facts[name] = (number, text)
 
     def _all_facts(self) -> dict[str, Fact]:
