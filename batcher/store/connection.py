@@ -25,6 +25,9 @@ ROW_GROUP = 2_048
 """Rows of a table that are stored together (the fewest that DuckDB takes, usual are 122,880). A fold writes anew what
 was appended to last, and a statement on one shard reads what may hold it: both are a batch's size, whatever the job's.
 """
+MEMORY_MB = 512
+PLAN_MB = 200
+"""What a plan has instead, for each million of rows: three quarters of it are needed, with as many bios that exist."""
 RETRY_S = 0.05
 """Between two tries to open a file that another process has open; a transaction takes tens of milliseconds."""
 PATIENCE_S = 60.0
@@ -100,6 +103,11 @@ class Transaction:
         cursor = self.con.execute(statements()[name], params or None)
         while rows := cursor.fetchmany(size):
             yield rows
+
+    def make_room(self, rows: int) -> None:
+        """Gives a plan of so many rows its memory: all that it stages may go to the disk, but not the index of ids."""
+        room = min(max(1, -(-rows // 1_000_000)) * PLAN_MB, MEMORY_MB)
+        self.con.execute(f"SET memory_limit = '{room}MB'")
 
     def append(self, table: str, rows: Sequence[Sequence[object]], columns: Sequence[str] | None = None) -> None:
         """Adds rows to a table, fast (DuckDB's appender), inside this transaction."""
@@ -386,15 +394,14 @@ class Store:
 
 
 _SETTINGS = (
-    "SET memory_limit = '512MB'",
+    f"SET memory_limit = '{MEMORY_MB}MB'",
     "PRAGMA disable_checkpoint_on_shutdown",  # nor at a detach
     "SET wal_autocheckpoint = '1000TB'",
     f"SET auto_checkpoint_skip_wal_threshold = {1 << 50}",  # a large commit would checkpoint instead of using the log
 )
 
-_FOR_PLAN = ("SET memory_limit = '256MB'",)
-"""What is staged goes to the disk all the earlier, and that costs no time: of a million lines it is read once, in
-order."""
+_FOR_PLAN = (f"SET memory_limit = '{PLAN_MB}MB'",)
+"""A plan has Python's rows and a reader of the table beside the engine. It is no slower for it."""
 
 _CHECKPOINT_AT_COMMIT = ("SET wal_autocheckpoint = '1KB'", "SET auto_checkpoint_skip_wal_threshold = 0")
 """A commit writes the file at once, and no log. For a new file alone: nothing in it is in use before the commit, so
