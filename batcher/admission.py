@@ -1,7 +1,7 @@
 """How much may be in flight, and which shard comes next.
 
 The reserved tokens never pass limit x threshold (promise 3). Room is kept for the most urgent ready shard:
-none overtakes it unless it cannot fit the empty queue, and then it is split (promise 4).
+none overtakes it unless it cannot fit the empty queue, or beside what others hold, and then it is split (promise 4).
 """
 
 import math
@@ -25,7 +25,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """This shard can never fit: cut it into pieces of at most `tokens` counted tokens."""
+    """This shard can never fit, or others leave too little room: cut it to at most `tokens` counted tokens."""
 
     shard: int
     tokens: int
@@ -103,6 +103,8 @@ def _step(shard: ShardView, room: Room, budget: Budget, free: int, money: float)
     own = reserved_for(shard.tokens, room)
     if own > ceiling(room):
         return _too_large(shard, room)
+    if room.largest is not None and shard.tokens > room.largest and shard.lines > 1:
+        return Split(shard.shard, room.largest)
     cost = cost_of(shard, budget)
     if cost is None and budget.max_usd > 0:
         return Refuse(shard.shard, "its price is not known, and a budget is set")
@@ -122,7 +124,7 @@ def _too_large(shard: ShardView, room: Room) -> Admission:
 def _too_dear(shard: ShardView, budget: Budget, cost: float, money: float) -> Admission:
     left = max(money, 0.0)
     text = f"may cost {_usd(cost)}, {_usd(left)} of the budget of {_usd(budget.max_usd)} is left"
-    return Hold(shard.shard, text) if budget.in_flight_usd > 0 else Refuse(shard.shard, text)
+    return Hold(shard.shard, text) if budget.in_flight_usd > 0 and budget.frees else Refuse(shard.shard, text)
 
 
 def _usd(amount: float) -> str:

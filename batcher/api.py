@@ -136,6 +136,9 @@ class _Told:
 class OpenAIService:
     """The service over the openai client."""
 
+    jitter_share = 0.10
+    """How much of a pause between two tries chance may take off."""
+
     def __init__(self, client: "OpenAI", policy: Policy, sleep: Callable[[float], None], jitter: Jitter) -> None:
         # Whatever the client was made with: it may not repeat a call by itself.
         self._client = client.with_options(max_retries=0)
@@ -304,7 +307,7 @@ class OpenAIService:
     def _delay_s(self, n: int, wait_s: float | None) -> float:
         if wait_s is not None:
             return wait_s + RETRY_AFTER_SPREAD_S * self._jitter()
-        return delay_s(self._policy, n, self._jitter())
+        return delay_s(self._policy, n, self._jitter(), self.jitter_share)
 
 
 _NO_SUCH_ADDRESS = re.compile(r"Invalid URL\b")

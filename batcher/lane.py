@@ -131,7 +131,10 @@ def check_reachable(session: Session) -> None:
 
 
 def _connected(config: Config, sleep: Callable[[float], None], jitter: Jitter) -> OpenAIService:
-    return connect(config.api.timeout_s, config.retry.rules().policies[FailureClass.CALL], sleep, jitter)
+    rules = config.retry.rules()
+    service = connect(config.api.timeout_s, rules.policies[FailureClass.CALL], sleep, jitter)
+    service.jitter_share = rules.jitter_share
+    return service
 
 
 def _check_service(service: Service, known: bool) -> bool:

@@ -9,8 +9,10 @@ from batcher.admission import ceiling, reserved_for
 from batcher.config import Config, enqueued_limit, shard_limits
 from batcher.errors import ConfigError
 from batcher.forecast import Flight, Load
+from batcher.lifecycle import INTENTS
 from batcher.model import (
     FILE_LIFE_S,
+    BatchView,
     Budget,
     Charge,
     JobVersion,
@@ -19,6 +21,7 @@ from batcher.model import (
     Pause,
     Room,
     ShardLimits,
+    ShardView,
     Snapshot,
 )
 from batcher.pacing import LINES_PER_WORKER_S
@@ -30,6 +33,11 @@ from batcher.store.planned import load_versions
 
 LEARNED_FOR_S = 24 * 3600.0
 """How long a limit that a refusal named is believed."""
+REFUSED_ALONE = 3
+"""How often a shard is refused for the limit, with nothing of ours in flight before it, until it is halved."""
+PIECES_AT_MOST = 32
+"""A shard is halved no further than to this part of the limit: where others leave less there is no room, and cutting
+on would end in shards of single lines."""
 HOUR_S = 3600.0
 REFUSED_FOR_S = 2 * 3600.0
 """How long a refusal tells how much room others leave, for the forecast."""
@@ -49,7 +57,7 @@ def look(tx: Transaction, config: Config, price_of: PriceOf) -> Snapshot:
         batches=batches,
         loose=loose,
         pauses=pauses,
-        budget=budget_now(tx, config, price_of, room),
+        budget=replace(budget_now(tx, config, price_of, room), frees=_frees(tx, config, shards, batches)),
         shard_limits=limits_now(config, room),
         polled_at=tx.fact("polled_at"),
         poll_interval_s=config.poll.interval_s,
@@ -63,6 +71,13 @@ def look(tx: Transaction, config: Config, price_of: PriceOf) -> Snapshot:
         cancelled=frozenset(int(row[0]) for row in tx.run("open_wishes")),
         stopped=tx.text_fact("stopped"),
     )
+
+
+def _frees(tx: Transaction, config: Config, shards: Sequence[ShardView], batches: Sequence[BatchView]) -> bool:
+    """Whether anything runs whose end may free money. Without a bound nobody asks."""
+    if config.budget.max_usd <= 0 or batches or any(shard.state in INTENTS for shard in shards):
+        return True
+    return bool(tx.one("calls_running", since=tx.now - HOUR_S)[0])
 
 
 def latest_wait_now(tx: Transaction, config: Config) -> float:
@@ -84,14 +99,18 @@ def room_now(tx: Transaction, config: Config, measured: Measured | None = None) 
 
     measured: what the settled batches teach, where it was asked already.
     """
-    learned = tx.run("learned_limit", model=config.model.name, since=tx.now - LEARNED_FOR_S, now=tx.now)
-    limit = int(learned[0][0]) if learned else enqueued_limit(config)
+    named, half = tx.one(
+        "learned", model=config.model.name, since=tx.now - LEARNED_FOR_S, now=tx.now, often=REFUSED_ALONE
+    )
+    limit = int(named) if named is not None else enqueued_limit(config)
     factor = (measured or measured_now(tx)).ratio * (1 + config.limits.margin)
     latest = latest_wait_now(tx, config)
+    least = int(limit * config.limits.threshold / factor) // PIECES_AT_MOST
     return Room(
         limit=limit,
         threshold=config.limits.threshold,
         factor=factor,
+        largest=None if half is None else max(1, least, int(half)),
         reserved=int(tx.one("reserved", factor=factor)[0]),
         blocked_until=max(_until(tx, name, latest) for name in ("blocked_until", "send_after")),
     )
@@ -119,7 +138,7 @@ def lapsed_ceiling(tx: Transaction, config: Config) -> int | None:
 def limits_now(config: Config, room: Room) -> ShardLimits:
     """The size of shards cut now: never one that could not fit the empty queue."""
     limits = shard_limits(config)
-    tokens = min(limits.tokens, int(ceiling(room) / room.factor))
+    tokens = min(limits.tokens, int(ceiling(room) / room.factor), room.largest or limits.tokens)
     if room.limit < enqueued_limit(config):  # less than was planned for: smaller shards, as many of them at once
         tokens = min(tokens, default_limits(room.limit, room.threshold, room.factor).tokens)
     return ShardLimits(limits.lines, limits.bytes, max(1, tokens))
@@ -234,11 +253,16 @@ def budget_now(tx: Transaction, config: Config, price_of: PriceOf, room: Room) -
         spent_usd=spent,
         in_flight_usd=in_flight,
         charges={
-            number: Charge(prices.batch.input * room.factor, prices.batch.output * version.max_output_tokens)
+            number: charge_of(version, prices, room)
             for number, version in load_versions(tx).items()
             if (prices := price_of(version.model)) is not None
         },
     )
+
+
+def charge_of(version: JobVersion, prices: Prices, room: Room) -> Charge:
+    """What lines of a version cost at most."""
+    return Charge(prices.batch.input * room.factor, prices.batch.output * version.max_output_tokens)
 
 
 def _spent(tx: Transaction, config: Config) -> tuple[float, float]:

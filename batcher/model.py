@@ -116,6 +116,8 @@ class Room:
     factor: float
     """Reserved tokens of one counted token: learned ratio x (1 + margin)."""
     reserved: int = 0
+    largest: int | None = None
+    """The counted tokens of the largest shard that others seem to leave room for; None: any that fits the limit."""
     blocked_until: float = 0.0
     """The service refused for its limit: nothing is sent before this time, or before a batch of ours ends."""
 
@@ -137,6 +139,8 @@ class Budget:
     max_usd: float = 0.0
     spent_usd: float = 0.0
     in_flight_usd: float = 0.0
+    frees: bool = True
+    """Whether anything runs whose end may free some of what is in flight; what was lost or given up never ends."""
     charges: Mapping[int, Charge] = field(default_factory=dict)
     """By job version; the price of one that is not there is not known."""
 

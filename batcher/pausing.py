@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from batcher.retry import FailureClass, Jitter, Rules, delay_s, latest_wait
 from batcher.store import Transaction, acting
+from batcher.store.planned import load_versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +17,16 @@ class QuotaRule:
     """How long sending pauses when they do not end."""
 
 
-def quota_failed(tx: Transaction, rule: QuotaRule, detail: str, sent_at: float | None = None) -> None:
+def quota_failed(
+    tx: Transaction, rule: QuotaRule, detail: str, sent_at: float | None = None, wait_s: float | None = None
+) -> None:
     """One quota event: sending pauses, longer each time, and for a day after the last try.
 
     sent_at: when that was sent which tells of it. What was sent before a pause tells of the same incident, however late
-    it ends; a call (None) tells of now.
+    it ends; a call (None) tells of now. wait_s: a Retry-After; no pause is shorter.
     """
+    versions = load_versions(tx)
+    acting.sample_quota(tx, "refusal", versions[max(versions)].model, None, detail=f"insufficient quota ({detail})")
     policy = rule.rules.policies[FailureClass.QUOTA]
     latest = latest_wait(rule.rules, rule.pause_s, tx.now)
     pauses = [p for p in acting.pauses(tx, latest) if p.reason == "quota"]
@@ -32,4 +37,6 @@ def quota_failed(tx: Transaction, rule: QuotaRule, detail: str, sent_at: float |
     tries = max((p.tries for p in pauses), default=-1) + 1
     over = policy.tries is not None and tries >= policy.tries
     wait = rule.pause_s if over else delay_s(policy, tries, rule.jitter(), rule.rules.jitter_share)
-    acting.pause(tx, "all", "quota", tx.now + wait, f"insufficient quota ({detail})", 0 if over else tries)
+    acting.pause(
+        tx, "all", "quota", tx.now + max(wait, wait_s or 0.0), f"insufficient quota ({detail})", 0 if over else tries
+    )

@@ -1,11 +1,13 @@
 """What follows when the service refuses a shard, at once (HTTP) or later (a batch that failed). No line pays."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import orjson
 
 from batcher import wishes
 from batcher.ingest import EndedBatch, Ingestion
+from batcher.lifecycle import ArtistState
 from batcher.looking import room_now
 from batcher.model import Failure
 from batcher.pausing import quota_failed
@@ -35,6 +37,8 @@ class Refusals:
                 return
             tx.event("refused", troubles[0].message, shard=batch.shard, batch_id=batch.batch_id)
             if batch.stray:  # another batch of the shard decides its lines
+                if F.ENQUEUED_LIMIT in classes:
+                    self._sample(tx, batch.shard, classes[F.ENQUEUED_LIMIT])
                 return
             if set(classes) == {F.INVALID}:
                 self._lines_refused(tx, batch, troubles)
@@ -59,12 +63,13 @@ class Refusals:
         if failure is F.ENQUEUED_LIMIT:
             self._no_room(tx, shard, trouble, wait_s)
         elif failure is F.QUOTA:
-            quota_failed(tx, self._ingestion.quota, f"shard {shard}")
+            quota_failed(tx, self._ingestion.quota, f"shard {shard}", wait_s=wait_s)
         elif failure is F.SETUP:
             self.stop(tx, trouble)
         elif failure is F.SHARD_REFUSED:
-            self._shard_refused(tx, shard, trouble)
+            self._shard_refused(tx, shard, trouble, wait_s)
         else:
+            self._sample(tx, shard, trouble, of_room=False)
             acting.keep_away(tx, "send_after", tx.now + self._tools.delay(F.RATE_LIMIT, 0, wait_s))
 
     def stop(self, tx: Transaction, trouble: Trouble) -> None:
@@ -78,15 +83,19 @@ class Refusals:
         n = int(tx.fact("room_refusals"))
         tx.set_fact("room_refusals", n + 1)
         tx.set_fact("blocked_until", tx.now + self._tools.delay(F.ENQUEUED_LIMIT, n, wait_s))
+        self._sample(tx, shard, trouble)
+
+    def _sample(self, tx: Transaction, shard: int, trouble: Trouble, of_room: bool = True) -> None:
+        """A refusal for the history of the quota. One that is not of the room for tokens tells nothing of it."""
         model = load_version(tx, acting.load_shard(tx, shard).version)[0].model
         limit = learned_limit(trouble.message)
-        reserved = room_now(tx, self._tools.config).reserved
+        reserved = room_now(tx, self._tools.config).reserved if of_room else None
+        detail = trouble.message or trouble.code
         acting.sample_quota(
-            tx, "refusal", model, None,
-            limit_tokens=limit, reserved=reserved, shard=shard, detail=trouble.message,
-        )  # fmt: skip
+            tx, "refusal", model, None, limit_tokens=limit, reserved=reserved, shard=shard, detail=detail
+        )
 
-    def _shard_refused(self, tx: Transaction, shard: int, trouble: Trouble) -> None:
+    def _shard_refused(self, tx: Transaction, shard: int, trouble: Trouble, wait_s: float | None) -> None:
         missing = is_missing_file(trouble)
         if missing and acting.is_deleted(tx, acting.load_shard(tx, shard).file_id):
             lose_file(tx, shard)  # we deleted it ourselves, so that a late create would name no file
@@ -96,7 +105,7 @@ class Refusals:
         if tries is not None and refusals > tries:
             self.stop(tx, trouble)
             return
-        tx.run("delay_shard", shard=shard, until=tx.now + self._tools.delay(F.SHARD_REFUSED, refusals - 1))
+        tx.run("delay_shard", shard=shard, until=tx.now + self._tools.delay(F.SHARD_REFUSED, refusals - 1, wait_s))
         if missing:
             lose_file(tx, shard)
 
@@ -107,9 +116,7 @@ class Refusals:
         if not wrong:  # the numbers are no lines of ours, or our copy of the file is gone: nobody is at fault
             self._shard_back(tx, batch, F.SHARD_REFUSED, troubles[0])
             return
-        rules = self._tools.rules
-        many = len(wrong) >= rules.setup_lines and len(wrong) > rules.setup_share * row.lines
-        if many or len(wrong) == row.lines > 1:
+        if self._is_of_setup(tx, wrong, row.lines):
             self.stop(tx, troubles[0])
             wrong = {}
         for line_id, failure in wrong.items():
@@ -126,6 +133,19 @@ class Refusals:
         tx.run("loosen_shard", shard=batch.shard)
         tx.move_shard(batch.shard, "settle", f"{len(wrong)} lines refused")
         tx.run("queue_shard_file", shard=batch.shard, now=tx.now)
+
+    def _is_of_setup(self, tx: Transaction, wrong: Mapping[str, Failure], lines: int) -> bool:
+        """Whether the setup is at fault. The service names so many lines and no more: as long as nothing succeeds, what
+        earlier batches lost by the same reason counts with these, and comes back."""
+        rules = self._tools.rules
+        if len(wrong) == lines > 1 or (len(wrong) >= rules.setup_lines and len(wrong) > rules.setup_share * lines):
+            return True
+        code, n = Counter(failure.code for failure in wrong.values()).most_common(1)[0]
+        (before,) = tx.one("dead_by_code", failure=F.INVALID.value, code=code)
+        if n + before < rules.setup_lines or tx.one("bios_of_job")[0]:
+            return False
+        wishes.bring_back(tx, wishes.Choice(F.INVALID, states=(ArtistState.DEAD,), code=code))
+        return True
 
     def _named(self, shard: ShardRow, troubles: Sequence[Trouble]) -> dict[str, Failure]:
         """The custom_ids of the lines that `batch.errors` names by number (from 1), with their failures."""

@@ -10,7 +10,7 @@ from batcher.config import Config, table_limit
 from batcher.costs import Costs, costs_by_shard, total
 from batcher.forecast import MOST_AGAIN, Forecast, fitting, forecast
 from batcher.lifecycle import is_terminal
-from batcher.looking import OpenLines, Outlook, outlook_now
+from batcher.looking import OpenLines, Outlook, charge_of, outlook_now
 from batcher.model import Measured, Usage
 from batcher.pacing import MOST_WORKERS, recommended_workers
 from batcher.prices import PriceOf, Prices
@@ -70,16 +70,17 @@ def expect(outlook: Outlook, config: Config, price_of: PriceOf, now: float) -> E
 def _dollars(outlook: Outlook, price_of: PriceOf) -> Dollars:
     """The price of the lines that are neither sent nor ended, each at that of its version."""
     parts = [(part, price_of(part.version.model)) for part in outlook.open]
-    known = [_dollars_of(part, outlook.measured, prices) for part, prices in parts if prices is not None]
+    known = [_dollars_of(part, outlook, prices) for part, prices in parts if prices is not None]
     if len(known) < len(parts):
         return Dollars(None, None, None, None)
     best, expected, most, standard = (sum(amounts) for amounts in zip((0.0,) * 4, *known, strict=True))
     return Dollars(best, expected, most, standard)
 
 
-def _dollars_of(part: OpenLines, seen: Measured, prices: Prices) -> tuple[float, float, float, float]:
-    """Best, expected, most, and expected at the standard price."""
-    most = part.version.max_output_tokens
+def _dollars_of(part: OpenLines, outlook: Outlook, prices: Prices) -> tuple[float, float, float, float]:
+    """Best, expected, most (as the budget reserves it), and expected at the standard price."""
+    seen, most = outlook.measured, part.version.max_output_tokens
+    charge = charge_of(part.version, prices, outlook.room)
     if seen.enough:
         low = middle = min(most, seen.output / seen.executed)
         cached = seen.cached / max(seen.input, 1)
@@ -97,7 +98,7 @@ def _dollars_of(part: OpenLines, seen: Measured, prices: Prices) -> tuple[float,
     return (
         prices.batch.cost(usage(low, 1.0, cached)),
         prices.batch.cost(expected),
-        prices.batch.cost(usage(most, paid, 0.0)),
+        (part.tokens * charge.usd_per_token + part.lines * charge.usd_per_line) * paid,
         prices.standard.cost(expected),
     )
 

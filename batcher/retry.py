@@ -7,6 +7,7 @@ Delays are base x 2^n up to the cap, with jitter inside the cap. Nothing here sl
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
@@ -90,7 +91,10 @@ def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
 
 def _seconds_until(http_date: str, now: float) -> float | None:
     try:
-        return max(0.0, parsedate_to_datetime(http_date).timestamp() - now)
+        date = parsedate_to_datetime(http_date)
+        if date.tzinfo is None:  # as asctime writes it, or with -0000: HTTP dates are UTC
+            date = date.replace(tzinfo=UTC)
+        return max(0.0, date.timestamp() - now)
     except (ValueError, TypeError, OverflowError):
         return None
 
@@ -108,13 +112,20 @@ _SETUP_CODES = frozenset(
 _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 _RATE_CODES = frozenset({"rate_limit_exceeded", "request_limit_exceeded"})
 _SERVER_CODES = frozenset({"server_error", "request_timeout", "timeout", "overloaded", "internal_error"})
-_INVALID_CODES = frozenset({"context_length_exceeded", "content_policy_violation", "content_filter"})
+_INVALID_CODES = frozenset(
+    {
+        "context_length_exceeded", "content_policy_violation", "content_filter", "invalid_prompt", "bio_policy",
+        "image_content_policy_violation",
+    }
+)  # fmt: skip
+_INVALID_IMAGE = "invalid_image"
+"""How the codes of images that cannot be read begin."""
 _QUEUE_TEXT = re.compile(
     r"enqueued (?:token|request)s? limit reached|number of enqueued tokens has surpassed", re.IGNORECASE
 )
 _TOO_LARGE_TEXT = re.compile(r"request too large for ", re.IGNORECASE)
 """Comes as rate_limit_exceeded, though no repetition makes the request smaller."""
-_BILLING_TEXT = re.compile(r"billing hard limit", re.IGNORECASE)
+_BILLING_TEXT = re.compile(r"billing hard limit|exceeded your current quota", re.IGNORECASE)
 _NUMBER = r"(\d[\d,]*(?:\.\d+)?)"
 _LIMIT_TEXT = re.compile(
     rf"Limit: {_NUMBER} enqueued tokens|configured limit of {_NUMBER} ?([KMB]?)\b(?!\.\d)", re.IGNORECASE
@@ -152,13 +163,14 @@ def _by_call_status(status: int | None) -> FailureClass:
 
 
 def classify_batch_error(trouble: Trouble) -> FailureClass:
-    """The class of one entry of `batch.errors`. An entry with a line number about its body is that line's fault."""
+    """The class of one entry of `batch.errors`. An entry with a line number is that line's fault, unless the service
+    says that it is its own."""
     known = _by_code(trouble)
     if known is F.RATE_LIMIT:  # too many batches or requests at once: there is room later
         return F.ENQUEUED_LIMIT
     if known in {F.ENQUEUED_LIMIT, F.QUOTA, F.SETUP}:
         return known
-    return F.SHARD_REFUSED if trouble.line is None else F.INVALID
+    return F.SHARD_REFUSED if trouble.line is None or known is F.SERVER else F.INVALID
 
 
 def classify_line(trouble: Trouble) -> FailureClass:
@@ -184,7 +196,7 @@ def _by_code(trouble: Trouble) -> FailureClass | None:
         return F.ENQUEUED_LIMIT
     if _QUOTA_CODES & {trouble.code, trouble.kind} or _BILLING_TEXT.search(trouble.message):
         return F.QUOTA
-    if _TOO_LARGE_TEXT.match(trouble.message):
+    if _TOO_LARGE_TEXT.match(trouble.message) or trouble.code.startswith(_INVALID_IMAGE):
         return F.INVALID
     for codes, failure in _CODE_TABLE:
         if trouble.code in codes:

@@ -93,6 +93,7 @@ class Choice:
     failure: FailureClass | None = None
     artist_id: str | None = None
     states: Sequence[ArtistState] = (ArtistState.HELD, ArtistState.DEAD)
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def bring_back(tx: Transaction, choice: Choice) -> BroughtBack:
     named = choice.failure.value if choice.failure else None
     tx.run(
         "choose_retries",
-        states=[state.value for state in choice.states], failure=named, artist_id=choice.artist_id,
+        states=[state.value for state in choice.states], failure=named, artist_id=choice.artist_id, code=choice.code,
     )  # fmt: skip
     lines = [(str(state), str(failure), int(n)) for state, failure, n in tx.run("count_retries")]
     tx.run("forget_tries")

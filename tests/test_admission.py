@@ -87,6 +87,12 @@ def test_a_shard_is_split_only_when_it_cannot_fit_the_empty_queue() -> None:
     assert admit([_shard(1, 801, lines=2)], replace(ROOM, factor=2.0), FREE) == [Split(1, 400)]
 
 
+def test_a_shard_for_which_others_leave_no_room_is_split_and_a_single_line_is_not() -> None:
+    room = replace(ROOM, largest=300)
+    assert admit([_shard(1, 301), _shard(2, 1)], room, FREE) == [Split(1, 300)]
+    assert _sent(admit([_shard(1, 300), _shard(2, 301, lines=1)], room, FREE)) == [1, 2]
+
+
 def test_one_line_over_the_limit_is_refused_with_its_reason() -> None:
     decided = admit([_shard(1, 801, lines=1), _shard(2, 1)], ROOM, FREE)
     assert decided == [Refuse(1, "one line of 801 tokens is over the limit of 800")]
@@ -163,6 +169,7 @@ def test_a_budget_that_nothing_can_free_is_told() -> None:
     assert admit([_shard(1, 1, lines=1)], ROOM, budget) == [Refuse(1, text)]
     in_flight = replace(budget, in_flight_usd=0.5)
     assert isinstance(admit([_shard(1, 1, lines=1)], ROOM, in_flight)[0], Hold)
+    assert isinstance(admit([_shard(1, 1, lines=1)], ROOM, replace(in_flight, frees=False))[0], Refuse)
     assert _sent(admit([_shard(1, 1, lines=1)], ROOM, replace(budget, max_usd=0.0))) == [1]
 
 

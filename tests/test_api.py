@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from batcher import lane
 from batcher.api import CallError, CallRefused, CallUnknown, OpenAIService, Service, connect
 from batcher.errors import SetupError
 from batcher.model import RemoteBatch
@@ -14,6 +15,7 @@ from batcher.sandbox import Sandbox
 from batcher.sandbox.app import running_sandbox
 from tests.api_kit import ENDED, FIXED, KEY, MEGABYTE, PAUSES, QUICK, Rig, answer, attached, scripted
 from tests.sandbox_kit import CHAT, DAY, START
+from tests.world import config_with
 
 
 @pytest.fixture(params=["memory", "loopback"])
@@ -275,6 +277,16 @@ def test_jitter_shortens_the_pauses(rig: Rig) -> None:
     with pytest.raises(CallUnknown):
         OpenAIService(rig.client, QUICK, rig.slept.append, lambda: 0.5).check()
     assert rig.slept == [pytest.approx(0.95 * pause) for pause in PAUSES]
+
+
+def test_the_settings_say_how_much_jitter_may_take(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    config = config_with(retry={"jitter_share": 0.5, "call": {"tries": 1}})
+    service = lane._connected(config, rig.slept.append, lambda: 0.5)
+    with pytest.raises(CallUnknown):
+        service.check()
+    assert rig.slept == [0.375]
 
 
 def test_a_policy_without_tries_asks_once(rig: Rig) -> None:

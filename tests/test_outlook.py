@@ -235,11 +235,12 @@ def test_a_line_costs_what_it_was_planned_with(tmp_path: Path) -> None:
     job.act(once=True)
     prices = resolve(MODEL)
     assert prices is not None
-    at_most = planned.tokens * prices.batch.input + LINES * 600 * prices.batch.output
+    at_most = planned.tokens * 1.1 * prices.batch.input + LINES * 600 * prices.batch.output
     assert before.most == pytest.approx(at_most)
     rows = job.rows("SELECT reserved_usd, tokens, lines FROM submissions")
     for reserved, tokens, lines in [(float(str(r)), int(str(t)), int(str(n))) for r, t, n in rows]:
         assert reserved == pytest.approx(tokens * 1.1 * prices.batch.input + lines * 600 * prices.batch.output)
+    assert sum(float(str(row[0])) for row in rows) == pytest.approx(before.most)
 
 
 def test_what_was_planned_for_another_model_is_not_sent(tmp_path: Path) -> None:

@@ -8,8 +8,11 @@ import pytest
 from batcher.decide import Finish, Wait
 from batcher.looking import budget_now, room_now
 from batcher.prices import resolve
+from batcher.report import read_status
 from batcher.store import acting
 from tests.protocol_kit import (
+    BATCH_S,
+    Rule,
     Send,
     answered,
     assert_paid_once,
@@ -127,6 +130,35 @@ def test_a_shard_that_can_never_fit_is_split(tmp_path: Path) -> None:
     assert_paid_once(it, 6)
 
 
+def test_a_shard_that_never_fits_beside_the_use_of_others_is_halved_until_it_does(tmp_path: Path) -> None:
+    limits = {"enqueued_tokens": 16_000, "threshold": 1.0, "tokens_per_shard": 100_000}
+    others = {"enqueued_tokens": 16_000, "phantom_tokens": 12_000}
+    it = trial(tmp_path, lines=24, per_shard=24, settings=others, limits=limits, poll={"interval_s": 600})
+    assert it.act() == Finish()
+    split = it.rows("SELECT lines FROM shards WHERE state = 'split' ORDER BY shard")
+    assert [lines for (lines,) in split] == [24, 23, 11, 11]
+    alone = it.rows(
+        "SELECT shard, count(*) FROM submissions WHERE outcome LIKE 'refused%' AND reserved_before = 0 GROUP BY 1"
+    )
+    assert max(int(str(n)) for _, n in alone) == 3
+    assert it.rows("SELECT max(lines) FROM shards WHERE state = 'settled'") == [(5,)]
+    assert_paid_once(it, 24)
+
+
+def test_where_others_leave_nothing_shards_are_not_cut_to_single_lines(tmp_path: Path) -> None:
+    limits = {"enqueued_tokens": 160_000, "threshold": 1.0}
+    it = trial(tmp_path, lines=60, per_shard=60, limits=limits)
+    with it.store.transaction("test") as tx:
+        for _ in range(3):
+            submission = acting.intend_upload(tx, acting.load_shard(tx, 1), acting.Reservation(1, 1, 0, 0, 0))
+            assert submission is not None
+            acting.forget_upload(tx, acting.load_submission(tx, submission), [])
+            acting.close(tx, submission, "refused: enqueued_limit")
+        tx.con.execute("UPDATE shards SET tokens = 100 WHERE shard = 1")
+        room = room_now(tx, it.config)
+    assert room.largest == int(160_000 / room.factor) // 32
+
+
 def test_a_line_that_the_service_names_dies_alone(tmp_path: Path) -> None:
     it = trial(tmp_path, lines=8, per_shard=8, faults={"fail_batches": {"1": "invalid_request"}})
 
@@ -146,6 +178,40 @@ def test_a_line_that_the_service_names_dies_alone(tmp_path: Path) -> None:
         ("a00002", "invalid", "Messages are required.")
     ]
     assert it.paid()["executions"] == 7
+
+
+def _fails_at(lines: range, code: str) -> Rule:
+    """Every batch fails in validation, and the service names these of its lines."""
+
+    def named(body: dict[str, object]) -> None:
+        for batch in body["data"]:  # type: ignore[attr-defined]
+            if batch["status"] == "failed":
+                batch["errors"]["data"] = [
+                    {"code": code, "message": "Streaming is not supported.", "line": line, "param": None}
+                    for line in lines
+                ]
+
+    return every("GET", "/batches", changed(named))
+
+
+def test_a_setup_that_the_service_names_by_a_few_lines_at_a_time_leaves_nothing_dead(tmp_path: Path) -> None:
+    failing = {str(n): "invalid_request" for n in range(1, 20)}
+    it = trial(tmp_path, lines=60, per_shard=60, faults={"fail_batches": failing})
+    it.rule = _fails_at(range(1, 16), "streaming_unsupported")
+    ended = it.act()
+    assert isinstance(ended, Finish) and "Streaming is not supported" in ended.problem
+    assert len(it.batches()) == 2
+    assert it.states() == {"ready": 60}
+    assert it.rows("SELECT max(attempts) FROM artists") == [(0,)]
+
+
+def test_lines_that_die_one_by_one_do_not_stop_a_job_that_has_bios(tmp_path: Path) -> None:
+    failing = {str(n): "invalid_request" for n in range(2, 26)}
+    it = trial(tmp_path, lines=60, per_shard=30, faults={"fail_batches": failing})
+    it.once_told("created", lambda: it.clock.sleep(BATCH_S + 60))
+    it.rule = _fails_at(range(1, 2), "invalid_request")
+    assert it.act() == Finish()
+    assert it.states() == {"dead": 24, "done": 36}
 
 
 def test_a_line_number_that_is_none_of_ours_ends_in_a_stop_not_in_a_circle(tmp_path: Path) -> None:
@@ -249,6 +315,21 @@ def test_the_budget_is_never_passed(tmp_path: Path) -> None:
     assert isinstance(ended, Finish)
 
 
+def test_a_budget_that_lost_calls_hold_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    it = trial(tmp_path, budget={"max_usd": 0.0008})
+    with it.store.transaction("test") as tx:
+        tx.con.execute(
+            "INSERT INTO direct_calls VALUES (1, 'a00000', 1, 0.0005, ?, ?, 'lost')", [it.clock(), it.clock()]
+        )
+        tx.con.execute("INSERT INTO direct_calls VALUES (2, 'a00001', 1, 0.0001, ?, NULL, NULL)", [it.clock() - 5000])
+    ended = it.act(once=True)
+    assert isinstance(ended, Finish) and "of the budget of $0.000800 is left" in ended.problem
+    assert it.states() == {"ready": 6}
+    with it.store.transaction("test") as tx:
+        tx.con.execute("UPDATE direct_calls SET intended_at = ? WHERE call = 2", [it.clock()])
+    assert isinstance(it.act(once=True), Wait)
+
+
 def test_a_pause_between_the_look_and_the_send_holds_the_shard(tmp_path: Path) -> None:
     it = trial(tmp_path, lines=12, poll={"interval_s": 600})
 
@@ -301,3 +382,47 @@ def test_work_goes_on_within_five_minutes_of_the_end_of_a_rate_limit(tmp_path: P
     for earlier, later in zip(began, began[2:], strict=False):
         assert 0 <= later - (earlier + 3600) < 300
     assert_paid_once(it, 24)
+
+
+def test_every_refusal_is_a_row_of_the_history(tmp_path: Path) -> None:
+    refusals = "SELECT reserved, detail FROM quota_samples WHERE source = 'refusal'"
+    gone = trial(tmp_path / "gone", faults={"fail_batches": {"1": "insufficient_quota"}})
+    gone.act()
+    assert gone.rows(refusals) == [(None, "insufficient quota (shard 1)")]
+    many = trial(tmp_path / "many")
+    many.rule = nth("POST", "/batches", 1, answered(429, "rate_limit_exceeded"))
+    many.act()
+    assert many.rows(refusals) == [(None, "answered 429")]
+    with many.store.reading() as tx:
+        assert read_status(tx, many.config, resolve).refusals["times"] == 0  # not for the limit
+
+
+def test_the_limit_that_a_refused_stray_names_is_learned(tmp_path: Path) -> None:
+    it = trial(tmp_path)
+    it.act(once=True)
+    stray = it.create_again()
+    text = "Enqueued token limit reached for gpt-6-luna. Limit: 1,900,000 enqueued tokens."
+
+    def full(body: dict[str, object]) -> None:
+        for batch in body["data"]:  # type: ignore[attr-defined]
+            if batch["id"] == stray:
+                error = {"code": "token_limit_exceeded", "message": text, "line": None, "param": None}
+                batch.update(
+                    status="failed", failed_at=batch["created_at"], output_file_id=None, error_file_id=None,
+                    request_counts={"total": 0, "completed": 0, "failed": 0}, errors={"data": [error]},
+                )  # fmt: skip
+
+    it.rule = every("GET", "/batches", changed(full))
+    it.act()
+    assert it.states() == {"done": 6}
+    assert it.rows("SELECT limit_tokens FROM quota_samples WHERE source = 'refusal'") == [(1_900_000,)]
+
+
+@pytest.mark.parametrize(("status", "code"), [(422, "no_such_code"), (429, "insufficient_quota")])
+def test_a_retry_after_holds_whatever_the_refusal_is_for(tmp_path: Path, status: int, code: str) -> None:
+    it = trial(tmp_path)
+    it.rule = nth("POST", "/batches", 1, answered(status, code, {"retry-after": "3000"}))
+    it.act()
+    refused, second = it.rows("SELECT create_intended_at FROM submissions ORDER BY submission")
+    assert float(str(second[0])) >= float(str(refused[0])) + 3000
+    assert_paid_once(it, 6)

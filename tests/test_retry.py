@@ -1,5 +1,6 @@
 """The failure table: every code and text of the service's that we know of, each delay, each verdict."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -101,6 +102,7 @@ CALLS = [
     (429, "rate_limit_exceeded", "tokens", TOO_LARGE, F.SHARD_REFUSED),
     (429, "insufficient_quota", "insufficient_quota", NO_QUOTA, F.QUOTA),
     (429, "", "insufficient_quota", NO_QUOTA, F.QUOTA),
+    (429, "", "", NO_QUOTA, F.QUOTA),
     (500, "server_error", "server_error", "The server had an error", F.SERVER),
     (500, "", "", "", F.CALL),
     (502, "", "", "<html>bad gateway</html>", F.CALL),
@@ -168,6 +170,9 @@ BATCHES = [
     ("server_error", "internal", None, F.SHARD_REFUSED),
     ("rate_limit_exceeded", "slow down", None, F.ENQUEUED_LIMIT),
     ("never_heard_of", "?", 7, F.INVALID),
+    ("server_error", "internal", 3, F.SHARD_REFUSED),
+    ("request_timeout", "", 3, F.SHARD_REFUSED),
+    ("internal_error", "", 1, F.SHARD_REFUSED),
 ]
 
 LINES = [
@@ -180,6 +185,14 @@ LINES = [
     (400, "integer_below_min_value", BAD_REQUEST, "Invalid 'max_completion_tokens'", F.INVALID),
     (400, "content_policy_violation", BAD_REQUEST, "Your request was rejected", F.INVALID),
     (400, "content_filter", "", "", F.INVALID),
+    # what a response that failed says
+    (None, "invalid_prompt", "", "Invalid prompt: it was flagged", F.INVALID),
+    (None, "bio_policy", "", "", F.INVALID),
+    (None, "image_content_policy_violation", "", "", F.INVALID),
+    (None, "invalid_image", "", "", F.INVALID),
+    (None, "invalid_image_format", "", "", F.INVALID),
+    (None, "vector_store_timeout", "", "", F.SERVER),
+    (429, "", "", NO_QUOTA, F.QUOTA),
     (429, "insufficient_quota", "insufficient_quota", NO_QUOTA, F.QUOTA),
     (429, "", "", RPM, F.RATE_LIMIT),
     (429, "rate_limit_exceeded", "requests", RPM, F.RATE_LIMIT),
@@ -310,6 +323,8 @@ def _http_date(at: float) -> str:
         ({"retry-after-ms": "soon", "retry-after": "60"}, 60.0),
         ({"retry-after": _http_date(NOW + 90)}, 90.0),
         ({"retry-after": _http_date(NOW - 90)}, 0.0),
+        ({"retry-after": _http_date(NOW + 90).replace("GMT", "-0000")}, 90.0),
+        ({"retry-after": time.asctime(time.gmtime(NOW + 90))}, 90.0),
         ({"retry-after": "999999999"}, LONGEST_RETRY_AFTER_S),
         ({"retry-after-ms": "999999999"}, LONGEST_RETRY_AFTER_S),
         ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, LONGEST_RETRY_AFTER_S),
@@ -326,8 +341,16 @@ def _http_date(at: float) -> str:
         ({"x-ratelimit-reset-tokens": "6m0s"}, None),
     ],
 )
-def test_what_the_service_asks_to_wait(headers: Mapping[str, str], seconds: float | None) -> None:
-    assert retry_after_s(headers, NOW) == seconds
+def test_what_the_service_asks_to_wait(
+    headers: Mapping[str, str], seconds: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert retry_after_s(headers, NOW) == seconds
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @given(st.integers(-10_000_000, 10_000_000))

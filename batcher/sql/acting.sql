@@ -67,13 +67,22 @@ WHERE source = 'refusal' AND model = $model AND reserved IS NOT NULL AND happene
 ORDER BY happened_at DESC LIMIT 1
 
 -- name: money
--- A stray costs as much as the batch beside it.
+-- A stray costs as much as the batch beside it. What was given up is reserved for the lines that are perhaps paid and
+-- that nobody has bought again.
 SELECT (SELECT coalesce(sum(cost_usd), 0) FROM attempts),
-       (SELECT coalesce(sum(reserved_usd), 0) FROM submissions
-        WHERE outcome IS NULL OR batch_id IN (SELECT batch_id FROM batches WHERE unread))
+       (SELECT coalesce(sum(reserved_usd), 0) FROM submissions WHERE outcome IS NULL)
      + (SELECT coalesce(sum(n.reserved_usd), 0) FROM batches AS b JOIN submissions AS n USING (submission)
         WHERE b.stray AND b.settled_at IS NULL)
+     + (SELECT coalesce(sum(n.reserved_usd / n.lines), 0)
+        FROM batches AS b JOIN submissions AS n USING (submission) JOIN attempts AS t ON t.batch_id = b.batch_id
+        JOIN artists AS a USING (artist_id)
+        WHERE b.unread AND b.settled_at IS NOT NULL AND (b.stray OR n.outcome IS NOT NULL) AND t.outcome = 'missing'
+          AND a.failure = 'missing' AND a.state IN ('held', 'ready', 'waiting'))
      + (SELECT coalesce(sum(reserved_usd), 0) FROM direct_calls WHERE ended_at IS NULL OR outcome = 'lost')
+
+-- name: calls_running
+-- One that is open for longer has lost its process.
+SELECT count(*) FROM direct_calls WHERE ended_at IS NULL AND intended_at > $since
 
 -- name: created_since
 SELECT count(*) FROM submissions WHERE create_intended_at > $since AND create_intended_at <= $now
@@ -93,10 +102,19 @@ UPDATE pauses SET ended_at = $now WHERE ended_at IS NULL AND ($reasons IS NULL O
 INSERT INTO pauses (pause, scope, reason, since, until, tries)
 SELECT coalesce(max(pause), 0) + 1, $scope, $reason, $now, $until, $tries FROM pauses
 
--- name: learned_limit
-SELECT limit_tokens, happened_at FROM quota_samples
-WHERE source = 'refusal' AND model = $model AND limit_tokens IS NOT NULL AND happened_at > $since AND happened_at <= $now
-ORDER BY happened_at DESC LIMIT 1
+-- name: learned
+-- The limit that a refusal named last; and half of the smallest shard of the newest version that was refused so often
+-- though nothing of ours was in flight before it: others hold the rest.
+SELECT (SELECT limit_tokens FROM quota_samples
+        WHERE source = 'refusal' AND model = $model AND limit_tokens IS NOT NULL AND happened_at > $since
+          AND happened_at <= $now
+        ORDER BY happened_at DESC LIMIT 1),
+       (SELECT min(tokens) // 2 FROM shards
+        WHERE lines > 1 AND version >= (SELECT max(version) FROM shards WHERE NOT retry)
+          AND shard IN (SELECT shard FROM submissions
+                        WHERE outcome = 'refused: enqueued_limit' AND reserved_before = 0
+                          AND ended_at > $since AND ended_at <= $now
+                        GROUP BY shard HAVING count(*) >= $often))
 
 -- name: newest_limit
 SELECT limit_tokens, happened_at FROM quota_samples
@@ -330,6 +348,9 @@ WHERE custom_id = $custom_id AND submission = $submission AND list_contains($sou
 INSERT INTO attempts (artist_id, lane, shard, batch_id, outcome, code, message, counted, cost_usd, happened_at)
 SELECT artist_id, 'batch', shard, $batch_id, failure, code, message, true, 0, $now FROM artists
 WHERE custom_id = $custom_id
+
+-- name: dead_by_code
+SELECT count(*) FROM artists WHERE state = 'dead' AND failure = $failure AND code = $code
 
 -- name: progress
 -- Lines released, lines settled, and lines that unsettled batches have done.

@@ -46,18 +46,28 @@ WHERE $artist_id IS NULL OR t.artist_id = $artist_id
 GROUP BY t.shard, s.version
 
 -- name: reserved_by_shard
--- What `money` counts as in flight, by shard; of one artist, where one is named. A reservation of nothing is one of an
--- unknown price.
-SELECT shard, CASE WHEN bool_or(usd = 0) THEN NULL ELSE sum(usd / share) END FROM (
-    SELECT shard, reserved_usd AS usd, CASE WHEN $artist_id IS NULL THEN 1 ELSE lines END AS share
-    FROM submissions
-    WHERE outcome IS NULL OR batch_id IN (SELECT batch_id FROM batches WHERE unread)
+-- What `money` counts as in flight, by shard (none: the direct lane); of one artist, where one is named. A reservation
+-- of nothing is one of an unknown price.
+SELECT shard, CASE WHEN bool_or(usd = 0) THEN NULL ELSE sum(usd) END FROM (
+    SELECT shard, CASE WHEN $artist_id IS NULL THEN usd ELSE usd / lines END AS usd FROM (
+        SELECT shard, reserved_usd AS usd, lines FROM submissions WHERE outcome IS NULL
+        UNION ALL
+        SELECT n.shard, n.reserved_usd, n.lines FROM batches AS b JOIN submissions AS n USING (submission)
+        WHERE b.stray AND b.settled_at IS NULL
+    )
+    WHERE $artist_id IS NULL
+       OR shard IN (SELECT shard FROM artists WHERE artist_id = $artist_id AND state IN ('in_batch', 'held'))
     UNION ALL
-    SELECT n.shard, n.reserved_usd, CASE WHEN $artist_id IS NULL THEN 1 ELSE n.lines END
-    FROM batches AS b JOIN submissions AS n USING (submission)
-    WHERE b.stray AND b.settled_at IS NULL
+    SELECT n.shard, n.reserved_usd / n.lines
+    FROM batches AS b JOIN submissions AS n USING (submission) JOIN attempts AS t ON t.batch_id = b.batch_id
+    JOIN artists AS a USING (artist_id)
+    WHERE b.unread AND b.settled_at IS NOT NULL AND (b.stray OR n.outcome IS NOT NULL) AND t.outcome = 'missing'
+      AND a.failure = 'missing' AND a.state IN ('held', 'ready', 'waiting')
+      AND ($artist_id IS NULL OR a.artist_id = $artist_id)
+    UNION ALL
+    SELECT NULL, reserved_usd FROM direct_calls
+    WHERE (ended_at IS NULL OR outcome = 'lost') AND ($artist_id IS NULL OR artist_id = $artist_id)
 )
-WHERE $artist_id IS NULL OR shard IN (SELECT shard FROM artists WHERE artist_id = $artist_id AND state IN ('in_batch', 'held'))
 GROUP BY shard
 
 -- name: files_left
@@ -116,4 +126,4 @@ SELECT * FROM (SELECT * FROM quota_samples ORDER BY happened_at DESC LIMIT $most
 -- name: room_refusals
 -- How often the service refused for its limit, when last, what was in flight then, and the limit that it named.
 SELECT count(*), max(happened_at), max_by(reserved, happened_at), max_by(limit_tokens, happened_at)
-FROM quota_samples WHERE source = 'refusal' AND happened_at <= $now
+FROM quota_samples WHERE source = 'refusal' AND reserved IS NOT NULL AND happened_at <= $now

@@ -37,6 +37,7 @@ SELECT artist_id, state, failure FROM artists
 WHERE list_contains($states, state)
   AND ($failure IS NULL OR failure = $failure)
   AND ($artist_id IS NULL OR artist_id = $artist_id)
+  AND ($code IS NULL OR code = $code)
   AND (failure <> 'missing' OR coalesce($failure, '') = 'missing')
 
 -- name: count_retries
