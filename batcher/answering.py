@@ -124,8 +124,8 @@ class Answering:
             bio, failure = self._tools.job.judge(self._tools.job.restore(came.asked.data), text)
         except JobError as error:
             self.error = error
-            return replace(result, text=None, failure=Failure(F.UNUSABLE, JOB_FAILED, str(error)[:300]))
-        return replace(result, text=bio, failure=failure)
+            return result._replace(text=None, failure=Failure(F.UNUSABLE, JOB_FAILED, str(error)[:300]))
+        return result._replace(text=bio, failure=failure)
 
     def decide(self, tx: Transaction, reads: Sequence[Read]) -> list[Recorded]:
         """What is to be recorded. Sets `problem` where these failures are the setup's fault."""

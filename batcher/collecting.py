@@ -88,8 +88,6 @@ def collect(store: Store, job: Job, out: Path, failed: Path | None, only_new: bo
     """Writes the bios to `out`, and the failures to `failed`. Raises InputError or StateError."""
     check_targets(out, failed, tables_read(store))
     with store.transaction("collect") as tx:
-        # Each thread holds rows to be sorted and rows to be written: with two, a million bios pass the memory limit.
-        tx.con.execute("SET threads = 1")
         result = _write_all(tx, job, out, failed, only_new)
         tx.run("mark_collected", now=tx.now)
         return result
@@ -140,12 +138,14 @@ def _move(source: Path, target: Path) -> None:
 
 def _bios_query(columns: Mapping[str, str], only_new: bool) -> str:
     """The statement for the bios; the job's own fields become columns."""
-    fields = ",\n".join(f"{_value(name, kind)} AS {_quoted(name)}" for name, kind in columns.items())
+    fields = ",\n".join(f"{_value(n, *column)} AS {_quoted(column[0])}" for n, column in enumerate(columns.items(), 1))
+    paths = ", ".join(map(_path, columns))  # of all at once: each call reads a bio anew
     return f"""
         SELECT a.artist_id, a.artist_name, a.priority, {fields},
                b.model, b.finish_reason, b.tokens_input, b.tokens_cached, b.tokens_output, b.cost_usd, b.lane, b.shard,
                b.batch_id, b.attempts, make_timestamp((b.completed_at * 1000000)::BIGINT) AS completed_at
-        FROM bios AS b JOIN artists AS a USING (artist_id) {_which(only_new)}
+        FROM (SELECT *, json_extract_string(data, [{paths}]) AS texts FROM bios) AS b
+        JOIN artists AS a USING (artist_id) {_which(only_new)}
         ORDER BY a.priority, a.seq
     """  # noqa: S608 - the only names put in are the job's own fields, quoted
 
@@ -164,19 +164,18 @@ def _path(name: str) -> str:
     return f"""'$."{escaped}"'"""
 
 
-def _value(name: str, kind: str) -> str:
-    if kind == "JSON":
-        return f"json_extract(b.data, {_path(name)})"
-    return f"json_extract_string(b.data, {_path(name)})::{kind}"
+def _value(n: int, name: str, kind: str) -> str:
+    return f"json_extract(b.data, {_path(name)})" if kind == "JSON" else f"b.texts[{n}]::{kind}"
 
 
-FITS: Mapping[str, tuple[str, str]] = {
-    "BIGINT": ("json_type(b.data, {path}) IN ('BIGINT', 'UBIGINT')", "a whole number of at most 64 bits"),
-    "DOUBLE": ("json_type(b.data, {path}) IN ('BIGINT', 'UBIGINT', 'DOUBLE')", "a number"),
-    "BOOLEAN": ("json_type(b.data, {path}) = 'BOOLEAN'", "true or false"),
+TOO_LARGE = "TRY_CAST(b.data ->> {path} AS {kind}) IS NULL AND json_type(b.data, {path}) <> 'NULL'"
+FITS: Mapping[str, tuple[str, str, str]] = {
+    "BIGINT": ("'BIGINT', 'UBIGINT'", TOO_LARGE, "a whole number of at most 64 bits"),
+    "DOUBLE": ("'BIGINT', 'UBIGINT', 'DOUBLE'", TOO_LARGE, "a number"),
+    "BOOLEAN": ("'BOOLEAN'", "false", "true or false"),
 }
-"""Types that a value may fail to have, what JSON must hold for it, and its name. A cast alone would not do: it reads
-'3.7' as the whole number 4, and 'yes' as true."""
+"""Types that a value may fail to have: what JSON must hold for it, what is no such value all the same, and its name.
+A cast alone would not do: it reads '3.7' as the whole number 4, and 'yes' as true."""
 
 
 def _fitting(tx: Transaction, columns: Mapping[str, str], only_new: bool) -> tuple[dict[str, str], list[str]]:
@@ -188,7 +187,7 @@ def _fitting(tx: Transaction, columns: Mapping[str, str], only_new: bool) -> tup
     """
     found, notes = dict(columns), []
     for name in (name for name, kind in columns.items() if kind in FITS):
-        misfit, wanted = _misfit(tx, name, columns[name], only_new), FITS[columns[name]][1]
+        misfit, wanted = _misfit(tx, name, columns[name], only_new), FITS[columns[name]][2]
         if misfit is not None:
             artist_id, text = misfit
             found[name] = "VARCHAR"
@@ -199,11 +198,12 @@ def _fitting(tx: Transaction, columns: Mapping[str, str], only_new: bool) -> tup
 def _misfit(tx: Transaction, name: str, kind: str, only_new: bool) -> tuple[str, str] | None:
     """The first artist whose value is not of the column's type, and the beginning of the value."""
     path = _path(name)
-    fits = f"{FITS[kind][0].format(path=path)} AND TRY_CAST(b.data ->> {path} AS {kind}) IS NOT NULL"
+    types, misfit, _ = FITS[kind]
     rows = tx.con.execute(f"""
         SELECT a.artist_id, left(json_extract(b.data, {path})::VARCHAR, 60)
         FROM bios AS b JOIN artists AS a USING (artist_id) {_which(only_new) or "WHERE true"}
-          AND coalesce(json_type(b.data, {path}), 'NULL') <> 'NULL' AND NOT ({fits})
+          AND (coalesce(json_type(b.data, {path}), 'NULL') NOT IN ('NULL', {types})
+               OR {misfit.format(path=path, kind=kind)})
         ORDER BY a.seq LIMIT 1
     """).fetchall()  # noqa: S608 - as above
     return rows[0] if rows else None

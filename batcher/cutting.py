@@ -7,7 +7,7 @@ from pathlib import Path
 from batcher.errors import StateError
 from batcher.model import ShardLimits, WrittenShard
 from batcher.planning import Cutter, Renderer
-from batcher.shardfiles import ShardWriter
+from batcher.shardfiles import ShardWriter, Spool
 from batcher.store.planned import Cut, OrderedLine
 
 HELD_LINES = 1_000
@@ -21,8 +21,8 @@ class ShardCutting:
     never more than one step behind. Used as a context: a file that is not finished goes away.
     """
 
-    def __init__(self, renderer: Renderer, limits: ShardLimits, folder: Path, first: int) -> None:
-        self._renderer, self._folder, self._next = renderer, folder, first
+    def __init__(self, renderer: Renderer, spool: Spool, limits: ShardLimits, folder: Path, first: int) -> None:
+        self._renderer, self._spool, self._folder, self._next = renderer, spool, folder, first
         self._cutter = Cutter(limits)
         self._writer: ShardWriter | None = None
         self._written: list[WrittenShard] = []
@@ -50,10 +50,11 @@ class ShardCutting:
 
     def put(self, lines: Sequence[OrderedLine]) -> None:
         """Writes lines."""
-        for priority, seq, own, tokens, size in lines:
+        self._spool.flush()
+        for priority, seq, spooled, tokens, size in lines:
             if self._cutter.starts_new(priority, size, tokens):
                 self._start(priority, seq)
-            self._held += self._renderer.pieces(own.encode())
+            self._held += self._renderer.pieces(self._spool.get(spooled, size - self._renderer.shared))
             self._held_lines += 1
             self._held_tokens += tokens
             if self._held_lines >= HELD_LINES:

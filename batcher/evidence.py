@@ -1,21 +1,22 @@
 """The result files as they came, kept compressed in the state folder: what was paid for, whatever we made of it.
 
 A file is compressed before its results are committed, so that a crash leaves the plain file, or the compressed one,
-or both, and what is deleted at OpenAI afterwards is on this disk. gzip at its lowest level: 150 to 300 MB/s, about a
-fortieth of what reading the lines costs, and files a ninth of the size; zstd would be four times as fast at a
-dependency's price.
+or both, and what is deleted at OpenAI afterwards is on this disk. The format is gzip, which any machine can read; ISA-L
+writes it: 500 MB/s, a quarter of zlib's time, for files of the same size (a fifth of what came).
 """
 
-import gzip
 import hashlib
 import os
 import re
-import shutil
 from pathlib import Path
+
+from isal import isal_zlib
 
 from batcher.durable import sync_folder
 
 LEVEL = 1
+GZIP = 31
+"""zlib's number for the gzip format with the largest window."""
 CHUNK = 1 << 20
 
 
@@ -37,8 +38,10 @@ def archive(path: Path) -> None:
     target = archived_path(path)
     beside = target.with_name(target.name + ".part")
     with path.open("rb") as source, beside.open("wb") as raw:
-        with gzip.GzipFile(path.name, "wb", LEVEL, raw) as packed:
-            shutil.copyfileobj(source, packed, CHUNK)
+        packing = isal_zlib.compressobj(LEVEL, wbits=GZIP)
+        while chunk := source.read(CHUNK):
+            raw.write(packing.compress(chunk))
+        raw.write(packing.flush())
         raw.flush()
         os.fsync(raw.fileno())
     beside.replace(target)

@@ -90,10 +90,10 @@ class Law:
         """The share of the batches that end before this age."""
         return _NORMAL.cdf((math.log(max(age_s, 1e-3)) - self.mean) / self.spread)
 
-    def left(self, age_s: float, share: float) -> float:
-        """The seconds that are left to a batch of this age, at this share of those that reach it."""
-        past = self.past(age_s)
-        return max(LEAST_LEFT * age_s, self.quantile(past + share * (1 - past)) - age_s)
+    def within(self, least_s: float, most_s: float, share: float) -> float:
+        """The seconds within which this share ends of the batches that end between these times."""
+        past = self.past(least_s)
+        return self.quantile(past + share * max(0.0, self.past(most_s) - past))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,11 @@ class _Fixed:
 
 
 class _Drawn:
-    """Times drawn from a law that is itself only known from so many batches; the same ones for the same play."""
+    """Times drawn from a law that is itself only known from so many batches; the same ones for the same play.
+
+    None is beyond the window: the service ends every batch then, whatever the law says of one that ended early and
+    many that run.
+    """
 
     def __init__(self, law: Law, known_from: int, play: int, slowest_s: float) -> None:
         self._state = (play + 1) * 0x9E3779B97F4A7C15
@@ -208,21 +212,23 @@ class _Drawn:
         return ((z ^ (z >> 31)) >> 11) / (1 << 53)
 
     def time(self) -> float:
-        kind = self._slow if self._share() < self._slow.share else self._law
-        return kind.quantile(self._share())
+        if self._share() < self._slow.share:
+            return self._slow.quantile(self._share())
+        return self._law.within(0.0, self._slow.most_s, self._share())
 
     def usual(self) -> float:
         """The median time."""
-        return self._law.quantile(0.5)
+        return self._law.within(0.0, self._slow.most_s, 0.5)
 
     def left(self, age_s: float) -> float:
         """The older a batch is, the more likely it is one of the slow ones."""
         past = self._slow.past(age_s)
         slow = self._slow.share * (1 - past)
         usual = (1 - self._slow.share) * (1 - self._law.past(age_s))
-        if self._share() * (slow + usual) >= slow:
-            return self._law.left(age_s, self._share())
-        return self._slow.quantile(past + self._share() * (1 - past)) - age_s
+        if self._share() * (slow + usual) < slow:
+            return self._slow.quantile(past + self._share() * (1 - past)) - age_s
+        end = self._law.within(age_s, self._slow.most_s, self._share())
+        return max(LEAST_LEFT * age_s, end - age_s)
 
     def count(self, mean: float) -> int:
         """How many of many rare things happen: a Poisson number, above 30 its normal neighbour."""

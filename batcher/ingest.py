@@ -6,9 +6,8 @@ no other batch of the same shard is unsettled.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from batcher import crashpoints, wishes
@@ -16,11 +15,11 @@ from batcher.api import CallError, CallRefused, Service
 from batcher.evidence import archive, results_path
 from batcher.job import Job, aside
 from batcher.lifecycle import VERDICT_EVENTS, BatchStatus, ShardState, artist_event
-from batcher.model import Endpoint, Failure, Lane, LineResult
+from batcher.model import Endpoint, Lane
 from batcher.pausing import QuotaRule, quota_failed
 from batcher.planning import chunks
-from batcher.prices import PriceOf, Prices, resolve
-from batcher.results import read_line
+from batcher.prices import PriceOf, Rates, resolve
+from batcher.reading import Line, Reader, Reading, absent_row
 from batcher.retry import FailureClass, Jitter, Rules, delay_s, latest_wait
 from batcher.store import Store, Transaction, acting
 from batcher.store.acting import ShardRow
@@ -76,34 +75,23 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
-    """What reading a batch's lines needs."""
+class Decided:
+    """What became of the failed lines. `lines`: those of the shard, where this batch decides them; else 0."""
 
+    lines: int
+    failures: Mapping[str, int] = field(default_factory=dict)
+    again: int = 0
+    problem: str = ""
+    """What stops the whole job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An ended batch, and what its lines were asked."""
+
+    batch: EndedBatch
     endpoint: Endpoint
-    rows: Mapping[str, str]
-    prices: Prices | None
-
-
-@dataclass(slots=True)
-class Reading:
-    """One reading of a batch's files: what could not be read, and what was odd."""
-
-    files: list[tuple[Path, bool]] = field(default_factory=list)
-    """Each with whether it is the output file."""
-    ids: list[str] = field(default_factory=list)
-    """The files' ids at the service."""
-    missing: str = ""
-    """Why a file could not be read; "" when all could."""
-    wait_s: float = 0.0
-    """What the service asks to wait before the next reading."""
-    malformed_outputs: int = 0
-    odd: Counter[str] = field(default_factory=Counter)
-    sums: str = ""
-    """How the service's counts differ from what was read."""
-
-    def words(self) -> str:
-        """What was odd, in words; "" for nothing."""
-        return "; ".join([f"{n:,} {what}" for what, n in self.odd.items() if n] + [self.sums] * bool(self.sums))
+    rates: Rates | None
 
 
 class Ingestion:
@@ -126,30 +114,30 @@ class Ingestion:
         """What follows a quota failure."""
         return QuotaRule(self._rules, self._jitter, self.pause_s)
 
-    def take_in(self, batch_id: str) -> Taken | None:
+    def load(self, batch_id: str) -> Loaded:
+        """A batch that the state knows."""
+        with self._store.reading() as tx:
+            batch = EndedBatch(*tx.one("batch", batch_id=batch_id))
+            version, _ = load_version(tx, acting.load_shard(tx, batch.shard).version)
+        prices = self.prices(version.model)
+        return Loaded(batch, version.endpoint, prices.of(Lane.BATCH) if prices is not None else None)
+
+    def take_in(self, loaded: Loaded) -> Taken | None:
         """Reads and records one batch; None when it is settled already, or not complete yet."""
-        batch, material = self._load(batch_id)
+        batch = loaded.batch
         if batch.settled_at is not None:
             return None
         if batch.read_first_at is not None or not (batch.output_file_id or batch.error_file_id):
-            batch = self._asked_again(batch)
-        reading = self._download(batch)
+            loaded = replace(loaded, batch=self._asked_again(batch))
+        reading = self._download(loaded.batch)
         if self.keep_raw:
             for path, _ in reading.files:
                 archive(path)
         with aside(), self._store.transaction("ingest", patience_s=None) as tx:
-            taken = self._record(tx, batch, reading, material)
+            taken = self._record(tx, loaded, reading)
         for path, _ in reading.files:
             path.unlink(missing_ok=True)
         return taken
-
-    def _load(self, batch_id: str) -> tuple[EndedBatch, Material]:
-        with self._store.reading() as tx:
-            batch = EndedBatch(*tx.one("batch", batch_id=batch_id))
-            shard = acting.load_shard(tx, batch.shard)
-            version, _ = load_version(tx, shard.version)
-            rows = {str(line_id): str(data) for line_id, data in tx.run("lines_of_shard", shard=batch.shard)}
-        return batch, Material(version.endpoint, rows, self.prices(version.model))
 
     def _asked_again(self, batch: EndedBatch) -> EndedBatch:
         """The batch as the service tells it now: its files and counts may come later than its end."""
@@ -183,17 +171,13 @@ class Ingestion:
 
     # --- recording --------------------------------------------------------------------------------------------------
 
-    def _record(self, tx: Transaction, batch: EndedBatch, reading: Reading, material: Material) -> Taken | None:
-        self._stage(tx, reading, material)
-        shard = acting.load_shard(tx, batch.shard)
-        claim, open_states = shard.submission, [s.value for event in ACCEPT_EVENTS for s in artist_event(event)[0]]
-        tx.run("choose_results", claim=claim, open=open_states, batch_id=batch.batch_id)
-        read, twice = tx.one("lines_read")
-        reading.odd["lines that stand there twice"] += twice
+    def _record(self, tx: Transaction, loaded: Loaded, reading: Reading) -> Taken | None:
+        batch, shard = loaded.batch, acting.load_shard(tx, loaded.batch.shard)
+        absent = self._stage(tx, loaded, reading, shard)
         bios = self._accept(tx, batch, reading)
-        (absent,) = tx.one("count_absent", claim=claim)
-        absent -= reading.odd["malformed lines"]  # they stand there, and say nothing
-        missing = reading.missing or _shortage(batch, read + reading.malformed_outputs, absent)
+        read = len(reading.outputs)
+        unread = len(absent) - reading.odd["malformed lines"]  # they stand there, and say nothing
+        missing = reading.missing or _shortage(batch, read + reading.malformed_outputs, unread)
         if missing and self._patient(tx, batch):
             self._postpone(tx, batch, missing, reading.wait_s)
             return None
@@ -203,32 +187,40 @@ class Ingestion:
         if reading.words():
             tx.event("odd_results", reading.words(), batch_id=batch.batch_id, shard=batch.shard)
         failure, code = class_of_absent(batch.status, batch.completed, read, counted=batch.total > 0)
-        tx.run("create_failures", claim=claim, batch_id=batch.batch_id, failure=failure.value, code=code)
-        last = not tx.one("unsettled_siblings", shard=batch.shard, batch_id=batch.batch_id)[0]
-        decides = last and shard.state is ShardState.ENDED
-        if not decides:
-            tx.run("record_failures_undecided", **_where(tx, batch))
-        failures, problem = self._decide(tx, batch, shard) if decides else ({}, "")
-        self._settle(tx, batch, reading, decides)
-        told = f"{bios} bios, {sum(failures.values())} failures"
+        if absent:
+            tx.append("results", [absent_row(line, failure, code) for line in absent])
+        decided = self._verdicts(tx, batch, shard, bool(absent) or not all(reading.found.values()))
+        self._settle(tx, batch, reading, decided)
+        told = f"{bios} bios, {sum(decided.failures.values())} failures"
         tx.event("settled", told, batch_id=batch.batch_id, shard=batch.shard)
-        return Taken(batch.batch_id, batch.shard, batch.status, bios, failures, problem, reading.words())
+        return Taken(
+            batch.batch_id, batch.shard, batch.status, bios, decided.failures, decided.problem, reading.words()
+        )
 
-    def _stage(self, tx: Transaction, reading: Reading, material: Material) -> None:
-        for name in ("create_results", "create_decisions"):
-            tx.run(name)
-        for chunk in chunks(self._lines(reading, material), READ_LINES):
+    def _stage(self, tx: Transaction, loaded: Loaded, reading: Reading, shard: ShardRow) -> list[Line]:
+        """Reads the files into `results`; the lines that this batch has to decide and that neither file holds."""
+        states = [s.value for event in ACCEPT_EVENTS for s in artist_event(event)[0]]
+        found = tx.run("lines_of_shard", shard=shard.shard, claim=shard.submission, open=states)
+        if len(found) < shard.lines:
+            found += tx.run("lines_gone", shard=shard.shard, open=states)
+        lines = {row[0]: Line._make(row[1:]) for row in found}
+        taken = {row[0] for row in tx.run("lines_taken", shard=shard.shard, batch_id=loaded.batch.batch_id)}
+        tx.run("create_results")
+        reader = Reader(self._job, loaded.endpoint, loaded.rates, lines, taken)
+        for chunk in chunks(reader.rows(reading), READ_LINES):
             tx.append("results", chunk)
+        if reading.superseded:
+            tx.run("drop_superseded")
+        return reader.absent(reading)
 
     def _accept(self, tx: Transaction, batch: EndedBatch, reading: Reading) -> int:
         """Takes every usable answer for a line that has no bio yet, whichever batch it comes from; how many."""
         where = _where(tx, batch)
-        outcomes = Counter(str(row[0]) for row in tx.run("record_successes", **where))
-        reading.odd["second answers for lines that have a bio"] += outcomes["repeated"]
-        ((bios,),) = tx.run("insert_bios", **{key: where[key] for key in ("shard", "batch_id", "now")})
+        tx.run("record_successes", **where)
+        tx.run("insert_bios", **{key: where[key] for key in ("shard", "batch_id", "now")})
         moved = 0
-        for event in ACCEPT_EVENTS:  # each goes through all lines of the job
-            if moved < bios:
+        for event in ACCEPT_EVENTS:
+            if moved < reading.bios:
                 moved += tx.move_lines("accept_lines", event, shard=batch.shard)
         return moved
 
@@ -245,72 +237,48 @@ class Ingestion:
         n = int(waited // max(policy.base_s, 1.0))
         wait = max(asked_s, delay_s(policy, n, self._jitter(), self._rules.jitter_share))
         tx.run("delay_batch", batch_id=batch.batch_id, until=tx.now + wait, now=tx.now)
+        tx.run("measure_batch", batch_id=batch.batch_id, failures=False, again=0, decided=0)
         tx.event("results_incomplete", why, batch_id=batch.batch_id, shard=batch.shard)
-
-    # --- reading ----------------------------------------------------------------------------------------------------
-
-    def _lines(self, reading: Reading, material: Material) -> Iterator[tuple[object, ...]]:
-        ordinal = 0
-        for path, output in reading.files:
-            with path.open("rb") as file:
-                for raw in file:
-                    result = read_line(raw, material.endpoint)
-                    if result is not None and self._is_ours(result, output, reading, material):
-                        ordinal += 1
-                        yield (*self._row(ordinal, result, material), output)
-
-    def _is_ours(self, result: LineResult, output: bool, reading: Reading, material: Material) -> bool:
-        """Whether the line names an artist of this shard; else it is counted among what was odd."""
-        if result.custom_id in material.rows:
-            return True
-        if result.custom_id:
-            reading.odd["lines of nobody in this shard"] += 1
-        else:
-            reading.odd["malformed lines"] += 1
-            reading.malformed_outputs += output
-        return False
-
-    def _judged(self, result: LineResult, material: Material) -> tuple[str | None, Failure | None]:
-        """The accepted bio, or why there is none."""
-        if result.text is None:
-            return None, result.failure
-        return self._job.judge(self._job.restore(material.rows[result.custom_id]), result.text)
-
-    def _row(self, ordinal: int, result: LineResult, material: Material) -> tuple[object, ...]:
-        (bio, failure), usage = self._judged(result, material), result.usage
-        cost = material.prices.of(Lane.BATCH).cost(usage) if material.prices is not None else None
-        return (
-            ordinal, result.custom_id, bio, result.model, result.finish_reason,
-            usage.input, usage.cached, usage.output, cost, result.completed_at,
-            failure.failure.value if failure else None, failure.code if failure else None,
-            failure.message if failure else None, result.status,
-        )  # fmt: skip
 
     # --- verdicts ---------------------------------------------------------------------------------------------------
 
-    def _decide(self, tx: Transaction, batch: EndedBatch, shard: ShardRow) -> tuple[dict[str, int], str]:
-        """Decides every failed line; the failures by class, and what stops the whole job."""
-        tx.run("add_failures_of_siblings", claim=shard.submission, shard=batch.shard, batch_id=batch.batch_id)
-        tx.run("create_verdicts")
-        counts = [(FailureClass(f), code, n) for f, code, n in tx.run("failure_counts")]
+    def _verdicts(self, tx: Transaction, batch: EndedBatch, shard: ShardRow, failed: bool) -> Decided:
+        """The verdicts on failed lines, unless another batch of the shard has the last word on them.
+
+        failed: some lines of this batch failed.
+        """
+        unsettled, others = tx.one("siblings", shard=batch.shard, batch_id=batch.batch_id)
+        if not unsettled and shard.state is ShardState.ENDED:
+            return self._decide(tx, batch, shard, failed or others > 0)
+        if failed:
+            tx.run("record_failures_undecided", **_where(tx, batch))
+        return Decided(lines=0)
+
+    def _decide(self, tx: Transaction, batch: EndedBatch, shard: ShardRow, failed: bool) -> Decided:
+        """Decides every failed line. failed: there may be some."""
+        counts = _count_failures(tx, batch, shard) if failed else []
         bios, bios_of_job = tx.one("bios_so_far", shard=batch.shard)
         problem = setup_problem(self._rules, counts, bios, bios_of_job)
         if any(failure is FailureClass.QUOTA for failure, _, _ in counts):
             quota_failed(tx, self.quota, f"batch {batch.batch_id}", batch.recorded_at)
         elif bios:
-            tx.run("end_probed_pauses", batch_id=batch.batch_id, latest=self._latest(tx), now=tx.now)
-        decider = Decider(self._rules, self._jitter, tx.now, counts, bios)
-        decider.stopped, decider.cancelled = bool(problem), wishes.is_cancelled(tx, batch.shard)
-        self._write_verdicts(tx, batch, decider)
+            tx.run("end_probed_pauses", recorded_at=batch.recorded_at, latest=self._latest(tx), now=tx.now)
         if problem:
             tx.set_fact("stopped", text=problem)
+        again = 0
+        if failed:
+            decider = Decider(self._rules, self._jitter, tx.now, counts, bios)
+            decider.stopped, decider.cancelled = bool(problem), wishes.is_cancelled(tx, batch.shard)
+            again = self._write_verdicts(tx, batch, shard, decider)
         totals: Counter[str] = Counter()
         for failure, _, n in counts:
             totals[failure.value] += n
-        return dict(totals), problem
+        return Decided(shard.lines, dict(totals), again, problem)
 
-    def _write_verdicts(self, tx: Transaction, batch: EndedBatch, decider: Decider) -> None:
-        decided: set[str] = set()
+    def _write_verdicts(self, tx: Transaction, batch: EndedBatch, shard: ShardRow, decider: Decider) -> int:
+        """Writes what becomes of the failed lines; how many go again at a try's cost."""
+        decided: Counter[str] = Counter()
+        tx.run("create_decisions")
         for chunk in chunks(iter(tx.run("failed_lines")), READ_LINES):
             decisions = [_decision(decider, *line) for line in chunk]
             tx.append("decisions", decisions)
@@ -321,25 +289,25 @@ class Ingestion:
             if artist_event(event)[1].value in decided:
                 tx.move_lines("move_failed_lines", event)
         if self.more_room and tx.one("count_cut_off")[0]:
-            self._widen(tx, batch.shard)
+            self._widen(tx, shard.version)
+        return int(tx.one("count_again")[0])
 
-    def _widen(self, tx: Transaction, shard: int) -> None:
+    def _widen(self, tx: Transaction, version: int) -> None:
         """Gives the lines whose answers were cut off more room from now on."""
-        wider = widened(tx, acting.load_shard(tx, shard).version, self.more_room)
+        wider = widened(tx, version, self.more_room)
         if wider is not None:
             tx.run("widen_lines", version=wider)
 
     def _latest(self, tx: Transaction) -> float:
         return latest_wait(self._rules, self.pause_s, tx.now)
 
-    def _settle(self, tx: Transaction, batch: EndedBatch, reading: Reading, shard_too: bool) -> None:
+    def _settle(self, tx: Transaction, batch: EndedBatch, reading: Reading, decided: Decided) -> None:
         tx.run("settle_batch", batch_id=batch.batch_id, now=tx.now)
-        decided = acting.load_shard(tx, batch.shard).lines if shard_too else 0
-        tx.run("measure_batch", batch_id=batch.batch_id, decided=decided)
+        tx.run("measure_batch", batch_id=batch.batch_id, failures=True, again=decided.again, decided=decided.lines)
         if self.delete:
             for file_id in reading.ids:  # what was not read is not deleted: it was paid for
                 tx.run("queue_file", file_id=file_id, purpose="batch_output", shard=batch.shard, now=tx.now)
-        if not shard_too:
+        if not decided.lines:
             return
         tx.run("end_submission", submission=batch.submission, outcome=batch.status, now=tx.now)
         tx.move_shard(batch.shard, "settle")
@@ -350,6 +318,14 @@ class Ingestion:
 
 def _where(tx: Transaction, batch: EndedBatch) -> dict[str, object]:
     return {"shard": batch.shard, "submission": batch.submission, "batch_id": batch.batch_id, "now": tx.now}
+
+
+def _count_failures(tx: Transaction, batch: EndedBatch, shard: ShardRow) -> list[tuple[FailureClass, str, int]]:
+    """The failed lines that are to be decided now, by class and code."""
+    tx.run("create_failures", batch_id=batch.batch_id)
+    tx.run("add_failures_of_siblings", claim=shard.submission, shard=batch.shard, batch_id=batch.batch_id)
+    tx.run("create_verdicts")
+    return [(FailureClass(failure), code, n) for failure, code, n in tx.run("failure_counts")]
 
 
 def _decision(decider: Decider, artist_id: str, failure: str, attempts: int, tries: int, free: int) -> tuple[Any, ...]:

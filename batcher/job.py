@@ -115,11 +115,13 @@ class Job:
 
     def restore(self, data: str) -> Any:
         """The artist of a row as the state keeps it (JSON). Raises JobError when today's job.py refuses it."""
-        with JobCode("a row that was planned"):
-            try:
-                return self.artist.model_validate_json(data, by_alias=True, by_name=True)
-            except ValidationError as error:
-                raise JobError(f"job.py refuses a row that was planned, {_fault(error)}; undo the change") from None
+        try:
+            return self.artist.model_validate_json(data, by_alias=True, by_name=True)
+        except ValidationError as error:
+            raise JobError(f"job.py refuses a row that was planned, {_fault(error)}; undo the change") from None
+        except (Exception, SystemExit):
+            with JobCode("a row that was planned"):
+                raise
 
     def prompt_values(self, artist: Any, where: object) -> Mapping[str, str]:
         """What the artist puts into user.md. Raises JobError naming the row when the job's code fails."""
@@ -137,18 +139,27 @@ class Job:
 
     def judge(self, artist: Any, text: str) -> tuple[str, None] | tuple[None, Failure]:
         """The accepted bio as compact JSON, or why the text is none (class UNUSABLE)."""
-        where = f"artist {artist.artist_id}"
-        with JobCode(where):
-            try:
-                bio = self.bio.model_validate_json(text)
-            except ValidationError as error:
-                return None, Failure(FailureClass.UNUSABLE, "invalid_output", _fault(error)[:300])
+        try:
+            bio = self.bio.model_validate_json(text)
+        except ValidationError as error:
+            return None, Failure(FailureClass.UNUSABLE, "invalid_output", _fault(error)[:300])
+        except (Exception, SystemExit):
+            with JobCode(f"artist {artist.artist_id}"):
+                raise
+        return self._accepted(artist, bio)
+
+    def _accepted(self, artist: Any, bio: BaseModel) -> tuple[str, None] | tuple[None, Failure]:
+        try:
             reason = self.accept(artist, bio)
             data = bio.model_dump_json(by_alias=True)
+        except (Exception, SystemExit):
+            with JobCode(f"artist {artist.artist_id}"):
+                raise
         if reason is None:
             return data, None
         if not isinstance(reason, str):
-            raise JobError(f"{where}: accept gives {type(reason).__name__}; return None to accept, else the reason")
+            where = f"artist {artist.artist_id}: accept"
+            raise JobError(f"{where} gives {type(reason).__name__}; return None to accept, else the reason")
         return None, Failure(FailureClass.UNUSABLE, "not_accepted", reason[:300])
 
 

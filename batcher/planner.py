@@ -8,7 +8,7 @@ import gc
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from batcher.model import JobVersion
 from batcher.planning import chunks
 from batcher.preparing import READ_ROWS, BadRows, Place, Preparer
 from batcher.prices import resolve
-from batcher.shardfiles import sweep
+from batcher.shardfiles import Spool, sweep
 from batcher.store import Store, Transaction
 from batcher.store import planned as state
 
@@ -176,12 +176,17 @@ class Planner:
 
     def run(self, tx: Transaction, folder: Path, home: Path) -> tuple[PlanResult, PlanReport]:
         """Everything, inside one transaction. folder: where shard files go; home: the folder of the state."""
+        with closing(Spool(folder)) as spool:
+            self._run(tx, folder, home, spool)
+        return self.result, read_plan(tx, self.config)
+
+    def _run(self, tx: Transaction, folder: Path, home: Path, spool: Spool) -> None:
         state.stage(tx)
         number = state.register_version(tx, self.version, self.preparer.constant)
         if not tx.run("run"):
             tx.run("insert_run", run_id=uuid.uuid4().hex, now=tx.now)
         self._check_version(tx, number)
-        self._read_input(tx)
+        self._read_input(tx, spool)
         self._read_done(tx)
         known = self._take_in(tx, home)
         self._take_over_done(tx)
@@ -189,12 +194,11 @@ class Planner:
         if self.options.replan:
             self._replan(tx)
         if known:
-            self._stage_again(tx)
-        self._cut(tx, folder, number)
+            self._stage_again(tx, spool)
+        self._cut(tx, folder, spool, number)
         tx.set_fact(PLANNED_WITH, text=self.options.kept())
         keep_prices(tx, self.version.model, resolve(self.version.model))
         tx.event("plan", f"{self.result.lines_planned} lines in {self.result.shards_cut} shards")
-        return self.result, read_plan(tx, self.config)
 
     def _check_version(self, tx: Transaction, number: int) -> None:
         lines, shards = tx.one("unsent_of_other_versions", version=number)
@@ -204,9 +208,9 @@ class Planner:
                 "`batcher plan --replan` cuts them again (what was submitted stays as it is)"
             )
 
-    def _read_input(self, tx: Transaction) -> None:
+    def _read_input(self, tx: Transaction, spool: Spool) -> None:
         bad: BadRows = []
-        for rows in self.preparer.rows(self.options.input, bad):
+        for rows in self.preparer.rows(self.options.input, spool.put, bad):
             state.stage_prepared(tx, rows)
             self.progress("rows read", self.preparer.rows_read)
         self.result.rows_read = self.preparer.rows_read
@@ -245,6 +249,7 @@ class Planner:
         if self.options.limit is not None:
             tx.run("limit_prepared", limit=self.options.limit)
         before = int(tx.one("highest_seq")[0])
+        tx.make_room(before + self.result.rows_read)
         self.result.artists_new = int(tx.one("insert_new_artists", after=before)[0])
         highest = int(tx.one("highest_seq")[0])
         table = table_name(self.options.input, home)
@@ -274,17 +279,17 @@ class Planner:
             self.result.outdated_shards += 1
         tx.run("loosen_for_replan")
 
-    def _stage_again(self, tx: Transaction) -> None:
+    def _stage_again(self, tx: Transaction, spool: Spool) -> None:
         """What is cut again goes with its row as the table has it now; where the table has none, as it was kept."""
         tx.run("take_changed_rows")
         for chunk in chunks(iter(tx.run("kept_rows")), READ_ROWS):
-            state.stage_prepared(tx, list(self.preparer.restored(chunk)))
+            state.stage_prepared(tx, list(self.preparer.restored(chunk, spool.put)))
 
-    def _cut(self, tx: Transaction, folder: Path, version: int) -> None:
+    def _cut(self, tx: Transaction, folder: Path, spool: Spool, version: int) -> None:
         highest = int(tx.one("highest_shard")[0])
         sweep(folder, highest)
         tx.undo.callback(sweep, folder, highest)
-        with ShardCutting(self.preparer.renderer, self.limits, folder, highest + 1) as cutting:
+        with ShardCutting(self.preparer.renderer, spool, self.limits, folder, highest + 1) as cutting:
             for lines in state.ordered_lines(tx):
                 cutting.put(lines)
                 self.result.lines_planned += len(lines)

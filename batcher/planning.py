@@ -76,7 +76,9 @@ class Renderer:
         middle, tail = rest.split(orjson.dumps(marker))
         self._head, self._middle, self._tail = head, middle, tail + b"\n"
         constant = b"\n".join((self._head, self._middle, self._tail))
-        self._size, self._digest = len(constant) - 3, hashlib.blake2b(constant, digest_size=16).digest()
+        self._digest = hashlib.blake2b(constant, digest_size=16).digest()
+        self.shared = len(constant) - 3
+        """By how many bytes a line is longer than its own part."""
 
     def user_text(self, values: Mapping[str, str]) -> str:
         """The artist's part of the prompt. Raises JobError when the job gives no value for a placeholder."""
@@ -103,7 +105,7 @@ class Renderer:
 
     def size(self, own: bytes) -> int:
         """Bytes of the line."""
-        return self._size + len(own)
+        return self.shared + len(own)
 
     def hash(self, own: bytes) -> int:
         """64 bits that identify the line: what was sent can be shown to be what is rendered again.

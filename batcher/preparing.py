@@ -1,6 +1,6 @@
 """Input rows made ready to become lines: read, checked, rendered and counted, a chunk at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ READ_ROWS = 5_000
 LARGEST_PRIORITY = 2**31 - 1
 DEFAULT_PRIORITY = 3
 """The priority of a table without such a column."""
+
+Keep = Callable[[bytes], int]
+"""Keeps what a line has of its own; gives back where."""
 
 BadRows = list[tuple[int, str]]
 """Rows that are left out or refused: number, and what is wrong."""
@@ -58,10 +61,10 @@ class Preparer:
                 "raise enqueued_tokens or threshold under [limits], or shorten the prompt"
             )
 
-    def rows(self, table: Path, bad: BadRows) -> Iterator[list[PreparedRow]]:
+    def rows(self, table: Path, keep: Keep, bad: BadRows) -> Iterator[list[PreparedRow]]:
         """The good rows of a table; others go to `bad`. Raises InputError or JobError for what is no row's fault."""
         for chunk in chunks(self._artists(table, bad), READ_ROWS):
-            yield list(self._prepared(chunk, bad))
+            yield list(self._prepared(chunk, keep, bad))
 
     def _artists(self, table: Path, bad: BadRows) -> Iterator[tuple[Place, Any]]:
         """Valid artists with their places."""
@@ -95,7 +98,7 @@ class Preparer:
                 "rename one, or give it an alias in job.py"
             )
 
-    def _prepared(self, chunk: Sequence[tuple[Place, Any]], bad: BadRows) -> Iterator[PreparedRow]:
+    def _prepared(self, chunk: Sequence[tuple[Place, Any]], keep: Keep, bad: BadRows) -> Iterator[PreparedRow]:
         texts = [self._text(artist, where) for where, artist in chunk]
         self._check_restored(*chunk[0], texts[0])
         renderer = self.renderer
@@ -109,10 +112,10 @@ class Preparer:
                 continue
             line_id, data = custom_id(artist_id), encode_row(artist)
             own = renderer.own(line_id, text)
-            row = (where.row, artist_id, line_id, name, priority, data, own.decode(), tokens)
+            row = (where.row, artist_id, line_id, name, priority, data, keep(own), tokens)
             yield PreparedRow(*row, renderer.size(own), renderer.hash(own))
 
-    def restored(self, rows: Sequence[tuple[Any, ...]]) -> Iterator[PreparedRow]:
+    def restored(self, rows: Sequence[tuple[Any, ...]], keep: Keep) -> Iterator[PreparedRow]:
         """Rows as the state keeps them (artist_id, custom_id, name, priority, data). Raises JobError."""
         texts = [self._text(self.job.restore(row[4]), f"artist {row[0]}") for row in rows]
         renderer = self.renderer
@@ -120,7 +123,7 @@ class Preparer:
             rows, texts, count_tokens(texts), strict=True
         ):
             own, tokens = renderer.own(line_id, text), counted + self.constant
-            row = (0, artist_id, line_id, name, priority, data, own.decode(), tokens)
+            row = (0, artist_id, line_id, name, priority, data, keep(own), tokens)
             yield PreparedRow(*row, renderer.size(own), renderer.hash(own))
 
     def _text(self, artist: Any, where: object) -> str:

@@ -33,7 +33,7 @@ class Refusals:
         classes = {classify_batch_error(trouble): trouble for trouble in reversed(troubles)}
         self._tools.tell("refused", {"shard": batch.shard, "batch": batch.batch_id, "why": troubles[0].message})
         with self._tools.store.transaction("refuse_batch", patience_s=None) as tx:
-            if not tx.run("settle_batch", batch_id=batch.batch_id, now=tx.now):
+            if not tx.count("settle_batch", batch_id=batch.batch_id, now=tx.now):
                 return
             tx.event("refused", troubles[0].message, shard=batch.shard, batch_id=batch.batch_id)
             if batch.stray:  # another batch of the shard decides its lines

@@ -31,7 +31,7 @@ def read_line(raw: bytes, endpoint: Endpoint) -> LineResult | None:
 
     A line that is not JSON, or has no custom_id, comes back with `custom_id=""` and an UNUSABLE failure.
     """
-    if not raw.strip():
+    if not raw or raw.isspace():
         return None
     data = parse(raw)
     if data is None:
@@ -98,39 +98,23 @@ def _read_chat(line_id: str, reply: Json) -> LineResult:
     choices = reply.get("choices")
     choice = _object(choices[0]) if isinstance(choices, list) and choices else NO_JSON
     message = _object(choice.get("message"))
-    usage = _object(reply.get("usage"))
-    text, failure = judge_text(_text(message, "content"), _text(choice, "finish_reason"), _text(message, "refusal"))
-    return LineResult(
-        line_id,
-        text=text,
-        failure=failure,
-        status=200,
-        model=_text(reply, "model"),
-        finish_reason=_text(choice, "finish_reason"),
-        usage=_usage(usage, "prompt", "completion"),
-        completed_at=_time(reply.get("created")),
-    )
+    finish = _text(choice, "finish_reason")
+    text, failure = judge_text(_text(message, "content"), finish, _text(message, "refusal"))
+    usage = _usage(reply, "prompt_tokens", "prompt_tokens_details", "completion_tokens")
+    return LineResult(line_id, text, failure, 200, _text(reply, "model"), finish, usage, _time(reply.get("created")))
 
 
 def _read_response(line_id: str, reply: Json) -> LineResult:
     content, refusal = _output_text(reply)
-    usage = _object(reply.get("usage"))
     reason = _text(_object(reply.get("incomplete_details")), "reason")
     finish = {"max_output_tokens": "length", "": "stop"}.get(reason, reason)
     text, failure = judge_text(content, finish, refusal)
     if any(_text(_object(reply.get("error")), key) for key in ("code", "message")):
         # A response that failed comes with 200 all the same.
         text, failure = None, _failure(None, reply, NO_JSON)
-    return LineResult(
-        line_id,
-        text=text,
-        failure=failure,
-        status=200,
-        model=_text(reply, "model"),
-        finish_reason=finish,
-        usage=_usage(usage, "input", "output"),
-        completed_at=_time(reply.get("completed_at") or reply.get("created_at")),
-    )
+    usage = _usage(reply, "input_tokens", "input_tokens_details", "output_tokens")
+    ended = _time(reply.get("completed_at") or reply.get("created_at"))
+    return LineResult(line_id, text, failure, 200, _text(reply, "model"), finish, usage, ended)
 
 
 def _output_text(reply: Json) -> tuple[str, str]:
@@ -150,14 +134,14 @@ def judge_text(content: str, finish_reason: str, refusal: str) -> tuple[str | No
         return None, Failure(FailureClass.UNUSABLE, "length", "the answer was cut off at max_output_tokens")
     if finish_reason == "content_filter":
         return None, Failure(FailureClass.INVALID, "content_filter", "the answer was withheld by the content filter")
-    if not content.strip():
+    if not content or content.isspace():
         return None, Failure(FailureClass.UNUSABLE, "empty", "the answer is empty")
     return content, None
 
 
-def _usage(usage: Json, read: str, written: str) -> Usage:
-    details = _object(usage.get(f"{read}_tokens_details"))
-    return Usage(_count(usage, f"{read}_tokens"), _count(details, "cached_tokens"), _count(usage, f"{written}_tokens"))
+def _usage(reply: Json, read: str, read_details: str, written: str) -> Usage:
+    usage = _object(reply.get("usage"))
+    return Usage(_count(usage, read), _count(_object(usage.get(read_details)), "cached_tokens"), _count(usage, written))
 
 
 def _object(value: object) -> Json:
@@ -174,13 +158,12 @@ def _text(data: Json, key: str) -> str:
 
 
 def _int(value: object) -> int | None:
-    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > LARGEST_INT:
-        return None
-    return value
+    return value if type(value) is int and -LARGEST_INT <= value <= LARGEST_INT else None
 
 
 def _count(data: Json, key: str) -> int:
-    return max(0, _int(data.get(key)) or 0)
+    value = data.get(key)
+    return value if type(value) is int and 0 <= value <= LARGEST_INT else 0
 
 
 def _time(value: object) -> float | None:

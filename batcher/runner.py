@@ -28,7 +28,7 @@ from batcher.decide import (
 from batcher.errors import JobError
 from batcher.evidence import sweep
 from batcher.gathering import gather, recut
-from batcher.ingest import EndedBatch, Ingestion
+from batcher.ingest import Ingestion
 from batcher.lifecycle import BatchStatus
 from batcher.looking import look
 from batcher.model import Snapshot
@@ -84,8 +84,8 @@ class Runner:
                     return action
                 if isinstance(action, Wait):
                     self._wait(action)
-                else:
-                    self._perform(action)
+                elif refused := self._perform(action):
+                    return refused
 
     def _decide(self, how: Decide) -> list[Action]:
         with self._tools.store.reading(patience_s=None) as tx:
@@ -99,12 +99,16 @@ class Runner:
             # However long the wait, what other commands wish is seen within a poll interval.
             self._tools.sleep(min(left, self._tools.config.poll.interval_s))
 
-    def _perform(self, action: Action) -> None:
-        """Does one thing. A call that fails here has changed nothing, or is repeated by its own rules."""
+    def _perform(self, action: Action) -> Finish | None:
+        """Does one thing; what it ends with where the service refuses us.
+
+        A call that fails here has changed nothing, or is repeated by its own rules.
+        """
         try:
             self._do(action)
         except CallError as error:
-            self._call_failed(action, error)
+            return self._call_failed(action, error)
+        return None
 
     def _do(self, action: Action) -> None:
         match action:
@@ -134,17 +138,16 @@ class Runner:
             case Clean():
                 self._cleaning.clean()
 
-    def _call_failed(self, action: Action, error: CallError) -> None:
+    def _call_failed(self, action: Action, error: CallError) -> Finish | None:
         """The service is out, or refuses us: a row says until when, and nobody pays."""
         failure = classify_call(error.trouble)
         self._tools.tell("call_failed", {"call": type(action).__name__.lower(), "why": str(error)})
         with self._tools.store.transaction("call_failed", patience_s=None) as tx:
             if failure is FailureClass.SETUP:
                 self._refusals.stop(tx, error.trouble)
-                return
+                return Finish(tx.text_fact("stopped"))
             if failure is FailureClass.QUOTA:
-                quota_failed(tx, self._ingestion.quota, "a call")
-                return
+                quota_failed(tx, self._ingestion.quota, "a call")  # and what is no sending waits as in an outage
             n = int(tx.fact("outages"))
             tx.set_fact("outages", n + 1)
             until = tx.now + self._tools.delay(FailureClass.OUTAGE, n, error.wait_s)
@@ -152,17 +155,19 @@ class Runner:
             if error.wait_s is not None:  # what the service asked for outlives this process
                 acting.keep_away(tx, "asked_until", until)
             tx.event("outage", str(error))
+        return None
 
     def _ingest(self, batch_id: str) -> None:
-        with self._tools.store.reading() as tx:
-            batch = EndedBatch(*tx.one("batch", batch_id=batch_id))
+        loaded = self._ingestion.load(batch_id)
+        batch = loaded.batch
         if batch.settled_at is not None:
             return
-        executed = batch.output_file_id or batch.error_file_id or batch.completed or batch.failed
+        # Some services count the lines of a batch that failed in validation as failed.
+        executed = batch.output_file_id or batch.error_file_id or batch.completed
         if batch.status == BatchStatus.FAILED and not executed:
             self._refusals.batch_failed(batch)
             return
-        taken = self._ingestion.take_in(batch_id)
+        taken = self._ingestion.take_in(loaded)
         if taken is not None:
             self._tools.tell(
                 "settled",

@@ -11,7 +11,7 @@ from batcher.decide import WAITING_TO_BE_SENT
 from batcher.lifecycle import ShardState
 from batcher.looking import budget_now, latest_wait_now, room_now
 from batcher.marks import batch_metadata, file_name
-from batcher.model import RemoteBatch, ShardView
+from batcher.model import RemoteBatch, Room, ShardView
 from batcher.refusals import Refusals, lose_file
 from batcher.retry import FailureClass, classify_call
 from batcher.shardfiles import file_sha256, shard_path
@@ -51,8 +51,7 @@ class Sending:
         Other commands write between the look that decided it and now: a pause, a plan that cut the shard again.
         """
         room = room_now(tx, self._tools.config)
-        blocked = room.blocked_until > tx.now  # a more urgent shard of the same decision was refused: none overtakes it
-        if shard.state not in WAITING_TO_BE_SENT or self._paused(tx) or blocked or action.reserved > headroom(room):
+        if shard.state not in WAITING_TO_BE_SENT or self._kept_back(tx, room) or action.reserved > headroom(room):
             return None
         budget = budget_now(tx, self._tools.config, self._tools.prices, room)
         view = ShardView(shard.shard, shard.priority, shard.state, shard.lines, shard.tokens, version=shard.version)
@@ -62,6 +61,13 @@ class Sending:
             return None
         after = ceiling(room) - room.reserved - action.reserved
         return Reservation(action.reserved, room.limit, room.reserved, after, cost or 0.0)
+
+    def _kept_back(self, tx: Transaction, room: Room) -> bool:
+        """Whether nothing may be sent any more: paused, or an earlier shard of the same decision was refused (none
+        overtakes it), has shown that nothing can be sent, or that the service wants to be left alone."""
+        latest = latest_wait_now(tx, self._tools.config)
+        away = any(tx.now < tx.fact(name) <= latest for name in ("asked_until", "outage_until"))
+        return self._paused(tx) or away or room.blocked_until > tx.now or bool(tx.text_fact("stopped"))
 
     def _paused(self, tx: Transaction) -> bool:
         pauses = acting.pauses(tx, latest_wait_now(tx, self._tools.config))

@@ -1,8 +1,4 @@
-"""What the tests of results share: a job whose batch has ended, and whose result files can be overwritten.
-
-Following a day of waiting opens the state a thousand times: here one connection stays open, and each transaction is a
-cursor of it. The file, the transactions and the SQL are the real ones.
-"""
+"""What the tests of results share: a job whose batch has ended, and whose result files can be overwritten."""
 
 import atexit
 import json
@@ -10,20 +6,17 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
-import duckdb
 import orjson
 
 from batcher.config import Config
 from batcher.sandbox import Faults, SandboxSettings, merged
 from batcher.sandbox.batches import Batch
-from batcher.store import connection
-from tests.world import World, config_with, write_table
+from tests.world import World, config_with, kept_open, write_table
 
 HOURS = 3600.0
 LINES = 12
@@ -33,7 +26,7 @@ Rows = list[dict[str, Any]]
 def patient_config(**sections: Mapping[str, object]) -> Config:
     """Settings under which a day of waiting takes few rounds."""
     patient: dict[str, Mapping[str, object]] = {
-        "poll": {"interval_s": 900},
+        "poll": {"interval_s": 3_600},
         "retry": {"outage": {"base_s": 600, "cap_s": 3600}},
     }
     return config_with(**{**patient, **sections})
@@ -66,14 +59,8 @@ class Bench:
 
     def open(self) -> None:
         """Opens the state and keeps it open."""
-        self.anchor = duckdb.connect(str(self.world.store.path))
-        self.patches: list[Any] = [
-            mock.patch.object(connection, "_attached", lambda *_: self.anchor.cursor()),
-            mock.patch.object(connection.Store, "_detach"),
-            mock.patch.object(connection.Store, "_fold"),
-        ]
-        for patch in self.patches:
-            patch.start()
+        self.kept = ExitStack()
+        self.anchor = self.kept.enter_context(kept_open(self.world.store))
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -86,9 +73,7 @@ class Bench:
 
     def close(self) -> None:
         """Lets the state go."""
-        for patch in self.patches:
-            patch.stop()
-        self.anchor.close()
+        self.kept.close()
 
     def run_batch(self) -> Batch:
         """Starts what can be started, and lets the service end it."""

@@ -122,11 +122,19 @@ def _normal(count: int) -> list[float]:
     return [NormalDist().inv_cdf((n + 0.5) / count) for n in range(count)]
 
 
-def test_what_is_left_shrinks_less_than_the_age_grows_beyond_the_usual() -> None:
+def test_of_what_is_left_nothing_is_before_the_age_or_beyond_the_window() -> None:
     law = fit([HOUR * f for f in (0.5, 0.8, 1.0, 1.2, 2.0)], [])
-    assert law.left(0.0, 0.5) == pytest.approx(law.quantile(0.5))
-    assert law.left(10 * HOUR, 0.5) > 0
-    assert law.left(1e6, 0.5) >= 0.05 * 1e6
+    assert law.within(0.0, WORST_BATCH_S, 0.5) == pytest.approx(law.quantile(0.5), rel=0.01)
+    assert 3 * HOUR < law.within(3 * HOUR, WORST_BATCH_S, 0.5) < WORST_BATCH_S
+    assert law.within(1e6, WORST_BATCH_S, 0.5) <= 1e6
+
+
+@pytest.mark.parametrize(("ended_s", "age_h"), [(300.0, 3), (300.0, 12), (20.0, 10)])
+def test_one_quick_batch_beside_many_that_run_does_not_take_the_rest_beyond_the_window(
+    ended_s: float, age_h: int
+) -> None:
+    view = forecast(Load(ceiling=1_000, flights=[Flight(100, 10, age_h * HOUR)] * 8), [ended_s])
+    assert 0 < view.best_s < view.worst_s <= WORST_BATCH_S - age_h * HOUR
 
 
 def test_how_many_lines_are_in_time() -> None:

@@ -317,7 +317,7 @@ def test_ingesting_twice_changes_nothing(bench: Bench) -> None:
     before = [bench.world.rows(f"SELECT * FROM {t} ORDER BY ALL") for t in ("artists", "attempts", "bios", "events")]
     tools = bench.world.tools()
     ingestion = Ingestion(tools.store, tools.service, tools.job, tools.rules, tools.jitter)
-    assert ingestion.take_in(bench.batch.id) is None
+    assert ingestion.take_in(ingestion.load(bench.batch.id)) is None
     after = [bench.world.rows(f"SELECT * FROM {t} ORDER BY ALL") for t in ("artists", "attempts", "bios", "events")]
     assert before == after
 

@@ -87,10 +87,10 @@ def test_whatever_comes_each_artist_is_somewhere_and_has_its_own_text(
         bench.write([make_line(rows, made) for made in errors], "error")
         bench.anchor.execute("UPDATE batches SET completed = ?, failed = ?, status = ?", [*counted, status])
         ingestion = reader()
-        first = ingestion.take_in(bench.batch.id)
+        first = ingestion.take_in(ingestion.load(bench.batch.id))
         check(bench, rows, [*output, *errors], first is not None)
         bench.world.clock.sleep(100_000)
-        again = ingestion.take_in(bench.batch.id)
+        again = ingestion.take_in(ingestion.load(bench.batch.id))
         assert (first is None) == (again is not None)  # settled, once
         check(bench, rows, [*output, *errors], True)
 

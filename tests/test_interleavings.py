@@ -20,6 +20,7 @@ from tests.test_bad_luck import HOURS, Unlucky
 CREATE = ("POST", "/batches")
 PATIENT = {"outage": {"base_s": 600, "cap_s": 3600}}
 SELDOM = {"interval_s": 900}
+HOURLY = {"interval_s": 3600}
 
 
 def looks(change: Callable[[dict[str, Any]], object]) -> Rule:
@@ -77,7 +78,7 @@ def hides_the_second_until_absent(it: Trial, then: Callable[[], None]) -> None:
 
 @pytest.mark.parametrize("how", ["released", "withdrawn"])
 def test_a_late_batch_whose_file_we_deleted_costs_its_shard_nothing(tmp_path: Path, how: str) -> None:
-    it = trial(tmp_path, lines=12, settings={"validating_s": (150, 150), "service_s": (3000, 3000)})
+    it = trial(tmp_path, lines=12, settings={"validating_s": (150, 150), "service_s": (3000, 3000)}, poll=SELDOM)
     hides_the_second_until_absent(it, (lambda: pause(it, 3000)) if how == "released" else (lambda: cancel(it, 2)))
     assert it.act() == Finish()
     assert it.paid()["usable_more_than_once"] == 0
@@ -89,7 +90,7 @@ def test_a_late_batch_whose_file_we_deleted_costs_its_shard_nothing(tmp_path: Pa
 @pytest.mark.parametrize("missing", ["output_file_id", "counts"])
 def test_files_and_counts_may_come_later_than_the_end(tmp_path: Path, missing: str) -> None:
     expired = missing == "counts"
-    it = trial(tmp_path, faults={"expire_batches": [1]} if expired else {}, retry=PATIENT, poll=SELDOM)
+    it = trial(tmp_path, faults={"expire_batches": [1]} if expired else {}, retry=PATIENT, poll=HOURLY)
     seen: list[float] = []
 
     def late(batch: dict[str, Any]) -> None:
@@ -110,7 +111,7 @@ def test_files_and_counts_may_come_later_than_the_end(tmp_path: Path, missing: s
 
 
 def test_what_was_not_read_is_not_deleted_and_read_later(tmp_path: Path) -> None:
-    it = trial(tmp_path, retry=PATIENT, poll=SELDOM)
+    it = trial(tmp_path, retry=PATIENT, poll=HOURLY)
     it.fault(refuse_before={"content": 1.0})
     it.act()
     assert it.states() == {"held": 6}
@@ -122,7 +123,7 @@ def test_what_was_not_read_is_not_deleted_and_read_later(tmp_path: Path) -> None
 
 
 def test_batches_that_were_gone_for_a_while_are_taken_up_again(tmp_path: Path) -> None:
-    it = trial(tmp_path, lines=12, settings={"service_s": (3000, 3000)})
+    it = trial(tmp_path, lines=12, settings={"service_s": (3000, 3000)}, poll=SELDOM)
     gone: dict[str, Any] = {}
 
     def vanish() -> None:
@@ -139,7 +140,7 @@ def test_batches_that_were_gone_for_a_while_are_taken_up_again(tmp_path: Path) -
 
 
 def test_a_batch_that_ends_after_thirty_hours_is_taken_up_again(tmp_path: Path) -> None:
-    it = trial(tmp_path, faults={"stuck_finalizing_s": 29 * 3600}, poll={"interval_s": 1800})
+    it = trial(tmp_path, faults={"stuck_finalizing_s": 29 * 3600}, poll=HOURLY)
     it.act()
     assert it.states() == {"held": 6}
     it.clock.sleep(10 * 3600)
@@ -310,7 +311,7 @@ def test_a_cancel_that_always_fails_holds_up_nothing_else(tmp_path: Path) -> Non
 
 
 def test_retry_after_of_a_download_is_kept(tmp_path: Path) -> None:
-    it = trial(tmp_path)
+    it = trial(tmp_path, poll=SELDOM)
     asked: list[float] = []
 
     def rule(request: httpx2.Request, send: Send) -> httpx2.Response:

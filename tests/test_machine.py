@@ -2,9 +2,6 @@
 
 Hypothesis picks the faults and their order; after every step the invariants are read from the state itself and from
 the sandbox's own ledger.
-
-Starting DuckDB takes 16 ms and attaching a file 4, and an example would do it hundreds of times: one connection stays
-open meanwhile, and each transaction is a cursor of it. The file, the transactions and the SQL are the real ones.
 """
 
 import atexit
@@ -14,10 +11,8 @@ import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
-from unittest import TestCase, mock
+from unittest import TestCase
 
-import duckdb
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, settings
@@ -30,9 +25,8 @@ from batcher.looking import room_now
 from batcher.model import RemoteBatch
 from batcher.runner import Runner
 from batcher.sandbox import SandboxSettings
-from batcher.store import connection
 from tests.examples import SOAK
-from tests.world import World, config_with, write_table
+from tests.world import World, config_with, kept_open, write_table
 
 LINES = 40
 LINE_KINDS = ("rate_limit", "server", "request_timeout", "refusal", "length", "content_policy", "status_0")
@@ -93,13 +87,11 @@ class JobMachine(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="batcher-machine-"))
         self.fuse: list[str] = []
+        self.open = contextlib.ExitStack()
 
     def teardown(self) -> None:
         """The folder goes away."""
-        if hasattr(self, "patches"):
-            for patch in self.patches:
-                patch.stop()
-            self.anchor.close()
+        self.open.close()
         shutil.rmtree(self.folder)
 
     @initialize(tokens=st.sampled_from([9_000, 18_000, 60_000]))
@@ -108,15 +100,7 @@ class JobMachine(RuleBasedStateMachine):
         config = config_for(tokens)
         shutil.copytree(planned(tokens), self.folder, dirs_exist_ok=True)
         self.world = World(self.folder, SandboxSettings(enqueued_tokens=tokens), config)
-        self.anchor = duckdb.connect(str(self.world.store.path))
-        self.patches: list[Any] = [
-            mock.patch.object(connection, "_attached", lambda *_: self.anchor.cursor()),
-            mock.patch.object(connection.Store, "_running_engine"),
-            mock.patch.object(connection.Store, "_detach"),
-            mock.patch.object(connection.Store, "_fold"),
-        ]
-        for patch in self.patches:
-            patch.start()
+        self.open.enter_context(kept_open(self.world.store))
 
     # --- what can happen --------------------------------------------------------------------------------------------
 
@@ -234,8 +218,8 @@ def no_faults() -> Mapping[str, object]:
 
 
 DEEP = settings(
-    max_examples=50 * SOAK,
-    stateful_step_count=12 if SOAK > 1 else 4,  # 6 took half the time of all checks together
+    max_examples=1_000 if SOAK > 1 else 30,  # few and long: a fault matters in what comes after it
+    stateful_step_count=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     database=None,
@@ -243,7 +227,7 @@ DEEP = settings(
 
 
 def quarter(name: str) -> type[JobMachine]:
-    """The same machine under another name: workers share 200 examples, each with a seed of its own."""
+    """The same machine under another name: workers share the examples, each with a seed of its own."""
     return type(name, (JobMachine,), {"__doc__": "A quarter of the examples."})
 
 

@@ -40,7 +40,7 @@ MODEL = "gpt-6-luna"
 
 
 def settings_with(limits: Mapping[str, object] | None = None, **sections: Mapping[str, object]) -> Config:
-    return config_with(limits={"lines_per_shard": 60, **(limits or {})}, poll={"interval_s": 600}, **sections)
+    return config_with(limits={"lines_per_shard": 60, **(limits or {})}, poll={"interval_s": 1_800}, **sections)
 
 
 def world(folder: Path, lines: int = LINES, config: Config | None = None, **faults: object) -> World:
@@ -151,7 +151,8 @@ def known(dollars: float | None) -> float:
 
 
 def test_money_is_told_whole_of_the_job_its_shards_and_its_artists(tmp_path: Path) -> None:
-    job = world(tmp_path, line_failures={"refusal": 0.2})
+    lines = 60
+    job = world(tmp_path, lines, settings_with({"lines_per_shard": 15}), line_failures={"refusal": 0.2})
     job.act(once=True)
     flying = status(job)
     assert flying.costs.spent == 0
@@ -160,7 +161,7 @@ def test_money_is_told_whole_of_the_job_its_shards_and_its_artists(tmp_path: Pat
     with job.store.reading() as tx:
         assert flying.costs.reserved == pytest.approx(tx.one("money")[1])
     assert reserved > 0
-    assert sum(known(one(job, f"a{n:05d}").reserved) for n in range(LINES)) == pytest.approx(reserved)
+    assert sum(known(one(job, f"a{n:05d}").reserved) for n in range(lines)) == pytest.approx(reserved)
     job.act()
     costs, by_shard = status(job).costs, status(job).shard_costs
     assert costs.reserved == 0
@@ -168,7 +169,7 @@ def test_money_is_told_whole_of_the_job_its_shards_and_its_artists(tmp_path: Pat
     assert 0 < known(costs.wasted) < known(costs.spent)
     assert [row.shard for row in by_shard] == sorted(row.shard or 0 for row in by_shard)
     assert total(by_shard) == costs
-    assert costs.bios == LINES
+    assert costs.bios == lines
     assert "Money by shard" in _text(job)
     of_bios = float(str(job.rows("SELECT sum(cost_usd) FROM bios")[0][0]))
     assert of_bios == pytest.approx(known(costs.spent) - known(costs.wasted))

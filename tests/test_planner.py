@@ -1,5 +1,6 @@
 """`plan` on the real store: what it counts, orders and cuts, and what it leaves alone when it is run again."""
 
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -11,6 +12,7 @@ from batcher.decide import Finish
 from batcher.errors import ConfigError, JobError
 from batcher.planner import PlanOptions, plan
 from batcher.sandbox import SandboxSettings
+from batcher.shardfiles import READ_BYTES, Spool
 from tests.planner_kit import SLOW_POLLS, TEN_LINES, Desk, check_files, ids_of, lines_of, shard_files, shards
 from tests.world import World, config_with, write_table
 
@@ -324,3 +326,14 @@ def test_names_travel_as_data_to_the_shard_and_back_to_the_bios(desk: Desk) -> N
     with duckdb.connect() as con:
         rows = con.execute("SELECT artist_id, artist_name FROM read_parquet(?)", [str(out)]).fetchall()
     assert rows == [(name, name) for name in NAMES]
+
+
+def test_what_was_spooled_comes_back_in_any_order_and_leaves_nothing(tmp_path: Path) -> None:
+    pieces = [bytes([n % 256]) * (n * 37 % 5_000) for n in range(60)] + [b"x" * (3 * READ_BYTES), b""]
+    with closing(Spool(tmp_path)) as spool:
+        kept = [(spool.put(piece), piece) for piece in pieces]
+        assert list(tmp_path.iterdir()) == []
+        spool.flush()
+        for order in (kept, kept[::-1], kept[::7] + kept):
+            assert [spool.get(at, len(piece)) for at, piece in order] == [piece for _, piece in order]
+    assert list(tmp_path.iterdir()) == []

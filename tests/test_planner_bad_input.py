@@ -1,5 +1,6 @@
 """`plan` with bad tables, bad jobs and bad luck: each ends in one sentence, and nothing was changed."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from batcher.cutting import ShardCutting
 from batcher.errors import ConfigError, InputError, JobError, StateError
 from batcher.model import Endpoint, ShardLimits
 from batcher.planning import Renderer
+from batcher.shardfiles import Spool
 from batcher.store.planned import OrderedLine
 from tests.planner_kit import Desk, check_files, ids_of, lines_of, shard_files, snapshot
 from tests.test_cli_bad_input import Place
@@ -374,10 +376,12 @@ def test_a_commit_that_fails_takes_the_shard_files_with_it(desk: Desk, monkeypat
 
 def test_a_file_that_is_not_finished_goes_away(desk: Desk) -> None:
     renderer = Renderer(desk.world.job.version("gpt-6-luna", Endpoint.CHAT, 600))
-    line = OrderedLine(1, 1, renderer.own("a", "Ana").decode(), 9, 99)
-    with pytest.raises(ZeroDivisionError), ShardCutting(renderer, ShardLimits(9, 9_999, 9), desk.folder, 1) as cutting:
-        cutting.put([line, line])  # each is a shard of its own: the first is in place when the second is begun
-        raise ZeroDivisionError
+    limits, own = ShardLimits(9, 9_999, 9), renderer.own("a", "Ana")
+    with closing(Spool(desk.folder)) as spool, pytest.raises(ZeroDivisionError):
+        line = OrderedLine(1, 1, spool.put(own), 9, renderer.size(own))
+        with ShardCutting(renderer, spool, limits, desk.folder, 1) as cutting:
+            cutting.put([line, line])  # each is a shard of its own: the first is in place when the second is begun
+            raise ZeroDivisionError
     assert [path.name for path in (desk.folder / "shards").iterdir()] == ["shard-00001.jsonl"]
 
 
@@ -421,7 +425,8 @@ def place(tmp_path: Path) -> Place:
 
 def test_what_a_job_prints_does_not_spoil_the_answer_for_machines(place: Place) -> None:
     job = (place.folder / "jobs" / "bios" / "job.py").read_text(encoding="utf-8")
-    line = "        known = self.known_facts()\n"
+    line = "        values = self.__dict__\n"
+    assert line in job
     talking = job.replace(line, f"{line}        print('asked')\n", 1)
     place.write("jobs/bios/job.py", f"print('loaded')\n{talking}")
     ended = place.run("plan", "--json")

@@ -128,10 +128,10 @@ def test_a_full_queue_is_tried_again_when_a_batch_of_ours_ends(tmp_path: Path) -
 
 
 def test_a_shard_that_can_never_fit_is_split(tmp_path: Path) -> None:
-    it = trial(tmp_path, lines=12, per_shard=12, settings={"enqueued_tokens": 6000})
+    it = trial(tmp_path, lines=6, per_shard=6, settings={"enqueued_tokens": 3600})
     it.act()
-    assert it.rows("SELECT state, lines FROM shards WHERE shard = 1") == [("split", 12)]
-    assert_paid_once(it, 12)
+    assert it.rows("SELECT state, lines FROM shards WHERE shard = 1") == [("split", 6)]
+    assert_paid_once(it, 6)
 
 
 def test_a_shard_that_never_fits_beside_the_use_of_others_is_halved_until_it_does(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_a_quota_failure_pauses_longer_each_time_probes_with_one_and_ends_at_the
 
 
 def test_an_outage_is_a_row_and_nobody_pays(tmp_path: Path) -> None:
-    it = trial(tmp_path, lines=12)
+    it = trial(tmp_path, lines=12, poll={"interval_s": 300})
     it.fault(outage_between=[it.clock() + 60, it.clock() + 4000])
     it.act()
     assert it.rows("SELECT count(*) > 2 FROM events WHERE kind = 'outage'") == [(True,)]
@@ -293,7 +293,7 @@ def test_a_long_retry_after_is_a_row_that_outlives_the_process(tmp_path: Path) -
 
 
 def test_a_retry_after_of_a_create_holds_back_what_is_sent_and_nothing_else(tmp_path: Path) -> None:
-    it = trial(tmp_path, lines=12)
+    it = trial(tmp_path, lines=12, poll={"interval_s": 600})
     it.rule = nth("POST", "/batches", 2, answered(429, "rate_limit_exceeded", {"retry-after": "3000"}))
     it.act()
     _, refused, second = it.rows("SELECT create_intended_at FROM submissions ORDER BY submission")
@@ -335,7 +335,7 @@ def test_a_budget_that_lost_calls_hold_is_told_and_not_waited_for(tmp_path: Path
 
 
 def test_a_pause_between_the_look_and_the_send_holds_the_shard(tmp_path: Path) -> None:
-    it = trial(tmp_path, lines=12)
+    it = trial(tmp_path, lines=12, poll={"interval_s": 600})
 
     def pause() -> None:
         with it.store.transaction("test") as tx:
@@ -365,7 +365,7 @@ def test_what_was_sent_before_a_pause_and_ends_after_it_is_the_same_incident(tmp
         lines=18,
         settings={"service_s": (200, 2400)},
         retry={"quota": {"base_s": 900, "cap_s": 3600}},
-        poll={"interval_s": 120},
+        poll={"interval_s": 300},
     )
     it.act(once=True)
     now = it.clock()
@@ -379,7 +379,7 @@ def test_what_was_sent_before_a_pause_and_ends_after_it_is_the_same_incident(tmp
 
 def test_work_goes_on_within_five_minutes_of_the_end_of_a_rate_limit(tmp_path: Path) -> None:
     """Two batches an hour: the third is refused until the first leaves the window."""
-    it = trial(tmp_path, lines=24, settings={"batches_per_hour": 2, "service_s": (100, 100)}, poll={"interval_s": 120})
+    it = trial(tmp_path, lines=24, settings={"batches_per_hour": 2, "service_s": (100, 100)}, poll={"interval_s": 900})
     assert it.act() == Finish()
     began = [batch.created_at for batch in it.sandbox.lifecycle.batches.values()]
     assert len(began) == 4

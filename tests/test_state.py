@@ -15,7 +15,7 @@ import pytest
 from batcher.errors import IllegalTransitionError, StateError
 from batcher.locks import lane_lock
 from batcher.store import Store, Transaction, connection
-from batcher.store.connection import RETRY_S, SCHEMA_VERSION, migrations, statements
+from batcher.store.connection import MEMORY_MB, PLAN_MB, RETRY_S, SCHEMA_VERSION, migrations, statements
 from tests.world import ROOT, Clock
 
 
@@ -419,7 +419,8 @@ def test_facts_are_read_once_in_a_transaction_and_only_a_new_one_is_written(plan
         assert [call.args for call in run.call_args_list] == [("facts",)]
         tx.set_fact("text", text="two")
         tx.set_fact("unset", 0)
-        assert (tx.text_fact("text"), [call.args for call in run.call_args_list][1:]) == ("two", 2 * [("write_fact",)])
+        assert tx.text_fact("text") == "two"
+        assert [call.args for call in run.call_args_list][1:] == [("write_fact",), ("insert_fact",)]
     with planned.reading() as tx:
         assert tx.text_fact("text") == "two"
         assert tx.con.execute("SELECT number FROM facts WHERE name = 'unset'").fetchall() == [(0,)]
@@ -447,6 +448,29 @@ def test_no_name_is_given_twice() -> None:
     texts = [path.read_text(encoding="utf-8") for path in (ROOT / "batcher/sql").glob("*.sql")]
     names = re.findall(r"(?m)^-- name: (\w+)$", "\n".join(texts))
     assert sorted(names) == sorted(statements())
+
+
+def limit_of(tx: Transaction) -> float:
+    """In MB: DuckDB tells it in MiB, rounded."""
+    ((text,),) = tx.con.execute("SELECT current_setting('memory_limit')").fetchall()
+    return float(text.removesuffix(" MiB")) * 1.048576
+
+
+def test_a_plan_has_memory_by_its_rows_and_what_comes_after_it_has_all(store: Store) -> None:
+    with store.planning() as tx:
+        assert limit_of(tx) == pytest.approx(PLAN_MB, abs=0.1)
+        for rows, room in ((1_000_000, 200), (1_000_001, 400), (2_000_001, 512), (0, 200)):
+            tx.make_room(rows)
+            assert limit_of(tx) == pytest.approx(room, abs=0.1)
+        tx.run("insert_run", run_id="r", now=tx.now)
+    with store.transaction("x") as tx:
+        assert limit_of(tx) == pytest.approx(MEMORY_MB, abs=0.1)
+    with store.rehearsal() as tx:
+        assert limit_of(tx) == pytest.approx(PLAN_MB, abs=0.1)
+    with pytest.raises(ZeroDivisionError), store.planning():
+        raise ZeroDivisionError
+    with store.reading() as tx:
+        assert limit_of(tx) == pytest.approx(MEMORY_MB, abs=0.1)
 
 
 def test_what_does_not_fit_into_memory_goes_to_the_state_folder(planned: Store) -> None:

@@ -153,7 +153,8 @@ UPDATE submissions SET orphan_due = $due WHERE submission = $submission
 UPDATE submissions SET orphan_due = $due, orphan_looks = orphan_looks + 1 WHERE submission = $submission
 
 -- name: queue_file
-INSERT OR IGNORE INTO remote_files (file_id, purpose, shard, since) VALUES ($file_id, $purpose, $shard, $now)
+INSERT INTO remote_files (file_id, purpose, shard, since) SELECT $file_id, $purpose, $shard, $now
+WHERE $file_id NOT IN (SELECT file_id FROM remote_files)
 
 -- name: file_deleted
 UPDATE remote_files SET deleted_at = $now, error = NULL WHERE file_id = $file_id
@@ -314,16 +315,17 @@ SET status = $status, expires_at = coalesce($expires_at, expires_at), finished_a
 WHERE batch_id = $batch_id
 
 -- name: end_batch
-UPDATE batches SET ended_at = $now WHERE batch_id = $batch_id AND ended_at IS NULL RETURNING batch_id
+UPDATE batches SET ended_at = $now WHERE batch_id = $batch_id AND ended_at IS NULL
 
 -- name: settle_batch
-UPDATE batches SET settled_at = $now WHERE batch_id = $batch_id AND settled_at IS NULL RETURNING batch_id
+UPDATE batches SET settled_at = $now WHERE batch_id = $batch_id AND settled_at IS NULL
 
 -- name: delay_batch
 UPDATE batches SET retry_at = $until, read_first_at = coalesce(read_first_at, $now) WHERE batch_id = $batch_id
 
--- name: unsettled_siblings
-SELECT count(*) FROM batches WHERE shard = $shard AND batch_id <> $batch_id AND settled_at IS NULL
+-- name: siblings
+-- Other batches of a shard: those that are not settled, and all.
+SELECT count(*) FILTER (settled_at IS NULL), count(*) FROM batches WHERE shard = $shard AND batch_id <> $batch_id
 
 -- name: fall_due
 UPDATE artists SET state = $target, wait_until = NULL

@@ -9,13 +9,15 @@ SET state = $target,
     submission = CASE WHEN $target IN ('uploading', 'creating', 'in_flight', 'ended')
                       THEN coalesce($submission, submission) END
 WHERE shard = $shard AND list_contains($sources, state)
-RETURNING shard
 
 -- name: facts
 SELECT name, number, text FROM facts
 
 -- name: write_fact
-INSERT OR REPLACE INTO facts VALUES ($fact, $number, $text)
+UPDATE facts SET number = $number, text = $text WHERE name = $fact
+
+-- name: insert_fact
+INSERT INTO facts VALUES ($fact, $number, $text)
 
 -- name: is_planned
 SELECT 1 FROM meta, runs WHERE meta.key = 'schema_version' AND meta.value = $version
@@ -27,5 +29,7 @@ SELECT run_id, created_at FROM runs
 INSERT INTO runs VALUES ($run_id, $now)
 
 -- name: queue_shard_file
-INSERT OR IGNORE INTO remote_files (file_id, purpose, shard, since)
-SELECT file_id, 'batch', shard, $now FROM shards WHERE shard = $shard AND file_id IS NOT NULL
+-- Asks before it inserts: INSERT OR IGNORE takes thrice as long, as does an UPDATE that returns what it has changed.
+INSERT INTO remote_files (file_id, purpose, shard, since)
+SELECT file_id, 'batch', shard, $now FROM shards
+WHERE shard = $shard AND file_id IS NOT NULL AND file_id NOT IN (SELECT file_id FROM remote_files)

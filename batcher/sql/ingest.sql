@@ -1,44 +1,31 @@
 -- name: create_results
--- The lines of a batch's files whose custom_id belongs to its shard, as they were read.
+-- One verdict a line: what was read of the lines that the batch's shard holds or held, and is news of this batch.
 CREATE TEMP TABLE results (
-    ordinal INTEGER, custom_id VARCHAR, data VARCHAR, model VARCHAR, finish_reason VARCHAR,
-    tokens_input INTEGER, tokens_cached INTEGER, tokens_output INTEGER, cost_usd DOUBLE, completed_at DOUBLE,
-    failure VARCHAR, code VARCHAR, message VARCHAR, status_code INTEGER, output BOOLEAN
+    artist_id VARCHAR, seq INTEGER, attempts INTEGER, tokens INTEGER, open BOOLEAN, claimed BOOLEAN,
+    data VARCHAR, model VARCHAR, finish_reason VARCHAR, tokens_input INTEGER, tokens_cached INTEGER,
+    tokens_output INTEGER, cost_usd DOUBLE, completed_at DOUBLE, status_code INTEGER,
+    failure VARCHAR, code VARCHAR, message VARCHAR
 )
 
--- name: create_decisions
-CREATE TEMP TABLE decisions (artist_id VARCHAR, state VARCHAR, wait_until DOUBLE, counted BOOLEAN)
-
 -- name: lines_of_shard
--- Those that it holds, and those that it held and that went elsewhere since (for a batch that comes late).
--- Two queries, for an OR would read the rows of all artists.
-SELECT custom_id, data FROM artists WHERE shard = $shard
-UNION ALL
-SELECT custom_id, data FROM artists
+-- `open`: the line has no bio and takes one; `claimed`: its failure is this shard's to decide.
+SELECT custom_id, artist_id, seq, attempts, tokens, list_contains($open, state) AS open,
+       state = 'in_batch' AND submission IS NOT DISTINCT FROM $claim AS claimed, data
+FROM artists WHERE shard = $shard
+
+-- name: lines_gone
+-- Those that the shard held and that went elsewhere since (for a batch that comes late).
+SELECT custom_id, artist_id, seq, attempts, tokens, list_contains($open, state) AS open, false AS claimed, data
+FROM artists
 WHERE shard IS DISTINCT FROM $shard AND artist_id IN (SELECT artist_id FROM attempts WHERE shard = $shard)
 
--- name: choose_results
--- One verdict a line and batch: the first success, else the first failure. What an earlier reading of this batch has
--- taken is left out. `open`: the line has no bio and takes one; `claimed`: its failure is this shard's to decide.
-CREATE TEMP TABLE chosen AS
-SELECT a.artist_id, a.attempts, list_contains($open, a.state) AS open,
-       a.state = 'in_batch' AND a.submission IS NOT DISTINCT FROM $claim AS claimed,
-       r.*
-FROM (SELECT *, row_number() OVER (PARTITION BY custom_id ORDER BY (data IS NULL), ordinal) AS nth FROM results) AS r
-JOIN artists AS a ON a.custom_id = r.custom_id
-WHERE r.nth = 1
-  AND NOT EXISTS (SELECT 1 FROM attempts AS t
-                  WHERE t.artist_id = a.artist_id AND t.batch_id = $batch_id AND t.outcome <> 'missing')
+-- name: lines_taken
+-- Those whose verdict an earlier reading of this batch has recorded.
+SELECT artist_id FROM attempts WHERE shard = $shard AND batch_id = $batch_id AND outcome <> 'missing'
 
--- name: lines_read
--- Of the output file by whatever status: some come with status_code 0, and count as completed all the same.
-SELECT count(DISTINCT custom_id) FILTER (output), count(*) - count(DISTINCT custom_id) FROM results
-
--- name: count_absent
--- Lines that this batch has to decide and that neither file holds.
-SELECT count(*) FROM artists AS a
-WHERE a.state = 'in_batch' AND a.submission = $claim
-  AND NOT EXISTS (SELECT 1 FROM chosen AS c WHERE c.artist_id = a.artist_id)
+-- name: drop_superseded
+-- Failures of lines that stand there again and succeeded.
+DELETE FROM results WHERE data IS NULL AND artist_id IN (SELECT artist_id FROM results WHERE data IS NOT NULL)
 
 -- name: mark_unread
 UPDATE batches SET unread = true, retry_at = $next WHERE batch_id = $batch_id
@@ -48,43 +35,41 @@ UPDATE batches SET unread = true, retry_at = $next WHERE batch_id = $batch_id
 INSERT INTO attempts
 SELECT artist_id, 'batch', $shard, $submission, $batch_id, CASE WHEN open THEN 'bio' ELSE 'repeated' END, NULL, NULL,
        status_code, open, tokens_input, tokens_cached, tokens_output, cost_usd, $now
-FROM chosen WHERE data IS NOT NULL
-RETURNING outcome
+FROM results WHERE data IS NOT NULL
 
 -- name: insert_bios
 INSERT INTO bios
 SELECT artist_id, data, model, finish_reason, tokens_input, tokens_cached, tokens_output, cost_usd, 'batch',
        $shard, $batch_id, attempts + 1, coalesce(completed_at, $now), NULL
-FROM chosen WHERE data IS NOT NULL AND open
+FROM results WHERE data IS NOT NULL AND open
 
 -- name: accept_lines
+-- Joined by `seq` too: of artists in their order, only those near the shard's own are read.
 UPDATE artists SET state = $target, submission = NULL, wait_until = NULL, shard = $shard,
                    attempts = artists.attempts + 1, failure = NULL, code = NULL, message = NULL
-FROM chosen AS c
-WHERE artists.artist_id = c.artist_id AND c.data IS NOT NULL AND c.open AND list_contains($sources, artists.state)
+FROM results AS r
+WHERE artists.seq = r.seq AND artists.artist_id = r.artist_id AND r.data IS NOT NULL AND r.open
+  AND list_contains($sources, artists.state)
 
 -- name: bios_so_far
 -- Of this shard, and of the whole job.
 SELECT (SELECT count(*) FROM attempts WHERE shard = $shard AND outcome = 'bio'),
        (SELECT count(*) FROM bios WHERE lane <> 'earlier')
 
+-- name: create_decisions
+CREATE TEMP TABLE decisions (artist_id VARCHAR, state VARCHAR, wait_until DOUBLE, counted BOOLEAN)
+
 -- name: create_failures
--- What went wrong in this batch, and the claimed lines that neither file holds.
+-- What went wrong in this batch.
 CREATE TEMP TABLE failures AS
-SELECT artist_id, attempts, claimed, true AS own, $batch_id::VARCHAR AS batch_id, failure, code, message, status_code,
-       tokens_input, tokens_cached, tokens_output, cost_usd
-FROM chosen WHERE data IS NULL
-UNION ALL
-SELECT a.artist_id, a.attempts, true, true, $batch_id, $failure, $code, 'neither result file holds the line', NULL,
-       0, 0, 0, NULL
-FROM artists AS a
-WHERE a.state = 'in_batch' AND a.submission = $claim
-  AND NOT EXISTS (SELECT 1 FROM chosen AS c WHERE c.artist_id = a.artist_id)
+SELECT artist_id, seq, attempts, claimed, true AS own, $batch_id::VARCHAR AS batch_id, failure, code, message,
+       status_code, tokens_input, tokens_cached, tokens_output, cost_usd
+FROM results WHERE data IS NULL
 
 -- name: add_failures_of_siblings
 -- A line that failed in another batch of this shard has that failure, whatever this batch says of it.
 INSERT INTO failures
-SELECT a.artist_id, a.attempts, true, false, t.batch_id, t.outcome, t.code, t.message, NULL, 0, 0, 0, NULL
+SELECT a.artist_id, a.seq, a.attempts, true, false, t.batch_id, t.outcome, t.code, t.message, NULL, 0, 0, 0, NULL
 FROM attempts AS t JOIN artists AS a USING (artist_id)
 WHERE t.shard = $shard AND t.batch_id <> $batch_id AND NOT t.counted AND t.outcome NOT IN ('bio', 'repeated')
   AND a.state = 'in_batch' AND a.submission = $claim
@@ -120,7 +105,7 @@ WHERE f.own
 INSERT INTO attempts
 SELECT artist_id, 'batch', $shard, $submission, $batch_id, failure, code, message, status_code, false,
        tokens_input, tokens_cached, tokens_output, cost_usd, $now
-FROM failures
+FROM results WHERE data IS NULL
 
 -- name: count_failures_of_siblings
 UPDATE attempts SET counted = true
@@ -135,28 +120,32 @@ SET state = $target, submission = NULL, wait_until = d.wait_until,
     attempts = artists.attempts + CASE WHEN d.counted THEN 1 ELSE 0 END,
     failure = v.failure, code = v.code, message = v.message
 FROM decisions AS d JOIN verdicts AS v USING (artist_id)
-WHERE artists.artist_id = d.artist_id AND d.state = $target AND list_contains($sources, artists.state)
+WHERE artists.seq = v.seq AND artists.artist_id = d.artist_id AND d.state = $target AND list_contains($sources, artists.state)
 
 -- name: measure_batch
+-- Adds what this reading has recorded: every success, and the failures once they are recorded.
 UPDATE batches
-SET executed = m.executed, counted_tokens = m.counted, used_input = m.input, used_cached = m.cached,
-    used_output = m.output, again = m.again, decided = $decided
-FROM (SELECT count(*) AS executed, coalesce(sum(a.tokens), 0) AS counted, coalesce(sum(t.tokens_input), 0) AS input,
-             coalesce(sum(t.tokens_cached), 0) AS cached, coalesce(sum(t.tokens_output), 0) AS output,
-             (SELECT count(*) FROM decisions WHERE counted AND state IN ('ready', 'waiting')) AS again
-      FROM attempts AS t JOIN artists AS a USING (artist_id)
-      WHERE t.batch_id = $batch_id AND t.tokens_input > 0) AS m
+SET executed = batches.executed + m.executed, counted_tokens = batches.counted_tokens + m.counted,
+    used_input = batches.used_input + m.input, used_cached = batches.used_cached + m.cached,
+    used_output = batches.used_output + m.output, again = $again, decided = $decided
+FROM (SELECT count(*) AS executed, coalesce(sum(tokens), 0) AS counted, coalesce(sum(tokens_input), 0) AS input,
+             coalesce(sum(tokens_cached), 0) AS cached, coalesce(sum(tokens_output), 0) AS output
+      FROM results WHERE tokens_input > 0 AND (data IS NOT NULL OR $failures)) AS m
 WHERE batches.batch_id = $batch_id
 
 -- name: widen_lines
 -- Answers that were cut off go again with more room: as another version, and so with a hash of their own.
 UPDATE artists SET version = $version, line_hash = NULL
 FROM decisions AS d JOIN verdicts AS v USING (artist_id)
-WHERE artists.artist_id = d.artist_id AND d.state IN ('ready', 'waiting') AND v.failure = 'unusable' AND v.code = 'length'
+WHERE artists.seq = v.seq AND artists.artist_id = d.artist_id AND d.state IN ('ready', 'waiting')
+  AND v.failure = 'unusable' AND v.code = 'length'
 
 -- name: count_cut_off
 SELECT count(*) FROM decisions AS d JOIN verdicts AS v USING (artist_id)
 WHERE d.state IN ('ready', 'waiting') AND v.failure = 'unusable' AND v.code = 'length'
+
+-- name: count_again
+SELECT count(*) FROM decisions WHERE counted AND state IN ('ready', 'waiting')
 
 -- name: readings_failed
 SELECT count(*) FROM events WHERE kind = 'results_incomplete' AND batch_id = $batch_id
@@ -165,5 +154,4 @@ SELECT count(*) FROM events WHERE kind = 'results_incomplete' AND batch_id = $ba
 -- A quota pause is over once something that was sent after it has succeeded.
 UPDATE pauses SET ended_at = $now
 WHERE ended_at IS NULL AND reason = 'quota'
-  AND (until > $latest OR until <= (SELECT recorded_at FROM batches WHERE batch_id = $batch_id))
-RETURNING pause
+  AND (until > $latest OR until <= $recorded_at)

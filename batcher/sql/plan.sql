@@ -1,7 +1,7 @@
 -- name: create_prepared
 CREATE TEMP TABLE prepared (
     row INTEGER, artist_id VARCHAR, custom_id VARCHAR, artist_name VARCHAR, priority INTEGER,
-    data VARCHAR, own VARCHAR, tokens INTEGER, bytes INTEGER, line_hash UBIGINT
+    data VARCHAR, spooled BIGINT, tokens INTEGER, bytes INTEGER, line_hash UBIGINT
 )
 
 -- name: create_done
@@ -110,7 +110,7 @@ SELECT coalesce(max(seq), 0) FROM artists
 SELECT coalesce(max(shard), 0) FROM shards
 
 -- name: ordered_lines
-SELECT priority, seq, own, tokens, bytes FROM unplanned ORDER BY priority, seq
+SELECT priority, seq, spooled, tokens, bytes FROM unplanned ORDER BY priority, seq
 
 -- name: write_planned
 UPDATE artists SET shard = p.shard, tokens = p.tokens, bytes = p.bytes, line_hash = p.line_hash, version = $version

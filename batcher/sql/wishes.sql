@@ -11,7 +11,7 @@ INSERT INTO wishes (shard, made_at)
 SELECT $shard, $now WHERE NOT EXISTS (SELECT 1 FROM wishes WHERE shard = $shard AND ended_at IS NULL)
 
 -- name: end_wishes
-UPDATE wishes SET ended_at = $now, outcome = $outcome WHERE shard = $shard AND ended_at IS NULL RETURNING shard
+UPDATE wishes SET ended_at = $now, outcome = $outcome WHERE shard = $shard AND ended_at IS NULL
 
 -- name: running_batches
 SELECT batch_id FROM batches WHERE shard = $shard AND ended_at IS NULL

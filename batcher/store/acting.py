@@ -285,7 +285,7 @@ def update_batch(tx: Transaction, known: KnownBatch, batch: RemoteBatch) -> bool
 
 def end_batch(tx: Transaction, known: KnownBatch, status: str) -> bool:
     """Records the end of a batch: its tokens are free, and whoever waits for room may try again."""
-    if not tx.run("end_batch", batch_id=known.batch_id, now=tx.now):
+    if not tx.count("end_batch", batch_id=known.batch_id, now=tx.now):
         return False
     row = tx.one("batch", batch_id=known.batch_id)
     if not row[3]:

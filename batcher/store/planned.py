@@ -16,7 +16,10 @@ CHUNK_ROWS = 10_000
 
 
 class PreparedRow(NamedTuple):
-    """An input row that is ready to become a line, in the order of the staging table. `row` is its number."""
+    """An input row that is ready to become a line, in the order of the staging table.
+
+    row: its number. spooled: where in the spool stands what its line does not share with the others.
+    """
 
     row: int
     artist_id: str
@@ -24,18 +27,18 @@ class PreparedRow(NamedTuple):
     artist_name: str
     priority: int
     data: str
-    own: str
+    spooled: int
     tokens: int
     bytes: int
     line_hash: int
 
 
 class OrderedLine(NamedTuple):
-    """A line to be cut, in the order of (priority, seq); `own` is what it does not share with the others."""
+    """A line to be cut, in the order of (priority, seq)."""
 
     priority: int
     seq: int
-    own: str
+    spooled: int
     tokens: int
     bytes: int
 
