@@ -255,7 +255,8 @@ class DirectLane:
         if kind is F.RATE_LIMIT:
             self._rate_refused(tx, came)
         elif kind is F.QUOTA:
-            quota_failed(tx, self._quota_rule(), f"call {came.asked.call}", came.asked.asked_at)
+            wait = came.error.wait_s if came.error else None
+            quota_failed(tx, self._quota_rule(), f"call {came.asked.call}", came.asked.asked_at, wait)
         elif came.is_unsent or came.is_lost or kind is F.SERVER:
             self._out(tx, came)
         else:  # it was answered, whatever the answer is worth

@@ -147,7 +147,8 @@ class Runner:
                 self._refusals.stop(tx, error.trouble)
                 return Finish(tx.text_fact("stopped"))
             if failure is FailureClass.QUOTA:
-                quota_failed(tx, self._ingestion.quota, "a call")  # and what is no sending waits as in an outage
+                # And what is no sending waits as in an outage.
+                quota_failed(tx, self._ingestion.quota, "a call", wait_s=error.wait_s)
             n = int(tx.fact("outages"))
             tx.set_fact("outages", n + 1)
             until = tx.now + self._tools.delay(FailureClass.OUTAGE, n, error.wait_s)

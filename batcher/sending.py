@@ -135,7 +135,8 @@ class Sending:
                 tries = self._tools.rules.policies[failure].tries
                 if tries is not None and refusals > tries:
                     self._refusals.stop(tx, error.trouble)
-                tx.run("delay_shard", shard=row.shard, until=tx.now + self._tools.delay(failure, refusals - 1))
+                wait = self._tools.delay(failure, refusals - 1, error.wait_s)
+                tx.run("delay_shard", shard=row.shard, until=tx.now + wait)
             else:
                 self._refusals.follow(tx, row.shard, failure, error.trouble, error.wait_s)
 

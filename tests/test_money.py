@@ -46,6 +46,26 @@ def _without_a_line(folder: Path) -> Trial:
     return it
 
 
+def test_a_line_of_the_output_that_cannot_be_read_is_reserved_as_perhaps_paid(tmp_path: Path) -> None:
+    it = trial(tmp_path)
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        response = send(request)
+        if not request.url.path.endswith("/content"):
+            return response
+        lines = response.read().splitlines(keepends=True)
+        broken = b"".join([b'{"custom_id": "a00\n', *lines[1:]])
+        return httpx2.Response(200, stream=httpx2.ByteStream(broken), request=request)
+
+    it.rule = rule
+    it.act()
+    assert it.states() == {"done": 5, "held": 1}
+    of_all = float(str(it.rows("SELECT reserved_usd FROM submissions")[0][0]))
+    seen, counted = _told(it.store)
+    assert counted == pytest.approx(of_all / 6)
+    assert seen.costs.reserved == pytest.approx(counted)
+
+
 def test_what_was_given_up_is_reserved_for_the_lines_that_are_perhaps_paid(tmp_path: Path) -> None:
     it = _without_a_line(tmp_path)
     of_all = float(str(it.rows("SELECT reserved_usd FROM submissions")[0][0]))

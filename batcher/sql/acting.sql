@@ -76,7 +76,7 @@ SELECT (SELECT coalesce(sum(cost_usd), 0) FROM attempts),
      + (SELECT coalesce(sum(n.reserved_usd / n.lines), 0)
         FROM batches AS b JOIN submissions AS n USING (submission) JOIN attempts AS t ON t.batch_id = b.batch_id
         JOIN artists AS a USING (artist_id)
-        WHERE b.unread AND b.settled_at IS NOT NULL AND (b.stray OR n.outcome IS NOT NULL) AND t.outcome = 'missing'
+        WHERE b.settled_at IS NOT NULL AND (b.stray OR n.outcome IS NOT NULL) AND t.outcome = 'missing'
           AND a.failure = 'missing' AND a.state IN ('held', 'ready', 'waiting'))
      + (SELECT coalesce(sum(reserved_usd), 0) FROM direct_calls WHERE ended_at IS NULL OR outcome = 'lost')
 

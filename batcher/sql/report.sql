@@ -61,7 +61,7 @@ SELECT shard, CASE WHEN bool_or(usd = 0) THEN NULL ELSE sum(usd) END FROM (
     SELECT n.shard, n.reserved_usd / n.lines
     FROM batches AS b JOIN submissions AS n USING (submission) JOIN attempts AS t ON t.batch_id = b.batch_id
     JOIN artists AS a USING (artist_id)
-    WHERE b.unread AND b.settled_at IS NOT NULL AND (b.stray OR n.outcome IS NOT NULL) AND t.outcome = 'missing'
+    WHERE b.settled_at IS NOT NULL AND (b.stray OR n.outcome IS NOT NULL) AND t.outcome = 'missing'
       AND a.failure = 'missing' AND a.state IN ('held', 'ready', 'waiting')
       AND ($artist_id IS NULL OR a.artist_id = $artist_id)
     UNION ALL
