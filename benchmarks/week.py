@@ -141,7 +141,8 @@ what the rest of the organisation holds."""
 RECOVERED = """
 WITH taken AS (SELECT * FROM submissions WHERE batch_id = $batch),
      ended AS (SELECT o.ended_at, o.reserved, b.finished_at
-               FROM taken AS n JOIN submissions AS o ON o.ended_at <= n.intended_at JOIN batches AS b USING (batch_id)),
+               FROM taken AS n JOIN submissions AS o ON o.ended_at <= n.intended_at
+               JOIN batches AS b ON b.batch_id = o.batch_id),
      latest AS (SELECT sum(reserved) AS freed, max(finished_at) AS finished_at
                 FROM ended WHERE ended_at >= (SELECT max(ended_at) FROM ended) - 1)
 SELECT n.create_intended_at - greatest($free, CASE WHEN n.reserved_before + n.reserved + l.freed > 0.8 * n.limit_tokens
