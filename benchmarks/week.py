@@ -72,7 +72,7 @@ class Watched(Sandbox):
                 self._free_at = self._creates._times[0] + HOUR
             raise
         if self._free_at and made is not None:
-            self.recoveries.append((self._free_at, made.id))
+            self.recoveries.append((min(self._free_at, self.now()), made.id))  # or somebody lifted it
             self._free_at = 0.0
         return made
 
