@@ -4,18 +4,12 @@ Its offline snapshot is used. A wrong context would silently give the standard p
 checked to be below the standard ones.
 """
 
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from importlib.util import find_spec, module_from_spec
-from typing import TYPE_CHECKING
 
 from batcher.model import Lane, Usage
-
-if TYPE_CHECKING:
-    from genai_prices.types import PriceCalculation
 
 PROBE_TOKENS = 1_000
 """Below every long-context step (the lowest is 128,000 input tokens), so that the base rates are read."""
@@ -62,8 +56,14 @@ def resolve(model: str, at: datetime | None = None) -> Prices | None:
 
 
 def _rates(model: str, context: dict[str, str], when: datetime) -> Rates | None:
+    from genai_prices import Usage as PricedUsage  # noqa: PLC0415 - not needed by status, show, pause
+    from genai_prices import calc_price  # noqa: PLC0415
+
     def per_token(**tokens: int) -> float:
-        return float(_priced(model, tokens, when, context).total_price / PROBE_TOKENS)
+        priced = calc_price(
+            PricedUsage(**tokens), model, provider_id="openai", price_context=context, genai_request_timestamp=when
+        )
+        return float(priced.total_price / PROBE_TOKENS)
 
     try:
         return Rates(
@@ -75,26 +75,12 @@ def _rates(model: str, context: dict[str, str], when: datetime) -> Rates | None:
         return None
 
 
-def _priced(
-    model: str, tokens: Mapping[str, int], when: datetime | None = None, context: dict[str, str] | None = None
-) -> "PriceCalculation":
-    """The price of tokens. Raises LookupError for a model that the table does not know.
-
-    The package is imported without its own first module: that one imports an HTTP client and asyncio, for updates that
-    are not wanted here, and they take longer than all the rest of it.
-    """
-    package = find_spec("genai_prices")
-    assert package is not None
-    sys.modules.setdefault("genai_prices", module_from_spec(package))
-    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - not needed by status, show, pause
-    from genai_prices.types import Usage as PricedUsage  # noqa: PLC0415
-
-    return get_snapshot().calc(PricedUsage(**tokens), model, "openai", None, when, context)
-
-
 def context_window(model: str) -> int | None:
     """The model's context in tokens, where the table tells it."""
+    from genai_prices import Usage as PricedUsage  # noqa: PLC0415
+    from genai_prices import calc_price  # noqa: PLC0415
+
     try:
-        return _priced(model, {"input_tokens": 1}).model.context_window
+        return calc_price(PricedUsage(input_tokens=1), model, provider_id="openai").model.context_window
     except LookupError:
         return None
