@@ -9,7 +9,7 @@ from batcher.marks import file_name
 from batcher.reconciling import grace_now
 from batcher.retry import FailureClass
 from batcher.store import acting
-from batcher.store.connection import Row
+from batcher.store.transaction import Row
 from batcher.tools import Tools
 
 ORPHAN_LOOKS = 3

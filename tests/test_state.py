@@ -15,7 +15,8 @@ import pytest
 from batcher.errors import IllegalTransitionError, StateError
 from batcher.locks import lane_lock
 from batcher.store import Store, Transaction, connection
-from batcher.store.connection import MEMORY_MB, PLAN_MB, RETRY_S, SCHEMA_VERSION, migrations, statements
+from batcher.store.connection import RETRY_S, SCHEMA_VERSION, migrations
+from batcher.store.transaction import MEMORY_MB, PLAN_MB, statements
 from tests.world import ROOT, Clock
 
 

@@ -11,7 +11,7 @@ import orjson
 from batcher.lifecycle import BatchStatus, ShardState, is_terminal, merge_status
 from batcher.model import BatchView, LooseLines, Pause, RemoteBatch, RemoteFile, ShardView
 from batcher.retry import Trouble
-from batcher.store.connection import Row, Transaction
+from batcher.store.transaction import Row, Transaction
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass, replace
 
 from batcher.lifecycle import VERDICT_EVENTS, ShardState, artist_event
 from batcher.store import acting
-from batcher.store.connection import Transaction
+from batcher.store.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import orjson
 
 from batcher.model import Endpoint, JobVersion, WrittenShard
-from batcher.store.connection import Transaction
+from batcher.store.transaction import Transaction
 
 CHUNK_ROWS = 10_000
 
