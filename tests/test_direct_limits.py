@@ -116,6 +116,20 @@ def test_three_quota_tries_from_300_s_to_3600_s_then_a_day_and_on_by_itself(tmp_
     assert {scope for scope, *_ in world.pauses()} == {"all"}  # money is gone for both lanes
 
 
+def test_no_pause_for_the_quota_is_shorter_than_the_service_asks(tmp_path: Path) -> None:
+    world = desk(tmp_path)
+    asked: list[float] = []
+
+    def script(_n: int) -> Exception | None:
+        asked.append(world.clock.now)
+        return refused(429, "insufficient_quota", wait_s=2_000.0) if len(asked) == 1 else None
+
+    world.script = script
+    assert world.direct(1) == Finish()
+    assert asked[1] - asked[0] >= 2_000
+    assert world.states() == {"done": 12}
+
+
 def test_quota_gone_at_8180_of_36831_and_resumed_by_itself(tmp_path: Path) -> None:
     """The run that this project began with, at a hundredth of its size: 4 workers, quota gone after 82 of 368."""
     faults = merged(Faults(), {"quota_gone_between": None})

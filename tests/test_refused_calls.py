@@ -96,6 +96,23 @@ def test_a_retry_after_keeps_the_other_shards_back_too(tmp_path: Path) -> None:
     assert_paid_once(it, 18)
 
 
+def test_a_refused_upload_waits_as_long_as_the_service_asks(tmp_path: Path) -> None:
+    it = trial(tmp_path)
+    sent: list[float] = []
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        if is_call(request, "POST", "/files"):
+            sent.append(it.clock())
+            if len(sent) == 1:
+                return answered(400, "odd", headers={"Retry-After": "900"})(request, send)
+        return send(request)
+
+    it.rule = rule
+    it.act()
+    assert sent[1] - sent[0] >= 900
+    assert_paid_once(it, 6)
+
+
 def test_a_batch_that_failed_in_validation_and_counts_its_lines_as_failed_costs_no_try(tmp_path: Path) -> None:
     it = trial(tmp_path, faults={"fail_batches": {"1": "token_limit_exceeded"}})
 
