@@ -1,11 +1,11 @@
 """Timing whole processes from outside: wall and processor seconds, and peak memory, medians of several runs."""
 
+import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.table import Table
 
 RUNS = 5
+LAUNCHER = Path(__file__).with_name("launch.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +33,21 @@ def measure(
     command: Sequence[str], folder: Path, environment: Mapping[str, str], before: Callable[[], None], runs: int = RUNS
 ) -> Measured:
     """Runs a command several times after `before`, in `folder`."""
-    seconds, processor, peaks, output = [], [], [], ""
+    taken: list[tuple[float, float, float]] = []
+    output = ""
     for _ in range(runs):
         before()
-        began = time.perf_counter()
-        with tempfile.TemporaryFile("w+") as out:
-            child = subprocess.Popen(command, cwd=folder, env={**os.environ, **environment}, stdout=out, stderr=out)
-            _, status, usage = os.wait4(child.pid, 0)
-            child.returncode = os.waitstatus_to_exitcode(status)
-            seconds.append(time.perf_counter() - began)
-            out.seek(0)
-            output = out.read()
-        if child.returncode not in {0, 3, 4}:
-            raise SystemExit(f"{' '.join(command)} ended with {child.returncode}:\n{output}")
-        processor.append(usage.ru_utime + usage.ru_stime)
-        peaks.append(usage.ru_maxrss / 1024)
+        with tempfile.NamedTemporaryFile("r", encoding="utf-8") as told:
+            launcher = python("-S", str(LAUNCHER), told.name, *command)
+            launched = subprocess.run(
+                launcher, cwd=folder, env={**os.environ, **environment}, stdout=subprocess.PIPE, check=True
+            )
+            output = told.read()
+        code, *figures = json.loads(launched.stdout)
+        if code not in {0, 3, 4}:
+            raise SystemExit(f"{' '.join(command)} ended with {code}:\n{output}")
+        taken.append((figures[0], figures[1], figures[2]))
+    seconds, processor, peaks = zip(*taken, strict=True)
     median = statistics.median
     return Measured(median(seconds), min(seconds), max(seconds), median(processor), median(peaks), output)
 
