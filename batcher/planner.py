@@ -188,7 +188,7 @@ class Planner:
         self._check_version(tx, number)
         self._read_input(tx, spool)
         self._read_done(tx)
-        known = self._take_in(tx, home)
+        known = self._compare(tx)
         self._take_over_done(tx)
         self.result.not_in_table = int(tx.one("not_in_table")[0])
         if self.options.replan:
@@ -196,6 +196,7 @@ class Planner:
         if known:
             self._stage_again(tx, spool)
         self._cut(tx, folder, spool, number)
+        self._record(tx, home, number)
         tx.set_fact(PLANNED_WITH, text=self.options.kept())
         keep_prices(tx, self.version.model, resolve(self.version.model))
         tx.event("plan", f"{self.result.lines_planned} lines in {self.result.shards_cut} shards")
@@ -243,21 +244,15 @@ class Planner:
             raise InputError(f"{done}, row {last}: artist_id {artist_id!r} is already in row {first}; keep one of them")
         self.result.done_unknown = int(tx.one("done_unknown")[0])
 
-    def _take_in(self, tx: Transaction, home: Path) -> bool:
-        """Adds the new artists; whether there were others before."""
+    def _compare(self, tx: Transaction) -> bool:
+        """Tells which rows are of new artists; whether the state holds others."""
         self.result.changed_rows = int(tx.one("input_changed")[0])
         if self.options.limit is not None:
             tx.run("limit_prepared", limit=self.options.limit)
-        before = int(tx.one("highest_seq")[0])
-        tx.make_room(before + self.result.rows_read)
-        self.result.artists_new = int(tx.one("insert_new_artists", after=before)[0])
         highest = int(tx.one("highest_seq")[0])
-        table = table_name(self.options.input, home)
-        tx.run("forget_mended_rows", table=table)
-        tx.run("insert_skipped", after=highest, table=table)
-        for path in filter(None, (self.options.input, self.options.done)):
-            tx.run("note_table", table=table_name(path, home))
-        return before > 0
+        tx.make_room(highest + self.result.rows_read)
+        tx.run("number_from", highest=highest)
+        return highest > 0
 
     def _take_over_done(self, tx: Transaction) -> None:
         """Artists whose bio exists after all leave their unsent shards. What is left of a planned shard is cut again,
@@ -269,7 +264,6 @@ class Planner:
             tx.run("uncut_shard" if was == "planned" else "loosen_shard", shard=shard)
             self.result.outdated_shards += 1
         tx.run("take_over_done")
-        tx.run("insert_earlier_bios")
 
     def _replan(self, tx: Transaction) -> None:
         """Takes every line that is not submitted out of its shard."""
@@ -298,3 +292,13 @@ class Planner:
         state.stage_cuts(tx, cutting.cuts)
         self.result.shards_cut = len(shards)
         state.write_shards(tx, shards, version, "planned", retry=False)
+
+    def _record(self, tx: Transaction, home: Path, version: int) -> None:
+        """Writes what is new: the artists, the bad rows, the bios that exist, and the tables that were read."""
+        self.result.artists_new = int(tx.one("insert_new_artists", version=version)[0])
+        table = table_name(self.options.input, home)
+        tx.run("forget_mended_rows", table=table)
+        tx.run("insert_skipped", table=table)
+        tx.run("insert_earlier_bios")
+        for path in filter(None, (self.options.input, self.options.done)):
+            tx.run("note_table", table=table_name(path, home))

@@ -18,16 +18,22 @@ CREATE TEMP TABLE planned (
 -- name: create_cuts
 CREATE TEMP TABLE cuts (shard INTEGER, priority INTEGER, seq INTEGER)
 
+-- name: number_from
+-- New artists are numbered behind those that are there.
+SET VARIABLE highest_seq = $highest
+
 -- name: view_unplanned
--- Rows that are to go into a shard.
+-- Rows that are to go into a shard: of artists that are new, and of those whose lines are cut again.
 CREATE TEMP VIEW unplanned AS
-SELECT a.seq, p.* FROM prepared AS p JOIN artists AS a USING (artist_id)
-WHERE a.state = 'ready' AND a.version IS NULL AND a.shard IS NULL
+SELECT coalesce(a.seq, getvariable('highest_seq') + p.row)::INTEGER AS seq, p.* FROM prepared AS p
+LEFT JOIN artists AS a USING (artist_id)
+WHERE CASE WHEN a.artist_id IS NULL THEN NOT EXISTS (SELECT 1 FROM done_rows AS d WHERE d.artist_id = p.artist_id)
+           ELSE a.state = 'ready' AND a.version IS NULL AND a.shard IS NULL END
 
 -- name: view_planned
 -- The shard of each: the last of its priority that does not begin behind it.
 CREATE TEMP VIEW planned AS
-SELECT u.artist_id, c.shard, u.tokens, u.bytes, u.line_hash
+SELECT u.artist_id, u.seq, c.shard, u.tokens, u.bytes, u.line_hash
 FROM unplanned AS u ASOF JOIN cuts AS c ON u.priority = c.priority AND u.seq >= c.seq
 
 -- name: prepared_again
@@ -62,11 +68,16 @@ DELETE FROM prepared WHERE artist_id IN (
 )
 
 -- name: insert_new_artists
-INSERT INTO artists (artist_id, seq, custom_id, artist_name, priority, data, state)
-SELECT p.artist_id, $after + p.row, p.custom_id, p.artist_name, p.priority, p.data,
-       CASE WHEN d.artist_id IS NULL THEN 'ready' ELSE 'done_before' END
+-- Each with its shard at once: to insert all and then to write the shards over them takes ten times as long. Joined by
+-- `seq`, which is small. They stay in the order of the table, so that a look at one shard reads a part of it.
+INSERT INTO artists (artist_id, seq, custom_id, artist_name, priority, data, state, version, tokens, bytes, line_hash,
+                     shard)
+SELECT p.artist_id, getvariable('highest_seq') + p.row, p.custom_id, p.artist_name, p.priority, p.data,
+       CASE WHEN n.seq IS NULL THEN 'done_before' ELSE 'ready' END, CASE WHEN n.seq IS NULL THEN NULL ELSE $version END,
+       CASE WHEN n.seq IS NULL THEN 0 ELSE p.tokens END, CASE WHEN n.seq IS NULL THEN 0 ELSE p.bytes END,
+       CASE WHEN n.seq IS NULL THEN NULL ELSE p.line_hash END, n.shard
 FROM prepared AS p
-LEFT JOIN done_rows AS d USING (artist_id)
+LEFT JOIN (SELECT seq, shard FROM planned) AS n ON n.seq = getvariable('highest_seq') + p.row
 WHERE NOT EXISTS (SELECT 1 FROM artists AS a WHERE a.artist_id = p.artist_id)
 
 -- name: forget_mended_rows
@@ -76,7 +87,8 @@ DELETE FROM artists WHERE state = 'skipped' AND starts_with(artist_id, '(' || $t
 
 -- name: insert_skipped
 INSERT INTO artists (artist_id, seq, custom_id, artist_name, priority, data, state, failure, code, message)
-SELECT '(' || $table || ' row ' || s.row || ')', $after + row_number() OVER (ORDER BY s.row),
+SELECT '(' || $table || ' row ' || s.row || ')',
+       (SELECT coalesce(max(seq), 0) FROM artists) + row_number() OVER (ORDER BY s.row),
        '', '', 3, '{}', 'skipped', 'invalid', 'bad_row', s.message
 FROM skipped_rows AS s
 WHERE NOT EXISTS (SELECT 1 FROM artists AS a WHERE a.artist_id = '(' || $table || ' row ' || s.row || ')')
