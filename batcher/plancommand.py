@@ -8,6 +8,7 @@ from batcher.planner import PlanOptions, PlanReport, PlanResult, plan
 from batcher.prices import resolve
 from batcher.report import PlanSummary, summarise_plan
 from batcher.session import Session
+from batcher.tokens import TokenCounter
 
 
 def configured(session: Session) -> PlanOptions:
@@ -19,7 +20,7 @@ def configured(session: Session) -> PlanOptions:
 def run_plan(session: Session, options: PlanOptions) -> tuple[PlanResult, PlanReport, PlanSummary]:
     """Plans and sums up."""
     config = session.config
-    check_price(config, config.model.name, resolve)
-    with session.display.moving("reading"):
-        result, report = plan(config, session.job(), session.store, options, session.display.count)
+    with TokenCounter() as counter, session.display.moving("reading"):
+        check_price(config, config.model.name, resolve)
+        result, report = plan(config, session.job(), session.store, options, counter, session.display.count)
     return result, report, summarise_plan(report, config, resolve, time.time())

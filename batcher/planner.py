@@ -20,13 +20,13 @@ from batcher.errors import ConfigError, InputError
 from batcher.inputs import read_bios, table_name
 from batcher.job import Job, aside, output_columns
 from batcher.looking import Outlook, keep_prices, outlook_now
-from batcher.model import JobVersion
 from batcher.planning import chunks
 from batcher.preparing import READ_ROWS, BadRows, Place, Preparer
 from batcher.prices import resolve
 from batcher.shardfiles import Spool, sweep
 from batcher.store import Store, Transaction
 from batcher.store import planned as state
+from batcher.tokens import TokenCounter
 
 Progress = Callable[[str, int], None]
 """Told what is going on and how many rows are done."""
@@ -135,11 +135,12 @@ class PlanResult:
 
 
 def plan(
-    config: Config, job: Job, store: Store, options: PlanOptions, progress: Progress
+    config: Config, job: Job, store: Store, options: PlanOptions, counter: TokenCounter, progress: Progress
 ) -> tuple[PlanResult, PlanReport]:
     """Plans the job. Raises InputError, JobError, ConfigError or StateError; then nothing was changed."""
     version = job.version(config.model.name, config.model.endpoint, config.model.max_output_tokens)
-    planner = Planner(config, job, version, options, progress)
+    preparer = Preparer(config, job, version, counter)
+    planner = Planner(config, preparer, options, progress)
     if not options.dry_run:
         with aside(), _uncollected(), store.planning() as tx:
             return planner.run(tx, store.folder, store.folder)
@@ -167,10 +168,8 @@ def _rehearse(planner: "Planner", store: Store, scratch: Path) -> tuple[PlanResu
 class Planner:
     """One run of `plan`."""
 
-    def __init__(self, config: Config, job: Job, version: JobVersion, options: PlanOptions, progress: Progress) -> None:
-        self.config, self.job, self.options, self.progress = config, job, options, progress
-        self.version = version
-        self.preparer = Preparer(config, job, version)
+    def __init__(self, config: Config, preparer: Preparer, options: PlanOptions, progress: Progress) -> None:
+        self.config, self.preparer, self.options, self.progress = config, preparer, options, progress
         self.limits = shard_limits(config)
         self.result = PlanResult()
 
@@ -182,10 +181,9 @@ class Planner:
 
     def _run(self, tx: Transaction, folder: Path, home: Path, spool: Spool) -> None:
         state.stage(tx)
-        number = state.register_version(tx, self.version, self.preparer.constant)
         if not tx.run("run"):
             tx.run("insert_run", run_id=uuid.uuid4().hex, now=tx.now)
-        self._check_version(tx, number)
+        self._check_version(tx)
         self._read_input(tx, spool)
         self._read_done(tx)
         known = self._compare(tx)
@@ -195,13 +193,16 @@ class Planner:
             self._replan(tx)
         if known:
             self._stage_again(tx, spool)
+        number = state.register_version(tx, self.preparer.version, self.preparer.constant)
         self._cut(tx, folder, spool, number)
         self._record(tx, home, number)
         tx.set_fact(PLANNED_WITH, text=self.options.kept())
-        keep_prices(tx, self.version.model, resolve(self.version.model))
+        model = self.preparer.version.model
+        keep_prices(tx, model, resolve(model))
         tx.event("plan", f"{self.result.lines_planned} lines in {self.result.shards_cut} shards")
 
-    def _check_version(self, tx: Transaction, number: int) -> None:
+    def _check_version(self, tx: Transaction) -> None:
+        number = state.version_number(tx, self.preparer.version)
         lines, shards = tx.one("unsent_of_other_versions", version=number)
         if lines and not self.options.replan:
             raise ConfigError(
@@ -236,7 +237,7 @@ class Planner:
         done = self.options.done
         if done is None:
             return
-        for chunk in chunks(read_bios(done, output_columns(self.job)), READ_ROWS):
+        for chunk in chunks(read_bios(done, output_columns(self.preparer.job)), READ_ROWS):
             tx.append("done_rows", chunk)
         twice = tx.run("done_twice")
         if twice:

@@ -1,7 +1,10 @@
 """Input rows made ready to become lines: read, checked, rendered and counted, a chunk at a time."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,11 @@ from batcher.model import JobVersion
 from batcher.planning import Renderer, chunks, custom_id, overhead_tokens
 from batcher.prices import context_window
 from batcher.store.planned import PreparedRow
-from batcher.tokens import count_tokens
+from batcher.tokens import TokenCounter
 
-READ_ROWS = 5_000
+READ_ROWS = 2_000
+AHEAD = 5
+"""Chunks that are rendered before the first is counted: by then the tokenizer is loaded, or nearly."""
 LARGEST_PRIORITY = 2**31 - 1
 DEFAULT_PRIORITY = 3
 """The priority of a table without such a column."""
@@ -27,6 +32,8 @@ Keep = Callable[[bytes], int]
 
 BadRows = list[tuple[int, str]]
 """Rows that are left out or refused: number, and what is wrong."""
+
+Counts = Future[list[int]]
 
 
 class Place:
@@ -41,30 +48,45 @@ class Place:
         return f"{self._path}, row {self.row}"
 
 
+Rendered = list[tuple[Place, Any, str]]
+"""Artists with their places, and each one's part of the prompt."""
+
+
 class Preparer:
     """Makes the rows of a table ready, for one version of a job."""
 
-    def __init__(self, config: Config, job: Job, version: JobVersion) -> None:
-        """Raises ConfigError where the limit has no room for any line."""
+    def __init__(self, config: Config, job: Job, version: JobVersion, counter: TokenCounter) -> None:
         self.job, self.version = job, version
         self.renderer = Renderer(version)
         self.rows_read = 0
-        self.constant = sum(count_tokens(self.renderer.constant_text())) + overhead_tokens()
-        """Tokens that every line has in common."""
+        self._counter = counter
+        self._counted = counter.count(self.renderer.constant_text())
         self._ceiling = int(enqueued_limit(config) * config.limits.threshold)
         self._factor = 1 + config.limits.margin
         self._window = context_window(version.model)
-        if self.constant * self._factor > self._ceiling:
+
+    @cached_property
+    def constant(self) -> int:
+        """Tokens that every line has in common. Raises ConfigError where the limit has no room for any line."""
+        constant = sum(self._counted.result()) + overhead_tokens()
+        if constant * self._factor > self._ceiling:
             raise ConfigError(
                 f"the enqueued-token limit x threshold is {self._ceiling:,} tokens, and the prompt alone takes "
-                f"{self.constant:,} of each line; "
+                f"{constant:,} of each line; "
                 "raise enqueued_tokens or threshold under [limits], or shorten the prompt"
             )
+        return constant
 
     def rows(self, table: Path, keep: Keep, bad: BadRows) -> Iterator[list[PreparedRow]]:
         """The good rows of a table; others go to `bad`. Raises InputError or JobError for what is no row's fault."""
+        ahead: deque[tuple[Rendered, Counts]] = deque()
         for chunk in chunks(self._artists(table, bad), READ_ROWS):
-            yield list(self._prepared(chunk, keep, bad))
+            rendered = self._rendered(chunk)
+            ahead.append((rendered, self._counter.count([text for _, _, text in rendered])))
+            if len(ahead) > AHEAD:
+                yield list(self._prepared(*ahead.popleft(), keep, bad))
+        while ahead:
+            yield list(self._prepared(*ahead.popleft(), keep, bad))
 
     def _artists(self, table: Path, bad: BadRows) -> Iterator[tuple[Place, Any]]:
         """Valid artists with their places."""
@@ -98,12 +120,15 @@ class Preparer:
                 "rename one, or give it an alias in job.py"
             )
 
-    def _prepared(self, chunk: Sequence[tuple[Place, Any]], keep: Keep, bad: BadRows) -> Iterator[PreparedRow]:
-        texts = [self._text(artist, where) for where, artist in chunk]
-        self._check_restored(*chunk[0], texts[0])
-        renderer = self.renderer
-        for (where, artist), text, counted in zip(chunk, texts, count_tokens(texts), strict=True):
-            tokens = counted + self.constant
+    def _rendered(self, chunk: Sequence[tuple[Place, Any]]) -> Rendered:
+        rendered = [(where, artist, self._text(artist, where)) for where, artist in chunk]
+        self._check_restored(*rendered[0])
+        return rendered
+
+    def _prepared(self, rendered: Rendered, counts: Counts, keep: Keep, bad: BadRows) -> Iterator[PreparedRow]:
+        renderer, constant = self.renderer, self.constant
+        for (where, artist, text), counted in zip(rendered, counts.result(), strict=True):
+            tokens = counted + constant
             priority = _priority(artist, where)
             artist_id, name = str(artist.artist_id), str(artist.artist_name)
             problem = self._problem(artist_id, priority, tokens)
@@ -120,7 +145,7 @@ class Preparer:
         texts = [self._text(self.job.restore(row[4]), f"artist {row[0]}") for row in rows]
         renderer = self.renderer
         for (artist_id, line_id, name, priority, data), text, counted in zip(
-            rows, texts, count_tokens(texts), strict=True
+            rows, texts, self._counter.count(texts).result(), strict=True
         ):
             own, tokens = renderer.own(line_id, text), counted + self.constant
             row = (0, artist_id, line_id, name, priority, data, keep(own), tokens)

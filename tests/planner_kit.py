@@ -14,7 +14,7 @@ from batcher.errors import BatcherError
 from batcher.job import load_job
 from batcher.planner import PlanOptions, PlanReport, PlanResult, plan
 from batcher.sandbox import SandboxSettings
-from tests.world import World, config_with
+from tests.world import World, config_with, counter
 
 TABLES = ("meta", "runs", "versions", "artists", "shards", "submissions", "batches", "attempts", "bios", "events")
 SLOW_POLLS: Mapping[str, object] = {"interval_s": 4 * 3_600}
@@ -71,7 +71,8 @@ class Desk:
 
     def plan(self, table: Path, **options: Any) -> tuple[PlanResult, PlanReport]:
         world = self.world
-        return plan(world.config, world.job, world.store, PlanOptions(table, **options), lambda *_: None)
+        chosen = PlanOptions(table, **options)
+        return plan(world.config, world.job, world.store, chosen, counter(), lambda *_: None)
 
     def refused(self, kind: type[BatcherError], table: Path, **options: Any) -> str:
         """The sentence of a plan that fails; and it changes nothing."""

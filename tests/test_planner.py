@@ -14,7 +14,7 @@ from batcher.planner import PlanOptions, plan
 from batcher.sandbox import SandboxSettings
 from batcher.shardfiles import READ_BYTES, Spool
 from tests.planner_kit import SLOW_POLLS, TEN_LINES, Desk, check_files, ids_of, lines_of, shard_files, shards
-from tests.world import World, config_with, write_table
+from tests.world import World, config_with, counter, write_table
 
 
 @pytest.fixture
@@ -221,7 +221,9 @@ def test_replan_touches_nothing_that_was_submitted(partly: World) -> None:
     before, files = sent(partly), shard_files(partly)
     table = partly.folder / "t.csv"
     table.write_text(table.read_text().replace("Dutch", "Danish"))
-    result, _ = plan(partly.config, partly.job, partly.store, PlanOptions(table, replan=True), lambda *_: None)
+    result, _ = plan(
+        partly.config, partly.job, partly.store, PlanOptions(table, replan=True), counter(), lambda *_: None
+    )
     assert sent(partly) == before
     assert {name: data for name, data in shard_files(partly).items() if name in files} == files
     assert (result.outdated_shards, result.lines_planned, result.changed_rows) == (4, 40, 60)
@@ -240,7 +242,7 @@ def test_a_bio_that_exists_after_all_takes_its_line_out(partly: World) -> None:
     done = partly.folder / "done.csv"
     done.write_text("artist_id,bio\n" + "".join(f"{i},Was.\n" for i in (ids[1][0], ids[3][0], ids[5][0], "nobody")))
     options = PlanOptions(partly.folder / "t.csv", done=done)
-    result, report = plan(partly.config, partly.job, partly.store, options, lambda *_: None)
+    result, report = plan(partly.config, partly.job, partly.store, options, counter(), lambda *_: None)
     assert (result.done_unknown, result.lines_planned, result.outdated_shards) == (1, 9, 2)
     assert sent(partly) == before
     assert report.states == {"in_batch": 20, "done_before": 2, "ready": 38}

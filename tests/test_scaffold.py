@@ -17,7 +17,7 @@ from batcher.model import Endpoint
 from batcher.planner import PlanOptions, plan
 from batcher.scaffold import scaffold
 from batcher.store import Store
-from tests.world import Clock, World
+from tests.world import Clock, World, counter
 
 FILES = [
     "batcher.toml",
@@ -45,6 +45,7 @@ def test_a_new_folder_can_be_planned_as_it_stands(tmp_path: Path) -> None:
         load_job(config.job.path),
         Store(config.state.dir, clock, clock.sleep),
         PlanOptions(config.job.input, dry_run=True),
+        counter(),
         lambda *_: None,
     )
     assert (result.rows_read, result.lines_planned, report.states) == (5, 5, {"ready": 5})

@@ -3,6 +3,7 @@
 Sleeping moves the clock, so that a week takes moments and no test waits.
 """
 
+import atexit
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.sandbox.transport import SandboxTransport
 from batcher.store import Store, connection
 from batcher.store.planned import count_by_state
+from batcher.tokens import TokenCounter
 from batcher.tools import Tools
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,6 +51,14 @@ def config_with(**sections: Mapping[str, object]) -> Config:
     """The default settings with some keys of some sections changed; and ten minutes between two looks at the batches,
     as a simulated hour at the default takes a real second."""
     return Config(**{"poll": {"interval_s": 600}, **sections})
+
+
+@cache
+def counter() -> TokenCounter:
+    """One for all plans of this process: it takes half a second to start."""
+    counter = TokenCounter()
+    atexit.register(counter.__exit__)
+    return counter
 
 
 @cache
@@ -119,7 +129,7 @@ class World:
 
     def plan(self, table: Path, **options: object) -> None:
         """Plans a table."""
-        plan(self.config, self.job, self.store, PlanOptions(table, **options), lambda *_: None)  # type: ignore[arg-type]
+        plan(self.config, self.job, self.store, PlanOptions(table, **options), counter(), lambda *_: None)  # type: ignore[arg-type]
 
     def release(self, most: int = 1_000_000) -> int:
         """Releases planned shards."""

@@ -148,7 +148,8 @@ WHERE state IN ('ready', 'waiting') AND version IS NOT NULL GROUP BY version ORD
 SELECT definition, constant_tokens FROM versions WHERE version = $version
 
 -- name: insert_version
-INSERT INTO versions VALUES ($version, $fingerprint, $definition, $constant_tokens, $now)
+-- One that is known stays as it is.
+INSERT OR IGNORE INTO versions VALUES ($version, $fingerprint, $definition, $constant_tokens, $now)
 
 -- name: unsent_of_other_versions
 -- Lines that were never sent. What was sent once goes again as it was planned, whatever the prompt is now.

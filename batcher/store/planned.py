@@ -77,20 +77,26 @@ def decode_version(definition: str) -> JobVersion:
     return JobVersion(**{**data, "endpoint": Endpoint(data["endpoint"])})
 
 
+def version_number(tx: Transaction, version: JobVersion) -> int:
+    """The number of this version: the one that it has, or the next."""
+    fingerprint = _fingerprint(version)
+    known = tx.run("versions")
+    return next((int(number) for number, seen in known if seen == fingerprint), len(known) + 1)
+
+
 def register_version(tx: Transaction, version: JobVersion, constant_tokens: int) -> int:
     """The number of this version, new or known."""
-    definition = encode_version(version)
-    fingerprint = sha256(definition.encode()).hexdigest()
-    known = tx.run("versions")
-    for number, seen in known:
-        if seen == fingerprint:
-            return int(number)
-    number = len(known) + 1
+    number = version_number(tx, version)
     tx.run(
         "insert_version",
-        version=number, fingerprint=fingerprint, definition=definition, constant_tokens=constant_tokens, now=tx.now,
+        version=number, fingerprint=_fingerprint(version), definition=encode_version(version),
+        constant_tokens=constant_tokens, now=tx.now,
     )  # fmt: skip
     return number
+
+
+def _fingerprint(version: JobVersion) -> str:
+    return sha256(encode_version(version).encode()).hexdigest()
 
 
 def load_version(tx: Transaction, number: int) -> tuple[JobVersion, int]:
