@@ -1,27 +1,17 @@
-"""A service in this process that answers at once, and the answers: one of real shape and size for each line.
+"""A service in this process that answers at once.
 
 What it costs to take answers in is measured with it, without a network or a server that uses the same processors.
 """
 
 import json
 import os
-import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from batcher.api import Answer
 from batcher.model import Listing, RemoteBatch, RemoteFile
-
-NOW = 1_795_000_000.0
-WORDS = (
-    "a painter whose quiet interiors and long light made a name beyond the town where the work began and where it is "
-    "still kept, in rooms that visitors remember for their calm, beside drawings, prints and letters to friends"
-)
-BIO_WORDS = 245
-"""So that a line of results has 2.3 KB, as measured."""
+from benchmarks.shape import NOW, write_answers
 
 
 def _nothing(_bytes: int) -> None:
@@ -108,44 +98,3 @@ class LocalService:
     def find_stored(self, _model: str, _metadata: Mapping[str, str]) -> bytes | None:
         """It stores nothing."""
         return None
-
-
-def write_answers(lines: Path, target: Path) -> int:
-    """Writes the results of a batch input file; how many."""
-    count = 0
-    with lines.open("rb") as source, target.open("wb") as results:
-        for raw in source:
-            line = orjson.loads(raw)
-            results.write(answer(line["custom_id"], line["body"]["messages"][1]["content"]))
-            count += 1
-    return count
-
-
-def answer(line_id: str, prompt: str) -> bytes:
-    """One line of a result file, as the API has it."""
-    name = prompt.partition("\n")[0].removeprefix("Artist: ")
-    dice = random.Random(line_id)
-    words = " ".join(dice.choices(WORDS.split(), k=BIO_WORDS))
-    bio = {"bio": f"{name} is {words}.", "summary": f"{name} is {words[:120]}.", "sparse": False}
-    message: dict[str, object] = {
-        "role": "assistant",
-        "content": orjson.dumps(bio).decode(),
-        "refusal": None,
-        "annotations": [],
-    }
-    tokens_in, tokens_out = 640 + dice.randrange(60), 220 + dice.randrange(60)
-    usage = {
-        "prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out,
-        "prompt_tokens_details": {"cached_tokens": 512, "audio_tokens": 0},
-        "completion_tokens_details": {
-            "reasoning_tokens": 0, "audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0,
-        },
-    }  # fmt: skip
-    token = f"{dice.getrandbits(96):024x}"
-    body = {
-        "id": f"chatcmpl-{token}", "object": "chat.completion", "created": int(NOW) + 1_800, "model": "gpt-6-luna",
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}], "usage": usage,
-        "service_tier": "default", "system_fingerprint": "fp_0123456789",
-    }  # fmt: skip
-    response = {"status_code": 200, "request_id": token, "body": body}
-    return orjson.dumps({"id": f"batch_req_{token}", "custom_id": line_id, "response": response, "error": None}) + b"\n"

@@ -68,26 +68,33 @@ class Bench:
 
     def results(self) -> Table:
         """Taking in and collecting the results of every line, without a network."""
-        measure(python("-m", "benchmarks.acting", "send", str(self.folder)), ROOT, {}, _nothing, 1)
-        sent = self.folder / "sent"
-        shutil.rmtree(sent, ignore_errors=True)
-        shutil.copytree(self.folder / "state", sent)
+        self.send()
         answers = self.folder / "answers"
         size = sum(file.stat().st_size for file in answers.glob("*.jsonl"))
         floor = self.measure("-m", "benchmarks.floor_results", str(answers), str(self.folder))
-
-        def again() -> None:
-            shutil.rmtree(self.folder / "state", ignore_errors=True)
-            shutil.copytree(sent, self.folder / "state")
-
-        taking = python("-m", "benchmarks.acting", "take-in", str(self.folder))
-        taken = measure(taking, ROOT, {}, again, self.runs)
-        collected = self._again("-m", "batcher", "collect", "--out", "bios.parquet")
         drawn = table(f"results of {self.rows:,} lines, {size / 1e6:.0f} MB, start-up included")
         self._floor(drawn, "floor: parse, append, write Parquet", floor)
-        drawn.add_row(*row("take in (download, archive, judge, record)", taken, floor))
-        drawn.add_row(*row("batcher collect", collected, floor))
+        drawn.add_row(*row("take in (download, archive, judge, record)", self.take_in(), floor))
+        drawn.add_row(*row("batcher collect", self.collect(), floor))
         return drawn
+
+    def send(self) -> None:
+        """Sends every shard of a plan, and has the answers written."""
+        measure(python("-m", "benchmarks.acting", "send", str(self.folder)), ROOT, {}, _nothing, 1)
+        shutil.copytree(self.folder / "state", self.folder / "sent")
+
+    def take_in(self) -> Measured:
+        """Takes in the answers to all that was sent."""
+
+        def again() -> None:
+            shutil.rmtree(self.folder / "state")
+            shutil.copytree(self.folder / "sent", self.folder / "state")
+
+        return measure(python("-m", "benchmarks.acting", "take-in", str(self.folder)), ROOT, {}, again, self.runs)
+
+    def collect(self) -> Measured:
+        """Writes the table of the bios that were taken in."""
+        return self._again("-m", "batcher", "collect", "--out", "bios.parquet")
 
     def transfer(self) -> Table:
         """Files of the largest size over loopback. The client takes longer to import than they take."""

@@ -1,7 +1,8 @@
-"""`make bench-peers`: the same requests, built by gpt-batch-api in an environment of its own.
+"""`make bench-peers`: the same requests and the same results with gpt-batch-api, in an environment of its own.
 
 It needs Python 3.12 (PEER_PYTHON names one) and the package registry. The requests are those that `batcher plan` has
-written, so reading the table, checking rows and rendering prompts cost Batcher alone. tiktoken would download its
+written, so reading the table, checking rows and rendering prompts cost Batcher alone, as do judging the answers, and
+writing them as one table. tiktoken would download its
 ranks; bpe-openai ships the same file. batchor is not measured: its licence (PolyForm Noncommercial) lets a company
 not run it.
 """
@@ -19,9 +20,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.costs import Bench
-from benchmarks.data import ROOT, ROWS
-from benchmarks.measure import measure, row, table
+from benchmarks.costs import PATHS, Bench
+from benchmarks.data import ROWS
+from benchmarks.measure import RUNS, Measured, measure, row, table
 
 GPT_BATCH_API = "gpt-batch-api==1.0.5"
 RANKS = "https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
@@ -32,22 +33,38 @@ def main() -> None:
     """Installs, measures and prints."""
     options = argparse.ArgumentParser(prog="python -m benchmarks.peers")
     options.add_argument("--rows", type=int, default=ROWS)
-    options.add_argument("--runs", type=int, default=3)
+    options.add_argument("--runs", type=int, default=RUNS)
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="batcher-peers-") as name:
         folder = Path(name)
         peer = install(folder / "gpt-batch-api")
         bench = Bench(folder, chosen.rows, chosen.runs)
         planned = bench.measure("-m", "batcher", "plan", "--json")
-        command = [str(peer), str(ROOT / "benchmarks" / "peer_build.py"), str(folder / "state" / "shards"), name]
-        built = measure(command, folder, {"TIKTOKEN_CACHE_DIR": str(ranks(folder))}, lambda: None, chosen.runs)
-    drawn = table(f"building batch files of {chosen.rows:,} requests")
-    drawn.columns[3].header = drawn.columns[5].header = "to batcher"
-    drawn.add_row(*row("batcher plan: everything, start-up included", planned, planned))
-    drawn.add_row(*row(f"{GPT_BATCH_API}: the whole process", built, planned))
-    alone = json.loads(built.output.splitlines()[-1])["build_s"]
-    drawn.add_row("  commit and batch alone (last run)", f"{alone:.2f}", "", f"{alone / planned.median_s:.2f}")
+        bench.send()
+        taken, collected = bench.take_in(), bench.collect()
+        ranks_at = {"TIKTOKEN_CACHE_DIR": str(ranks(folder)), **PATHS}
+        drawn = table(f"{chosen.rows:,} requests and their results, start-up included")
+        drawn.columns[3].header = drawn.columns[5].header = "to batcher"
+        drawn.add_row(*row("batcher plan", planned, planned))
+        shards = str(folder / "sent" / "shards")
+        for what, ours in (("build", planned.median_s), ("parse", taken.median_s + collected.median_s)):
+            if what == "parse":
+                drawn.add_row(*row("batcher: taking in, and recording", taken))
+                drawn.add_row(*row("batcher collect", collected))
+            command = [str(peer), "-m", "benchmarks.peer", shards, name, what]
+            runs = [measure(command, folder, ranks_at, lambda: None, 1) for _ in range(chosen.runs)]
+            middle = sorted(runs, key=seconds)[len(runs) // 2]
+            told = f"{GPT_BATCH_API}: {what} alone, of {middle.median_s:.1f} s in all"
+            drawn.add_row(
+                told, f"{seconds(middle):.2f}", "", f"{seconds(middle) / ours:.1f}", "", "", f"{middle.peak_mb:.0f}"
+            )
     Console(width=130).print(drawn)
+
+
+def seconds(measured: Measured) -> float:
+    """What the peer tells of the work alone."""
+    told: float = json.loads(measured.output.splitlines()[-1])["seconds"]
+    return told
 
 
 def install(folder: Path) -> Path:
@@ -57,7 +74,7 @@ def install(folder: Path) -> Path:
         subprocess.run([wanted, "-m", "venv", str(folder)], check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         sys.exit(f"{wanted} makes no environment ({error}); set PEER_PYTHON to a Python of 3.12 or later")
-    subprocess.run([str(folder / "bin" / "pip"), "install", "--quiet", GPT_BATCH_API], check=True)
+    subprocess.run([str(folder / "bin" / "pip"), "install", "--quiet", GPT_BATCH_API, "orjson"], check=True)
     return folder / "bin" / "python"
 
 
