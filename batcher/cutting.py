@@ -17,7 +17,7 @@ HELD_LINES = 1_000
 class ShardCutting:
     """Renders lines in order and writes them into shard files, opening a new one where the limits say so.
 
-    Hashing, writing and syncing need no interpreter, so they go on in a thread beside the rendering: in order, and
+    Hashing and syncing need no interpreter, so they go on in a thread beside the rendering and writing: in order, and
     never more than one step behind. Used as a context: a file that is not finished goes away.
     """
 
@@ -68,7 +68,9 @@ class ShardCutting:
 
     def _flush(self) -> None:
         if self._writer is not None and self._held:
-            self._beside(self._writer.write, self._held, self._held_lines, self._held_tokens)
+            data = b"".join(self._held)
+            self._beside(self._writer.hash, data)
+            self._writer.write(data, self._held_lines, self._held_tokens)
             self._held, self._held_lines, self._held_tokens = [], 0, 0
 
     def _close(self) -> None:

@@ -71,7 +71,9 @@ def _write(
         size = renderer.size(own)
         if cutter.starts_new(priority, size, tokens) and planned:
             break
-        writer.write(renderer.pieces(own), 1, tokens)
+        line = renderer.line(own)
+        writer.hash(line)
+        writer.write(line, 1, tokens)
         planned.append(PlannedLine(artist_id, shard, tokens, size, renderer.hash(own)))
     stage_planned(tx, planned)
     write_shards(tx, [writer.close()], version_number, state, retry=retry)

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -66,14 +65,16 @@ class ShardWriter:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._beside.open("wb")
 
-    def write(self, pieces: Sequence[bytes], lines: int, tokens: int) -> None:
-        """Adds so many lines, in pieces of any size; `tokens` is what they count together."""
-        data = b"".join(pieces)
-        self._sha.update(data)
+    def write(self, data: bytes, lines: int, tokens: int) -> None:
+        """Adds so many lines; `tokens` is what they count together. `hash` must be told of the same data."""
         self._file.write(data)
         self.lines += lines
         self.tokens += tokens
         self.bytes += len(data)
+
+    def hash(self, data: bytes) -> None:
+        """Adds to the digest what is written; apart from `write`, so that the two may go on side by side."""
+        self._sha.update(data)
 
     def close(self) -> WrittenShard:
         """Flushes to disk and moves into place."""
