@@ -21,6 +21,8 @@ PIPE_BYTES = 1 << 20
 """A chunk of texts fits into it. Each time that a pipe is full its writer must get the interpreter's lock again: with
 the usual 64 KB the process that counts is the slowest part of a plan. Linux lets anybody have as much."""
 
+SERVE = "from batcher.tokens import serve; serve()"
+
 
 def count_tokens(texts: Sequence[str]) -> list[int]:
     """Tokens of each text. One call for many texts: a call has a cost of its own."""
@@ -39,8 +41,8 @@ class TokenCounter:
 
     def __init__(self) -> None:
         """Starts it. Raises OSError where no process can be made."""
-        # -P: no file of the folder it is started in is taken for a module. Ctrl-C is for this process alone.
-        command = [sys.executable, "-P", "-m", "batcher.tokens"]
+        # It finds the modules that this process finds, and no others (-P). Ctrl-C is for this process alone.
+        command = [sys.executable, "-P", "-c", f"import sys; sys.path[:] = {sys.path!r}; {SERVE}"]
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, and our own words
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0
         )
@@ -82,13 +84,9 @@ class TokenCounter:
         return counts
 
 
-def _serve() -> None:
+def serve() -> None:
     """Answers a line of texts with a line of their counts, until nobody asks."""
     signal(SIGPIPE, SIG_DFL)  # nobody waits for the answer any more: that is no error
     for line in sys.stdin.buffer:
         sys.stdout.buffer.write(orjson.dumps(count_tokens(orjson.loads(line)), option=orjson.OPT_APPEND_NEWLINE))
         sys.stdout.buffer.flush()
-
-
-if __name__ == "__main__":
-    _serve()
