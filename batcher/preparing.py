@@ -21,7 +21,7 @@ from batcher.store.planned import PreparedRow
 from batcher.tokens import TokenCounter
 
 READ_ROWS = 2_000
-AHEAD = 5
+AHEAD = 10
 """Chunks that are rendered before the first is counted: by then the tokenizer is loaded, or nearly."""
 LARGEST_PRIORITY = 2**31 - 1
 DEFAULT_PRIORITY = 3
