@@ -2,20 +2,19 @@
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from batcher.admission import ceiling, headroom
 from batcher.config import Config, table_limit
 from batcher.costs import Costs, costs_by_shard, total
 from batcher.forecast import MOST_AGAIN, Forecast, fitting, forecast
 from batcher.lifecycle import is_terminal
 from batcher.looking import OpenLines, Outlook, charge_of, outlook_now
 from batcher.model import Measured, Usage
-from batcher.pacing import MOST_WORKERS, recommended_workers
 from batcher.prices import PriceOf, Prices
 from batcher.store import Transaction
 from batcher.store.planned import count_by_state, load_versions
+from batcher.workers import MOST_WORKERS, recommended_workers
 
 if TYPE_CHECKING:  # a status plans nothing
     from batcher.planner import PlanReport, PlanResult
@@ -112,7 +111,7 @@ def _advice(outlook: Outlook, config: Config, deadline_s: float) -> list[str]:
     known = [(limit, tier) for limit, tier in tiers if limit is not None]
 
     def would_do(limit: int) -> bool:
-        wider = replace(outlook.load, ceiling=int(limit * config.limits.threshold))
+        wider = outlook.load._replace(ceiling=int(limit * config.limits.threshold))
         return forecast(wider, outlook.ended_s).expected_s <= deadline_s
 
     first = bisect_left(known, True, key=lambda row: would_do(row[0]))  # a forecast each is what takes time
@@ -152,7 +151,7 @@ def summarise_plan(report: "PlanReport", config: Config, price_of: PriceOf, now:
     expectation = expect(outlook, config, price_of, now)
     return PlanSummary(
         limit=outlook.room.limit,
-        ceiling=ceiling(outlook.room),
+        ceiling=outlook.room.ceiling,
         lines=outlook.lines,
         tokens=outlook.tokens,
         bytes=sum(p.bytes for p in report.priorities),
@@ -228,9 +227,9 @@ def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
         waiting_shards=_named(tx.run("shards_waiting", now=tx.now), "shard", "state", "until"),
         pauses=[{"scope": p.scope, "reason": p.reason, "until": p.until} for p in outlook.pauses],
         limit=room.limit,
-        ceiling=ceiling(room),
+        ceiling=room.ceiling,
         reserved=room.reserved,
-        headroom=headroom(room),
+        headroom=room.headroom,
         blocked_until=room.blocked_until,
         outage_until=outlook.outage_until,
         direct_until=outlook.direct_until,
