@@ -61,8 +61,7 @@ class Load(NamedTuple):
     """Seconds until something may be sent: a pause, an outage."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+class Forecast(NamedTuple):
     """Seconds from now to the end, and what they rest on."""
 
     waves: int

@@ -1,7 +1,6 @@
 """The look at the state that a decision is made from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -190,7 +189,7 @@ class Outlook(NamedTuple):
 def outlook_now(tx: Transaction, config: Config) -> Outlook:
     """The outlook of this moment. It asks for less than `look`: nothing is decided from it."""
     latest = latest_wait_now(tx, config)
-    measured = replace(measured_now(tx), paid_again=int(tx.one("paid_again")[0]))
+    measured = measured_now(tx)._replace(paid_again=int(tx.one("paid_again")[0]))
     room, pauses = room_now(tx, config, measured), acting.pauses(tx, latest)
     outage_until = _outage_until(tx, latest)
     until = [p.until for p in pauses if p.scope == "all" and p.until is not None]

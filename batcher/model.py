@@ -2,13 +2,12 @@
 
 Times are seconds since the epoch (float, UTC). Tokens are input tokens unless the name says otherwise.
 
-Tuples by name where they can be, here and in what else a look loads: a frozen dataclass takes six times as long to
-define, and a short command defines fifty. What goes into JSON with its parts is a dataclass: `asdict` goes through it.
+Tuples by name, here and in whatever else a look at the state loads: the class of a frozen dataclass takes six times as
+long to make, and a short command makes fifty; a value of it takes five times as long, and there is one a line of some.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
@@ -168,8 +167,7 @@ not used: real counts of under half of ours are somebody's fault (usage told in 
 pass the limit; ten times is a fault, and would cut shards of single lines."""
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(NamedTuple):
     """What the settled batches of the newest version teach; zeros before any has settled."""
 
     executed: int = 0
@@ -256,10 +254,7 @@ class Failure(NamedTuple):
 
 
 class LineResult(NamedTuple):
-    """One line of a result file, read. `custom_id` is "" where it has none; exactly one of text, failure is set.
-
-    A tuple by name, as Usage is: there is one of each a line, and a frozen dataclass takes five times as long to make.
-    """
+    """One line of a result file, read. `custom_id` is "" where it has none; exactly one of text, failure is set."""
 
     custom_id: str
     text: str | None = None

@@ -2,8 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batcher.config import Config, table_limit
 from batcher.costs import Costs, costs_by_shard, total
@@ -26,8 +25,7 @@ NEWEST_SAMPLES = 500
 LATER = "a later [deadline], or fewer artists"
 
 
-@dataclass(frozen=True, slots=True)
-class Dollars:
+class Dollars(NamedTuple):
     """What is still to be sent may cost, beside what is spent and in flight; None for an unknown price."""
 
     best: float | None
@@ -38,8 +36,7 @@ class Dollars:
     """The expected amount at the standard price."""
 
 
-@dataclass(frozen=True, slots=True)
-class Expectation:
+class Expectation(NamedTuple):
     """When it will have ended and what it will still cost, against the deadline."""
 
     forecast: Forecast
@@ -127,8 +124,7 @@ def _advice(outlook: Outlook, config: Config, deadline_s: float) -> list[str]:
     return found or [LATER]
 
 
-@dataclass(frozen=True, slots=True)
-class PlanSummary:
+class PlanSummary(NamedTuple):
     """What a plan says beside its tables."""
 
     limit: int
@@ -172,14 +168,13 @@ def plan_json(result: "PlanResult", report: "PlanReport", summary: PlanSummary) 
         "skipped_rows": [message for _, message in result.skipped],
         "done_unknown": result.done_unknown,
         "states": dict(report.states),
-        "priorities": [asdict(p) for p in report.priorities],
-        "shards": [asdict(s) for s in report.shards],
-        **asdict(summary),
+        "priorities": [p._asdict() for p in report.priorities],
+        "shards": [s._asdict() for s in report.shards],
+        **as_json(summary),
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """The whole job at one moment."""
 
     now: float
@@ -243,6 +238,13 @@ def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
     )
 
 
+def as_json(value: Any) -> Any:
+    """Tuples by name as objects, and so all that is in them."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: as_json(part) for name, part in value._asdict().items()}
+    return [as_json(part) for part in value] if isinstance(value, list | tuple) else value
+
+
 def _named(rows: Sequence[tuple[Any, ...]], *names: str) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in rows]
 
@@ -255,7 +257,7 @@ def read_artist(tx: Transaction, artist_id: str, price_of: PriceOf) -> dict[str,
     return {
         **rows[0],
         "bio": next(iter(tx.dicts("artist_bio", artist_id=artist_id)), None),
-        "costs": asdict(total(costs_by_shard(tx, load_versions(tx), price_of, artist_id))),
+        "costs": total(costs_by_shard(tx, load_versions(tx), price_of, artist_id))._asdict(),
         "attempts_made": tx.dicts("artist_attempts", artist_id=artist_id),
         "events": tx.dicts("artist_events", artist_id=artist_id),
     }
