@@ -1,18 +1,19 @@
 """What `plan` and `status` say: read from the state as data, which `--json` prints and `tables` draws."""
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batcher.config import Config, table_limit
 from batcher.costs import Costs, costs_by_shard, total
 from batcher.forecast import MOST_AGAIN, Forecast, fitting, forecast
-from batcher.lifecycle import is_terminal
+from batcher.lifecycle import ArtistState, is_terminal
 from batcher.looking import OpenLines, Outlook, charge_of, outlook_now
 from batcher.model import Measured, Usage
 from batcher.prices import PriceOf, Prices
 from batcher.store import Transaction
-from batcher.store.planned import count_by_state, load_versions
+from batcher.store.planned import load_versions
 from batcher.workers import MOST_WORKERS, recommended_workers
 
 if TYPE_CHECKING:  # a status plans nothing
@@ -23,6 +24,18 @@ ASSUMED_OUTPUT_SHARES = (0.25, 0.5)
 TIERS = 5
 NEWEST_SAMPLES = 500
 LATER = "a later [deadline], or fewer artists"
+
+A = ArtistState
+PROGRESS: Mapping[str, Sequence[ArtistState]] = {
+    "artists": [state for state in A if state is not A.SKIPPED],
+    "done_before": [A.DONE_BEFORE],
+    "done": [A.DONE],
+    "in_flight": [A.IN_BATCH, A.IN_DIRECT],
+    "open": [A.READY, A.WAITING],
+    "held": [A.HELD],
+    "dead": [A.DEAD],
+}
+"""What is told of each priority: artists in these states."""
 
 
 class Dollars(NamedTuple):
@@ -210,10 +223,11 @@ def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
     outlook = outlook_now(tx, config)
     room = outlook.room
     by_shard = costs_by_shard(tx, outlook.versions, price_of)
+    states, priorities = _artists(tx)
     return Status(
         now=tx.now,
-        states=count_by_state(tx),
-        priorities=tx.dicts("finished_by_priority"),
+        states=states,
+        priorities=priorities,
         shards=_named(tx.run("shards_by_state"), "state", "shards", "lines", "tokens"),
         batches=[b for b in tx.dicts("batches_in_flight") if not is_terminal(b["status"]) or b["retry_at"]],
         failures=_named(tx.run("failures_by_class"), "class", "code", "times", "counted", "last_at"),
@@ -236,6 +250,19 @@ def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
         refusals=_named(tx.run("room_refusals", now=tx.now), "times", "last_at", "in_flight", "named_limit")[0],
         files_left=len(tx.run("files_left")),
     )
+
+
+def _artists(tx: Transaction) -> tuple[Mapping[str, int], list[dict[str, int]]]:
+    """Artists in each state that has any, and the progress of each priority: both from one count of all artists."""
+    states, priorities = Counter[str](), dict[int, Counter[str]]()
+    for priority, state, artists in tx.run("count_by_priority"):
+        states[state] += artists
+        priorities.setdefault(priority, Counter())[state] += artists
+    progress = [
+        {"priority": priority, **{name: sum(counted[s] for s in among) for name, among in PROGRESS.items()}}
+        for priority, counted in priorities.items()
+    ]
+    return dict(sorted(states.items())), [row for row in progress if row["artists"]]
 
 
 def as_json(value: Any) -> Any:
