@@ -50,24 +50,6 @@ class Hold:
 Admission = Send | Split | Refuse | Hold
 
 
-def ceiling(room: Room) -> int:
-    """The most tokens that may be reserved at once: limit x threshold."""
-    return int(room.limit * room.threshold)
-
-
-def headroom(room: Room) -> int:
-    """Tokens that may still be reserved. Negative when the limit has shrunk under what is in flight."""
-    return ceiling(room) - room.reserved
-
-
-def reserved_for(tokens: int, room: Room) -> int:
-    """Reserved tokens of `tokens` counted ones: x learned ratio x (1 + margin), rounded up.
-
-    A thousandth is no token: 110 x 1.1 is 121.00000000000001, and a shard cut to fill 121 would never fit.
-    """
-    return math.ceil(round(tokens * room.factor, 3))
-
-
 def cost_of(shard: ShardView, budget: Budget) -> float | None:
     """Dollars that a shard may cost at most: its input, and max_output_tokens for each line. None: not known."""
     charge = budget.charges.get(shard.version)
@@ -80,7 +62,7 @@ def admit(queue: Iterable[ShardView], room: Room, budget: Budget, most: int = BA
     queue: shards that are released and due, in any order; most: batches that may be created now.
     """
     decided: list[Admission] = []
-    free, money = headroom(room), _money(budget)
+    free, money = room.headroom, _money(budget)
     for shard in sorted(queue, key=lambda s: (s.priority, s.shard)):
         step = _step(shard, room, budget, free, money)
         if isinstance(step, Send) and len(decided) >= most:
@@ -100,8 +82,8 @@ def _money(budget: Budget) -> float:
 
 
 def _step(shard: ShardView, room: Room, budget: Budget, free: int, money: float) -> Admission:
-    own = reserved_for(shard.tokens, room)
-    if own > ceiling(room):
+    own = room.reserved_for(shard.tokens)
+    if own > room.ceiling:
         return _too_large(shard, room)
     if room.largest is not None and shard.tokens > room.largest and shard.lines > 1:
         return Split(shard.shard, room.largest)
@@ -117,8 +99,8 @@ def _step(shard: ShardView, room: Room, budget: Budget, free: int, money: float)
 
 def _too_large(shard: ShardView, room: Room) -> Admission:
     if shard.lines > 1:
-        return Split(shard.shard, max(1, int(ceiling(room) / room.factor)))
-    return Refuse(shard.shard, f"one line of {shard.tokens:,} tokens is over the limit of {ceiling(room):,}")
+        return Split(shard.shard, max(1, int(room.ceiling / room.factor)))
+    return Refuse(shard.shard, f"one line of {shard.tokens:,} tokens is over the limit of {room.ceiling:,}")
 
 
 def _too_dear(shard: ShardView, budget: Budget, cost: float, money: float) -> Admission:

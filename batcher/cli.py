@@ -39,20 +39,16 @@ LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Take in
 SkipOption = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave bad rows out, and list them as skipped.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 CONFIG = Path("batcher.toml")
-YOUNG_OBJECTS = 100_000
-"""New objects between two looks for cycles. Modules make many objects and hardly a cycle: to look as often as Python
-does by itself, and once more at its end, takes a tenth of the time of a short command."""
 INTERRUPTED = 130
 """What Typer gives back where Ctrl-C ended a command, as shells have it."""
 
 
 def main() -> None:
-    """The entry point: a user's mistake is one sentence and exit code 2, never a traceback."""
-    gc.set_threshold(YOUNG_OBJECTS)
+    """A command: a user's mistake is one sentence and exit code 2, never a traceback."""
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
-        gc.freeze()
+        gc.freeze()  # Python's last look for cycles has nothing to go through
         if code == INTERRUPTED:
             _complain("interrupted; run the same command again to go on")
         sys.exit(code if isinstance(code, int) else int(ExitCode.DONE))

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from batcher.errors import ConfigError
 from batcher.model import Endpoint, ShardLimits
-from batcher.pacing import check_workers
 from batcher.planning import MAX_BYTES, MAX_LINES, default_limits
 from batcher.retry import DEFAULT_POLICIES, FailureClass, Policy, Rules
+from batcher.workers import check_workers
 
 PREFIX = "BATCHER_"
 """What the environment's overrides begin with."""

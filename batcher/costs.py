@@ -1,15 +1,14 @@
 """The truth about the money: reserved, spent, saved and wasted, of the job, of each shard and of one artist."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from batcher.model import JobVersion, Usage
 from batcher.prices import PriceOf
 from batcher.store import Transaction
 
 
-@dataclass(frozen=True, slots=True)
-class Costs:
+class Costs(NamedTuple):
     """Dollars; None where a price is not known. `shard` is None for more than one, and for the direct lane."""
 
     shard: int | None

@@ -20,7 +20,7 @@ from batcher.gathering import recut
 from batcher.job import aside
 from batcher.looking import latest_wait_now
 from batcher.model import Endpoint, JobVersion
-from batcher.pacing import DAY_S, MINUTE_S, Crew, Pacer, RateHeaders, read_headers
+from batcher.pacing import DAY_S, MINUTE_S, Pacer, RateHeaders, read_headers
 from batcher.pausing import QuotaRule, quota_failed
 from batcher.retry import FailureClass
 from batcher.stock import CALL_KEY, Stock
@@ -28,6 +28,7 @@ from batcher.store import Transaction, acting, direct
 from batcher.store.direct import Selection
 from batcher.store.planned import widened
 from batcher.tools import Tools
+from batcher.workers import Crew
 
 F = FailureClass
 GROUP_S = 0.05

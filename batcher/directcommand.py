@@ -10,7 +10,6 @@ from batcher.decide import INTERRUPTED, Finish
 from batcher.direct import DirectLane
 from batcher.errors import ExitCode, InputError, SetupError, exit_code
 from batcher.lane import working
-from batcher.pacing import check_workers, crew_of
 from batcher.prices import resolve
 from batcher.report import read_status
 from batcher.session import Session
@@ -18,6 +17,7 @@ from batcher.store.direct import Selection
 from batcher.tables import draw_status
 from batcher.wishcommands import class_named
 from batcher.wishes import Choice
+from batcher.workers import check_workers, crew_of
 
 
 def run_direct(

@@ -10,8 +10,9 @@ ended, is of a kind that takes anything between the slowest so far and the windo
 import heapq
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import NormalDist
+from typing import NamedTuple
 
 from batcher.planning import SHARDS_IN_HEADROOM, waves
 
@@ -36,8 +37,7 @@ MOST_AGAIN = 0.75
 _NORMAL = NormalDist()
 
 
-@dataclass(frozen=True, slots=True)
-class Flight:
+class Flight(NamedTuple):
     """A batch in flight: what it holds of the limit, its lines, and its age in seconds."""
 
     reserved: int
@@ -45,8 +45,7 @@ class Flight:
     age_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(NamedTuple):
     """What is still to be done."""
 
     ceiling: int
@@ -62,8 +61,7 @@ class Load:
     """Seconds until something may be sent: a pause, an outage."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+class Forecast(NamedTuple):
     """Seconds from now to the end, and what they rest on."""
 
     waves: int
@@ -75,8 +73,7 @@ class Forecast:
     """Ended batches that the forecast rests on; 0: on assumptions."""
 
 
-@dataclass(frozen=True, slots=True)
-class Law:
+class Law(NamedTuple):
     """A log-normal law of service times: mean and spread of the logarithm of the seconds."""
 
     mean: float
@@ -96,8 +93,7 @@ class Law:
         return self.quantile(past + share * max(0.0, self.past(most_s) - past))
 
 
-@dataclass(frozen=True, slots=True)
-class _Slow:
+class _Slow(NamedTuple):
     """Batches of a kind that was not seen yet: as many between one and two hours as between two and four."""
 
     share: float
@@ -325,7 +321,7 @@ def fitting(load: Load, ended_s: Sequence[float], within_s: float) -> int:
     """
     laws = _drawn(load, ended_s) if ended_s else [_Fixed(EXPECTED_BATCH_S)]
     again = min(load.again, MOST_AGAIN)
-    once = replace(load, ceiling=int(load.ceiling * (1 - again)), again=0.0, loose=(0, 0))
+    once = load._replace(ceiling=int(load.ceiling * (1 - again)), again=0.0, loose=(0, 0))
     tail = again * sum(lines for _, lines in load.shards) >= 1
     counts = sorted(_in_time(once, law, within_s - law.usual() * tail) for law in laws)
     return sum(lines for _, lines in load.shards[: counts[len(counts) // 2]])

@@ -1,11 +1,11 @@
 """The look at the state that a decision is made from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
+from typing import NamedTuple
 
 import orjson
 
-from batcher.admission import ceiling, reserved_for
 from batcher.config import Config, enqueued_limit, shard_limits
 from batcher.errors import ConfigError
 from batcher.forecast import Flight, Load
@@ -24,12 +24,12 @@ from batcher.model import (
     ShardView,
     Snapshot,
 )
-from batcher.pacing import LINES_PER_WORKER_S
 from batcher.planning import default_limits
 from batcher.prices import PriceOf, Prices, Rates, resolve
 from batcher.retry import latest_wait
 from batcher.store import Transaction, acting
 from batcher.store.planned import load_versions
+from batcher.workers import LINES_PER_WORKER_S
 
 LEARNED_FOR_S = 24 * 3600.0
 """How long a limit that a refusal named is believed."""
@@ -57,7 +57,7 @@ def look(tx: Transaction, config: Config, price_of: PriceOf) -> Snapshot:
         batches=batches,
         loose=loose,
         pauses=pauses,
-        budget=replace(budget_now(tx, config, price_of, room), frees=_frees(tx, config, shards, batches)),
+        budget=budget_now(tx, config, price_of, room)._replace(frees=_frees(tx, config, shards, batches)),
         shard_limits=limits_now(config, room),
         polled_at=tx.fact("polled_at"),
         poll_interval_s=config.poll.interval_s,
@@ -138,14 +138,13 @@ def lapsed_ceiling(tx: Transaction, config: Config) -> int | None:
 def limits_now(config: Config, room: Room) -> ShardLimits:
     """The size of shards cut now: never one that could not fit the empty queue."""
     limits = shard_limits(config)
-    tokens = min(limits.tokens, int(ceiling(room) / room.factor), room.largest or limits.tokens)
+    tokens = min(limits.tokens, int(room.ceiling / room.factor), room.largest or limits.tokens)
     if room.limit < enqueued_limit(config):  # less than was planned for: smaller shards, as many of them at once
         tokens = min(tokens, default_limits(room.limit, room.threshold, room.factor).tokens)
     return ShardLimits(limits.lines, limits.bytes, max(1, tokens))
 
 
-@dataclass(frozen=True, slots=True)
-class OpenLines:
+class OpenLines(NamedTuple):
     """The lines of one job version that are neither sent nor ended, and their counted tokens."""
 
     version: JobVersion
@@ -153,8 +152,7 @@ class OpenLines:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
+class Outlook(NamedTuple):
     """What a forecast is made from."""
 
     room: Room
@@ -169,7 +167,7 @@ class Outlook:
     waits_for_user: bool
     """Paused by hand: the forecast counts from `resume`."""
     planned_at: float
-    versions: Mapping[int, JobVersion] = field(default_factory=dict)
+    versions: Mapping[int, JobVersion] = MappingProxyType({})
     pauses: Sequence[Pause] = ()
     outage_until: float = 0.0
     direct_until: float = 0.0
@@ -191,7 +189,7 @@ class Outlook:
 def outlook_now(tx: Transaction, config: Config) -> Outlook:
     """The outlook of this moment. It asks for less than `look`: nothing is decided from it."""
     latest = latest_wait_now(tx, config)
-    measured = replace(measured_now(tx), paid_again=int(tx.one("paid_again")[0]))
+    measured = measured_now(tx)._replace(paid_again=int(tx.one("paid_again")[0]))
     room, pauses = room_now(tx, config, measured), acting.pauses(tx, latest)
     outage_until = _outage_until(tx, latest)
     until = [p.until for p in pauses if p.scope == "all" and p.until is not None]
@@ -201,7 +199,7 @@ def outlook_now(tx: Transaction, config: Config) -> Outlook:
         room=room,
         load=Load(
             ceiling=_attainable(tx, config, room),
-            shards=[(reserved_for(int(tokens), room), int(lines)) for tokens, lines in tx.run("unsent")],
+            shards=[(room.reserved_for(int(tokens)), int(lines)) for tokens, lines in tx.run("unsent")],
             flights=[Flight(*row) for row in tx.run("flights", now=tx.now)],
             loose=_loose(acting.loose_lines(tx, latest), room),
             again=measured.again_share,
@@ -224,12 +222,13 @@ def outlook_now(tx: Transaction, config: Config) -> Outlook:
 
 def _loose(groups: Sequence[LooseLines], room: Room) -> tuple[int, int]:
     """Their reserved tokens, and the lines."""
-    return reserved_for(sum(g.tokens for g in groups), room), sum(g.lines for g in groups)
+    return room.reserved_for(sum(g.tokens for g in groups)), sum(g.lines for g in groups)
 
 
 def keep_prices(tx: Transaction, model: str, prices: Prices | None) -> None:
     """Keeps the prices, so that a look need not load the table of all models: that takes longer than the look."""
-    tx.set_fact(f"{PRICES} {model}", text=orjson.dumps(asdict(prices) if prices else None).decode())
+    kept = {lane: rates._asdict() for lane, rates in prices._asdict().items()} if prices else None
+    tx.set_fact(f"{PRICES} {model}", text=orjson.dumps(kept).decode())
 
 
 def prices_now(tx: Transaction, model: str) -> Prices | None:
@@ -244,7 +243,7 @@ def prices_now(tx: Transaction, model: str) -> Prices | None:
 def _attainable(tx: Transaction, config: Config, room: Room) -> int:
     """The room that a forecast may count on: where others hold the rest, what was in flight at the last refusal."""
     refused = tx.run("refused_at", model=config.model.name, since=tx.now - REFUSED_FOR_S, now=tx.now)
-    most = ceiling(room)
+    most = room.ceiling
     return min(most, max(int(refused[0][0]), room.reserved)) if refused and refused[0][0] else most
 
 

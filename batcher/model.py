@@ -1,11 +1,15 @@
 """The values that travel between the layers. Frozen, and documented with their units.
 
 Times are seconds since the epoch (float, UTC). Tokens are input tokens unless the name says otherwise.
+
+Tuples by name, here and in whatever else a look at the state loads: the class of a frozen dataclass takes six times as
+long to make, and a short command makes fifty; a value of it takes five times as long, and there is one a line of some.
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple
 
 from batcher.lifecycle import ShardState
@@ -31,8 +35,7 @@ class Endpoint(StrEnum):
     RESPONSES = "/v1/responses"
 
 
-@dataclass(frozen=True, slots=True)
-class JobVersion:
+class JobVersion(NamedTuple):
     """What is asked, whole: everything of a line but the artist. Two equal versions render equal lines."""
 
     name: str
@@ -53,8 +56,7 @@ class Usage(NamedTuple):
     output: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ShardView:
+class ShardView(NamedTuple):
     """A shard as the decision sees it; one of at most thousands, never one a line."""
 
     shard: int
@@ -68,8 +70,7 @@ class ShardView:
     """The job version of its lines."""
 
 
-@dataclass(frozen=True, slots=True)
-class BatchView:
+class BatchView(NamedTuple):
     """A batch that is not settled. `reserved` counts against the limit until its end is recorded."""
 
     batch_id: str
@@ -86,8 +87,7 @@ class BatchView:
     """Another batch of its shard is read first: this one has the last word on the lines."""
 
 
-@dataclass(frozen=True, slots=True)
-class LooseLines:
+class LooseLines(NamedTuple):
     """Lines of one priority that belong to no shard: they failed, or were left over, and go again at `due`."""
 
     priority: int
@@ -96,8 +96,7 @@ class LooseLines:
     due: float
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(NamedTuple):
     """Nothing new is sent in `scope` (direct, all) until `until` (None: until the user resumes)."""
 
     scope: str
@@ -107,8 +106,7 @@ class Pause:
     tries: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(NamedTuple):
     """The account's room for one model: the enqueued-token limit in force and what we hold of it."""
 
     limit: int
@@ -121,9 +119,25 @@ class Room:
     blocked_until: float = 0.0
     """The service refused for its limit: nothing is sent before this time, or before a batch of ours ends."""
 
+    @property
+    def ceiling(self) -> int:
+        """The most tokens that may be reserved at once: limit x threshold."""
+        return int(self.limit * self.threshold)
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+    @property
+    def headroom(self) -> int:
+        """Tokens that may still be reserved. Negative when the limit has shrunk under what is in flight."""
+        return self.ceiling - self.reserved
+
+    def reserved_for(self, tokens: int) -> int:
+        """Reserved tokens of `tokens` counted ones: x learned ratio x (1 + margin), rounded up.
+
+        A thousandth is no token: 110 x 1.1 is 121.00000000000001, and a shard cut to fill 121 would never fit.
+        """
+        return math.ceil(round(tokens * self.factor, 3))
+
+
+class Charge(NamedTuple):
     """What the lines of one job version cost at most, in dollars."""
 
     usd_per_token: float
@@ -132,8 +146,7 @@ class Charge:
     """Its max_output_tokens at the output price of its model."""
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(NamedTuple):
     """Dollars: the user's bound (0: none), what is spent, what is in flight, and what lines cost."""
 
     max_usd: float = 0.0
@@ -141,7 +154,7 @@ class Budget:
     in_flight_usd: float = 0.0
     frees: bool = True
     """Whether anything runs whose end may free some of what is in flight; what was lost or given up never ends."""
-    charges: Mapping[int, Charge] = field(default_factory=dict)
+    charges: Mapping[int, Charge] = MappingProxyType({})
     """By job version; the price of one that is not there is not known."""
 
 
@@ -154,8 +167,7 @@ not used: real counts of under half of ours are somebody's fault (usage told in 
 pass the limit; ten times is a fault, and would cut shards of single lines."""
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(NamedTuple):
     """What the settled batches of the newest version teach; zeros before any has settled."""
 
     executed: int = 0
@@ -194,8 +206,7 @@ class Measured:
         return self.paid_again / self.executed if self.executed else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class ShardLimits:
+class ShardLimits(NamedTuple):
     """How large a shard may become: whichever bound is reached first."""
 
     lines: int
@@ -203,8 +214,7 @@ class ShardLimits:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """All that a decision may know. It holds shards and counts, never a row per line."""
 
     room: Room
@@ -212,7 +222,7 @@ class Snapshot:
     batches: tuple[BatchView, ...] = ()
     loose: tuple[LooseLines, ...] = ()
     pauses: tuple[Pause, ...] = ()
-    budget: Budget = field(default_factory=Budget)
+    budget: Budget = Budget()
     shard_limits: ShardLimits = ShardLimits(50_000, 209_715_200, 1 << 62)
     polled_at: float = 0.0
     poll_interval_s: float = 30.0
@@ -235,8 +245,7 @@ class Snapshot:
     """A setup failure: nothing is sent until the user has mended it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """Why a line has no bio."""
 
     failure: FailureClass
@@ -245,10 +254,7 @@ class Failure:
 
 
 class LineResult(NamedTuple):
-    """One line of a result file, read. `custom_id` is "" where it has none; exactly one of text, failure is set.
-
-    A tuple by name, as Usage is: there is one of each a line, and a frozen dataclass takes five times as long to make.
-    """
+    """One line of a result file, read. `custom_id` is "" where it has none; exactly one of text, failure is set."""
 
     custom_id: str
     text: str | None = None
@@ -260,8 +266,7 @@ class LineResult(NamedTuple):
     completed_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenShard:
+class WrittenShard(NamedTuple):
     """A shard file in place: what the state records of it."""
 
     shard: int
@@ -272,8 +277,7 @@ class WrittenShard:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteFile:
+class RemoteFile(NamedTuple):
     """A file at OpenAI; `created_at` in the service's clock."""
 
     file_id: str
@@ -281,8 +285,7 @@ class RemoteFile:
     created_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteBatch:
+class RemoteBatch(NamedTuple):
     """A batch as the service tells it. Unset ids are None (an empty id counts as unset)."""
 
     batch_id: str
@@ -298,11 +301,10 @@ class RemoteBatch:
     failed: int = 0
     usage: tuple[int, int, int] | None = None
     errors: tuple[Trouble, ...] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(NamedTuple):
     """Batches, newest first, back to a time; `server_time` is the Date header of its first page."""
 
     batches: tuple[RemoteBatch, ...]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 
@@ -69,8 +70,7 @@ def planned_with(tx: Transaction) -> PlanOptions | None:
     return PlanOptions(Path(kept["input"]), done, kept["limit"], kept["skip_bad_rows"])
 
 
-@dataclass(frozen=True, slots=True)
-class PriorityRow:
+class PriorityRow(NamedTuple):
     """What a plan holds of one priority; lines, tokens and bytes of what is still to be sent."""
 
     priority: int
@@ -81,8 +81,7 @@ class PriorityRow:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class ShardRow:
+class ShardRow(NamedTuple):
     """A shard that is not over."""
 
     shard: int

@@ -5,9 +5,9 @@ checked to be below the standard ones.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from typing import NamedTuple
 
 from batcher.model import Lane, Usage
 
@@ -15,8 +15,7 @@ PROBE_TOKENS = 1_000
 """Below every long-context step (the lowest is 128,000 input tokens), so that the base rates are read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
+class Rates(NamedTuple):
     """Dollars a token."""
 
     input: float
@@ -29,8 +28,7 @@ class Rates:
         return fresh * self.input + usage.cached * self.cached + usage.output * self.output
 
 
-@dataclass(frozen=True, slots=True)
-class Prices:
+class Prices(NamedTuple):
     """A model's rates in both lanes."""
 
     batch: Rates

@@ -1,21 +1,20 @@
 """What `plan` and `status` say: read from the state as data, which `--json` prints and `tables` draws."""
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from batcher.admission import ceiling, headroom
 from batcher.config import Config, table_limit
 from batcher.costs import Costs, costs_by_shard, total
 from batcher.forecast import MOST_AGAIN, Forecast, fitting, forecast
-from batcher.lifecycle import is_terminal
+from batcher.lifecycle import ArtistState, is_terminal
 from batcher.looking import OpenLines, Outlook, charge_of, outlook_now
 from batcher.model import Measured, Usage
-from batcher.pacing import MOST_WORKERS, recommended_workers
 from batcher.prices import PriceOf, Prices
 from batcher.store import Transaction
-from batcher.store.planned import count_by_state, load_versions
+from batcher.store.planned import load_versions
+from batcher.workers import MOST_WORKERS, recommended_workers
 
 if TYPE_CHECKING:  # a status plans nothing
     from batcher.planner import PlanReport, PlanResult
@@ -26,9 +25,20 @@ TIERS = 5
 NEWEST_SAMPLES = 500
 LATER = "a later [deadline], or fewer artists"
 
+A = ArtistState
+PROGRESS: Mapping[str, Sequence[ArtistState]] = {
+    "artists": [state for state in A if state is not A.SKIPPED],
+    "done_before": [A.DONE_BEFORE],
+    "done": [A.DONE],
+    "in_flight": [A.IN_BATCH, A.IN_DIRECT],
+    "open": [A.READY, A.WAITING],
+    "held": [A.HELD],
+    "dead": [A.DEAD],
+}
+"""What is told of each priority: artists in these states."""
 
-@dataclass(frozen=True, slots=True)
-class Dollars:
+
+class Dollars(NamedTuple):
     """What is still to be sent may cost, beside what is spent and in flight; None for an unknown price."""
 
     best: float | None
@@ -39,8 +49,7 @@ class Dollars:
     """The expected amount at the standard price."""
 
 
-@dataclass(frozen=True, slots=True)
-class Expectation:
+class Expectation(NamedTuple):
     """When it will have ended and what it will still cost, against the deadline."""
 
     forecast: Forecast
@@ -112,7 +121,7 @@ def _advice(outlook: Outlook, config: Config, deadline_s: float) -> list[str]:
     known = [(limit, tier) for limit, tier in tiers if limit is not None]
 
     def would_do(limit: int) -> bool:
-        wider = replace(outlook.load, ceiling=int(limit * config.limits.threshold))
+        wider = outlook.load._replace(ceiling=int(limit * config.limits.threshold))
         return forecast(wider, outlook.ended_s).expected_s <= deadline_s
 
     first = bisect_left(known, True, key=lambda row: would_do(row[0]))  # a forecast each is what takes time
@@ -128,8 +137,7 @@ def _advice(outlook: Outlook, config: Config, deadline_s: float) -> list[str]:
     return found or [LATER]
 
 
-@dataclass(frozen=True, slots=True)
-class PlanSummary:
+class PlanSummary(NamedTuple):
     """What a plan says beside its tables."""
 
     limit: int
@@ -152,7 +160,7 @@ def summarise_plan(report: "PlanReport", config: Config, price_of: PriceOf, now:
     expectation = expect(outlook, config, price_of, now)
     return PlanSummary(
         limit=outlook.room.limit,
-        ceiling=ceiling(outlook.room),
+        ceiling=outlook.room.ceiling,
         lines=outlook.lines,
         tokens=outlook.tokens,
         bytes=sum(p.bytes for p in report.priorities),
@@ -173,14 +181,13 @@ def plan_json(result: "PlanResult", report: "PlanReport", summary: PlanSummary) 
         "skipped_rows": [message for _, message in result.skipped],
         "done_unknown": result.done_unknown,
         "states": dict(report.states),
-        "priorities": [asdict(p) for p in report.priorities],
-        "shards": [asdict(s) for s in report.shards],
-        **asdict(summary),
+        "priorities": [p._asdict() for p in report.priorities],
+        "shards": [s._asdict() for s in report.shards],
+        **as_json(summary),
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """The whole job at one moment."""
 
     now: float
@@ -216,10 +223,11 @@ def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
     outlook = outlook_now(tx, config)
     room = outlook.room
     by_shard = costs_by_shard(tx, outlook.versions, price_of)
+    states, priorities = _artists(tx)
     return Status(
         now=tx.now,
-        states=count_by_state(tx),
-        priorities=tx.dicts("finished_by_priority"),
+        states=states,
+        priorities=priorities,
         shards=_named(tx.run("shards_by_state"), "state", "shards", "lines", "tokens"),
         batches=[b for b in tx.dicts("batches_in_flight") if not is_terminal(b["status"]) or b["retry_at"]],
         failures=_named(tx.run("failures_by_class"), "class", "code", "times", "counted", "last_at"),
@@ -228,9 +236,9 @@ def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
         waiting_shards=_named(tx.run("shards_waiting", now=tx.now), "shard", "state", "until"),
         pauses=[{"scope": p.scope, "reason": p.reason, "until": p.until} for p in outlook.pauses],
         limit=room.limit,
-        ceiling=ceiling(room),
+        ceiling=room.ceiling,
         reserved=room.reserved,
-        headroom=headroom(room),
+        headroom=room.headroom,
         blocked_until=room.blocked_until,
         outage_until=outlook.outage_until,
         direct_until=outlook.direct_until,
@@ -242,6 +250,26 @@ def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
         refusals=_named(tx.run("room_refusals", now=tx.now), "times", "last_at", "in_flight", "named_limit")[0],
         files_left=len(tx.run("files_left")),
     )
+
+
+def _artists(tx: Transaction) -> tuple[Mapping[str, int], list[dict[str, int]]]:
+    """Artists in each state that has any, and the progress of each priority: both from one count of all artists."""
+    states, priorities = Counter[str](), dict[int, Counter[str]]()
+    for priority, state, artists in tx.run("count_by_priority"):
+        states[state] += artists
+        priorities.setdefault(priority, Counter())[state] += artists
+    progress = [
+        {"priority": priority, **{name: sum(counted[s] for s in among) for name, among in PROGRESS.items()}}
+        for priority, counted in priorities.items()
+    ]
+    return dict(sorted(states.items())), [row for row in progress if row["artists"]]
+
+
+def as_json(value: Any) -> Any:
+    """Tuples by name as objects, and so all that is in them."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: as_json(part) for name, part in value._asdict().items()}
+    return [as_json(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _named(rows: Sequence[tuple[Any, ...]], *names: str) -> list[dict[str, Any]]:
@@ -256,7 +284,7 @@ def read_artist(tx: Transaction, artist_id: str, price_of: PriceOf) -> dict[str,
     return {
         **rows[0],
         "bio": next(iter(tx.dicts("artist_bio", artist_id=artist_id)), None),
-        "costs": asdict(total(costs_by_shard(tx, load_versions(tx), price_of, artist_id))),
+        "costs": total(costs_by_shard(tx, load_versions(tx), price_of, artist_id))._asdict(),
         "attempts_made": tx.dicts("artist_attempts", artist_id=artist_id),
         "events": tx.dicts("artist_events", artist_id=artist_id),
     }

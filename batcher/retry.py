@@ -6,10 +6,9 @@ Delays are base x 2^n up to the cap, with jitter inside the cap. Nothing here sl
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from batcher.lifecycle import ArtistState
 
@@ -37,8 +36,7 @@ class FailureClass(StrEnum):
 F = FailureClass
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """How a class is repeated: `tries` repetitions after the first (None: no limit), delays in seconds."""
 
     base_s: float
@@ -90,6 +88,8 @@ def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def _seconds_until(http_date: str, now: float) -> float | None:
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - few answers name a date
+
     try:
         date = parsedate_to_datetime(http_date)
         if date.tzinfo is None:  # as asctime writes it, or with -0000: HTTP dates are UTC
@@ -135,8 +135,7 @@ _SCALE = {"": 1, "K": 1_000, "M": 1_000_000, "B": 1_000_000_000}
 _SERVER_FROM = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(NamedTuple):
     """A failure as the service told it, in one shape for a call, a batch and a line."""
 
     status: int | None = None
@@ -233,8 +232,7 @@ def learned_limit(message: str) -> int | None:
 # --- class and history -> verdict --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(NamedTuple):
     """The failure table as the user has set it."""
 
     policies: Mapping[FailureClass, Policy]
@@ -260,8 +258,7 @@ def latest_wait(rules: Rules, pause_s: float, now: float) -> float:
     return now + longest + WAIT_MARGIN_S
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What becomes of a failed line: its next state, the time it waits for (epoch seconds), and why."""
 
     state: ArtistState

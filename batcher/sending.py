@@ -5,7 +5,7 @@ reconciled (batcher/reconciling.py), never guessed.
 """
 
 from batcher import crashpoints, strays, wishes
-from batcher.admission import Send, ceiling, cost_of, headroom
+from batcher.admission import Send, cost_of
 from batcher.api import CallRefused, CallUnknown
 from batcher.decide import WAITING_TO_BE_SENT
 from batcher.lifecycle import ShardState
@@ -51,7 +51,7 @@ class Sending:
         Other commands write between the look that decided it and now: a pause, a plan that cut the shard again.
         """
         room = room_now(tx, self._tools.config)
-        if shard.state not in WAITING_TO_BE_SENT or self._kept_back(tx, room) or action.reserved > headroom(room):
+        if shard.state not in WAITING_TO_BE_SENT or self._kept_back(tx, room) or action.reserved > room.headroom:
             return None
         budget = budget_now(tx, self._tools.config, self._tools.prices, room)
         view = ShardView(shard.shard, shard.priority, shard.state, shard.lines, shard.tokens, version=shard.version)
@@ -59,7 +59,7 @@ class Sending:
         left = budget.max_usd - budget.spent_usd - budget.in_flight_usd
         if budget.max_usd > 0 and (cost is None or cost > left):
             return None
-        after = ceiling(room) - room.reserved - action.reserved
+        after = room.headroom - action.reserved
         return Reservation(action.reserved, room.limit, room.reserved, after, cost or 0.0)
 
     def _kept_back(self, tx: Transaction, room: Room) -> bool:

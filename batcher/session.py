@@ -1,9 +1,8 @@
 """Putting a command together: configuration, state, display. What only looks needs no more than this."""
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
     from batcher.job import Job
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(NamedTuple):
     """What every command has."""
 
     config: Config

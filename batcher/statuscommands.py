@@ -2,7 +2,6 @@
 
 import time
 from contextlib import suppress
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -10,7 +9,7 @@ from rich.console import Console, RenderableType
 
 from batcher.errors import InputError
 from batcher.looking import prices_now
-from batcher.report import read_artist, read_status
+from batcher.report import as_json, read_artist, read_status
 from batcher.session import Session
 from batcher.tables import draw_artist, draw_status
 
@@ -21,7 +20,7 @@ def run_status(session: Session) -> tuple[RenderableType, dict[str, Any]]:
     """The job at this moment."""
     with session.store.reading() as tx:
         status = read_status(tx, session.config, partial(prices_now, tx))
-    return draw_status(status), asdict(status)
+    return draw_status(status), as_json(status)
 
 
 def watch_status(session: Session) -> None:

@@ -82,9 +82,9 @@ class Sheet:
         drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for place in kept:
             justify: JustifyMethod = "left" if place < self.text_columns else "right"
-            drawn.add_column(self.columns[place], justify=justify, overflow="fold")
+            drawn.add_column(Text(self.columns[place]), justify=justify, overflow="fold")
         for row in rows:
-            drawn.add_row(*(escape(row[place]) for place in kept))
+            drawn.add_row(*(Text(row[place]) for place in kept))
         return drawn
 
     def _width(self, rows: Sequence[Sequence[str]], kept: Sequence[int]) -> int:

@@ -7,7 +7,6 @@ The simulation of `benchmarks.makespan`, with 2% of the lines going again; the f
 import random
 from statistics import median
 
-from batcher.admission import reserved_for
 from batcher.config import table_limit
 from batcher.forecast import Flight, Forecast, Load, forecast
 from benchmarks.makespan import LAWS, MODEL, PRIORITIES, VALIDATING_S, Queue, Simulated, cut
@@ -26,9 +25,9 @@ def load_of(run: Simulated) -> Load:
     loose = run.snapshot.loose
     return Load(
         ceiling=int(room.limit * room.threshold),
-        shards=[(reserved_for(s.tokens, room), s.lines) for s in unsent],
+        shards=[(room.reserved_for(s.tokens), s.lines) for s in unsent],
         flights=flights,
-        loose=(sum(reserved_for(g.tokens, room) for g in loose), sum(g.lines for g in loose)),
+        loose=(sum(room.reserved_for(g.tokens) for g in loose), sum(g.lines for g in loose)),
         again=AGAIN,
     )
 

@@ -11,9 +11,9 @@ refused every minute.
 import heapq
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from batcher.admission import Send, reserved_for
+from batcher.admission import Send
 from batcher.config import table_limit
 from batcher.decide import Action, Finish, Gather, Refresh, Wait, decide
 from batcher.lifecycle import ShardState
@@ -146,11 +146,11 @@ class Simulated:
             self.started[action.shard] = self.now
             self._refusals = 0
             left = tuple(s for s in self.snapshot.shards if s.shard != action.shard)
-            self._see(replace(self.snapshot, shards=left))
+            self._see(self.snapshot._replace(shards=left))
             return True
         delay = delay_s(DEFAULT_POLICIES[FailureClass.ENQUEUED_LIMIT], self._refusals, self._dice.random())
         self._refusals += 1
-        self.snapshot = replace(self.snapshot, room=replace(self.snapshot.room, blocked_until=self.now + delay))
+        self.snapshot = self.snapshot._replace(room=self.snapshot.room._replace(blocked_until=self.now + delay))
         return False
 
     def _gather(self, priority: int) -> None:
@@ -159,7 +159,7 @@ class Simulated:
         self.shards[shard] = cut
         if self._law is not None:
             self._queue.times[shard] = VALIDATING_S + self._law(self._dice)
-        self._see(replace(self.snapshot, shards=(*self.snapshot.shards, cut)))
+        self._see(self.snapshot._replace(shards=(*self.snapshot.shards, cut)))
 
     def _refresh(self) -> None:
         ended = self._queue.seen(self.now)
@@ -167,8 +167,8 @@ class Simulated:
             self._end(self.shards[shard])
         self.last = self.now if ended else self.last
         blocked = 0.0 if ended else self.snapshot.room.blocked_until
-        room = replace(self.snapshot.room, blocked_until=blocked)
-        self._see(replace(self.snapshot, polled_at=self.now, room=room))
+        room = self.snapshot.room._replace(blocked_until=blocked)
+        self._see(self.snapshot._replace(polled_at=self.now, room=room))
 
     def _end(self, shard: ShardView) -> None:
         del self.reserved[shard.shard], self.started[shard.shard]
@@ -181,8 +181,8 @@ class Simulated:
     def _see(self, snapshot: Snapshot) -> None:
         batches = tuple(BatchView(str(shard), shard, "in_progress", held) for shard, held in self.reserved.items())
         loose = tuple(LooseLines(p, n, n * LINE_TOKENS, 0.0) for p, n in sorted(self._loose.items()))
-        room = replace(snapshot.room, reserved=sum(self.reserved.values()))
-        self.snapshot = replace(snapshot, batches=batches, loose=loose, room=room)
+        room = snapshot.room._replace(reserved=sum(self.reserved.values()))
+        self.snapshot = snapshot._replace(batches=batches, loose=loose, room=room)
 
 
 def _capacity(queue: Queue) -> int:
@@ -193,7 +193,7 @@ def _capacity(queue: Queue) -> int:
 def fluid(shards: Sequence[ShardView], queue: Queue) -> float:
     """Less than any schedule: token-hours divided by the room, never less than the longest batch."""
     room = Room(queue.limit, THRESHOLD, 1 + MARGIN)
-    area = sum(reserved_for(s.tokens, room) * queue.times[s.shard] for s in shards)
+    area = sum(room.reserved_for(s.tokens) * queue.times[s.shard] for s in shards)
     return max(area / _capacity(queue), *queue.times.values())
 
 
@@ -202,7 +202,7 @@ def oracle(shards: Sequence[ShardView], queue: Queue) -> float:
     room, now, free = Room(queue.limit, THRESHOLD, 1 + MARGIN), 0.0, _capacity(queue)
     ends: list[tuple[float, int]] = []
     for shard in shards:
-        own = reserved_for(shard.tokens, room)
+        own = room.reserved_for(shard.tokens)
         while own > free:
             now, freed = heapq.heappop(ends)
             free += freed

@@ -1,6 +1,5 @@
 """Admission: never past the limit, never out of turn, never over the budget, whatever happens in whatever order."""
 
-from dataclasses import replace
 from random import Random
 
 import pytest
@@ -16,10 +15,7 @@ from batcher.admission import (
     Send,
     Split,
     admit,
-    ceiling,
     cost_of,
-    headroom,
-    reserved_for,
 )
 from batcher.lifecycle import ShardState
 from batcher.model import Budget, Charge, Room, ShardView
@@ -55,7 +51,7 @@ def _sent(decided: list[Admission]) -> list[int]:
     ],
 )
 def test_the_limit_is_reached_and_not_passed(reserved: int, tokens: int, sent: bool) -> None:
-    decided = admit([_shard(1, tokens)], replace(ROOM, reserved=reserved), FREE)
+    decided = admit([_shard(1, tokens)], ROOM._replace(reserved=reserved), FREE)
     assert decided == [Send(1, tokens, 800 - reserved - tokens)] if sent else isinstance(decided[0], Hold)
     assert len(decided) == 1
 
@@ -75,20 +71,20 @@ def test_priority_first_then_the_order_of_cutting() -> None:
 
 
 def test_a_shrunken_limit_stops_sending_and_says_what_is_free() -> None:
-    room = replace(ROOM, limit=500, reserved=700)
-    assert headroom(room) == -300
+    room = ROOM._replace(limit=500, reserved=700)
+    assert room.headroom == -300
     assert admit([_shard(1, 100)], room, FREE) == [Hold(1, "needs 100 tokens, 0 are free")]
 
 
 def test_a_shard_is_split_only_when_it_cannot_fit_the_empty_queue() -> None:
-    assert isinstance(admit([_shard(1, 800)], replace(ROOM, reserved=800), FREE)[0], Hold)
+    assert isinstance(admit([_shard(1, 800)], ROOM._replace(reserved=800), FREE)[0], Hold)
     assert admit([_shard(1, 801), _shard(2, 1)], ROOM, FREE) == [Split(1, 800)]
-    assert admit([_shard(1, 801)], replace(ROOM, reserved=800), FREE) == [Split(1, 800)]
-    assert admit([_shard(1, 801, lines=2)], replace(ROOM, factor=2.0), FREE) == [Split(1, 400)]
+    assert admit([_shard(1, 801)], ROOM._replace(reserved=800), FREE) == [Split(1, 800)]
+    assert admit([_shard(1, 801, lines=2)], ROOM._replace(factor=2.0), FREE) == [Split(1, 400)]
 
 
 def test_a_shard_for_which_others_leave_no_room_is_split_and_a_single_line_is_not() -> None:
-    room = replace(ROOM, largest=300)
+    room = ROOM._replace(largest=300)
     assert admit([_shard(1, 301), _shard(2, 1)], room, FREE) == [Split(1, 300)]
     assert _sent(admit([_shard(1, 300), _shard(2, 301, lines=1)], room, FREE)) == [1, 2]
 
@@ -104,17 +100,17 @@ def test_what_goes_before_a_shard_that_must_be_split_is_sent() -> None:
 
 
 def test_a_limit_of_nothing_lets_nothing_through() -> None:
-    assert isinstance(admit([_shard(1, 1, lines=1)], replace(ROOM, limit=0), FREE)[0], Refuse)
-    assert isinstance(admit([_shard(1, 1, lines=2)], replace(ROOM, limit=1), FREE)[0], Split)
+    assert isinstance(admit([_shard(1, 1, lines=1)], ROOM._replace(limit=0), FREE)[0], Refuse)
+    assert isinstance(admit([_shard(1, 1, lines=2)], ROOM._replace(limit=1), FREE)[0], Split)
 
 
 def test_reserved_tokens_are_rounded_up() -> None:
-    assert reserved_for(1, replace(ROOM, factor=1.01)) == 2
-    assert reserved_for(0, replace(ROOM, factor=1.5)) == 0
-    assert reserved_for(110, replace(ROOM, factor=1.1)) == 121
-    assert reserved_for(100, replace(ROOM, factor=1.1)) == 110
-    assert ceiling(Room(90_000, 0.8, 1.1)) == 72_000
-    assert ceiling(Room(7, 0.5, 1.0)) == 3
+    assert ROOM._replace(factor=1.01).reserved_for(1) == 2
+    assert ROOM._replace(factor=1.5).reserved_for(0) == 0
+    assert ROOM._replace(factor=1.1).reserved_for(110) == 121
+    assert ROOM._replace(factor=1.1).reserved_for(100) == 110
+    assert Room(90_000, 0.8, 1.1).ceiling == 72_000
+    assert Room(7, 0.5, 1.0).ceiling == 3
 
 
 def test_a_shard_cut_to_fill_the_queue_does_fill_it() -> None:
@@ -149,14 +145,14 @@ def test_the_budget_is_reached_and_not_passed() -> None:
 
 def test_a_shard_costs_what_its_own_version_says() -> None:
     budget = Budget(max_usd=10.0, charges={1: Charge(0.01, 0.15), 2: Charge(0.02, 0.30)})
-    dear = replace(_shard(2, 100, lines=10), version=2)
+    dear = _shard(2, 100, lines=10)._replace(version=2)
     assert cost_of(dear, budget) == 5.0
-    assert _sent(admit([dear, _shard(3, 100, lines=10)], ROOM, replace(budget, max_usd=7.4))) == [2]
-    assert _sent(admit([dear, _shard(3, 100, lines=10)], ROOM, replace(budget, max_usd=7.6))) == [2, 3]
+    assert _sent(admit([dear, _shard(3, 100, lines=10)], ROOM, budget._replace(max_usd=7.4))) == [2]
+    assert _sent(admit([dear, _shard(3, 100, lines=10)], ROOM, budget._replace(max_usd=7.6))) == [2, 3]
 
 
 def test_what_has_no_known_price_is_sent_only_without_a_budget() -> None:
-    unknown = replace(_shard(1, 100), version=9)
+    unknown = _shard(1, 100)._replace(version=9)
     assert cost_of(unknown, FREE) is None
     assert _sent(admit([unknown], ROOM, FREE)) == [1]
     bound = Budget(max_usd=10.0, charges={1: Charge(0.01, 0.15)})
@@ -167,10 +163,10 @@ def test_a_budget_that_nothing_can_free_is_told() -> None:
     budget = Budget(max_usd=1.0, spent_usd=0.9, charges={1: Charge(0.0, 0.2)})
     text = "may cost $0.20, $0.10 of the budget of $1.00 is left"
     assert admit([_shard(1, 1, lines=1)], ROOM, budget) == [Refuse(1, text)]
-    in_flight = replace(budget, in_flight_usd=0.5)
+    in_flight = budget._replace(in_flight_usd=0.5)
     assert isinstance(admit([_shard(1, 1, lines=1)], ROOM, in_flight)[0], Hold)
-    assert isinstance(admit([_shard(1, 1, lines=1)], ROOM, replace(in_flight, frees=False))[0], Refuse)
-    assert _sent(admit([_shard(1, 1, lines=1)], ROOM, replace(budget, max_usd=0.0))) == [1]
+    assert isinstance(admit([_shard(1, 1, lines=1)], ROOM, in_flight._replace(frees=False))[0], Refuse)
+    assert _sent(admit([_shard(1, 1, lines=1)], ROOM, budget._replace(max_usd=0.0))) == [1]
 
 
 # --- any queue in any room -------------------------------------------------------------------------------------------
@@ -179,12 +175,21 @@ QUEUES = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(0,
     lambda rows: [_shard(n, tokens, priority, lines) for n, (priority, lines, tokens) in enumerate(rows)]
 )
 FACTORS = st.sampled_from([0.8, 1.0, 1.1, 1.15, 1.21, 1.37, 2.0])
-ROOMS = st.builds(Room, st.integers(0, 2_500), st.sampled_from([0.5, 0.8, 0.95, 1.0]), FACTORS, st.integers(0, 2_500))
+ROOMS = st.builds(
+    Room,
+    st.integers(0, 2_500),
+    st.sampled_from([0.5, 0.8, 0.95, 1.0]),
+    FACTORS,
+    st.integers(0, 2_500),
+    st.none(),
+    st.just(0.0),
+)
 BUDGETS = st.builds(
     Budget,
     st.sampled_from([0.0, 1.0, 5.0]),
     st.floats(0, 6),
     st.sampled_from([0.0, 0.5]),
+    st.booleans(),
     st.sampled_from([{}, *({1: Charge(token, line)} for token in (0.0, 0.001) for line in (0.0, 0.1))]),
 )
 
@@ -212,7 +217,7 @@ def _check_room(sends: list[Send], room: Room) -> None:
     for send in sends:
         reserved += send.reserved
         assert reserved <= room.limit * room.threshold
-        assert send.headroom_after == ceiling(room) - reserved
+        assert send.headroom_after == room.ceiling - reserved
 
 
 def _check_money(sent: list[ShardView], budget: Budget) -> None:
@@ -233,16 +238,17 @@ def test_what_is_not_sent_has_a_true_reason(queue: list[ShardView], room: Room, 
     decided = admit(queue, room, budget)
     assume(decided and not isinstance(decided[-1], Send))
     step, shard = decided[-1], next(s for s in queue if s.shard == decided[-1].shard)
-    own, fits = reserved_for(shard.tokens, room), reserved_for(shard.tokens, room) <= ceiling(room)
-    free = headroom(room) - sum(s.reserved for s in decided if isinstance(s, Send))
+    own, fits = room.reserved_for(shard.tokens), room.reserved_for(shard.tokens) <= room.ceiling
+    free = room.headroom - sum(s.reserved for s in decided if isinstance(s, Send))
     assert isinstance(step, Split) == (not fits and shard.lines > 1)
     if isinstance(step, Hold):
-        assert own > free or budget.in_flight_usd > 0
+        assert own > free or (budget.in_flight_usd > 0 and budget.frees)
     if isinstance(step, Refuse) and fits:
         # In floats 1.0 - 0.9 is less than 0.1: what would reach the budget to the cent may be refused, never passed.
         costs = [cost_of(s, budget) for s in queue]
         assert budget.max_usd > 0
-        assert None in costs or budget.max_usd < budget.spent_usd + _known(costs) + 1e-9
+        gone = budget.spent_usd + (0.0 if budget.frees else budget.in_flight_usd)
+        assert None in costs or budget.max_usd < gone + _known(costs) + 1e-9
 
 
 @given(st.integers(1, 10**10), st.sampled_from([0.5, 0.8, 0.95, 1.0]), FACTORS | st.floats(0.3, 4))
@@ -251,8 +257,8 @@ def test_a_piece_of_a_split_shard_fits(limit: int, threshold: float, factor: flo
     room = Room(limit, threshold, factor)
     (split,) = admit([_shard(1, 2 * 10**11)], room, FREE)
     assert isinstance(split, Split)
-    assert split.tokens == 1 or reserved_for(split.tokens, room) <= ceiling(room)
-    assert reserved_for(split.tokens + 2, room) > ceiling(room) - factor
+    assert split.tokens == 1 or room.reserved_for(split.tokens) <= room.ceiling
+    assert room.reserved_for(split.tokens + 2) > room.ceiling - factor
 
 
 # --- any order of events ---------------------------------------------------------------------------------------------
@@ -272,10 +278,10 @@ class Service(RuleBasedStateMachine):
 
     def _room(self) -> Room:
         held = sum(reserved for _, reserved in self.in_flight.values()) + sum(self.phantoms)
-        return replace(self.room, reserved=held)
+        return self.room._replace(reserved=held)
 
     def _budget(self) -> Budget:
-        return replace(self.budget, in_flight_usd=_known([cost_of(s, self.budget) for s, _ in self.in_flight.values()]))
+        return self.budget._replace(in_flight_usd=_known([cost_of(s, self.budget) for s, _ in self.in_flight.values()]))
 
     @rule(priority=st.integers(1, 3), lines=st.integers(1, 30), tokens=st.integers(0, 900))
     def add(self, priority: int, lines: int, tokens: int) -> None:
@@ -293,7 +299,7 @@ class Service(RuleBasedStateMachine):
                 self._split(step)
             elif isinstance(step, Refuse):
                 del self.queue[step.shard]
-        assert self._room().reserved <= max(ceiling(before), before.reserved)
+        assert self._room().reserved <= max(before.ceiling, before.reserved)
 
     def _send(self, send: Send) -> None:
         shard = self.queue.pop(send.shard)
@@ -305,7 +311,7 @@ class Service(RuleBasedStateMachine):
 
     def _split(self, split: Split) -> None:
         shard = self.queue.pop(split.shard)
-        assert reserved_for(shard.tokens, self.room) > ceiling(self.room)
+        assert self.room.reserved_for(shard.tokens) > self.room.ceiling
         half = shard.lines // 2
         self.add(shard.priority, half, shard.tokens // 2)
         self.add(shard.priority, shard.lines - half, shard.tokens - shard.tokens // 2)
@@ -317,7 +323,7 @@ class Service(RuleBasedStateMachine):
     @rule(which=st.integers(0, 9), share=st.floats(0, 1))
     def end(self, which: int, share: float) -> None:
         cost = _known([cost_of(self._take(which), self.budget)]) * share
-        self.budget = replace(self.budget, spent_usd=self.budget.spent_usd + cost)
+        self.budget = self.budget._replace(spent_usd=self.budget.spent_usd + cost)
 
     @precondition(lambda self: self.in_flight)
     @rule(which=st.integers(0, 9))
@@ -327,7 +333,7 @@ class Service(RuleBasedStateMachine):
 
     @rule(limit=st.sampled_from([1, 100, 500, 999, 1_000, 1_001, 5_000]), factor=FACTORS)
     def change_limit(self, limit: int, factor: float) -> None:
-        self.room = replace(self.room, limit=limit, factor=factor)
+        self.room = self.room._replace(limit=limit, factor=factor)
 
     @rule(reserved=st.integers(1, 600))
     def phantom(self, reserved: int) -> None:
@@ -341,7 +347,7 @@ class Service(RuleBasedStateMachine):
     @invariant()
     def nothing_is_sent_into_a_full_queue(self) -> None:
         room = self._room()
-        if room.reserved > ceiling(room):
+        if room.reserved > room.ceiling:
             assert not _sent(admit(self.queue.values(), room, self._budget()))
 
 

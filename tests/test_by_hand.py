@@ -210,9 +210,9 @@ def test_a_table_fits_its_terminal_without_folding(width: int) -> None:
 
 
 def test_a_title_is_as_long_as_it_needs_to_be_and_markup_is_text() -> None:
-    lines = drawn(table("A title that is longer than its table", ["a"], [["[red]x[/red]"]]), 80)
+    lines = drawn(table("A title that is longer than its table", ["a"], [["[red]x[/red] :heart:"]]), 80)
     assert lines[0].rstrip() == "A title that is longer than its table"
-    assert "[red]x[/red]" in lines[3]
+    assert "[red]x[/red] :heart:" in lines[3]
     assert short_id("file-short") == "file-short"
 
 

@@ -21,7 +21,7 @@ from batcher.store import Transaction
 from tests.world import ROOT, World, config_with, write_table
 
 HEAVY = ("openai", "httpx2", "asyncio", "genai_prices", "toktok", "batcher.api", "batcher.runner", "batcher.planner")
-MOST_OF_A_LOOK = 27
+MOST_OF_A_LOOK = 26
 """Statements of a status: each takes a millisecond, and all of it is to take 300."""
 PER_SHARD = 10
 HOUR = 3600.0

@@ -48,163 +48,163 @@ def _soon(seconds: float) -> float:
 def test_an_open_intent_comes_before_all_else(state: ShardState) -> None:
     open_intent = ShardView(2, 3, state, 1, 1)
     ended = BatchView("b2", 8, "completed", 0)
-    snapshot = replace(EMPTY, shards=(READY, open_intent), batches=(RUNNING, ended), loose=(FULL,), polled_at=0.0)
-    assert decide(replace(snapshot, files_due=1), NOW) == [Reconcile(2), Ingest("b2"), Refresh(), Clean()]
+    snapshot = EMPTY._replace(shards=(READY, open_intent), batches=(RUNNING, ended), loose=(FULL,), polled_at=0.0)
+    assert decide(snapshot._replace(files_due=1), NOW) == [Reconcile(2), Ingest("b2"), Refresh(), Clean()]
 
 
 def test_an_intent_that_waits_lets_the_rest_go_on() -> None:
     waits = ShardView(2, 1, S.CREATING, 1, 1, wait_until=_soon(60))
-    assert decide(replace(EMPTY, shards=(waits, READY)), NOW) == [SENT]
-    assert decide(replace(EMPTY, shards=(waits,)), NOW) == [Wait(_soon(60), "a shard waits to be tried again")]
-    assert decide(replace(EMPTY, shards=(waits,)), _soon(60)) == [Reconcile(2)]
+    assert decide(EMPTY._replace(shards=(waits, READY)), NOW) == [SENT]
+    assert decide(EMPTY._replace(shards=(waits,)), NOW) == [Wait(_soon(60), "a shard waits to be tried again")]
+    assert decide(EMPTY._replace(shards=(waits,)), _soon(60)) == [Reconcile(2)]
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "expired", "cancelled", "overdue"])
 def test_what_has_ended_is_taken_in_before_more_is_sent(status: str) -> None:
-    ended = replace(RUNNING, status=status)
-    assert decide(replace(EMPTY, shards=(READY,), batches=(ended,)), NOW) == [Ingest("b1")]
+    ended = RUNNING._replace(status=status)
+    assert decide(EMPTY._replace(shards=(READY,), batches=(ended,)), NOW) == [Ingest("b1")]
 
 
 @pytest.mark.parametrize("status", ["validating", "in_progress", "finalizing", "cancelling", "anything new", ""])
 def test_what_has_not_ended_is_not_taken_in(status: str) -> None:
-    assert decide(replace(EMPTY, batches=(replace(RUNNING, status=status),)), NOW) == [POLL]
+    assert decide(EMPTY._replace(batches=(RUNNING._replace(status=status),)), NOW) == [POLL]
 
 
 def test_results_that_are_not_complete_are_waited_for_while_other_work_goes_on() -> None:
-    late = replace(RUNNING, status="completed", retry_at=_soon(60))
-    assert decide(replace(EMPTY, batches=(late,)), NOW) == [Wait(_soon(60), "results not complete yet")]
-    assert decide(replace(EMPTY, batches=(late,), shards=(READY,)), NOW) == [SENT]
-    assert decide(replace(EMPTY, batches=(late,)), _soon(60)) == [Ingest("b1")]
+    late = RUNNING._replace(status="completed", retry_at=_soon(60))
+    assert decide(EMPTY._replace(batches=(late,)), NOW) == [Wait(_soon(60), "results not complete yet")]
+    assert decide(EMPTY._replace(batches=(late,), shards=(READY,)), NOW) == [SENT]
+    assert decide(EMPTY._replace(batches=(late,)), _soon(60)) == [Ingest("b1")]
 
 
 @pytest.mark.parametrize(("age", "due"), [(0, False), (29, False), (30, True), (1_000, True)])
 def test_a_look_when_it_is_due(age: float, due: bool) -> None:
-    snapshot = replace(EMPTY, batches=(RUNNING,), polled_at=NOW - age)
+    snapshot = EMPTY._replace(batches=(RUNNING,), polled_at=NOW - age)
     expected = Refresh() if due else Wait(NOW - age + 30, "batches are running")
     assert decide(snapshot, NOW) == [expected]
 
 
 def test_nothing_is_looked_at_where_nothing_runs() -> None:
-    late = replace(RUNNING, status="completed", retry_at=_soon(60))
-    assert decide(replace(EMPTY, batches=(late,), polled_at=0.0), NOW)[0] != Refresh()
-    assert decide(replace(EMPTY, polled_at=0.0), NOW) == [Finish()]
+    late = RUNNING._replace(status="completed", retry_at=_soon(60))
+    assert decide(EMPTY._replace(batches=(late,), polled_at=0.0), NOW)[0] != Refresh()
+    assert decide(EMPTY._replace(polled_at=0.0), NOW) == [Finish()]
 
 
 def test_a_clock_that_was_set_back_does_not_keep_from_looking() -> None:
-    assert decide(replace(EMPTY, batches=(RUNNING,), polled_at=_soon(5_000)), NOW) == [Refresh()]
+    assert decide(EMPTY._replace(batches=(RUNNING,), polled_at=_soon(5_000)), NOW) == [Refresh()]
 
 
 def test_of_two_batches_of_a_shard_the_last_word_waits_for_the_other() -> None:
-    kept, other = replace(RUNNING, status="completed", held_back=True), replace(RUNNING, batch_id="b2")
-    assert decide(replace(EMPTY, batches=(kept, other)), NOW) == [POLL]
-    ended = replace(other, status="cancelled")
-    assert decide(replace(EMPTY, batches=(kept, ended)), NOW) == [Ingest("b2")]
-    assert decide(replace(EMPTY, batches=(replace(kept, held_back=False),)), NOW) == [Ingest("b1")]
+    kept, other = RUNNING._replace(status="completed", held_back=True), RUNNING._replace(batch_id="b2")
+    assert decide(EMPTY._replace(batches=(kept, other)), NOW) == [POLL]
+    ended = other._replace(status="cancelled")
+    assert decide(EMPTY._replace(batches=(kept, ended)), NOW) == [Ingest("b2")]
+    assert decide(EMPTY._replace(batches=(kept._replace(held_back=False),)), NOW) == [Ingest("b1")]
 
 
 def test_what_the_user_cancels_is_cancelled_or_withdrawn_before_more_is_sent() -> None:
-    asked = replace(RUNNING, cancels=True)
+    asked = RUNNING._replace(cancels=True)
     uploaded = ShardView(2, 1, S.UPLOADED, 1, 1)
     perhaps = ShardView(3, 1, S.CREATING, 1, 1)
-    snapshot = replace(EMPTY, shards=(READY, uploaded, perhaps), batches=(asked,), cancelled=frozenset({2, 3, 7}))
+    snapshot = EMPTY._replace(shards=(READY, uploaded, perhaps), batches=(asked,), cancelled=frozenset({2, 3, 7}))
     assert decide(snapshot, NOW) == [Reconcile(3), Cancel("b1"), Withdraw(2)]
-    assert decide(replace(snapshot, shards=(READY,), batches=(RUNNING,)), NOW) == [SENT]
+    assert decide(snapshot._replace(shards=(READY,), batches=(RUNNING,)), NOW) == [SENT]
 
 
-CANCELLING = replace(EMPTY, shards=(READY,), loose=(FULL,), batches=(RUNNING,), cancelled=frozenset({7}))
+CANCELLING = EMPTY._replace(shards=(READY,), loose=(FULL,), batches=(RUNNING,), cancelled=frozenset({7}))
 
 
 def test_to_cancel_sends_nothing_and_follows_to_the_end() -> None:
     why = "batches are being cancelled"
     assert decide_cancel(CANCELLING, NOW) == [Wait(_soon(30), why)]
-    assert decide_cancel(replace(CANCELLING, polled_at=0.0), NOW) == [Refresh()]
+    assert decide_cancel(CANCELLING._replace(polled_at=0.0), NOW) == [Refresh()]
     perhaps = ShardView(3, 1, S.CREATING, 1, 1, wait_until=_soon(8))
-    assert decide_cancel(replace(CANCELLING, shards=(perhaps,)), NOW) == [Wait(_soon(8), why)]
-    late = replace(RUNNING, status="cancelled", retry_at=_soon(9))
-    assert decide_cancel(replace(CANCELLING, batches=(late,)), NOW) == [Wait(_soon(9), why)]
-    assert decide_cancel(replace(CANCELLING, batches=(late,)), _soon(9)) == [Ingest("b1")]
-    assert decide_cancel(replace(CANCELLING, cancelled=frozenset()), NOW) == [Finish()]
-    out = replace(CANCELLING, outage_until=_soon(60))
+    assert decide_cancel(CANCELLING._replace(shards=(perhaps,)), NOW) == [Wait(_soon(8), why)]
+    late = RUNNING._replace(status="cancelled", retry_at=_soon(9))
+    assert decide_cancel(CANCELLING._replace(batches=(late,)), NOW) == [Wait(_soon(9), why)]
+    assert decide_cancel(CANCELLING._replace(batches=(late,)), _soon(9)) == [Ingest("b1")]
+    assert decide_cancel(CANCELLING._replace(cancelled=frozenset()), NOW) == [Finish()]
+    out = CANCELLING._replace(outage_until=_soon(60))
     assert decide_cancel(out, NOW) == [Wait(_soon(60), "the service does not answer")]
 
 
 def test_files_are_cleaned_up_when_due() -> None:
-    assert decide(replace(EMPTY, files_due=2), NOW) == [Clean()]
+    assert decide(EMPTY._replace(files_due=2), NOW) == [Clean()]
 
 
 # --- what keeps from sending -----------------------------------------------------------------------------------------
 
 
 def test_in_an_outage_nothing_is_tried() -> None:
-    snapshot = replace(EMPTY, shards=(READY,), batches=(RUNNING,), polled_at=0.0, outage_until=_soon(60), stopped="x")
+    snapshot = EMPTY._replace(shards=(READY,), batches=(RUNNING,), polled_at=0.0, outage_until=_soon(60), stopped="x")
     assert decide(snapshot, NOW) == [Wait(_soon(60), "the service does not answer")]
-    assert decide(replace(snapshot, stopped=""), _soon(60)) == [Refresh()]
+    assert decide(snapshot._replace(stopped=""), _soon(60)) == [Refresh()]
 
 
 def test_while_paused_nothing_is_sent_and_all_else_goes_on() -> None:
     pause = Pause("all", "quota", NOW - 1, _soon(20))
-    snapshot = replace(EMPTY, shards=(READY,), loose=(FULL,), batches=(RUNNING,), pauses=(pause,))
+    snapshot = EMPTY._replace(shards=(READY,), loose=(FULL,), batches=(RUNNING,), pauses=(pause,))
     assert decide(snapshot, NOW) == [Wait(_soon(20), "paused: quota")]
-    assert decide(replace(snapshot, polled_at=0.0), NOW) == [Refresh()]
-    assert decide(replace(snapshot, batches=(replace(RUNNING, status="completed"),)), NOW) == [Ingest("b1")]
-    assert decide(replace(snapshot, batches=()), _soon(20)) == [Gather(1)]
+    assert decide(snapshot._replace(polled_at=0.0), NOW) == [Refresh()]
+    assert decide(snapshot._replace(batches=(RUNNING._replace(status="completed"),)), NOW) == [Ingest("b1")]
+    assert decide(snapshot._replace(batches=()), _soon(20)) == [Gather(1)]
 
 
 def test_a_pause_by_hand_lasts_until_the_user_resumes() -> None:
     pause = Pause("all", "by hand", NOW - 10**6, None)
-    snapshot = replace(EMPTY, shards=(READY,), pauses=(pause,))
+    snapshot = EMPTY._replace(shards=(READY,), pauses=(pause,))
     assert decide(snapshot, NOW) == [Wait(_soon(30), "paused: by hand; `batcher resume` goes on")]
-    assert decide(replace(snapshot, pauses=(Pause("all", "quota", 0, _soon(9)), pause)), NOW)[0] == Wait(
+    assert decide(snapshot._replace(pauses=(Pause("all", "quota", 0, _soon(9)), pause)), NOW)[0] == Wait(
         _soon(9), "paused: quota"
     )
-    assert decide(replace(snapshot, shards=()), NOW) == [Finish()]
+    assert decide(snapshot._replace(shards=()), NOW) == [Finish()]
 
 
 @pytest.mark.parametrize("until", [None, NOW + 5])
 def test_a_pause_of_the_direct_lane_is_none_of_ours(until: float | None) -> None:
     pause = Pause("direct", "daily requests", NOW - 1, until)
-    snapshot = replace(EMPTY, pauses=(pause,))
-    assert decide(replace(snapshot, shards=(READY,)), NOW) == [SENT]
-    assert decide(replace(snapshot, batches=(RUNNING,)), NOW) == [POLL]
-    too_large = replace(READY, lines=1, tokens=10**6)
-    assert isinstance(decide(replace(snapshot, shards=(too_large,)), NOW)[0], Finish)
-    strange = replace(snapshot, shards=(READY,), room=replace(ROOM, reserved=800))
+    snapshot = EMPTY._replace(pauses=(pause,))
+    assert decide(snapshot._replace(shards=(READY,)), NOW) == [SENT]
+    assert decide(snapshot._replace(batches=(RUNNING,)), NOW) == [POLL]
+    too_large = READY._replace(lines=1, tokens=10**6)
+    assert isinstance(decide(snapshot._replace(shards=(too_large,)), NOW)[0], Finish)
+    strange = snapshot._replace(shards=(READY,), room=ROOM._replace(reserved=800))
     assert decide(strange, NOW) == [Wait(_soon(30), "waiting for room")]
 
 
 def test_a_refusal_for_the_limit_is_waited_out() -> None:
-    room = replace(ROOM, blocked_until=_soon(60))
-    snapshot = replace(EMPTY, shards=(READY,), loose=(FULL,), room=room)
+    room = ROOM._replace(blocked_until=_soon(60))
+    snapshot = EMPTY._replace(shards=(READY,), loose=(FULL,), room=room)
     assert decide(snapshot, NOW) == [Wait(_soon(60), "the service has no room for more")]
-    assert decide(replace(snapshot, batches=(RUNNING,)), NOW) == [POLL]
-    assert decide(replace(snapshot, room=ROOM, loose=()), NOW) == [SENT]
+    assert decide(snapshot._replace(batches=(RUNNING,)), NOW) == [POLL]
+    assert decide(snapshot._replace(room=ROOM, loose=()), NOW) == [SENT]
 
 
 def test_after_a_quota_pause_one_shard_probes() -> None:
-    second = replace(READY, shard=2)
+    second = READY._replace(shard=2)
     over = Pause("all", "quota", NOW - 500, NOW - 200)
-    snapshot = replace(EMPTY, shards=(READY, second), pauses=(over,), probing=True)
+    snapshot = EMPTY._replace(shards=(READY, second), pauses=(over,), probing=True)
     assert decide(snapshot, NOW) == [SENT]
-    assert decide(replace(snapshot, batches=(RUNNING,)), NOW) == [POLL]
-    late = replace(RUNNING, status="completed", retry_at=_soon(60))
-    assert decide(replace(snapshot, batches=(late,)), NOW)[0] == Wait(_soon(60), "results not complete yet")
-    assert decide(replace(snapshot, probing=False), NOW) == [SENT, Send(2, 100, 600)]
+    assert decide(snapshot._replace(batches=(RUNNING,)), NOW) == [POLL]
+    late = RUNNING._replace(status="completed", retry_at=_soon(60))
+    assert decide(snapshot._replace(batches=(late,)), NOW)[0] == Wait(_soon(60), "results not complete yet")
+    assert decide(snapshot._replace(probing=False), NOW) == [SENT, Send(2, 100, 600)]
 
 
 def test_a_probe_that_is_perhaps_sent_is_a_probe() -> None:
     perhaps = ShardView(3, 1, S.CREATING, 1, 1, wait_until=_soon(60))
-    snapshot = replace(EMPTY, shards=(READY, perhaps), probing=True)
+    snapshot = EMPTY._replace(shards=(READY, perhaps), probing=True)
     assert decide(snapshot, NOW) == [Wait(_soon(60), "a shard waits to be tried again")]
 
 
 def test_a_probe_keeps_the_hourly_cap() -> None:
-    snapshot = replace(EMPTY, shards=(READY,), probing=True, created_last_hour=BATCHES_PER_HOUR)
+    snapshot = EMPTY._replace(shards=(READY,), probing=True, created_last_hour=BATCHES_PER_HOUR)
     assert decide(snapshot, NOW)[0] == Wait(_soon(60), "shard 1: 2,000 batches were created within the hour")
 
 
 @pytest.mark.parametrize(("created", "sent"), [(0, 2), (1_998, 2), (1_999, 1), (2_000, 0), (2_500, 0)])
 def test_the_hourly_cap(created: int, sent: int) -> None:
-    snapshot = replace(EMPTY, shards=(READY, replace(READY, shard=2)), created_last_hour=created)
+    snapshot = EMPTY._replace(shards=(READY, READY._replace(shard=2)), created_last_hour=created)
     actions = decide(snapshot, NOW)
     assert [isinstance(action, Send) for action in actions] == ([True] * sent or [False])
     assert sent or isinstance(actions[0], Wait)
@@ -212,37 +212,37 @@ def test_the_hourly_cap(created: int, sent: int) -> None:
 
 @pytest.mark.parametrize("state", [s for s in S if s not in {S.RELEASED, S.UPLOADED, S.UPLOADING, S.CREATING}])
 def test_only_what_is_released_or_uploaded_is_sent(state: ShardState) -> None:
-    assert not any(isinstance(a, Send) for a in decide(replace(EMPTY, shards=(replace(READY, state=state),)), NOW))
+    assert not any(isinstance(a, Send) for a in decide(EMPTY._replace(shards=(READY._replace(state=state),)), NOW))
 
 
 @pytest.mark.parametrize("state", [S.RELEASED, S.UPLOADED])
 def test_a_shard_is_sent_when_its_time_has_come(state: ShardState) -> None:
-    waits = replace(READY, state=state, wait_until=_soon(60))
-    assert decide(replace(EMPTY, shards=(waits,)), NOW) == [Wait(_soon(60), "a shard waits to be tried again")]
-    assert decide(replace(EMPTY, shards=(waits,)), _soon(60)) == [SENT]
+    waits = READY._replace(state=state, wait_until=_soon(60))
+    assert decide(EMPTY._replace(shards=(waits,)), NOW) == [Wait(_soon(60), "a shard waits to be tried again")]
+    assert decide(EMPTY._replace(shards=(waits,)), _soon(60)) == [SENT]
 
 
 def test_the_most_urgent_goes_first_and_keeps_its_room() -> None:
     urgent, other = ShardView(9, 1, S.UPLOADED, 10, 600), ShardView(2, 2, S.RELEASED, 10, 300)
-    assert decide(replace(EMPTY, shards=(other, urgent)), NOW) == [Send(9, 600, 200)]
-    held = replace(EMPTY, shards=(other, urgent), room=replace(ROOM, reserved=300), batches=(RUNNING,))
+    assert decide(EMPTY._replace(shards=(other, urgent)), NOW) == [Send(9, 600, 200)]
+    held = EMPTY._replace(shards=(other, urgent), room=ROOM._replace(reserved=300), batches=(RUNNING,))
     assert decide(held, NOW) == [replace(POLL, reason="shard 9: needs 600 tokens, 500 are free")]
 
 
 def test_a_shard_over_the_limit_is_split_and_a_line_over_it_stops_the_work() -> None:
-    huge = replace(READY, tokens=900)
-    assert decide(replace(EMPTY, shards=(huge,)), NOW) == [Split(1, 800)]
-    line = replace(huge, lines=1)
+    huge = READY._replace(tokens=900)
+    assert decide(EMPTY._replace(shards=(huge,)), NOW) == [Split(1, 800)]
+    line = huge._replace(lines=1)
     why = "shard 1 cannot be sent: one line of 900 tokens is over the limit of 800"
-    assert decide(replace(EMPTY, shards=(line,)), NOW) == [Finish(why)]
-    assert decide(replace(EMPTY, shards=(line,), batches=(RUNNING,)), NOW) == [POLL]
-    first = replace(READY, shard=0)
-    assert decide(replace(EMPTY, shards=(line, first)), NOW) == [Send(0, 100, 700)]
+    assert decide(EMPTY._replace(shards=(line,)), NOW) == [Finish(why)]
+    assert decide(EMPTY._replace(shards=(line,), batches=(RUNNING,)), NOW) == [POLL]
+    first = READY._replace(shard=0)
+    assert decide(EMPTY._replace(shards=(line, first)), NOW) == [Send(0, 100, 700)]
 
 
 def test_a_budget_that_is_spent_stops_the_work() -> None:
     budget = Budget(max_usd=1.0, spent_usd=0.5, charges={1: Charge(0.0, 0.1)})
-    (finish,) = decide(replace(EMPTY, shards=(READY,), budget=budget), NOW)
+    (finish,) = decide(EMPTY._replace(shards=(READY,), budget=budget), NOW)
     assert isinstance(finish, Finish)
     assert "$0.50 of the budget of $1.00 is left" in finish.problem
 
@@ -251,27 +251,27 @@ def test_a_budget_that_is_spent_stops_the_work() -> None:
 
 
 def _gathers(*loose: LooseLines, shards: tuple[ShardView, ...] = ()) -> bool:
-    actions = decide(replace(EMPTY, loose=loose, shards=shards), NOW)
+    actions = decide(EMPTY._replace(loose=loose, shards=shards), NOW)
     assert all(isinstance(a, Gather) for a in actions) or not any(isinstance(a, Gather) for a in actions)
     return isinstance(actions[0], Gather)
 
 
 GATHERING = [
     ("due and alone", (LOOSE,), (), True),
-    ("not due", (replace(LOOSE, due=NOW + 1),), (), False),
-    ("due this moment", (replace(LOOSE, due=NOW),), (), True),
+    ("not due", (LOOSE._replace(due=NOW + 1),), (), False),
+    ("due this moment", (LOOSE._replace(due=NOW),), (), True),
     ("as urgent a shard waits", (LOOSE,), (READY,), False),
-    ("a more urgent shard waits", (replace(LOOSE, priority=2),), (READY,), False),
-    ("only a less urgent shard waits", (LOOSE,), (replace(READY, priority=2),), True),
-    ("as urgent a shard waits for its time", (LOOSE,), (replace(READY, wait_until=NOW + 9),), True),
+    ("a more urgent shard waits", (LOOSE._replace(priority=2),), (READY,), False),
+    ("only a less urgent shard waits", (LOOSE,), (READY._replace(priority=2),), True),
+    ("as urgent a shard waits for its time", (LOOSE,), (READY._replace(wait_until=NOW + 9),), True),
     ("full by lines", (FULL,), (READY,), True),
-    ("full by tokens", (replace(LOOSE, tokens=500),), (READY,), True),
-    ("nearly full", (replace(LOOSE, lines=9, tokens=499),), (READY,), False),
-    ("full but not due", (replace(FULL, due=NOW + 1),), (), False),
-    ("more fall due soon", (LOOSE, replace(LOOSE, due=NOW + 30)), (), False),
-    ("more fall due later", (LOOSE, replace(LOOSE, due=NOW + 31)), (), True),
-    ("others fall due soon", (LOOSE, replace(LOOSE, priority=2, due=NOW + 5)), (), True),
-    ("full, and more fall due soon", (FULL, replace(LOOSE, due=NOW + 5)), (), True),
+    ("full by tokens", (LOOSE._replace(tokens=500),), (READY,), True),
+    ("nearly full", (LOOSE._replace(lines=9, tokens=499),), (READY,), False),
+    ("full but not due", (FULL._replace(due=NOW + 1),), (), False),
+    ("more fall due soon", (LOOSE, LOOSE._replace(due=NOW + 30)), (), False),
+    ("more fall due later", (LOOSE, LOOSE._replace(due=NOW + 31)), (), True),
+    ("others fall due soon", (LOOSE, LOOSE._replace(priority=2, due=NOW + 5)), (), True),
+    ("full, and more fall due soon", (FULL, LOOSE._replace(due=NOW + 5)), (), True),
 ]
 
 
@@ -283,14 +283,14 @@ def test_loose_lines_become_a_shard(
 
 
 def test_each_priority_gathers_for_itself() -> None:
-    loose = (LOOSE, replace(LOOSE, priority=2), replace(LOOSE, priority=3, due=NOW + 9))
-    assert decide(replace(EMPTY, loose=loose), NOW) == [Gather(1), Gather(2)]
+    loose = (LOOSE, LOOSE._replace(priority=2), LOOSE._replace(priority=3, due=NOW + 9))
+    assert decide(EMPTY._replace(loose=loose), NOW) == [Gather(1), Gather(2)]
 
 
 def test_lines_that_fall_due_soon_are_waited_for() -> None:
-    loose = (LOOSE, replace(LOOSE, due=_soon(12)))
-    assert decide(replace(EMPTY, loose=loose), NOW) == [Wait(_soon(12), "failed lines wait to be sent again")]
-    assert decide(replace(EMPTY, loose=(LOOSE, LOOSE)), _soon(12)) == [Gather(1), Gather(1)]
+    loose = (LOOSE, LOOSE._replace(due=_soon(12)))
+    assert decide(EMPTY._replace(loose=loose), NOW) == [Wait(_soon(12), "failed lines wait to be sent again")]
+    assert decide(EMPTY._replace(loose=(LOOSE, LOOSE)), _soon(12)) == [Gather(1), Gather(1)]
 
 
 # --- ends and waits --------------------------------------------------------------------------------------------------
@@ -299,30 +299,30 @@ def test_lines_that_fall_due_soon_are_waited_for() -> None:
 def test_with_nothing_left_the_work_is_finished() -> None:
     assert decide(EMPTY, NOW) == [Finish()]
     over = (Pause("all", "quota", 0, NOW - 1), Pause("direct", "x", 0, _soon(50)), Pause("all", "y", 0, _soon(50)))
-    assert decide(replace(EMPTY, pauses=over), NOW) == [Finish()]
+    assert decide(EMPTY._replace(pauses=over), NOW) == [Finish()]
 
 
 def test_once_stopped_nothing_is_sent_but_what_was_paid_is_taken_in() -> None:
-    snapshot = replace(EMPTY, shards=(READY,), loose=(FULL,), batches=(RUNNING,), stopped="mend the key")
+    snapshot = EMPTY._replace(shards=(READY,), loose=(FULL,), batches=(RUNNING,), stopped="mend the key")
     assert decide(snapshot, NOW) == [Finish("mend the key")]
-    assert decide(replace(snapshot, polled_at=0.0), NOW) == [Refresh()]
-    assert decide(replace(snapshot, batches=(replace(RUNNING, status="completed"),)), NOW) == [Ingest("b1")]
+    assert decide(snapshot._replace(polled_at=0.0), NOW) == [Refresh()]
+    assert decide(snapshot._replace(batches=(RUNNING._replace(status="completed"),)), NOW) == [Ingest("b1")]
 
 
 WAITS = [
-    ({"batches": (replace(RUNNING, status="completed", retry_at=NOW + 11),)}, 11, "results not complete yet"),
+    ({"batches": (RUNNING._replace(status="completed", retry_at=NOW + 11),)}, 11, "results not complete yet"),
     ({"batches": (RUNNING,), "polled_at": NOW - 18}, 12, "batches are running"),
-    ({"shards": (replace(READY, wait_until=NOW + 13),)}, 13, "a shard waits to be tried again"),
-    ({"loose": (replace(LOOSE, due=NOW + 14),)}, 14, "failed lines wait to be sent again"),
+    ({"shards": (READY._replace(wait_until=NOW + 13),)}, 13, "a shard waits to be tried again"),
+    ({"loose": (LOOSE._replace(due=NOW + 14),)}, 14, "failed lines wait to be sent again"),
     ({"shards": (READY,), "pauses": (Pause("all", "quota", 0, NOW + 15),)}, 15, "paused: quota"),
-    ({"shards": (READY,), "room": replace(ROOM, blocked_until=NOW + 16)}, 16, "the service has no room for more"),
-    ({"shards": (READY,), "room": replace(ROOM, reserved=800)}, 30, "waiting for room"),
+    ({"shards": (READY,), "room": ROOM._replace(blocked_until=NOW + 16)}, 16, "the service has no room for more"),
+    ({"shards": (READY,), "room": ROOM._replace(reserved=800)}, 30, "waiting for room"),
 ]
 
 
 @pytest.mark.parametrize(("fields", "seconds", "reason"), WAITS)
 def test_each_thing_is_waited_for(fields: dict[str, object], seconds: float, reason: str) -> None:
-    assert decide(replace(EMPTY, **fields), NOW) == [Wait(_soon(seconds), reason)]  # type: ignore[arg-type]
+    assert decide(EMPTY._replace(**fields), NOW) == [Wait(_soon(seconds), reason)]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("first", range(5))
@@ -330,13 +330,12 @@ def test_of_several_the_earliest_is_waited_for(first: int) -> None:
     times = [NOW + (5 if n == first else 20 + n) for n in range(5)]
     late = BatchView("b2", 8, "completed", 0, retry_at=times[0])
     pause = Pause("all", "quota", 0, times[3])
-    snapshot = replace(
-        EMPTY,
+    snapshot = EMPTY._replace(
         batches=(RUNNING, late),
-        shards=(replace(READY, wait_until=times[1]),),
-        loose=(replace(LOOSE, due=times[2]),),
+        shards=(READY._replace(wait_until=times[1]),),
+        loose=(LOOSE._replace(due=times[2]),),
         pauses=(pause,),
-        room=replace(ROOM, blocked_until=times[4]),
+        room=ROOM._replace(blocked_until=times[4]),
     )
     (wait,) = decide(snapshot, NOW)
     assert isinstance(wait, Wait)
@@ -355,9 +354,11 @@ SHARDS = st.lists(
         st.integers(1, 3),
         st.integers(0, 900),
         TIMES,
+        st.none(),
+        st.just(1),
     ),
     max_size=4,
-).map(lambda views: tuple(replace(view, shard=n) for n, view in enumerate(views)))
+).map(lambda views: tuple(view._replace(shard=n) for n, view in enumerate(views)))
 BATCHES = st.lists(
     st.builds(
         BatchView,
@@ -367,28 +368,42 @@ BATCHES = st.lists(
         st.just(0),
         TIMES,
         st.sampled_from([False, False, True]),
+        TIMES,
         st.sampled_from([False, False, True]),
     ),
     max_size=2,
-).map(lambda views: tuple(replace(view, batch_id=f"b{n}") for n, view in enumerate(views)))
+).map(lambda views: tuple(view._replace(batch_id=f"b{n}") for n, view in enumerate(views)))
 SNAPSHOTS = st.builds(
     Snapshot,
-    room=st.builds(Room, st.integers(0, 1_500), st.just(0.8), st.sampled_from([1.0, 1.1]), st.integers(0, 900), TIMES),
+    room=st.builds(
+        Room,
+        st.integers(0, 1_500),
+        st.just(0.8),
+        st.sampled_from([1.0, 1.1]),
+        st.integers(0, 900),
+        st.none() | st.integers(1, 900),
+        TIMES,
+    ),
     shards=SHARDS,
     batches=BATCHES,
     loose=st.lists(st.builds(LooseLines, st.integers(1, 3), st.integers(1, 12), st.just(20), TIMES), max_size=3).map(
         tuple
     ),
     pauses=st.lists(
-        st.builds(Pause, st.sampled_from(["all", "direct"]), st.just("x"), st.just(0.0), TIMES | st.none()), max_size=1
+        st.builds(Pause, st.sampled_from(["all", "direct"]), st.just("x"), st.just(0.0), TIMES | st.none(), st.just(0)),
+        max_size=1,
     ).map(tuple),
     budget=st.sampled_from([Budget(), Budget(max_usd=1, spent_usd=0.5, charges={1: Charge(0.0, 0.2)})]),
     shard_limits=st.just(ShardLimits(10, 10**6, 100)),
     polled_at=TIMES,
+    poll_interval_s=st.just(30.0),
     outage_until=st.sampled_from([0.0, 0.0, NOW, NOW + 5]),
     created_last_hour=st.sampled_from([0, 1_999, 2_000]),
+    unread=st.sampled_from([0, 0, 1]),
     files_due=st.sampled_from([0, 0, 1]),
+    lapsed_ceiling=st.sampled_from([None, None, 500]),
     probing=st.booleans(),
+    probe_since=TIMES,
     cancelled=st.sampled_from([frozenset(), frozenset(), frozenset({0}), frozenset({1, 2})]),
     stopped=st.sampled_from(["", "", "mend it"]),
 )

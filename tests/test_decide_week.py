@@ -1,12 +1,12 @@
 """A week with all its faults, decided a step at a time: every line is settled."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.admission import Send, Split, ceiling, reserved_for
+from batcher.admission import Send, Split
 from batcher.decide import (
     Action,
     Clean,
@@ -91,7 +91,7 @@ class Week:
     def _put(self, shard: Shard, line: Line) -> None:
         shard.lines.append(line)
         line.shard = shard.view.shard
-        shard.view = replace(shard.view, lines=len(shard.lines), tokens=shard.view.tokens + line.tokens)
+        shard.view = shard.view._replace(lines=len(shard.lines), tokens=shard.view.tokens + line.tokens)
 
     def _fault(self, chance: float) -> bool:
         if self.faults and self.random.random() < chance:
@@ -109,7 +109,7 @@ class Week:
             if line.state is A.WAITING and line.due <= self.now:
                 line.state, line.due = A.READY, 0.0
         return Snapshot(
-            room=replace(self.room, reserved=self.reserved(), blocked_until=self.blocked_until),
+            room=self.room._replace(reserved=self.reserved(), blocked_until=self.blocked_until),
             shards=tuple(s.view for s in self.shards if s.view.state not in FINAL_SHARD_STATES),
             batches=tuple(BatchView(i, b.shard, b.status, 0, b.retry_at) for i, b in self.batches.items()),
             loose=self._loose(),
@@ -126,7 +126,7 @@ class Week:
         return any(p.reason == "quota" and p.until is not None and p.until <= self.now for p in self.pauses)
 
     def _limits_now(self) -> ShardLimits:
-        return replace(self.limits, tokens=min(self.limits.tokens, int(ceiling(self.room) / self.room.factor)))
+        return self.limits._replace(tokens=min(self.limits.tokens, int(self.room.ceiling / self.room.factor)))
 
     def _loose(self) -> tuple[LooseLines, ...]:
         groups: dict[tuple[int, float], list[Line]] = {}
@@ -158,7 +158,7 @@ class Week:
 
     def _move(self, shard: Shard, event: str, wait_s: float = 0.0) -> None:
         until = self.now + wait_s if wait_s else 0.0
-        shard.view = replace(shard.view, state=next_shard_state(shard.view.state, event), wait_until=until)
+        shard.view = shard.view._replace(state=next_shard_state(shard.view.state, event), wait_until=until)
 
     def _send(self, send: Send) -> bool:
         shard = self.shards[send.shard]
@@ -173,7 +173,7 @@ class Week:
             return False
         if self._fault(0.15):
             shard.perhaps = self.random.random() < 0.5
-            shard.view = replace(shard.view, wait_until=self.now + self.random.choice([0, 60]))
+            shard.view = shard.view._replace(wait_until=self.now + self.random.choice([0, 60]))
             return False
         self._start(shard)
         return True
@@ -190,7 +190,7 @@ class Week:
     def _claim(self, shard: Shard, reserved: int) -> None:
         """Promises 2 and 3: each line is free, and there is room."""
         assert self.reserved() + reserved <= self.room.limit * self.room.threshold
-        assert reserved == reserved_for(shard.view.tokens, self.room)
+        assert reserved == self.room.reserved_for(shard.view.tokens)
         for line in shard.lines:
             assert (line.state, line.shard) == (A.READY, shard.view.shard)
             line.state = A.IN_BATCH
@@ -219,7 +219,7 @@ class Week:
     def _no_room(self) -> None:
         """The service refuses for its limit, and perhaps names another one. Each line alone fits into all of them."""
         self.blocked_until = self.now + 60
-        self.room = replace(self.room, limit=self.random.choice([100, 130, 187, 1_000]))
+        self.room = self.room._replace(limit=self.random.choice([100, 130, 187, 1_000]))
 
     def _quota(self) -> None:
         self.pauses = [p for p in self.pauses if p.reason != "quota"]

@@ -1,7 +1,6 @@
 """The forecast: assumptions before a batch has ended, measurements after, and what the running ones tell."""
 
 import math
-from dataclasses import replace
 from statistics import NormalDist
 from unittest import mock
 
@@ -48,20 +47,20 @@ def test_a_batch_in_flight_has_its_age() -> None:
 
 
 def test_what_is_in_flight_holds_its_room() -> None:
-    busy = replace(FOUR, shards=[(100, 10)], flights=[Flight(60, 10, 0.0)])
+    busy = FOUR._replace(shards=[(100, 10)], flights=[Flight(60, 10, 0.0)])
     assert forecast(busy).best_s == 2 * BEST_BATCH_S
 
 
 def test_a_pause_delays_what_is_sent_and_not_what_runs() -> None:
     paused = Load(ceiling=100, shards=[(50, 10)], free_in_s=10 * HOUR)
     assert forecast(paused).best_s == 11 * HOUR
-    assert forecast(replace(paused, shards=(), flights=[Flight(50, 10, 0.0)])).best_s == BEST_BATCH_S
+    assert forecast(paused._replace(shards=(), flights=[Flight(50, 10, 0.0)])).best_s == BEST_BATCH_S
 
 
 def test_lines_that_go_again_take_another_batch() -> None:
     again = Load(ceiling=100, shards=[(50, 100)], again=0.02)
     assert forecast(again).best_s == 2 * BEST_BATCH_S
-    assert forecast(replace(again, shards=(), loose=(50, 1))).best_s == BEST_BATCH_S
+    assert forecast(again._replace(shards=(), loose=(50, 1))).best_s == BEST_BATCH_S
 
 
 def test_many_lines_that_go_again_take_as_many_batches_as_shards_would() -> None:
@@ -69,7 +68,7 @@ def test_many_lines_that_go_again_take_as_many_batches_as_shards_would() -> None
 
 
 def test_a_job_of_which_everything_fails_has_an_end() -> None:
-    assert math.isfinite(forecast(replace(FOUR, again=1.0), [HOUR]).worst_s)
+    assert math.isfinite(forecast(FOUR._replace(again=1.0), [HOUR]).worst_s)
 
 
 def test_a_shard_that_is_larger_than_the_room_is_played_alone() -> None:
@@ -145,10 +144,10 @@ def test_how_many_lines_are_in_time() -> None:
 
 
 def test_what_goes_again_takes_room_and_time_from_what_is_in_time() -> None:
-    again = replace(FOUR, shards=[(50, 100)] * 8, again=0.01)
-    assert fitting(replace(again, again=0.0), [], 2 * EXPECTED_BATCH_S) == 400
+    again = FOUR._replace(shards=[(50, 100)] * 8, again=0.01)
+    assert fitting(again._replace(again=0.0), [], 2 * EXPECTED_BATCH_S) == 400
     assert fitting(again, [], 2 * EXPECTED_BATCH_S) == 100  # half of the room is too little for two at a time
-    assert fitting(replace(again, ceiling=110), [], 3 * EXPECTED_BATCH_S) == 400
+    assert fitting(again._replace(ceiling=110), [], 3 * EXPECTED_BATCH_S) == 400
 
 
 def test_what_is_in_time_is_what_a_forecast_of_so_much_says() -> None:
@@ -157,7 +156,7 @@ def test_what_is_in_time_is_what_a_forecast_of_so_much_says() -> None:
     whole = forecast(load, ended).expected_s
     for share in (0.3, 0.6, 0.9):
         shards = fitting(load, ended, share * whole) // 10
-        end = forecast(replace(load, shards=load.shards[:shards]), ended).expected_s
+        end = forecast(load._replace(shards=load.shards[:shards]), ended).expected_s
         assert end == pytest.approx(share * whole, rel=0.1)
 
 

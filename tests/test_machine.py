@@ -18,7 +18,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from batcher.admission import ceiling
 from batcher.api import CallError
 from batcher.config import Config
 from batcher.looking import room_now
@@ -180,7 +179,7 @@ class JobMachine(RuleBasedStateMachine):
         threshold = self.world.config.limits.threshold
         assert all(int(str(used)) <= int(str(limit)) * threshold for used, limit in rows)
         with self.world.store.reading() as tx:
-            assert ceiling(room_now(tx, self.world.config)) >= 0
+            assert room_now(tx, self.world.config).ceiling >= 0
 
     @invariant()
     @precondition(lambda self: hasattr(self, "world"))

@@ -1,7 +1,6 @@
 """What a job learns of itself, and what follows: the ratio, the money, the forecast, and what would help."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from unittest import mock
@@ -354,7 +353,7 @@ def table_limits(tier: int) -> int:
 
 
 def in_time(load: Load, tier: int, hours: float) -> bool:
-    return forecast(replace(load, ceiling=int(0.8 * table_limits(tier)))).expected_s <= hours * HOUR
+    return forecast(load._replace(ceiling=int(0.8 * table_limits(tier)))).expected_s <= hours * HOUR
 
 
 def _text(job: World, price_of: PriceOf = resolve) -> str:

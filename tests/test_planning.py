@@ -4,7 +4,6 @@ import itertools
 import json
 import string
 import warnings
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -163,13 +162,13 @@ def test_anything_but_a_plain_name_is_refused(template: str) -> None:
     with pytest.raises(JobError, match=r"user\.md"):
         placeholders(template)
     with pytest.raises(JobError):
-        Renderer(replace(VERSION, template=template))
+        Renderer(VERSION._replace(template=template))
 
 
 def test_a_name_without_a_value_is_told() -> None:
     for template in ("{name} {missing}", "{__class__}", "{name}{class}"):
         with pytest.raises(JobError, match="does not give"):
-            Renderer(replace(VERSION, template=template)).user_text({"name": "x"})
+            Renderer(VERSION._replace(template=template)).user_text({"name": "x"})
 
 
 @pytest.mark.parametrize("value", ODD)
@@ -222,7 +221,7 @@ def _check_line(version: JobVersion, line_id: str, user_text: str) -> bytes:
 @pytest.mark.parametrize("endpoint", Endpoint)
 @pytest.mark.parametrize("value", ODD)
 def test_a_line_is_the_request_that_was_meant(endpoint: Endpoint, value: str) -> None:
-    _check_line(replace(VERSION, endpoint=endpoint), custom_id(value or "x"), value)
+    _check_line(VERSION._replace(endpoint=endpoint), custom_id(value or "x"), value)
 
 
 @given(st.sampled_from(Endpoint), TEXTS, TEXTS, TEXTS, TEXTS)
@@ -230,7 +229,7 @@ def test_a_line_is_the_request_that_was_meant(endpoint: Endpoint, value: str) ->
 def test_a_line_is_the_request_whatever_the_texts_are(
     endpoint: Endpoint, line_id: str, system: str, model: str, text: str
 ) -> None:
-    version = replace(VERSION, endpoint=endpoint, system=system, model=model)
+    version = VERSION._replace(endpoint=endpoint, system=system, model=model)
     line = _check_line(version, line_id, text)
     assert line_of(version, line_id, text) == line
     assert orjson.loads(line)["body"] == body(version, text)
@@ -249,22 +248,22 @@ def test_values_of_the_input_arrive_as_they_are(name: str, facts: str) -> None:
 @pytest.mark.parametrize("text", ["\0user\0", "\0id\0", "user", "user_", "user__", '"user"'])
 def test_no_text_of_a_version_is_taken_for_the_place_of_the_artists(endpoint: Endpoint, text: str) -> None:
     schema = {"type": "object", "title": text, "required": [text], text: text}
-    same = replace(VERSION, endpoint=endpoint, model=text, system=text, schema=schema, schema_name=text)
+    same = VERSION._replace(endpoint=endpoint, model=text, system=text, schema=schema, schema_name=text)
     _check_line(same, text, text)
-    for version in (replace(VERSION, model=text), replace(VERSION, system=text), replace(VERSION, schema_name=text)):
+    for version in (VERSION._replace(model=text), VERSION._replace(system=text), VERSION._replace(schema_name=text)):
         _check_line(version, "a1", "An artist.")
 
 
 def test_equal_versions_render_equal_bytes_and_others_do_not() -> None:
     line, mark = line_of(VERSION, "a1", "text"), hash_of(VERSION, "a1", "text")
-    assert (line_of(replace(VERSION), "a1", "text"), hash_of(replace(VERSION), "a1", "text")) == (line, mark)
+    assert (line_of(VERSION._replace(), "a1", "text"), hash_of(VERSION._replace(), "a1", "text")) == (line, mark)
     others = [
-        replace(VERSION, model="gpt-6-terra"),
-        replace(VERSION, endpoint=Endpoint.RESPONSES),
-        replace(VERSION, max_output_tokens=601),
-        replace(VERSION, system=VERSION.system + " "),
-        replace(VERSION, schema={"type": "object"}),
-        replace(VERSION, schema_name="biography"),
+        VERSION._replace(model="gpt-6-terra"),
+        VERSION._replace(endpoint=Endpoint.RESPONSES),
+        VERSION._replace(max_output_tokens=601),
+        VERSION._replace(system=VERSION.system + " "),
+        VERSION._replace(schema={"type": "object"}),
+        VERSION._replace(schema_name="biography"),
     ]
     lines = [line_of(version, "a1", "text") for version in others]
     lines += [line_of(VERSION, "a2", "text"), line_of(VERSION, "a1", "text ")]

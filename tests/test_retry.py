@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
@@ -491,11 +490,11 @@ def test_eight_attempts_in_all_whatever_the_classes(failure: F) -> None:
 
 
 def test_the_table_is_a_setting() -> None:
-    rules = replace(RULES, policies={**DEFAULT_POLICIES, F.SERVER: Policy(10, 20, None)}, max_attempts=100)
+    rules = RULES._replace(policies={**DEFAULT_POLICIES, F.SERVER: Policy(10, 20, None)}, max_attempts=100)
     assert decide_line(rules, F.SERVER, 98, 98, NOW, 0.0) == Verdict(WAITING, NOW + 20)
     assert decide_line(rules, F.SERVER, 99, 99, NOW, 0.0).state is DEAD
-    assert decide_line(replace(RULES, max_attempts=1), F.EXPIRED, 0, 0, NOW, 0.0).state is DEAD
-    wide = replace(RULES, jitter_share=0.5)
+    assert decide_line(RULES._replace(max_attempts=1), F.EXPIRED, 0, 0, NOW, 0.0).state is DEAD
+    wide = RULES._replace(jitter_share=0.5)
     assert decide_line(wide, F.RATE_LIMIT, 0, 0, NOW, 0.5) == Verdict(WAITING, NOW + 45)
 
 
@@ -526,8 +525,8 @@ def test_when_one_reason_is_the_setups_fault_is_a_setting() -> None:
     assert setup_problem(RULES, [(F.INVALID, "bad", 19)], bios=100, bios_of_job=100) == ""
     settings = config_with(retry={"setup_lines": 30, "setup_share": 0.5}).retry.rules()
     assert (settings.setup_lines, settings.setup_share) == (30, 0.5)
-    assert setup_problem(replace(RULES, setup_lines=30), twenty, bios=100, bios_of_job=100) == ""
-    assert setup_problem(replace(RULES, setup_share=0.5), twenty, bios=100, bios_of_job=100) == ""
+    assert setup_problem(RULES._replace(setup_lines=30), twenty, bios=100, bios_of_job=100) == ""
+    assert setup_problem(RULES._replace(setup_share=0.5), twenty, bios=100, bios_of_job=100) == ""
 
 
 def test_a_line_has_no_queue_of_its_own() -> None:

@@ -8,13 +8,8 @@ SELECT b.batch_id, b.shard, s.priority, b.status, b.total, b.completed, b.failed
 FROM batches AS b JOIN shards AS s USING (shard)
 WHERE b.settled_at IS NULL ORDER BY b.created_at
 
--- name: finished_by_priority
-SELECT priority, count(*) FILTER (state NOT IN ('skipped')) AS artists,
-       count(*) FILTER (state = 'done_before') AS done_before, count(*) FILTER (state = 'done') AS done,
-       count(*) FILTER (state IN ('in_batch', 'in_direct')) AS in_flight,
-       count(*) FILTER (state IN ('ready', 'waiting')) AS open,
-       count(*) FILTER (state = 'held') AS held, count(*) FILTER (state = 'dead') AS dead
-FROM artists WHERE state <> 'skipped' GROUP BY priority ORDER BY priority
+-- name: count_by_priority
+SELECT priority, state, count(*) FROM artists GROUP BY ALL ORDER BY priority, state
 
 -- name: failures_by_class
 SELECT outcome, code, count(*), count(*) FILTER (counted), max(happened_at) FROM attempts

@@ -4,7 +4,7 @@ An intent is written before a call that costs money or leaves something behind, 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
@@ -14,8 +14,7 @@ from batcher.retry import Trouble
 from batcher.store.transaction import Row, Transaction
 
 
-@dataclass(frozen=True, slots=True)
-class ShardRow:
+class ShardRow(NamedTuple):
     """A shard as the runner handles it."""
 
     shard: int
@@ -33,8 +32,7 @@ class ShardRow:
     retry: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(NamedTuple):
     """A submission as the runner handles it."""
 
     submission: int
@@ -54,8 +52,7 @@ class Submission:
     delete_intended_at: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """What a submission takes of the limit, and what it leaves."""
 
     reserved: int
@@ -65,8 +62,7 @@ class Reservation:
     reserved_usd: float
 
 
-@dataclass(frozen=True, slots=True)
-class KnownBatch:
+class KnownBatch(NamedTuple):
     """A batch that the state knows."""
 
     batch_id: str

@@ -131,9 +131,8 @@ class Store:
             yield con
 
     def _is_older(self, con: duckdb.DuckDBPyConnection) -> bool:
-        version = _version(con, self.path)
-        self._is_current = version == SCHEMA_VERSION
-        return 0 < version < SCHEMA_VERSION
+        self._is_current = _is_planned(con)
+        return not self._is_current and 0 < _version(con, self.path) < SCHEMA_VERSION
 
     @contextmanager
     def _finishing(self, con: duckdb.DuckDBPyConnection, name: str) -> Iterator[Transaction]:
@@ -351,7 +350,7 @@ def _is_planned(con: duckdb.DuckDBPyConnection) -> bool:
     """Whether the file is of this schema and holds a plan; in one statement, as every look at the state asks."""
     try:
         rows = con.execute(statements()["is_planned"], {"version": str(SCHEMA_VERSION)}).fetchall()
-    except duckdb.CatalogException:
+    except (duckdb.CatalogException, duckdb.BinderException):
         return False
     return bool(rows)
 

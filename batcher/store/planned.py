@@ -1,7 +1,6 @@
 """What `plan` writes and reads: artists, versions and shards. Functions of an open transaction."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -68,7 +67,7 @@ SHARD_COLUMNS = (
 
 def encode_version(version: JobVersion) -> str:
     """The version as the state keeps it. The schema keeps its order: a model answers in it, and lines repeat it."""
-    return orjson.dumps(asdict(version)).decode()
+    return orjson.dumps(version._asdict()).decode()
 
 
 def decode_version(definition: str) -> JobVersion:
@@ -115,7 +114,7 @@ def widened(tx: Transaction, number: int, room: int) -> int | None:
     version, constant_tokens = load_version(tx, number)
     if version.max_output_tokens >= room:
         return None
-    return register_version(tx, replace(version, max_output_tokens=room), constant_tokens)
+    return register_version(tx, version._replace(max_output_tokens=room), constant_tokens)
 
 
 def stage(tx: Transaction) -> None:
