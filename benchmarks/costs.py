@@ -10,7 +10,7 @@ from rich.table import Table
 
 from benchmarks import transfer
 from benchmarks.data import ROOT, source_table
-from benchmarks.measure import Measured, measure, python, row, table
+from benchmarks.measure import Measured, Timed, measure, python, row, table
 
 SETTINGS = """
 [job]
@@ -35,6 +35,9 @@ class Bench:
         self.table = source_table(folder, rows)
         settings = SETTINGS.format(job=ROOT / "jobs" / "bios", table=self.table, tokens=TOKENS_PER_SHARD)
         (folder / "batcher.toml").write_text(settings)
+        self.planning = python("-m", "batcher", "plan", "--json")
+        self.taking_in = python("-m", "benchmarks.acting", "take-in", str(folder))
+        self.collecting = python("-m", "batcher", "collect", "--out", "bios.parquet")
 
     def tables(self) -> Iterator[Table]:
         """Every table, in the order in which a job would go."""
@@ -45,8 +48,8 @@ class Bench:
 
     def plan(self) -> Table:
         """`plan`, start-up included, beside a straight script."""
-        floor = self.measure("-m", "benchmarks.floor_plan", str(self.table), str(self.folder))
-        planned = self.measure("-m", "batcher", "plan", "--json")
+        straight = python("-m", "benchmarks.floor_plan", str(self.table), str(self.folder))
+        floor, planned = self.measure(Timed(straight, self.clear), Timed(self.planning, self.clear))
         drawn = table(f"plan of {self.rows:,} rows, start-up included")
         self._floor(drawn, "floor: read, render, count, write, append", floor)
         drawn.add_row(*row("batcher plan", planned, floor))
@@ -71,30 +74,25 @@ class Bench:
         self.send()
         answers = self.folder / "answers"
         size = sum(file.stat().st_size for file in answers.glob("*.jsonl"))
-        floor = self.measure("-m", "benchmarks.floor_results", str(answers), str(self.folder))
+        straight = python("-m", "benchmarks.floor_results", str(answers), str(self.folder))
+        floor, taken, collected = self.measure(
+            Timed(straight, self.clear), Timed(self.taking_in, self.as_sent), Timed(self.collecting)
+        )
         drawn = table(f"results of {self.rows:,} lines, {size / 1e6:.0f} MB, start-up included")
         self._floor(drawn, "floor: parse, append, write Parquet", floor)
-        drawn.add_row(*row("take in (download, archive, judge, record)", self.take_in(), floor))
-        drawn.add_row(*row("batcher collect", self.collect(), floor))
+        drawn.add_row(*row("take in (download, archive, judge, record)", taken, floor))
+        drawn.add_row(*row("batcher collect", collected, floor))
         return drawn
 
     def send(self) -> None:
-        """Sends every shard of a plan, and has the answers written."""
-        measure(python("-m", "benchmarks.acting", "send", str(self.folder)), ROOT, {}, _nothing, 1)
+        """Sends every shard of a plan, has the answers written, and keeps the state as it is then."""
+        measure([Timed(python("-m", "benchmarks.acting", "send", str(self.folder)))], self.folder, PATHS, 1)
         shutil.copytree(self.folder / "state", self.folder / "sent")
 
-    def take_in(self) -> Measured:
-        """Takes in the answers to all that was sent."""
-
-        def again() -> None:
-            shutil.rmtree(self.folder / "state")
-            shutil.copytree(self.folder / "sent", self.folder / "state")
-
-        return measure(python("-m", "benchmarks.acting", "take-in", str(self.folder)), ROOT, {}, again, self.runs)
-
-    def collect(self) -> Measured:
-        """Writes the table of the bios that were taken in."""
-        return self._again("-m", "batcher", "collect", "--out", "bios.parquet")
+    def as_sent(self) -> None:
+        """Puts back the state in which nothing was taken in."""
+        shutil.rmtree(self.folder / "state")
+        shutil.copytree(self.folder / "sent", self.folder / "state")
 
     def transfer(self) -> Table:
         """Files of the largest size over loopback. The client takes longer to import than they take."""
@@ -116,15 +114,16 @@ class Bench:
         for step, seconds in json.loads(floor.output.splitlines()[-1]).items():
             drawn.add_row(f"  {step} alone", f"{seconds:.2f}", "", f"{seconds / floor.median_s:.2f}")
 
-    def measure(self, *arguments: str) -> Measured:
-        """From an empty folder."""
-        return measure(python(*arguments), self.folder, PATHS, self._clear, self.runs)
+    def measure(self, *timed: Timed) -> list[Measured]:
+        """Commands in the folder, in turn."""
+        return measure(timed, self.folder, PATHS, self.runs)
 
     def _again(self, *arguments: str) -> Measured:
-        """Over what is there."""
-        return measure(python(*arguments), self.folder, PATHS, _nothing, self.runs)
+        """One command, over what is there."""
+        return self.measure(Timed(python(*arguments)))[0]
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """As it was before the first plan; once something was sent, without what the floors have left."""
         for name in ("floor.duckdb", "floor.jsonl", "floor.parquet"):
             (self.folder / name).unlink(missing_ok=True)
         if not (self.folder / "answers").exists():  # nothing was sent yet
@@ -133,7 +132,3 @@ class Bench:
 
 PATHS: Mapping[str, str] = {"PYTHONPATH": str(ROOT)}
 """The commands run in another folder."""
-
-
-def _nothing() -> None:
-    """Nothing has to be cleared away."""

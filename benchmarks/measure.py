@@ -29,24 +29,47 @@ class Measured:
     output: str
 
 
-def measure(
-    command: Sequence[str], folder: Path, environment: Mapping[str, str], before: Callable[[], None], runs: int = RUNS
-) -> Measured:
-    """Runs a command several times after `before`, in `folder`."""
-    taken: list[tuple[float, float, float]] = []
-    output = ""
+def _nothing() -> None:
+    """Nothing has to be done before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A command to be timed, and what is done before each run of it."""
+
+    command: Sequence[str]
+    before: Callable[[], None] = _nothing
+
+
+def measure(timed: Sequence[Timed], folder: Path, environment: Mapping[str, str], runs: int = RUNS) -> list[Measured]:
+    """Runs commands several times in `folder`, in turn: what else the machine does meanwhile meets each of them."""
+    figures: list[list[tuple[float, float, float]]] = [[] for _ in timed]
+    outputs = ["" for _ in timed]
     for _ in range(runs):
-        before()
-        with tempfile.NamedTemporaryFile("r", encoding="utf-8") as told:
-            launcher = python("-S", str(LAUNCHER), told.name, *command)
-            launched = subprocess.run(
-                launcher, cwd=folder, env={**os.environ, **environment}, stdout=subprocess.PIPE, check=True
-            )
-            output = told.read()
-        code, *figures = json.loads(launched.stdout)
-        if code not in {0, 3, 4}:
-            raise SystemExit(f"{' '.join(command)} ended with {code}:\n{output}")
-        taken.append((figures[0], figures[1], figures[2]))
+        for n, each in enumerate(timed):
+            each.before()
+            taken, outputs[n] = _run(each.command, folder, environment)
+            figures[n].append(taken)
+    return [_summed(taken, output) for taken, output in zip(figures, outputs, strict=True)]
+
+
+def _run(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str]
+) -> tuple[tuple[float, float, float], str]:
+    """Seconds, processor seconds and peak megabytes of one run, and what it printed."""
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8") as told:
+        launcher = python("-S", str(LAUNCHER), told.name, *command)
+        launched = subprocess.run(
+            launcher, cwd=folder, env={**os.environ, **environment}, stdout=subprocess.PIPE, check=True
+        )
+        output = told.read()
+    code, seconds, processor, peak = json.loads(launched.stdout)
+    if code not in {0, 3, 4}:
+        raise SystemExit(f"{' '.join(command)} ended with {code}:\n{output}")
+    return (seconds, processor, peak), output
+
+
+def _summed(taken: Sequence[tuple[float, float, float]], output: str) -> Measured:
     seconds, processor, peaks = zip(*taken, strict=True)
     median = statistics.median
     return Measured(median(seconds), min(seconds), max(seconds), median(processor), median(peaks), output)

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from benchmarks.costs import PATHS, Bench
 from benchmarks.data import ROWS
-from benchmarks.measure import RUNS, Measured, measure, row, table
+from benchmarks.measure import RUNS, Measured, Timed, measure, row, table
 
 GPT_BATCH_API = "gpt-batch-api==1.0.5"
 RANKS = "https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
@@ -39,9 +39,9 @@ def main() -> None:
         folder = Path(name)
         peer = install(folder / "gpt-batch-api")
         bench = Bench(folder, chosen.rows, chosen.runs)
-        planned = bench.measure("-m", "batcher", "plan", "--json")
+        (planned,) = bench.measure(Timed(bench.planning, bench.clear))
         bench.send()
-        taken, collected = bench.take_in(), bench.collect()
+        taken, collected = bench.measure(Timed(bench.taking_in, bench.as_sent), Timed(bench.collecting))
         ranks_at = {"TIKTOKEN_CACHE_DIR": str(ranks(folder)), **PATHS}
         drawn = table(f"{chosen.rows:,} requests and their results, start-up included")
         drawn.columns[3].header = drawn.columns[5].header = "to batcher"
@@ -52,7 +52,7 @@ def main() -> None:
                 drawn.add_row(*row("batcher: taking in, and recording", taken))
                 drawn.add_row(*row("batcher collect", collected))
             command = [str(peer), "-m", "benchmarks.peer", shards, name, what]
-            runs = [measure(command, folder, ranks_at, lambda: None, 1) for _ in range(chosen.runs)]
+            runs = [measure([Timed(command)], folder, ranks_at, 1)[0] for _ in range(chosen.runs)]
             middle = sorted(runs, key=seconds)[len(runs) // 2]
             told = f"{GPT_BATCH_API}: {what} alone, of {middle.median_s:.1f} s in all"
             drawn.add_row(
