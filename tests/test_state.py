@@ -200,6 +200,10 @@ def test_a_newer_schema(planned: Store) -> None:
         "CREATE TABLE artists (x INTEGER); CREATE TABLE shards (x INTEGER); CREATE TABLE meta (x INTEGER)",
         "CREATE TABLE artists (x INTEGER); CREATE TABLE shards (x INTEGER); "
         "CREATE TABLE meta (key VARCHAR, value VARCHAR)",
+        "CREATE TABLE artists (x INTEGER); CREATE TABLE shards (x INTEGER); CREATE TABLE runs (x INTEGER); "
+        "CREATE TABLE meta AS SELECT 1 AS key, 4 AS value",
+        f"CREATE TABLE meta AS SELECT 'schema_version' AS key, '{SCHEMA_VERSION}' AS value; "
+        "CREATE TABLE runs AS SELECT 1 AS a",
     ],
 )
 def test_a_foreign_duckdb_file(store: Store, sql: str) -> None:

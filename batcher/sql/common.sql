@@ -20,7 +20,9 @@ UPDATE facts SET number = $number, text = $text WHERE name = $fact
 INSERT INTO facts VALUES ($fact, $number, $text)
 
 -- name: is_planned
-SELECT 1 FROM meta, runs WHERE meta.key = 'schema_version' AND meta.value = $version
+-- The other two are named so that a file without them is none of ours.
+SELECT 1 FROM meta, runs
+WHERE meta.key = 'schema_version' AND meta.value = $version AND NOT EXISTS (SELECT 1 FROM artists, shards WHERE false)
 
 -- name: run
 SELECT run_id, created_at FROM runs

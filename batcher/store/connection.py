@@ -24,6 +24,8 @@ ROW_GROUP = 2_048
 """Rows of a table that are stored together (the fewest that DuckDB takes, usual are 122,880). A fold writes anew what
 was appended to last, and a statement on one shard reads what may hold it: both are a batch's size, whatever the job's.
 """
+CTRL_C = "Query interrupted"
+"""What DuckDB makes of Ctrl-C within a statement."""
 RETRY_S = 0.05
 """Between two tries to open a file that another process has open; a transaction takes tens of milliseconds."""
 PATIENCE_S = 60.0
@@ -181,6 +183,10 @@ class Store:
                 self._fold()
         except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.FatalException) as error:
             raise StateError(_why_not(self.path, error)) from error
+        except RuntimeError as error:
+            if str(error) != CTRL_C:
+                raise
+            raise KeyboardInterrupt from error
         finally:
             con.close()  # rolls back what was not committed
             self._detach()
@@ -339,7 +345,7 @@ def _version(con: duckdb.DuckDBPyConnection, path: Path) -> int:
         raise foreign
     try:
         version = int(con.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchall()[0][0])
-    except (duckdb.BinderException, IndexError, ValueError):
+    except (duckdb.BinderException, duckdb.ConversionException, IndexError, ValueError):
         raise foreign from None
     if version > SCHEMA_VERSION:
         raise StateError(f"{path} is of schema {version}, this Batcher knows {SCHEMA_VERSION}: upgrade Batcher")
@@ -350,8 +356,8 @@ def _is_planned(con: duckdb.DuckDBPyConnection) -> bool:
     """Whether the file is of this schema and holds a plan; in one statement, as every look at the state asks."""
     try:
         rows = con.execute(statements()["is_planned"], {"version": str(SCHEMA_VERSION)}).fetchall()
-    except (duckdb.CatalogException, duckdb.BinderException):
-        return False
+    except (duckdb.CatalogException, duckdb.BinderException, duckdb.ConversionException):
+        return False  # some other file's
     return bool(rows)
 
 
