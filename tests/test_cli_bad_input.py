@@ -379,3 +379,10 @@ def test_ctrl_c_in_a_plan_is_told_and_nothing_is_left(place: Place, tmp_path: Pa
     assert child.returncode == 130
     assert told == "batcher: interrupted; run the same command again to go on\n"
     assert place.files() == before
+
+
+def test_with_its_output_closed_a_command_does_its_work(place: Place) -> None:
+    command = f"'{sys.executable}' -m batcher plan --json >&-"
+    ended = subprocess.run(["/bin/sh", "-c", command], cwd=place.folder, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (place.folder / ".batcher" / "shards" / "shard-00002.jsonl").exists()
