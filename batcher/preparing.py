@@ -21,8 +21,10 @@ from batcher.store.planned import PreparedRow
 from batcher.tokens import TokenCounter
 
 READ_ROWS = 2_000
-AHEAD = 10
-"""Chunks that are rendered before the first is counted: by then the tokenizer is loaded, or nearly."""
+AHEAD_CHUNKS = 10
+"""Chunks that may be rendered before the first is counted: by then the tokenizer is loaded, or nearly."""
+AHEAD_CHARACTERS = 10_000_000
+"""And what their texts may come to: so much that of usual rows all the chunks fit."""
 LARGEST_PRIORITY = 2**31 - 1
 DEFAULT_PRIORITY = 3
 """The priority of a table without such a column."""
@@ -80,11 +82,15 @@ class Preparer:
     def rows(self, table: Path, keep: Keep, bad: BadRows) -> Iterator[list[PreparedRow]]:
         """The good rows of a table; others go to `bad`. Raises InputError or JobError for what is no row's fault."""
         ahead: deque[tuple[Rendered, Counts]] = deque()
+        characters = 0
         for chunk in chunks(self._artists(table, bad), READ_ROWS):
             rendered = self._rendered(chunk)
             ahead.append((rendered, self._counter.count([text for _, _, text in rendered])))
-            if len(ahead) > AHEAD:
-                yield list(self._prepared(*ahead.popleft(), keep, bad))
+            characters += _characters(rendered)
+            while len(ahead) > AHEAD_CHUNKS or characters > AHEAD_CHARACTERS:
+                first, counts = ahead.popleft()
+                characters -= _characters(first)
+                yield list(self._prepared(first, counts, keep, bad))
         while ahead:
             yield list(self._prepared(*ahead.popleft(), keep, bad))
 
@@ -185,6 +191,10 @@ class Preparer:
         if tokens * self._factor > self._ceiling:
             return f"one line of {tokens:,} tokens is over the enqueued-token limit x threshold of {self._ceiling:,}"
         return ""
+
+
+def _characters(rendered: Rendered) -> int:
+    return sum(len(text) for _, _, text in rendered)
 
 
 class WrongColumnsError(InputError):

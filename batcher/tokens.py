@@ -40,12 +40,19 @@ class TokenCounter:
     """
 
     def __init__(self) -> None:
-        """Starts it. Raises OSError where no process can be made."""
+        """Starts it. Raises BatcherError where no process can be made."""
         # It finds the modules that this process finds, and no others (-P). Ctrl-C is for this process alone.
-        command = [sys.executable, "-P", "-c", f"import sys; sys.path[:] = {sys.path!r}; {SERVE}"]
-        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, and our own words
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0
-        )
+        path = [place for place in sys.path if isinstance(place, str)]
+        command = [sys.executable or "python3", "-P", "-c", f"import sys; sys.path[:] = {path!r}; {SERVE}"]
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, and our own words
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0
+            )
+        except OSError as error:
+            raise BatcherError(
+                f"no process can be started that counts tokens ({command[0]}: {error.strerror}); "
+                "let this user have more processes or memory, and run the same command again"
+            ) from error
         assert self._process.stdin is not None and self._process.stdout is not None
         self._texts, self._counts = self._process.stdin, self._process.stdout
         if hasattr(fcntl, "F_SETPIPE_SZ"):
@@ -78,10 +85,15 @@ class TokenCounter:
         except BrokenPipeError:
             answer = b""
         if not answer:
-            code = self._process.wait()
-            raise BatcherError(f"the process that counts tokens ended (exit status {code}); run the same command again")
+            raise BatcherError(f"the process that counts tokens {_end(self._process.wait())}")
         counts: list[int] = orjson.loads(answer)
         return counts
+
+
+def _end(code: int) -> str:
+    if code < 0:
+        return f"was killed (signal {-code}); run the same command again"
+    return f"ended with exit status {code}; mend what it complains of, and run the same command again"
 
 
 def serve() -> None:

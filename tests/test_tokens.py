@@ -5,10 +5,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from batcher import preparing
 from batcher.errors import BatcherError
+from batcher.model import Endpoint
 from batcher.planner import PlanOptions, plan
 from batcher.tokens import TokenCounter, count_tokens
 from tests.world import World, counter, write_table
@@ -39,11 +42,42 @@ def test_a_plan_whose_counting_process_was_killed_says_so_and_changes_nothing(tm
     with TokenCounter() as killed:
         killed._process.kill()
         killed._process.wait()
-        with pytest.raises(BatcherError, match=r"counts tokens ended \(exit status -9\); run the same command again"):
+        with pytest.raises(BatcherError, match=r"counts tokens was killed \(signal 9\); run the same"):
             plan(world.config, world.job, world.store, PlanOptions(table), killed, lambda *_: None)
     assert not world.store.exists()
     world.plan(table)
     assert world.states() == {"ready": 5}
+
+
+@pytest.mark.parametrize(("characters", "ahead"), [(10**9, 3), (1_500, 1)])
+def test_how_far_the_table_is_read_ahead(
+    characters: int, ahead: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chunk has ten rows of some 100 characters here; so many wait for their counts when the first is taken."""
+    monkeypatch.setattr(preparing, "READ_ROWS", 10)
+    monkeypatch.setattr(preparing, "AHEAD_CHUNKS", 3)
+    monkeypatch.setattr(preparing, "AHEAD_CHARACTERS", characters)
+    world = World(tmp_path)
+    spied = mock.Mock(wraps=counter())
+    version = world.job.version("gpt-6-luna", Endpoint.CHAT, 600)
+    preparer = preparing.Preparer(world.config, world.job, version, spied)
+    chunks = preparer.rows(write_table(tmp_path / "t.csv", 100), len, [])
+    assert len(next(chunks)) == 10
+    assert spied.count.call_count - 2 == ahead  # without the prompt, and the chunk that was taken
+    assert sum(len(chunk) for chunk in chunks) == 90
+
+
+@pytest.mark.parametrize(
+    ("interpreter", "told"),
+    [
+        ("/bin/false", r"ended with exit status 1; mend what it complains of"),
+        ("/no/python", r"/no/python: No such file"),
+    ],
+)
+def test_where_none_can_work_it_is_said(interpreter: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", interpreter)
+    with pytest.raises(BatcherError, match=told), TokenCounter() as counting:
+        counting.count(["a text"]).result()
 
 
 def test_it_ends_with_a_plan_that_fails() -> None:
