@@ -116,7 +116,7 @@ class Job:
     def restore(self, data: str) -> Any:
         """The artist of a row as the state keeps it (JSON). Raises JobError when today's job.py refuses it."""
         try:
-            return self.artist.__pydantic_validator__.validate_json(data, by_alias=True, by_name=True)
+            return self.artist.model_validate_json(data, by_alias=True, by_name=True)
         except ValidationError as error:
             raise JobError(f"job.py refuses a row that was planned, {_fault(error)}; undo the change") from None
         except (Exception, SystemExit):
@@ -151,7 +151,7 @@ class Job:
     def _accepted(self, artist: Any, bio: BaseModel) -> tuple[str, None] | tuple[None, Failure]:
         try:
             reason = self.accept(artist, bio)
-            data = bio.__pydantic_serializer__.to_json(bio, by_alias=True).decode()
+            data = bio.model_dump_json(by_alias=True)
         except (Exception, SystemExit):
             with JobCode(f"artist {artist.artist_id}"):
                 raise
