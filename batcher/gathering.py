@@ -10,7 +10,7 @@ from batcher.model import ShardLimits
 from batcher.planning import Cutter, Renderer
 from batcher.shardfiles import ShardWriter
 from batcher.store import Transaction, acting
-from batcher.store.planned import PlannedLine, load_version, stage_planned, write_shards
+from batcher.store.planned import PlannedLine, load_version, place_lines, stage_planned, write_shards
 from batcher.tools import Tools
 
 
@@ -77,5 +77,6 @@ def _write(
         planned.append(PlannedLine(artist_id, shard, tokens, size, renderer.hash(own)))
     stage_planned(tx, planned)
     write_shards(tx, [writer.close()], version_number, state, retry=retry)
+    place_lines(tx, version_number)
     tx.event("gather", f"{len(planned)} lines", shard=shard)
     return shard, len(planned)

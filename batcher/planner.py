@@ -185,7 +185,7 @@ class Planner:
         self._check_version(tx)
         self._read_input(tx, spool)
         self._read_done(tx)
-        known = self._compare(tx)
+        known = self._number_new(tx)
         self._take_over_done(tx)
         self.result.not_in_table = int(tx.one("not_in_table")[0])
         if self.options.replan:
@@ -194,6 +194,8 @@ class Planner:
             self._stage_again(tx, spool)
         number = state.register_version(tx, self.preparer.version, self.preparer.constant)
         self._cut(tx, folder, spool, number)
+        if known:
+            state.place_lines(tx, number)
         self._record(tx, home, number)
         tx.set_fact(PLANNED_WITH, text=self.options.kept())
         model = self.preparer.version.model
@@ -244,8 +246,8 @@ class Planner:
             raise InputError(f"{done}, row {last}: artist_id {artist_id!r} is already in row {first}; keep one of them")
         self.result.done_unknown = int(tx.one("done_unknown")[0])
 
-    def _compare(self, tx: Transaction) -> bool:
-        """Tells which rows are of new artists; whether the state holds others."""
+    def _number_new(self, tx: Transaction) -> bool:
+        """Numbers the rows of new artists, with --limit the most urgent; whether the state holds others."""
         self.result.changed_rows = int(tx.one("input_changed")[0])
         if self.options.limit is not None:
             tx.run("limit_prepared", limit=self.options.limit)

@@ -19,16 +19,21 @@ CREATE TEMP TABLE planned (
 CREATE TEMP TABLE cuts (shard INTEGER, priority INTEGER, seq INTEGER)
 
 -- name: number_from
--- New artists are numbered behind those that are there.
 SET VARIABLE highest_seq = $highest
 
+-- name: view_new_rows
+-- Rows of artists that the state does not hold. They are numbered behind those that it holds.
+CREATE TEMP VIEW new_rows AS
+SELECT (getvariable('highest_seq') + p.row)::INTEGER AS seq, p.*
+FROM prepared AS p WHERE NOT EXISTS (SELECT 1 FROM artists AS a WHERE a.artist_id = p.artist_id)
+
 -- name: view_unplanned
--- Rows that are to go into a shard: of artists that are new, and of those whose lines are cut again.
+-- Rows that are to go into a shard: of new artists, and of those whose lines are cut again.
 CREATE TEMP VIEW unplanned AS
-SELECT coalesce(a.seq, getvariable('highest_seq') + p.row)::INTEGER AS seq, p.* FROM prepared AS p
-LEFT JOIN artists AS a USING (artist_id)
-WHERE CASE WHEN a.artist_id IS NULL THEN NOT EXISTS (SELECT 1 FROM done_rows AS d WHERE d.artist_id = p.artist_id)
-           ELSE a.state = 'ready' AND a.version IS NULL AND a.shard IS NULL END
+SELECT * FROM new_rows AS n WHERE NOT EXISTS (SELECT 1 FROM done_rows AS d WHERE d.artist_id = n.artist_id)
+UNION ALL
+SELECT a.seq, p.* FROM prepared AS p JOIN artists AS a USING (artist_id)
+WHERE a.state = 'ready' AND a.version IS NULL AND a.shard IS NULL
 
 -- name: view_planned
 -- The shard of each: the last of its priority that does not begin behind it.
@@ -70,15 +75,12 @@ DELETE FROM prepared WHERE artist_id IN (
 -- name: insert_new_artists
 -- Each with its shard at once: to insert all and then to write the shards over them takes ten times as long. Joined by
 -- `seq`, which is small. They stay in the order of the table, so that a look at one shard reads a part of it.
-INSERT INTO artists (artist_id, seq, custom_id, artist_name, priority, data, state, version, tokens, bytes, line_hash,
-                     shard)
-SELECT p.artist_id, getvariable('highest_seq') + p.row, p.custom_id, p.artist_name, p.priority, p.data,
-       CASE WHEN n.seq IS NULL THEN 'done_before' ELSE 'ready' END, CASE WHEN n.seq IS NULL THEN NULL ELSE $version END,
-       CASE WHEN n.seq IS NULL THEN 0 ELSE p.tokens END, CASE WHEN n.seq IS NULL THEN 0 ELSE p.bytes END,
-       CASE WHEN n.seq IS NULL THEN NULL ELSE p.line_hash END, n.shard
-FROM prepared AS p
-LEFT JOIN (SELECT seq, shard FROM planned) AS n ON n.seq = getvariable('highest_seq') + p.row
-WHERE NOT EXISTS (SELECT 1 FROM artists AS a WHERE a.artist_id = p.artist_id)
+INSERT INTO artists (artist_id, seq, custom_id, artist_name, priority, data, state,
+                     version, tokens, bytes, line_hash, shard)
+SELECT n.artist_id, n.seq, n.custom_id, n.artist_name, n.priority, n.data,
+       CASE WHEN d.artist_id IS NULL THEN 'ready' ELSE 'done_before' END,
+       CASE WHEN s.shard IS NOT NULL THEN $version END, coalesce(s.tokens, 0), coalesce(s.bytes, 0), s.line_hash, s.shard
+FROM new_rows AS n LEFT JOIN done_rows AS d USING (artist_id) LEFT JOIN planned AS s USING (seq)
 
 -- name: forget_mended_rows
 -- Bad rows of this table that are bad no more: each row of the table counts once.

@@ -119,7 +119,15 @@ def widened(tx: Transaction, number: int, room: int) -> int | None:
 
 def stage(tx: Transaction) -> None:
     """Makes the staging tables and the views of them, which live as long as the connection."""
-    for name in ("create_prepared", "create_done", "create_skipped", "create_cuts", "view_unplanned", "view_planned"):
+    for name in (
+        "create_prepared",
+        "create_done",
+        "create_skipped",
+        "create_cuts",
+        "view_new_rows",
+        "view_unplanned",
+        "view_planned",
+    ):
         tx.run(name)
 
 
@@ -145,9 +153,13 @@ def stage_planned(tx: Transaction, lines: Sequence[PlannedLine]) -> None:
 
 
 def write_shards(tx: Transaction, shards: Sequence[WrittenShard], version: int, state: str, retry: bool) -> None:
-    """Records shard files that are in place, and puts the staged lines into them."""
+    """Records shard files that are in place."""
     rows = [(s.shard, s.priority, retry, version, state, s.lines, s.tokens, s.bytes, s.sha256, tx.now) for s in shards]
     tx.append("shards", rows, SHARD_COLUMNS)
+
+
+def place_lines(tx: Transaction, version: int) -> None:
+    """Puts the lines that the state holds into the shards that they are planned for."""
     tx.run("write_planned", version=version)
 
 
