@@ -12,6 +12,8 @@ from batcher.model import WrittenShard
 
 READ_BYTES = 1 << 14
 """Read at once from the spool: some tens of lines."""
+WRITE_BYTES = 1 << 20
+"""Written at once into it."""
 
 
 def shard_path(folder: Path, shard: int) -> Path:
@@ -26,7 +28,7 @@ class Spool:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed with the plan
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=WRITE_BYTES)  # noqa: SIM115 - closed with the plan
         self._end = 0
         self._read, self._read_at = b"", 0
 
