@@ -219,6 +219,7 @@ class Planner:
         self.result.rows_read = self.preparer.rows_read
         if not self.result.rows_read:
             raise InputError(f"{self.options.input} has no rows; there is nothing to plan")
+        tx.make_room(int(tx.one("highest_seq")[0]) + self.result.rows_read)
         again = tx.run("prepared_again")
         for row, first, artist_id in again:
             bad.append((row, f"{Place(self.options.input, row)}: artist_id {artist_id!r} is already in row {first}"))
@@ -252,7 +253,6 @@ class Planner:
         if self.options.limit is not None:
             tx.run("limit_prepared", limit=self.options.limit)
         highest = int(tx.one("highest_seq")[0])
-        tx.make_room(highest + self.result.rows_read)
         tx.run("number_from", highest=highest)
         return highest > 0
 

@@ -81,18 +81,19 @@ class Preparer:
 
     def rows(self, table: Path, keep: Keep, bad: BadRows) -> Iterator[list[PreparedRow]]:
         """The good rows of a table; others go to `bad`. Raises InputError or JobError for what is no row's fault."""
-        ahead: deque[tuple[Rendered, Counts]] = deque()
+        ahead: deque[tuple[Rendered, Counts, int]] = deque()
         characters = 0
         for chunk in chunks(self._artists(table, bad), READ_ROWS):
             rendered = self._rendered(chunk)
-            ahead.append((rendered, self._counter.count([text for _, _, text in rendered])))
-            characters += _characters(rendered)
+            texts = [text for _, _, text in rendered]
+            ahead.append((rendered, self._counter.count(texts), sum(map(len, texts))))
+            characters += ahead[-1][2]
             while len(ahead) > AHEAD_CHUNKS or characters > AHEAD_CHARACTERS:
-                first, counts = ahead.popleft()
-                characters -= _characters(first)
+                first, counts, long = ahead.popleft()
+                characters -= long
                 yield list(self._prepared(first, counts, keep, bad))
-        while ahead:
-            yield list(self._prepared(*ahead.popleft(), keep, bad))
+        for rendered, counts, _ in ahead:
+            yield list(self._prepared(rendered, counts, keep, bad))
 
     def _artists(self, table: Path, bad: BadRows) -> Iterator[tuple[Place, Any]]:
         """Valid artists with their places."""
@@ -191,10 +192,6 @@ class Preparer:
         if tokens * self._factor > self._ceiling:
             return f"one line of {tokens:,} tokens is over the enqueued-token limit x threshold of {self._ceiling:,}"
         return ""
-
-
-def _characters(rendered: Rendered) -> int:
-    return sum(len(text) for _, _, text in rendered)
 
 
 class WrongColumnsError(InputError):

@@ -16,7 +16,7 @@ from batcher.errors import IllegalTransitionError, StateError
 from batcher.locks import lane_lock
 from batcher.store import Store, Transaction, connection
 from batcher.store.connection import RETRY_S, SCHEMA_VERSION, migrations
-from batcher.store.transaction import MEMORY_MB, PLAN_MB, statements
+from batcher.store.transaction import MEMORY_MB, STAGING_MB, statements
 from tests.world import ROOT, Clock
 
 
@@ -463,7 +463,7 @@ def limit_of(tx: Transaction) -> float:
 
 def test_a_plan_has_memory_by_its_rows_and_what_comes_after_it_has_all(store: Store) -> None:
     with store.planning() as tx:
-        assert limit_of(tx) == pytest.approx(PLAN_MB, abs=0.1)
+        assert limit_of(tx) == pytest.approx(STAGING_MB, abs=0.1)
         for rows, room in ((1_000_000, 200), (1_000_001, 400), (2_000_001, 512), (0, 200)):
             tx.make_room(rows)
             assert limit_of(tx) == pytest.approx(room, abs=0.1)
@@ -471,7 +471,7 @@ def test_a_plan_has_memory_by_its_rows_and_what_comes_after_it_has_all(store: St
     with store.transaction("x") as tx:
         assert limit_of(tx) == pytest.approx(MEMORY_MB, abs=0.1)
     with store.rehearsal() as tx:
-        assert limit_of(tx) == pytest.approx(PLAN_MB, abs=0.1)
+        assert limit_of(tx) == pytest.approx(STAGING_MB, abs=0.1)
     with pytest.raises(ZeroDivisionError), store.planning():
         raise ZeroDivisionError
     with store.reading() as tx:

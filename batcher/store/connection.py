@@ -17,7 +17,7 @@ import duckdb
 from batcher import crashpoints
 from batcher.errors import StateError
 from batcher.store import folding
-from batcher.store.transaction import MEMORY_MB, PLAN_MB, Transaction, statements
+from batcher.store.transaction import MEMORY_MB, STAGING_MB, Transaction, statements
 
 SCHEMA_VERSION = 4
 ROW_GROUP = 2_048
@@ -279,7 +279,7 @@ _SETTINGS = (
     f"SET auto_checkpoint_skip_wal_threshold = {1 << 50}",  # a large commit would checkpoint instead of using the log
 )
 
-_FOR_PLAN = (f"SET memory_limit = '{PLAN_MB}MB'",)
+_FOR_PLAN = (f"SET memory_limit = '{STAGING_MB}MB'",)
 """A plan has Python's rows and a reader of the table beside the engine. It is no slower for it."""
 
 _CHECKPOINT_AT_COMMIT = ("SET wal_autocheckpoint = '1KB'", "SET auto_checkpoint_skip_wal_threshold = 0")

@@ -12,8 +12,10 @@ from batcher.errors import IllegalTransitionError
 from batcher.lifecycle import artist_event, shard_event
 
 MEMORY_MB = 512
+STAGING_MB = 128
+"""What a plan has instead while it reads the table: rows beyond it go to the disk as they come, which costs nothing."""
 PLAN_MB = 200
-"""What a plan has instead, for each million of rows: three quarters of it are needed, with as many bios that exist."""
+"""And what it has then, for each million of rows: three quarters of it are needed, with as many bios that exist."""
 
 Row = tuple[Any, ...]
 Fact = tuple[float | None, str | None]
