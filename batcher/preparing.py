@@ -20,10 +20,10 @@ from batcher.prices import context_window
 from batcher.store.planned import PreparedRow
 from batcher.tokens import TokenCounter
 
-READ_ROWS = 2_000
-AHEAD_CHUNKS = 10
+READ_ROWS = 5_000
+AHEAD_CHUNKS = 4
 """Chunks that may be rendered before the first is counted: by then the tokenizer is loaded, or nearly."""
-AHEAD_CHARACTERS = 10_000_000
+AHEAD_CHARACTERS = 12_000_000
 """And what their texts may come to: so much that of usual rows all the chunks fit."""
 LARGEST_PRIORITY = 2**31 - 1
 DEFAULT_PRIORITY = 3
@@ -145,7 +145,7 @@ class Preparer:
             line_id, data = custom_id(artist_id), encode_row(artist)
             own = renderer.own(line_id, text)
             row = (where.row, artist_id, line_id, name, priority, data, keep(own), tokens)
-            yield PreparedRow(*row, renderer.size(own), renderer.hash(own))
+            yield (*row, renderer.size(own), renderer.hash(own))
 
     def restored(self, rows: Sequence[tuple[Any, ...]], keep: Keep) -> Iterator[PreparedRow]:
         """Rows as the state keeps them (artist_id, custom_id, name, priority, data). Raises JobError."""
@@ -156,7 +156,7 @@ class Preparer:
         ):
             own, tokens = renderer.own(line_id, text), counted + self.constant
             row = (0, artist_id, line_id, name, priority, data, keep(own), tokens)
-            yield PreparedRow(*row, renderer.size(own), renderer.hash(own))
+            yield (*row, renderer.size(own), renderer.hash(own))
 
     def _text(self, artist: Any, where: object) -> str:
         """The artist's part of the prompt. Raises JobError naming the row."""

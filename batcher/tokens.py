@@ -18,7 +18,7 @@ from batcher.errors import BatcherError
 
 ENCODING = "o200k_base"
 PIPE_BYTES = 1 << 20
-"""A chunk of texts fits into it. Each time that a pipe is full its writer must get the interpreter's lock again: with
+"""A third of a chunk of texts. Each time that a pipe is full its writer must get the interpreter's lock again: with
 the usual 64 KB the process that counts is the slowest part of a plan. Linux lets anybody have as much."""
 
 SERVE = "from batcher.tokens import serve; serve()"
