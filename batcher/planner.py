@@ -8,6 +8,7 @@ import gc
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -196,10 +197,12 @@ class Planner:
         self._cut(tx, folder, spool, number)
         if known:
             state.place_lines(tx, number)
-        self._record(tx, home, number)
-        tx.set_fact(PLANNED_WITH, text=self.options.kept())
         model = self.preparer.version.model
-        keep_prices(tx, model, resolve(model))
+        with ThreadPoolExecutor(1) as beside:  # the table of prices is loaded while DuckDB writes the artists
+            prices = beside.submit(resolve, model)
+            self._record(tx, home, number)
+        keep_prices(tx, model, prices.result())
+        tx.set_fact(PLANNED_WITH, text=self.options.kept())
         tx.event("plan", f"{self.result.lines_planned} lines in {self.result.shards_cut} shards")
 
     def _check_version(self, tx: Transaction) -> None:

@@ -26,6 +26,9 @@ AHEAD_CHUNKS = 4
 AHEAD_CHARACTERS = 12_000_000
 """And what their texts may come to: so much that of usual rows all the chunks fit."""
 LARGEST_PRIORITY = 2**31 - 1
+SMALLEST_WINDOW = 4_096
+"""Tokens of prompt and answer that every model takes (the first gpt-3.5-turbo took no more, and none takes fewer): for
+shorter lines the table of all models need not be loaded."""
 DEFAULT_PRIORITY = 3
 """The priority of a table without such a column."""
 
@@ -65,7 +68,10 @@ class Preparer:
         self._counted = counter.count(self.renderer.constant_text())
         self._ceiling = int(enqueued_limit(config) * config.limits.threshold)
         self._factor = 1 + config.limits.margin
-        self._window = context_window(version.model)
+
+    @cached_property
+    def _window(self) -> int | None:
+        return context_window(self.version.model)
 
     @cached_property
     def constant(self) -> int:
@@ -187,7 +193,7 @@ class Preparer:
 
     def _too_long(self, tokens: int) -> str:
         whole = tokens + self.version.max_output_tokens
-        if self._window is not None and whole > self._window:
+        if whole > SMALLEST_WINDOW and self._window is not None and whole > self._window:
             return f"prompt and answer are {whole:,} tokens, the context of {self.version.model} is {self._window:,}"
         if tokens * self._factor > self._ceiling:
             return f"one line of {tokens:,} tokens is over the enqueued-token limit x threshold of {self._ceiling:,}"
