@@ -71,7 +71,7 @@ class Bench:
 
     def results(self) -> Table:
         """Taking in and collecting the results of every line, without a network."""
-        self.send()
+        sent = self.send()
         answers = self.folder / "answers"
         size = sum(file.stat().st_size for file in answers.glob("*.jsonl"))
         straight = python("-m", "benchmarks.floor_results", str(answers), str(self.folder))
@@ -79,15 +79,18 @@ class Bench:
             Timed(straight, self.clear), Timed(self.taking_in, self.as_sent), Timed(self.collecting)
         )
         drawn = table(f"results of {self.rows:,} lines, {size / 1e6:.0f} MB, start-up included")
+        drawn.add_row(*row("release and send all, and make up the answers", sent))
         self._floor(drawn, "floor: parse, append, write Parquet", floor)
         drawn.add_row(*row("take in (download, archive, judge, record)", taken, floor))
         drawn.add_row(*row("batcher collect", collected, floor))
         return drawn
 
-    def send(self) -> None:
+    def send(self) -> Measured:
         """Sends every shard of a plan, has the answers written, and keeps the state as it is then."""
-        measure([Timed(python("-m", "benchmarks.acting", "send", str(self.folder)))], self.folder, PATHS, 1)
+        sending = Timed(python("-m", "benchmarks.acting", "send", str(self.folder)))
+        (sent,) = measure([sending], self.folder, PATHS, 1)
         shutil.copytree(self.folder / "state", self.folder / "sent")
+        return sent
 
     def as_sent(self) -> None:
         """Puts back the state in which nothing was taken in."""
