@@ -67,7 +67,7 @@ class DirectLane:
             self._pacer.asked(float(at), int(tokens))
         while self._recover(run):
             pass
-        recut(self._tools)
+        recut(self._tools.store, self._tools.job, self._tools.config)
 
     def act(self, patient: bool = True) -> Finish:
         """Asks until nothing is left, or the user ends it; what is under way is always waited for.
@@ -83,7 +83,7 @@ class DirectLane:
             error = self._error or self._answering.error
             if error is not None:
                 raise error
-            recut(self._tools)
+            recut(self._tools.store, self._tools.job, self._tools.config)
             if isinstance(step, Wait):
                 return Finish()
             return Finish(INTERRUPTED) if not step.problem and self._tools.interrupted() else step

@@ -1,46 +1,45 @@
 """Cutting retry shards: loose lines are rendered again from their rows and must match what was planned."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from batcher.config import Config
 from batcher.errors import JobError
 from batcher.job import Job, aside
 from batcher.looking import latest_wait_now, limits_now, room_now
 from batcher.model import ShardLimits
 from batcher.planning import Cutter, Renderer
 from batcher.shardfiles import ShardWriter
-from batcher.store import Transaction, acting
+from batcher.store import Store, Transaction, acting
 from batcher.store.planned import PlannedLine, load_version, place_lines, stage_planned, write_shards
-from batcher.tools import Tools
 
 
-def gather(tools: Tools, priority: int) -> int:
-    """Cuts one released retry shard from the due loose lines of a priority; how many lines it holds.
+def gather(store: Store, job: Job, config: Config, priority: int) -> tuple[int, int] | None:
+    """Cuts one released retry shard from the due loose lines of a priority; its number and how many lines it holds.
 
-    Raises JobError when today's job.py renders a line otherwise than it was planned.
+    None where no line is due. Raises JobError when today's job.py renders a line otherwise than it was planned.
     """
-    with aside(), tools.store.transaction("gather") as tx:
-        limits = limits_now(tools.config, room_now(tx, tools.config))
-        rows = acting.loose_rows(tx, priority, limits.lines, latest_wait_now(tx, tools.config))
+    with aside(), store.transaction("gather") as tx:
+        limits = limits_now(config, room_now(tx, config))
+        rows = acting.loose_rows(tx, priority, limits.lines, latest_wait_now(tx, config))
         if not rows:
-            return 0
-        shard, lines = _write(tools, tx, rows, limits, "released", retry=True)
-    tools.tell("gathered", {"shard": shard, "priority": priority, "lines": lines})
-    return lines
+            return None
+        return _write(store.folder, job, tx, rows, limits, retry=True)
 
 
-def recut(tools: Tools) -> None:
+def recut(store: Store, job: Job, config: Config) -> None:
     """Cuts the lines again that a direct lane left in shards which were not released: into planned shards.
 
     Raises JobError as `gather` does.
     """
     while True:
-        with aside(), tools.store.transaction("recut") as tx:
-            limits = limits_now(tools.config, room_now(tx, tools.config))
+        with aside(), store.transaction("recut") as tx:
+            limits = limits_now(config, room_now(tx, config))
             rows = tx.run("parked_lines", most=limits.lines)
             if not rows:
                 return
-            _write(tools, tx, rows, limits, "planned", retry=False)
+            _write(store.folder, job, tx, rows, limits, retry=False)
 
 
 def rendered_again(
@@ -57,17 +56,17 @@ def rendered_again(
 
 
 def _write(
-    tools: Tools, tx: Transaction, rows: Sequence[tuple[Any, ...]], limits: ShardLimits, state: str, retry: bool
+    folder: Path, job: Job, tx: Transaction, rows: Sequence[tuple[Any, ...]], limits: ShardLimits, retry: bool
 ) -> tuple[int, int]:
-    """The new shard, and how many of the lines it holds."""
+    """The new shard, and how many of the lines it holds. retry: it is released; else it is planned only."""
     shard = int(tx.one("highest_shard")[0]) + 1
     version_number, priority = int(rows[0][6]), int(rows[0][2])
     version, _ = load_version(tx, version_number)
     renderer, cutter = Renderer(version), Cutter(limits)
-    writer = ShardWriter(tools.store.folder, shard, priority)
+    writer = ShardWriter(folder, shard, priority)
     planned: list[PlannedLine] = []
     for artist_id, line_id, _, data, tokens, expected, _ in rows:
-        own = rendered_again(tools.job, renderer, artist_id, line_id, data, expected)
+        own = rendered_again(job, renderer, artist_id, line_id, data, expected)
         size = renderer.size(own)
         if cutter.starts_new(priority, size, tokens) and planned:
             break
@@ -76,7 +75,7 @@ def _write(
         writer.write(line, 1, tokens)
         planned.append(PlannedLine(artist_id, shard, tokens, size, renderer.hash(own)))
     stage_planned(tx, planned)
-    write_shards(tx, [writer.close()], version_number, state, retry=retry)
+    write_shards(tx, [writer.close()], version_number, "released" if retry else "planned", retry=retry)
     place_lines(tx, version_number)
     tx.event("gather", f"{len(planned)} lines", shard=shard)
     return shard, len(planned)

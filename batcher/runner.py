@@ -70,7 +70,7 @@ class Runner:
             tx.set_fact("outage_until", 0)
             tx.run("unread_now")
         try:
-            recut(self._tools)
+            recut(self._tools.store, self._tools.job, self._tools.config)
         except JobError as error:  # they stay as they are; what is in flight needs no job
             self._tools.tell("parked", {"why": str(error)})
 
@@ -115,7 +115,7 @@ class Runner:
             case Send():
                 self._sending.send(action)
             case Gather():
-                gather(self._tools, action.priority)
+                self._gather(action.priority)
             case Split():
                 self._split(action.shard)
             case _:
@@ -181,6 +181,13 @@ class Runner:
                     "odd": taken.odd,
                 },
             )
+
+    def _gather(self, priority: int) -> None:
+        tools = self._tools
+        gathered = gather(tools.store, tools.job, tools.config, priority)
+        if gathered is not None:
+            shard, lines = gathered
+            tools.tell("gathered", {"shard": shard, "priority": priority, "lines": lines})
 
     def _split(self, shard: int) -> None:
         """Cuts a shard that can never fit: its lines become loose, and are gathered into smaller ones."""
