@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from batcher.collecting import Collected, check_targets, collect, tables_read
-from batcher.decide import INTERRUPTED, Finish, Wait, decide
-from batcher.decide_direct import HAND_OVER, decide_tail
+from batcher.core.decide import INTERRUPTED, Finish, Wait, decide
+from batcher.core.decide_direct import HAND_OVER, decide_tail
 from batcher.directcommand import run_lane
 from batcher.errors import ExitCode, SetupError, StateError, exit_code
 from batcher.lane import acting, check_reachable

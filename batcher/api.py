@@ -16,9 +16,9 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar, cast
 
+from batcher.core.model import FILE_LIFE_S, Listing, RemoteBatch, RemoteFile
+from batcher.core.retry import FailureClass, Jitter, Policy, Trouble, classify_call, delay_s, retry_after_s
 from batcher.errors import SetupError
-from batcher.model import FILE_LIFE_S, Listing, RemoteBatch, RemoteFile
-from batcher.retry import FailureClass, Jitter, Policy, Trouble, classify_call, delay_s, retry_after_s
 
 if TYPE_CHECKING:
     from openai import OpenAI

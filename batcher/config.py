@@ -14,11 +14,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from batcher.core.model import Endpoint, ShardLimits
+from batcher.core.rendering import MAX_BYTES, MAX_LINES, default_limits
+from batcher.core.retry import DEFAULT_POLICIES, FailureClass, Policy, Rules
+from batcher.core.workers import check_workers
 from batcher.errors import ConfigError
-from batcher.model import Endpoint, ShardLimits
-from batcher.planning import MAX_BYTES, MAX_LINES, default_limits
-from batcher.retry import DEFAULT_POLICIES, FailureClass, Policy, Rules
-from batcher.workers import check_workers
 
 PREFIX = "BATCHER_"
 """What the environment's overrides begin with."""

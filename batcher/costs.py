@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from batcher.model import JobVersion, Usage
+from batcher.core.model import JobVersion, Usage
 from batcher.prices import PriceOf
 from batcher.store import Transaction
 

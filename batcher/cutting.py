@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from batcher.core.model import ShardLimits, WrittenShard
+from batcher.core.rendering import Cutter, Renderer
 from batcher.errors import StateError
-from batcher.model import ShardLimits, WrittenShard
-from batcher.planning import Cutter, Renderer
 from batcher.shardfiles import ShardWriter, Spool
 from batcher.store.planned import Cut, OrderedLine
 

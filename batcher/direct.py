@@ -13,22 +13,22 @@ from threading import Thread
 from batcher import crashpoints
 from batcher.answering import Answering, Asked, Came, Read, answered
 from batcher.api import Answer, CallError, CallRefused
-from batcher.decide import INTERRUPTED, Finish, Wait
-from batcher.decide_direct import LOOK_S, Claim, LaneView, decide_direct
+from batcher.core.decide import INTERRUPTED, Finish, Wait
+from batcher.core.decide_direct import LOOK_S, Claim, LaneView, decide_direct
+from batcher.core.model import Endpoint, JobVersion
+from batcher.core.pacing import DAY_S, MINUTE_S, Pacer, RateHeaders, read_headers
+from batcher.core.retry import FailureClass
+from batcher.core.workers import Crew
 from batcher.errors import JobError
 from batcher.gathering import recut
 from batcher.job import aside
 from batcher.looking import latest_wait_now
-from batcher.model import Endpoint, JobVersion
-from batcher.pacing import DAY_S, MINUTE_S, Pacer, RateHeaders, read_headers
 from batcher.pausing import QuotaRule, quota_failed
-from batcher.retry import FailureClass
 from batcher.stock import CALL_KEY, Stock
 from batcher.store import Transaction, acting, direct
 from batcher.store.direct import Selection
 from batcher.store.planned import widened
 from batcher.tools import Tools
-from batcher.workers import Crew
 
 F = FailureClass
 GROUP_S = 0.05

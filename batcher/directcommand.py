@@ -6,7 +6,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from batcher import wishes
-from batcher.decide import INTERRUPTED, Finish
+from batcher.core.decide import INTERRUPTED, Finish
+from batcher.core.workers import check_workers, crew_of
 from batcher.direct import DirectLane
 from batcher.errors import ExitCode, InputError, SetupError, exit_code
 from batcher.lane import working
@@ -17,7 +18,6 @@ from batcher.store.direct import Selection
 from batcher.tables import draw_status
 from batcher.wishcommands import class_named
 from batcher.wishes import Choice
-from batcher.workers import check_workers, crew_of
 
 
 def run_direct(

@@ -15,7 +15,7 @@ from rich.console import Console
 if TYPE_CHECKING:  # a look moves no bar and hears no limits
     from rich.progress import Progress
 
-    from batcher.pacing import RateHeaders
+    from batcher.core.pacing import RateHeaders
 
 Data = Mapping[str, Any]
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from batcher.config import Config
+from batcher.core.model import ShardLimits
+from batcher.core.rendering import Cutter, Renderer
 from batcher.errors import JobError
 from batcher.job import Job, aside
 from batcher.looking import latest_wait_now, limits_now, room_now
-from batcher.model import ShardLimits
-from batcher.planning import Cutter, Renderer
 from batcher.shardfiles import ShardWriter
 from batcher.store import Store, Transaction, acting
 from batcher.store.planned import PlannedLine, load_version, place_lines, stage_planned, write_shards

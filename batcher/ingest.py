@@ -12,19 +12,19 @@ from typing import Any
 
 from batcher import crashpoints, wishes
 from batcher.api import CallError, CallRefused, Service
+from batcher.core.lifecycle import VERDICT_EVENTS, BatchStatus, ShardState, artist_event
+from batcher.core.model import Endpoint, Lane
+from batcher.core.rendering import chunks
+from batcher.core.retry import FailureClass, Jitter, Rules, delay_s, latest_wait
+from batcher.core.verdicts import Decider, class_of_absent, setup_problem
 from batcher.evidence import archive, results_path
 from batcher.job import Job, aside
-from batcher.lifecycle import VERDICT_EVENTS, BatchStatus, ShardState, artist_event
-from batcher.model import Endpoint, Lane
 from batcher.pausing import QuotaRule, quota_failed
-from batcher.planning import chunks
 from batcher.prices import PriceOf, Rates, resolve
 from batcher.reading import Line, Reader, Reading, absent_row
-from batcher.retry import FailureClass, Jitter, Rules, delay_s, latest_wait
 from batcher.store import Store, Transaction, acting
 from batcher.store.acting import ShardRow
 from batcher.store.planned import load_version, widened
-from batcher.verdicts import Decider, class_of_absent, setup_problem
 
 READ_LINES = 2_000
 PATIENCE_S = 24 * 3600.0

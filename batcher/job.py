@@ -18,10 +18,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from batcher.core.model import Endpoint, Failure, JobVersion
+from batcher.core.rendering import placeholders
+from batcher.core.retry import FailureClass
 from batcher.errors import BatcherError, InputError, JobError
-from batcher.model import Endpoint, Failure, JobVersion
-from batcher.planning import placeholders
-from batcher.retry import FailureClass
 
 NEEDED_FIELDS = ("artist_id", "artist_name")
 COLLECTED = (

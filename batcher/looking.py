@@ -7,10 +7,9 @@ from typing import NamedTuple
 import orjson
 
 from batcher.config import Config, enqueued_limit, shard_limits
-from batcher.errors import ConfigError
-from batcher.forecast import Flight, Load
-from batcher.lifecycle import INTENTS
-from batcher.model import (
+from batcher.core.forecast import Flight, Load
+from batcher.core.lifecycle import INTENTS
+from batcher.core.model import (
     FILE_LIFE_S,
     BatchView,
     Budget,
@@ -24,12 +23,13 @@ from batcher.model import (
     ShardView,
     Snapshot,
 )
-from batcher.planning import default_limits
+from batcher.core.rendering import default_limits
+from batcher.core.retry import latest_wait
+from batcher.core.workers import LINES_PER_WORKER_S
+from batcher.errors import ConfigError
 from batcher.prices import PriceOf, Prices, Rates, resolve
-from batcher.retry import latest_wait
 from batcher.store import Transaction, acting
 from batcher.store.planned import load_versions
-from batcher.workers import LINES_PER_WORKER_S
 
 LEARNED_FOR_S = 24 * 3600.0
 """How long a limit that a refusal named is believed."""

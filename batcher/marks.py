@@ -2,7 +2,7 @@
 it, the input file, whose id the service gave to us alone.
 """
 
-from batcher.model import RemoteBatch
+from batcher.core.model import RemoteBatch
 from batcher.store import Transaction, acting
 from batcher.store.acting import Submission
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from batcher.retry import FailureClass, Jitter, Rules, delay_s, latest_wait
+from batcher.core.retry import FailureClass, Jitter, Rules, delay_s, latest_wait
 from batcher.store import Transaction, acting
 from batcher.store.planned import load_versions
 

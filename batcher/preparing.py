@@ -11,11 +11,11 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from batcher.config import Config, enqueued_limit
+from batcher.core.model import JobVersion
+from batcher.core.rendering import Renderer, chunks, custom_id, overhead_tokens
 from batcher.errors import ConfigError, InputError, JobError
 from batcher.inputs import read_table
 from batcher.job import Job, encode_row
-from batcher.model import JobVersion
-from batcher.planning import Renderer, chunks, custom_id, overhead_tokens
 from batcher.prices import context_window
 from batcher.store.planned import PreparedRow
 from batcher.tokens import TokenCounter

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import NamedTuple
 
-from batcher.model import Lane, Usage
+from batcher.core.model import Lane, Usage
 
 PROBE_TOKENS = 1_000
 """Below every long-context step (the lowest is 128,000 input tokens), so that the base rates are read."""

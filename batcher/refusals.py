@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 import orjson
 
 from batcher import wishes
+from batcher.core.lifecycle import ArtistState
+from batcher.core.model import Failure
+from batcher.core.retry import FailureClass, Trouble, classify_batch_error, is_missing_file, learned_limit
 from batcher.ingest import EndedBatch, Ingestion
-from batcher.lifecycle import ArtistState
 from batcher.looking import room_now
-from batcher.model import Failure
 from batcher.pausing import quota_failed
-from batcher.retry import FailureClass, Trouble, classify_batch_error, is_missing_file, learned_limit
 from batcher.shardfiles import file_sha256, shard_path
 from batcher.store import Transaction, acting
 from batcher.store.acting import ShardRow

@@ -7,10 +7,10 @@ transaction; nobody sleeps or calls the service holding it.
 from collections.abc import Callable
 
 from batcher import wishes
-from batcher.admission import Send, Split
 from batcher.api import CallError
 from batcher.cleaning import Cleaning
-from batcher.decide import (
+from batcher.core.admission import Send, Split
+from batcher.core.decide import (
     INTERRUPTED,
     WAITING_TO_BE_SENT,
     Action,
@@ -25,17 +25,17 @@ from batcher.decide import (
     Withdraw,
     decide,
 )
+from batcher.core.lifecycle import BatchStatus
+from batcher.core.model import Snapshot
+from batcher.core.retry import FailureClass, classify_call
 from batcher.errors import JobError
 from batcher.evidence import sweep
 from batcher.gathering import gather, recut
 from batcher.ingest import Ingestion
-from batcher.lifecycle import BatchStatus
 from batcher.looking import look
-from batcher.model import Snapshot
 from batcher.pausing import quota_failed
 from batcher.reconciling import Reconciling
 from batcher.refusals import Refusals
-from batcher.retry import FailureClass, classify_call
 from batcher.sending import Sending
 from batcher.store import acting
 from batcher.tools import Tools

@@ -5,15 +5,15 @@ reconciled (batcher/reconciling.py), never guessed.
 """
 
 from batcher import crashpoints, strays, wishes
-from batcher.admission import Send, cost_of
 from batcher.api import CallRefused, CallUnknown
-from batcher.decide import WAITING_TO_BE_SENT
-from batcher.lifecycle import ShardState
+from batcher.core.admission import Send, cost_of
+from batcher.core.decide import WAITING_TO_BE_SENT
+from batcher.core.lifecycle import ShardState
+from batcher.core.model import RemoteBatch, Room, ShardView
+from batcher.core.retry import FailureClass, classify_call
 from batcher.looking import budget_now, latest_wait_now, room_now
 from batcher.marks import batch_metadata, file_name
-from batcher.model import RemoteBatch, Room, ShardView
 from batcher.refusals import Refusals, lose_file
-from batcher.retry import FailureClass, classify_call
 from batcher.shardfiles import file_sha256, shard_path
 from batcher.store import Transaction, acting
 from batcher.store.acting import Reservation, ShardRow, Submission

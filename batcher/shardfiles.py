@@ -6,9 +6,9 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from batcher.core.model import WrittenShard
 from batcher.durable import sync_folder
 from batcher.errors import StateError
-from batcher.model import WrittenShard
 
 READ_BYTES = 1 << 14
 """Read at once from the spool: some tens of lines."""

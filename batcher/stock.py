@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import orjson
 
 from batcher.answering import Asked
+from batcher.core.model import Endpoint, JobVersion
+from batcher.core.pacing import Pacer
+from batcher.core.rendering import Renderer
 from batcher.gathering import rendered_again
 from batcher.job import aside
 from batcher.looking import latest_wait_now, measured_now
-from batcher.model import Endpoint, JobVersion
-from batcher.pacing import Pacer
-from batcher.planning import Renderer
 from batcher.prices import Prices
 from batcher.store import Transaction, acting, direct
 from batcher.store.direct import Candidate, Selection

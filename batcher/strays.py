@@ -7,8 +7,8 @@ limit at once, its good results are taken, and no line is sent again while one t
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from batcher.lifecycle import FINAL_SHARD_STATES, BatchStatus, ShardState, is_terminal
-from batcher.model import RemoteBatch
+from batcher.core.lifecycle import FINAL_SHARD_STATES, BatchStatus, ShardState, is_terminal
+from batcher.core.model import RemoteBatch
 from batcher.store import Transaction, acting
 from batcher.store.acting import ShardRow, Submission
 

@@ -12,9 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from batcher.core.forecast import Forecast
+from batcher.core.model import Measured
 from batcher.costs import Costs, total
-from batcher.forecast import Forecast
-from batcher.model import Measured
 from batcher.report import Dollars, Expectation, PlanSummary, Status
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from batcher.api import Service
 from batcher.config import Config
+from batcher.core.retry import FailureClass, Jitter, Rules, delay_s
 from batcher.job import Job
 from batcher.prices import PriceOf
-from batcher.retry import FailureClass, Jitter, Rules, delay_s
 from batcher.store import Store
 
 

@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping
 
 from batcher import crashpoints, strays
 from batcher.api import CallRefused, CallUnknown
+from batcher.core.lifecycle import BatchStatus, is_terminal
+from batcher.core.model import FILE_LIFE_S, Listing, RemoteBatch
+from batcher.core.retry import FailureClass
 from batcher.ingest import LOOK_AGAIN_S
-from batcher.lifecycle import BatchStatus, is_terminal
 from batcher.marks import submission_of
-from batcher.model import FILE_LIFE_S, Listing, RemoteBatch
 from batcher.reconciling import CLOCK_SKEW_S, LATE_LISTING, grace_now
-from batcher.retry import FailureClass
 from batcher.store import Transaction, acting
 from batcher.store.acting import KnownBatch
 from batcher.tools import Tools

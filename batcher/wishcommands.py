@@ -7,12 +7,12 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from batcher import wishes
-from batcher.decide import decide_cancel
+from batcher.core.decide import decide_cancel
+from batcher.core.lifecycle import ArtistState
+from batcher.core.retry import FailureClass
 from batcher.doctor import BAD, Finding, examine
 from batcher.errors import ExitCode, InputError
 from batcher.lane import Followed, acting
-from batcher.lifecycle import ArtistState
-from batcher.retry import FailureClass
 from batcher.session import Session
 from batcher.tables import draw_findings, table
 from batcher.wishes import Asked, BroughtBack, Choice

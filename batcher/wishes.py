@@ -7,9 +7,9 @@ service. What was not sent goes back to planned at once. Retrying is done here a
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from batcher.core.lifecycle import FINAL_SHARD_STATES, ArtistState, ShardState
+from batcher.core.retry import FailureClass
 from batcher.errors import InputError
-from batcher.lifecycle import FINAL_SHARD_STATES, ArtistState, ShardState
-from batcher.retry import FailureClass
 from batcher.store import Transaction, acting
 
 S = ShardState

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from batcher.api import Answer
-from batcher.model import Listing, RemoteBatch, RemoteFile
+from batcher.core.model import Listing, RemoteBatch, RemoteFile
 from benchmarks.shape import NOW, write_answers
 
 

@@ -8,7 +8,7 @@ import random
 from statistics import median
 
 from batcher.config import table_limit
-from batcher.forecast import Flight, Forecast, Load, forecast
+from batcher.core.forecast import Flight, Forecast, Load, forecast
 from benchmarks.makespan import LAWS, MODEL, PRIORITIES, VALIDATING_S, Queue, Simulated, cut
 
 LINES = sum(lines for _, lines in PRIORITIES)

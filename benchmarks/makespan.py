@@ -1,6 +1,6 @@
 """How long a job takes under the enqueued-token limit: Batcher's decisions beside an oracle and two baselines.
 
-A simulation of the queue with a clock of its own; the decisions are the real ones (`batcher.decide`). The oracle
+A simulation of the queue with a clock of its own; the decisions are the real ones (`batcher.core.decide`). The oracle
 schedules the same shards in the same order under limit x threshold; it knows beforehand what others hold of the limit
 and sees each end at once. Two bounds stand beside it that no scheduler can reach: a fluid, of the token-hours divided
 by the room (never less than the longest batch), and the future known, with the longest batches first whatever their
@@ -13,13 +13,13 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from batcher.admission import Send
 from batcher.config import table_limit
-from batcher.decide import Action, Finish, Gather, Refresh, Wait, decide
-from batcher.lifecycle import ShardState
-from batcher.model import BatchView, LooseLines, Room, ShardView, Snapshot
-from batcher.planning import default_limits
-from batcher.retry import DEFAULT_POLICIES, FailureClass, delay_s
+from batcher.core.admission import Send
+from batcher.core.decide import Action, Finish, Gather, Refresh, Wait, decide
+from batcher.core.lifecycle import ShardState
+from batcher.core.model import BatchView, LooseLines, Room, ShardView, Snapshot
+from batcher.core.rendering import default_limits
+from batcher.core.retry import DEFAULT_POLICIES, FailureClass, delay_s
 
 HOUR = 3600.0
 LINE_TOKENS = 640

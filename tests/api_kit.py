@@ -14,8 +14,8 @@ import httpx2
 import openai
 
 from batcher.api import OpenAIService, Service
-from batcher.model import RemoteBatch
-from batcher.retry import Policy
+from batcher.core.model import RemoteBatch
+from batcher.core.retry import Policy
 from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.sandbox.app import running_sandbox
 from batcher.sandbox.transport import SandboxTransport

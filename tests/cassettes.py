@@ -17,7 +17,7 @@ import vcr
 from vcr.cassette import Cassette
 
 from batcher.api import OpenAIService
-from batcher.retry import Policy
+from batcher.core.retry import Policy
 
 RECORDINGS = Path(__file__).resolve().parents[2] / "shared" / "recordings"
 API = "https://api.openai.com"

@@ -6,13 +6,13 @@ from typing import Any
 
 from batcher.api import Answer, CallRefused, CallUnknown
 from batcher.config import Config
-from batcher.decide import Finish
+from batcher.core.decide import Finish
+from batcher.core.retry import Trouble
+from batcher.core.workers import crew_of
 from batcher.direct import DirectLane
-from batcher.retry import Trouble
 from batcher.sandbox import SandboxSettings
 from batcher.store.direct import Selection
 from batcher.tools import Tools
-from batcher.workers import crew_of
 from tests.world import World, config_with, write_table
 
 HOUR = 3600.0

@@ -10,8 +10,8 @@ import openai
 import orjson
 
 from batcher.api import OpenAIService
-from batcher.decide import Finish, Wait
-from batcher.retry import FailureClass
+from batcher.core.decide import Finish, Wait
+from batcher.core.retry import FailureClass
 from batcher.runner import Runner
 from batcher.sandbox import Faults, SandboxSettings, merged
 from batcher.sandbox.transport import SandboxTransport

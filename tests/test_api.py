@@ -8,9 +8,9 @@ import pytest
 
 from batcher import lane
 from batcher.api import CallError, CallRefused, CallUnknown, OpenAIService, Service, connect
+from batcher.core.model import RemoteBatch
+from batcher.core.retry import Policy
 from batcher.errors import SetupError
-from batcher.model import RemoteBatch
-from batcher.retry import Policy
 from batcher.sandbox import Sandbox
 from batcher.sandbox.app import running_sandbox
 from tests.api_kit import ENDED, FIXED, KEY, MEGABYTE, PAUSES, QUICK, Rig, answer, attached, scripted

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from batcher.api import CallError, CallRefused, CallUnknown
-from batcher.model import RemoteBatch
-from batcher.retry import Trouble
+from batcher.core.model import RemoteBatch
+from batcher.core.retry import Trouble
 from tests.api_kit import (
     BUSY,
     LATER,

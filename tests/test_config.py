@@ -10,9 +10,9 @@ import pytest
 from pydantic import BaseModel
 
 from batcher.config import Config, LimitsSection, RetrySection, enqueued_limit, load_config, shard_limits, table_limit
+from batcher.core.rendering import MAX_BYTES, MAX_LINES
+from batcher.core.retry import DEFAULT_POLICIES, FailureClass
 from batcher.errors import ConfigError
-from batcher.planning import MAX_BYTES, MAX_LINES
-from batcher.retry import DEFAULT_POLICIES, FailureClass
 from tests.world import ROOT, config_with
 
 SECTIONS = f"the sections are {', '.join(Config.model_fields)}"

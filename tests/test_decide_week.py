@@ -6,8 +6,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.admission import Send, Split
-from batcher.decide import (
+from batcher.core.admission import Send, Split
+from batcher.core.decide import (
     Action,
     Clean,
     Finish,
@@ -18,10 +18,10 @@ from batcher.decide import (
     Wait,
     decide,
 )
-from batcher.lifecycle import FINAL_SHARD_STATES, ArtistState, ShardState, is_terminal, next_shard_state
-from batcher.model import BatchView, LooseLines, Pause, Room, ShardLimits, ShardView, Snapshot
-from batcher.planning import Cutter
-from batcher.retry import DEFAULT_POLICIES, FailureClass, Rules, decide_line
+from batcher.core.lifecycle import FINAL_SHARD_STATES, ArtistState, ShardState, is_terminal, next_shard_state
+from batcher.core.model import BatchView, LooseLines, Pause, Room, ShardLimits, ShardView, Snapshot
+from batcher.core.rendering import Cutter
+from batcher.core.retry import DEFAULT_POLICIES, FailureClass, Rules, decide_line
 from tests.examples import examples
 
 S, A, F = ShardState, ArtistState, FailureClass

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from batcher.answering import FREE_TRIES
-from batcher.decide import INTERRUPTED, Finish
+from batcher.core.decide import INTERRUPTED, Finish
+from batcher.core.workers import crew_of
 from batcher.direct import DirectLane
 from batcher.prices import resolve
 from batcher.sandbox import SandboxSettings, merged
 from batcher.sandbox.settings import Faults
 from batcher.store.direct import Selection
-from batcher.workers import crew_of
 from tests.direct_kit import desk, refused, settings_of
 
 # --- the work --------------------------------------------------------------------------------------------------------

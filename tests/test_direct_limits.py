@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from batcher.decide import Finish
+from batcher.core.decide import Finish
+from batcher.core.pacing import DAY_S
+from batcher.core.workers import crew_of
 from batcher.direct import DirectLane
-from batcher.pacing import DAY_S
 from batcher.sandbox import SandboxSettings, merged
 from batcher.sandbox.settings import Faults
 from batcher.store.direct import Selection
-from batcher.workers import crew_of
 from tests.direct_kit import HOUR, desk, refused, settings_of
 from tests.world import START
 

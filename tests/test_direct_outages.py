@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from batcher.api import Answer, CallUnknown, CallUnsent
-from batcher.decide import Finish
+from batcher.core.decide import Finish
+from batcher.core.retry import Trouble
+from batcher.core.workers import crew_of
 from batcher.direct import DirectLane
 from batcher.errors import JobError
 from batcher.job import Job
-from batcher.retry import Trouble
 from batcher.sandbox import SandboxSettings, merged
 from batcher.sandbox.settings import Faults
 from batcher.store.direct import Selection
-from batcher.workers import crew_of
 from tests.direct_kit import Scripted, desk, refused, settings_of
 from tests.world import START
 

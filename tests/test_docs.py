@@ -12,11 +12,11 @@ from typer.main import get_command
 
 from batcher.cli import app
 from batcher.config import Config
-from batcher.lifecycle import ARTIST_EVENTS, SHARD_EVENTS, ArtistState, ShardState
+from batcher.core.lifecycle import ARTIST_EVENTS, SHARD_EVENTS, ArtistState, ShardState
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SOURCE = (ROOT / "batcher" / "lifecycle.py").read_text(encoding="utf-8")
+SOURCE = (ROOT / "batcher" / "core" / "lifecycle.py").read_text(encoding="utf-8")
 
 
 def picture(
@@ -56,7 +56,7 @@ def comments(name: str) -> Iterator[str]:
 def test_the_picture_of_the_lifecycle_is_drawn_from_its_table() -> None:
     drawn = "\n".join(
         [
-            "# Where artists and shards stand\n\nDrawn from `batcher/lifecycle.py`, the only place that knows it.\n",
+            "# Where artists and shards stand\n\nDrawn from `batcher/core/lifecycle.py`, the only place that knows it.\n",
             picture("Artists", ArtistState, ARTIST_EVENTS),
             picture("Shards", ShardState, SHARD_EVENTS),
         ]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from batcher.decide import Finish
+from batcher.core.decide import Finish
 from batcher.sandbox import Faults, SandboxSettings, merged
 from tests.world import World, config_with, write_table
 

@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from batcher import strays
+from batcher.core.decide import Finish
 from batcher.costs import costs_by_shard, total
-from batcher.decide import Finish
 from batcher.errors import StateError
 from batcher.ingest import FEWEST_READINGS, Ingestion
 from batcher.prices import resolve
@@ -390,7 +390,7 @@ def test_few_rate_limits_cost_a_try_each(make: Make) -> None:
 
 
 def test_a_line_that_is_always_limited_dies_at_last(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batcher.verdicts.FREE_STORMS", 2)
+    monkeypatch.setattr("batcher.core.verdicts.FREE_STORMS", 2)
     bench = make(lines=3, line_failures={"rate_limit": 1.0}, transient_failures=False)
     assert bench.act(once=False) == Finish()
     assert bench.world.states() == {"dead": 3}

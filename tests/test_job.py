@@ -9,11 +9,11 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
+from batcher.core.model import Endpoint
+from batcher.core.rendering import Renderer
+from batcher.core.retry import FailureClass
 from batcher.errors import InputError, JobError
 from batcher.job import Job, aside, encode_row, load_job, output_columns, strict_schema
-from batcher.model import Endpoint
-from batcher.planning import Renderer
-from batcher.retry import FailureClass
 
 JOB = """\
 from pydantic import BaseModel

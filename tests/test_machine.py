@@ -20,8 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from batcher.api import CallError
 from batcher.config import Config
+from batcher.core.model import RemoteBatch
 from batcher.looking import room_now
-from batcher.model import RemoteBatch
 from batcher.runner import Runner
 from batcher.sandbox import SandboxSettings
 from tests.examples import SOAK

@@ -5,9 +5,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from batcher.core.retry import FailureClass
 from batcher.prices import resolve
 from batcher.report import Status, read_artist, read_status
-from batcher.retry import FailureClass
 from batcher.store import Store
 from batcher.wishes import Choice, bring_back
 from tests.direct_kit import desk

@@ -9,10 +9,11 @@ import pytest
 from rich.console import Console
 
 from batcher.config import Config, table_limit
+from batcher.core.decide import Finish
+from batcher.core.forecast import Load, forecast
+from batcher.core.model import FEWEST_MEASURED, Measured, Room
 from batcher.costs import Costs, total
-from batcher.decide import Finish
 from batcher.errors import ConfigError
-from batcher.forecast import Load, forecast
 from batcher.looking import (
     LEARNED_FOR_S,
     REFUSED_FOR_S,
@@ -25,7 +26,6 @@ from batcher.looking import (
     prices_now,
     room_now,
 )
-from batcher.model import FEWEST_MEASURED, Measured, Room
 from batcher.prices import PriceOf, Prices, Rates, resolve
 from batcher.report import Expectation, Status, expect, read_artist, read_status
 from batcher.sandbox import Faults, SandboxSettings, merged

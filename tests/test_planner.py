@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from batcher.collecting import collect
-from batcher.decide import Finish
+from batcher.core.decide import Finish
 from batcher.errors import ConfigError, JobError
 from batcher.planner import PlanOptions, plan
 from batcher.sandbox import SandboxSettings

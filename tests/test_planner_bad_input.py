@@ -10,10 +10,10 @@ import pytest
 
 from batcher import shardfiles
 from batcher.collecting import collect
+from batcher.core.model import Endpoint, ShardLimits
+from batcher.core.rendering import Renderer
 from batcher.cutting import ShardCutting
 from batcher.errors import ConfigError, InputError, JobError, StateError
-from batcher.model import Endpoint, ShardLimits
-from batcher.planning import Renderer
 from batcher.shardfiles import Spool
 from batcher.store.planned import OrderedLine
 from tests.planner_kit import Desk, check_files, ids_of, lines_of, shard_files, snapshot

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from rich.console import Console
 
-from batcher.decide import Finish, Wait
+from batcher.core.decide import Finish, Wait
 from batcher.looking import budget_now, room_now
 from batcher.prices import resolve
 from batcher.report import read_status

@@ -10,10 +10,10 @@ import pytest
 
 from batcher.collecting import collect
 from batcher.config import load_config
-from batcher.decide import Finish
+from batcher.core.decide import Finish
+from batcher.core.model import Endpoint
 from batcher.errors import StateError
 from batcher.job import load_job
-from batcher.model import Endpoint
 from batcher.planner import PlanOptions, plan
 from batcher.scaffold import scaffold
 from batcher.store import Store

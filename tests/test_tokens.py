@@ -10,8 +10,8 @@ from unittest import mock
 import pytest
 
 from batcher import preparing
+from batcher.core.model import Endpoint
 from batcher.errors import BatcherError
-from batcher.model import Endpoint
 from batcher.planner import PlanOptions, plan
 from batcher.tokens import TokenCounter, count_tokens
 from tests.world import World, counter, write_table

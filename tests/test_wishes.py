@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from batcher import wishes
-from batcher.decide import Finish, decide_cancel
+from batcher.core.decide import Finish, decide_cancel
+from batcher.core.lifecycle import ArtistState
+from batcher.core.retry import FailureClass
 from batcher.errors import InputError
-from batcher.lifecycle import ArtistState
 from batcher.prices import resolve
 from batcher.report import read_artist
-from batcher.retry import FailureClass
 from batcher.runner import Runner
 from batcher.sandbox.batches import Batch
 from batcher.wishes import Asked, BroughtBack, Choice

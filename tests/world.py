@@ -17,11 +17,11 @@ import openai
 
 from batcher.api import OpenAIService
 from batcher.config import Config
-from batcher.decide import Finish, Wait
+from batcher.core.decide import Finish, Wait
+from batcher.core.retry import FailureClass
 from batcher.job import Job, load_job
 from batcher.planner import PlanOptions, plan
 from batcher.prices import resolve
-from batcher.retry import FailureClass
 from batcher.runner import Runner
 from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.sandbox.transport import SandboxTransport

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import orjson
 
-from batcher.lifecycle import BatchStatus, ShardState, is_terminal, merge_status
-from batcher.model import BatchView, LooseLines, Pause, RemoteBatch, RemoteFile, ShardView
-from batcher.retry import Trouble
+from batcher.core.lifecycle import BatchStatus, ShardState, is_terminal, merge_status
+from batcher.core.model import BatchView, LooseLines, Pause, RemoteBatch, RemoteFile, ShardView
+from batcher.core.retry import Trouble
 from batcher.store.transaction import Row, Transaction
 
 

@@ -6,7 +6,7 @@ A call is claimed in the transaction that asks for it, and ends in the one that 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 
-from batcher.lifecycle import VERDICT_EVENTS, ShardState, artist_event
+from batcher.core.lifecycle import VERDICT_EVENTS, ShardState, artist_event
 from batcher.store import acting
 from batcher.store.transaction import Transaction
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import orjson
 
-from batcher.model import Endpoint, JobVersion, WrittenShard
+from batcher.core.model import Endpoint, JobVersion, WrittenShard
 from batcher.store.transaction import Transaction
 
 CHUNK_ROWS = 10_000

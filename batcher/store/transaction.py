@@ -8,8 +8,8 @@ from typing import Any
 
 import duckdb
 
+from batcher.core.lifecycle import artist_event, shard_event
 from batcher.errors import IllegalTransitionError
-from batcher.lifecycle import artist_event, shard_event
 
 MEMORY_MB = 512
 STAGING_MB = 128

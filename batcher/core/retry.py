@@ -10,7 +10,7 @@ from datetime import UTC
 from enum import StrEnum
 from typing import NamedTuple
 
-from batcher.lifecycle import ArtistState
+from batcher.core.lifecycle import ArtistState
 
 
 class FailureClass(StrEnum):

@@ -2,8 +2,7 @@
 
 import pytest
 
-from batcher.errors import ExitCode, IllegalTransitionError
-from batcher.lifecycle import (
+from batcher.core.lifecycle import (
     ARTIST_EVENTS,
     FINAL_SHARD_STATES,
     INTENTS,
@@ -19,6 +18,7 @@ from batcher.lifecycle import (
     next_shard_state,
     shard_event,
 )
+from batcher.errors import ExitCode, IllegalTransitionError
 
 # Written out a second time, by hand and the other way round: what each state allows, and where it leads.
 SHARD_TABLE = {

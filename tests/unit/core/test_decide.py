@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.admission import BATCHES_PER_HOUR, Send, Split
-from batcher.decide import (
+from batcher.core.admission import BATCHES_PER_HOUR, Send, Split
+from batcher.core.decide import (
     Action,
     Cancel,
     Clean,
@@ -21,8 +21,8 @@ from batcher.decide import (
     decide,
     decide_cancel,
 )
-from batcher.lifecycle import ShardState, is_terminal
-from batcher.model import BatchView, Budget, Charge, LooseLines, Pause, Room, ShardLimits, ShardView, Snapshot
+from batcher.core.lifecycle import ShardState, is_terminal
+from batcher.core.model import BatchView, Budget, Charge, LooseLines, Pause, Room, ShardLimits, ShardView, Snapshot
 from tests.examples import examples
 
 S = ShardState

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batcher.forecast import (
+from batcher.core.forecast import (
     BEST_BATCH_S,
     EXPECTED_BATCH_S,
     FEWEST_PLAYS,

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from batcher.model import Budget, Room, ShardView
+from batcher.core.model import Budget, Room, ShardView
 
 BATCHES_PER_HOUR = 2_000
 """Batch creation rate limit (OpenAI, guides/batch, 2026-07)."""

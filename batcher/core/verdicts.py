@@ -5,8 +5,8 @@ A line alone cannot tell a storm of rate limits from its own bad luck, nor a wro
 
 from collections.abc import Sequence
 
-from batcher.lifecycle import ArtistState, BatchStatus
-from batcher.retry import FailureClass, Jitter, Rules, Verdict, decide_line, storm_verdict
+from batcher.core.lifecycle import ArtistState, BatchStatus
+from batcher.core.retry import FailureClass, Jitter, Rules, Verdict, decide_line, storm_verdict
 
 F = FailureClass
 Counts = Sequence[tuple[FailureClass, str, int]]

@@ -7,7 +7,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from batcher.admission import (
+from batcher.core.admission import (
     BATCHES_PER_HOUR,
     Admission,
     Hold,
@@ -17,8 +17,8 @@ from batcher.admission import (
     admit,
     cost_of,
 )
-from batcher.lifecycle import ShardState
-from batcher.model import Budget, Charge, Room, ShardView
+from batcher.core.lifecycle import ShardState
+from batcher.core.model import Budget, Charge, Room, ShardView
 from tests.examples import examples
 
 FREE = Budget()

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.lifecycle import ArtistState
-from batcher.retry import (
+from batcher.core.lifecycle import ArtistState
+from batcher.core.retry import (
     DEFAULT_POLICIES,
     LONGEST_RETRY_AFTER_S,
     FailureClass,
@@ -28,7 +28,7 @@ from batcher.retry import (
     retry_after_s,
     storm_verdict,
 )
-from batcher.verdicts import setup_problem
+from batcher.core.verdicts import setup_problem
 from tests.examples import examples
 from tests.world import config_with
 

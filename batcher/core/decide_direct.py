@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from batcher.decide import WAITING_TO_BE_SENT, Action, Finish, Wait, decide
-from batcher.model import Pause, Snapshot
+from batcher.core.decide import WAITING_TO_BE_SENT, Action, Finish, Wait, decide
+from batcher.core.model import Pause, Snapshot
 
 LOOK_S = 1.0
 """While calls are under way, the state is looked at this often for what other commands wish."""

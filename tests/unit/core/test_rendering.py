@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.errors import JobError
-from batcher.model import Endpoint, JobVersion, ShardLimits
-from batcher.planning import (
+from batcher.core.model import Endpoint, JobVersion, ShardLimits
+from batcher.core.rendering import (
     MAX_BYTES,
     MAX_LINES,
     SHARDS_IN_HEADROOM,
@@ -29,6 +28,7 @@ from batcher.planning import (
     placeholders,
     waves,
 )
+from batcher.errors import JobError
 from batcher.tokens import ENCODING, count_tokens
 from tests.examples import examples
 

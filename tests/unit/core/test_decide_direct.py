@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from batcher.admission import Send
-from batcher.decide import Finish, Wait
-from batcher.decide_direct import HAND_OVER, LOOK_S, UNDER_WAY, Claim, LaneView, decide_direct, decide_tail
-from batcher.lifecycle import ShardState
-from batcher.model import LooseLines, Pause, Room, ShardView, Snapshot
+from batcher.core.admission import Send
+from batcher.core.decide import Finish, Wait
+from batcher.core.decide_direct import HAND_OVER, LOOK_S, UNDER_WAY, Claim, LaneView, decide_direct, decide_tail
+from batcher.core.lifecycle import ShardState
+from batcher.core.model import LooseLines, Pause, Room, ShardView, Snapshot
 
 NOW = 1_000.0
 READY = LaneView(ready=100, workers=4)

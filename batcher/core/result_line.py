@@ -10,8 +10,8 @@ from typing import cast
 
 import orjson
 
-from batcher.model import Endpoint, Failure, LineResult, Usage
-from batcher.retry import FailureClass, Trouble, classify_line
+from batcher.core.model import Endpoint, Failure, LineResult, Usage
+from batcher.core.retry import FailureClass, Trouble, classify_line
 
 MESSAGE_LENGTH = 500
 """Characters of a service's message that are kept with a failed line."""

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batcher.pacing import DAY_S, SHARE, Allowance, Pacer, RateHeaders, Window, go_duration_s, read_headers
+from batcher.core.pacing import DAY_S, SHARE, Allowance, Pacer, RateHeaders, Window, go_duration_s, read_headers
+from batcher.core.workers import MOST_WORKERS, WORKERS, Crew, check_workers, crew_of, recommended_workers
 from batcher.sandbox.direct import go_duration
-from batcher.workers import MOST_WORKERS, WORKERS, Crew, check_workers, crew_of, recommended_workers
 
 # --- headers ---------------------------------------------------------------------------------------------------------
 

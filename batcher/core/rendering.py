@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import orjson
 
+from batcher.core.model import Endpoint, JobVersion, ShardLimits
 from batcher.errors import JobError
-from batcher.model import Endpoint, JobVersion, ShardLimits
 
 MAX_LINES = 50_000
 """Requests in one batch (OpenAI, guides/batch, 2026-07)."""

@@ -12,8 +12,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
 
-from batcher.lifecycle import ShardState
-from batcher.retry import FailureClass, Trouble
+from batcher.core.lifecycle import ShardState
+from batcher.core.retry import FailureClass, Trouble
 
 FILE_LIFE_S = 30 * 24 * 3600
 """How long input and output files live at OpenAI (the longest that the API takes; official description,

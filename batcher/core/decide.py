@@ -6,9 +6,9 @@ for, then look, and only then send more.
 
 from dataclasses import dataclass
 
-from batcher.admission import BATCHES_PER_HOUR, Hold, Refuse, Send, Split, admit
-from batcher.lifecycle import INTENTS, ShardState, is_terminal
-from batcher.model import BatchView, LooseLines, Pause, ShardView, Snapshot
+from batcher.core.admission import BATCHES_PER_HOUR, Hold, Refuse, Send, Split, admit
+from batcher.core.lifecycle import INTENTS, ShardState, is_terminal
+from batcher.core.model import BatchView, LooseLines, Pause, ShardView, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
