@@ -11,7 +11,7 @@ from pathlib import Path
 
 import duckdb
 
-from batcher.durable import sync, sync_folder
+from batcher.disk.durable import sync, sync_folder
 from batcher.errors import InputError, StateError
 from batcher.job import Job, output_columns
 from batcher.store import Store, Transaction

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from batcher.core.model import ShardLimits, WrittenShard
 from batcher.core.rendering import Cutter, Renderer
+from batcher.disk.shard_files import ShardWriter, Spool
 from batcher.errors import StateError
-from batcher.shardfiles import ShardWriter, Spool
 from batcher.store.planned import Cut, OrderedLine
 
 HELD_LINES = 1_000

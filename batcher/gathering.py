@@ -7,10 +7,10 @@ from typing import Any
 from batcher.config import Config
 from batcher.core.model import ShardLimits
 from batcher.core.rendering import Cutter, Renderer
+from batcher.disk.shard_files import ShardWriter
 from batcher.errors import JobError
 from batcher.job import Job, aside
 from batcher.looking import latest_wait_now, limits_now, room_now
-from batcher.shardfiles import ShardWriter
 from batcher.store import Store, Transaction, acting
 from batcher.store.planned import PlannedLine, load_version, place_lines, stage_planned, write_shards
 

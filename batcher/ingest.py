@@ -17,7 +17,7 @@ from batcher.core.model import Endpoint, Lane
 from batcher.core.rendering import chunks
 from batcher.core.retry import FailureClass, Jitter, Rules, delay_s, latest_wait
 from batcher.core.verdicts import Decider, class_of_absent, setup_problem
-from batcher.evidence import archive, results_path
+from batcher.disk.result_archive import archive, results_path
 from batcher.job import Job, aside
 from batcher.pausing import QuotaRule, quota_failed
 from batcher.prices import PriceOf, Rates, resolve

@@ -11,9 +11,9 @@ from types import FrameType
 from batcher.api import CallError, OpenAIService, Service, connect
 from batcher.config import Config
 from batcher.core.retry import FailureClass, Jitter, classify_call
+from batcher.disk.locks import lane_lock
 from batcher.display import Display
 from batcher.errors import SetupError
-from batcher.locks import lane_lock
 from batcher.looking import check_unsent, keep_prices
 from batcher.prices import resolve
 from batcher.runner import Runner

@@ -19,13 +19,13 @@ import orjson
 from batcher.config import Config, shard_limits
 from batcher.core.rendering import chunks
 from batcher.cutting import ShardCutting
+from batcher.disk.shard_files import Spool, sweep
 from batcher.errors import ConfigError, InputError
 from batcher.inputs import read_bios, table_name
 from batcher.job import Job, aside, output_columns
 from batcher.looking import Outlook, keep_prices, outlook_now
 from batcher.preparing import READ_ROWS, BadRows, Place, Preparer
 from batcher.prices import resolve
-from batcher.shardfiles import Spool, sweep
 from batcher.store import Store, Transaction
 from batcher.store import planned as state
 from batcher.tokens import TokenCounter

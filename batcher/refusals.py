@@ -9,10 +9,10 @@ from batcher import wishes
 from batcher.core.lifecycle import ArtistState
 from batcher.core.model import Failure
 from batcher.core.retry import FailureClass, Trouble, classify_batch_error, is_missing_file, learned_limit
+from batcher.disk.shard_files import file_sha256, shard_path
 from batcher.ingest import EndedBatch, Ingestion
 from batcher.looking import room_now
 from batcher.pausing import quota_failed
-from batcher.shardfiles import file_sha256, shard_path
 from batcher.store import Transaction, acting
 from batcher.store.acting import ShardRow
 from batcher.store.planned import load_version

@@ -28,8 +28,8 @@ from batcher.core.decide import (
 from batcher.core.lifecycle import BatchStatus
 from batcher.core.model import Snapshot
 from batcher.core.retry import FailureClass, classify_call
+from batcher.disk.result_archive import sweep
 from batcher.errors import JobError
-from batcher.evidence import sweep
 from batcher.gathering import gather, recut
 from batcher.ingest import Ingestion
 from batcher.looking import look

@@ -11,10 +11,10 @@ from batcher.core.decide import WAITING_TO_BE_SENT
 from batcher.core.lifecycle import ShardState
 from batcher.core.model import RemoteBatch, Room, ShardView
 from batcher.core.retry import FailureClass, classify_call
+from batcher.disk.shard_files import file_sha256, shard_path
 from batcher.looking import budget_now, latest_wait_now, room_now
 from batcher.marks import batch_metadata, file_name
 from batcher.refusals import Refusals, lose_file
-from batcher.shardfiles import file_sha256, shard_path
 from batcher.store import Transaction, acting
 from batcher.store.acting import Reservation, ShardRow, Submission
 from batcher.store.planned import load_version

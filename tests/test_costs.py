@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from batcher.api import OpenAIService
+from batcher.disk.shard_files import file_sha256
 from batcher.looking import prices_now
 from batcher.report import read_status
-from batcher.shardfiles import file_sha256
 from batcher.store import Transaction
 from tests.world import ROOT, World, config_with, write_table
 

@@ -56,7 +56,8 @@ def comments(name: str) -> Iterator[str]:
 def test_the_picture_of_the_lifecycle_is_drawn_from_its_table() -> None:
     drawn = "\n".join(
         [
-            "# Where artists and shards stand\n\nDrawn from `batcher/core/lifecycle.py`, the only place that knows it.\n",
+            "# Where artists and shards stand\n",
+            "Drawn from `batcher/core/lifecycle.py`, the only place that knows it.\n",
             picture("Artists", ArtistState, ARTIST_EVENTS),
             picture("Shards", ShardState, SHARD_EVENTS),
         ]

@@ -9,10 +9,10 @@ import pytest
 
 from batcher.collecting import collect
 from batcher.core.decide import Finish
+from batcher.disk.shard_files import READ_BYTES, Spool
 from batcher.errors import ConfigError, JobError
 from batcher.planner import PlanOptions, plan
 from batcher.sandbox import SandboxSettings
-from batcher.shardfiles import READ_BYTES, Spool
 from tests.planner_kit import SLOW_POLLS, TEN_LINES, Desk, check_files, ids_of, lines_of, shard_files, shards
 from tests.world import World, config_with, counter, write_table
 

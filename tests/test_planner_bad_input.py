@@ -8,13 +8,12 @@ import duckdb
 import orjson
 import pytest
 
-from batcher import shardfiles
 from batcher.collecting import collect
 from batcher.core.model import Endpoint, ShardLimits
 from batcher.core.rendering import Renderer
 from batcher.cutting import ShardCutting
+from batcher.disk.shard_files import ShardWriter, Spool
 from batcher.errors import ConfigError, InputError, JobError, StateError
-from batcher.shardfiles import Spool
 from batcher.store.planned import OrderedLine
 from tests.planner_kit import Desk, check_files, ids_of, lines_of, shard_files, snapshot
 from tests.test_cli_bad_input import Place
@@ -313,17 +312,17 @@ def test_a_dry_run_beside_a_plan_changes_nothing(desk: Desk) -> None:
 
 def failing_on(monkeypatch: pytest.MonkeyPatch, error: BaseException, after: int) -> None:
     """The cutting fails once so many shard files are in place."""
-    original = shardfiles.ShardWriter.close
+    original = ShardWriter.close
     closed = 0
 
-    def close(self: shardfiles.ShardWriter) -> Any:
+    def close(self: ShardWriter) -> Any:
         nonlocal closed
         if closed == after:
             raise error
         closed += 1
         return original(self)
 
-    monkeypatch.setattr(shardfiles.ShardWriter, "close", close)
+    monkeypatch.setattr(ShardWriter, "close", close)
 
 
 NO_SPACE = OSError(28, "No space left on device", "shard-00004.part")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from batcher.disk.locks import lane_lock
 from batcher.errors import StateError
-from batcher.locks import lane_lock
 from tests.kill_harness import Killing, Scenario, wait_until
 
 SLOW = Scenario(settings={"service_s": [600, 900]})

@@ -12,8 +12,8 @@ from unittest import mock
 import duckdb
 import pytest
 
+from batcher.disk.locks import lane_lock
 from batcher.errors import IllegalTransitionError, StateError
-from batcher.locks import lane_lock
 from batcher.store import Store, Transaction, connection
 from batcher.store.connection import RETRY_S, SCHEMA_VERSION, migrations
 from batcher.store.transaction import MEMORY_MB, STAGING_MB, statements
@@ -306,7 +306,7 @@ def test_a_lock_that_the_folder_does_not_take(planned: Store, naps: Naps, monkey
     def refuse(*_: object) -> None:
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr("batcher.locks.fcntl.flock", refuse)
+    monkeypatch.setattr("batcher.disk.locks.fcntl.flock", refuse)
     with pytest.raises(StateError, match=r"cannot be locked: No locks available; set \[state\] dir"):
         enter(lane_lock(planned.folder, "batch", print, naps, 0.0))
 

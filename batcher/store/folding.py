@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from batcher.durable import sync_folder
+from batcher.disk.durable import sync_folder
 
 HEADERS = 12_288
 """Bytes of DuckDB's three headers at the start of a file. A checkpoint takes effect by writing one of them."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from batcher.core.model import WrittenShard
-from batcher.durable import sync_folder
+from batcher.disk.durable import sync_folder
 from batcher.errors import StateError
 
 READ_BYTES = 1 << 14

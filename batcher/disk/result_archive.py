@@ -12,7 +12,7 @@ from pathlib import Path
 
 from isal import isal_zlib
 
-from batcher.durable import sync_folder
+from batcher.disk.durable import sync_folder
 
 LEVEL = 1
 GZIP = 31
