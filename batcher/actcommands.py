@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from batcher.catalog.prices import resolve
 from batcher.collecting import Collected, check_targets, collect, tables_read
 from batcher.core.decide import INTERRUPTED, Finish, Wait, decide
 from batcher.core.decide_direct import HAND_OVER, decide_tail
@@ -16,7 +17,6 @@ from batcher.errors import ExitCode, SetupError, StateError, exit_code
 from batcher.lane import acting, check_reachable
 from batcher.plancommand import configured, run_plan
 from batcher.planner import PlanOptions, planned_with
-from batcher.prices import resolve
 from batcher.report import Status, read_status
 from batcher.runner import Decide
 from batcher.session import Session

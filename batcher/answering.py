@@ -5,13 +5,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from batcher.api import Answer, CallError, CallUnknown, CallUnsent
+from batcher.catalog.prices import Prices
 from batcher.core.lifecycle import ArtistState
 from batcher.core.model import Endpoint, Failure, Lane, LineResult
 from batcher.core.result_line import Json, parse, read_body
 from batcher.core.retry import FailureClass, Trouble, Verdict, classify_line, decide_line
 from batcher.core.verdicts import setup_problem
 from batcher.errors import JobError
-from batcher.prices import Prices
 from batcher.store import Transaction
 from batcher.store.direct import Recorded
 from batcher.tools import Tools

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from batcher.catalog.prices import PriceOf
 from batcher.core.model import JobVersion, Usage
-from batcher.prices import PriceOf
 from batcher.store import Transaction
 
 

@@ -6,12 +6,12 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from batcher import wishes
+from batcher.catalog.prices import resolve
 from batcher.core.decide import INTERRUPTED, Finish
 from batcher.core.workers import check_workers, crew_of
 from batcher.direct import DirectLane
 from batcher.errors import ExitCode, InputError, SetupError, exit_code
 from batcher.lane import working
-from batcher.prices import resolve
 from batcher.report import read_status
 from batcher.session import Session
 from batcher.store.direct import Selection

@@ -12,6 +12,7 @@ from typing import Any
 
 from batcher import crashpoints, wishes
 from batcher.api import CallError, CallRefused, Service
+from batcher.catalog.prices import PriceOf, Rates, resolve
 from batcher.core.lifecycle import VERDICT_EVENTS, BatchStatus, ShardState, artist_event
 from batcher.core.model import Endpoint, Lane
 from batcher.core.rendering import chunks
@@ -20,7 +21,6 @@ from batcher.core.verdicts import Decider, class_of_absent, setup_problem
 from batcher.disk.result_archive import archive, results_path
 from batcher.job import Job, aside
 from batcher.pausing import QuotaRule, quota_failed
-from batcher.prices import PriceOf, Rates, resolve
 from batcher.reading import Line, Reader, Reading, absent_row
 from batcher.store import Store, Transaction, acting
 from batcher.store.acting import ShardRow

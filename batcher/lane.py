@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from types import FrameType
 
 from batcher.api import CallError, OpenAIService, Service, connect
+from batcher.catalog.prices import resolve
 from batcher.config import Config
 from batcher.core.retry import FailureClass, Jitter, classify_call
 from batcher.disk.locks import lane_lock
 from batcher.display import Display
 from batcher.errors import SetupError
 from batcher.looking import check_unsent, keep_prices
-from batcher.prices import resolve
 from batcher.runner import Runner
 from batcher.session import Session
 from batcher.store import Store

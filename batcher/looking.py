@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import orjson
 
+from batcher.catalog.prices import PriceOf, Prices, Rates, resolve
 from batcher.config import Config, enqueued_limit, shard_limits
 from batcher.core.forecast import Flight, Load
 from batcher.core.lifecycle import INTENTS
@@ -27,7 +28,6 @@ from batcher.core.rendering import default_limits
 from batcher.core.retry import latest_wait
 from batcher.core.workers import LINES_PER_WORKER_S
 from batcher.errors import ConfigError
-from batcher.prices import PriceOf, Prices, Rates, resolve
 from batcher.store import Transaction, acting
 from batcher.store.planned import load_versions
 

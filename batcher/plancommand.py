@@ -3,12 +3,12 @@
 import time
 from pathlib import Path
 
+from batcher.catalog.prices import resolve
+from batcher.catalog.tokens import TokenCounter
 from batcher.looking import check_price
 from batcher.planner import PlanOptions, PlanReport, PlanResult, plan
-from batcher.prices import resolve
 from batcher.report import PlanSummary, summarise_plan
 from batcher.session import Session
-from batcher.tokens import TokenCounter
 
 
 def configured(session: Session) -> PlanOptions:

@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import orjson
 
+from batcher.catalog.prices import resolve
+from batcher.catalog.tokens import TokenCounter
 from batcher.config import Config, shard_limits
 from batcher.core.rendering import chunks
 from batcher.cutting import ShardCutting
@@ -25,10 +27,8 @@ from batcher.inputs import read_bios, table_name
 from batcher.job import Job, aside, output_columns
 from batcher.looking import Outlook, keep_prices, outlook_now
 from batcher.preparing import READ_ROWS, BadRows, Place, Preparer
-from batcher.prices import resolve
 from batcher.store import Store, Transaction
 from batcher.store import planned as state
-from batcher.tokens import TokenCounter
 
 Progress = Callable[[str, int], None]
 """Told what is going on and how many rows are done."""

@@ -10,15 +10,15 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from batcher.catalog.prices import context_window
+from batcher.catalog.tokens import TokenCounter
 from batcher.config import Config, enqueued_limit
 from batcher.core.model import JobVersion
 from batcher.core.rendering import Renderer, chunks, custom_id, overhead_tokens
 from batcher.errors import ConfigError, InputError, JobError
 from batcher.inputs import read_table
 from batcher.job import Job, encode_row
-from batcher.prices import context_window
 from batcher.store.planned import PreparedRow
-from batcher.tokens import TokenCounter
 
 READ_ROWS = 5_000
 AHEAD_CHUNKS = 4

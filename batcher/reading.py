@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from batcher.catalog.prices import Rates
 from batcher.core.model import Endpoint, Failure, LineResult
 from batcher.core.result_line import read_line
 from batcher.core.retry import FailureClass
 from batcher.job import Job
-from batcher.prices import Rates
 
 Row = tuple[object, ...]
 """A verdict, as the table `results` takes it."""

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from batcher.catalog.prices import PriceOf, Prices
 from batcher.config import Config, table_limit
 from batcher.core.forecast import MOST_AGAIN, Forecast, fitting, forecast
 from batcher.core.lifecycle import ArtistState, is_terminal
@@ -12,7 +13,6 @@ from batcher.core.model import Measured, Usage
 from batcher.core.workers import MOST_WORKERS, recommended_workers
 from batcher.costs import Costs, costs_by_shard, total
 from batcher.looking import OpenLines, Outlook, charge_of, outlook_now
-from batcher.prices import PriceOf, Prices
 from batcher.store import Transaction
 from batcher.store.planned import load_versions
 

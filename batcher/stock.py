@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 import orjson
 
 from batcher.answering import Asked
+from batcher.catalog.prices import Prices
 from batcher.core.model import Endpoint, JobVersion
 from batcher.core.pacing import Pacer
 from batcher.core.rendering import Renderer
 from batcher.gathering import rendered_again
 from batcher.job import aside
 from batcher.looking import latest_wait_now, measured_now
-from batcher.prices import Prices
 from batcher.store import Transaction, acting, direct
 from batcher.store.direct import Candidate, Selection
 from batcher.store.planned import load_version

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from batcher.api import Service
+from batcher.catalog.prices import PriceOf
 from batcher.config import Config
 from batcher.core.retry import FailureClass, Jitter, Rules, delay_s
 from batcher.job import Job
-from batcher.prices import PriceOf
 from batcher.store import Store
 
 

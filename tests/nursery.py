@@ -21,8 +21,8 @@ from typing import Any
 import openai
 import toktok
 
-from batcher.prices import resolve
-from batcher.tokens import ENCODING
+from batcher.catalog.prices import resolve
+from batcher.catalog.tokens import ENCODING
 from tests.world import ROOT
 
 PREPARED = (

@@ -174,7 +174,7 @@ def imported(statement: str) -> set[str]:
 
 
 def test_the_package_of_prices_is_whole_for_a_job_that_uses_it_too() -> None:
-    imported("from batcher.prices import resolve; resolve('gpt-6-luna'); from genai_prices import calc_price")
+    imported("from batcher.catalog.prices import resolve; resolve('gpt-6-luna'); from genai_prices import calc_price")
 
 
 def test_a_look_imports_nothing_that_acts() -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from batcher.answering import FREE_TRIES
+from batcher.catalog.prices import resolve
 from batcher.core.decide import INTERRUPTED, Finish
 from batcher.core.workers import crew_of
 from batcher.direct import DirectLane
-from batcher.prices import resolve
 from batcher.sandbox import SandboxSettings, merged
 from batcher.sandbox.settings import Faults
 from batcher.store.direct import Selection

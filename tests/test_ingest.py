@@ -9,11 +9,11 @@ import orjson
 import pytest
 
 from batcher import strays
+from batcher.catalog.prices import resolve
 from batcher.core.decide import Finish
 from batcher.costs import costs_by_shard, total
 from batcher.errors import StateError
 from batcher.ingest import FEWEST_READINGS, Ingestion
-from batcher.prices import resolve
 from batcher.sandbox import Faults
 from batcher.sandbox.batches import Batch
 from batcher.store import acting

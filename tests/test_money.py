@@ -5,8 +5,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from batcher.catalog.prices import resolve
 from batcher.core.retry import FailureClass
-from batcher.prices import resolve
 from batcher.report import Status, read_artist, read_status
 from batcher.store import Store
 from batcher.wishes import Choice, bring_back

@@ -8,6 +8,7 @@ from unittest import mock
 import pytest
 from rich.console import Console
 
+from batcher.catalog.prices import PriceOf, Prices, Rates, resolve
 from batcher.config import Config, table_limit
 from batcher.core.decide import Finish
 from batcher.core.forecast import Load, forecast
@@ -26,7 +27,6 @@ from batcher.looking import (
     prices_now,
     room_now,
 )
-from batcher.prices import PriceOf, Prices, Rates, resolve
 from batcher.report import Expectation, Status, expect, read_artist, read_status
 from batcher.sandbox import Faults, SandboxSettings, merged
 from batcher.store import Transaction

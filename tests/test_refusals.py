@@ -8,9 +8,9 @@ import httpx2
 import pytest
 from rich.console import Console
 
+from batcher.catalog.prices import resolve
 from batcher.core.decide import Finish, Wait
 from batcher.looking import budget_now, room_now
-from batcher.prices import resolve
 from batcher.report import read_status
 from batcher.store import acting
 from batcher.tables import draw_status

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from batcher import wishes
+from batcher.catalog.prices import resolve
 from batcher.core.decide import Finish, decide_cancel
 from batcher.core.lifecycle import ArtistState
 from batcher.core.retry import FailureClass
 from batcher.errors import InputError
-from batcher.prices import resolve
 from batcher.report import read_artist
 from batcher.runner import Runner
 from batcher.sandbox.batches import Batch

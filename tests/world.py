@@ -16,18 +16,18 @@ import httpx2
 import openai
 
 from batcher.api import OpenAIService
+from batcher.catalog.prices import resolve
+from batcher.catalog.tokens import TokenCounter
 from batcher.config import Config
 from batcher.core.decide import Finish, Wait
 from batcher.core.retry import FailureClass
 from batcher.job import Job, load_job
 from batcher.planner import PlanOptions, plan
-from batcher.prices import resolve
 from batcher.runner import Runner
 from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.sandbox.transport import SandboxTransport
 from batcher.store import Store, connection
 from batcher.store.planned import count_by_state
-from batcher.tokens import TokenCounter
 from batcher.tools import Tools
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batcher.catalog.tokens import ENCODING, count_tokens
 from batcher.core.model import Endpoint, JobVersion, ShardLimits
 from batcher.core.rendering import (
     MAX_BYTES,
@@ -29,7 +30,6 @@ from batcher.core.rendering import (
     waves,
 )
 from batcher.errors import JobError
-from batcher.tokens import ENCODING, count_tokens
 from tests.examples import examples
 
 SAFE = set(string.ascii_letters + string.digits + "._:-%~")

@@ -21,7 +21,7 @@ PIPE_BYTES = 1 << 20
 """A third of a chunk of texts. Each time that a pipe is full its writer must get the interpreter's lock again: with
 the usual 64 KB the process that counts is the slowest part of a plan. Linux lets anybody have as much."""
 
-SERVE = "from batcher.tokens import serve; serve()"
+SERVE = "from batcher.catalog.tokens import serve; serve()"
 
 
 def count_tokens(texts: Sequence[str]) -> list[int]:

@@ -10,15 +10,15 @@ from unittest import mock
 import pytest
 
 from batcher import preparing
+from batcher.catalog.tokens import TokenCounter, count_tokens
 from batcher.core.model import Endpoint
 from batcher.errors import BatcherError
 from batcher.planner import PlanOptions, plan
-from batcher.tokens import TokenCounter, count_tokens
 from tests.world import World, counter, write_table
 
 OWNER = """
 import sys
-from batcher.tokens import TokenCounter
+from batcher.catalog.tokens import TokenCounter
 counter = TokenCounter()
 print(counter.count(["one two"]).result(), flush=True)
 sys.stdin.read()
