@@ -13,7 +13,7 @@ import duckdb
 
 from batcher.disk.durable import sync, sync_folder
 from batcher.errors import InputError, StateError
-from batcher.job import Job, output_columns
+from batcher.job.job import Job, output_columns
 from batcher.store import Store, Transaction
 
 FORMATS = {

@@ -21,7 +21,7 @@ from batcher.core.retry import FailureClass
 from batcher.core.workers import Crew
 from batcher.errors import JobError
 from batcher.gathering import recut
-from batcher.job import aside
+from batcher.job.job import aside
 from batcher.looking import latest_wait_now
 from batcher.pausing import QuotaRule, quota_failed
 from batcher.stock import CALL_KEY, Stock

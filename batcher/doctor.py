@@ -17,7 +17,7 @@ from batcher.catalog.prices import resolve
 from batcher.config import Config, enqueued_limit
 from batcher.core.retry import FailureClass
 from batcher.errors import BatcherError
-from batcher.job import load_job
+from batcher.job.job import load_job
 from batcher.looking import room_now
 from batcher.store import Store
 

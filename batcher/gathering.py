@@ -9,7 +9,7 @@ from batcher.core.model import ShardLimits
 from batcher.core.rendering import Cutter, Renderer
 from batcher.disk.shard_files import ShardWriter
 from batcher.errors import JobError
-from batcher.job import Job, aside
+from batcher.job.job import Job, aside
 from batcher.looking import latest_wait_now, limits_now, room_now
 from batcher.store import Store, Transaction, acting
 from batcher.store.planned import PlannedLine, load_version, place_lines, stage_planned, write_shards

@@ -19,7 +19,7 @@ from batcher.core.rendering import chunks
 from batcher.core.retry import FailureClass, Jitter, Rules, delay_s, latest_wait
 from batcher.core.verdicts import Decider, class_of_absent, setup_problem
 from batcher.disk.result_archive import archive, results_path
-from batcher.job import Job, aside
+from batcher.job.job import Job, aside
 from batcher.pausing import QuotaRule, quota_failed
 from batcher.reading import Line, Reader, Reading, absent_row
 from batcher.store import Store, Transaction, acting

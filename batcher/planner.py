@@ -24,7 +24,7 @@ from batcher.cutting import ShardCutting
 from batcher.disk.shard_files import Spool, sweep
 from batcher.errors import ConfigError, InputError
 from batcher.inputs import read_bios, table_name
-from batcher.job import Job, aside, output_columns
+from batcher.job.job import Job, aside, output_columns
 from batcher.looking import Outlook, keep_prices, outlook_now
 from batcher.preparing import READ_ROWS, BadRows, Place, Preparer
 from batcher.store import Store, Transaction

@@ -17,7 +17,7 @@ from batcher.core.model import JobVersion
 from batcher.core.rendering import Renderer, chunks, custom_id, overhead_tokens
 from batcher.errors import ConfigError, InputError, JobError
 from batcher.inputs import read_table
-from batcher.job import Job, encode_row
+from batcher.job.job import Job, encode_row
 from batcher.store.planned import PreparedRow
 
 READ_ROWS = 5_000

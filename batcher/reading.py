@@ -13,7 +13,7 @@ from batcher.catalog.prices import Rates
 from batcher.core.model import Endpoint, Failure, LineResult
 from batcher.core.result_line import read_line
 from batcher.core.retry import FailureClass
-from batcher.job import Job
+from batcher.job.job import Job
 
 Row = tuple[object, ...]
 """A verdict, as the table `results` takes it."""

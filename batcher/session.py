@@ -11,7 +11,7 @@ from batcher.display import Display
 from batcher.store import Store
 
 if TYPE_CHECKING:
-    from batcher.job import Job
+    from batcher.job.job import Job
 
 
 class Session(NamedTuple):
@@ -24,7 +24,7 @@ class Session(NamedTuple):
 
     def job(self) -> "Job":
         """The job folder, loaded."""
-        from batcher.job import load_job  # noqa: PLC0415 - what only looks asks for nothing
+        from batcher.job.job import load_job  # noqa: PLC0415 - what only looks asks for nothing
 
         return load_job(self.config.job.path)
 

@@ -12,7 +12,7 @@ from batcher.core.model import Endpoint, JobVersion
 from batcher.core.pacing import Pacer
 from batcher.core.rendering import Renderer
 from batcher.gathering import rendered_again
-from batcher.job import aside
+from batcher.job.job import aside
 from batcher.looking import latest_wait_now, measured_now
 from batcher.store import Transaction, acting, direct
 from batcher.store.direct import Candidate, Selection

@@ -8,7 +8,7 @@ from batcher.api import Service
 from batcher.catalog.prices import PriceOf
 from batcher.config import Config
 from batcher.core.retry import FailureClass, Jitter, Rules, delay_s
-from batcher.job import Job
+from batcher.job.job import Job
 from batcher.store import Store
 
 

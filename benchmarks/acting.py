@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batcher.catalog.prices import resolve
 from batcher.config import load_config
-from batcher.job import load_job
+from batcher.job.job import load_job
 from batcher.runner import Runner
 from batcher.store import Store
 from batcher.tools import Tools

@@ -11,7 +11,7 @@ from batcher.core.retry import Trouble
 from batcher.core.workers import crew_of
 from batcher.direct import DirectLane
 from batcher.errors import JobError
-from batcher.job import Job
+from batcher.job.job import Job
 from batcher.sandbox import SandboxSettings, merged
 from batcher.sandbox.settings import Faults
 from batcher.store.direct import Selection

@@ -13,7 +13,7 @@ from batcher.config import load_config
 from batcher.core.decide import Finish
 from batcher.core.model import Endpoint
 from batcher.errors import StateError
-from batcher.job import load_job
+from batcher.job.job import load_job
 from batcher.planner import PlanOptions, plan
 from batcher.scaffold import scaffold
 from batcher.store import Store

@@ -13,7 +13,7 @@ from batcher.core.model import Endpoint
 from batcher.core.rendering import Renderer
 from batcher.core.retry import FailureClass
 from batcher.errors import InputError, JobError
-from batcher.job import Job, aside, encode_row, load_job, output_columns, strict_schema
+from batcher.job.job import Job, aside, encode_row, load_job, output_columns, strict_schema
 
 JOB = """\
 from pydantic import BaseModel
