@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from batcher.api import Answer, CallError, CallUnknown, CallUnsent
 from batcher.catalog.prices import Prices
 from batcher.core.lifecycle import ArtistState
 from batcher.core.model import Endpoint, Failure, Lane, LineResult
@@ -12,6 +11,7 @@ from batcher.core.result_line import Json, parse, read_body
 from batcher.core.retry import FailureClass, Trouble, Verdict, classify_line, decide_line
 from batcher.core.verdicts import setup_problem
 from batcher.errors import JobError
+from batcher.service.openai_service import Answer, CallError, CallUnknown, CallUnsent
 from batcher.store import Transaction
 from batcher.store.direct import Recorded
 from batcher.tools import Tools

@@ -4,10 +4,10 @@ Under the lock, and only files of this run whose submission is closed. What cann
 """
 
 from batcher import crashpoints
-from batcher.api import CallError, CallUnknown
 from batcher.core.retry import FailureClass
 from batcher.marks import file_name
 from batcher.reconciling import grace_now
+from batcher.service.openai_service import CallError, CallUnknown
 from batcher.store import acting
 from batcher.store.transaction import Row
 from batcher.tools import Tools

@@ -12,7 +12,6 @@ from threading import Thread
 
 from batcher import crashpoints
 from batcher.answering import Answering, Asked, Came, Read, answered
-from batcher.api import Answer, CallError, CallRefused
 from batcher.core.decide import INTERRUPTED, Finish, Wait
 from batcher.core.decide_direct import LOOK_S, Claim, LaneView, decide_direct
 from batcher.core.model import Endpoint, JobVersion
@@ -24,6 +23,7 @@ from batcher.gathering import recut
 from batcher.job.job import aside
 from batcher.looking import latest_wait_now
 from batcher.pausing import QuotaRule, quota_failed
+from batcher.service.openai_service import Answer, CallError, CallRefused
 from batcher.stock import CALL_KEY, Stock
 from batcher.store import Transaction, acting, direct
 from batcher.store.direct import Selection

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from batcher.api import CallError, OpenAIService, connect
 from batcher.catalog.prices import resolve
 from batcher.config import Config, enqueued_limit
 from batcher.core.retry import FailureClass
 from batcher.errors import BatcherError
 from batcher.job.job import load_job
 from batcher.looking import room_now
+from batcher.service.openai_service import CallError, OpenAIService, connect
 from batcher.store import Store
 
 OK, NOTE, BAD = "ok", "note", "wrong"

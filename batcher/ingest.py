@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from batcher import crashpoints, wishes
-from batcher.api import CallError, CallRefused, Service
 from batcher.catalog.prices import PriceOf, Rates, resolve
 from batcher.core.lifecycle import VERDICT_EVENTS, BatchStatus, ShardState, artist_event
 from batcher.core.model import Endpoint, Lane
@@ -22,6 +21,7 @@ from batcher.disk.result_archive import archive, results_path
 from batcher.job.job import Job, aside
 from batcher.pausing import QuotaRule, quota_failed
 from batcher.reading import Line, Reader, Reading, absent_row
+from batcher.service.openai_service import CallError, CallRefused, Service
 from batcher.store import Store, Transaction, acting
 from batcher.store.acting import ShardRow
 from batcher.store.planned import load_version, widened

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
-from batcher.api import CallError, OpenAIService, Service, connect
 from batcher.catalog.prices import resolve
 from batcher.config import Config
 from batcher.core.retry import FailureClass, Jitter, classify_call
@@ -17,6 +16,7 @@ from batcher.display import Display
 from batcher.errors import SetupError
 from batcher.looking import check_unsent, keep_prices
 from batcher.runner import Runner
+from batcher.service.openai_service import CallError, OpenAIService, Service, connect
 from batcher.session import Session
 from batcher.store import Store
 from batcher.tools import Tools

@@ -5,12 +5,12 @@ deleted, and a look after that finds nothing either.
 """
 
 from batcher import crashpoints, strays
-from batcher.api import CallRefused
 from batcher.config import Config
 from batcher.core.lifecycle import ShardState
 from batcher.core.model import Listing, RemoteBatch
 from batcher.core.retry import FailureClass
 from batcher.marks import file_name, submission_of
+from batcher.service.openai_service import CallRefused
 from batcher.store import Transaction, acting
 from batcher.store.acting import Submission
 from batcher.tools import Tools

@@ -7,7 +7,6 @@ transaction; nobody sleeps or calls the service holding it.
 from collections.abc import Callable
 
 from batcher import wishes
-from batcher.api import CallError
 from batcher.cleaning import Cleaning
 from batcher.core.admission import Send, Split
 from batcher.core.decide import (
@@ -37,6 +36,7 @@ from batcher.pausing import quota_failed
 from batcher.reconciling import Reconciling
 from batcher.refusals import Refusals
 from batcher.sending import Sending
+from batcher.service.openai_service import CallError
 from batcher.store import acting
 from batcher.tools import Tools
 from batcher.watching import Watching

@@ -5,7 +5,6 @@ reconciled (batcher/reconciling.py), never guessed.
 """
 
 from batcher import crashpoints, strays, wishes
-from batcher.api import CallRefused, CallUnknown
 from batcher.core.admission import Send, cost_of
 from batcher.core.decide import WAITING_TO_BE_SENT
 from batcher.core.lifecycle import ShardState
@@ -15,6 +14,7 @@ from batcher.disk.shard_files import file_sha256, shard_path
 from batcher.looking import budget_now, latest_wait_now, room_now
 from batcher.marks import batch_metadata, file_name
 from batcher.refusals import Refusals, lose_file
+from batcher.service.openai_service import CallRefused, CallUnknown
 from batcher.store import Transaction, acting
 from batcher.store.acting import Reservation, ShardRow, Submission
 from batcher.store.planned import load_version

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from batcher.api import Service
 from batcher.catalog.prices import PriceOf
 from batcher.config import Config
 from batcher.core.retry import FailureClass, Jitter, Rules, delay_s
 from batcher.job.job import Job
+from batcher.service.openai_service import Service
 from batcher.store import Store
 
 

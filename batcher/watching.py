@@ -5,13 +5,13 @@ that the state does not know.
 from collections.abc import Collection, Mapping
 
 from batcher import crashpoints, strays
-from batcher.api import CallRefused, CallUnknown
 from batcher.core.lifecycle import BatchStatus, is_terminal
 from batcher.core.model import FILE_LIFE_S, Listing, RemoteBatch
 from batcher.core.retry import FailureClass
 from batcher.ingest import LOOK_AGAIN_S
 from batcher.marks import submission_of
 from batcher.reconciling import CLOCK_SKEW_S, LATE_LISTING, grace_now
+from batcher.service.openai_service import CallRefused, CallUnknown
 from batcher.store import Transaction, acting
 from batcher.store.acting import KnownBatch
 from batcher.tools import Tools

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from batcher.api import connect
 from batcher.core.rendering import MAX_BYTES
 from batcher.core.retry import DEFAULT_POLICIES, FailureClass
+from batcher.service.openai_service import connect
 
 CHUNK = 1 << 20
 FILE = '{"id": "file-1", "object": "file", "bytes": 1, "created_at": 1, "filename": "f", "purpose": "batch"}'

@@ -13,12 +13,12 @@ from typing import Any
 import httpx2
 import openai
 
-from batcher.api import OpenAIService, Service
 from batcher.core.model import RemoteBatch
 from batcher.core.retry import Policy
 from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.sandbox.app import running_sandbox
 from batcher.sandbox.transport import SandboxTransport
+from batcher.service.openai_service import OpenAIService, Service
 from tests.sandbox_kit import CHAT, START, encoded, lines
 
 QUICK = Policy(0.5, 4, 3)

@@ -16,8 +16,8 @@ import openai
 import vcr
 from vcr.cassette import Cassette
 
-from batcher.api import OpenAIService
 from batcher.core.retry import Policy
+from batcher.service.openai_service import OpenAIService
 
 RECORDINGS = Path(__file__).resolve().parents[2] / "shared" / "recordings"
 API = "https://api.openai.com"

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from batcher.api import Answer, CallRefused, CallUnknown
 from batcher.config import Config
 from batcher.core.decide import Finish
 from batcher.core.retry import Trouble
 from batcher.core.workers import crew_of
 from batcher.direct import DirectLane
 from batcher.sandbox import SandboxSettings
+from batcher.service.openai_service import Answer, CallRefused, CallUnknown
 from batcher.store.direct import Selection
 from batcher.tools import Tools
 from tests.world import World, config_with, write_table

@@ -9,12 +9,12 @@ import httpx2
 import openai
 import orjson
 
-from batcher.api import OpenAIService
 from batcher.core.decide import Finish, Wait
 from batcher.core.retry import FailureClass
 from batcher.runner import Runner
 from batcher.sandbox import Faults, SandboxSettings, merged
 from batcher.sandbox.transport import SandboxTransport
+from batcher.service.openai_service import OpenAIService
 from tests.world import World, config_with, write_table
 
 Send = Callable[[httpx2.Request], httpx2.Response]

@@ -8,7 +8,7 @@ import httpx2
 import openai
 import pytest
 
-from batcher.api import CallRefused, CallUnknown, CallUnsent, OpenAIService
+from batcher.service.openai_service import CallRefused, CallUnknown, CallUnsent, OpenAIService
 from tests.api_kit import KEY, QUICK, Rig, answer, attached, refusal, scripted
 
 CHAT = "/v1/chat/completions"

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from batcher.api import Answer, CallUnknown, CallUnsent
 from batcher.core.decide import Finish
 from batcher.core.retry import Trouble
 from batcher.core.workers import crew_of
@@ -14,6 +13,7 @@ from batcher.errors import JobError
 from batcher.job.job import Job
 from batcher.sandbox import SandboxSettings, merged
 from batcher.sandbox.settings import Faults
+from batcher.service.openai_service import Answer, CallUnknown, CallUnsent
 from batcher.store.direct import Selection
 from tests.direct_kit import Scripted, desk, refused, settings_of
 from tests.world import START

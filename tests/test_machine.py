@@ -18,12 +18,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from batcher.api import CallError
 from batcher.config import Config
 from batcher.core.model import RemoteBatch
 from batcher.looking import room_now
 from batcher.runner import Runner
 from batcher.sandbox import SandboxSettings
+from batcher.service.openai_service import CallError
 from tests.examples import SOAK
 from tests.world import World, config_with, kept_open, write_table
 

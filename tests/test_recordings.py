@@ -10,11 +10,11 @@ import orjson
 import pytest
 from vcr.errors import CannotOverwriteExistingCassetteException
 
-from batcher.api import CallUnknown, OpenAIService
 from batcher.core.lifecycle import is_terminal
 from batcher.core.model import Endpoint, Failure, LineResult, RemoteBatch, RemoteFile, Usage
 from batcher.core.result_line import read_line
 from batcher.core.retry import FailureClass, Policy
+from batcher.service.openai_service import CallUnknown, OpenAIService
 from tests.cassettes import RECORDINGS, Recorded, Replay, names, recorded, replayed
 
 pytestmark = [

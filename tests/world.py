@@ -15,7 +15,6 @@ import duckdb
 import httpx2
 import openai
 
-from batcher.api import OpenAIService
 from batcher.catalog.prices import resolve
 from batcher.catalog.tokens import TokenCounter
 from batcher.config import Config
@@ -26,6 +25,7 @@ from batcher.planner import PlanOptions, plan
 from batcher.runner import Runner
 from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.sandbox.transport import SandboxTransport
+from batcher.service.openai_service import OpenAIService
 from batcher.store import Store, connection
 from batcher.store.planned import count_by_state
 from batcher.tools import Tools
