@@ -17,10 +17,10 @@ from batcher.errors import ExitCode, SetupError, StateError, exit_code
 from batcher.lane import acting, check_reachable
 from batcher.plancommand import configured, run_plan
 from batcher.planner import PlanOptions, planned_with
-from batcher.report import Status, read_status
 from batcher.runner import Decide
 from batcher.session import Session
-from batcher.store.direct import Selection
+from batcher.state.direct_calls import Selection
+from batcher.state.status import Status, read_status
 from batcher.tables import draw_plan, draw_status, table
 
 Answer = tuple[RenderableType, dict[str, Any]]

@@ -12,8 +12,8 @@ from batcher.core.retry import FailureClass, Trouble, Verdict, classify_line, de
 from batcher.core.verdicts import setup_problem
 from batcher.errors import JobError
 from batcher.service.openai_service import Answer, CallError, CallUnknown, CallUnsent
-from batcher.store import Transaction
-from batcher.store.direct import Recorded
+from batcher.state.db.transaction import Transaction
+from batcher.state.direct_calls import Recorded
 from batcher.tools import Tools
 
 F = FailureClass

@@ -5,11 +5,11 @@ Under the lock, and only files of this run whose submission is closed. What cann
 
 from batcher import crashpoints
 from batcher.core.retry import FailureClass
-from batcher.marks import file_name
 from batcher.reconciling import grace_now
 from batcher.service.openai_service import CallError, CallUnknown
-from batcher.store import acting
-from batcher.store.transaction import Row
+from batcher.state import intents
+from batcher.state.db.transaction import Row
+from batcher.state.ownership import file_name
 from batcher.tools import Tools
 
 ORPHAN_LOOKS = 3
@@ -28,7 +28,7 @@ class Cleaning:
     def clean(self) -> None:
         """Looks for orphans that are due, and deletes files that are."""
         with self._tools.store.reading() as tx:
-            orphans, files, run = tx.run("orphans_due", now=tx.now), tx.run("files_due", now=tx.now), acting.run_id(tx)
+            orphans, files, run = tx.run("orphans_due", now=tx.now), tx.run("files_due", now=tx.now), intents.run_id(tx)
         for submission, shard, looks in orphans:
             self._look_for_orphan(submission, shard, looks, file_name(run, shard, submission))
         if files:

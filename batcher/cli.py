@@ -130,7 +130,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option: that is how Typer
 ) -> None:
     """Read the table, render and count every line, cut shards; print lines, tokens, price and forecast."""
     from batcher.plancommand import configured, run_plan  # noqa: PLC0415
-    from batcher.report import plan_json  # noqa: PLC0415
+    from batcher.state.status import plan_json  # noqa: PLC0415
     from batcher.tables import draw_plan  # noqa: PLC0415
 
     session = _session(config, json)

@@ -14,7 +14,8 @@ import duckdb
 from batcher.disk.durable import sync, sync_folder
 from batcher.errors import InputError, StateError
 from batcher.job.job import Job, output_columns
-from batcher.store import Store, Transaction
+from batcher.state.db.store import Store
+from batcher.state.db.transaction import Transaction
 
 FORMATS = {
     ".parquet": "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480)",

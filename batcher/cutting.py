@@ -8,7 +8,7 @@ from batcher.core.model import ShardLimits, WrittenShard
 from batcher.core.rendering import Cutter, Renderer
 from batcher.disk.shard_files import ShardWriter, Spool
 from batcher.errors import StateError
-from batcher.store.planned import Cut, OrderedLine
+from batcher.state.plan import Cut, OrderedLine
 
 HELD_LINES = 1_000
 """Lines that are written together: a write has a cost of its own."""

@@ -21,13 +21,14 @@ from batcher.core.workers import Crew
 from batcher.errors import JobError
 from batcher.gathering import recut
 from batcher.job.job import aside
-from batcher.looking import latest_wait_now
-from batcher.pausing import QuotaRule, quota_failed
 from batcher.service.openai_service import Answer, CallError, CallRefused
+from batcher.state import direct_calls, intents
+from batcher.state.db.transaction import Transaction
+from batcher.state.direct_calls import Selection
+from batcher.state.plan import widened
+from batcher.state.quota_pauses import QuotaRule, quota_failed
+from batcher.state.snapshot import latest_wait_now
 from batcher.stock import CALL_KEY, Stock
-from batcher.store import Transaction, acting, direct
-from batcher.store.direct import Selection
-from batcher.store.planned import widened
 from batcher.tools import Tools
 
 F = FailureClass
@@ -61,7 +62,7 @@ class DirectLane:
         with self._tools.store.transaction("begin") as tx:
             tx.set_fact("stopped", text="")
             self._stock.selection = replace(self._stock.selection, first=int(tx.one("next_call")[0]))
-            run = acting.run_id(tx)
+            run = intents.run_id(tx)
             asked = tx.run("calls_of_the_last_minute", since=tx.now - MINUTE_S, now=tx.now)
         for at, tokens in asked:
             self._pacer.asked(float(at), int(tokens))
@@ -96,7 +97,7 @@ class DirectLane:
     def _recover(self, run: str) -> bool:
         """Ends the calls that are open, some at a time; whether there were any."""
         with self._tools.store.reading() as tx:
-            calls = direct.open_calls(tx)
+            calls = direct_calls.open_calls(tx)
             if not calls:
                 return False
             materials = {call.version: self._stock.material(tx, call.version) for call in calls}
@@ -221,7 +222,7 @@ class DirectLane:
     def _record(self, tx: Transaction, reads: Sequence[Read]) -> None:
         if not reads:
             return
-        direct.record(tx, self._answering.decide(tx, reads))
+        direct_calls.record(tx, self._answering.decide(tx, reads))
         room = self._tools.config.retry.more_room
         cut_off = {r.came.asked.version for r in reads if r.failure is not None and r.failure.code == "length"}
         for version in cut_off if room else ():
@@ -279,7 +280,7 @@ class DirectLane:
         self._refused += wait is None
         if wait is None and policy.tries is not None and n >= policy.tries:
             until = tx.now + self._tools.config.pause.duration_hours * 3600
-            acting.pause(tx, "direct", RATE, until, f"{n + 1} calls in a row were refused for their rate")
+            intents.pause(tx, "direct", RATE, until, f"{n + 1} calls in a row were refused for their rate")
             self._refused = 0
             return
         self._block(tx, self._tools.delay(F.RATE_LIMIT, n, wait), "the service has no room for more calls")
@@ -296,7 +297,7 @@ class DirectLane:
         self._block(tx, self._tools.delay(failure, nth, wait), str(came.error or "no answer that could be read"))
 
     def _block(self, tx: Transaction, wait_s: float, why: str) -> None:
-        acting.keep_away(tx, "direct_until", tx.now + wait_s)
+        intents.keep_away(tx, "direct_until", tx.now + wait_s)
         tx.event("direct_waits", f"{wait_s:.0f} s: {why}")
         self._tools.tell("call_failed", {"call": "direct", "why": why})
 
@@ -330,7 +331,7 @@ class DirectLane:
             (paced_until if paced_until <= tx.now + 2 * MINUTE_S else 0.0, "the minute's limit is used"),
         ]
         until, why = max(blocks)
-        pauses = acting.pauses(tx, latest)
+        pauses = intents.pauses(tx, latest)
         probing = any(p.reason == QUOTA and p.until is not None and p.until <= tx.now for p in pauses)
         return LaneView(
             ready=len(self._stock),
@@ -358,11 +359,11 @@ class DirectLane:
             left, reset_s = min(left, here), told.reset_s or DAY_S
         paused = any(
             p.reason == DAILY and (p.until or 0.0) > tx.now
-            for p in acting.pauses(tx, latest_wait_now(tx, self._tools.config))
+            for p in intents.pauses(tx, latest_wait_now(tx, self._tools.config))
         )
         if left <= 0 and not self._running and not paused:
             said = f"{self._threshold:.0%} of the day's requests are used"
-            acting.pause(tx, "direct", DAILY, tx.now + reset_s, said)
+            intents.pause(tx, "direct", DAILY, tx.now + reset_s, said)
             self._pacer.daily = None  # what it says by then is worth knowing
         return max(0, left)
 

@@ -5,19 +5,19 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from batcher import wishes
 from batcher.catalog.prices import resolve
 from batcher.core.decide import INTERRUPTED, Finish
 from batcher.core.workers import check_workers, crew_of
 from batcher.direct import DirectLane
 from batcher.errors import ExitCode, InputError, SetupError, exit_code
 from batcher.lane import working
-from batcher.report import read_status
 from batcher.session import Session
-from batcher.store.direct import Selection
+from batcher.state import wishes
+from batcher.state.direct_calls import Selection
+from batcher.state.status import read_status
+from batcher.state.wishes import Choice
 from batcher.tables import draw_status
 from batcher.wishcommands import class_named
-from batcher.wishes import Choice
 
 
 def run_direct(

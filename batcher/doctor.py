@@ -17,9 +17,9 @@ from batcher.config import Config, enqueued_limit
 from batcher.core.retry import FailureClass
 from batcher.errors import BatcherError
 from batcher.job.job import load_job
-from batcher.looking import room_now
 from batcher.service.openai_service import CallError, OpenAIService, connect
-from batcher.store import Store
+from batcher.state.db.store import Store
+from batcher.state.snapshot import room_now
 
 OK, NOTE, BAD = "ok", "note", "wrong"
 SOON_DAYS = 30

@@ -10,9 +10,11 @@ from batcher.core.rendering import Cutter, Renderer
 from batcher.disk.shard_files import ShardWriter
 from batcher.errors import JobError
 from batcher.job.job import Job, aside
-from batcher.looking import latest_wait_now, limits_now, room_now
-from batcher.store import Store, Transaction, acting
-from batcher.store.planned import PlannedLine, load_version, place_lines, stage_planned, write_shards
+from batcher.state import intents
+from batcher.state.db.store import Store
+from batcher.state.db.transaction import Transaction
+from batcher.state.plan import PlannedLine, load_version, place_lines, stage_planned, write_shards
+from batcher.state.snapshot import latest_wait_now, limits_now, room_now
 
 
 def gather(store: Store, job: Job, config: Config, priority: int) -> tuple[int, int] | None:
@@ -22,7 +24,7 @@ def gather(store: Store, job: Job, config: Config, priority: int) -> tuple[int, 
     """
     with aside(), store.transaction("gather") as tx:
         limits = limits_now(config, room_now(tx, config))
-        rows = acting.loose_rows(tx, priority, limits.lines, latest_wait_now(tx, config))
+        rows = intents.loose_rows(tx, priority, limits.lines, latest_wait_now(tx, config))
         if not rows:
             return None
         return _write(store.folder, job, tx, rows, limits, retry=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from batcher import crashpoints, wishes
+from batcher import crashpoints
 from batcher.catalog.prices import PriceOf, Rates, resolve
 from batcher.core.lifecycle import VERDICT_EVENTS, BatchStatus, ShardState, artist_event
 from batcher.core.model import Endpoint, Lane
@@ -19,12 +19,14 @@ from batcher.core.retry import FailureClass, Jitter, Rules, delay_s, latest_wait
 from batcher.core.verdicts import Decider, class_of_absent, setup_problem
 from batcher.disk.result_archive import archive, results_path
 from batcher.job.job import Job, aside
-from batcher.pausing import QuotaRule, quota_failed
 from batcher.reading import Line, Reader, Reading, absent_row
 from batcher.service.openai_service import CallError, CallRefused, Service
-from batcher.store import Store, Transaction, acting
-from batcher.store.acting import ShardRow
-from batcher.store.planned import load_version, widened
+from batcher.state import intents, wishes
+from batcher.state.db.store import Store
+from batcher.state.db.transaction import Transaction
+from batcher.state.intents import ShardRow
+from batcher.state.plan import load_version, widened
+from batcher.state.quota_pauses import QuotaRule, quota_failed
 
 READ_LINES = 2_000
 PATIENCE_S = 24 * 3600.0
@@ -118,7 +120,7 @@ class Ingestion:
         """A batch that the state knows."""
         with self._store.reading() as tx:
             batch = EndedBatch(*tx.one("batch", batch_id=batch_id))
-            version, _ = load_version(tx, acting.load_shard(tx, batch.shard).version)
+            version, _ = load_version(tx, intents.load_shard(tx, batch.shard).version)
         prices = self.prices(version.model)
         return Loaded(batch, version.endpoint, prices.of(Lane.BATCH) if prices is not None else None)
 
@@ -145,7 +147,7 @@ class Ingestion:
         if found is None:
             return batch
         with self._store.transaction("ask_again", patience_s=None) as tx:
-            acting.update_batch(tx, acting.known_batch(tx, batch.batch_id), found)
+            intents.update_batch(tx, intents.known_batch(tx, batch.batch_id), found)
             return EndedBatch(*tx.one("batch", batch_id=batch.batch_id))
 
     def _download(self, batch: EndedBatch) -> Reading:
@@ -172,7 +174,7 @@ class Ingestion:
     # --- recording --------------------------------------------------------------------------------------------------
 
     def _record(self, tx: Transaction, loaded: Loaded, reading: Reading) -> Taken | None:
-        batch, shard = loaded.batch, acting.load_shard(tx, loaded.batch.shard)
+        batch, shard = loaded.batch, intents.load_shard(tx, loaded.batch.shard)
         absent = self._stage(tx, loaded, reading, shard)
         bios = self._accept(tx, batch, reading)
         read = len(reading.outputs)

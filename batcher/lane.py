@@ -14,11 +14,11 @@ from batcher.core.retry import FailureClass, Jitter, classify_call
 from batcher.disk.locks import lane_lock
 from batcher.display import Display
 from batcher.errors import SetupError
-from batcher.looking import check_unsent, keep_prices
 from batcher.runner import Runner
 from batcher.service.openai_service import CallError, OpenAIService, Service, connect
 from batcher.session import Session
-from batcher.store import Store
+from batcher.state.db.store import Store
+from batcher.state.snapshot import check_unsent, keep_prices
 from batcher.tools import Tools
 
 

@@ -1,7 +1,7 @@
 """`pause` and `resume`: the wishes that the acting process heeds before it sends."""
 
 from batcher.session import Session
-from batcher.store import acting
+from batcher.state import intents
 
 
 def run_pause(session: Session) -> str:
@@ -9,7 +9,7 @@ def run_pause(session: Session) -> str:
     with session.store.reading():
         pass
     with session.store.transaction("pause") as tx:
-        acting.pause(tx, "all", "by hand", None, "by hand")
+        intents.pause(tx, "all", "by hand", None, "by hand")
     return "paused: nothing new is sent until `batcher resume`; what is in flight is still followed"
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from batcher.catalog.prices import resolve
 from batcher.catalog.tokens import TokenCounter
-from batcher.looking import check_price
 from batcher.planner import PlanOptions, PlanReport, PlanResult, plan
-from batcher.report import PlanSummary, summarise_plan
 from batcher.session import Session
+from batcher.state.snapshot import check_price
+from batcher.state.status import PlanSummary, summarise_plan
 
 
 def configured(session: Session) -> PlanOptions:

@@ -25,10 +25,11 @@ from batcher.disk.shard_files import Spool, sweep
 from batcher.errors import ConfigError, InputError
 from batcher.inputs import read_bios, table_name
 from batcher.job.job import Job, aside, output_columns
-from batcher.looking import Outlook, keep_prices, outlook_now
 from batcher.preparing import READ_ROWS, BadRows, Place, Preparer
-from batcher.store import Store, Transaction
-from batcher.store import planned as state
+from batcher.state import plan as state
+from batcher.state.db.store import Store
+from batcher.state.db.transaction import Transaction
+from batcher.state.snapshot import Outlook, keep_prices, outlook_now
 
 Progress = Callable[[str, int], None]
 """Told what is going on and how many rows are done."""

@@ -18,7 +18,7 @@ from batcher.core.rendering import Renderer, chunks, custom_id, overhead_tokens
 from batcher.errors import ConfigError, InputError, JobError
 from batcher.inputs import read_table
 from batcher.job.job import Job, encode_row
-from batcher.store.planned import PreparedRow
+from batcher.state.plan import PreparedRow
 
 READ_ROWS = 5_000
 AHEAD_CHUNKS = 4

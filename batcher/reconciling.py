@@ -4,15 +4,16 @@ A batch is absent only when two complete listings, a grace apart by the server's
 deleted, and a look after that finds nothing either.
 """
 
-from batcher import crashpoints, strays
+from batcher import crashpoints
 from batcher.config import Config
 from batcher.core.lifecycle import ShardState
 from batcher.core.model import Listing, RemoteBatch
 from batcher.core.retry import FailureClass
-from batcher.marks import file_name, submission_of
 from batcher.service.openai_service import CallRefused
-from batcher.store import Transaction, acting
-from batcher.store.acting import Submission
+from batcher.state import intents, strays
+from batcher.state.db.transaction import Transaction
+from batcher.state.intents import Submission
+from batcher.state.ownership import file_name, submission_of
 from batcher.tools import Tools
 
 CLOCK_SKEW_S = 300.0
@@ -44,11 +45,11 @@ class Reconciling:
     def reconcile(self, shard: int) -> None:
         """Finds out what an intent without an outcome has done."""
         with self._tools.store.reading() as tx:
-            row = acting.load_shard(tx, shard)
+            row = intents.load_shard(tx, shard)
             if row.submission is None:
                 return
-            submission = acting.load_submission(tx, row.submission)
-            run = acting.run_id(tx)
+            submission = intents.load_submission(tx, row.submission)
+            run = intents.run_id(tx)
         if row.state is ShardState.UPLOADING:
             self._upload(submission, file_name(run, shard, submission.submission))
         elif row.state is ShardState.CREATING:
@@ -57,7 +58,7 @@ class Reconciling:
     def _upload(self, submission: Submission, name: str) -> None:
         orphans = self._tools.service.find_files(name)
         with self._tools.store.transaction("forget_upload", patience_s=None) as tx:
-            acting.forget_upload(tx, submission, orphans, tx.now + grace_now(tx, self._tools.config))
+            intents.forget_upload(tx, submission, orphans, tx.now + grace_now(tx, self._tools.config))
         self._tools.tell("upload_again", {"shard": submission.shard, "orphans": len(orphans)})
 
     # --- create -----------------------------------------------------------------------------------------------------
@@ -130,7 +131,7 @@ class Reconciling:
             return False
         crashpoints.reached("delete_input.after")
         with self._tools.store.transaction("input_deleted", patience_s=None) as tx:
-            acting.input_deleted(tx, submission)
+            intents.input_deleted(tx, submission)
         return True
 
     def _delete_refused(self, submission: Submission, error: CallRefused) -> None:
@@ -154,13 +155,13 @@ class Reconciling:
                 strays.promote(tx, submission.shard, others[0])
                 strays.keep_best(tx, submission.shard)
             else:
-                acting.find_absent(tx, submission)
+                intents.find_absent(tx, submission)
         self._tools.tell("absent", {"shard": submission.shard})
 
 
 def _unknown_of(tx: Transaction, listing: Listing, run: str, submission: Submission) -> list[RemoteBatch]:
     """The batches of a listing that the state does not know and that this submission asked for."""
-    known = acting.known_batches(tx)
+    known = intents.known_batches(tx)
     found = []
     for batch in listing.batches:
         if batch.batch_id in known:

@@ -5,17 +5,17 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
-from batcher import wishes
 from batcher.core.lifecycle import ArtistState
 from batcher.core.model import Failure
 from batcher.core.retry import FailureClass, Trouble, classify_batch_error, is_missing_file, learned_limit
 from batcher.disk.shard_files import file_sha256, shard_path
 from batcher.ingest import EndedBatch, Ingestion
-from batcher.looking import room_now
-from batcher.pausing import quota_failed
-from batcher.store import Transaction, acting
-from batcher.store.acting import ShardRow
-from batcher.store.planned import load_version
+from batcher.state import intents, wishes
+from batcher.state.db.transaction import Transaction
+from batcher.state.intents import ShardRow
+from batcher.state.plan import load_version
+from batcher.state.quota_pauses import quota_failed
+from batcher.state.snapshot import room_now
 from batcher.tools import Tools
 
 F = FailureClass
@@ -29,7 +29,7 @@ class Refusals:
 
     def batch_failed(self, batch: EndedBatch) -> None:
         """A batch that failed in validation: nothing was executed."""
-        troubles = acting.read_errors(batch.errors) or [Trouble(message="the batch failed without a reason")]
+        troubles = intents.read_errors(batch.errors) or [Trouble(message="the batch failed without a reason")]
         classes = {classify_batch_error(trouble): trouble for trouble in reversed(troubles)}
         self._tools.tell("refused", {"shard": batch.shard, "batch": batch.batch_id, "why": troubles[0].message})
         with self._tools.store.transaction("refuse_batch", patience_s=None) as tx:
@@ -49,7 +49,7 @@ class Refusals:
 
     def _shard_back(self, tx: Transaction, batch: EndedBatch, failure: FailureClass, trouble: Trouble) -> None:
         """The shard is as before; its file is kept."""
-        acting.close(tx, batch.submission, f"refused: {failure.value}")
+        intents.close(tx, batch.submission, f"refused: {failure.value}")
         tx.move_shard(batch.shard, "refuse_batch", trouble.message)
         if failure is F.QUOTA:
             quota_failed(tx, self._ingestion.quota, f"shard {batch.shard}", batch.recorded_at)
@@ -70,7 +70,7 @@ class Refusals:
             self._shard_refused(tx, shard, trouble, wait_s)
         else:
             self._sample(tx, shard, trouble, of_room=False)
-            acting.keep_away(tx, "send_after", tx.now + self._tools.delay(F.RATE_LIMIT, 0, wait_s))
+            intents.keep_away(tx, "send_after", tx.now + self._tools.delay(F.RATE_LIMIT, 0, wait_s))
 
     def stop(self, tx: Transaction, trouble: Trouble) -> None:
         """Nothing more is sent until the user has mended it."""
@@ -87,17 +87,17 @@ class Refusals:
 
     def _sample(self, tx: Transaction, shard: int, trouble: Trouble, of_room: bool = True) -> None:
         """A refusal for the history of the quota. One that is not of the room for tokens tells nothing of it."""
-        model = load_version(tx, acting.load_shard(tx, shard).version)[0].model
+        model = load_version(tx, intents.load_shard(tx, shard).version)[0].model
         limit = learned_limit(trouble.message)
         reserved = room_now(tx, self._tools.config).reserved if of_room else None
         detail = trouble.message or trouble.code
-        acting.sample_quota(
+        intents.sample_quota(
             tx, "refusal", model, None, limit_tokens=limit, reserved=reserved, shard=shard, detail=detail
         )
 
     def _shard_refused(self, tx: Transaction, shard: int, trouble: Trouble, wait_s: float | None) -> None:
         missing = is_missing_file(trouble)
-        if missing and acting.is_deleted(tx, acting.load_shard(tx, shard).file_id):
+        if missing and intents.is_deleted(tx, intents.load_shard(tx, shard).file_id):
             lose_file(tx, shard)  # we deleted it ourselves, so that a late create would name no file
             return
         (refusals,) = tx.one("count_refusal", shard=shard, until=0.0)
@@ -111,7 +111,7 @@ class Refusals:
 
     def _lines_refused(self, tx: Transaction, batch: EndedBatch, troubles: Sequence[Trouble]) -> None:
         """Single lines are at fault: they die, the others are cut again. Many of them are a fault of the setup."""
-        row = acting.load_shard(tx, batch.shard)
+        row = intents.load_shard(tx, batch.shard)
         wrong = self._named(row, troubles)
         if not wrong:  # the numbers are no lines of ours, or our copy of the file is gone: nobody is at fault
             self._shard_back(tx, batch, F.SHARD_REFUSED, troubles[0])
@@ -126,7 +126,7 @@ class Refusals:
                 code=failure.code, message=failure.message,
             )  # fmt: skip
             tx.run("record_refused_line", custom_id=line_id, batch_id=batch.batch_id, now=tx.now)
-        acting.close(tx, batch.submission, "lines refused")
+        intents.close(tx, batch.submission, "lines refused")
         if wishes.is_cancelled(tx, batch.shard):
             tx.move_lines("hold_shard_lines", "hold", shard=batch.shard)
             wishes.fulfil(tx, batch.shard, "lines refused")

@@ -6,7 +6,6 @@ transaction; nobody sleeps or calls the service holding it.
 
 from collections.abc import Callable
 
-from batcher import wishes
 from batcher.cleaning import Cleaning
 from batcher.core.admission import Send, Split
 from batcher.core.decide import (
@@ -31,13 +30,13 @@ from batcher.disk.result_archive import sweep
 from batcher.errors import JobError
 from batcher.gathering import gather, recut
 from batcher.ingest import Ingestion
-from batcher.looking import look
-from batcher.pausing import quota_failed
 from batcher.reconciling import Reconciling
 from batcher.refusals import Refusals
 from batcher.sending import Sending
 from batcher.service.openai_service import CallError
-from batcher.store import acting
+from batcher.state import intents, wishes
+from batcher.state.quota_pauses import quota_failed
+from batcher.state.snapshot import look
 from batcher.tools import Tools
 from batcher.watching import Watching
 
@@ -154,7 +153,7 @@ class Runner:
             until = tx.now + self._tools.delay(FailureClass.OUTAGE, n, error.wait_s)
             tx.set_fact("outage_until", until)
             if error.wait_s is not None:  # what the service asked for outlives this process
-                acting.keep_away(tx, "asked_until", until)
+                intents.keep_away(tx, "asked_until", until)
             tx.event("outage", str(error))
         return None
 
@@ -192,7 +191,7 @@ class Runner:
     def _split(self, shard: int) -> None:
         """Cuts a shard that can never fit: its lines become loose, and are gathered into smaller ones."""
         with self._tools.store.transaction("split") as tx:
-            if acting.load_shard(tx, shard).state not in WAITING_TO_BE_SENT:
+            if intents.load_shard(tx, shard).state not in WAITING_TO_BE_SENT:
                 return  # another command took it away meanwhile
             tx.run("queue_shard_file", shard=shard, now=tx.now)
             tx.move_shard(shard, "split")

@@ -4,20 +4,21 @@ The client may not repeat `POST /batches`: a repetition can start a paid batch t
 reconciled (batcher/reconciling.py), never guessed.
 """
 
-from batcher import crashpoints, strays, wishes
+from batcher import crashpoints
 from batcher.core.admission import Send, cost_of
 from batcher.core.decide import WAITING_TO_BE_SENT
 from batcher.core.lifecycle import ShardState
 from batcher.core.model import RemoteBatch, Room, ShardView
 from batcher.core.retry import FailureClass, classify_call
 from batcher.disk.shard_files import file_sha256, shard_path
-from batcher.looking import budget_now, latest_wait_now, room_now
-from batcher.marks import batch_metadata, file_name
 from batcher.refusals import Refusals, lose_file
 from batcher.service.openai_service import CallRefused, CallUnknown
-from batcher.store import Transaction, acting
-from batcher.store.acting import Reservation, ShardRow, Submission
-from batcher.store.planned import load_version
+from batcher.state import intents, strays, wishes
+from batcher.state.db.transaction import Transaction
+from batcher.state.intents import Reservation, ShardRow, Submission
+from batcher.state.ownership import batch_metadata, file_name
+from batcher.state.plan import load_version
+from batcher.state.snapshot import budget_now, latest_wait_now, room_now
 from batcher.tools import Tools
 
 FILE_FRESH_S = 25 * 24 * 3600.0
@@ -33,7 +34,7 @@ class Sending:
     def send(self, action: Send) -> None:
         """Starts one shard: from its file on disk, or from the one that is kept at OpenAI."""
         with self._tools.store.transaction("intend_send") as tx:
-            shard = acting.load_shard(tx, action.shard)
+            shard = intents.load_shard(tx, action.shard)
             reservation = self._reserve(tx, shard, action)
             if reservation is None:
                 return
@@ -41,7 +42,7 @@ class Sending:
             if submission is None:
                 return
             model = load_version(tx, shard.version)[0].model
-            acting.sample_quota(tx, "submission", model, reservation, shard=shard.shard)
+            intents.sample_quota(tx, "submission", model, reservation, shard=shard.shard)
         if kept or self._upload(shard, submission):
             self._create(submission)
 
@@ -70,17 +71,17 @@ class Sending:
         return self._paused(tx) or away or room.blocked_until > tx.now or bool(tx.text_fact("stopped"))
 
     def _paused(self, tx: Transaction) -> bool:
-        pauses = acting.pauses(tx, latest_wait_now(tx, self._tools.config))
+        pauses = intents.pauses(tx, latest_wait_now(tx, self._tools.config))
         return any(p.scope == "all" and (p.until is None or p.until > tx.now) for p in pauses)
 
     def _intend(self, tx: Transaction, shard: ShardRow, reservation: Reservation) -> tuple[int | None, bool]:
         """Writes the intent; the submission, and whether the file is at OpenAI already."""
         if shard.state is ShardState.UPLOADED:
             fresh = tx.now - (shard.file_created_at or 0.0) < FILE_FRESH_S
-            if fresh and not acting.is_deleted(tx, shard.file_id):
-                return acting.reopen(tx, shard, reservation), True
+            if fresh and not intents.is_deleted(tx, shard.file_id):
+                return intents.reopen(tx, shard, reservation), True
             lose_file(tx, shard.shard)
-        return acting.intend_upload(tx, shard, reservation), False
+        return intents.intend_upload(tx, shard, reservation), False
 
     # --- upload -----------------------------------------------------------------------------------------------------
 
@@ -103,12 +104,12 @@ class Sending:
             return False
         crashpoints.reached("upload.after")
         with self._tools.store.transaction("record_upload", patience_s=None) as tx:
-            acting.record_upload(tx, acting.load_submission(tx, submission), file)
+            intents.record_upload(tx, intents.load_submission(tx, submission), file)
             wanted = not (self._paused(tx) or wishes.is_cancelled(tx, shard.shard))
             if wanted:
-                acting.intend_create(tx, acting.load_shard(tx, shard.shard), submission)
+                intents.intend_create(tx, intents.load_shard(tx, shard.shard), submission)
             else:  # an upload takes its time, and somebody has said stop meanwhile
-                acting.close(tx, submission, "stopped before its batch was asked for")
+                intents.close(tx, submission, "stopped before its batch was asked for")
         return wanted
 
     def _uploaded(self, sent: int) -> None:
@@ -116,20 +117,20 @@ class Sending:
 
     def _name(self, submission: int, shard: int) -> str:
         with self._tools.store.reading() as tx:
-            return file_name(acting.run_id(tx), shard, submission)
+            return file_name(intents.run_id(tx), shard, submission)
 
     def _file_damaged(self, shard: ShardRow, submission: int) -> None:
         """The file on disk is not what was planned: its lines are rendered and cut again."""
         with self._tools.store.transaction("file_damaged", patience_s=None) as tx:
-            acting.forget_upload(tx, acting.load_submission(tx, submission), [])
+            intents.forget_upload(tx, intents.load_submission(tx, submission), [])
             tx.outdate(shard.shard, "its file on disk is missing or was changed")
             tx.run("loosen_shard", shard=shard.shard)
 
     def _upload_refused(self, submission: int, error: CallRefused) -> None:
         failure = classify_call(error.trouble)
         with self._tools.store.transaction("upload_refused", patience_s=None) as tx:
-            row = acting.load_submission(tx, submission)
-            acting.forget_upload(tx, row, [])
+            row = intents.load_submission(tx, submission)
+            intents.forget_upload(tx, row, [])
             if failure is FailureClass.SHARD_REFUSED:
                 (refusals,) = tx.one("count_refusal", shard=row.shard, until=0.0)
                 tries = self._tools.rules.policies[failure].tries
@@ -152,15 +153,15 @@ class Sending:
 
     def _asked_to_wait(self, tx: Transaction, error: CallUnknown) -> None:
         if error.wait_s is not None:
-            acting.keep_away(tx, "asked_until", tx.now + self._tools.delay(FailureClass.OUTAGE, 0, error.wait_s))
+            intents.keep_away(tx, "asked_until", tx.now + self._tools.delay(FailureClass.OUTAGE, 0, error.wait_s))
 
     # --- create -----------------------------------------------------------------------------------------------------
 
     def _create(self, submission: int) -> None:
         with self._tools.store.reading() as tx:
-            row = acting.load_submission(tx, submission)
-            version, _ = load_version(tx, acting.load_shard(tx, row.shard).version)
-            metadata = batch_metadata(acting.run_id(tx), row)
+            row = intents.load_submission(tx, submission)
+            version, _ = load_version(tx, intents.load_shard(tx, row.shard).version)
+            metadata = batch_metadata(intents.run_id(tx), row)
         assert row.file_id is not None
         crashpoints.reached("create.before")
         try:
@@ -179,7 +180,7 @@ class Sending:
 
     def _record(self, row: Submission, batch: RemoteBatch) -> None:
         with self._tools.store.transaction("record_create", patience_s=None) as tx:
-            acting.record_create(tx, row, batch, "created")
+            intents.record_create(tx, row, batch, "created")
             strays.keep_best(tx, row.shard)
             tx.set_fact("unknown_calls", 0)
         self._tools.tell("created", {"shard": row.shard, "batch": batch.batch_id, "lines": row.lines})
@@ -188,5 +189,5 @@ class Sending:
         failure = classify_call(error.trouble)
         self._tools.tell("refused", {"shard": row.shard, "why": str(error)})
         with self._tools.store.transaction("refuse_create", patience_s=None) as tx:
-            acting.refuse_create(tx, row, failure.value)
+            intents.refuse_create(tx, row, failure.value)
             self._refusals.follow(tx, row.shard, failure, error.trouble, error.wait_s)

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from batcher.config import Config, load_config
 from batcher.display import Display
-from batcher.store import Store
+from batcher.state.db.store import Store
 
 if TYPE_CHECKING:
     from batcher.job.job import Job

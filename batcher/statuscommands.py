@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Console, RenderableType
 
 from batcher.errors import InputError
-from batcher.looking import prices_now
-from batcher.report import as_json, read_artist, read_status
 from batcher.session import Session
+from batcher.state.snapshot import prices_now
+from batcher.state.status import as_json, read_artist, read_status
 from batcher.tables import draw_artist, draw_status
 
 WATCH_S = 2.0

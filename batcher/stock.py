@@ -13,10 +13,11 @@ from batcher.core.pacing import Pacer
 from batcher.core.rendering import Renderer
 from batcher.gathering import rendered_again
 from batcher.job.job import aside
-from batcher.looking import latest_wait_now, measured_now
-from batcher.store import Transaction, acting, direct
-from batcher.store.direct import Candidate, Selection
-from batcher.store.planned import load_version
+from batcher.state import direct_calls, intents
+from batcher.state.db.transaction import Transaction
+from batcher.state.direct_calls import Candidate, Selection
+from batcher.state.plan import load_version
+from batcher.state.snapshot import latest_wait_now, measured_now
 from batcher.tools import Tools
 
 LINES = 200
@@ -77,7 +78,7 @@ class Stock:
         if self._lines or (self._looked and (self.next_due is None or now < self.next_due)):
             return
         with self._tools.store.transaction("direct_look", patience_s=None) as tx:
-            lines, self.next_due = direct.look(tx, self.selection, LINES, latest_wait_now(tx, self._tools.config))
+            lines, self.next_due = direct_calls.look(tx, self.selection, LINES, latest_wait_now(tx, self._tools.config))
             materials = {line.version: self.material(tx, line.version) for line in lines}
             ratio = measured_now(tx).ratio * (1 + self._tools.config.limits.margin)
         self._looked = not lines  # where there were some, there may be more behind them
@@ -101,7 +102,7 @@ class Stock:
         chosen = self._fitting(tx, most)
         if not chosen:
             return []
-        calls, run = direct.claim(tx, [(p.line, p.asked.tokens, p.usd) for p in chosen]), acting.run_id(tx)
+        calls, run = direct_calls.claim(tx, [(p.line, p.asked.tokens, p.usd) for p in chosen]), intents.run_id(tx)
         return [
             self._named(replace(p.asked, asked_at=tx.now), call, run) for p, call in zip(chosen, calls, strict=True)
         ]
@@ -109,7 +110,7 @@ class Stock:
     def _fitting(self, tx: Transaction, most: int) -> Sequence[Prepared]:
         self.too_dear = ""
         held = [self._lines[n].line for n in range(min(most, len(self._lines)))]
-        ready = direct.still_ready(tx, held)
+        ready = direct_calls.still_ready(tx, held)
         money = self._money_left(tx)
         chosen: list[Prepared] = []
         while self._lines and len(chosen) < most and self._lines[0].line.artist_id in {line.artist_id for line in held}:

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from batcher.core.forecast import Forecast
 from batcher.core.model import Measured
-from batcher.costs import Costs, total
-from batcher.report import Dollars, Expectation, PlanSummary, Status
+from batcher.state.costs import Costs, total
+from batcher.state.status import Dollars, Expectation, PlanSummary, Status
 
 if TYPE_CHECKING:
     from batcher.doctor import Finding

@@ -9,7 +9,7 @@ from batcher.config import Config
 from batcher.core.retry import FailureClass, Jitter, Rules, delay_s
 from batcher.job.job import Job
 from batcher.service.openai_service import Service
-from batcher.store import Store
+from batcher.state.db.store import Store
 
 
 def _silent(_kind: str, _data: Mapping[str, object]) -> None:

@@ -4,16 +4,17 @@ that the state does not know.
 
 from collections.abc import Collection, Mapping
 
-from batcher import crashpoints, strays
+from batcher import crashpoints
 from batcher.core.lifecycle import BatchStatus, is_terminal
 from batcher.core.model import FILE_LIFE_S, Listing, RemoteBatch
 from batcher.core.retry import FailureClass
 from batcher.ingest import LOOK_AGAIN_S
-from batcher.marks import submission_of
 from batcher.reconciling import CLOCK_SKEW_S, LATE_LISTING, grace_now
 from batcher.service.openai_service import CallRefused, CallUnknown
-from batcher.store import Transaction, acting
-from batcher.store.acting import KnownBatch
+from batcher.state import intents, strays
+from batcher.state.db.transaction import Transaction
+from batcher.state.intents import KnownBatch
+from batcher.state.ownership import submission_of
 from batcher.tools import Tools
 
 OVERDUE_S = 2 * 3600.0
@@ -40,7 +41,7 @@ class Watching:
     def refresh(self) -> None:
         """One look at everything in flight."""
         with self._tools.store.reading() as tx:
-            known = acting.known_batches(tx)
+            known = intents.known_batches(tx)
             (floor,) = tx.one("listing_floor", since=tx.now - STRAYS_FOR_S)
             unread = [str(row[0]) for row in tx.run("unread_due", now=tx.now, since=tx.now - FILE_LIFE_S)]
         running = [batch for batch in known.values() if batch.ended_at is None]
@@ -86,7 +87,7 @@ class Watching:
                 tx.run("look_later", batch_id=batch_id, next=tx.now + LOOK_AGAIN_S)
                 continue
             tx.run("take_up_again", batch_id=batch_id, status=batch.status)
-            acting.update_batch(tx, acting.known_batch(tx, batch_id), batch)
+            intents.update_batch(tx, intents.known_batch(tx, batch_id), batch)
             tx.event("found_again", batch.status, batch_id=batch_id)
 
     def _update(
@@ -100,7 +101,7 @@ class Watching:
             return not stranger and self._missing(tx, known, now)
         if late and not is_terminal(batch.status):
             batch = _given_up(known)
-        return acting.update_batch(tx, known, batch)
+        return intents.update_batch(tx, known, batch)
 
     def _missing(self, tx: Transaction, known: KnownBatch, now: float) -> bool:
         """The service does not know the batch. One such answer may be a hiccup; it is believed after the grace."""
@@ -110,11 +111,11 @@ class Watching:
             return False
         if now - known.missing_since < grace_now(tx, self._tools.config):
             return False
-        return acting.update_batch(tx, known, _given_up(known))
+        return intents.update_batch(tx, known, _given_up(known))
 
     def _take_strays(self, tx: Transaction, listing: Listing, known: Collection[str]) -> list[tuple[str, int, str]]:
         """Batches of ours that were never recorded, oldest first; what became of each."""
-        run, told = acting.run_id(tx), []
+        run, told = intents.run_id(tx), []
         for batch in sorted(listing.batches, key=lambda b: b.created_at):
             submission = submission_of(tx, batch, run) if batch.batch_id not in known else None
             if submission is not None:
@@ -148,11 +149,11 @@ class Watching:
             return
         crashpoints.reached("cancel.after")
         with self._tools.store.transaction("record_cancel", patience_s=None) as tx:
-            known = acting.known_batch(tx, batch_id)
+            known = intents.known_batch(tx, batch_id)
             tx.run("cancel_asked", batch_id=batch_id, now=tx.now)
             tx.event("cancel", refused or "asked", shard=known.shard, batch_id=batch_id)
             if batch is not None:
-                acting.update_batch(tx, known, batch)
+                intents.update_batch(tx, known, batch)
         self._tools.tell("cancelling", {"shard": known.shard, "batch": batch_id})
 
 

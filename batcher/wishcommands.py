@@ -6,7 +6,6 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from batcher import wishes
 from batcher.core.decide import decide_cancel
 from batcher.core.lifecycle import ArtistState
 from batcher.core.retry import FailureClass
@@ -14,8 +13,9 @@ from batcher.doctor import BAD, Finding, examine
 from batcher.errors import ExitCode, InputError
 from batcher.lane import Followed, acting
 from batcher.session import Session
+from batcher.state import wishes
+from batcher.state.wishes import Asked, BroughtBack, Choice
 from batcher.tables import draw_findings, table
-from batcher.wishes import Asked, BroughtBack, Choice
 
 Answer = tuple[RenderableType, dict[str, Any]]
 

@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from batcher.store import Store
+from batcher.state.db.store import Store
 
 STEPS = 15
 

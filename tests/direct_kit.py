@@ -11,7 +11,7 @@ from batcher.core.workers import crew_of
 from batcher.direct import DirectLane
 from batcher.sandbox import SandboxSettings
 from batcher.service.openai_service import Answer, CallRefused, CallUnknown
-from batcher.store.direct import Selection
+from batcher.state.direct_calls import Selection
 from batcher.tools import Tools
 from tests.world import World, config_with, write_table
 

@@ -12,7 +12,7 @@ import pytest
 from batcher.core.decide import Finish
 from batcher.errors import StateError, disk_fault
 from batcher.sandbox import Faults, SandboxSettings, merged
-from batcher.store import Store
+from batcher.state.db.store import Store
 from tests.world import World, config_with, write_table
 
 HOURS = 3600.0

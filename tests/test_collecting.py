@@ -171,7 +171,7 @@ def test_a_death_between_the_file_and_the_commit_loses_nothing(
         raise StateError("dead")
 
     with monkeypatch.context() as patch:
-        patch.setattr("batcher.store.connection._commit", die)
+        patch.setattr("batcher.state.db.store._commit", die)
         with pytest.raises(StateError, match="dead"):
             collected(desk, "lost.jsonl", only_new)
     assert ids(desk.folder / "lost.jsonl") == ["a", "b"]

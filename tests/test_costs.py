@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from batcher.disk.shard_files import file_sha256
-from batcher.looking import prices_now
-from batcher.report import read_status
 from batcher.service.openai_service import OpenAIService
-from batcher.store import Transaction
+from batcher.state.db.transaction import Transaction
+from batcher.state.snapshot import prices_now
+from batcher.state.status import read_status
 from tests.world import ROOT, World, config_with, write_table
 
 HEAVY = (

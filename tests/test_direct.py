@@ -12,7 +12,7 @@ from batcher.core.workers import crew_of
 from batcher.direct import DirectLane
 from batcher.sandbox import SandboxSettings, merged
 from batcher.sandbox.settings import Faults
-from batcher.store.direct import Selection
+from batcher.state.direct_calls import Selection
 from tests.direct_kit import desk, refused, settings_of
 
 # --- the work --------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from batcher.core.workers import crew_of
 from batcher.direct import DirectLane
 from batcher.sandbox import SandboxSettings, merged
 from batcher.sandbox.settings import Faults
-from batcher.store.direct import Selection
+from batcher.state.direct_calls import Selection
 from tests.direct_kit import HOUR, desk, refused, settings_of
 from tests.world import START
 

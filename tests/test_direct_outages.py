@@ -14,7 +14,7 @@ from batcher.job.job import Job
 from batcher.sandbox import SandboxSettings, merged
 from batcher.sandbox.settings import Faults
 from batcher.service.openai_service import Answer, CallUnknown, CallUnsent
-from batcher.store.direct import Selection
+from batcher.state.direct_calls import Selection
 from tests.direct_kit import Scripted, desk, refused, settings_of
 from tests.world import START
 

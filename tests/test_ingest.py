@@ -8,16 +8,15 @@ from typing import Any
 import orjson
 import pytest
 
-from batcher import strays
 from batcher.catalog.prices import resolve
 from batcher.core.decide import Finish
-from batcher.costs import costs_by_shard, total
 from batcher.errors import StateError
 from batcher.ingest import FEWEST_READINGS, Ingestion
 from batcher.sandbox import Faults
 from batcher.sandbox.batches import Batch
-from batcher.store import acting
-from batcher.store.planned import load_versions
+from batcher.state import intents, strays
+from batcher.state.costs import costs_by_shard, total
+from batcher.state.plan import load_versions
 from tests.results_kit import HOURS, LINES, Bench, failed, patient_config, with_text
 
 Make = Callable[..., Bench]
@@ -557,7 +556,7 @@ def test_a_late_batch_of_a_settled_shard_gives_what_is_still_wanted(make: Make) 
     late = twins.world.service().retrieve(twins.stray.id)
     assert late is not None
     with twins.world.store.transaction("late") as tx:
-        assert strays.take(tx, acting.load_submission(tx, 1), late) == "stray"
+        assert strays.take(tx, intents.load_submission(tx, 1), late) == "stray"
     twins.act()
     assert twins.world.states() == {"done": LINES}
     assert twins.outcomes()["repeated"] == LINES - 2

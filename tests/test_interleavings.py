@@ -9,10 +9,10 @@ import httpx2
 import orjson
 import pytest
 
-from batcher import wishes
 from batcher.core.decide import Finish
 from batcher.runner import Runner
 from batcher.sandbox import Sandbox, SandboxSettings
+from batcher.state import wishes
 from tests.protocol_kit import Rule, Send, Trial, answered, assert_paid_once, changed, is_call, lost, nth, trial
 from tests.results_kit import LINES, Bench
 from tests.test_bad_luck import HOURS, Unlucky

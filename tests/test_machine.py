@@ -20,10 +20,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from batcher.config import Config
 from batcher.core.model import RemoteBatch
-from batcher.looking import room_now
 from batcher.runner import Runner
 from batcher.sandbox import SandboxSettings
 from batcher.service.openai_service import CallError
+from batcher.state.snapshot import room_now
 from tests.examples import SOAK
 from tests.world import World, config_with, kept_open, write_table
 

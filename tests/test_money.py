@@ -7,9 +7,9 @@ import pytest
 
 from batcher.catalog.prices import resolve
 from batcher.core.retry import FailureClass
-from batcher.report import Status, read_artist, read_status
-from batcher.store import Store
-from batcher.wishes import Choice, bring_back
+from batcher.state.db.store import Store
+from batcher.state.status import Status, read_artist, read_status
+from batcher.state.wishes import Choice, bring_back
 from tests.direct_kit import desk
 from tests.protocol_kit import Send, Trial, trial
 from tests.world import config_with

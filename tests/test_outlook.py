@@ -13,9 +13,11 @@ from batcher.config import Config, table_limit
 from batcher.core.decide import Finish
 from batcher.core.forecast import Load, forecast
 from batcher.core.model import FEWEST_MEASURED, Measured, Room
-from batcher.costs import Costs, total
 from batcher.errors import ConfigError
-from batcher.looking import (
+from batcher.sandbox import Faults, SandboxSettings, merged
+from batcher.state.costs import Costs, total
+from batcher.state.db.transaction import Transaction
+from batcher.state.snapshot import (
     LEARNED_FOR_S,
     REFUSED_FOR_S,
     Outlook,
@@ -27,9 +29,7 @@ from batcher.looking import (
     prices_now,
     room_now,
 )
-from batcher.report import Expectation, Status, expect, read_artist, read_status
-from batcher.sandbox import Faults, SandboxSettings, merged
-from batcher.store import Transaction
+from batcher.state.status import Expectation, Status, expect, read_artist, read_status
 from batcher.tables import draw_status, usd
 from tests.world import World, config_with, write_table
 
@@ -337,7 +337,7 @@ def test_the_least_tier_that_would_do_is_found_with_three_forecasts_at_most(hour
     load = Load(ceiling=room, shards=[(room // 4, 10)] * 160)
     view = Outlook(Room(1, 0.8, 1.0), load, (), Measured(), [], 0.0, 0.0, False, 0.0)
     config = config_with(limits={"tier": 1}, deadline={"hours": hours})
-    with mock.patch("batcher.report.forecast", side_effect=forecast) as asked:
+    with mock.patch("batcher.state.status.forecast", side_effect=forecast) as asked:
         told = expect(view, config, resolve, 0.0).advice
     assert asked.call_count <= 4
     fits = [tier for tier in range(2, 6) if in_time(load, tier, hours)]

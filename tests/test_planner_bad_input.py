@@ -14,7 +14,7 @@ from batcher.core.rendering import Renderer
 from batcher.cutting import ShardCutting
 from batcher.disk.shard_files import ShardWriter, Spool
 from batcher.errors import ConfigError, InputError, JobError, StateError
-from batcher.store.planned import OrderedLine
+from batcher.state.plan import OrderedLine
 from tests.planner_kit import Desk, check_files, ids_of, lines_of, shard_files, snapshot
 from tests.test_cli_bad_input import Place
 from tests.world import ROOT, bios_job, config_with
@@ -367,7 +367,7 @@ def test_a_commit_that_fails_takes_the_shard_files_with_it(desk: Desk, monkeypat
         raise StateError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("batcher.store.connection._commit", refuse)
+        patch.setattr("batcher.state.db.store._commit", refuse)
         assert desk.refused(StateError, table) == "the disk is full"
     desk.plan(table)
     check_files(desk.world)

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from batcher.catalog.prices import resolve
 from batcher.core.decide import Finish, Wait
-from batcher.looking import budget_now, room_now
-from batcher.report import read_status
-from batcher.store import acting
+from batcher.state import intents
+from batcher.state.snapshot import budget_now, room_now
+from batcher.state.status import read_status
 from batcher.tables import draw_status
 from tests.protocol_kit import (
     BATCH_S,
@@ -79,7 +79,7 @@ def test_the_limit_that_a_refusal_names_is_believed_for_a_day_and_the_latest_win
 
     def say(tokens: int) -> None:
         with it.store.transaction("test") as tx:
-            acting.sample_quota(tx, "refusal", it.config.model.name, None, limit_tokens=tokens)
+            intents.sample_quota(tx, "refusal", it.config.model.name, None, limit_tokens=tokens)
 
     assert limit() == 40_000_000
     say(3_000_000)
@@ -96,7 +96,7 @@ def test_a_limit_that_has_lapsed_is_tested_by_one_shard(tmp_path: Path) -> None:
     """The second shard passes the limit that was named, alone; once it is at work the others follow."""
     it = trial(tmp_path, lines=24, settings={"service_s": (4000, 4000)}, poll={"interval_s": 300})
     with it.store.transaction("test") as tx:
-        acting.sample_quota(tx, "refusal", it.config.model.name, None, limit_tokens=8000)
+        intents.sample_quota(tx, "refusal", it.config.model.name, None, limit_tokens=8000)
     it.clock.sleep(DAY + 1)
     it.act()
     times = [float(str(at)) for (at,) in it.rows("SELECT create_intended_at FROM submissions ORDER BY submission")]
@@ -154,10 +154,10 @@ def test_where_others_leave_nothing_shards_are_not_cut_to_single_lines(tmp_path:
     it = trial(tmp_path, lines=60, per_shard=60, limits=limits)
     with it.store.transaction("test") as tx:
         for _ in range(3):
-            submission = acting.intend_upload(tx, acting.load_shard(tx, 1), acting.Reservation(1, 1, 0, 0, 0))
+            submission = intents.intend_upload(tx, intents.load_shard(tx, 1), intents.Reservation(1, 1, 0, 0, 0))
             assert submission is not None
-            acting.forget_upload(tx, acting.load_submission(tx, submission), [])
-            acting.close(tx, submission, "refused: enqueued_limit")
+            intents.forget_upload(tx, intents.load_submission(tx, submission), [])
+            intents.close(tx, submission, "refused: enqueued_limit")
         tx.con.execute("UPDATE shards SET tokens = 100 WHERE shard = 1")
         room = room_now(tx, it.config)
     assert room.largest == int(160_000 / room.factor) // 32
@@ -437,7 +437,7 @@ def test_a_status_says_what_a_shard_waits_for_and_when_the_direct_lane_goes_on(t
     it.rule = nth("POST", "/batches", 1, answered(422, "no_such_code"))
     it.act(once=True)
     with it.store.transaction("test") as tx:
-        acting.keep_away(tx, "direct_until", tx.now + 900)
+        intents.keep_away(tx, "direct_until", tx.now + 900)
     with it.store.reading() as tx:
         seen = read_status(tx, it.config, resolve)
     told = StringIO()

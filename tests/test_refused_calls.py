@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from batcher import wishes
 from batcher.core.decide import Finish
+from batcher.state import wishes
 from tests.protocol_kit import BATCH_S, Send, Trial, answered, assert_paid_once, changed, is_call, trial
 
 PATHS = {"list": ("GET", "/batches"), "download": ("GET", "/content"), "cancel": ("POST", "/cancel")}

@@ -16,7 +16,7 @@ from batcher.errors import StateError
 from batcher.job.job import load_job
 from batcher.planner import PlanOptions, plan
 from batcher.scaffold import scaffold
-from batcher.store import Store
+from batcher.state.db.store import Store
 from tests.world import Clock, World, counter
 
 FILES = [

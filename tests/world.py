@@ -26,8 +26,9 @@ from batcher.runner import Runner
 from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.sandbox.transport import SandboxTransport
 from batcher.service.openai_service import OpenAIService
-from batcher.store import Store, connection
-from batcher.store.planned import count_by_state
+from batcher.state.db import store as store_module
+from batcher.state.db.store import Store
+from batcher.state.plan import count_by_state
 from batcher.tools import Tools
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,10 +85,10 @@ def kept_open(store: Store) -> Iterator[duckdb.DuckDBPyConnection]:
     """
     with (
         duckdb.connect(str(store.path)) as anchor,
-        mock.patch.object(connection, "_attached", lambda *_: anchor.cursor()),
-        mock.patch.object(connection.Store, "_running_engine"),
-        mock.patch.object(connection.Store, "_detach"),
-        mock.patch.object(connection.Store, "_fold"),
+        mock.patch.object(store_module, "_attached", lambda *_: anchor.cursor()),
+        mock.patch.object(store_module.Store, "_running_engine"),
+        mock.patch.object(store_module.Store, "_detach"),
+        mock.patch.object(store_module.Store, "_fold"),
     ):
         yield anchor
 

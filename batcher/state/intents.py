@@ -11,7 +11,7 @@ import orjson
 from batcher.core.lifecycle import BatchStatus, ShardState, is_terminal, merge_status
 from batcher.core.model import BatchView, LooseLines, Pause, RemoteBatch, RemoteFile, ShardView
 from batcher.core.retry import Trouble
-from batcher.store.transaction import Row, Transaction
+from batcher.state.db.transaction import Row, Transaction
 
 
 class ShardRow(NamedTuple):

@@ -15,12 +15,14 @@ import duckdb
 import pytest
 
 from batcher.errors import StateError
-from batcher.store import Store, connection, folding
+from batcher.state.db import checkpoint
+from batcher.state.db import store as store_module
+from batcher.state.db.store import Store
 from tests.world import Clock
 
 PAGE = 4_096
-ROWS = folding.LOG_BYTES // 40
-WHOLE = 7 * connection.ROW_GROUP
+ROWS = checkpoint.LOG_BYTES // 40
+WHOLE = 7 * store_module.ROW_GROUP
 FILL = "INSERT INTO facts SELECT 'fact ' || i, i, repeat('x', 40) FROM range(?, ?) r(i)"
 
 
@@ -56,8 +58,8 @@ def copy_of(store: Store) -> Path:
 def put_copy(store: Store, before: bytes) -> None:
     """The copy of what a checkpoint overwrites in place in a file that was like this, its one block of metadata."""
     with copy_of(store).open("wb") as target:
-        pieces = [(0, folding.HEADERS), (folding.HEADERS, folding.BLOCK)]
-        folding.write_copy(io.BytesIO(before), target, pieces)
+        pieces = [(0, checkpoint.HEADERS), (checkpoint.HEADERS, checkpoint.BLOCK)]
+        checkpoint.write_copy(io.BytesIO(before), target, pieces)
 
 
 def checkpointed(store: Store, folder: Path) -> bytes:
@@ -74,10 +76,14 @@ def tear(store: Store, scratch: Path) -> None:
     """Leaves what a process leaves that is killed in the middle of writing the file's metadata."""
     after = checkpointed(store, scratch)
     before = store.path.read_bytes()
-    assert before[folding.HEADERS : folding.HEADERS + PAGE] != after[folding.HEADERS : folding.HEADERS + PAGE]
-    torn = folding.HEADERS + PAGE
+    assert (
+        before[checkpoint.HEADERS : checkpoint.HEADERS + PAGE] != after[checkpoint.HEADERS : checkpoint.HEADERS + PAGE]
+    )
+    torn = checkpoint.HEADERS + PAGE
     put_copy(store, before)
-    store.path.write_bytes(before[: folding.HEADERS] + after[folding.HEADERS : torn] + before[torn:] + bytes(PAGE))
+    store.path.write_bytes(
+        before[: checkpoint.HEADERS] + after[checkpoint.HEADERS : torn] + before[torn:] + bytes(PAGE)
+    )
 
 
 def test_what_a_kill_within_a_checkpoint_leaves_is_refused_by_duckdb_and_mended_by_us(
@@ -135,9 +141,9 @@ def test_all_that_a_checkpoint_overwrites_in_place_is_copied(
     blocks = blocks_of_metadata(was["file"], was["log"], tmp_path / "seen")
     assert len(blocks) > 1
     after = store.path.read_bytes()
-    torn = bytearray(was["file"][: folding.HEADERS] + after[folding.HEADERS :] + was["file"][len(after) :])
-    for start in (folding.HEADERS + block * folding.BLOCK for block in blocks):
-        torn[start + PAGE : start + folding.BLOCK] = was["file"][start + PAGE : start + folding.BLOCK]
+    torn = bytearray(was["file"][: checkpoint.HEADERS] + after[checkpoint.HEADERS :] + was["file"][len(after) :])
+    for start in (checkpoint.HEADERS + block * checkpoint.BLOCK for block in blocks):
+        torn[start + PAGE : start + checkpoint.BLOCK] = was["file"][start + PAGE : start + checkpoint.BLOCK]
     store.path.write_bytes(torn)
     log_of(store).write_bytes(was["log"])
     copy_of(store).write_bytes(was["copy"])
@@ -162,7 +168,7 @@ def test_a_mending_that_is_killed_is_done_again(store: Store, tmp_path: Path) ->
     before = store.path.read_bytes()
     tear(store, tmp_path / "scratch")
     with store.path.open("r+b") as file:
-        file.write(before[: folding.HEADERS + 100])
+        file.write(before[: checkpoint.HEADERS + 100])
     assert facts(store) == ROWS + 10
 
 
@@ -210,7 +216,7 @@ def test_the_file_is_ours_alone_while_it_is_copied(store: Store, monkeypatch: py
 def test_duckdb_folds_nothing_in_by_itself(store: Store) -> None:
     before = store.path.read_bytes()
     fill(store, ROWS, 10)
-    assert log_of(store).stat().st_size < folding.LOG_BYTES
+    assert log_of(store).stat().st_size < checkpoint.LOG_BYTES
     assert store.path.read_bytes() == before
     assert facts(store) == ROWS + 10
 
@@ -221,18 +227,18 @@ def test_the_log_stays_short(store: Store) -> None:
         fill(store, n * ROWS, ROWS // 5)
         longest = max(longest, log_of(store).stat().st_size if log_of(store).exists() else 0)
         assert not copy_of(store).exists()
-    assert longest <= folding.LOG_BYTES
+    assert longest <= checkpoint.LOG_BYTES
     assert facts(store) == ROWS + 30 * (ROWS // 5)
 
 
 def test_a_log_is_folded_in_by_its_own_size_however_large_the_file(store: Store) -> None:
-    assert not folding.is_due(store.path)
+    assert not checkpoint.is_due(store.path)
     with store.path.open("r+b") as file:
         os.truncate(file.fileno(), 1 << 30)
-    log_of(store).write_bytes(bytes(folding.LOG_BYTES))
-    assert not folding.is_due(store.path)
-    log_of(store).write_bytes(bytes(folding.LOG_BYTES + 1))
-    assert folding.is_due(store.path)
+    log_of(store).write_bytes(bytes(checkpoint.LOG_BYTES))
+    assert not checkpoint.is_due(store.path)
+    log_of(store).write_bytes(bytes(checkpoint.LOG_BYTES + 1))
+    assert checkpoint.is_due(store.path)
 
 
 def test_a_disk_without_room_for_the_copy_costs_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +246,7 @@ def test_a_disk_without_room_for_the_copy_costs_nothing(store: Store, monkeypatc
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("batcher.store.folding.write_copy", full)
+        patch.setattr("batcher.state.db.checkpoint.write_copy", full)
         fill(store, ROWS)
         assert not copy_of(store).exists()
         assert not store.path.with_name("state.duckdb.copying").exists()
@@ -289,12 +295,12 @@ def test_a_new_state_is_written_at_its_commit_and_needs_no_log(tmp_path: Path, m
     monkeypatch.setattr("batcher.crashpoints.reached", lambda name: was.update({name: store.path.read_bytes()}))
     plan_rows(store)
     assert list(was) == ["plan.commit.before", "plan.commit.after"]
-    assert len(was["plan.commit.before"]) == folding.HEADERS
+    assert len(was["plan.commit.before"]) == checkpoint.HEADERS
     assert [path.name for path in store.folder.iterdir()] == ["state.duckdb"]
     assert facts(store) == ROWS
     written = store.path.read_bytes()
-    for left in (folding.HEADERS + PAGE, len(written) - PAGE, len(written)):
-        store.path.write_bytes(was["plan.commit.before"] + written[folding.HEADERS : left])
+    for left in (checkpoint.HEADERS + PAGE, len(written) - PAGE, len(written)):
+        store.path.write_bytes(was["plan.commit.before"] + written[checkpoint.HEADERS : left])
         with pytest.raises(StateError, match="there is no plan"), store.reading():
             pass
         plan_rows(store, 2 * ROWS)

@@ -11,10 +11,10 @@ from batcher.core.forecast import MOST_AGAIN, Forecast, fitting, forecast
 from batcher.core.lifecycle import ArtistState, is_terminal
 from batcher.core.model import Measured, Usage
 from batcher.core.workers import MOST_WORKERS, recommended_workers
-from batcher.costs import Costs, costs_by_shard, total
-from batcher.looking import OpenLines, Outlook, charge_of, outlook_now
-from batcher.store import Transaction
-from batcher.store.planned import load_versions
+from batcher.state.costs import Costs, costs_by_shard, total
+from batcher.state.db.transaction import Transaction
+from batcher.state.plan import load_versions
+from batcher.state.snapshot import OpenLines, Outlook, charge_of, outlook_now
 
 if TYPE_CHECKING:  # a status plans nothing
     from batcher.planner import PlanReport, PlanResult

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from batcher import wishes
 from batcher.catalog.prices import resolve
 from batcher.core.decide import Finish, decide_cancel
 from batcher.core.lifecycle import ArtistState
 from batcher.core.retry import FailureClass
 from batcher.errors import InputError
-from batcher.report import read_artist
 from batcher.runner import Runner
 from batcher.sandbox.batches import Batch
-from batcher.wishes import Asked, BroughtBack, Choice
+from batcher.state import wishes
+from batcher.state.status import read_artist
+from batcher.state.wishes import Asked, BroughtBack, Choice
 from tests.results_kit import HOURS, LINES, Bench, failed
 
 Make = Callable[..., "Job"]

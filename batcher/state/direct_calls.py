@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 
 from batcher.core.lifecycle import VERDICT_EVENTS, ShardState, artist_event
-from batcher.store import acting
-from batcher.store.transaction import Transaction
+from batcher.state import intents
+from batcher.state.db.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def claim(tx: Transaction, lines: Sequence[tuple[Candidate, int, float]]) -> lis
 def _break_up(tx: Transaction, shard: int) -> None:
     """A shard that loses lines to this lane is stale. The others of one that was released go on as loose lines; of one
     that was not they stay parked in it, until they are cut again."""
-    state = acting.load_shard(tx, shard).state
+    state = intents.load_shard(tx, shard).state
     if state is ShardState.STALE:
         return
     tx.outdate(shard, "the direct lane took lines out of it")

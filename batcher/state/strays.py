@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from batcher.core.lifecycle import FINAL_SHARD_STATES, BatchStatus, ShardState, is_terminal
 from batcher.core.model import RemoteBatch
-from batcher.store import Transaction, acting
-from batcher.store.acting import ShardRow, Submission
+from batcher.state import intents
+from batcher.state.db.transaction import Transaction
+from batcher.state.intents import ShardRow, Submission
 
 S = ShardState
 NOT_SENT = frozenset({S.PLANNED, S.RELEASED, S.UPLOADING, S.UPLOADED})
@@ -31,9 +32,9 @@ class Rival:
 
 def take(tx: Transaction, submission: Submission, batch: RemoteBatch) -> str:
     """Records a batch of ours that the state does not know; "adopted" or "stray"."""
-    shard = acting.load_shard(tx, submission.shard)
+    shard = intents.load_shard(tx, submission.shard)
     if shard.state is S.CREATING and shard.submission == submission.submission:
-        acting.record_create(tx, submission, batch, "adopted")
+        intents.record_create(tx, submission, batch, "adopted")
         keep_best(tx, shard.shard)
         return "adopted"
     if shard.state in NOT_SENT and _adopt_late(tx, shard, submission, batch):
@@ -45,7 +46,7 @@ def take(tx: Transaction, submission: Submission, batch: RemoteBatch) -> str:
 def _adopt_late(tx: Transaction, shard: ShardRow, submission: Submission, batch: RemoteBatch) -> bool:
     """The batch of a shard that waits to be sent again: it runs after all, so its old submission is opened again."""
     if shard.submission is not None:  # an upload that is under way is of no more use
-        acting.close(tx, shard.submission, "its batch was found")
+        intents.close(tx, shard.submission, "its batch was found")
         tx.run("watch_orphan", submission=shard.submission, due=tx.now)
     if shard.file_id != submission.file_id:  # one that was uploaded since is of no more use either
         tx.run("queue_shard_file", shard=shard.shard, now=tx.now)
@@ -54,12 +55,12 @@ def _adopt_late(tx: Transaction, shard: ShardRow, submission: Submission, batch:
     tx.run("reopen_submission", submission=submission.submission)
     claimed = tx.move_lines("claim_lines", "claim_batch", shard=shard.shard, submission=submission.submission)
     if not claimed:  # all its lines went elsewhere meanwhile
-        acting.close(tx, submission.submission, "its lines went elsewhere")
+        intents.close(tx, submission.submission, "its lines went elsewhere")
         return False
-    acting.insert_batch(tx, submission, batch)
+    intents.insert_batch(tx, submission, batch)
     tx.run("set_submission_batch", submission=submission.submission, batch_id=batch.batch_id)
     tx.move_shard(shard.shard, "adopt_late", f"adopted {batch.batch_id}", submission=submission.submission)
-    acting.hear(tx, submission, batch)
+    intents.hear(tx, submission, batch)
     if shard.state is S.PLANNED:  # it was taken back from being sent
         tx.run("wish_cancel", batch_id=batch.batch_id, now=tx.now)
     return True
@@ -67,9 +68,9 @@ def _adopt_late(tx: Transaction, shard: ShardRow, submission: Submission, batch:
 
 def _add_beside(tx: Transaction, shard: ShardRow, submission: Submission, batch: RemoteBatch) -> None:
     """A stray hangs on the submission that claims the lines now, so that its good results count for them."""
-    owner = acting.load_submission(tx, shard.submission) if shard.submission is not None else submission
-    acting.insert_batch(tx, owner, batch, stray=True)
-    acting.hear(tx, owner, batch)
+    owner = intents.load_submission(tx, shard.submission) if shard.submission is not None else submission
+    intents.insert_batch(tx, owner, batch, stray=True)
+    intents.hear(tx, owner, batch)
     if shard.state in FINAL_SHARD_STATES | NOT_SENT:  # its lines have their verdicts, or went elsewhere
         tx.run("wish_cancel", batch_id=batch.batch_id, now=tx.now)
     else:
@@ -126,6 +127,6 @@ def promote(tx: Transaction, shard: int, rival: Rival) -> None:
 
 
 def _owner(tx: Transaction, shard: int) -> Submission:
-    row = acting.load_shard(tx, shard)
+    row = intents.load_shard(tx, shard)
     assert row.submission is not None
-    return acting.load_submission(tx, row.submission)
+    return intents.load_submission(tx, row.submission)

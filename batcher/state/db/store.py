@@ -16,8 +16,8 @@ import duckdb
 
 from batcher import crashpoints
 from batcher.errors import StateError
-from batcher.store import folding
-from batcher.store.transaction import MEMORY_MB, STAGING_MB, Transaction, statements
+from batcher.state.db import checkpoint
+from batcher.state.db.transaction import MEMORY_MB, STAGING_MB, Transaction, statements
 
 SCHEMA_VERSION = 4
 ROW_GROUP = 2_048
@@ -35,7 +35,7 @@ PATIENCE_S = 60.0
 @cache
 def migrations() -> Sequence[str]:
     """The migrations in order; the schema is their sum."""
-    folder = resources.files("batcher").joinpath("sql/migrations")
+    folder = resources.files("batcher").joinpath("state/sql/migrations")
     return [
         f.read_text(encoding="utf-8") for f in sorted(folder.iterdir(), key=lambda f: f.name) if f.name[0].isdigit()
     ]
@@ -179,7 +179,7 @@ class Store:
         try:
             yield con
             con.close()
-            if folds and folding.is_due(self.path):
+            if folds and checkpoint.is_due(self.path):
                 self._fold()
         except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.FatalException) as error:
             raise StateError(_why_not(self.path, error)) from error
@@ -209,7 +209,7 @@ class Store:
         waited = 0.0
         while True:
             try:
-                folding.mend(self.path)
+                checkpoint.mend(self.path)
                 return _attached(self._running_engine(), self.path, read_only)
             except duckdb.Error as error:
                 if "Could not set lock" not in str(error):
@@ -242,7 +242,7 @@ class Store:
 
     def _fold(self) -> None:
         """Takes the log into the file. Where that cannot be, it stays, and a later transaction tries again."""
-        with suppress(OSError, duckdb.Error), folding.copied(self.path, self._metadata()) as copy:
+        with suppress(OSError, duckdb.Error), checkpoint.copied(self.path, self._metadata()) as copy:
             crashpoints.reached("fold.before")
             try:
                 self._running_engine().execute("CHECKPOINT state")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from batcher.catalog.prices import PriceOf
 from batcher.core.model import JobVersion, Usage
-from batcher.store import Transaction
+from batcher.state.db.transaction import Transaction
 
 
 class Costs(NamedTuple):

@@ -24,9 +24,9 @@ UNSET: Fact = (None, None)
 
 @cache
 def statements() -> Mapping[str, str]:
-    """Every statement of batcher/sql/*.sql by its name (`-- name: ...` stands before it)."""
+    """Every statement of batcher/state/sql/*.sql by its name (`-- name: ...` stands before it)."""
     found: dict[str, str] = {}
-    folder = resources.files("batcher").joinpath("sql")
+    folder = resources.files("batcher").joinpath("state/sql")
     for file in sorted(folder.iterdir(), key=lambda f: f.name):
         if file.name.endswith(".sql"):
             for block in file.read_text(encoding="utf-8").split("-- name: ")[1:]:

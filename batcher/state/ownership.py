@@ -3,8 +3,9 @@ it, the input file, whose id the service gave to us alone.
 """
 
 from batcher.core.model import RemoteBatch
-from batcher.store import Transaction, acting
-from batcher.store.acting import Submission
+from batcher.state import intents
+from batcher.state.db.transaction import Transaction
+from batcher.state.intents import Submission
 
 RUN_KEY, SUBMISSION_KEY, SHARD_KEY = "batcher_run", "batcher_submission", "batcher_shard"
 
@@ -32,7 +33,7 @@ def submission_of(tx: Transaction, batch: RemoteBatch, run: str) -> Submission |
     """
     if RUN_KEY not in batch.metadata:
         (number,) = tx.one("submission_of_file", file_id=batch.input_file_id)
-        return acting.load_submission(tx, number) if number is not None else None
+        return intents.load_submission(tx, number) if number is not None else None
     text = batch.metadata.get(SUBMISSION_KEY, "")
     if batch.metadata[RUN_KEY] != run or not text.isdecimal() or len(text) > 9:
         return None

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from batcher.core.lifecycle import FINAL_SHARD_STATES, ArtistState, ShardState
 from batcher.core.retry import FailureClass
 from batcher.errors import InputError
-from batcher.store import Transaction, acting
+from batcher.state import intents
+from batcher.state.db.transaction import Transaction
 
 S = ShardState
 UNSENT = frozenset({S.RELEASED, S.UPLOADED})
@@ -60,7 +61,7 @@ def _wish(tx: Transaction, shard: int) -> None:
 
 def withdraw(tx: Transaction, shard: int) -> None:
     """Takes an unsent shard back to planned; the file that it may have at OpenAI is deleted. Another stays."""
-    if acting.load_shard(tx, shard).state not in UNSENT:
+    if intents.load_shard(tx, shard).state not in UNSENT:
         return
     tx.run("queue_shard_file", shard=shard, now=tx.now)
     tx.move_shard(shard, "withdraw", "cancelled")

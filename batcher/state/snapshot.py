@@ -28,8 +28,9 @@ from batcher.core.rendering import default_limits
 from batcher.core.retry import latest_wait
 from batcher.core.workers import LINES_PER_WORKER_S
 from batcher.errors import ConfigError
-from batcher.store import Transaction, acting
-from batcher.store.planned import load_versions
+from batcher.state import intents
+from batcher.state.db.transaction import Transaction
+from batcher.state.plan import load_versions
 
 LEARNED_FOR_S = 24 * 3600.0
 """How long a limit that a refusal named is believed."""
@@ -48,9 +49,9 @@ PRICES = "prices"
 def look(tx: Transaction, config: Config, price_of: PriceOf) -> Snapshot:
     """The snapshot of this moment."""
     latest = latest_wait_now(tx, config)
-    shards, batches, loose = acting.views(tx, latest)
+    shards, batches, loose = intents.views(tx, latest)
     room = room_now(tx, config)
-    pauses = acting.pauses(tx, latest)
+    pauses = intents.pauses(tx, latest)
     return Snapshot(
         room=room,
         shards=shards,
@@ -190,7 +191,7 @@ def outlook_now(tx: Transaction, config: Config) -> Outlook:
     """The outlook of this moment. It asks for less than `look`: nothing is decided from it."""
     latest = latest_wait_now(tx, config)
     measured = measured_now(tx)._replace(paid_again=int(tx.one("paid_again")[0]))
-    room, pauses = room_now(tx, config, measured), acting.pauses(tx, latest)
+    room, pauses = room_now(tx, config, measured), intents.pauses(tx, latest)
     outage_until = _outage_until(tx, latest)
     until = [p.until for p in pauses if p.scope == "all" and p.until is not None]
     versions = load_versions(tx)
@@ -201,7 +202,7 @@ def outlook_now(tx: Transaction, config: Config) -> Outlook:
             ceiling=_attainable(tx, config, room),
             shards=[(room.reserved_for(int(tokens)), int(lines)) for tokens, lines in tx.run("unsent")],
             flights=[Flight(*row) for row in tx.run("flights", now=tx.now)],
-            loose=_loose(acting.loose_lines(tx, latest), room),
+            loose=_loose(intents.loose_lines(tx, latest), room),
             again=measured.again_share,
             free_in_s=max(0.0, *(at - tx.now for at in [*until, outage_until, room.blocked_until])),
         ),

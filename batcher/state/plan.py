@@ -7,7 +7,7 @@ from typing import NamedTuple
 import orjson
 
 from batcher.core.model import Endpoint, JobVersion, WrittenShard
-from batcher.store.transaction import Transaction
+from batcher.state.db.transaction import Transaction
 
 CHUNK_ROWS = 10_000
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from batcher.core.retry import FailureClass, Jitter, Rules, delay_s, latest_wait
-from batcher.store import Transaction, acting
-from batcher.store.planned import load_versions
+from batcher.state import intents
+from batcher.state.db.transaction import Transaction
+from batcher.state.plan import load_versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,10 @@ def quota_failed(
     it ends; a call (None) tells of now. wait_s: a Retry-After; no pause is shorter.
     """
     versions = load_versions(tx)
-    acting.sample_quota(tx, "refusal", versions[max(versions)].model, None, detail=f"insufficient quota ({detail})")
+    intents.sample_quota(tx, "refusal", versions[max(versions)].model, None, detail=f"insufficient quota ({detail})")
     policy = rule.rules.policies[FailureClass.QUOTA]
     latest = latest_wait(rule.rules, rule.pause_s, tx.now)
-    pauses = [p for p in acting.pauses(tx, latest) if p.reason == "quota"]
+    pauses = [p for p in intents.pauses(tx, latest) if p.reason == "quota"]
     (paused_until,) = tx.one("quota_paused_until", latest=latest)
     if paused_until is not None and (tx.now if sent_at is None else sent_at) < paused_until:
         tx.event("quota", f"{detail}: sent before the pause, so the same incident")
@@ -37,6 +38,6 @@ def quota_failed(
     tries = max((p.tries for p in pauses), default=-1) + 1
     over = policy.tries is not None and tries >= policy.tries
     wait = rule.pause_s if over else delay_s(policy, tries, rule.jitter(), rule.rules.jitter_share)
-    acting.pause(
+    intents.pause(
         tx, "all", "quota", tx.now + max(wait, wait_s or 0.0), f"insufficient quota ({detail})", 0 if over else tries
     )

@@ -14,9 +14,9 @@ import pytest
 
 from batcher.disk.locks import lane_lock
 from batcher.errors import IllegalTransitionError, StateError
-from batcher.store import Store, Transaction, connection
-from batcher.store.connection import RETRY_S, SCHEMA_VERSION, migrations
-from batcher.store.transaction import MEMORY_MB, STAGING_MB, statements
+from batcher.state.db import store as store_module
+from batcher.state.db.store import RETRY_S, SCHEMA_VERSION, Store, migrations
+from batcher.state.db.transaction import MEMORY_MB, STAGING_MB, Transaction, statements
 from tests.world import ROOT, Clock
 
 
@@ -328,9 +328,9 @@ class FullDisk:
 
 
 def test_a_commit_that_fails_is_told_and_changed_nothing(planned: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = connection._attached
+    opened = store_module._attached
     with monkeypatch.context() as patch:
-        patch.setattr(connection, "_attached", lambda *a: FullDisk(opened(*a)))
+        patch.setattr(store_module, "_attached", lambda *a: FullDisk(opened(*a)))
         with pytest.raises(StateError) as raised, planned.transaction("write") as tx:
             tx.run("write_fact", fact="x", number=1, text=None)
     assert str(raised.value) == (
@@ -450,7 +450,7 @@ def test_every_statement_is_used() -> None:
 
 
 def test_no_name_is_given_twice() -> None:
-    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "batcher/sql").glob("*.sql")]
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "batcher/state/sql").glob("*.sql")]
     names = re.findall(r"(?m)^-- name: (\w+)$", "\n".join(texts))
     assert sorted(names) == sorted(statements())
 
