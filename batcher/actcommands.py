@@ -15,8 +15,8 @@ from batcher.core.decide_direct import HAND_OVER, decide_tail
 from batcher.directcommand import run_lane
 from batcher.errors import ExitCode, SetupError, StateError, exit_code
 from batcher.lane import acting, check_reachable
+from batcher.plan.planner import PlanOptions, planned_with
 from batcher.plancommand import configured, run_plan
-from batcher.planner import PlanOptions, planned_with
 from batcher.runner import Decide
 from batcher.session import Session
 from batcher.state.direct_calls import Selection

@@ -19,8 +19,8 @@ from batcher.core.pacing import DAY_S, MINUTE_S, Pacer, RateHeaders, read_header
 from batcher.core.retry import FailureClass
 from batcher.core.workers import Crew
 from batcher.errors import JobError
-from batcher.gathering import recut
 from batcher.job.job import aside
+from batcher.plan.retry_shards import recut
 from batcher.service.openai_service import Answer, CallError, CallRefused
 from batcher.state import direct_calls, intents
 from batcher.state.db.transaction import Transaction

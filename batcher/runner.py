@@ -28,8 +28,8 @@ from batcher.core.model import Snapshot
 from batcher.core.retry import FailureClass, classify_call
 from batcher.disk.result_archive import sweep
 from batcher.errors import JobError
-from batcher.gathering import gather, recut
 from batcher.ingest import Ingestion
+from batcher.plan.retry_shards import gather, recut
 from batcher.reconciling import Reconciling
 from batcher.refusals import Refusals
 from batcher.sending import Sending

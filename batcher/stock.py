@@ -11,8 +11,8 @@ from batcher.catalog.prices import Prices
 from batcher.core.model import Endpoint, JobVersion
 from batcher.core.pacing import Pacer
 from batcher.core.rendering import Renderer
-from batcher.gathering import rendered_again
 from batcher.job.job import aside
+from batcher.plan.retry_shards import rendered_again
 from batcher.state import direct_calls, intents
 from batcher.state.db.transaction import Transaction
 from batcher.state.direct_calls import Candidate, Selection

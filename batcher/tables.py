@@ -19,7 +19,7 @@ from batcher.state.status import Dollars, Expectation, PlanSummary, Status
 
 if TYPE_CHECKING:
     from batcher.doctor import Finding
-    from batcher.planner import PlanReport, PlanResult
+    from batcher.plan.planner import PlanReport, PlanResult
 
 LONG_ID, SHORT_ID = 26, 14
 """Ids of so many characters are cut to so many, where there is no room: batch_64d2c3ca…"""

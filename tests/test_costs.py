@@ -28,7 +28,7 @@ HEAVY = (
     "toktok",
     "batcher.service.openai_service",
     "batcher.runner",
-    "batcher.planner",
+    "batcher.plan.planner",
 )
 MOST_OF_A_LOOK = 26
 """Statements of a status: each takes a millisecond, and all of it is to take 300."""

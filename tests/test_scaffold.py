@@ -14,7 +14,7 @@ from batcher.core.decide import Finish
 from batcher.core.model import Endpoint
 from batcher.errors import StateError
 from batcher.job.job import load_job
-from batcher.planner import PlanOptions, plan
+from batcher.plan.planner import PlanOptions, plan
 from batcher.scaffold import scaffold
 from batcher.state.db.store import Store
 from tests.world import Clock, World, counter

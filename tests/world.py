@@ -21,7 +21,7 @@ from batcher.config import Config
 from batcher.core.decide import Finish, Wait
 from batcher.core.retry import FailureClass
 from batcher.job.job import Job, load_job
-from batcher.planner import PlanOptions, plan
+from batcher.plan.planner import PlanOptions, plan
 from batcher.runner import Runner
 from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.sandbox.transport import SandboxTransport

@@ -17,7 +17,7 @@ from batcher.state.plan import load_versions
 from batcher.state.snapshot import OpenLines, Outlook, charge_of, outlook_now
 
 if TYPE_CHECKING:  # a status plans nothing
-    from batcher.planner import PlanReport, PlanResult
+    from batcher.plan.planner import PlanReport, PlanResult
 
 ASSUMED_OUTPUT_SHARES = (0.25, 0.5)
 """The shares of max_output_tokens that an answer is assumed to use at best and most likely, before any is measured."""

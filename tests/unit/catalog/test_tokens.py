@@ -9,11 +9,11 @@ from unittest import mock
 
 import pytest
 
-from batcher import preparing
 from batcher.catalog.tokens import TokenCounter, count_tokens
 from batcher.core.model import Endpoint
 from batcher.errors import BatcherError
-from batcher.planner import PlanOptions, plan
+from batcher.plan import rows as plan_rows
+from batcher.plan.planner import PlanOptions, plan
 from tests.world import World, counter, write_table
 
 OWNER = """
@@ -54,13 +54,13 @@ def test_how_far_the_table_is_read_ahead(
     characters: int, ahead: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A chunk has ten rows of some 100 characters here; so many wait for their counts when the first is taken."""
-    monkeypatch.setattr(preparing, "READ_ROWS", 10)
-    monkeypatch.setattr(preparing, "AHEAD_CHUNKS", 3)
-    monkeypatch.setattr(preparing, "AHEAD_CHARACTERS", characters)
+    monkeypatch.setattr(plan_rows, "READ_ROWS", 10)
+    monkeypatch.setattr(plan_rows, "AHEAD_CHUNKS", 3)
+    monkeypatch.setattr(plan_rows, "AHEAD_CHARACTERS", characters)
     world = World(tmp_path)
     spied = mock.Mock(wraps=counter())
     version = world.job.version("gpt-6-luna", Endpoint.CHAT, 600)
-    preparer = preparing.Preparer(world.config, world.job, version, spied)
+    preparer = plan_rows.Preparer(world.config, world.job, version, spied)
     chunks = preparer.rows(write_table(tmp_path / "t.csv", 100), len, [])
     assert len(next(chunks)) == 10
     assert spied.count.call_count - 2 == ahead  # without the prompt, and the chunk that was taken

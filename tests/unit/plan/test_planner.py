@@ -11,7 +11,7 @@ from batcher.collecting import collect
 from batcher.core.decide import Finish
 from batcher.disk.shard_files import READ_BYTES, Spool
 from batcher.errors import ConfigError, JobError
-from batcher.planner import PlanOptions, plan
+from batcher.plan.planner import PlanOptions, plan
 from batcher.sandbox import SandboxSettings
 from tests.planner_kit import SLOW_POLLS, TEN_LINES, Desk, check_files, ids_of, lines_of, shard_files, shards
 from tests.world import World, config_with, counter, write_table

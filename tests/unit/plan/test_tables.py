@@ -8,9 +8,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from batcher import inputs
 from batcher.errors import InputError
-from batcher.inputs import LONGEST_FIELD, read_table
+from batcher.plan import tables as plan_tables
+from batcher.plan.tables import LONGEST_FIELD, read_table
 
 HEADER = b"artist_id,artist_name\n"
 
@@ -155,7 +155,7 @@ def parquet(path: Path, query: str) -> Path:
 
 
 def test_parquet_rows_over_several_fetches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "FETCH_ROWS", 2)
+    monkeypatch.setattr(plan_tables, "FETCH_ROWS", 2)
     path = parquet(tmp_path / "odd [1] 'name'.parquet".replace("'", ""), "SELECT 'a' || i AS id, i FROM range(5) t(i)")
     assert rows(path) == [(n + 1, {"id": f"a{n}", "i": n}) for n in range(5)]
 

@@ -11,9 +11,9 @@ import pytest
 from batcher.collecting import collect
 from batcher.core.model import Endpoint, ShardLimits
 from batcher.core.rendering import Renderer
-from batcher.cutting import ShardCutting
 from batcher.disk.shard_files import ShardWriter, Spool
 from batcher.errors import ConfigError, InputError, JobError, StateError
+from batcher.plan.shard_cutting import ShardCutting
 from batcher.state.plan import OrderedLine
 from tests.planner_kit import Desk, check_files, ids_of, lines_of, shard_files, snapshot
 from tests.test_cli_bad_input import Place

@@ -16,8 +16,8 @@ from batcher.config import Config, enqueued_limit
 from batcher.core.model import JobVersion
 from batcher.core.rendering import Renderer, chunks, custom_id, overhead_tokens
 from batcher.errors import ConfigError, InputError, JobError
-from batcher.inputs import read_table
 from batcher.job.job import Job, encode_row
+from batcher.plan.tables import read_table
 from batcher.state.plan import PreparedRow
 
 READ_ROWS = 5_000

@@ -20,12 +20,12 @@ from batcher.catalog.prices import resolve
 from batcher.catalog.tokens import TokenCounter
 from batcher.config import Config, shard_limits
 from batcher.core.rendering import chunks
-from batcher.cutting import ShardCutting
 from batcher.disk.shard_files import Spool, sweep
 from batcher.errors import ConfigError, InputError
-from batcher.inputs import read_bios, table_name
 from batcher.job.job import Job, aside, output_columns
-from batcher.preparing import READ_ROWS, BadRows, Place, Preparer
+from batcher.plan.rows import READ_ROWS, BadRows, Place, Preparer
+from batcher.plan.shard_cutting import ShardCutting
+from batcher.plan.tables import read_bios, table_name
 from batcher.state import plan as state
 from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
