@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from batcher.catalog.prices import resolve
-from batcher.collecting import Collected, check_targets, collect, tables_read
+from batcher.collect.collect import Collected, check_targets, collect, tables_read
 from batcher.core.decide import INTERRUPTED, Finish, Wait, decide
 from batcher.core.decide_direct import HAND_OVER, decide_tail
 from batcher.directcommand import run_lane

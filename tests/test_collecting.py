@@ -8,7 +8,7 @@ import duckdb
 import orjson
 import pytest
 
-from batcher.collecting import Collected, check_targets, collect
+from batcher.collect.collect import Collected, check_targets, collect
 from batcher.errors import InputError, StateError
 from tests.planner_kit import Desk
 

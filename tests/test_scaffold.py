@@ -8,7 +8,7 @@ import duckdb
 import orjson
 import pytest
 
-from batcher.collecting import collect
+from batcher.collect.collect import collect
 from batcher.config import load_config
 from batcher.core.decide import Finish
 from batcher.core.model import Endpoint

@@ -7,7 +7,7 @@ import duckdb
 import orjson
 import pytest
 
-from batcher.collecting import collect
+from batcher.collect.collect import collect
 from batcher.core.decide import Finish
 from batcher.disk.shard_files import READ_BYTES, Spool
 from batcher.errors import ConfigError, JobError

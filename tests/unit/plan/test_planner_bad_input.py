@@ -8,7 +8,7 @@ import duckdb
 import orjson
 import pytest
 
-from batcher.collecting import collect
+from batcher.collect.collect import collect
 from batcher.core.model import Endpoint, ShardLimits
 from batcher.core.rendering import Renderer
 from batcher.disk.shard_files import ShardWriter, Spool
