@@ -15,9 +15,9 @@ from batcher.core.decide_direct import HAND_OVER, decide_tail
 from batcher.directcommand import run_lane
 from batcher.errors import ExitCode, SetupError, StateError, exit_code
 from batcher.lane import acting, check_reachable
+from batcher.lanes.batch.runner import Decide
 from batcher.plan.planner import PlanOptions, planned_with
 from batcher.plancommand import configured, run_plan
-from batcher.runner import Decide
 from batcher.session import Session
 from batcher.state.direct_calls import Selection
 from batcher.state.status import Status, read_status

@@ -8,9 +8,9 @@ from rich.text import Text
 from batcher.catalog.prices import resolve
 from batcher.core.decide import INTERRUPTED, Finish
 from batcher.core.workers import check_workers, crew_of
-from batcher.direct import DirectLane
 from batcher.errors import ExitCode, InputError, SetupError, exit_code
 from batcher.lane import working
+from batcher.lanes.direct.lane import DirectLane
 from batcher.session import Session
 from batcher.state import wishes
 from batcher.state.direct_calls import Selection

@@ -14,12 +14,12 @@ from batcher.core.retry import FailureClass, Jitter, classify_call
 from batcher.disk.locks import lane_lock
 from batcher.display import Display
 from batcher.errors import SetupError
-from batcher.runner import Runner
+from batcher.lanes.batch.runner import Runner
+from batcher.lanes.context import Tools
 from batcher.service.openai_service import CallError, OpenAIService, Service, connect
 from batcher.session import Session
 from batcher.state.db.store import Store
 from batcher.state.snapshot import check_unsent, keep_prices
-from batcher.tools import Tools
 
 
 class Interrupt:

@@ -10,9 +10,9 @@ from pathlib import Path
 from batcher.catalog.prices import resolve
 from batcher.config import load_config
 from batcher.job.job import load_job
-from batcher.runner import Runner
+from batcher.lanes.batch.runner import Runner
+from batcher.lanes.context import Tools
 from batcher.state.db.store import Store
-from batcher.tools import Tools
 from benchmarks.answers import LocalService
 from benchmarks.shape import NOW
 

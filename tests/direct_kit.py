@@ -8,11 +8,11 @@ from batcher.config import Config
 from batcher.core.decide import Finish
 from batcher.core.retry import Trouble
 from batcher.core.workers import crew_of
-from batcher.direct import DirectLane
+from batcher.lanes.context import Tools
+from batcher.lanes.direct.lane import DirectLane
 from batcher.sandbox import SandboxSettings
 from batcher.service.openai_service import Answer, CallRefused, CallUnknown
 from batcher.state.direct_calls import Selection
-from batcher.tools import Tools
 from tests.world import World, config_with, write_table
 
 HOUR = 3600.0

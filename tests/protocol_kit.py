@@ -11,7 +11,7 @@ import orjson
 
 from batcher.core.decide import Finish, Wait
 from batcher.core.retry import FailureClass
-from batcher.runner import Runner
+from batcher.lanes.batch.runner import Runner
 from batcher.sandbox import Faults, SandboxSettings, merged
 from batcher.sandbox.transport import SandboxTransport
 from batcher.service.openai_service import OpenAIService

@@ -27,7 +27,7 @@ HEAVY = (
     "genai_prices",
     "toktok",
     "batcher.service.openai_service",
-    "batcher.runner",
+    "batcher.lanes.batch.runner",
     "batcher.plan.planner",
 )
 MOST_OF_A_LOOK = 26
@@ -74,7 +74,7 @@ class Counts:
         monkeypatch.setattr(Transaction, "append", counted_append)
         monkeypatch.setattr(OpenAIService, "list_batches", counted_listing)
         monkeypatch.setattr(OpenAIService, "retrieve", counted_retrieve)
-        monkeypatch.setattr("batcher.sending.file_sha256", counted_hashing)
+        monkeypatch.setattr("batcher.lanes.batch.sending.file_sha256", counted_hashing)
 
     def _gave(self, rows: Any) -> Any:
         self.statements += 1
@@ -189,4 +189,7 @@ def test_the_package_of_prices_is_whole_for_a_job_that_uses_it_too() -> None:
 def test_a_look_imports_nothing_that_acts() -> None:
     """Each of these takes longer to import than a look takes."""
     assert imported("import batcher.cli, batcher.statuscommands") == set()
-    assert imported("import batcher.cli, batcher.actcommands") >= {"batcher.service.openai_service", "batcher.runner"}
+    assert imported("import batcher.cli, batcher.actcommands") >= {
+        "batcher.service.openai_service",
+        "batcher.lanes.batch.runner",
+    }

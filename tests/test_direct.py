@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from batcher.answering import FREE_TRIES
 from batcher.catalog.prices import resolve
 from batcher.core.decide import INTERRUPTED, Finish
 from batcher.core.workers import crew_of
-from batcher.direct import DirectLane
+from batcher.lanes.direct.lane import DirectLane
+from batcher.lanes.direct.outcomes import FREE_TRIES
 from batcher.sandbox import SandboxSettings, merged
 from batcher.sandbox.settings import Faults
 from batcher.state.direct_calls import Selection
@@ -41,7 +41,7 @@ def test_both_endpoints(tmp_path: Path, endpoint: str) -> None:
 
 
 def test_lines_are_read_some_at_a_time_and_all_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batcher.stock.LINES", 5)
+    monkeypatch.setattr("batcher.lanes.direct.ready_lines.LINES", 5)
     world = desk(tmp_path, 23)
     assert world.direct(3) == Finish()
     assert world.states() == {"done": 23}

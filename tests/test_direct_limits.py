@@ -8,7 +8,7 @@ import pytest
 from batcher.core.decide import Finish
 from batcher.core.pacing import DAY_S
 from batcher.core.workers import crew_of
-from batcher.direct import DirectLane
+from batcher.lanes.direct.lane import DirectLane
 from batcher.sandbox import SandboxSettings, merged
 from batcher.sandbox.settings import Faults
 from batcher.state.direct_calls import Selection

@@ -8,9 +8,9 @@ import pytest
 from batcher.core.decide import Finish
 from batcher.core.retry import Trouble
 from batcher.core.workers import crew_of
-from batcher.direct import DirectLane
 from batcher.errors import JobError
 from batcher.job.job import Job
+from batcher.lanes.direct.lane import DirectLane
 from batcher.sandbox import SandboxSettings, merged
 from batcher.sandbox.settings import Faults
 from batcher.service.openai_service import Answer, CallUnknown, CallUnsent

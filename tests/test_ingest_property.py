@@ -16,8 +16,8 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from batcher.ingest import Ingestion
-from batcher.watching import Watching
+from batcher.lanes.batch.ingest import Ingestion
+from batcher.lanes.batch.watching import Watching
 from tests.results_kit import Bench, failed
 
 LINES = 9
@@ -70,7 +70,7 @@ def ended() -> tuple[Bench, bytes, float]:
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batcher.ingest.FEWEST_READINGS", 1)
+    monkeypatch.setattr("batcher.lanes.batch.ingest.FEWEST_READINGS", 1)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from batcher.core.decide import Finish
-from batcher.runner import Runner
+from batcher.lanes.batch.runner import Runner
 from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.state import wishes
 from tests.protocol_kit import Rule, Send, Trial, answered, assert_paid_once, changed, is_call, lost, nth, trial

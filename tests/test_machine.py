@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from batcher.config import Config
 from batcher.core.model import RemoteBatch
-from batcher.runner import Runner
+from batcher.lanes.batch.runner import Runner
 from batcher.sandbox import SandboxSettings
 from batcher.service.openai_service import CallError
 from batcher.state.snapshot import room_now

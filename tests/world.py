@@ -21,15 +21,15 @@ from batcher.config import Config
 from batcher.core.decide import Finish, Wait
 from batcher.core.retry import FailureClass
 from batcher.job.job import Job, load_job
+from batcher.lanes.batch.runner import Runner
+from batcher.lanes.context import Tools
 from batcher.plan.planner import PlanOptions, plan
-from batcher.runner import Runner
 from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.sandbox.transport import SandboxTransport
 from batcher.service.openai_service import OpenAIService
 from batcher.state.db import store as store_module
 from batcher.state.db.store import Store
 from batcher.state.plan import count_by_state
-from batcher.tools import Tools
 
 ROOT = Path(__file__).resolve().parents[1]
 START = 1_795_000_000.0  # November 2026

@@ -10,7 +10,7 @@ from batcher.core.decide import Finish, decide_cancel
 from batcher.core.lifecycle import ArtistState
 from batcher.core.retry import FailureClass
 from batcher.errors import InputError
-from batcher.runner import Runner
+from batcher.lanes.batch.runner import Runner
 from batcher.sandbox.batches import Batch
 from batcher.state import wishes
 from batcher.state.status import read_artist

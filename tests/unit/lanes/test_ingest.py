@@ -11,7 +11,7 @@ import pytest
 from batcher.catalog.prices import resolve
 from batcher.core.decide import Finish
 from batcher.errors import StateError
-from batcher.ingest import FEWEST_READINGS, Ingestion
+from batcher.lanes.batch.ingest import FEWEST_READINGS, Ingestion
 from batcher.sandbox import Faults
 from batcher.sandbox.batches import Batch
 from batcher.state import intents, strays
@@ -349,7 +349,7 @@ def test_outputs_are_deleted_only_after_they_are_kept(bench: Bench, monkeypatch:
     def full(_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("batcher.ingest.archive", full)
+    monkeypatch.setattr("batcher.lanes.batch.ingest.archive", full)
     with pytest.raises((OSError, StateError)):
         bench.act()
     assert bench.world.states() == {"in_batch": LINES}

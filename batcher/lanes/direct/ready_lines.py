@@ -6,19 +6,19 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from batcher.answering import Asked
 from batcher.catalog.prices import Prices
 from batcher.core.model import Endpoint, JobVersion
 from batcher.core.pacing import Pacer
 from batcher.core.rendering import Renderer
 from batcher.job.job import aside
+from batcher.lanes.context import Tools
+from batcher.lanes.direct.outcomes import Asked
 from batcher.plan.retry_shards import rendered_again
 from batcher.state import direct_calls, intents
 from batcher.state.db.transaction import Transaction
 from batcher.state.direct_calls import Candidate, Selection
 from batcher.state.plan import load_version
 from batcher.state.snapshot import latest_wait_now, measured_now
-from batcher.tools import Tools
 
 LINES = 200
 """Lines that are read at a time: reading goes through all lines of the job."""

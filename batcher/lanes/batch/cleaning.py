@@ -5,12 +5,12 @@ Under the lock, and only files of this run whose submission is closed. What cann
 
 from batcher import crashpoints
 from batcher.core.retry import FailureClass
-from batcher.reconciling import grace_now
+from batcher.lanes.batch.reconciling import grace_now
+from batcher.lanes.context import Tools
 from batcher.service.openai_service import CallError, CallUnknown
 from batcher.state import intents
 from batcher.state.db.transaction import Row
 from batcher.state.ownership import file_name
-from batcher.tools import Tools
 
 ORPHAN_LOOKS = 3
 """How often a file is looked for that a lost upload may have left; then it expires by itself (30 days)."""

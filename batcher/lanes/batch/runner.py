@@ -6,7 +6,6 @@ transaction; nobody sleeps or calls the service holding it.
 
 from collections.abc import Callable
 
-from batcher.cleaning import Cleaning
 from batcher.core.admission import Send, Split
 from batcher.core.decide import (
     INTERRUPTED,
@@ -28,17 +27,18 @@ from batcher.core.model import Snapshot
 from batcher.core.retry import FailureClass, classify_call
 from batcher.disk.result_archive import sweep
 from batcher.errors import JobError
-from batcher.ingest import Ingestion
+from batcher.lanes.batch.cleaning import Cleaning
+from batcher.lanes.batch.ingest import Ingestion
+from batcher.lanes.batch.reconciling import Reconciling
+from batcher.lanes.batch.refusals import Refusals
+from batcher.lanes.batch.sending import Sending
+from batcher.lanes.batch.watching import Watching
+from batcher.lanes.context import Tools
 from batcher.plan.retry_shards import gather, recut
-from batcher.reconciling import Reconciling
-from batcher.refusals import Refusals
-from batcher.sending import Sending
 from batcher.service.openai_service import CallError
 from batcher.state import intents, wishes
 from batcher.state.quota_pauses import quota_failed
 from batcher.state.snapshot import look
-from batcher.tools import Tools
-from batcher.watching import Watching
 
 Decide = Callable[[Snapshot, float], list[Action]]
 

@@ -11,7 +11,8 @@ from batcher.core.lifecycle import ShardState
 from batcher.core.model import RemoteBatch, Room, ShardView
 from batcher.core.retry import FailureClass, classify_call
 from batcher.disk.shard_files import file_sha256, shard_path
-from batcher.refusals import Refusals, lose_file
+from batcher.lanes.batch.refusals import Refusals, lose_file
+from batcher.lanes.context import Tools
 from batcher.service.openai_service import CallRefused, CallUnknown
 from batcher.state import intents, strays, wishes
 from batcher.state.db.transaction import Transaction
@@ -19,7 +20,6 @@ from batcher.state.intents import Reservation, ShardRow, Submission
 from batcher.state.ownership import batch_metadata, file_name
 from batcher.state.plan import load_version
 from batcher.state.snapshot import budget_now, latest_wait_now, room_now
-from batcher.tools import Tools
 
 FILE_FRESH_S = 25 * 24 * 3600.0
 """A kept input file older than this is uploaded again: it expires after 30 days."""

@@ -8,14 +8,14 @@ from batcher import crashpoints
 from batcher.core.lifecycle import BatchStatus, is_terminal
 from batcher.core.model import FILE_LIFE_S, Listing, RemoteBatch
 from batcher.core.retry import FailureClass
-from batcher.ingest import LOOK_AGAIN_S
-from batcher.reconciling import CLOCK_SKEW_S, LATE_LISTING, grace_now
+from batcher.lanes.batch.ingest import LOOK_AGAIN_S
+from batcher.lanes.batch.reconciling import CLOCK_SKEW_S, LATE_LISTING, grace_now
+from batcher.lanes.context import Tools
 from batcher.service.openai_service import CallRefused, CallUnknown
 from batcher.state import intents, strays
 from batcher.state.db.transaction import Transaction
 from batcher.state.intents import KnownBatch
 from batcher.state.ownership import submission_of
-from batcher.tools import Tools
 
 OVERDUE_S = 2 * 3600.0
 """How long after `expires_at` a batch may go on before it is given up as overdue."""

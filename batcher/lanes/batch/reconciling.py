@@ -9,12 +9,12 @@ from batcher.config import Config
 from batcher.core.lifecycle import ShardState
 from batcher.core.model import Listing, RemoteBatch
 from batcher.core.retry import FailureClass
+from batcher.lanes.context import Tools
 from batcher.service.openai_service import CallRefused
 from batcher.state import intents, strays
 from batcher.state.db.transaction import Transaction
 from batcher.state.intents import Submission
 from batcher.state.ownership import file_name, submission_of
-from batcher.tools import Tools
 
 CLOCK_SKEW_S = 300.0
 """How far the service's clocks may disagree: a batch may seem older than the file that it was made of."""

@@ -11,7 +11,6 @@ from dataclasses import replace
 from threading import Thread
 
 from batcher import crashpoints
-from batcher.answering import Answering, Asked, Came, Read, answered
 from batcher.core.decide import INTERRUPTED, Finish, Wait
 from batcher.core.decide_direct import LOOK_S, Claim, LaneView, decide_direct
 from batcher.core.model import Endpoint, JobVersion
@@ -20,6 +19,9 @@ from batcher.core.retry import FailureClass
 from batcher.core.workers import Crew
 from batcher.errors import JobError
 from batcher.job.job import aside
+from batcher.lanes.context import Tools
+from batcher.lanes.direct.outcomes import Answering, Asked, Came, Read, answered
+from batcher.lanes.direct.ready_lines import CALL_KEY, Stock
 from batcher.plan.retry_shards import recut
 from batcher.service.openai_service import Answer, CallError, CallRefused
 from batcher.state import direct_calls, intents
@@ -28,8 +30,6 @@ from batcher.state.direct_calls import Selection
 from batcher.state.plan import widened
 from batcher.state.quota_pauses import QuotaRule, quota_failed
 from batcher.state.snapshot import latest_wait_now
-from batcher.stock import CALL_KEY, Stock
-from batcher.tools import Tools
 
 F = FailureClass
 GROUP_S = 0.05

@@ -19,7 +19,7 @@ from batcher.core.retry import FailureClass, Jitter, Rules, delay_s, latest_wait
 from batcher.core.verdicts import Decider, class_of_absent, setup_problem
 from batcher.disk.result_archive import archive, results_path
 from batcher.job.job import Job, aside
-from batcher.reading import Line, Reader, Reading, absent_row
+from batcher.lanes.batch.result_files import Line, Reader, Reading, absent_row
 from batcher.service.openai_service import CallError, CallRefused, Service
 from batcher.state import intents, wishes
 from batcher.state.db.store import Store

@@ -9,14 +9,14 @@ from batcher.core.lifecycle import ArtistState
 from batcher.core.model import Failure
 from batcher.core.retry import FailureClass, Trouble, classify_batch_error, is_missing_file, learned_limit
 from batcher.disk.shard_files import file_sha256, shard_path
-from batcher.ingest import EndedBatch, Ingestion
+from batcher.lanes.batch.ingest import EndedBatch, Ingestion
+from batcher.lanes.context import Tools
 from batcher.state import intents, wishes
 from batcher.state.db.transaction import Transaction
 from batcher.state.intents import ShardRow
 from batcher.state.plan import load_version
 from batcher.state.quota_pauses import quota_failed
 from batcher.state.snapshot import room_now
-from batcher.tools import Tools
 
 F = FailureClass
 

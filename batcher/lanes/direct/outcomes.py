@@ -11,10 +11,10 @@ from batcher.core.result_line import Json, parse, read_body
 from batcher.core.retry import FailureClass, Trouble, Verdict, classify_line, decide_line
 from batcher.core.verdicts import setup_problem
 from batcher.errors import JobError
+from batcher.lanes.context import Tools
 from batcher.service.openai_service import Answer, CallError, CallUnknown, CallUnsent
 from batcher.state.db.transaction import Transaction
 from batcher.state.direct_calls import Recorded
-from batcher.tools import Tools
 
 F = FailureClass
 JOB_FAILED = "job_failed"
