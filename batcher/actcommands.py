@@ -21,7 +21,7 @@ from batcher.plancommand import configured, run_plan
 from batcher.session import Session
 from batcher.state.direct_calls import Selection
 from batcher.state.status import Status, read_status
-from batcher.tables import draw_plan, draw_status, table
+from batcher.views.status import draw_plan, draw_status, table
 
 Answer = tuple[RenderableType, dict[str, Any]]
 COLLECTED = ("bios", "failed", "dead", "held", "open", "skipped", "kept", "notes")

@@ -103,7 +103,7 @@ def _answer(as_json: bool, drawn: "RenderableType | str", data: Any) -> None:
     elif isinstance(drawn, str):
         typer.echo(drawn)
     else:
-        from batcher.display import Out  # noqa: PLC0415
+        from batcher.views.progress import Out  # noqa: PLC0415
 
         Out().print(drawn)
 
@@ -131,7 +131,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option: that is how Typer
     """Read the table, render and count every line, cut shards; print lines, tokens, price and forecast."""
     from batcher.plancommand import configured, run_plan  # noqa: PLC0415
     from batcher.state.status import plan_json  # noqa: PLC0415
-    from batcher.tables import draw_plan  # noqa: PLC0415
+    from batcher.views.status import draw_plan  # noqa: PLC0415
 
     session = _session(config, json)
     options = configured(session).changed(input, done, limit, skip_bad_rows)

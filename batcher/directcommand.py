@@ -16,7 +16,7 @@ from batcher.state import wishes
 from batcher.state.direct_calls import Selection
 from batcher.state.status import read_status
 from batcher.state.wishes import Choice
-from batcher.tables import draw_status
+from batcher.views.status import draw_status
 from batcher.wishcommands import class_named
 
 

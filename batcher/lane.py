@@ -12,7 +12,6 @@ from batcher.catalog.prices import resolve
 from batcher.config import Config
 from batcher.core.retry import FailureClass, Jitter, classify_call
 from batcher.disk.locks import lane_lock
-from batcher.display import Display
 from batcher.errors import SetupError
 from batcher.lanes.batch.runner import Runner
 from batcher.lanes.context import Tools
@@ -20,6 +19,7 @@ from batcher.service.openai_service import CallError, OpenAIService, Service, co
 from batcher.session import Session
 from batcher.state.db.store import Store
 from batcher.state.snapshot import check_unsent, keep_prices
+from batcher.views.progress import Display
 
 
 class Interrupt:

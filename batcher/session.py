@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.console import Console
 
 from batcher.config import Config, load_config
-from batcher.display import Display
 from batcher.state.db.store import Store
+from batcher.views.progress import Display
 
 if TYPE_CHECKING:
     from batcher.job.job import Job

@@ -11,7 +11,7 @@ from batcher.errors import InputError
 from batcher.session import Session
 from batcher.state.snapshot import prices_now
 from batcher.state.status import as_json, read_artist, read_status
-from batcher.tables import draw_artist, draw_status
+from batcher.views.status import draw_artist, draw_status
 
 WATCH_S = 2.0
 

@@ -15,7 +15,7 @@ from batcher.lane import Followed, acting
 from batcher.session import Session
 from batcher.state import wishes
 from batcher.state.wishes import Asked, BroughtBack, Choice
-from batcher.tables import draw_findings, table
+from batcher.views.status import draw_findings, table
 
 Answer = tuple[RenderableType, dict[str, Any]]
 

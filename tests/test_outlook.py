@@ -30,7 +30,7 @@ from batcher.state.snapshot import (
     room_now,
 )
 from batcher.state.status import Expectation, Status, expect, read_artist, read_status
-from batcher.tables import draw_status, usd
+from batcher.views.status import draw_status, usd
 from tests.world import World, config_with, write_table
 
 HOUR = 3600.0

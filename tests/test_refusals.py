@@ -13,7 +13,7 @@ from batcher.core.decide import Finish, Wait
 from batcher.state import intents
 from batcher.state.snapshot import budget_now, room_now
 from batcher.state.status import read_status
-from batcher.tables import draw_status
+from batcher.views.status import draw_status
 from tests.protocol_kit import (
     BATCH_S,
     Rule,
