@@ -14,9 +14,9 @@ def main() -> None:
     if sys.stdout is None:  # `batcher plan >&-`: nobody listens
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - until the process ends
     gc.set_threshold(YOUNG_OBJECTS)
-    from batcher import cli  # noqa: PLC0415 - what it imports is a fifth of those objects
+    from batcher.cli import app  # noqa: PLC0415 - what it imports is a fifth of those objects
 
-    cli.main()
+    app.main()
 
 
 if __name__ == "__main__":

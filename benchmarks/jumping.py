@@ -32,10 +32,10 @@ def sleep(seconds: float) -> None:
 def main() -> None:
     """Runs the command. The clock is changed before anything of Batcher's is imported and takes hold of it."""
     with mock.patch.object(time, "time", now), mock.patch.object(time, "sleep", sleep):
-        from batcher import cli, lane  # noqa: PLC0415 - see above
+        from batcher.cli import app, process  # noqa: PLC0415 - see above
 
-        with mock.patch.object(lane.Interrupt, "sleep", lambda _interrupt, seconds: sleep(seconds)):
-            cli.main()
+        with mock.patch.object(process.Interrupt, "sleep", lambda _interrupt, seconds: sleep(seconds)):
+            app.main()
 
 
 if __name__ == "__main__":

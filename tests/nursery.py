@@ -27,9 +27,9 @@ from tests.world import ROOT
 
 PREPARED = (
     "httpx2", "duckdb", "genai_prices", "rich.progress", "rich.live", "rich.table", "rich._emoji_codes",
-    "encodings.idna", "encodings.utf_8_sig", "importlib.readers", "batcher.cli",
+    "encodings.idna", "encodings.utf_8_sig", "importlib.readers", "batcher.cli.app",
 )  # fmt: skip
-COMMANDS = ("plancommand", "actcommands", "statuscommands", "pausecommands", "wishcommands", "scaffold", "doctor")
+COMMANDS = ("plan", "run", "status", "pause", "cancel", "init", "doctor")
 
 
 class Nursery:
@@ -81,7 +81,7 @@ def nursery() -> Nursery:
 
 def main() -> None:
     """Forks, waits or looks, as each line on stdin says, and answers with a number."""
-    for name in (*PREPARED, *(f"batcher.{command}" for command in COMMANDS)):
+    for name in (*PREPARED, *(f"batcher.cli.{command}" for command in COMMANDS)):
         importlib.import_module(name)
     toktok._encoding(ENCODING)
     resolve("gpt-6-luna")
@@ -121,7 +121,7 @@ def _become(wish: Mapping[str, Any]) -> None:
     importlib.reload(importlib.import_module("batcher.crashpoints"))  # it read the environment when it was imported
     code = 1
     try:
-        importlib.import_module("batcher.cli").main()
+        importlib.import_module("batcher.cli.app").main()
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
     except BaseException:  # noqa: BLE001 - what Python does with an error that nobody catches

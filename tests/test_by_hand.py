@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from batcher.doctor import Finding, examine
+from batcher.cli.doctor import Finding, examine
 from batcher.sandbox import Faults, Sandbox, SandboxSettings, merged, scaled_clock
 from batcher.sandbox.app import running_sandbox
 from batcher.views.status import draw_findings, short_id, table
@@ -117,7 +117,7 @@ class Practice:
         job = {"path": ROOT / "jobs" / "bios", "input": table}
         self.world = World(folder, SandboxSettings(faults=Faults()), config_with(job=job, **sections))
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
-        monkeypatch.setattr("batcher.doctor.connect", lambda *_: self.world.service())
+        monkeypatch.setattr("batcher.cli.doctor.connect", lambda *_: self.world.service())
 
     def look(self) -> dict[str, Finding]:
         """What was found, by what was looked at."""
@@ -163,7 +163,7 @@ def test_a_key_that_is_refused_and_an_unknown_price_with_a_budget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     practice = Practice(tmp_path, monkeypatch, budget={"max_usd": 5})
-    monkeypatch.setattr("batcher.doctor.resolve", lambda _name: None)
+    monkeypatch.setattr("batcher.cli.doctor.resolve", lambda _name: None)
     assert practice.look()["price"].level == "wrong"
     practice.world.sandbox.set_limits({"api_key": "sk-other"})
     found = practice.look()["endpoint"]
@@ -180,7 +180,7 @@ def test_a_foreign_state_a_full_disk_a_stopped_job_and_files_that_stay(
         tx.set_fact("stopped", text="the service refuses us")
         tx.run("queue_file", file_id="file-1", purpose="batch", shard=1, now=tx.now)
         tx.run("file_not_deleted", file_id="file-1", next=tx.now, error="503")
-    monkeypatch.setattr("batcher.doctor.shutil.disk_usage", lambda _path: shutil._ntuple_diskusage(1, 1, 1000))
+    monkeypatch.setattr("batcher.cli.doctor.shutil.disk_usage", lambda _path: shutil._ntuple_diskusage(1, 1, 1000))
     found = practice.look()
     assert found["stopped"].found == "the service refuses us"
     assert (found["disk"].level, found["files"].level) == ("wrong", "note")

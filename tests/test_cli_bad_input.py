@@ -368,7 +368,7 @@ def test_ctrl_c_in_a_plan_is_told_and_nothing_is_left(place: Place, tmp_path: Pa
     place.write("jobs/bios/artists.csv", HEAD + rows)
     before = place.files()
     heeding = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); sys.argv[0] = 'batcher'; "
-    command = [sys.executable, "-c", f"{heeding}from batcher.cli import main; main()", "plan"]
+    command = [sys.executable, "-c", f"{heeding}from batcher.cli.app import main; main()", "plan"]
     with subprocess.Popen(command, cwd=place.folder, stderr=subprocess.PIPE, text=True) as child:
         shards = place.folder / ".batcher"
         while not shards.exists() and child.poll() is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from typer.main import get_command
 
-from batcher.cli import app
+from batcher.cli.app import app
 from batcher.config import Config
 from batcher.core.lifecycle import ARTIST_EVENTS, SHARD_EVENTS, ArtistState, ShardState
 

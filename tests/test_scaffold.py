@@ -8,6 +8,7 @@ import duckdb
 import orjson
 import pytest
 
+from batcher.cli.init import scaffold
 from batcher.collect.collect import collect
 from batcher.config import load_config
 from batcher.core.decide import Finish
@@ -15,7 +16,6 @@ from batcher.core.model import Endpoint
 from batcher.errors import StateError
 from batcher.job.job import load_job
 from batcher.plan.planner import PlanOptions, plan
-from batcher.scaffold import scaffold
 from batcher.state.db.store import Store
 from tests.world import Clock, World, counter
 

@@ -18,7 +18,7 @@ from batcher.state.costs import Costs, total
 from batcher.state.status import Dollars, Expectation, PlanSummary, Status
 
 if TYPE_CHECKING:
-    from batcher.doctor import Finding
+    from batcher.cli.doctor import Finding
     from batcher.plan.planner import PlanReport, PlanResult
 
 LONG_ID, SHORT_ID = 26, 14

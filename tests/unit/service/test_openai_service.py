@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from batcher import lane
+from batcher.cli import process
 from batcher.core.model import RemoteBatch
 from batcher.core.retry import Policy
 from batcher.errors import SetupError
@@ -283,7 +283,7 @@ def test_the_settings_say_how_much_jitter_may_take(rig: Rig, monkeypatch: pytest
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     config = config_with(retry={"jitter_share": 0.5, "call": {"tries": 1}})
-    service = lane._connected(config, rig.slept.append, lambda: 0.5)
+    service = process._connected(config, rig.slept.append, lambda: 0.5)
     with pytest.raises(CallUnknown):
         service.check()
     assert rig.slept == [0.375]

@@ -6,18 +6,18 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from batcher.catalog.prices import resolve
+from batcher.cli.cancel import class_named
+from batcher.cli.process import working
+from batcher.cli.session import Session
 from batcher.core.decide import INTERRUPTED, Finish
 from batcher.core.workers import check_workers, crew_of
 from batcher.errors import ExitCode, InputError, SetupError, exit_code
-from batcher.lane import working
 from batcher.lanes.direct.lane import DirectLane
-from batcher.session import Session
 from batcher.state import wishes
 from batcher.state.direct_calls import Selection
 from batcher.state.status import read_status
 from batcher.state.wishes import Choice
 from batcher.views.status import draw_status
-from batcher.wishcommands import class_named
 
 
 def run_direct(

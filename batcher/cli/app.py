@@ -15,7 +15,7 @@ from batcher.errors import BatcherError, ExitCode, disk_fault
 if TYPE_CHECKING:  # what a command needs is imported when it runs: `--help` and a mistake wait for none of it
     from rich.console import RenderableType
 
-    from batcher.session import Session
+    from batcher.cli.session import Session
 
 app = typer.Typer(
     help="Plans, submits, polls and collects batches at OpenAI, within the quota, paying for nothing twice.",
@@ -91,7 +91,7 @@ def _complain(sentence: str) -> None:
 
 def _session(config: Path, json: bool) -> "Session":
     """What every command has. Raises ConfigError."""
-    from batcher.session import open_session  # noqa: PLC0415 - keeps --help quick, as every import in a command
+    from batcher.cli.session import open_session  # noqa: PLC0415 - keeps --help quick, as every import in a command
 
     return open_session(config, json)
 
@@ -129,7 +129,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option: that is how Typer
     json: JsonOption = False,
 ) -> None:
     """Read the table, render and count every line, cut shards; print lines, tokens, price and forecast."""
-    from batcher.plancommand import configured, run_plan  # noqa: PLC0415
+    from batcher.cli.plan import configured, run_plan  # noqa: PLC0415
     from batcher.state.status import plan_json  # noqa: PLC0415
     from batcher.views.status import draw_plan  # noqa: PLC0415
 
@@ -149,7 +149,7 @@ def submit(
     json: JsonOption = False,
 ) -> None:
     """Release the most urgent planned shards and start what fits into the headroom."""
-    from batcher.actcommands import run_submit  # noqa: PLC0415
+    from batcher.cli.run import run_submit  # noqa: PLC0415
 
     session = _session(config, json)
     drawn, data = run_submit(session, shards)
@@ -163,7 +163,7 @@ def poll(
     json: JsonOption = False,
 ) -> None:
     """Follow everything released to its end: start what room allows, wait out delays and pauses, ingest."""
-    from batcher.actcommands import run_poll  # noqa: PLC0415
+    from batcher.cli.run import run_poll  # noqa: PLC0415
 
     session = _session(config, json)
     drawn, data, code = run_poll(session, once)
@@ -190,8 +190,8 @@ def run(  # noqa: PLR0913, PLR0917 - as for plan
 
     Without options for the plan it goes on with what was planned last.
     """
-    from batcher.actcommands import run_all  # noqa: PLC0415
-    from batcher.plancommand import configured  # noqa: PLC0415
+    from batcher.cli.plan import configured  # noqa: PLC0415
+    from batcher.cli.run import run_all  # noqa: PLC0415
 
     session = _session(config, json)
     options = None
@@ -218,7 +218,7 @@ def direct(
     json: JsonOption = False,
 ) -> None:
     """Ask for what is not in flight now, one call a line, at the standard price: the urgent, and the last few."""
-    from batcher.directcommand import run_direct  # noqa: PLC0415
+    from batcher.cli.direct import run_direct  # noqa: PLC0415
 
     session = _session(config, json)
     drawn, data, code = run_direct(session, workers, priority, failure, limit)
@@ -235,7 +235,7 @@ def collect(
     json: JsonOption = False,
 ) -> None:
     """Write the bios, earlier ones included, to one file."""
-    from batcher.actcommands import run_collect  # noqa: PLC0415
+    from batcher.cli.run import run_collect  # noqa: PLC0415
 
     session = _session(config, json)
     drawn, data, code = run_collect(session, out, failed, only_new)
@@ -250,7 +250,7 @@ def status(
     json: JsonOption = False,
 ) -> None:
     """Tell how far it is: counts, batches in flight, room, who waits until when, cost."""
-    from batcher.statuscommands import run_status, watch_status  # noqa: PLC0415
+    from batcher.cli.status import run_status, watch_status  # noqa: PLC0415
 
     session = _session(config, json)
     if watch:
@@ -267,7 +267,7 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Tell one artist's whole history."""
-    from batcher.statuscommands import run_show  # noqa: PLC0415
+    from batcher.cli.status import run_show  # noqa: PLC0415
 
     session = _session(config, json)
     drawn, data = run_show(session, artist_id)
@@ -280,7 +280,7 @@ def init(
     json: JsonOption = False,
 ) -> None:
     """Write a commented batcher.toml and an example job; overwrites nothing."""
-    from batcher.scaffold import scaffold  # noqa: PLC0415
+    from batcher.cli.init import scaffold  # noqa: PLC0415
 
     told = scaffold(folder)
     _answer(json, "\n".join(told), {"told": told})
@@ -289,7 +289,7 @@ def init(
 @app.command()
 def pause(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """Send nothing new until `batcher resume`; what is in flight is still followed."""
-    from batcher.pausecommands import run_pause  # noqa: PLC0415
+    from batcher.cli.pause import run_pause  # noqa: PLC0415
 
     session = _session(config, json)
     told = run_pause(session)
@@ -299,7 +299,7 @@ def pause(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
 @app.command()
 def resume(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """End every pause."""
-    from batcher.pausecommands import run_resume  # noqa: PLC0415
+    from batcher.cli.pause import run_resume  # noqa: PLC0415
 
     session = _session(config, json)
     told = run_resume(session)
@@ -315,7 +315,7 @@ def cancel(
     json: JsonOption = False,
 ) -> None:
     """Cancel at OpenAI what is in flight, follow it to its end, take in what was done, and hold the rest."""
-    from batcher.wishcommands import run_cancel  # noqa: PLC0415
+    from batcher.cli.cancel import run_cancel  # noqa: PLC0415
 
     session = _session(config, json)
     drawn, data = run_cancel(session, shard or [])
@@ -334,7 +334,7 @@ def retry(
     json: JsonOption = False,
 ) -> None:
     """Bring dead and held lines back; perhaps paid ones only with --class missing."""
-    from batcher.wishcommands import run_retry  # noqa: PLC0415
+    from batcher.cli.cancel import run_retry  # noqa: PLC0415
 
     session = _session(config, json)
     drawn, data = run_retry(session, failure, artist, held, dead)
@@ -344,7 +344,7 @@ def retry(
 @app.command()
 def doctor(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """Check key, endpoint, model, limits, state and disk, and say what to do about each."""
-    from batcher.wishcommands import run_doctor  # noqa: PLC0415
+    from batcher.cli.cancel import run_doctor  # noqa: PLC0415
 
     session = _session(config, json)
     drawn, data, code = run_doctor(session)
@@ -363,7 +363,7 @@ def sandbox(
     ] = None,
 ) -> None:
     """Serve a local Batch API on the loopback interface: for trying things out, for nothing."""
-    from batcher.demo import run_sandbox  # noqa: PLC0415
+    from batcher.cli.demo import run_sandbox  # noqa: PLC0415
 
     run_sandbox(port, speed, tier, seed, folder)
 
@@ -376,7 +376,7 @@ def demo(
     svg: Annotated[Path | None, typer.Option("--svg", help="Save what was seen as a picture.")] = None,
 ) -> None:
     """Run the real commands on the configured job against the sandbox, over HTTP, for nothing."""
-    from batcher.demo import run_demo  # noqa: PLC0415
+    from batcher.cli.demo import run_demo  # noqa: PLC0415
 
     run_demo(config, input, speed, svg)
 

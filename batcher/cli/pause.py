@@ -1,6 +1,6 @@
 """`pause` and `resume`: the wishes that the acting process heeds before it sends."""
 
-from batcher.session import Session
+from batcher.cli.session import Session
 from batcher.state import intents
 
 

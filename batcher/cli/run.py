@@ -9,16 +9,16 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from batcher.catalog.prices import resolve
+from batcher.cli.direct import run_lane
+from batcher.cli.plan import configured, run_plan
+from batcher.cli.process import acting, check_reachable
+from batcher.cli.session import Session
 from batcher.collect.collect import Collected, check_targets, collect, tables_read
 from batcher.core.decide import INTERRUPTED, Finish, Wait, decide
 from batcher.core.decide_direct import HAND_OVER, decide_tail
-from batcher.directcommand import run_lane
 from batcher.errors import ExitCode, SetupError, StateError, exit_code
-from batcher.lane import acting, check_reachable
 from batcher.lanes.batch.runner import Decide
 from batcher.plan.planner import PlanOptions, planned_with
-from batcher.plancommand import configured, run_plan
-from batcher.session import Session
 from batcher.state.direct_calls import Selection
 from batcher.state.status import Status, read_status
 from batcher.views.status import draw_plan, draw_status, table

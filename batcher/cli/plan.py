@@ -5,8 +5,8 @@ from pathlib import Path
 
 from batcher.catalog.prices import resolve
 from batcher.catalog.tokens import TokenCounter
+from batcher.cli.session import Session
 from batcher.plan.planner import PlanOptions, PlanReport, PlanResult, plan
-from batcher.session import Session
 from batcher.state.snapshot import check_price
 from batcher.state.status import PlanSummary, summarise_plan
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from batcher.catalog.prices import resolve
+from batcher.cli.session import Session
 from batcher.config import Config
 from batcher.core.retry import FailureClass, Jitter, classify_call
 from batcher.disk.locks import lane_lock
@@ -16,7 +17,6 @@ from batcher.errors import SetupError
 from batcher.lanes.batch.runner import Runner
 from batcher.lanes.context import Tools
 from batcher.service.openai_service import CallError, OpenAIService, Service, connect
-from batcher.session import Session
 from batcher.state.db.store import Store
 from batcher.state.snapshot import check_unsent, keep_prices
 from batcher.views.progress import Display

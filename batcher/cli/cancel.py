@@ -6,13 +6,13 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from batcher.cli.doctor import BAD, Finding, examine
+from batcher.cli.process import Followed, acting
+from batcher.cli.session import Session
 from batcher.core.decide import decide_cancel
 from batcher.core.lifecycle import ArtistState
 from batcher.core.retry import FailureClass
-from batcher.doctor import BAD, Finding, examine
 from batcher.errors import ExitCode, InputError
-from batcher.lane import Followed, acting
-from batcher.session import Session
 from batcher.state import wishes
 from batcher.state.wishes import Asked, BroughtBack, Choice
 from batcher.views.status import draw_findings, table

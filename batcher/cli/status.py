@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
+from batcher.cli.session import Session
 from batcher.errors import InputError
-from batcher.session import Session
 from batcher.state.snapshot import prices_now
 from batcher.state.status import as_json, read_artist, read_status
 from batcher.views.status import draw_artist, draw_status
