@@ -20,8 +20,8 @@ import duckdb
 
 from batcher.config import table_limit
 from batcher.sandbox import Faults, Sandbox, SandboxSettings, scaled_clock
-from batcher.sandbox.app import running_sandbox
-from batcher.sandbox.errors import ApiError
+from batcher.sandbox.base.errors import ApiError
+from batcher.sandbox.web.server import running_sandbox
 from benchmarks.data import ROOT
 
 HOUR = 3600.0

@@ -16,8 +16,8 @@ import openai
 from batcher.core.model import RemoteBatch
 from batcher.core.retry import Policy
 from batcher.sandbox import Sandbox, SandboxSettings
-from batcher.sandbox.app import running_sandbox
-from batcher.sandbox.transport import SandboxTransport
+from batcher.sandbox.web.server import running_sandbox
+from batcher.sandbox.web.transport import SandboxTransport
 from batcher.service.openai_service import OpenAIService, Service
 from tests.sandbox_kit import CHAT, START, encoded, lines
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from batcher.sandbox import Sandbox
-from batcher.sandbox.batches import Batch
-from batcher.sandbox.errors import ApiError, queue_full
-from batcher.sandbox.faults import FINE, LOST, REFUSED
-from batcher.sandbox.files import StoredFile
+from batcher.sandbox.api.batches import Batch
+from batcher.sandbox.api.files import StoredFile
+from batcher.sandbox.base.errors import ApiError, queue_full
+from batcher.sandbox.base.faults import FINE, LOST, REFUSED
 from tests.kill_harness import Scenario
 from tests.world import ROOT
 

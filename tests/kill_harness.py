@@ -20,8 +20,8 @@ from pathlib import Path
 import duckdb
 
 from batcher.sandbox import Faults, Sandbox, SandboxSettings, merged, scaled_clock
-from batcher.sandbox.app import running_sandbox
-from batcher.sandbox.faults import LOST, Chance
+from batcher.sandbox.base.faults import LOST, Chance
+from batcher.sandbox.web.server import running_sandbox
 from tests.nursery import nursery
 from tests.world import ROOT, write_table
 

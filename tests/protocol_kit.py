@@ -13,7 +13,7 @@ from batcher.core.decide import Finish, Wait
 from batcher.core.retry import FailureClass
 from batcher.lanes.batch.runner import Runner
 from batcher.sandbox import Faults, SandboxSettings, merged
-from batcher.sandbox.transport import SandboxTransport
+from batcher.sandbox.web.transport import SandboxTransport
 from batcher.service.openai_service import OpenAIService
 from tests.world import World, config_with, write_table
 

@@ -15,7 +15,7 @@ import orjson
 
 from batcher.config import Config
 from batcher.sandbox import Faults, SandboxSettings, merged
-from batcher.sandbox.batches import Batch
+from batcher.sandbox.api.batches import Batch
 from tests.world import World, config_with, kept_open, write_table
 
 HOURS = 3600.0

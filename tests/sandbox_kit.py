@@ -11,7 +11,7 @@ import orjson
 from openai.types import Batch, FileObject
 
 from batcher.sandbox import Faults, Sandbox, SandboxSettings, merged
-from batcher.sandbox.transport import SandboxTransport
+from batcher.sandbox.web.transport import SandboxTransport
 
 START = 1_795_000_000.0  # November 2026
 CHAT: Final = "/v1/chat/completions"

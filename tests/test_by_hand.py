@@ -15,7 +15,7 @@ from rich.console import Console
 
 from batcher.cli.doctor import Finding, examine
 from batcher.sandbox import Faults, Sandbox, SandboxSettings, merged, scaled_clock
-from batcher.sandbox.app import running_sandbox
+from batcher.sandbox.web.server import running_sandbox
 from batcher.views.status import draw_findings, short_id, table
 from tests.test_end_to_end import DEMO_SETTINGS, KEY, Shop
 from tests.world import ROOT, World, config_with, write_table

@@ -11,7 +11,7 @@ from batcher.core.workers import crew_of
 from batcher.lanes.direct.lane import DirectLane
 from batcher.lanes.direct.outcomes import FREE_TRIES
 from batcher.sandbox import SandboxSettings, merged
-from batcher.sandbox.settings import Faults
+from batcher.sandbox.base.settings import Faults
 from batcher.state.direct_calls import Selection
 from tests.direct_kit import desk, refused, settings_of
 

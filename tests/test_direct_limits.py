@@ -10,7 +10,7 @@ from batcher.core.pacing import DAY_S
 from batcher.core.workers import crew_of
 from batcher.lanes.direct.lane import DirectLane
 from batcher.sandbox import SandboxSettings, merged
-from batcher.sandbox.settings import Faults
+from batcher.sandbox.base.settings import Faults
 from batcher.state.direct_calls import Selection
 from tests.direct_kit import HOUR, desk, refused, settings_of
 from tests.world import START

@@ -12,7 +12,7 @@ from batcher.errors import JobError
 from batcher.job.job import Job
 from batcher.lanes.direct.lane import DirectLane
 from batcher.sandbox import SandboxSettings, merged
-from batcher.sandbox.settings import Faults
+from batcher.sandbox.base.settings import Faults
 from batcher.service.openai_service import Answer, CallUnknown, CallUnsent
 from batcher.state.direct_calls import Selection
 from tests.direct_kit import Scripted, desk, refused, settings_of

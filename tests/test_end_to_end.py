@@ -16,7 +16,7 @@ import duckdb
 import pytest
 
 from batcher.sandbox import Faults, Sandbox, SandboxSettings, scaled_clock
-from batcher.sandbox.app import running_sandbox
+from batcher.sandbox.web.server import running_sandbox
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY = "sk-this-is-a-secret-that-must-not-be-kept"

@@ -25,7 +25,7 @@ from batcher.lanes.batch.runner import Runner
 from batcher.lanes.context import Tools
 from batcher.plan.planner import PlanOptions, plan
 from batcher.sandbox import Sandbox, SandboxSettings
-from batcher.sandbox.transport import SandboxTransport
+from batcher.sandbox.web.transport import SandboxTransport
 from batcher.service.openai_service import OpenAIService
 from batcher.state.db import store as store_module
 from batcher.state.db.store import Store

@@ -20,12 +20,12 @@ DEMO_LINES = 3
 
 def run_sandbox(port: int, speed: float, tier: int, seed: int, folder: Path | None) -> None:
     """Serves until Ctrl-C. Raises SetupError when the sandbox's libraries are not installed or the port is taken."""
-    app, service = _server()
+    server, service = _server()
     with tempfile.TemporaryDirectory(prefix="batcher-sandbox-") as scratch:
         settings = service.SandboxSettings(seed=seed, speed=speed, tier=tier)
         sandbox = service.Sandbox(settings, folder or Path(scratch), service.scaled_clock(speed))
         try:
-            app.serve(sandbox, port=port, on_ready=_say_ready)
+            server.serve(sandbox, port=port, on_ready=_say_ready)
         except OSError as error:
             raise SetupError(f"port {port} cannot be used: {error.strerror}; choose another with --port") from error
 
@@ -33,12 +33,12 @@ def run_sandbox(port: int, speed: float, tier: int, seed: int, folder: Path | No
 def _server() -> tuple[Any, Any]:
     try:
         import batcher.sandbox as service  # noqa: PLC0415 - an extra that only these two commands need
-        from batcher.sandbox import app  # noqa: PLC0415
+        from batcher.sandbox.web import server  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise SetupError(
             f"the sandbox needs {error.name}; install it: pip install '.[sandbox]' in Batcher's folder"
         ) from error
-    return app, service
+    return server, service
 
 
 def _say_ready(url: str) -> None:
@@ -54,14 +54,14 @@ def _say_ready(url: str) -> None:
 
 def run_demo(config: Path, input: Path | None, speed: float, svg: Path | None) -> None:
     """Runs plan, submit, poll and collect as a user would, over HTTP, in a folder that goes away."""
-    app, service = _server()
+    server, service = _server()
     job = load_config(config).job
     with tempfile.TemporaryDirectory(prefix="batcher-demo-") as scratch:
         folder = Path(scratch)
         settings = service.SandboxSettings(seed=1, speed=speed, faults=service.Faults(line_failures=DEMO_FAULTS))
         sandbox = service.Sandbox(settings, folder / "sandbox", service.scaled_clock(speed))
         console = Console(record=svg is not None, width=100 if svg else None)
-        with app.running_sandbox(sandbox) as url:
+        with server.running_sandbox(sandbox) as url:
             demo = Demo(console, folder, _environment(job.path, input or job.input, url, folder))
             demo.say(f"The job {job.path.name} against a local Batch API at {url}; a second counts as {speed:,.0f}.")
             demo.run()

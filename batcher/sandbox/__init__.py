@@ -3,7 +3,7 @@
 It imports nothing from the rest of the program, and listens on the loopback interface alone.
 """
 
-from batcher.sandbox.service import Sandbox, scaled_clock
-from batcher.sandbox.settings import Faults, SandboxSettings, SettingError, as_json, merged
+from batcher.sandbox.api.sandbox import Sandbox, scaled_clock
+from batcher.sandbox.base.settings import Faults, SandboxSettings, SettingError, as_json, merged
 
 __all__ = ["Faults", "Sandbox", "SandboxSettings", "SettingError", "as_json", "merged", "scaled_clock"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from batcher.core.pacing import DAY_S, SHARE, Allowance, Pacer, RateHeaders, Window, go_duration_s, read_headers
 from batcher.core.workers import MOST_WORKERS, WORKERS, Crew, check_workers, crew_of, recommended_workers
-from batcher.sandbox.direct import go_duration
+from batcher.sandbox.api.direct import go_duration
 
 # --- headers ---------------------------------------------------------------------------------------------------------
 

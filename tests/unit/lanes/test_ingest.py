@@ -13,7 +13,7 @@ from batcher.core.decide import Finish
 from batcher.errors import StateError
 from batcher.lanes.batch.ingest import FEWEST_READINGS, Ingestion
 from batcher.sandbox import Faults
-from batcher.sandbox.batches import Batch
+from batcher.sandbox.api.batches import Batch
 from batcher.state import intents, strays
 from batcher.state.costs import costs_by_shard, total
 from batcher.state.plan import load_versions

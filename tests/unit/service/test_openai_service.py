@@ -11,7 +11,7 @@ from batcher.core.model import RemoteBatch
 from batcher.core.retry import Policy
 from batcher.errors import SetupError
 from batcher.sandbox import Sandbox
-from batcher.sandbox.app import running_sandbox
+from batcher.sandbox.web.server import running_sandbox
 from batcher.service.openai_service import CallError, CallRefused, CallUnknown, OpenAIService, Service, connect
 from tests.api_kit import ENDED, FIXED, KEY, MEGABYTE, PAUSES, QUICK, Rig, answer, attached, scripted
 from tests.sandbox_kit import CHAT, DAY, START

@@ -11,7 +11,7 @@ from batcher.core.lifecycle import ArtistState
 from batcher.core.retry import FailureClass
 from batcher.errors import InputError
 from batcher.lanes.batch.runner import Runner
-from batcher.sandbox.batches import Batch
+from batcher.sandbox.api.batches import Batch
 from batcher.state import wishes
 from batcher.state.status import read_artist
 from batcher.state.wishes import Asked, BroughtBack, Choice

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import orjson
 
-from batcher.sandbox.errors import ApiError
+from batcher.sandbox.base.errors import ApiError
 
 # How a response ends: sent whole; never, until the client's patience ends; never, the connection closes.
 WHOLE, TIMEOUT, CLOSED = "whole", "timeout", "closed"

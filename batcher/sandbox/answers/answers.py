@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import orjson
 
-from batcher.sandbox.asks import CHAT, Ask
-from batcher.sandbox.filling import plan_for
-from batcher.sandbox.models import resolved
-from batcher.sandbox.stable import unit
-from batcher.sandbox.text import read_facts, sentence
+from batcher.sandbox.answers.filling import plan_for
+from batcher.sandbox.answers.models import resolved
+from batcher.sandbox.answers.requests import CHAT, Ask
+from batcher.sandbox.answers.text import read_facts, sentence
+from batcher.sandbox.base.chance import unit
 
 _BYTES_PER_TOKEN = 4.3
 _REFUSAL = "I'm sorry, but I can't help with that request."

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from batcher.sandbox import Sandbox, SandboxSettings
-from batcher.sandbox.app import loopback, running_sandbox
+from batcher.sandbox.web.server import loopback, running_sandbox
 from tests.sandbox_kit import CHAT, START, chat_body, encoded, line, lines
 
 FAST = SandboxSettings(validating_s=(1, 1), service_s=(1, 1), finalizing_s=(1, 1))
@@ -122,7 +122,7 @@ SERVE = """
 import sys
 from pathlib import Path
 from batcher.sandbox import Sandbox, SandboxSettings, scaled_clock
-from batcher.sandbox.app import serve
+from batcher.sandbox.web.server import serve
 
 sandbox = Sandbox(SandboxSettings(), Path(sys.argv[1]), scaled_clock(60))
 serve(sandbox, on_ready=lambda url: print(url, flush=True))
@@ -131,7 +131,7 @@ serve(sandbox, on_ready=lambda url: print(url, flush=True))
 
 def test_it_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SERVE, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3]) as process:
         assert process.stdout
         url = process.stdout.readline().strip()
         assert httpx2.get(url.replace("/v1", "/_sandbox/health")).json()["status"] == "ok"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import orjson
 
-from batcher.sandbox.errors import ApiError, invalid_value, missing_parameter, no_file, outside
-from batcher.sandbox.stable import short_id
+from batcher.sandbox.base.chance import short_id
+from batcher.sandbox.base.errors import ApiError, invalid_value, missing_parameter, no_file, outside
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")  # CreateFileRequest
 DEFAULT_LIFE_S = 2_592_000  # 30 days: "By default, files with purpose=batch expire after 30 days"

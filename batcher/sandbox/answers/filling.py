@@ -11,8 +11,8 @@ from typing import cast
 
 import orjson
 
-from batcher.sandbox.stable import unit
-from batcher.sandbox.text import Facts, sentence, shortened
+from batcher.sandbox.answers.text import Facts, sentence, shortened
+from batcher.sandbox.base.chance import unit
 
 Plan = Callable[[Facts], object]
 Schema = Mapping[str, object]

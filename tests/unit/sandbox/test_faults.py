@@ -11,7 +11,7 @@ import pytest
 from openai.types import Batch
 
 from batcher.sandbox import Faults, SandboxSettings, SettingError, merged
-from batcher.sandbox.settings import LINE_KINDS
+from batcher.sandbox.base.settings import LINE_KINDS
 from tests.sandbox_kit import DAY, START, Bench, bench, lines
 
 

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from batcher.sandbox.errors import ApiError
+from batcher.sandbox.base.errors import ApiError
 
 _CHUNK = 1 << 20
 _MAX_FIELD = 1 << 16  # bytes of one field that isn't a file

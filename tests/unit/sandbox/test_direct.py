@@ -6,7 +6,7 @@ from typing import Any
 import openai
 import pytest
 
-from batcher.sandbox.direct import go_duration
+from batcher.sandbox.api.direct import go_duration
 from tests.sandbox_kit import CHAT, MODEL, RESPONSES, bench, chat_body, response_body
 
 

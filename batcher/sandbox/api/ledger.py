@@ -10,7 +10,7 @@ from pathlib import Path
 
 import orjson
 
-from batcher.sandbox.answers import Usage
+from batcher.sandbox.answers.answers import Usage
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from batcher.sandbox.http import Request, Response, handle
-from batcher.sandbox.messages import WHOLE
-from batcher.sandbox.service import Sandbox
+from batcher.sandbox.api.sandbox import Sandbox
+from batcher.sandbox.web.handle import Request, Response, handle
+from batcher.sandbox.web.messages import WHOLE
 
 _CHUNK = 1 << 20
 _ABORT = "sandbox.abort"

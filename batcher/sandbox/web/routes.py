@@ -4,14 +4,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from batcher.sandbox import models
-from batcher.sandbox.asks import CHAT, RESPONSES
-from batcher.sandbox.batches import read_limit
-from batcher.sandbox.errors import ApiError, invalid_value, no_batch, no_file, no_model
-from batcher.sandbox.messages import Reply, Request, list_json, page_after
-from batcher.sandbox.multipart import read_form
-from batcher.sandbox.service import Sandbox
-from batcher.sandbox.stable import hex32
+from batcher.sandbox.answers import models
+from batcher.sandbox.answers.requests import CHAT, RESPONSES
+from batcher.sandbox.api.batches import read_limit
+from batcher.sandbox.api.sandbox import Sandbox
+from batcher.sandbox.base.chance import hex32
+from batcher.sandbox.base.errors import ApiError, invalid_value, no_batch, no_file, no_model
+from batcher.sandbox.base.forms import read_form
+from batcher.sandbox.web.messages import Reply, Request, list_json, page_after
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 
-from batcher.sandbox.batches import Batch
-from batcher.sandbox.errors import ApiError
-from batcher.sandbox.messages import Reply, Request
-from batcher.sandbox.service import Sandbox
-from batcher.sandbox.settings import SettingError, as_json
+from batcher.sandbox.api.batches import Batch
+from batcher.sandbox.api.sandbox import Sandbox
+from batcher.sandbox.base.errors import ApiError
+from batcher.sandbox.base.settings import SettingError, as_json
+from batcher.sandbox.web.messages import Reply, Request
 
 _LIMITS = ("enqueued_tokens", "phantom_tokens", "limits", "rpm", "tpm", "rpd", "refuse_at_create")
 

@@ -6,15 +6,15 @@ from hashlib import sha256
 
 import orjson
 
-from batcher.sandbox import models
-from batcher.sandbox.answers import Usage, answer
-from batcher.sandbox.asks import CHAT, Body, body_error, read_ask, value_error
-from batcher.sandbox.batches import read_metadata
-from batcher.sandbox.errors import ApiError, missing_parameter, no_model
-from batcher.sandbox.faults import ANSWERED, LINE_ERRORS, line_fault
-from batcher.sandbox.ledger import Execution, Ledger
-from batcher.sandbox.settings import SandboxSettings
-from batcher.sandbox.stable import digest
+from batcher.sandbox.answers import models
+from batcher.sandbox.answers.answers import Usage, answer
+from batcher.sandbox.answers.requests import CHAT, Body, body_error, read_ask, value_error
+from batcher.sandbox.api.batches import read_metadata
+from batcher.sandbox.api.ledger import Execution, Ledger
+from batcher.sandbox.base.chance import digest
+from batcher.sandbox.base.errors import ApiError, missing_parameter, no_model
+from batcher.sandbox.base.faults import ANSWERED, LINE_ERRORS, line_fault
+from batcher.sandbox.base.settings import SandboxSettings
 
 _DEFAULT_OUTPUT = 600  # tokens counted for a request that names no maximum
 _LIMITS_PAGE = "https://platform.openai.com/account/rate-limits"

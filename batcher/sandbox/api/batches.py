@@ -4,11 +4,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from batcher.sandbox.answers import Usage, response_usage
-from batcher.sandbox.asks import CHAT, RESPONSES
-from batcher.sandbox.errors import ApiError, invalid_type, invalid_value, missing_parameter, outside
-from batcher.sandbox.files import StoredFile, checked_life
-from batcher.sandbox.validation import BatchError, Checked
+from batcher.sandbox.answers.answers import Usage, response_usage
+from batcher.sandbox.answers.requests import CHAT, RESPONSES
+from batcher.sandbox.api.files import StoredFile, checked_life
+from batcher.sandbox.api.validation import BatchError, Checked
+from batcher.sandbox.base.errors import ApiError, invalid_type, invalid_value, missing_parameter, outside
 
 WINDOW_S = 86_400  # the only completion window: 24 hours
 ENDPOINTS = (

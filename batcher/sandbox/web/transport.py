@@ -10,9 +10,9 @@ from typing import NoReturn
 
 import httpx2
 
-from batcher.sandbox.http import Request, Response, handle
-from batcher.sandbox.messages import TIMEOUT, WHOLE
-from batcher.sandbox.service import Sandbox
+from batcher.sandbox.api.sandbox import Sandbox
+from batcher.sandbox.web.handle import Request, Response, handle
+from batcher.sandbox.web.messages import TIMEOUT, WHOLE
 
 _CHUNK = 1 << 20
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import orjson
 
-from batcher.sandbox.errors import ApiError, outside
-from batcher.sandbox.text import content_text, last_user_text
+from batcher.sandbox.answers.text import content_text, last_user_text
+from batcher.sandbox.base.errors import ApiError, outside
 
 CHAT = "/v1/chat/completions"
 RESPONSES = "/v1/responses"

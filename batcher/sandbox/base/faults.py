@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from batcher.sandbox.errors import INVALID, QUOTA_GONE, error_object
-from batcher.sandbox.settings import Faults, Span
-from batcher.sandbox.stable import unit
+from batcher.sandbox.base.chance import unit
+from batcher.sandbox.base.errors import INVALID, QUOTA_GONE, error_object
+from batcher.sandbox.base.settings import Faults, Span
 
 ANSWERED = frozenset({"refusal", "length", "invalid_json", "empty"})  # kinds that answer 200, and are billed
 _PERMANENT = frozenset({"content_policy", "context_length"})  # a 400 stays a 400

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.sandbox.answers import answer
-from batcher.sandbox.asks import read_ask
-from batcher.sandbox.filling import plan_for
-from batcher.sandbox.text import Facts, read_facts, sentence, shortened
+from batcher.sandbox.answers.answers import answer
+from batcher.sandbox.answers.filling import plan_for
+from batcher.sandbox.answers.requests import read_ask
+from batcher.sandbox.answers.text import Facts, read_facts, sentence, shortened
 from tests.sandbox_kit import CHAT, PICASSO, RESPONSES, SCHEMA, bench, chat_body, line, response_body
 
 IDENT = "0" * 32

@@ -12,15 +12,15 @@ from itertools import count
 from pathlib import Path
 from threading import RLock
 
-from batcher.sandbox.batches import Batch, check_cancel, read_wish
-from batcher.sandbox.direct import Direct
-from batcher.sandbox.errors import ApiError, invalid_value, missing_parameter, no_batch
-from batcher.sandbox.faults import Chance
-from batcher.sandbox.files import PURPOSES, FileStore, StoredFile, check_batch_input, life_from_form
-from batcher.sandbox.ledger import Ledger
-from batcher.sandbox.lifecycle import Lifecycle
-from batcher.sandbox.multipart import Form
-from batcher.sandbox.settings import Faults, SandboxSettings, merged
+from batcher.sandbox.api.batches import Batch, check_cancel, read_wish
+from batcher.sandbox.api.direct import Direct
+from batcher.sandbox.api.files import PURPOSES, FileStore, StoredFile, check_batch_input, life_from_form
+from batcher.sandbox.api.ledger import Ledger
+from batcher.sandbox.api.scheduler import Lifecycle
+from batcher.sandbox.base.errors import ApiError, invalid_value, missing_parameter, no_batch
+from batcher.sandbox.base.faults import Chance
+from batcher.sandbox.base.forms import Form
+from batcher.sandbox.base.settings import Faults, SandboxSettings, merged
 
 Clock = Callable[[], float]
 

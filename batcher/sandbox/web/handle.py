@@ -6,14 +6,14 @@ from email.utils import formatdate
 
 import orjson
 
-from batcher.sandbox import admin
-from batcher.sandbox.errors import KEYS_PAGE, MISSING_KEY, ApiError, overloaded
-from batcher.sandbox.faults import LOST, REFUSED, RESET, inside
-from batcher.sandbox.messages import CLOSED, TIMEOUT, WHOLE, Reply, Request, Response
-from batcher.sandbox.routes import ROUTES, Call, Route
-from batcher.sandbox.service import Sandbox
-from batcher.sandbox.settings import SettingError
-from batcher.sandbox.stable import hex32, unit
+from batcher.sandbox.api.sandbox import Sandbox
+from batcher.sandbox.base.chance import hex32, unit
+from batcher.sandbox.base.errors import KEYS_PAGE, MISSING_KEY, ApiError, overloaded
+from batcher.sandbox.base.faults import LOST, REFUSED, RESET, inside
+from batcher.sandbox.base.settings import SettingError
+from batcher.sandbox.web import admin
+from batcher.sandbox.web.messages import CLOSED, TIMEOUT, WHOLE, Reply, Request, Response
+from batcher.sandbox.web.routes import ROUTES, Call, Route
 
 __all__ = ["Request", "Response", "handle"]
 

@@ -12,15 +12,15 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
-from batcher.sandbox import models
-from batcher.sandbox.batches import Batch, Wish
-from batcher.sandbox.errors import ApiError, no_file_for_batch, queue_full
-from batcher.sandbox.execution import Executor
-from batcher.sandbox.files import FileStore
-from batcher.sandbox.ledger import Ledger
-from batcher.sandbox.settings import Faults, SandboxSettings
-from batcher.sandbox.stable import between, hex32
-from batcher.sandbox.validation import Checked, batch_error, check_file
+from batcher.sandbox.answers import models
+from batcher.sandbox.api.batches import Batch, Wish
+from batcher.sandbox.api.execution import Executor
+from batcher.sandbox.api.files import FileStore
+from batcher.sandbox.api.ledger import Ledger
+from batcher.sandbox.api.validation import Checked, batch_error, check_file
+from batcher.sandbox.base.chance import between, hex32
+from batcher.sandbox.base.errors import ApiError, no_file_for_batch, queue_full
+from batcher.sandbox.base.settings import Faults, SandboxSettings
 
 _HARD_LIMIT = "Billing hard limit has been reached"
 _Event = tuple[float, int, Callable[[float], None]]

@@ -12,13 +12,13 @@ from typing import BinaryIO
 
 import orjson
 
-from batcher.sandbox.answers import Answer, Usage, answer
-from batcher.sandbox.asks import read_ask, value_error
-from batcher.sandbox.batches import Batch
-from batcher.sandbox.faults import ANSWERED, LINE_ERRORS, line_fault
-from batcher.sandbox.ledger import Execution, Ledger
-from batcher.sandbox.settings import Faults
-from batcher.sandbox.stable import digest, unit
+from batcher.sandbox.answers.answers import Answer, Usage, answer
+from batcher.sandbox.answers.requests import read_ask, value_error
+from batcher.sandbox.api.batches import Batch
+from batcher.sandbox.api.ledger import Execution, Ledger
+from batcher.sandbox.base.chance import digest, unit
+from batcher.sandbox.base.faults import ANSWERED, LINE_ERRORS, line_fault
+from batcher.sandbox.base.settings import Faults
 
 _FLUSH_LINES = 2000  # written at once: about 4 MB
 # The wording of `batch_expired` is the guide's; that of the other two is the official description's.

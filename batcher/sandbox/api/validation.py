@@ -11,8 +11,8 @@ from pathlib import Path
 
 import orjson
 
-from batcher.sandbox.asks import Body, body_error, read_ask
-from batcher.sandbox.settings import SandboxSettings
+from batcher.sandbox.answers.requests import Body, body_error, read_ask
+from batcher.sandbox.base.settings import SandboxSettings
 
 MAX_ERRORS = 100  # entries in `errors.data`: the real cap is unknown
 _REQUIRED = ("custom_id", "method", "url", "body")

@@ -6,7 +6,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from batcher.sandbox.messages import Request
+from batcher.sandbox.web.messages import Request
 from tests.sandbox_kit import CHAT, DAY, START, Bench, bench, encoded, lines
 
 
