@@ -22,7 +22,7 @@ layers: $(STAMP)
 # All tests and their long runs: deep properties, kills over many seeds.
 soak: $(STAMP)
 	HYPOTHESIS_SOAK=1 $(BIN)/python -m pytest -n 2 --timeout 7200
-	$(BIN)/python -m tests.kill_harness --seeds 200 --lines 5000
+	$(BIN)/python -m tests.support.kill_harness --seeds 200 --lines 5000
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

@@ -1,7 +1,7 @@
 """Sending a shard: upload, then create, each once, between an intent and its outcome.
 
 The client may not repeat `POST /batches`: a repetition can start a paid batch twice. An intent without an outcome is
-reconciled (batcher/reconciling.py), never guessed.
+reconciled (batcher/lanes/batch/reconciling.py), never guessed.
 """
 
 from batcher import crashpoints

@@ -14,7 +14,7 @@ from batcher.core.model import Endpoint
 from batcher.errors import BatcherError
 from batcher.plan import rows as plan_rows
 from batcher.plan.planner import PlanOptions, plan
-from tests.world import World, counter, write_table
+from tests.support.world import World, counter, write_table
 
 OWNER = """
 import sys

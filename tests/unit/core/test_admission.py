@@ -19,7 +19,7 @@ from batcher.core.admission import (
 )
 from batcher.core.lifecycle import ShardState
 from batcher.core.model import Budget, Charge, Room, ShardView
-from tests.examples import examples
+from tests.support.examples import examples
 
 FREE = Budget()
 ROOM = Room(limit=1_000, threshold=0.8, factor=1.0)

@@ -23,7 +23,7 @@ from batcher.core.decide import (
 )
 from batcher.core.lifecycle import ShardState, is_terminal
 from batcher.core.model import BatchView, Budget, Charge, LooseLines, Pause, Room, ShardLimits, ShardView, Snapshot
-from tests.examples import examples
+from tests.support.examples import examples
 
 S = ShardState
 NOW = 1_000_000.0

@@ -30,7 +30,7 @@ from batcher.core.rendering import (
     waves,
 )
 from batcher.errors import JobError
-from tests.examples import examples
+from tests.support.examples import examples
 
 SAFE = set(string.ascii_letters + string.digits + "._:-%~")
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))

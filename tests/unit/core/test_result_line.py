@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from batcher.core.model import Endpoint, LineResult, Usage
 from batcher.core.result_line import LARGEST_INT, MESSAGE_LENGTH, judge_text, parse, read_body, read_line
 from batcher.core.retry import FailureClass
-from tests.examples import examples
+from tests.support.examples import examples
 
 F = FailureClass
 CHAT, RESPONSES = Endpoint.CHAT, Endpoint.RESPONSES

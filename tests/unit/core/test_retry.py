@@ -29,8 +29,8 @@ from batcher.core.retry import (
     storm_verdict,
 )
 from batcher.core.verdicts import setup_problem
-from tests.examples import examples
-from tests.world import config_with
+from tests.support.examples import examples
+from tests.support.world import config_with
 
 F = FailureClass
 RULES = Rules(DEFAULT_POLICIES)

@@ -17,7 +17,7 @@ from batcher.sandbox.api.batches import Batch
 from batcher.state import intents, strays
 from batcher.state.costs import costs_by_shard, total
 from batcher.state.plan import load_versions
-from tests.results_kit import HOURS, LINES, Bench, failed, patient_config, with_text
+from tests.support.results_kit import HOURS, LINES, Bench, failed, patient_config, with_text
 
 Make = Callable[..., Bench]
 

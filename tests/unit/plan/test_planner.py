@@ -13,8 +13,8 @@ from batcher.disk.shard_files import READ_BYTES, Spool
 from batcher.errors import ConfigError, JobError
 from batcher.plan.planner import PlanOptions, plan
 from batcher.sandbox import SandboxSettings
-from tests.planner_kit import SLOW_POLLS, TEN_LINES, Desk, check_files, ids_of, lines_of, shard_files, shards
-from tests.world import World, config_with, counter, write_table
+from tests.support.planner_kit import SLOW_POLLS, TEN_LINES, Desk, check_files, ids_of, lines_of, shard_files, shards
+from tests.support.world import World, config_with, counter, write_table
 
 
 @pytest.fixture

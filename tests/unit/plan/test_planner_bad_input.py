@@ -15,9 +15,9 @@ from batcher.disk.shard_files import ShardWriter, Spool
 from batcher.errors import ConfigError, InputError, JobError, StateError
 from batcher.plan.shard_cutting import ShardCutting
 from batcher.state.plan import OrderedLine
-from tests.planner_kit import Desk, check_files, ids_of, lines_of, shard_files, snapshot
-from tests.test_cli_bad_input import Place
-from tests.world import ROOT, bios_job, config_with
+from tests.processes.test_cli_bad_input import Place
+from tests.support.planner_kit import Desk, check_files, ids_of, lines_of, shard_files, snapshot
+from tests.support.world import ROOT, bios_job, config_with
 
 
 @pytest.fixture

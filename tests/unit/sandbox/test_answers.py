@@ -14,7 +14,7 @@ from batcher.sandbox.answers.answers import answer
 from batcher.sandbox.answers.filling import plan_for
 from batcher.sandbox.answers.requests import read_ask
 from batcher.sandbox.answers.text import Facts, read_facts, sentence, shortened
-from tests.sandbox_kit import CHAT, PICASSO, RESPONSES, SCHEMA, bench, chat_body, line, response_body
+from tests.support.sandbox_kit import CHAT, PICASSO, RESPONSES, SCHEMA, bench, chat_body, line, response_body
 
 IDENT = "0" * 32
 

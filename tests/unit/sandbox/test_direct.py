@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from batcher.sandbox.api.direct import go_duration
-from tests.sandbox_kit import CHAT, MODEL, RESPONSES, bench, chat_body, response_body
+from tests.support.sandbox_kit import CHAT, MODEL, RESPONSES, bench, chat_body, response_body
 
 
 @pytest.mark.parametrize(

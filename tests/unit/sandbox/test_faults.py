@@ -12,7 +12,7 @@ from openai.types import Batch
 
 from batcher.sandbox import Faults, SandboxSettings, SettingError, merged
 from batcher.sandbox.base.settings import LINE_KINDS
-from tests.sandbox_kit import DAY, START, Bench, bench, lines
+from tests.support.sandbox_kit import DAY, START, Bench, bench, lines
 
 
 def first_result(it: Bench, batch: Batch) -> tuple[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from batcher.sandbox.web.messages import Request
-from tests.sandbox_kit import CHAT, DAY, START, Bench, bench, encoded, lines
+from tests.support.sandbox_kit import CHAT, DAY, START, Bench, bench, encoded, lines
 
 
 def test_a_file_is_kept_listed_and_deleted(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.sandbox.web.server import loopback, running_sandbox
-from tests.sandbox_kit import CHAT, START, chat_body, encoded, line, lines
+from tests.support.sandbox_kit import CHAT, START, chat_body, encoded, line, lines
 
 FAST = SandboxSettings(validating_s=(1, 1), service_s=(1, 1), finalizing_s=(1, 1))
 MEGABYTE = 1 << 20

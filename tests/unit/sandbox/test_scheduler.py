@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from batcher.sandbox import Sandbox, SandboxSettings, scaled_clock
-from tests.sandbox_kit import DAY, MODEL, START, Bench, bench, encoded, line, lines
+from tests.support.sandbox_kit import DAY, MODEL, START, Bench, bench, encoded, line, lines
 
 
 def test_a_batch_goes_through_its_states(tmp_path: Path) -> None:

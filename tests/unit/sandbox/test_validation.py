@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from openai.types import BatchError
 
-from tests.sandbox_kit import MODEL, RESPONSES, Bench, bench, chat_body, encoded, line, lines, response_body
+from tests.support.sandbox_kit import MODEL, RESPONSES, Bench, bench, chat_body, encoded, line, lines, response_body
 
 
 def errors_of(it: Bench, rows: Sequence[object], endpoint: str = "/v1/chat/completions") -> list[BatchError]:

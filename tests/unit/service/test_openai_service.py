@@ -13,9 +13,9 @@ from batcher.errors import SetupError
 from batcher.sandbox import Sandbox
 from batcher.sandbox.web.server import running_sandbox
 from batcher.service.openai_service import CallError, CallRefused, CallUnknown, OpenAIService, Service, connect
-from tests.api_kit import ENDED, FIXED, KEY, MEGABYTE, PAUSES, QUICK, Rig, answer, attached, scripted
-from tests.sandbox_kit import CHAT, DAY, START
-from tests.world import config_with
+from tests.support.api_kit import ENDED, FIXED, KEY, MEGABYTE, PAUSES, QUICK, Rig, answer, attached, scripted
+from tests.support.sandbox_kit import CHAT, DAY, START
+from tests.support.world import config_with
 
 
 @pytest.fixture(params=["memory", "loopback"])

@@ -9,7 +9,7 @@ import pytest
 from batcher.core.model import RemoteBatch
 from batcher.core.retry import Trouble
 from batcher.service.openai_service import CallError, CallRefused, CallUnknown
-from tests.api_kit import (
+from tests.support.api_kit import (
     BUSY,
     LATER,
     PAUSES,
@@ -21,7 +21,7 @@ from tests.api_kit import (
     scripted,
     told,
 )
-from tests.sandbox_kit import CHAT, START
+from tests.support.sandbox_kit import CHAT, START
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from batcher.errors import StateError
 from batcher.state.db import checkpoint
 from batcher.state.db import store as store_module
 from batcher.state.db.store import Store
-from tests.world import Clock
+from tests.support.world import Clock
 
 PAGE = 4_096
 ROWS = checkpoint.LOG_BYTES // 40

@@ -17,7 +17,7 @@ from batcher.errors import IllegalTransitionError, StateError
 from batcher.state.db import store as store_module
 from batcher.state.db.store import RETRY_S, SCHEMA_VERSION, Store, migrations
 from batcher.state.db.transaction import MEMORY_MB, STAGING_MB, Transaction, statements
-from tests.world import ROOT, Clock
+from tests.support.world import ROOT, Clock
 
 
 class Naps:

@@ -15,7 +15,7 @@ from batcher.sandbox.api.batches import Batch
 from batcher.state import wishes
 from batcher.state.status import read_artist
 from batcher.state.wishes import Asked, BroughtBack, Choice
-from tests.results_kit import HOURS, LINES, Bench, failed
+from tests.support.results_kit import HOURS, LINES, Bench, failed
 
 Make = Callable[..., "Job"]
 

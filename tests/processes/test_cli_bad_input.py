@@ -1,0 +1,388 @@
+"""The real command, and what its user sees when something is wrong: one sentence, exit code 2, nothing changed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import duckdb
+import orjson
+import pytest
+
+from tests.support.nursery import nursery
+from tests.support.world import ROOT
+
+HEAD = "artist_id,artist_name,priority,nationality,born\n"
+GOOD = HEAD + "a1,Ana Albers,1,German,1899\nb2,Bo Berg,2,Swedish,1901\n"
+Files = Mapping[str, bytes]
+
+
+class Place:
+    """A folder as a user has it: batcher.toml, jobs/, and nothing else."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        shutil.copy(ROOT / "batcher.toml", folder / "batcher.toml")
+        shutil.copytree(ROOT / "jobs" / "bios", folder / "jobs" / "bios", ignore=shutil.ignore_patterns("__pycache__"))
+        self.write("jobs/bios/artists.csv", GOOD)
+
+    def write(self, name: str, content: str | bytes) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        clean = {key: value for key, value in os.environ.items() if not key.startswith(("OPENAI_", "BATCHER_"))}
+        clean["BATCHER_RETRY__CALL__TRIES"] = "0"  # an unanswered call is not repeated: nobody waits
+        clean.pop("PYTHONDONTWRITEBYTECODE", None)  # a user's Python writes it where it may
+        with tempfile.TemporaryDirectory() as name:
+            out, err = Path(name) / "out", Path(name) / "err"
+            code = nursery().run(arguments, self.folder, {**clean, **environment}, out, err)
+            told = [path.read_text(encoding="utf-8") for path in (out, err)]
+        return subprocess.CompletedProcess(["batcher", *arguments], code, *told)
+
+    def files(self) -> dict[str, bytes | None]:
+        """All that is on the disk; a lock file is no content."""
+        return {
+            str(path.relative_to(self.folder)): path.read_bytes() if path.is_file() else None
+            for path in sorted(self.folder.rglob("*"))
+            if path.suffix != ".lock"
+        }
+
+    def refused(self, *arguments: str, code: int = 2, **environment: str) -> str:
+        """The sentence of a command that fails as it should."""
+        before = self.files()
+        ended = self.run(*arguments, **environment)
+        assert "Traceback" not in ended.stderr, ended.stderr
+        assert ended.returncode == code, ended.stderr
+        assert ended.stderr.startswith("batcher: ")
+        assert ended.stderr.count("\n") == 1
+        assert ended.stderr.endswith("\n")
+        sentence = ended.stderr.removeprefix("batcher: ").rstrip("\n")
+        if "--json" in arguments:
+            assert orjson.loads(ended.stdout) == {"error": sentence}
+        else:
+            assert ended.stdout == ""
+        assert self.files() == before
+        return sentence.replace(f"{self.folder.resolve()}/", "")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    folder = tmp_path / "place"
+    folder.mkdir()
+    return Place(folder)
+
+
+@pytest.fixture(scope="module")
+def planned_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a plan, made once: tests copy it."""
+    folder = tmp_path_factory.mktemp("planned")
+    ended = Place(folder).run("plan")
+    assert ended.returncode == 0, ended.stderr
+    return folder
+
+
+@pytest.fixture
+def planned(place: Place, planned_folder: Path) -> Place:
+    shutil.copytree(planned_folder / ".batcher", place.folder / ".batcher")
+    return place
+
+
+# --- the command line and the configuration --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["plan", "--foo"], "no such option: --foo; `batcher plan --help` shows what it takes"),
+        (["plon", "--json"], "no such command 'plon'; did you mean 'plan'? `batcher --help` shows what it takes"),
+        (["collect"], "missing option '--out'; `batcher collect --help` shows what it takes"),
+    ],
+)  # fmt: skip
+def test_a_wrong_command_line(place: Place, arguments: list[str], sentence: str) -> None:
+    assert place.refused(*arguments) == sentence
+
+
+def test_no_configuration(place: Place) -> None:
+    (place.folder / "batcher.toml").unlink()
+    sentence = "batcher.toml does not exist; `batcher init` writes one, --config names another"
+    assert place.refused("plan", "--json") == sentence
+
+
+def test_an_unknown_key(place: Place) -> None:
+    place.write("batcher.toml", "[limits]\nteir = 3\n")
+    assert place.refused("status").startswith("batcher.toml: unknown key limits.teir; [limits] has tier, threshold,")
+
+
+# --- the table and the job -------------------------------------------------------------------------------------------
+
+MEND = "; mend the table, or leave such rows out with --skip-bad-rows"
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        (
+            GOOD.replace("artist_name", "name"),
+            "artists.csv has no column artist_name; its columns are artist_id, name, priority, nationality, born: "
+            "rename one, or give it an alias in job.py",
+        ),
+        (GOOD + "a1,Ana Again,1,,\n", "artists.csv, row 4: artist_id 'a1' is already in row 2" + MEND),
+        (HEAD, "artists.csv has no rows; there is nothing to plan"),
+        (
+            GOOD.encode() + b"c3,Caf\xe9,1,,\n",
+            "artists.csv, row 4: byte 7 of the line is 0xe9, which is not UTF-8; save it as UTF-8",
+        ),
+        (
+            GOOD + "c3,Cy\x1b[31m Nul\0,1,,\n",
+            "artists.csv, row 4, column artist_name: holds a NUL character, which no request can carry; remove it"
+            + MEND,
+        ),
+    ],
+    ids=["wrong-column", "duplicate", "empty", "latin-1", "nul"],
+)
+def test_a_bad_table(place: Place, table: str | bytes, sentence: str) -> None:
+    place.write("jobs/bios/artists.csv", table)
+    assert place.refused("plan", "--json") == f"jobs/bios/{sentence}"
+
+
+def test_what_a_file_holds_cannot_break_the_sentence_or_reach_the_terminal(place: Place) -> None:
+    """Line breaks, escape sequences and halves of surrogates in names of columns and files."""
+    place.write("jobs/bios/artists.csv", '"artist_id\nx","na\x1b[31mme"\n1,2\n')
+    sentence = place.refused("plan", "--json")
+    assert "its columns are artist_id x, na\\x1b[31mme" in sentence
+    ended = place.run("plan", "--input", os.fsdecode(b"\xff.csv"), "--json")
+    assert orjson.loads(ended.stdout)["error"].startswith("\\udcff.csv does not exist")
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("job.py", "def broken(:\n", "jobs/bios/job.py, line 1: invalid syntax; mend the file"),
+        ("user.md", "{artist_name.x}", "jobs/bios/user.md: {artist_name.x} is not a plain name; use {name} with a key "
+         "of prompt_values"),
+        ("user.md", "{artist_name} {nmae}", "jobs/bios/artists.csv, row 2: user.md names {nmae}, which prompt_values "
+         "does not give; it gives artist_name, facts"),
+    ],
+)  # fmt: skip
+def test_a_broken_job(place: Place, name: str, content: str, sentence: str) -> None:
+    place.write(f"jobs/bios/{name}", content)
+    assert place.refused("plan") == sentence
+
+
+# --- the state -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["submit"], ["collect", "--out", "b.csv", "--json"]])
+def test_before_there_is_a_plan(place: Place, arguments: list[str]) -> None:
+    sentence = place.refused(*arguments, OPENAI_API_KEY="sk-x", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
+    assert sentence == "there is no plan in .batcher; run `batcher plan` first"
+
+
+def test_a_state_folder_that_cannot_be_made(place: Place) -> None:
+    place.write("file", "x")
+    place.write("batcher.toml", '[state]\ndir = "file/state"\n')
+    sentence = "the state folder file/state cannot be made: Not a directory; set another [state] dir"
+    assert place.refused("plan") == sentence
+
+
+def test_a_foreign_state(place: Place) -> None:
+    place.write(".batcher/state.duckdb", b"something else")
+    sentence = ".batcher/state.duckdb is not a state of Batcher's; move it away, or set another [state] dir"
+    assert place.refused("plan") == sentence
+
+
+def test_an_edited_prompt(planned: Place) -> None:
+    planned.write("jobs/bios/system.md", "Something else.")
+    assert planned.refused("plan").startswith("the prompt, schema or model is not that of 2 unsent lines in 2 shards")
+
+
+@pytest.mark.parametrize("command", ["submit", "poll"])
+def test_what_was_planned_for_another_model_is_not_sent(planned: Place, command: str) -> None:
+    nowhere = "http://127.0.0.1:9/v1"
+    told = planned.refused(command, BATCHER_MODEL__NAME="gpt-5-mini", OPENAI_API_KEY="sk-x", OPENAI_BASE_URL=nowhere)
+    assert told == (
+        "2 unsent lines in 2 shards are planned for gpt-6-luna, and [model] name is gpt-5-mini; "
+        "`batcher plan --replan` cuts them again (what was submitted stays as it is)"
+    )
+
+
+def test_an_unknown_artist_is_told_with_those_like_it(planned: Place) -> None:
+    assert planned.refused("show", "ana") == "the plan has no artist 'ana'; similar: a1 (Ana Albers)"
+
+
+# --- the results -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--out", "nowhere/b.parquet"], "nowhere/b.parquet: the folder nowhere does not exist; make it first"),
+        (["--out", "b.xlsx"], "b.xlsx: the ending must be .parquet, .csv or .jsonl"),
+        (["--out", "b.csv", "--failed", "f.txt"], "f.txt: the ending must be .parquet, .csv or .jsonl"),
+        (["--out", "b.csv", "--failed", "./b.csv"], "--out and --failed both name b.csv; give them different files"),
+    ],
+)
+def test_a_target_that_cannot_be_written(planned: Place, arguments: list[str], sentence: str) -> None:
+    assert planned.refused("collect", *arguments) == sentence
+
+
+def test_run_refuses_a_wrong_target_before_it_does_anything(place: Place) -> None:
+    assert place.refused("run", "--out", "b.xlsx") == "b.xlsx: the ending must be .parquet, .csv or .jsonl"
+
+
+def test_collecting_before_anything_is_done_is_not_refused_but_said(planned: Place) -> None:
+    ended = planned.run("collect", "--out", "b.parquet", "--failed", "f.csv")
+    assert (ended.returncode, ended.stderr) == (3, "")
+    assert ended.stdout == (
+        "0 bios written to b.parquet.\n0 artists without a bio written to f.csv.\nNot among the bios: 2 still open.\n"
+    )
+    with duckdb.connect() as con:
+        assert con.execute("SELECT * FROM read_parquet(?)", [str(planned.folder / "b.parquet")]).fetchall() == []
+
+
+# --- the service -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def answering() -> Iterator[Callable[[int, str, bytes], str]]:
+    """A server that gives every request the same answer; its address."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(status: int, kind: str, content: bytes) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_: object) -> None:
+                """Says nothing."""
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_address[1]}/v1"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_missing_key(planned: Place) -> None:
+    sentence = "OPENAI_API_KEY is not set; export your key (platform.openai.com, API keys)"
+    assert planned.refused("submit", "--json") == sentence
+
+
+def test_a_service_that_is_not_there(planned: Place) -> None:
+    sentence = planned.refused("submit", OPENAI_API_KEY="sk-x", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
+    assert sentence.startswith("the service cannot be reached: ")
+    assert sentence.endswith("; check OPENAI_BASE_URL")
+
+
+HTML = b"<!doctype html>\n<html>\n<body>\n<h1>Not\n found</h1>" + b"<p>Nothing here.</p>\n" * 100 + b"</body></html>"
+REFUSAL = b'{"error": {"message": "Incorrect API key provided: sk-se*****ret.", "code": "invalid_api_key"}}'
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "content", "begins", "ends"),
+    [
+        (404, "text/html", HTML, "the address does not speak the Batch API: ", "; check OPENAI_BASE_URL"),
+        (401, "application/json", REFUSAL, "the service refuses the key: ", "; check OPENAI_API_KEY"),
+        (200, "text/html", HTML, "", "; check OPENAI_BASE_URL"),
+    ],
+    ids=["html-404", "401", "html-200"],
+)
+def test_a_service_that_answers_otherwise(
+    planned: Place,
+    answering: Callable[[int, str, bytes], str],
+    status: int,
+    kind: str,
+    content: bytes,
+    begins: str,
+    ends: str,
+) -> None:  # fmt: skip
+    url = answering(status, kind, content)
+    sentence = planned.refused("submit", OPENAI_API_KEY="sk-secret-ret", OPENAI_BASE_URL=url)
+    assert sentence.startswith(begins)
+    assert sentence.endswith(ends)
+    assert "sk-se" not in sentence
+    assert len(sentence) < 700
+
+
+# --- what a command does before it does anything --------------------------------------------------------------------
+
+
+def test_run_looks_at_key_and_address_before_it_plans(place: Place) -> None:
+    assert place.refused("run").startswith("OPENAI_API_KEY is not set; ")
+    sentence = place.refused("run", OPENAI_API_KEY="sk-x", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
+    assert sentence.startswith("the service cannot be reached: ")
+
+
+def test_run_takes_no_target_for_failures_alone(place: Place) -> None:
+    assert place.refused("run", "--failed", "f.csv").startswith("--failed needs --out")
+
+
+def test_an_override_with_one_underscore_is_refused(place: Place) -> None:
+    sentence = place.refused("plan", BATCHER_LIMITS_TIER="4")
+    assert sentence == "BATCHER_LIMITS_TIER in the environment sets nothing; keys are set as BATCHER_SECTION__KEY"
+
+
+def test_a_budget_without_a_price_is_refused_when_it_is_planned(place: Place) -> None:
+    place.write("batcher.toml", '[model]\nname = "nobody-1"\n[limits]\nenqueued_tokens = 100000\n')
+    sentence = place.refused("plan", BATCHER_BUDGET__MAX_USD="5")
+    assert sentence == (
+        "[budget] max_usd is set, but the price of nobody-1 is not known; set it to 0 to go on without a bound"
+    )
+    assert "Price: unknown for this model." in place.run("plan").stdout
+
+
+def test_the_doctor_goes_on_past_an_address_that_is_none(planned: Place) -> None:
+    ended = planned.run("doctor", OPENAI_API_KEY="sk-x", OPENAI_BASE_URL="http://[::1")
+    assert ended.returncode == 2
+    assert "OPENAI_BASE_URL is no address" in ended.stdout
+    assert "enqueued tokens" in ended.stdout
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_plan_over_the_budget_says_so(place: Place) -> None:
+    told = place.run("plan", BATCHER_BUDGET__MAX_USD="0.0001").stdout
+    assert "what is left of the budget, $0.000100: what does not fit is not sent." in " ".join(told.split())
+
+
+def test_ctrl_c_in_a_plan_is_told_and_nothing_is_left(place: Place, tmp_path: Path) -> None:
+    """A process of its own, which heeds the signal also where the tests run in the background of a shell."""
+    rows = "".join(f"a{n},Artist {n},3,,\n" for n in range(60_000))
+    place.write("jobs/bios/artists.csv", HEAD + rows)
+    before = place.files()
+    heeding = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); sys.argv[0] = 'batcher'; "
+    command = [sys.executable, "-c", f"{heeding}from batcher.cli.app import main; main()", "plan"]
+    with subprocess.Popen(command, cwd=place.folder, stderr=subprocess.PIPE, text=True) as child:
+        shards = place.folder / ".batcher"
+        while not shards.exists() and child.poll() is None:
+            time.sleep(0.01)
+        child.send_signal(signal.SIGINT)
+        assert child.stderr is not None
+        told = child.stderr.read()
+    assert child.returncode == 130
+    assert told == "batcher: interrupted; run the same command again to go on\n"
+    assert place.files() == before
+
+
+def test_with_its_output_closed_a_command_does_its_work(place: Place) -> None:
+    command = f"'{sys.executable}' -m batcher plan --json >&-"
+    ended = subprocess.run(["/bin/sh", "-c", command], cwd=place.folder, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (place.folder / ".batcher" / "shards" / "shard-00002.jsonl").exists()

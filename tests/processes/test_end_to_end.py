@@ -1,0 +1,206 @@
+"""The commands as a user types them: real processes, real HTTP, a sandbox on the loopback interface."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from batcher.sandbox import Faults, Sandbox, SandboxSettings, scaled_clock
+from batcher.sandbox.web.server import running_sandbox
+
+ROOT = Path(__file__).resolve().parents[2]
+KEY = "sk-this-is-a-secret-that-must-not-be-kept"
+FAULTS = {"server": 0.03, "rate_limit": 0.03, "invalid_json": 0.03, "content_policy": 0.02}
+DEMO_SETTINGS = """
+[poll]
+interval_s = 0.2
+[api]
+reconcile_grace_s = 0.5
+[retry]
+rate_limit = {base_s = 0.2, cap_s = 1}
+enqueued_limit = {base_s = 0.2, cap_s = 1}
+"""
+
+
+class Shop:
+    """A folder with only batcher.toml and jobs/, and a sandbox to speak to."""
+
+    def __init__(self, folder: Path, sandbox: Sandbox, url: str) -> None:
+        self.folder, self.sandbox = folder, sandbox
+        self.environment = {**os.environ, "OPENAI_BASE_URL": url, "OPENAI_API_KEY": KEY}
+        self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+    def shell(self, line: str) -> subprocess.CompletedProcess[str]:
+        """Runs a line in a shell, as a user would."""
+        return subprocess.run(
+            line, shell=True, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+
+    def query(self, sql: str) -> list[tuple[object, ...]]:
+        """A query on files in the folder."""
+        with duckdb.connect() as con:
+            con.execute(f"SET file_search_path = '{self.folder}'")
+            return con.execute(sql).fetchall()
+
+
+@contextmanager
+def opened(base: Path) -> Iterator[Shop]:
+    """A shop whose sandbox runs an hour in two seconds and fails some lines; a batch takes some minutes."""
+    folder = base / "shop"
+    shutil.copytree(ROOT / "jobs", folder / "jobs")
+    (folder / "batcher.toml").write_text(DEMO_SETTINGS, encoding="utf-8")
+    settings = SandboxSettings(seed=3, service_s=(200, 600), faults=Faults(line_failures=FAULTS))
+    sandbox = Sandbox(settings, base / "sandbox", scaled_clock(1800))
+    with running_sandbox(sandbox) as url:
+        yield Shop(folder, sandbox, url)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    """A shop in which nothing has been done."""
+    with opened(tmp_path) as made:
+        yield made
+
+
+CHAIN = "batcher plan && batcher submit --shards 10 && batcher poll && batcher collect --out bios.parquet"
+HOURS: Mapping[str, object] = {"service_s": (600, 5400)}
+"""Batches long enough for something to happen beside them."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A shop in which the four commands have run, and what they said."""
+
+    shop: Shop
+    said: "subprocess.CompletedProcess[str]"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+    """For tests that only look at what the four commands have left."""
+    with opened(tmp_path_factory.mktemp("finished")) as made:
+        yield Finished(made, made.shell(CHAIN + " --failed failed.parquet"))
+
+
+def test_the_four_commands_exactly_so(finished: Finished) -> None:
+    shop, done = finished.shop, finished.said
+    assert done.returncode == 4, done.stderr  # dead lines, told by collect alone: the chain went through
+    bios = shop.query("SELECT count(*), count(DISTINCT artist_id) FROM 'bios.parquet'")[0]
+    failed = shop.query("SELECT count(*), min(class), max(code) FROM 'failed.parquet'")[0]
+    assert bios[0] == bios[1]
+    assert int(str(bios[0])) + int(str(failed[0])) == 410
+    assert failed[1:] == ("invalid", "content_policy_violation")
+    assert shop.sandbox.ledger.totals()["usable_more_than_once"] == 0
+
+
+def test_every_bio_is_its_artists_own(finished: Finished) -> None:
+    rows = finished.shop.query(
+        "SELECT artist_name, bio, priority, lane, attempts, cost_usd, batch_id, model FROM 'bios.parquet'"
+    )
+    assert rows
+    for name, bio, priority, lane, attempts, cost, batch_id, model in rows:
+        assert str(name) in str(bio)
+        assert priority in {1, 2, 3, 4, 5}
+        assert (lane, str(batch_id)[:6], str(model)[:10]) == ("batch", "batch_", "gpt-6-luna")
+        assert int(str(attempts)) >= 1
+        assert float(str(cost)) > 0
+
+
+def test_urgent_priorities_are_submitted_first(shop: Shop) -> None:
+    answer = shop.shell("batcher plan --json && batcher submit --shards 3 --json").stdout.splitlines()
+    submitted = json.loads(answer[-1])["submitted"][:3]  # retries may follow already, on so fast a clock
+    assert [s["priority"] for s in submitted] == [1, 2, 3]
+    assert json.loads(answer[-1])["planned"] == 2
+    assert [s["headroom_after"] for s in submitted] == sorted((s["headroom_after"] for s in submitted), reverse=True)
+
+
+def test_poll_sends_nothing_that_was_not_released(shop: Shop) -> None:
+    shop.shell("batcher plan && batcher submit --shards 2 && batcher poll")
+    states = json.loads(shop.shell("batcher status --json").stdout)["states"]
+    assert states["ready"] == 410 - 46 - 78
+    again = shop.shell("batcher submit && batcher poll && batcher collect --out bios.csv")
+    assert again.returncode == 4, again.stderr
+
+
+def test_run_does_it_all(shop: Shop) -> None:
+    done = shop.shell("batcher run --out bios.jsonl --failed failed.csv --json")
+    assert done.returncode == 4, done.stderr
+    answer = json.loads(done.stdout)
+    lines = (shop.folder / "bios.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == answer["collected"]["bios"] == answer["states"]["done"]
+    assert shop.shell("batcher run --out bios.jsonl").returncode == 4  # nothing is left to do, and nothing is sent
+    assert shop.sandbox.ledger.totals()["usable_more_than_once"] == 0
+
+
+def test_run_goes_on_with_what_was_planned_and_sends_no_more(shop: Shop) -> None:
+    done = shop.shell("batcher plan --limit 3 && batcher run --out bios.csv --json")
+    assert json.loads(done.stdout.splitlines()[-1])["states"] == {"done": 3}
+    assert "going on with the plan of 3 artists" in done.stderr
+    more = shop.shell("batcher run --limit 2 --out bios.csv --json")
+    assert json.loads(more.stdout)["states"] == {"done": 5}
+
+
+def test_submit_says_why_the_rest_waits(shop: Shop) -> None:
+    shop.environment["BATCHER_BUDGET__MAX_USD"] = "0.02"
+    told = " ".join(shop.shell("batcher plan && batcher submit").stdout.split())
+    assert "may cost $0.0" in told and "of the budget of $0.02 is left): `batcher poll` sends the rest" in told
+
+
+def test_ctrl_c_ends_at_a_safe_point_and_the_next_start_goes_on(shop: Shop) -> None:
+    shop.sandbox.set_limits(HOURS)
+    shop.shell("batcher plan")
+    command = [sys.executable, "-m", "batcher", "run", "--out", "bios.parquet"]
+    with subprocess.Popen(command, cwd=shop.folder, env=shop.environment, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr is not None
+        for line in child.stderr:
+            if "created" in line:
+                break
+        child.send_signal(signal.SIGINT)
+        rest = child.stderr.read()
+    assert "safe point" in rest
+    assert child.returncode == 3
+    assert shop.shell("batcher run --out bios.parquet").returncode == 4
+    assert shop.sandbox.ledger.totals()["usable_more_than_once"] == 0
+
+
+def test_the_key_stands_nowhere(finished: Finished) -> None:
+    shop = finished.shop
+    looks = shop.shell("batcher status ; batcher show picasso-pablo ; batcher doctor")
+    for said in (finished.said, looks):
+        assert said.stdout
+        assert KEY not in said.stdout + said.stderr
+    for path in shop.folder.rglob("*"):
+        if path.is_file():
+            assert KEY.encode() not in path.read_bytes(), path
+    shop.sandbox.set_limits({"api_key": "another"})
+    answer = shop.shell("batcher submit")
+    shop.sandbox.set_limits({"api_key": None})
+    assert answer.returncode == 2
+    assert "sk-this" not in answer.stderr
+
+
+def test_status_works_beside_a_running_poll(shop: Shop) -> None:
+    shop.sandbox.set_limits(HOURS)
+    shop.shell("batcher plan && batcher submit")
+    command = [sys.executable, "-m", "batcher", "poll"]
+    with subprocess.Popen(command, cwd=shop.folder, env=shop.environment, stderr=subprocess.DEVNULL) as child:
+        looks = [shop.shell("batcher status --json") for _ in range(4)]
+        child.wait()
+    assert [look.returncode for look in looks] == [0, 0, 0, 0]
+    assert all(sum(json.loads(look.stdout)["states"].values()) == 410 for look in looks)
+
+
+def test_plain_lines_away_from_a_terminal(finished: Finished) -> None:
+    said = finished.said.stdout + finished.said.stderr
+    assert said
+    assert not re.search(r"\x1b\[", said)

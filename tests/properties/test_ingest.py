@@ -1,0 +1,132 @@
+"""Any result file for any shard: each artist in one state, no text in a wrong place, no count wrong.
+
+The files are made by chance: a part of the lines, in any order, twice, failed in any way, with garbage between them.
+"""
+
+import atexit
+import shutil
+import tempfile
+from collections import Counter
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from batcher.lanes.batch.ingest import Ingestion
+from batcher.lanes.batch.watching import Watching
+from tests.support.results_kit import Bench, failed
+
+LINES = 9
+FAILURES = (
+    (500, "server_error"),
+    (429, "rate_limit_exceeded"),
+    (429, "insufficient_quota"),
+    (400, "context_length_exceeded"),
+    (0, "batch_expired"),
+    (0, "batch_cancelled"),
+    (0, ""),
+)
+GARBAGE = (b"", b"not JSON", b'{"custom_id": "\xff"}', b'{"custom_id": ""}', b"[]", b'{"custom_id": "nobody"}', b"\x00")
+STATES = {"done", "ready", "waiting", "in_batch", "held", "dead"}
+
+places = st.integers(0, LINES - 1)
+one_line = st.one_of(
+    st.tuples(st.just("good"), places),
+    st.tuples(st.just("good"), places),
+    st.tuples(st.just("failed"), places, st.sampled_from(FAILURES)),
+    st.tuples(st.just("swapped"), places, places),
+    st.tuples(st.just("garbage"), st.sampled_from(GARBAGE)),
+)
+one_file = st.lists(one_line, max_size=2 * LINES)
+counts = st.tuples(st.integers(0, LINES + 1), st.integers(0, LINES + 1))
+
+
+def make_line(rows: list[dict[str, Any]], made: tuple[Any, ...]) -> object:
+    kind, what, *more = made
+    if kind == "garbage":
+        return what
+    if kind == "failed":
+        return failed(rows[what], *more[0])
+    if kind == "swapped":  # the answer on one artist under the id of another
+        return {**rows[what], "response": rows[more[0]]["response"]}
+    return rows[what]
+
+
+@cache
+def ended() -> tuple[Bench, bytes, float]:
+    """A bench whose batch has ended and was not read, its state file, and the time."""
+    folder = Path(tempfile.mkdtemp(prefix="batcher-property-"))
+    atexit.register(shutil.rmtree, folder)
+    bench = Bench(folder, LINES)
+    bench.write([], "error")
+    Watching(bench.world.tools()).refresh()
+    bench.close()
+    return bench, bench.world.store.path.read_bytes(), bench.world.clock()
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batcher.lanes.batch.ingest.FEWEST_READINGS", 1)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(output=one_file, errors=one_file, counted=counts, status=st.sampled_from(["completed", "expired", "cancelled"]))
+def test_whatever_comes_each_artist_is_somewhere_and_has_its_own_text(
+    output: list[Any], errors: list[Any], counted: tuple[int, int], status: str
+) -> None:
+    rows = answers()
+    bench, state, began = ended()
+    bench.world.clock.now = began
+    bench.world.store.path.write_bytes(state)
+    with bench.opened():
+        bench.write([make_line(rows, made) for made in output])
+        bench.write([make_line(rows, made) for made in errors], "error")
+        bench.anchor.execute("UPDATE batches SET completed = ?, failed = ?, status = ?", [*counted, status])
+        ingestion = reader()
+        first = ingestion.take_in(ingestion.load(bench.batch.id))
+        check(bench, rows, [*output, *errors], first is not None)
+        bench.world.clock.sleep(100_000)
+        again = ingestion.take_in(ingestion.load(bench.batch.id))
+        assert (first is None) == (again is not None)  # settled, once
+        check(bench, rows, [*output, *errors], True)
+
+
+@cache
+def reader() -> Ingestion:
+    """What takes the results in; files are not kept, for speed."""
+    tools = ended()[0].world.tools()
+    ingestion = Ingestion(tools.store, tools.service, tools.job, tools.rules, tools.jitter)
+    ingestion.keep_raw = False
+    return ingestion
+
+
+@cache
+def answers() -> list[dict[str, Any]]:
+    """What the service has answered, in the order of the artists."""
+    bench, _, _ = ended()
+    return sorted(bench.read(), key=lambda row: str(row["custom_id"]))
+
+
+def check(bench: Bench, rows: list[dict[str, Any]], made: list[Any], settled: bool) -> None:
+    bench.check_conservation(texts=False)
+    states = bench.world.states()
+    assert set(states) <= STATES
+    assert bool(states.get("in_batch")) <= (not settled)
+    bios = {str(key): text_of(str(data)) for key, data in bench.world.rows("SELECT artist_id, data FROM bios")}
+    sent = {row["custom_id"]: row["response"]["body"]["choices"][0]["message"]["content"] for row in rows}
+    good = {rows[m[1]]["custom_id"] for m in made if m[0] == "good"}
+    swapped = {rows[m[1]]["custom_id"] for m in made if m[0] == "swapped"}
+    assert good <= set(bios) <= good | swapped  # a usable answer is taken, whatever stands beside it
+    assert all(text == text_of(sent[key]) for key, text in bios.items() if key not in swapped)
+    tried = Counter(str(key) for (key,) in bench.world.rows("SELECT artist_id FROM attempts"))
+    assert max(tried.values(), default=0) <= 1  # one batch, one verdict
+    assert set(tried) == set(sent) or not settled
+    assert bench.count("batches", "settled_at IS NULL") == bench.count("shards", "state = 'ended'") == (not settled)
+
+
+def text_of(data: str) -> str:
+    return str(orjson.loads(data)["bio"])

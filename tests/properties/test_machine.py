@@ -1,0 +1,244 @@
+"""Promises 1-4 and 6 as a state machine over random faults: the real store, runner and client against the sandbox.
+
+Hypothesis picks the faults and their order; after every step the invariants are read from the state itself and from
+the sandbox's own ledger.
+"""
+
+import atexit
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from unittest import TestCase
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from batcher.config import Config
+from batcher.core.model import RemoteBatch
+from batcher.lanes.batch.runner import Runner
+from batcher.sandbox import SandboxSettings
+from batcher.service.openai_service import CallError
+from batcher.state.snapshot import room_now
+from tests.support.examples import SOAK
+from tests.support.world import World, config_with, kept_open, write_table
+
+LINES = 40
+LINE_KINDS = ("rate_limit", "server", "request_timeout", "refusal", "length", "content_policy", "status_0")
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it, and nothing is written after it."""
+
+
+class KilledService:
+    """The real service, whose process dies right after, or before, one of its calls."""
+
+    def __init__(self, service: object, fuse: list[str]) -> None:
+        self._service, self._fuse = service, fuse
+
+    def __getattr__(self, name: str) -> object:
+        call = getattr(self._service, name)
+
+        def wrapped(*args: object) -> object:
+            if self._fuse == [f"{name}.before"]:
+                self._fuse.clear()
+                raise Killed
+            answer = call(*args)
+            if self._fuse == [f"{name}.after"]:
+                self._fuse.clear()
+                raise Killed
+            return answer
+
+        return wrapped
+
+
+def config_for(tokens: int) -> Config:
+    """Shards of ten lines, under a queue of so many tokens."""
+    return config_with(
+        limits={"lines_per_shard": 10, "tokens_per_shard": 7_000, "enqueued_tokens": tokens},
+        poll={"interval_s": 3_600},
+        api={"reconcile_grace_s": 60},
+    )
+
+
+@cache
+def planned(tokens: int) -> Path:
+    """A folder with a planned and released job, to be copied."""
+    folder = Path(tempfile.mkdtemp(prefix="batcher-planned-"))
+    atexit.register(shutil.rmtree, folder)
+    world = World(folder, config=config_for(tokens))
+    world.plan(write_table(folder / "table.csv", LINES, (1, 2)))
+    assert world.rows("SELECT DISTINCT lines FROM shards") == [(10,)]  # by default a tight queue gets tiny ones
+    world.release()
+    shutil.rmtree(folder / "sandbox")
+    return folder
+
+
+class JobMachine(RuleBasedStateMachine):
+    """One job against one sandbox; rules are what can happen to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="batcher-machine-"))
+        self.fuse: list[str] = []
+        self.open = contextlib.ExitStack()
+
+    def teardown(self) -> None:
+        """The folder goes away."""
+        self.open.close()
+        shutil.rmtree(self.folder)
+
+    @initialize(tokens=st.sampled_from([9_000, 18_000, 60_000]))
+    def begin(self, tokens: int) -> None:
+        """A planned and released job; the queue holds one, two or all shards."""
+        config = config_for(tokens)
+        shutil.copytree(planned(tokens), self.folder, dirs_exist_ok=True)
+        self.world = World(self.folder, SandboxSettings(enqueued_tokens=tokens), config)
+        self.open.enter_context(kept_open(self.world.store))
+
+    # --- what can happen --------------------------------------------------------------------------------------------
+
+    @rule(kind=st.sampled_from(LINE_KINDS), share=st.sampled_from([0.0, 0.1, 0.5]))
+    def lines_fail(self, kind: str, share: float) -> None:
+        """From now on a share of the lines fails at its first execution."""
+        self.world.sandbox.set_faults({"line_failures": {kind: share}})
+
+    @rule(call=st.sampled_from(["create", "upload"]), share=st.sampled_from([0.0, 0.5, 1.0]))
+    def answers_get_lost(self, call: str, share: float) -> None:
+        """Calls act, and their answers do not arrive."""
+        self.world.sandbox.set_faults({"lose_answer": {call: share}})
+
+    @rule(call=st.sampled_from(["create", "list", "content"]), share=st.sampled_from([0.0, 0.6]))
+    def calls_are_refused(self, call: str, share: float) -> None:
+        """Calls answer 503 without effect."""
+        self.world.sandbox.set_faults({"refuse_before": {call: share}})
+
+    @rule(seconds=st.sampled_from([0.0, 30.0]))
+    def listings_lag(self, seconds: float) -> None:
+        """A batch shows in listings only so long after its creation."""
+        self.world.sandbox.set_faults({"list_lag_s": seconds})
+
+    @rule(tokens=st.sampled_from([0, 4_000]))
+    def others_use_the_queue(self, tokens: int) -> None:
+        """The organisation's other users hold part of the queue."""
+        self.world.sandbox.set_limits({"phantom_tokens": tokens})
+
+    @rule(data=st.data())
+    def cancelled_from_outside(self, data: st.DataObject) -> None:
+        """Somebody cancels one of our batches on the website."""
+        running = [b for b in self._batches() if b.status in {"validating", "in_progress"}]
+        if running:
+            self.world.service().cancel(data.draw(st.sampled_from(sorted(b.batch_id for b in running))))
+
+    @rule(seconds=st.sampled_from([60.0, 3_600.0, 90_000.0]))
+    def time_passes(self, seconds: float) -> None:
+        """Nobody is at work for a while."""
+        self.world.clock.now += seconds
+
+    @rule()
+    def a_round(self) -> None:
+        """One acting process, once around."""
+        self.world.act(once=True)
+
+    @rule(call=st.sampled_from(["upload", "create", "list_batches", "download", "delete"]), after=st.booleans())
+    def a_killed_round(self, call: str, after: bool) -> None:
+        """An acting process that dies at one of its calls."""
+        self.fuse[:] = [f"{call}.{'after' if after else 'before'}"]
+        tools = self.world.tools()
+        object.__setattr__(tools, "service", KilledService(tools.service, self.fuse))
+        runner = Runner(tools)
+        runner.begin()
+        with contextlib.suppress(Killed):
+            runner.act(once=True)
+        self.fuse.clear()
+
+    def _batches(self) -> tuple[RemoteBatch, ...]:
+        try:
+            return self.world.service().list_batches(0).batches
+        except CallError:
+            return ()
+
+    # --- what always holds ------------------------------------------------------------------------------------------
+
+    @invariant()
+    @precondition(lambda self: hasattr(self, "world"))
+    def every_artist_is_in_one_state(self) -> None:
+        """Promise 1."""
+        assert sum(self.world.states().values()) == LINES
+
+    @invariant()
+    @precondition(lambda self: hasattr(self, "world"))
+    def the_limit_holds(self) -> None:
+        """Promise 3: what was reserved when something was sent never passed limit x threshold."""
+        rows = self.world.rows("SELECT reserved_before + reserved, limit_tokens FROM submissions")
+        threshold = self.world.config.limits.threshold
+        assert all(int(str(used)) <= int(str(limit)) * threshold for used, limit in rows)
+        with self.world.store.reading() as tx:
+            assert room_now(tx, self.world.config).ceiling >= 0
+
+    @invariant()
+    @precondition(lambda self: hasattr(self, "world"))
+    def nothing_usable_is_paid_twice(self) -> None:
+        """Promise 2: no line is executed again after a usable result."""
+        twice = {line: n for line, n in self.world.sandbox.ledger.usable().items() if n > 1}
+        assert not twice
+
+    @invariant()
+    @precondition(lambda self: hasattr(self, "world"))
+    def bios_are_of_done_artists(self) -> None:
+        """Promise 6: one verdict a line."""
+        wrong = self.world.rows(
+            "SELECT count(*) FROM artists AS a FULL JOIN bios AS b USING (artist_id) "
+            "WHERE (a.state = 'done') <> (b.artist_id IS NOT NULL)"
+        )
+        assert wrong == [(0,)]
+
+    @rule()
+    def the_end(self) -> None:
+        """Without faults every job ends, each artist done, dead or held; what is dead has deserved it."""
+        self.world.sandbox.set_faults(no_faults())
+        self.world.sandbox.set_limits({"phantom_tokens": 0})
+        ended = self.world.act()
+        assert not getattr(ended, "problem", "not finished")
+        states = self.world.states()
+        assert set(states) <= {"done", "dead", "held"}
+        classes = {row[0] for row in self.world.rows("SELECT failure FROM artists WHERE state IN ('dead', 'held')")}
+        assert classes <= {"invalid", "unusable", "server", "expired", "cancelled", "missing", "rate_limit"}
+
+
+def no_faults() -> Mapping[str, object]:
+    """Faults as they are by default."""
+    return {"line_failures": {}, "lose_answer": {}, "refuse_before": {}, "list_lag_s": 0.0}
+
+
+DEEP = settings(
+    max_examples=1_000 if SOAK > 1 else 30,  # few and long: a fault matters in what comes after it
+    stateful_step_count=12,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    database=None,
+)
+
+
+def quarter(name: str) -> type[JobMachine]:
+    """The same machine under another name: workers share the examples, each with a seed of its own."""
+    return type(name, (JobMachine,), {"__doc__": "A quarter of the examples."})
+
+
+def case(machine: type[JobMachine]) -> type[TestCase]:
+    """The machine as a test, with the time that it takes on a busy computer."""
+    made: type[TestCase] = machine.TestCase
+    made.settings = DEEP  # type: ignore[attr-defined]
+    made.pytestmark = [pytest.mark.timeout(1800 * SOAK)]  # type: ignore[attr-defined]
+    return made
+
+
+TestFirst = case(quarter("First"))
+TestSecond = case(quarter("Second"))
+TestThird = case(quarter("Third"))
+TestFourth = case(quarter("Fourth"))

@@ -1,0 +1,130 @@
+"""Calls that the service refuses while work is under way: nothing goes on as if it had not been said."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from batcher.core.decide import Finish
+from batcher.state import wishes
+from tests.support.protocol_kit import BATCH_S, Send, Trial, answered, assert_paid_once, changed, is_call, trial
+
+PATHS = {"list": ("GET", "/batches"), "download": ("GET", "/content"), "cancel": ("POST", "/cancel")}
+
+
+def refused(it: Trial, call: str, status: int, code: str, times: int) -> list[float]:
+    """Refuses the first such calls; when they came."""
+    method, path = PATHS[call]
+    came: list[float] = []
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        if request.method == method and request.url.path.endswith(path):
+            came.append(it.clock())
+            if len(came) <= times:
+                return answered(status, code)(request, send)
+        return send(request)
+
+    it.rule = rule
+    return came
+
+
+def under_way(folder: Path, call: str) -> Trial:
+    it = trial(folder, lines=12)
+    it.act(once=True)
+    if call == "cancel":
+        with it.store.transaction("cancel") as tx:
+            wishes.ask_cancel(tx, [1])
+    it.clock.sleep(BATCH_S / 2)
+    return it
+
+
+@pytest.mark.parametrize(("call", "status"), [("list", 401), ("list", 403), ("download", 401), ("cancel", 403)])
+def test_a_key_that_is_refused_while_batches_run_ends_it_at_the_first_no(
+    tmp_path: Path, call: str, status: int
+) -> None:
+    it = under_way(tmp_path, call)
+    came = refused(it, call, status, "invalid_api_key", 1_000)
+    ended = it.act()
+    assert isinstance(ended, Finish) and "the service refuses us" in ended.problem
+    assert len(came) == 1
+    it.rule = lambda request, send: send(request)
+    assert it.act() == Finish()
+    assert set(it.states()) <= {"done", "ready", "held"} and it.paid()["usable_more_than_once"] == 0
+
+
+@pytest.mark.parametrize("call", ["list", "cancel"])
+def test_a_quota_that_is_gone_for_calls_is_asked_again_as_in_an_outage(tmp_path: Path, call: str) -> None:
+    it = under_way(tmp_path, call)
+    came = refused(it, call, 429, "insufficient_quota", 4)
+    it.act()
+    assert all(later - before >= 54 for before, later in pairwise(came[:5]))
+    assert it.rows("SELECT DISTINCT reason FROM pauses") == [("quota",)]
+
+
+def test_after_a_setup_failure_no_other_shard_is_sent(tmp_path: Path) -> None:
+    it = trial(tmp_path, lines=30)
+    sent: list[str] = []
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        sent.append(f"{request.method} {request.url.path}")
+        return (
+            answered(400, "model_not_found")(request, send) if is_call(request, "POST", "/batches") else send(request)
+        )
+
+    it.rule = rule
+    ended = it.act()
+    assert isinstance(ended, Finish) and "the service refuses us" in ended.problem
+    assert sent.count("POST /v1/files") == sent.count("POST /v1/batches") == 1
+    assert it.states() == {"ready": 30}
+
+
+def test_a_retry_after_keeps_the_other_shards_back_too(tmp_path: Path) -> None:
+    it = trial(tmp_path, lines=18)
+    made: list[float] = []
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        if is_call(request, "POST", "/batches"):
+            made.append(it.clock())
+            if len(made) == 1:
+                return answered(503, headers={"Retry-After": "120"})(request, send)
+        return send(request)
+
+    it.rule = rule
+    it.act()
+    assert made[1] - made[0] >= 120
+    assert_paid_once(it, 18)
+
+
+def test_a_refused_upload_waits_as_long_as_the_service_asks(tmp_path: Path) -> None:
+    it = trial(tmp_path)
+    sent: list[float] = []
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        if is_call(request, "POST", "/files"):
+            sent.append(it.clock())
+            if len(sent) == 1:
+                return answered(400, "odd", headers={"Retry-After": "900"})(request, send)
+        return send(request)
+
+    it.rule = rule
+    it.act()
+    assert sent[1] - sent[0] >= 900
+    assert_paid_once(it, 6)
+
+
+def test_a_batch_that_failed_in_validation_and_counts_its_lines_as_failed_costs_no_try(tmp_path: Path) -> None:
+    it = trial(tmp_path, faults={"fail_batches": {"1": "token_limit_exceeded"}})
+
+    def counted(body: dict[str, object]) -> None:
+        for batch in body["data"]:  # type: ignore[attr-defined]
+            if batch["status"] == "failed":
+                batch["request_counts"] = {"total": 6, "completed": 0, "failed": 6}
+
+    it.rule = lambda request, send: (
+        changed(counted)(request, send) if is_call(request, "GET", "/batches") else send(request)
+    )
+    it.act()
+    assert it.rows("SELECT count(*) FROM quota_samples WHERE source = 'refusal'") == [(1,)]
+    assert it.rows("SELECT outcome, count(*) FROM attempts GROUP BY ALL") == [("bio", 6)]
+    assert_paid_once(it, 6)

@@ -1,0 +1,128 @@
+"""Our service over the real client, before a sandbox or before a script."""
+
+import json
+import string
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+
+from batcher.core.model import RemoteBatch
+from batcher.core.retry import Policy
+from batcher.sandbox import Sandbox, SandboxSettings
+from batcher.sandbox.web.server import running_sandbox
+from batcher.sandbox.web.transport import SandboxTransport
+from batcher.service.openai_service import OpenAIService, Service
+from tests.support.sandbox_kit import CHAT, START, encoded, lines
+
+QUICK = Policy(0.5, 4, 3)
+PAUSES = [0.5, 1.0, 2.0]
+KEY = "sk-" + string.ascii_lowercase + string.digits  # of a key's shape, so that hiding it is tested
+MEGABYTE = 1 << 20
+FIXED = SandboxSettings(validating_s=(10, 10), service_s=(1000, 1000), finalizing_s=(10, 10), cancelling_s=(10, 10))
+ENDED = 1020.0
+
+
+class Rig:
+    """A sandbox with a hand-moved clock and our service before it; `calls` counts what the client sends."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = START
+        self.folder = folder
+        self.sandbox = Sandbox(FIXED, folder / "sandbox", lambda: self.now)
+        self.slept: list[float] = []
+        self.calls: Counter[str] = Counter()
+
+    def attach(self, http: httpx2.Client, url: str, key: str = KEY) -> None:
+        # The client's own retries stay at their default: the service must turn them off.
+        self.client = openai.OpenAI(api_key=key, base_url=url, http_client=http)
+        self.service = OpenAIService(self.client, QUICK, self.slept.append, lambda: 0.0)
+
+    def count(self, request: httpx2.Request) -> None:
+        parts = [part for part in request.url.path.split("/") if not part.startswith(("v1", "file-", "batch_"))]
+        self.calls[f"{request.method} {'/'.join(parts).strip('/')}"] += 1
+
+    def fault(self, **changes: object) -> None:
+        self.sandbox.set_faults(changes)
+
+    def path(self, count: int = 3) -> Path:
+        path = self.folder / "shard.jsonl"
+        path.write_bytes(encoded(lines(count)))
+        return path
+
+    def batch(self, count: int = 3) -> RemoteBatch:
+        return self.service.create(self.service.upload(self.path(count), "in.jsonl").file_id, CHAT, {})
+
+    def batches(self) -> int:
+        return len(self.sandbox.lifecycle.batches)
+
+    def files(self) -> int:
+        return len(self.sandbox.files.visible("batch", self.now, newest_first=False))
+
+
+@contextmanager
+def attached(kind: str, folder: Path, key: str = KEY) -> Iterator[Rig]:
+    rig = Rig(folder)
+    hooks: Any = {"request": [rig.count]}
+    if kind == "memory":
+        with httpx2.Client(transport=SandboxTransport(rig.sandbox), event_hooks=hooks) as http:
+            rig.attach(http, "http://sandbox/v1", key)
+            yield rig
+        return
+    with running_sandbox(rig.sandbox) as url, httpx2.Client(event_hooks=hooks, trust_env=False) as http:
+        rig.attach(http, url, key)
+        yield rig
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer of a script; its body is streamed, as from a socket."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    def made(self) -> httpx2.Response:
+        return httpx2.Response(self.status, headers=self.headers, stream=httpx2.ByteStream(self.content))
+
+
+def answer(status: int, body: object, **headers: str) -> Answer:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    if isinstance(body, bytes):
+        return Answer(status, named, body)
+    return Answer(status, {"content-type": "application/json", **named}, json.dumps(body).encode())
+
+
+Scripted = tuple[OpenAIService, list[float]]
+Act = Callable[[Service], object]
+
+
+def scripted(answers: Sequence[Answer], key: str = KEY, jitter: float = 0.0) -> Scripted:
+    """Our service before a script; a request beyond its end fails the test."""
+    left = iter(answers)
+    transport = httpx2.MockTransport(lambda request: next(left).made())
+    client = openai.OpenAI(
+        api_key=key, base_url="http://sandbox/v1", http_client=httpx2.Client(transport=transport), max_retries=2
+    )
+    slept: list[float] = []
+    return OpenAIService(client, QUICK, slept.append, lambda: jitter), slept
+
+
+def refusal(message: str = "no", code: object = None, kind: object = None) -> dict[str, object]:
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+def told(**fields: object) -> dict[str, object]:
+    """A batch as little as it may be told."""
+    return {"id": "batch_1", "object": "batch", "created_at": 1_795_000_000, "status": "in_progress", **fields}
+
+
+SERVER_DATE = formatdate(START, usegmt=True)
+LATER = formatdate(START + 7, usegmt=True)
+BUSY = refusal("slow down", "rate_limit_exceeded", "requests")

@@ -1,0 +1,104 @@
+"""Plays recorded traffic with OpenAI to the real client: vcrpy loads, matches and answers, and nothing goes out.
+
+The recordings lie beside the repository (`../shared/recordings`) and are never copied into it.
+"""
+
+import gzip
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import vcr
+from vcr.cassette import Cassette
+
+from batcher.core.retry import Policy
+from batcher.service.openai_service import OpenAIService
+
+RECORDINGS = Path(__file__).resolve().parents[3] / "shared" / "recordings"
+API = "https://api.openai.com"
+ONCE = Policy(0.5, 4, 0)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One recorded call to the API, decoded without any of our code."""
+
+    method: str
+    path: str
+    sent: bytes
+    headers: dict[str, str]
+    content: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.content)
+
+    @property
+    def what(self) -> str:
+        """The call as the service has it: upload, file, create, retrieve or content."""
+        if self.path.endswith("/content"):
+            return "content"
+        of_files = self.path.startswith("/v1/files")
+        return {("POST", True): "upload", ("GET", True): "file", ("POST", False): "create"}.get(
+            (self.method, of_files), "retrieve"
+        )
+
+    @property
+    def name(self) -> str:
+        """The id in the path."""
+        return self.path.split("/")[3]
+
+    @property
+    def whole(self) -> bool:
+        """Whether as many bytes are there as its content-length says."""
+        return len(self.content) == int(self.headers.get("content-length", len(self.content)))
+
+
+@dataclass
+class Replay:
+    """Our service in front of a cassette; `sent` are its requests, `slept` its pauses."""
+
+    service: OpenAIService
+    cassette: Any
+    sent: list[httpx2.Request] = field(default_factory=list)
+    slept: list[float] = field(default_factory=list)
+
+
+def names() -> list[str]:
+    """The cassettes that are here; none without the reference data."""
+    return sorted(path.stem for path in RECORDINGS.glob("*.yaml"))
+
+
+def recorded(name: str) -> list[Recorded]:
+    """What a cassette holds of the API (one of them recorded a price list too), in its order."""
+    cassette = Cassette.load(path=str(RECORDINGS / f"{name}.yaml"))
+    calls = [_recorded(request, answer) for request, answer in cassette.data if request.uri.startswith(API)]
+    assert calls
+    return calls
+
+
+def _recorded(request: Any, answer: Any) -> Recorded:
+    headers = {key.lower(): values[0] for key, values in answer["headers"].items()}
+    content = answer["body"]["string"]
+    if headers.get("content-encoding") == "gzip":
+        content = gzip.decompress(content)
+    return Recorded(request.method, request.path, request.body or b"", headers, content)
+
+
+@contextmanager
+def replayed(name: str, policy: Policy = ONCE, repeats: bool = False) -> Iterator[Replay]:
+    """Our service, answered by the cassette alone; `repeats` gives the same answers again and again."""
+    player = vcr.VCR(record_mode=vcr.mode.NONE, match_on=("method", "uri"))
+    slept: list[float] = []
+    sent: list[httpx2.Request] = []
+    path = str(RECORDINGS / f"{name}.yaml")
+    with (
+        player.use_cassette(path, allow_playback_repeats=repeats) as cassette,
+        httpx2.Client(event_hooks={"request": [sent.append]}, trust_env=False) as http,
+    ):
+        client = openai.OpenAI(api_key="sk-replay", base_url=f"{API}/v1", http_client=http)
+        yield Replay(OpenAIService(client, policy, slept.append, lambda: 0.0), cassette, sent, slept)

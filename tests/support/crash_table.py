@@ -1,0 +1,261 @@
+"""Which scenario reaches which crash point, and the reading of the points from the code."""
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batcher.sandbox import Sandbox
+from batcher.sandbox.api.batches import Batch
+from batcher.sandbox.api.files import StoredFile
+from batcher.sandbox.base.errors import ApiError, queue_full
+from batcher.sandbox.base.faults import FINE, LOST, REFUSED
+from tests.support.kill_harness import Scenario
+from tests.support.world import ROOT
+
+EFFECTS = frozenset({"upload", "create", "cancel", "delete", "download", "complete"})
+NOT_ACTING = ("api.py", "sandbox/")
+
+
+class Doubling(Sandbox):
+    """Makes two batches of the first create, as a client that repeats its calls would; the second stays in validation
+    until it is cancelled, however long that takes, so that it executes nothing."""
+
+    def create_batch(self, payload: Mapping[str, object], lost: bool = False) -> Batch | None:
+        made = super().create_batch(payload, lost)
+        if len(self.lifecycle.batches) == 1:
+            second = super().create_batch(payload)
+            assert second is not None
+            self.lifecycle._schedule(second, self.now() + 1e9)
+        return made
+
+
+class Full(Sandbox):
+    """Refuses the first create for its full queue, as Azure does: at the call itself."""
+
+    asked = 0
+
+    def create_batch(self, payload: Mapping[str, object], lost: bool = False) -> Batch | None:
+        self.asked += 1
+        if self.asked == 1:
+            text = queue_full("gpt-6-luna", "org-sandbox", 1_000_000)
+            raise ApiError(400, text, code="token_limit_exceeded")
+        return super().create_batch(payload, lost)
+
+
+class Forgetful(Sandbox):
+    """Does not know a file the first time that it is asked for one, as if the key were another project's."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        get, asked = self.files.get, []
+
+        def forget_once(file_id: str, now: float) -> StoredFile:
+            asked.append(file_id)
+            if len(asked) == 1:
+                raise ApiError(404, f"No such File object: {file_id}", param="id")
+            return get(file_id, now)
+
+        self.files.get = forget_once  # type: ignore[method-assign]
+
+
+class InUse(Sandbox):
+    """Refuses to delete the first file that it is asked to, as one that is in use."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        delete, asked = self.files.delete, []
+
+        def refuse_once(file_id: str, now: float) -> dict[str, object]:
+            asked.append(file_id)
+            if len(asked) == 1:
+                raise ApiError(409, "The file is in use.")
+            return delete(file_id, now)
+
+        self.files.delete = refuse_once  # type: ignore[method-assign]
+
+
+def damage(folder: Path) -> None:
+    """Changes a shard's file between plan and run."""
+    for path in sorted(folder.glob(".batcher/shards/shard-00001.jsonl")):
+        path.write_bytes(path.read_bytes().replace(b"Artist Number", b"Artist  Number"))
+
+
+SCENARIOS: Mapping[str, Scenario] = {
+    "plain": Scenario(),
+    "upload lost": Scenario(script={"upload": (LOST,)}),
+    "upload refused": Scenario(script={"upload": (REFUSED,)}),
+    "uploads limited": Scenario(settings={"uploads_per_minute": 1}, speed=60),
+    "create lost": Scenario(faults={"list_lag_s": 60}, script={"create": (LOST,)}),
+    "create refused": Scenario(script={"create": (REFUSED,)}, lines=6, priorities=(1,), grace=0.1),
+    "file unknown": Scenario(
+        sandbox=Forgetful,
+        script={"create": (REFUSED,)},
+        lines=6,
+        priorities=(1,),
+        grace=0.1,
+        codes=(0, 2),
+        commands=(("run",), ("run",)),
+    ),
+    "file in use": Scenario(sandbox=InUse, script={"create": (REFUSED,)}, lines=6, priorities=(1,), grace=0.1),
+    "results late": Scenario(script={"content": 4 * (REFUSED,)}, lines=6, priorities=(1,)),
+    "cancel refused": Scenario(sandbox=Doubling, script={"cancel": 4 * (REFUSED,)}, lines=6, priorities=(1,)),
+    "room refused": Scenario(sandbox=Full),
+    "batch refused": Scenario(faults={"fail_batches": {"1": "token_limit_exceeded"}}),
+    "batch split": Scenario(settings={"enqueued_tokens": 7_000}, per_shard=12, priorities=(1,)),
+    "lines fail": Scenario(faults={"line_failures": {"server": 0.4}}),
+    "list refused": Scenario(script={"list": (FINE, FINE, *4 * (REFUSED,))}, lines=6, priorities=(1,)),
+    "two batches": Scenario(sandbox=Doubling, lines=6, priorities=(1,)),
+    "file damaged": Scenario(prelude=((("plan",), ""),), prepare=damage),
+    "collected": Scenario(commands=(("run",), ("collect", "--only-new", "--out", "new.csv")), lines=6),
+    "cancelled": Scenario(prelude=((("run",), "create.before"),), commands=(("cancel",), ("run",)), lines=6, grace=0.1),
+    "retried": Scenario(
+        faults={"line_failures": {"refusal": 0.5}},
+        commands=(("run",), ("retry",), ("run",)),
+        lines=6,
+        retry="unusable = { tries = 0 }",
+    ),
+    "folded": Scenario(lines=80, per_shard=40),
+    "direct": Scenario(commands=(("plan",), ("direct", "--workers", "2"))),
+    "direct killed": Scenario(
+        prelude=((("plan",), ""), (("direct", "--workers", "2"), "complete.after")),
+        commands=(("direct", "--workers", "2"),),
+    ),
+    "direct first": Scenario(commands=(("plan",), ("direct", "--limit", "4"), ("run",)), codes=(0, 3, 4)),
+    "paused": Scenario(commands=(("plan",), ("pause",), ("resume",), ("run",)), lines=6),
+}
+
+COMMITS: Mapping[str, str] = {
+    "plan": "plain",
+    "reached": "plain",
+    "begin": "plain",
+    "release": "plain",
+    "intend_send": "plain",
+    "record_upload": "plain",
+    "record_create": "plain",
+    "refresh": "plain",
+    "ingest": "plain",
+    "clean": "plain",
+    "collect": "collected",
+    "call_unknown": "upload lost",
+    "forget_upload": "upload lost",
+    "orphan_looked_for": "upload refused",
+    "upload_refused": "uploads limited",
+    "create_unknown": "create lost",
+    "absent_once": "create refused",
+    "adopt": "create lost",
+    "input_deleted": "create refused",
+    "find_absent": "create refused",
+    "intend_delete": "create refused",
+    "delete_refused": "file in use",
+    "stranger": "file unknown",
+    "ask_again": "results late",
+    "cancel_unknown": "cancel refused",
+    "refuse_create": "room refused",
+    "refuse_batch": "batch refused",
+    "split": "batch split",
+    "gather": "lines fail",
+    "call_failed": "list refused",
+    "record_cancel": "two batches",
+    "file_damaged": "file damaged",
+    "cancel": "cancelled",
+    "withdraw": "cancelled",
+    "retry": "retried",
+    "direct": "direct",
+    "direct_look": "direct",
+    "recover_calls": "direct killed",
+    "recut": "direct first",
+    "pause": "paused",
+    "resume": "paused",
+}
+CALLS: Mapping[str, str] = {
+    "upload": "plain",
+    "create": "plain",
+    "download": "plain",
+    "delete": "plain",
+    "delete_input": "create refused",
+    "cancel": "two batches",
+    "fold": "folded",
+    "complete": "direct",
+}
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A call with an effect, and the points that stand around it in its function."""
+
+    where: str
+    call: str
+    before: str
+    after: str
+
+
+def _modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted((ROOT / "batcher").rglob("*.py")):
+        name = str(path.relative_to(ROOT / "batcher"))
+        yield name, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _point(node: ast.AST) -> str:
+    """The name of a crash point that a call marks; "" for any other node."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "crashpoints.reached":
+        return str(node.args[0].value) if isinstance(node.args[0], ast.Constant) else ""
+    return ""
+
+
+def _commit(node: ast.AST) -> str:
+    """The name of a transaction that a call opens; "" for any other node."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return ""
+    place = {"transaction": 0, "_finishing": 1}.get(node.func.attr)
+    if place is None or len(node.args) <= place or not isinstance(node.args[place], ast.Constant):
+        return ""
+    return str(node.args[place].value)  # type: ignore[attr-defined]
+
+
+def points() -> list[str]:
+    """Every crash point that the code names."""
+    found: set[str] = set()
+    for _, module in _modules():
+        for node in ast.walk(module):
+            if _point(node):
+                found.add(_point(node))
+            if _commit(node):
+                found |= {f"{_commit(node)}.commit.before", f"{_commit(node)}.commit.after"}
+    return sorted(found)
+
+
+def effects() -> list[Effect]:
+    """Every call of the service with an effect."""
+    found = []
+    for name, module in _modules():
+        if name.startswith(NOT_ACTING):
+            continue
+        for function in (node for node in ast.walk(module) if isinstance(node, ast.FunctionDef)):
+            found += _effects_of(name, function)
+    return found
+
+
+def _effects_of(module: str, function: ast.FunctionDef) -> list[Effect]:
+    marks = sorted((call.lineno, _point(call)) for call in _calls(function) if _point(call))
+    found = []
+    for node in _calls(function):
+        if isinstance(node.func, ast.Attribute) and node.func.attr in EFFECTS:
+            if not ast.unparse(node.func.value).endswith("service"):
+                continue
+            before = [name for line, name in marks if line < node.lineno]
+            after = [name for line, name in marks if line > node.lineno]
+            where = f"{module}:{node.lineno} ({function.name})"
+            found.append(Effect(where, node.func.attr, before[-1] if before else "", after[0] if after else ""))
+    return found
+
+
+def _calls(function: ast.FunctionDef) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(function) if isinstance(node, ast.Call))
+
+
+def scenario_of(point: str) -> str:
+    """The scenario that reaches a point; "" where the table has none."""
+    name, _, _ = point.partition(".")
+    return (COMMITS if ".commit." in point else CALLS).get(name, "")

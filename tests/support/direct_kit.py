@@ -1,0 +1,82 @@
+"""A planned job and its direct lane in one process, with calls that a test may answer."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from batcher.config import Config
+from batcher.core.decide import Finish
+from batcher.core.retry import Trouble
+from batcher.core.workers import crew_of
+from batcher.lanes.context import Tools
+from batcher.lanes.direct.lane import DirectLane
+from batcher.sandbox import SandboxSettings
+from batcher.service.openai_service import Answer, CallRefused, CallUnknown
+from batcher.state.direct_calls import Selection
+from tests.support.world import World, config_with, write_table
+
+HOUR = 3600.0
+Script = Callable[[int], Exception | Answer | None]
+
+
+class Scripted:
+    """The real service, whose synchronous calls may be answered by a test instead."""
+
+    def __init__(self, service: Any, script: Script | None, lost: str) -> None:
+        self._service, self._script, self._lost, self.calls = service, script, lost, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._service, name)
+
+    def complete(self, endpoint: str, body: Mapping[str, object]) -> Answer:
+        self.calls += 1
+        told = self._script(self.calls) if self._script else None
+        if self._lost and self._lost in str(body):
+            told = CallUnknown(Trouble(message="timed out"))
+        if isinstance(told, Exception):
+            raise told
+        if told is not None:
+            return told
+        answer: Answer = self._service.complete(endpoint, body)
+        return answer
+
+
+class Desk(World):
+    """A planned job, and its direct lane."""
+
+    lane: DirectLane
+    script: Script | None = None
+    lost = ""
+    """The answers to calls whose body holds this are lost."""
+
+    def tools(self) -> Tools:
+        tools = super().tools()
+        if self.script is not None or self.lost:
+            object.__setattr__(tools, "service", Scripted(tools.service, self.script, self.lost))
+        return tools
+
+    def direct(self, workers: str | int = 4, **selection: Any) -> Finish:
+        """One process of the direct lane, from its start."""
+        self.lane = DirectLane(self.tools(), Selection(**selection), crew_of(workers))
+        self.lane.begin()
+        return self.lane.act()
+
+    def pauses(self) -> list[tuple[object, ...]]:
+        return self.rows(
+            "SELECT scope, reason, round(since - 1795000000), round(until - 1795000000) FROM pauses ORDER BY pause"
+        )
+
+
+def settings_of(**sections: Mapping[str, object]) -> Config:
+    """Small shards, and a look at the state every hour: a day passes in few steps."""
+    return config_with(**{"limits": {"lines_per_shard": 6}, "poll": {"interval_s": 3_600}, **sections})
+
+
+def desk(folder: Path, lines: int = 12, settings: SandboxSettings | None = None, config: Config | None = None) -> Desk:
+    made = Desk(folder, settings, config or settings_of())
+    made.plan(write_table(folder / "table.csv", lines))
+    return made
+
+
+def refused(status: int, code: str, message: str = "no", wait_s: float | None = None) -> CallRefused:
+    return CallRefused(Trouble(status, code, "", message), wait_s)

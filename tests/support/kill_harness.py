@@ -1,0 +1,330 @@
+"""Runs the real commands in processes that die, against a sandbox over HTTP that does not, and compares how it ended.
+
+The sandbox's clock is fast, the delays of the failure table are short; nothing here depends on how long anything takes.
+"""
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+
+from batcher.sandbox import Faults, Sandbox, SandboxSettings, merged, scaled_clock
+from batcher.sandbox.base.faults import LOST, Chance
+from batcher.sandbox.web.server import running_sandbox
+from tests.support.nursery import nursery
+from tests.support.world import ROOT, write_table
+
+LONGEST_COMMAND_S = 120.0
+CRASH_AT = "BATCHER_TEST_CRASH_AT"
+
+QUICK = """
+[job]
+path = "{job}"
+input = "{table}"
+[limits]
+lines_per_shard = {per_shard}
+{limits}
+[poll]
+interval_s = {poll}
+[api]
+timeout_s = 20
+reconcile_grace_s = {grace}
+[retry]
+call = {{ base_s = 0.02, cap_s = 0.05 }}
+outage = {{ base_s = 0.1, cap_s = 0.3 }}
+rate_limit = {{ base_s = 0.3, cap_s = 0.5 }}
+enqueued_limit = {{ base_s = 0.2, cap_s = 0.3 }}
+shard_refused = {{ base_s = 0.1, cap_s = 0.2, tries = 20 }}
+quota = {{ base_s = 0.2, cap_s = 0.3 }}
+server = {{ base_s = 0.1, cap_s = 0.2 }}
+{retry}
+[direct]
+store = true
+{direct}
+"""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A small job, what goes wrong at the service meanwhile, and the commands that do it."""
+
+    faults: Mapping[str, object] = field(default_factory=dict)
+    script: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The fates of the first calls of an operation (batcher/sandbox/faults.py)."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    commands: Sequence[Sequence[str]] = (("run", "--out", "bios.csv"),)
+    prelude: Sequence[tuple[Sequence[str], str]] = ()
+    """Commands that come before, each with the point at which it dies, whatever is tested."""
+    lines: int = 12
+    per_shard: int = 6
+    priorities: Sequence[int] = (1, 2)
+    limits: str = ""
+    retry: str = ""
+    direct: str = ""
+    grace: float = 0.3
+    poll: float = 0.15
+    speed: float = 600.0
+    table: Path | None = None
+    """A table of one's own, of `lines` rows."""
+    sandbox: type[Sandbox] = Sandbox
+    codes: Sequence[int] = (0, 4)
+    """Exit codes that its commands may end with."""
+    prepare: Callable[[Path], None] = lambda _folder: None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: what must be the same whether it was killed or not."""
+
+    states: Mapping[str, str]
+    bios: Mapping[str, str]
+    executions: Mapping[str, int]
+    answers: Mapping[str, int]
+    twice: int
+
+
+class CountingChance(Chance):
+    """Plays the fates of a script first, and counts the answers that were lost after their effect."""
+
+    def __init__(self, seed: int, script: Mapping[str, Sequence[str]]) -> None:
+        super().__init__(seed)
+        self._script = {operation: list(fates) for operation, fates in script.items()}
+        self.lost = self.seen = 0
+
+    def fate(self, faults: Faults, operation: str) -> str:
+        drawn = super().fate(faults, operation)
+        if self._script.get(operation):
+            drawn = self._script[operation].pop(0)
+        self.lost += drawn == LOST
+        self.seen += operation in {"upload", "create", "content", "direct"}
+        return drawn
+
+
+class Killing:
+    """One job in a folder, and its sandbox."""
+
+    def __init__(self, folder: Path, scenario: Scenario, seed: int = 0) -> None:
+        self.folder, self.scenario = folder, scenario
+        folder.mkdir(parents=True, exist_ok=True)
+        config = QUICK.format(
+            job=ROOT / "jobs" / "bios", per_shard=scenario.per_shard, limits=scenario.limits, retry=scenario.retry,
+            direct=scenario.direct,
+            grace=scenario.grace, poll=scenario.poll, table=scenario.table or "artists.csv",
+        )  # fmt: skip
+        (folder / "batcher.toml").write_text(config, encoding="utf-8")
+        if scenario.table is None:
+            write_table(folder / "artists.csv", scenario.lines, scenario.priorities)
+        fixed = SandboxSettings(
+            seed=seed, validating_s=(5, 10), service_s=(20, 40), finalizing_s=(5, 10), cancelling_s=(5, 10)
+        )
+        settings = merged(fixed, {"faults": merged(Faults(), scenario.faults), **scenario.settings})
+        self.sandbox = scenario.sandbox(settings, folder / "sandbox", scaled_clock(scenario.speed))
+        self.chance = CountingChance(seed, scenario.script)
+        self.sandbox.chance = self.chance
+        self.url = ""
+        self.deaths = 0
+        self.output = folder / "output.txt"
+
+    @contextmanager
+    def serving(self) -> Iterator["Killing"]:
+        """While this lasts the sandbox answers."""
+        with running_sandbox(self.sandbox) as self.url:
+            yield self
+
+    def start(self, command: Sequence[str], output: Path | None = None) -> "subprocess.Popen[bytes]":
+        """One command in a process of its own; what it says goes to `output`."""
+        arguments = [sys.executable, "-m", "batcher", *self._arguments(command)]
+        with (output or self.output).open("ab") as said:
+            return subprocess.Popen(arguments, cwd=self.folder, env=self._environment(), stdout=said, stderr=said)
+
+    def _arguments(self, command: Sequence[str]) -> list[str]:
+        return [*command, "--config", str(self.folder / "batcher.toml")]
+
+    def _environment(self) -> dict[str, str]:
+        unset = ("BATCHER_", "OPENAI_")
+        env = {key: value for key, value in os.environ.items() if not key.startswith(unset)}
+        return env | {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": self.url, "PYTHONPATH": str(ROOT)}
+
+    def done(self, command: Sequence[str], crash_at: str = "") -> int:
+        """One command to its end, which may be a crash point; its exit code."""
+        env = {**self._environment(), CRASH_AT: crash_at}
+        return nursery().run(self._arguments(command), self.folder, env, self.output, self.output)
+
+    def finish(self, process: "subprocess.Popen[bytes]") -> int:
+        """Waits for the end of a command; its exit code."""
+        try:
+            return process.wait(LONGEST_COMMAND_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+    def run(self, crash_at: str = "") -> None:
+        """Every command in turn. The one that dies at `crash_at` is started again, once, without it."""
+        for command, point in self.scenario.prelude:
+            assert self.done(command, point) == (-signal.SIGKILL if point else 0), self.output.read_text()
+        self.scenario.prepare(self.folder)
+        for command in self.scenario.commands:
+            code = self.done(command, crash_at)
+            if code == -signal.SIGKILL:
+                self.deaths += 1
+                crash_at = ""
+                code = self.done(command)
+            assert code in self.scenario.codes, f"{command} ended with {code}:\n{self.output.read_text()[-3000:]}"
+
+    def run_under_fire(self, seed: int, life_s: Callable[[random.Random], float]) -> None:
+        """The same command again and again, killed when it has lived for `life_s`, until it ends by itself.
+
+        Where the machine is so slow that a process dies before it comes to do anything, the next one gets longer.
+        """
+        dice, scale = random.Random(seed), 1.0
+        (command,) = self.scenario.commands
+        while True:
+            before = self.calls()
+            code = self._lives(command, scale * life_s(dice))
+            if code == -signal.SIGKILL:
+                self.deaths += 1
+                scale *= 1.0 if self.calls() > before else 1.25
+                continue
+            assert code in {0, 4}, f"ended with {code}:\n{self.output.read_text()[-3000:]}"
+            return
+
+    def _lives(self, command: Sequence[str], seconds: float) -> int:
+        """One command, killed when it lives longer than so; its exit code."""
+        pid = nursery().start(self._arguments(command), self.folder, self._environment(), self.output, self.output)
+        end = time.monotonic() + seconds
+        while not nursery().has_ended(pid):
+            if time.monotonic() >= end:
+                os.kill(pid, signal.SIGKILL)
+                break
+            time.sleep(0.005)
+        return nursery().wait(pid)
+
+    def calls(self) -> int:
+        """Calls with an effect that the service has seen."""
+        return self.chance.seen
+
+    def query(self, sql: str) -> list[tuple[object, ...]]:
+        """Any query on the state that the job has left."""
+        with duckdb.connect(str(self.folder / ".batcher" / "state.duckdb"), read_only=True) as con:
+            return con.execute(sql).fetchall()
+
+    def outcome(self) -> Outcome:
+        """How it ended."""
+        self.sandbox.skip(86_400.0)  # what runs unseen comes to its end, and is counted
+        with self.sandbox.lock:
+            self.sandbox.advance()
+        ledger = self.sandbox.ledger
+        return Outcome(
+            states={str(a): str(s) for a, s in self.query("SELECT artist_id, state FROM artists")},
+            bios={str(a): str(d) for a, d in self.query("SELECT artist_id, data FROM bios")},
+            executions=ledger.attempts(),
+            answers=ledger.executions(),
+            twice=ledger.totals()["usable_more_than_once"],
+        )
+
+    def figures(self) -> Counter[str]:
+        """What a soak prints."""
+        adopted = "kind IN ('record_create', 'adopt_late') AND detail LIKE 'adopted%'"
+        outcome = self.outcome()
+        return Counter(
+            {
+                "kills": self.deaths,
+                "answers lost": self.chance.lost,
+                "batches created": len(self.sandbox.lifecycle.batches),
+                "adopted": len(self.query(f"SELECT 1 FROM events WHERE {adopted}")),
+                "double executions": sum(n - 1 for n in outcome.answers.values()),
+                "lines lost": self.scenario.lines - sum(state == "done" for state in outcome.states.values()),
+            }
+        )
+
+
+def under_fire(seed: int, lines: int, folder: Path) -> Counter[str]:
+    """A job of `lines` that is killed every 0.1 to 2 s until it is done, while a fifth of the answers to uploads and
+    creates is lost and the listing lags; its figures."""
+    job = Killing(folder, fire(lines), seed)
+    with job.serving():
+        job.run_under_fire(seed, lambda dice: dice.uniform(0.1, 2.0))
+    return job.figures()
+
+
+def whole_table(table: Path, lines: int, folder: Path, seed: int = 0) -> Killing:
+    """A real table, killed every 5 s on average, while a tenth of all answers is lost and 2% of the lines fail."""
+    calls = ("upload", "create", "list", "retrieve", "content", "delete")
+    faults = {
+        "lose_answer": dict.fromkeys(calls, 0.1), "list_lag_s": 60, "line_failures": {"server": 0.01, "refusal": 0.01},
+    }  # fmt: skip
+    scenario = Scenario(faults, {}, {"service_s": [600, 3600]}, (("run",),), lines=lines, per_shard=2_000, table=table)
+    job = Killing(folder, scenario, seed)
+    with job.serving():
+        job.run_under_fire(seed, lambda dice: dice.expovariate(1 / 5.0))
+    return job
+
+
+def fire(lines: int) -> Scenario:
+    """Ten shards, whatever the number of lines."""
+    faults = {"lose_answer": {"upload": 0.2, "create": 0.2}, "list_lag_s": 60}
+    return Scenario(faults, {}, {"service_s": [200, 600]}, (("run",),), lines=lines, per_shard=max(1, lines // 10))
+
+
+def main() -> None:
+    """`python -m tests.support.kill_harness --seeds 200 --lines 5000`: a line for each seed, and the sums."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--lines", type=int, default=5_000)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--table", type=Path, help="one run on this table instead, killed every 5 s")
+    chosen = parser.parse_args()
+    if chosen.table is not None:
+        _one_table(chosen.table.resolve(), chosen.first)
+        return
+    sums: Counter[str] = Counter()
+    for seed in range(chosen.first, chosen.first + chosen.seeds):
+        with tempfile.TemporaryDirectory(prefix="batcher-soak-") as name:
+            figures = under_fire(seed, chosen.lines, Path(name))
+        sums.update(figures)
+        print(f"seed {seed}: {told(figures)}", flush=True)
+    print(f"{chosen.seeds} seeds, {chosen.lines:,} lines each: {told(sums)}")
+    if sums["double executions"] or sums["lines lost"]:
+        sys.exit(1)
+
+
+def _one_table(table: Path, seed: int) -> None:
+    with duckdb.connect() as con:
+        ((lines,),) = con.execute("SELECT count(*) FROM read_parquet(?)", [str(table)]).fetchall()
+    with tempfile.TemporaryDirectory(prefix="batcher-whole-") as name:
+        began = time.monotonic()
+        job = whole_table(table, lines, Path(name), seed)
+        retries = len(job.query("SELECT 1 FROM attempts WHERE outcome NOT IN ('bio', 'repeated')"))
+        executed = job.sandbox.ledger.totals()["executions"]
+        usable_twice = job.outcome().twice
+        print(f"{lines:,} lines in {time.monotonic() - began:.0f} s: {told(job.figures())}")
+        print(f"executions {executed:,}, failed attempts {retries:,}, usable twice {usable_twice}")
+
+
+def told(figures: Mapping[str, int]) -> str:
+    """Figures on one line."""
+    return ", ".join(f"{name} {n:,}" for name, n in figures.items())
+
+
+def wait_until(condition: Callable[[], bool], longest_s: float = 60.0) -> None:
+    """Polls until something holds; fails when it does not come to hold."""
+    end = time.monotonic() + longest_s
+    while not condition():
+        assert time.monotonic() < end, "it did not come to hold"
+        time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    main()

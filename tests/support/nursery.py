@@ -1,0 +1,139 @@
+"""Real processes that start at once: a nursery has imported everything, and forks one for each command.
+
+What a fork spares is the second that imports take, in each of hundreds of processes; that they work in a process
+started from nothing is what tests/processes/test_end_to_end.py shows.
+"""
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import openai
+import toktok
+
+from batcher.catalog.prices import resolve
+from batcher.catalog.tokens import ENCODING
+from tests.support.world import ROOT
+
+PREPARED = (
+    "httpx2", "duckdb", "genai_prices", "rich.progress", "rich.live", "rich.table", "rich._emoji_codes",
+    "encodings.idna", "encodings.utf_8_sig", "importlib.readers", "batcher.cli.app",
+)  # fmt: skip
+COMMANDS = ("plan", "run", "status", "pause", "cancel", "init", "doctor")
+
+
+class Nursery:
+    """One process that forks others."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.nursery"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+
+    def run(self, arguments: Sequence[str], cwd: Path, env: Mapping[str, str], out: Path, err: Path) -> int:
+        """Runs `batcher` with these arguments to its end; the exit code, or minus the signal that killed it."""
+        return self.wait(self.start(arguments, cwd, env, out, err))
+
+    def start(self, arguments: Sequence[str], cwd: Path, env: Mapping[str, str], out: Path, err: Path) -> int:
+        """Starts `batcher` with these arguments; its process id.
+
+        out, err: files that what it says is added to; they may be the same.
+        """
+        wish = {"arguments": list(arguments), "cwd": str(cwd), "env": dict(env), "out": str(out), "err": str(err)}
+        return self._ask(wish)
+
+    def wait(self, pid: int) -> int:
+        """Waits for the end of a process; its exit code, or minus the signal that killed it."""
+        return self._ask({"wait": pid})
+
+    def has_ended(self, pid: int) -> bool:
+        """Whether a process has ended; it is still to be waited for."""
+        return bool(self._ask({"has_ended": pid}))
+
+    def _ask(self, wish: Mapping[str, object]) -> int:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(wish) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """Ends the nursery."""
+        self._process.communicate()
+
+
+@cache
+def nursery() -> Nursery:
+    """The nursery of this process."""
+    made = Nursery()
+    atexit.register(made.close)
+    return made
+
+
+def main() -> None:
+    """Forks, waits or looks, as each line on stdin says, and answers with a number."""
+    for name in (*PREPARED, *(f"batcher.cli.{command}" for command in COMMANDS)):
+        importlib.import_module(name)
+    toktok._encoding(ENCODING)
+    resolve("gpt-6-luna")
+    with openai.OpenAI(api_key="none", base_url="http://127.0.0.1:9/v1") as client:
+        assert client.files and client.batches  # their types are imported when they are first asked for
+    assert threading.active_count() == len(list(Path("/proc/self/task").iterdir())) == 1, (
+        "a thread does not survive a fork"
+    )
+    gc.freeze()  # a collection in a child would write to, and so copy, the pages of all this
+    for line in sys.stdin:
+        sys.stdout.write(f"{_answer(json.loads(line))}\n")
+        sys.stdout.flush()
+
+
+def _answer(wish: Mapping[str, Any]) -> int:
+    if "wait" in wish:
+        _, status = os.waitpid(wish["wait"], 0)
+        return os.waitstatus_to_exitcode(status)
+    if "has_ended" in wish:
+        ended = os.waitid(os.P_PID, wish["has_ended"], os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return int(ended is not None)
+    child = os.fork()
+    if child == 0:
+        _become(wish)
+    return child
+
+
+def _become(wish: Mapping[str, Any]) -> None:
+    """The forked process: the command, as if it had been started so."""
+    os.chdir(str(wish["cwd"]))
+    os.environ.clear()
+    os.environ.update(wish["env"])
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(str(wish[name]), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), number)
+    sys.argv = ["batcher", *wish["arguments"]]
+    importlib.reload(importlib.import_module("batcher.crashpoints"))  # it read the environment when it was imported
+    code = 1
+    try:
+        importlib.import_module("batcher.cli.app").main()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    except BaseException:  # noqa: BLE001 - what Python does with an error that nobody catches
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

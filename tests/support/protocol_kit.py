@@ -1,0 +1,196 @@
+"""What the tests of the protocol share: a job whose answers can be tampered with, one request at a time."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import orjson
+
+from batcher.core.decide import Finish, Wait
+from batcher.core.retry import FailureClass
+from batcher.lanes.batch.runner import Runner
+from batcher.sandbox import Faults, SandboxSettings, merged
+from batcher.sandbox.web.transport import SandboxTransport
+from batcher.service.openai_service import OpenAIService
+from tests.support.world import World, config_with, write_table
+
+Send = Callable[[httpx2.Request], httpx2.Response]
+Rule = Callable[[httpx2.Request, Send], httpx2.Response]
+BATCH_S = 120.0
+"""How long a batch takes in these tests: 10 s of validation, 100 s of work, 10 s to finish."""
+
+
+class Tampering(httpx2.BaseTransport):
+    """Stands between the client and the sandbox; `rule` may change a request, an answer, or lose either."""
+
+    def __init__(self, inner: httpx2.BaseTransport, rule: Rule) -> None:
+        self._inner, self._rule = inner, rule
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        return self._rule(request, self._inner.handle_request)
+
+
+class Trial(World):
+    """A world whose answers pass through `rule`, and whose `on` is called with what is told."""
+
+    def __init__(
+        self, folder: Path, lines: int, faults: Mapping[str, object], settings: Mapping[str, object], **sections: object
+    ) -> None:
+        fixed = SandboxSettings(validating_s=(10, 10), service_s=(100, 100), finalizing_s=(10, 10), cancelling_s=(5, 5))
+        changed = merged(fixed, {"faults": merged(Faults(), faults), **settings})
+        super().__init__(folder, changed, config_with(**{"poll": {"interval_s": 30}, **sections}))  # type: ignore[arg-type]
+        self.rule: Rule = lambda request, send: send(request)
+        self.on: Callable[[str, Mapping[str, object]], object] = lambda _kind, _data: None
+        self.interrupted = lambda: False
+        self.plan(write_table(folder / "artists.csv", lines, (1,)))
+        self.release()
+
+    def service(self) -> OpenAIService:
+        transport = Tampering(SandboxTransport(self.sandbox), self._ruled)
+        client = openai.OpenAI(
+            api_key="sk-test", base_url="http://sandbox/v1", http_client=httpx2.Client(transport=transport)
+        )
+        policy = self.config.retry.rules().policies[FailureClass.CALL]
+        return OpenAIService(client, policy, self.clock.sleep, self.random.random)
+
+    def _ruled(self, request: httpx2.Request, send: Send) -> httpx2.Response:
+        return self.rule(request, send)
+
+    def act(self, once: bool = False) -> Finish | Wait:
+        def tell(kind: str, data: Mapping[str, object]) -> None:
+            self.told.append((kind, data))
+            self.on(kind, data)
+
+        runner = Runner(dataclasses.replace(self.tools(), tell=tell, interrupted=self.interrupted))
+        runner.begin()
+        return runner.act(once)
+
+    def once_told(self, kind: str, act: Callable[[], object]) -> None:
+        """Does something the first time that `kind` is told."""
+        left = [act]
+        self.on = lambda told, _data: left.pop()() if told == kind and left else None
+
+    def fault(self, **changes: object) -> None:
+        self.sandbox.set_faults(changes)
+
+    def batches(self) -> list[tuple[str, str]]:
+        """(id, status) of every batch at the service, in the order of their creation."""
+        self.sandbox.advance()
+        return [(batch.id, batch.status) for batch in self.sandbox.lifecycle.batches.values()]
+
+    def create_again(self, metadata: Mapping[str, str] | None = None, later: float = 0.0, then: float = 0.0) -> str:
+        """A batch that our own client never heard of: the first one's file and metadata, asked for once more.
+
+        later: seconds that pass before; then: seconds that pass after.
+        """
+        self.clock.sleep(later)
+        first = next(iter(self.sandbox.lifecycle.batches.values()))
+        kept = dict(first.wish.metadata or {}) if metadata is None else dict(metadata)
+        payload = {
+            "input_file_id": first.wish.input_file_id,
+            "endpoint": first.wish.endpoint,
+            "completion_window": "24h",
+            "metadata": kept or None,
+        }
+        made = self.sandbox.create_batch(payload)
+        assert made is not None
+        self.clock.sleep(then)
+        return made.id
+
+    def input_files(self) -> list[str]:
+        """The batch input files that are at the service."""
+        return [file.id for file in self.sandbox.files.visible("batch", self.sandbox.now(), False)]
+
+    def facts(self, name: str) -> float:
+        with self.store.reading() as tx:
+            return tx.fact(name)
+
+    def paid(self) -> dict[str, int]:
+        return self.sandbox.ledger.totals()
+
+
+def trial(
+    folder: Path,
+    lines: int = 6,
+    per_shard: int = 6,
+    faults: Mapping[str, object] | None = None,
+    settings: Mapping[str, object] | None = None,
+    **sections: Mapping[str, object],
+) -> Trial:
+    """A planned and released job."""
+    limits = {"lines_per_shard": per_shard, **sections.pop("limits", {})}
+    return Trial(folder, lines, faults or {}, settings or {}, limits=limits, **sections)
+
+
+def is_call(request: httpx2.Request, method: str, path: str) -> bool:
+    """Whether a request is this call."""
+    return request.method == method and request.url.path == f"/v1{path}"
+
+
+def nth(method: str, path: str, number: int, act: Rule) -> Rule:
+    """A rule that applies to the nth such call alone."""
+    count = 0
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        nonlocal count
+        if is_call(request, method, path):
+            count += 1
+            if count == number:
+                return act(request, send)
+        return send(request)
+
+    return rule
+
+
+def every(method: str, path: str, act: Rule) -> Rule:
+    """A rule that applies to every such call."""
+    return lambda request, send: act(request, send) if is_call(request, method, path) else send(request)
+
+
+def lost(request: httpx2.Request, send: Send) -> httpx2.Response:
+    """The call acts, and its answer does not come."""
+    send(request).read()
+    raise httpx2.ReadTimeout("The read operation timed out", request=request)
+
+
+def answered(status: int, code: str = "", headers: Mapping[str, str] | None = None, act: bool = False) -> Rule:
+    """An error in place of the answer; `act`: the call acts all the same."""
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        if act:
+            send(request).read()
+        body = {"error": {"message": f"answered {status}", "type": "x", "param": None, "code": code}}
+        return httpx2.Response(status, headers=dict(headers or {}), json=body, request=request)
+
+    return rule
+
+
+def changed(change: Callable[[dict[str, Any]], object]) -> Rule:
+    """The true answer with its JSON changed in place."""
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        response = send(request)
+        response.read()
+        body = orjson.loads(response.content)
+        change(body)
+        headers = {k: v for k, v in response.headers.items() if k != "content-length"}
+        return httpx2.Response(response.status_code, headers=headers, json=body, request=request)
+
+    return rule
+
+
+def without_date(request: httpx2.Request, send: Send) -> httpx2.Response:
+    """The true answer of a service that tells no time."""
+    response = send(request)
+    del response.headers["date"]
+    return response
+
+
+def assert_paid_once(it: Trial, lines: int) -> None:
+    """Every line is done, and was executed exactly once."""
+    assert it.states() == {"done": lines}
+    assert it.paid()["executions"] == lines
+    assert it.paid()["usable_more_than_once"] == 0

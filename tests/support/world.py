@@ -1,0 +1,158 @@
+"""A whole job in one process: the real store, the real client, the sandbox behind it, and one clock for all.
+
+Sleeping moves the clock, so that a week takes moments and no test waits.
+"""
+
+import atexit
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from unittest import mock
+
+import duckdb
+import httpx2
+import openai
+
+from batcher.catalog.prices import resolve
+from batcher.catalog.tokens import TokenCounter
+from batcher.config import Config
+from batcher.core.decide import Finish, Wait
+from batcher.core.retry import FailureClass
+from batcher.job.job import Job, load_job
+from batcher.lanes.batch.runner import Runner
+from batcher.lanes.context import Tools
+from batcher.plan.planner import PlanOptions, plan
+from batcher.sandbox import Sandbox, SandboxSettings
+from batcher.sandbox.web.transport import SandboxTransport
+from batcher.service.openai_service import OpenAIService
+from batcher.state.db import store as store_module
+from batcher.state.db.store import Store
+from batcher.state.plan import count_by_state
+
+ROOT = Path(__file__).resolve().parents[2]
+START = 1_795_000_000.0  # November 2026
+
+
+class Clock:
+    """Time that moves when someone sleeps."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def config_with(**sections: Mapping[str, object]) -> Config:
+    """The default settings with some keys of some sections changed; and ten minutes between two looks at the batches,
+    as a simulated hour at the default takes a real second."""
+    return Config(**{"poll": {"interval_s": 600}, **sections})
+
+
+@cache
+def counter() -> TokenCounter:
+    """One for all plans of this process: it takes half a second to start."""
+    counter = TokenCounter()
+    atexit.register(counter.__exit__)
+    return counter
+
+
+@cache
+def bios_job() -> Job:
+    """The job that comes with the project."""
+    return load_job(ROOT / "jobs" / "bios")
+
+
+def write_table(path: Path, count: int, priorities: Sequence[int] = (1, 2, 3)) -> Path:
+    """A CSV of `count` artists whose priorities go round."""
+    cycle = len(priorities)
+    rows = [f"a{n:05d},Artist Number {n},{priorities[n % cycle]},Dutch,{1600 + n % 300}" for n in range(count)]
+    path.write_text("artist_id,artist_name,priority,nationality,born\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+@contextmanager
+def kept_open(store: Store) -> Iterator[duckdb.DuckDBPyConnection]:
+    """One connection to the state that stays open; meanwhile each transaction, of whatever store, is a cursor of it.
+
+    Starting DuckDB takes 16 ms and attaching a file some more, which adds up where a test opens a state hundreds of
+    times. The file, the transactions and the SQL are the real ones.
+    """
+    with (
+        duckdb.connect(str(store.path)) as anchor,
+        mock.patch.object(store_module, "_attached", lambda *_: anchor.cursor()),
+        mock.patch.object(store_module.Store, "_running_engine"),
+        mock.patch.object(store_module.Store, "_detach"),
+        mock.patch.object(store_module.Store, "_fold"),
+    ):
+        yield anchor
+
+
+class World:
+    """One job against one sandbox."""
+
+    def __init__(self, folder: Path, settings: SandboxSettings | None = None, config: Config | None = None) -> None:
+        self.folder = folder
+        self.clock = Clock()
+        self.sandbox = Sandbox(settings or SandboxSettings(), folder / "sandbox", self.clock)
+        self.config = config or config_with()
+        self.random = random.Random(7)
+        self.told: list[tuple[str, Mapping[str, object]]] = []
+        self.store = Store(folder / "state", self.clock, self.clock.sleep)
+        self.job = bios_job()
+
+    def service(self) -> OpenAIService:
+        """The real client over the sandbox's transport."""
+        http = httpx2.Client(transport=SandboxTransport(self.sandbox))
+        client = openai.OpenAI(api_key="sk-test", base_url="http://sandbox/v1", http_client=http, max_retries=0)
+        rules = self.config.retry.rules()
+        return OpenAIService(client, rules.policies[FailureClass.CALL], self.clock.sleep, self.random.random)
+
+    def tools(self) -> Tools:
+        """What an acting process would have."""
+        return Tools(
+            store=self.store,
+            service=self.service(),
+            job=self.job,
+            config=self.config,
+            rules=self.config.retry.rules(),
+            prices=resolve,
+            jitter=self.random.random,
+            clock=self.clock,
+            sleep=self.clock.sleep,
+            tell=lambda kind, data: self.told.append((kind, data)),
+        )
+
+    def plan(self, table: Path, **options: object) -> None:
+        """Plans a table."""
+        plan(self.config, self.job, self.store, PlanOptions(table, **options), counter(), lambda *_: None)  # type: ignore[arg-type]
+
+    def release(self, most: int = 1_000_000) -> int:
+        """Releases planned shards."""
+        with self.store.transaction("release") as tx:
+            return len(tx.run("release_shards", most=most))
+
+    def act(self, once: bool = False) -> Finish | Wait:
+        """One acting process, from its start."""
+        runner = Runner(self.tools())
+        runner.begin()
+        return runner.act(once)
+
+    def states(self) -> dict[str, int]:
+        """Artists by state."""
+        with self.store.reading() as tx:
+            return dict(count_by_state(tx))
+
+    def rows(self, sql: str) -> list[tuple[object, ...]]:
+        """Any query on the state."""
+        with self.store.reading() as tx:
+            return tx.con.execute(sql).fetchall()
+
+    def kinds(self) -> Iterable[str]:
+        """What was told, in order."""
+        return [kind for kind, _ in self.told]
