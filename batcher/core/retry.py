@@ -33,9 +33,6 @@ class FailureClass(StrEnum):
     """A line without a result although its batch says that it was executed: perhaps paid, so held."""
 
 
-F = FailureClass
-
-
 class Policy(NamedTuple):
     """How a class is repeated: `tries` repetitions after the first (None: no limit), delays in seconds."""
 
@@ -45,19 +42,19 @@ class Policy(NamedTuple):
 
 
 DEFAULT_POLICIES: Mapping[FailureClass, Policy] = {
-    F.RATE_LIMIT: Policy(60, 300, 5),
-    F.CALL: Policy(0.5, 4, 3),
-    F.OUTAGE: Policy(60, 300, None),
-    F.ENQUEUED_LIMIT: Policy(60, 300, None),
-    F.SHARD_REFUSED: Policy(60, 300, 3),
-    F.QUOTA: Policy(300, 3600, 3),
-    F.SERVER: Policy(0.5, 4, 3),
-    F.EXPIRED: Policy(0, 0, 3),
-    F.CANCELLED: Policy(0, 0, 0),
-    F.UNUSABLE: Policy(0, 0, 2),
-    F.INVALID: Policy(0, 0, 0),
-    F.SETUP: Policy(0, 0, 0),
-    F.MISSING: Policy(0, 0, 0),
+    FailureClass.RATE_LIMIT: Policy(60, 300, 5),
+    FailureClass.CALL: Policy(0.5, 4, 3),
+    FailureClass.OUTAGE: Policy(60, 300, None),
+    FailureClass.ENQUEUED_LIMIT: Policy(60, 300, None),
+    FailureClass.SHARD_REFUSED: Policy(60, 300, 3),
+    FailureClass.QUOTA: Policy(300, 3600, 3),
+    FailureClass.SERVER: Policy(0.5, 4, 3),
+    FailureClass.EXPIRED: Policy(0, 0, 3),
+    FailureClass.CANCELLED: Policy(0, 0, 0),
+    FailureClass.UNUSABLE: Policy(0, 0, 2),
+    FailureClass.INVALID: Policy(0, 0, 0),
+    FailureClass.SETUP: Policy(0, 0, 0),
+    FailureClass.MISSING: Policy(0, 0, 0),
 }
 
 MAX_DOUBLINGS = 30
@@ -150,53 +147,59 @@ def classify_call(trouble: Trouble) -> FailureClass:
     line is at fault, none dies."""
     known = _by_code(trouble)
     refused = trouble.status is not None and 400 <= trouble.status < _SERVER_FROM and trouble.status not in {408, 409}
-    if known is F.INVALID or (known is F.SERVER and refused and trouble.status != 429):
-        return F.SHARD_REFUSED
+    if known is FailureClass.INVALID or (known is FailureClass.SERVER and refused and trouble.status != 429):
+        return FailureClass.SHARD_REFUSED
     return known or _by_call_status(trouble.status)
 
 
 def _by_call_status(status: int | None) -> FailureClass:
     if status is None or status in {408, 409, 429} or status >= _SERVER_FROM:
-        return F.CALL
-    return F.SETUP if status in {401, 403} else F.SHARD_REFUSED
+        return FailureClass.CALL
+    return FailureClass.SETUP if status in {401, 403} else FailureClass.SHARD_REFUSED
 
 
 def classify_batch_error(trouble: Trouble) -> FailureClass:
     """The class of one entry of `batch.errors`. An entry with a line number is that line's fault, unless the service
     says that it is its own."""
     known = _by_code(trouble)
-    if known is F.RATE_LIMIT:  # too many batches or requests at once: there is room later
-        return F.ENQUEUED_LIMIT
-    if known in {F.ENQUEUED_LIMIT, F.QUOTA, F.SETUP}:
+    if known is FailureClass.RATE_LIMIT:  # too many batches or requests at once: there is room later
+        return FailureClass.ENQUEUED_LIMIT
+    if known in {FailureClass.ENQUEUED_LIMIT, FailureClass.QUOTA, FailureClass.SETUP}:
         return known
-    return F.SHARD_REFUSED if trouble.line is None or known is F.SERVER else F.INVALID
+    return FailureClass.SHARD_REFUSED if trouble.line is None or known is FailureClass.SERVER else FailureClass.INVALID
 
 
 def classify_line(trouble: Trouble) -> FailureClass:
     """The class of a failed line in an output or error file. Unknown errors are SERVER: tried again, then dead."""
     if trouble.code == "batch_expired":
-        return F.EXPIRED
+        return FailureClass.EXPIRED
     if trouble.code == "batch_cancelled":
-        return F.CANCELLED
+        return FailureClass.CANCELLED
     known = _by_code(trouble) or _by_line_status(trouble.status)
-    return F.RATE_LIMIT if known is F.ENQUEUED_LIMIT else known  # a line has no queue: it waits, and its tries count
+    return (
+        FailureClass.RATE_LIMIT if known is FailureClass.ENQUEUED_LIMIT else known
+    )  # a line has no queue: it waits, and its tries count
 
 
 def _by_line_status(status: int | None) -> FailureClass:
     if status == 429:
-        return F.RATE_LIMIT
+        return FailureClass.RATE_LIMIT
     if status in {401, 403, 404}:
-        return F.SETUP
-    return F.INVALID if status is not None and 400 <= status < _SERVER_FROM and status != 408 else F.SERVER
+        return FailureClass.SETUP
+    return (
+        FailureClass.INVALID
+        if status is not None and 400 <= status < _SERVER_FROM and status != 408
+        else FailureClass.SERVER
+    )
 
 
 def _by_code(trouble: Trouble) -> FailureClass | None:
     if trouble.code == "token_limit_exceeded" or _QUEUE_TEXT.search(trouble.message):
-        return F.ENQUEUED_LIMIT
+        return FailureClass.ENQUEUED_LIMIT
     if _QUOTA_CODES & {trouble.code, trouble.kind} or _BILLING_TEXT.search(trouble.message):
-        return F.QUOTA
+        return FailureClass.QUOTA
     if _TOO_LARGE_TEXT.match(trouble.message) or trouble.code.startswith(_INVALID_IMAGE):
-        return F.INVALID
+        return FailureClass.INVALID
     for codes, failure in _CODE_TABLE:
         if trouble.code in codes:
             return failure
@@ -204,10 +207,10 @@ def _by_code(trouble: Trouble) -> FailureClass | None:
 
 
 _CODE_TABLE = (
-    (_SETUP_CODES, F.SETUP),
-    (_RATE_CODES, F.RATE_LIMIT),
-    (_SERVER_CODES, F.SERVER),
-    (_INVALID_CODES, F.INVALID),
+    (_SETUP_CODES, FailureClass.SETUP),
+    (_RATE_CODES, FailureClass.RATE_LIMIT),
+    (_SERVER_CODES, FailureClass.SERVER),
+    (_INVALID_CODES, FailureClass.INVALID),
 )
 
 
@@ -271,9 +274,16 @@ def decide_line(rules: Rules, failure: FailureClass, tries: int, attempts: int, 
 
     tries: failures of this class that counted before; attempts: all that counted before, in every class.
     """
-    if failure in {F.CANCELLED, F.MISSING}:
+    if failure in {FailureClass.CANCELLED, FailureClass.MISSING}:
         return Verdict(ArtistState.HELD)
-    if failure in {F.SETUP, F.QUOTA, F.ENQUEUED_LIMIT, F.SHARD_REFUSED, F.CALL, F.OUTAGE}:
+    if failure in {
+        FailureClass.SETUP,
+        FailureClass.QUOTA,
+        FailureClass.ENQUEUED_LIMIT,
+        FailureClass.SHARD_REFUSED,
+        FailureClass.CALL,
+        FailureClass.OUTAGE,
+    }:
         return Verdict(ArtistState.READY, counted=False)
     policy = rules.policies[failure]
     if (policy.tries is not None and tries >= policy.tries) or attempts + 1 >= rules.max_attempts:
@@ -289,7 +299,7 @@ def _again(policy: Policy, tries: int, now: float, jitter: float, share: float) 
 
 def storm_verdict(rules: Rules, now: float, jitter: float) -> Verdict:
     """The verdict when a rate limit hit over 5% of a batch: everyone waits the base delay, and no try is spent."""
-    policy = rules.policies[F.RATE_LIMIT]
+    policy = rules.policies[FailureClass.RATE_LIMIT]
     return Verdict(ArtistState.WAITING, now + delay_s(policy, 0, jitter, rules.jitter_share), counted=False)
 
 

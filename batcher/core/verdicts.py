@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from batcher.core.lifecycle import ArtistState, BatchStatus
 from batcher.core.retry import FailureClass, Jitter, Rules, Verdict, decide_line, storm_verdict
 
-F = FailureClass
 Counts = Sequence[tuple[FailureClass, str, int]]
 """Failed lines by class and code."""
 
@@ -20,12 +19,12 @@ def class_of_absent(status: str, completed: int, read: int, counted: bool = True
     """The class and the code of a line that no file holds, by how its batch ended. counted: the service told counts."""
     uncertain = status == BatchStatus.COMPLETED and not counted
     if completed > read or uncertain or status == BatchStatus.OVERDUE:
-        return F.MISSING, "perhaps_paid"
+        return FailureClass.MISSING, "perhaps_paid"
     if status == BatchStatus.EXPIRED:
-        return F.EXPIRED, "batch_expired"
+        return FailureClass.EXPIRED, "batch_expired"
     if status == BatchStatus.CANCELLED:
-        return F.CANCELLED, "batch_cancelled"
-    return F.SERVER, "no_result"
+        return FailureClass.CANCELLED, "batch_cancelled"
+    return FailureClass.SERVER, "no_result"
 
 
 def setup_problem(rules: Rules, counts: Counts, bios: int, bios_of_job: int) -> str:
@@ -36,20 +35,22 @@ def setup_problem(rules: Rules, counts: Counts, bios: int, bios_of_job: int) -> 
     lines = bios + sum(n for _, _, n in counts)
     for failure, code, n in counts:
         if _is_of_setup(rules, failure, n, lines, bios_of_job):
-            what = "refused" if failure in {F.SETUP, F.INVALID} else "answered of no use"
+            what = "refused" if failure in {FailureClass.SETUP, FailureClass.INVALID} else "answered of no use"
             return f"{n:,} of {lines:,} lines were {what} ({code}); mend the setup or the prompt and run again"
     return ""
 
 
 def _is_of_setup(rules: Rules, failure: FailureClass, n: int, lines: int, bios_of_job: int) -> bool:
-    if failure is F.SETUP and not bios_of_job:
+    if failure is FailureClass.SETUP and not bios_of_job:
         return True
-    if failure is F.INVALID and not bios_of_job and n == lines > 1:  # a first small trial that is refused whole
+    if (
+        failure is FailureClass.INVALID and not bios_of_job and n == lines > 1
+    ):  # a first small trial that is refused whole
         return True
-    if n < rules.setup_lines or failure not in {F.SETUP, F.INVALID, F.UNUSABLE}:
+    if n < rules.setup_lines or failure not in {FailureClass.SETUP, FailureClass.INVALID, FailureClass.UNUSABLE}:
         return False
     # Answers of no use come and go by chance; they are the prompt's fault where nothing has ever succeeded.
-    return not bios_of_job or (failure is not F.UNUSABLE and n > rules.setup_share * lines)
+    return not bios_of_job or (failure is not FailureClass.UNUSABLE and n > rules.setup_share * lines)
 
 
 class Decider:
@@ -58,7 +59,7 @@ class Decider:
     def __init__(self, rules: Rules, jitter: Jitter, now: float, counts: Counts, bios: int) -> None:
         self._rules, self._jitter, self._now = rules, jitter, now
         lines = bios + sum(n for _, _, n in counts)
-        limited = sum(n for failure, _, n in counts if failure is F.RATE_LIMIT)
+        limited = sum(n for failure, _, n in counts if failure is FailureClass.RATE_LIMIT)
         self._storm = limited > rules.storm_share * lines
         self.stopped = False
         """The job stops for the setup: no line pays for it."""
@@ -73,11 +74,11 @@ class Decider:
         return verdict
 
     def _verdict(self, failure: FailureClass, attempts: int, tries: int, free: int) -> Verdict:
-        if self.stopped and failure in {F.SETUP, F.INVALID, F.UNUSABLE}:
+        if self.stopped and failure in {FailureClass.SETUP, FailureClass.INVALID, FailureClass.UNUSABLE}:
             return Verdict(ArtistState.READY, counted=False)
-        if failure is F.RATE_LIMIT and self._storm and free < FREE_STORMS:
+        if failure is FailureClass.RATE_LIMIT and self._storm and free < FREE_STORMS:
             return storm_verdict(self._rules, self._now, self._jitter())
-        if failure is F.SETUP:
+        if failure is FailureClass.SETUP:
             # A few lines refused as if by the setup, beside lines that were answered: tried again like server errors.
-            failure = F.SERVER
+            failure = FailureClass.SERVER
         return decide_line(self._rules, failure, tries, attempts, self._now, self._jitter())

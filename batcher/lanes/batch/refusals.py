@@ -18,8 +18,6 @@ from batcher.state.plan import load_version
 from batcher.state.quota_pauses import quota_failed
 from batcher.state.snapshot import room_now
 
-F = FailureClass
-
 
 class Refusals:
     """Writes down a refusal and what follows from it."""
@@ -37,13 +35,16 @@ class Refusals:
                 return
             tx.event("refused", troubles[0].message, shard=batch.shard, batch_id=batch.batch_id)
             if batch.stray:  # another batch of the shard decides its lines
-                if F.ENQUEUED_LIMIT in classes:
-                    self._sample(tx, batch.shard, classes[F.ENQUEUED_LIMIT])
+                if FailureClass.ENQUEUED_LIMIT in classes:
+                    self._sample(tx, batch.shard, classes[FailureClass.ENQUEUED_LIMIT])
                 return
-            if set(classes) == {F.INVALID}:
+            if set(classes) == {FailureClass.INVALID}:
                 self._lines_refused(tx, batch, troubles)
                 return
-            failure = next((f for f in (F.ENQUEUED_LIMIT, F.QUOTA, F.SETUP) if f in classes), F.SHARD_REFUSED)
+            failure = next(
+                (f for f in (FailureClass.ENQUEUED_LIMIT, FailureClass.QUOTA, FailureClass.SETUP) if f in classes),
+                FailureClass.SHARD_REFUSED,
+            )
             trouble = classes.get(failure, troubles[0])
             self._shard_back(tx, batch, failure, trouble)
 
@@ -51,7 +52,7 @@ class Refusals:
         """The shard is as before; its file is kept."""
         intents.close(tx, batch.submission, f"refused: {failure.value}")
         tx.move_shard(batch.shard, "refuse_batch", trouble.message)
-        if failure is F.QUOTA:
+        if failure is FailureClass.QUOTA:
             quota_failed(tx, self._ingestion.quota, f"shard {batch.shard}", batch.recorded_at)
         else:
             self.follow(tx, batch.shard, failure, trouble)
@@ -60,17 +61,17 @@ class Refusals:
         self, tx: Transaction, shard: int, failure: FailureClass, trouble: Trouble, wait_s: float | None = None
     ) -> None:
         """What a refusal of this class brings. The shard is `uploaded` and its lines are free."""
-        if failure is F.ENQUEUED_LIMIT:
+        if failure is FailureClass.ENQUEUED_LIMIT:
             self._no_room(tx, shard, trouble, wait_s)
-        elif failure is F.QUOTA:
+        elif failure is FailureClass.QUOTA:
             quota_failed(tx, self._ingestion.quota, f"shard {shard}", wait_s=wait_s)
-        elif failure is F.SETUP:
+        elif failure is FailureClass.SETUP:
             self.stop(tx, trouble)
-        elif failure is F.SHARD_REFUSED:
+        elif failure is FailureClass.SHARD_REFUSED:
             self._shard_refused(tx, shard, trouble, wait_s)
         else:
             self._sample(tx, shard, trouble, of_room=False)
-            intents.keep_away(tx, "send_after", tx.now + self._tools.delay(F.RATE_LIMIT, 0, wait_s))
+            intents.keep_away(tx, "send_after", tx.now + self._tools.delay(FailureClass.RATE_LIMIT, 0, wait_s))
 
     def stop(self, tx: Transaction, trouble: Trouble) -> None:
         """Nothing more is sent until the user has mended it."""
@@ -82,7 +83,7 @@ class Refusals:
         """The queue is full: all wait for the next batch of ours to end, or for the backoff, whichever comes first."""
         n = int(tx.fact("room_refusals"))
         tx.set_fact("room_refusals", n + 1)
-        tx.set_fact("blocked_until", tx.now + self._tools.delay(F.ENQUEUED_LIMIT, n, wait_s))
+        tx.set_fact("blocked_until", tx.now + self._tools.delay(FailureClass.ENQUEUED_LIMIT, n, wait_s))
         self._sample(tx, shard, trouble)
 
     def _sample(self, tx: Transaction, shard: int, trouble: Trouble, of_room: bool = True) -> None:
@@ -101,11 +102,15 @@ class Refusals:
             lose_file(tx, shard)  # we deleted it ourselves, so that a late create would name no file
             return
         (refusals,) = tx.one("count_refusal", shard=shard, until=0.0)
-        tries = self._tools.rules.policies[F.SHARD_REFUSED].tries
+        tries = self._tools.rules.policies[FailureClass.SHARD_REFUSED].tries
         if tries is not None and refusals > tries:
             self.stop(tx, trouble)
             return
-        tx.run("delay_shard", shard=shard, until=tx.now + self._tools.delay(F.SHARD_REFUSED, refusals - 1, wait_s))
+        tx.run(
+            "delay_shard",
+            shard=shard,
+            until=tx.now + self._tools.delay(FailureClass.SHARD_REFUSED, refusals - 1, wait_s),
+        )
         if missing:
             lose_file(tx, shard)
 
@@ -114,7 +119,7 @@ class Refusals:
         row = intents.load_shard(tx, batch.shard)
         wrong = self._named(row, troubles)
         if not wrong:  # the numbers are no lines of ours, or our copy of the file is gone: nobody is at fault
-            self._shard_back(tx, batch, F.SHARD_REFUSED, troubles[0])
+            self._shard_back(tx, batch, FailureClass.SHARD_REFUSED, troubles[0])
             return
         if self._is_of_setup(tx, wrong, row.lines):
             self.stop(tx, troubles[0])
@@ -141,10 +146,10 @@ class Refusals:
         if len(wrong) == lines > 1 or (len(wrong) >= rules.setup_lines and len(wrong) > rules.setup_share * lines):
             return True
         code, n = Counter(failure.code for failure in wrong.values()).most_common(1)[0]
-        (before,) = tx.one("dead_by_code", failure=F.INVALID.value, code=code)
+        (before,) = tx.one("dead_by_code", failure=FailureClass.INVALID.value, code=code)
         if n + before < rules.setup_lines or tx.one("bios_of_job")[0]:
             return False
-        wishes.bring_back(tx, wishes.Choice(F.INVALID, states=(ArtistState.DEAD,), code=code))
+        wishes.bring_back(tx, wishes.Choice(FailureClass.INVALID, states=(ArtistState.DEAD,), code=code))
         return True
 
     def _named(self, shard: ShardRow, troubles: Sequence[Trouble]) -> dict[str, Failure]:
@@ -158,7 +163,7 @@ class Refusals:
             for number, raw in enumerate(file, 1):
                 trouble = by_line.get(number)
                 if trouble is not None:
-                    found[orjson.loads(raw)["custom_id"]] = Failure(F.INVALID, trouble.code, trouble.message)
+                    found[orjson.loads(raw)["custom_id"]] = Failure(FailureClass.INVALID, trouble.code, trouble.message)
         return found
 
 

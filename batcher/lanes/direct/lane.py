@@ -31,7 +31,6 @@ from batcher.state.plan import widened
 from batcher.state.quota_pauses import QuotaRule, quota_failed
 from batcher.state.snapshot import latest_wait_now
 
-F = FailureClass
 GROUP_S = 0.05
 """Answers that come within this time are recorded together: a transaction costs a few milliseconds of the state."""
 LOW_SHARE = 0.10
@@ -128,7 +127,7 @@ class DirectLane:
                 return None
             except CallError as error:
                 self._tools.tell("call_failed", {"call": "direct", "why": str(error)})
-                self._tools.sleep(self._tools.delay(F.OUTAGE, n, error.wait_s))
+                self._tools.sleep(self._tools.delay(FailureClass.OUTAGE, n, error.wait_s))
                 n += 1
                 if self._tools.interrupted():  # nothing was begun, and no sleep lasts any more
                     raise KeyboardInterrupt from error
@@ -254,12 +253,12 @@ class DirectLane:
         heard = read_headers(headers)
         self._pacer.learn(heard, came.asked.asked_at, came.answered_at)
         kind = failure.failure if failure is not None else None
-        if kind is F.RATE_LIMIT:
+        if kind is FailureClass.RATE_LIMIT:
             self._rate_refused(tx, came)
-        elif kind is F.QUOTA:
+        elif kind is FailureClass.QUOTA:
             wait = came.error.wait_s if came.error else None
             quota_failed(tx, self._quota_rule(), f"call {came.asked.call}", came.asked.asked_at, wait)
-        elif came.is_unsent or came.is_lost or kind is F.SERVER:
+        elif came.is_unsent or came.is_lost or kind is FailureClass.SERVER:
             self._out(tx, came)
         else:  # it was answered, whatever the answer is worth
             self._refused = self._outages = 0
@@ -274,7 +273,7 @@ class DirectLane:
             return
         self._refused_at = tx.now
         self.crew.refused()
-        policy = self._tools.rules.policies[F.RATE_LIMIT]
+        policy = self._tools.rules.policies[FailureClass.RATE_LIMIT]
         wait = came.error.wait_s if came.error else None
         n = self._refused
         self._refused += wait is None
@@ -283,17 +282,17 @@ class DirectLane:
             intents.pause(tx, "direct", RATE, until, f"{n + 1} calls in a row were refused for their rate")
             self._refused = 0
             return
-        self._block(tx, self._tools.delay(F.RATE_LIMIT, n, wait), "the service has no room for more calls")
+        self._block(tx, self._tools.delay(FailureClass.RATE_LIMIT, n, wait), "the service has no room for more calls")
 
     def _out(self, tx: Transaction, came: Came) -> None:
         """The service does not answer, or only that it cannot: quickly again at first, then as in an outage."""
         if came.asked.asked_at <= self._outage_at:
             return
         self._outage_at = tx.now
-        n, quick = self._outages, self._tools.rules.policies[F.CALL].tries or 0
+        n, quick = self._outages, self._tools.rules.policies[FailureClass.CALL].tries or 0
         self._outages += 1
         wait = came.error.wait_s if came.error else None
-        failure, nth = (F.CALL, n) if n < quick else (F.OUTAGE, n - quick)
+        failure, nth = (FailureClass.CALL, n) if n < quick else (FailureClass.OUTAGE, n - quick)
         self._block(tx, self._tools.delay(failure, nth, wait), str(came.error or "no answer that could be read"))
 
     def _block(self, tx: Transaction, wait_s: float, why: str) -> None:

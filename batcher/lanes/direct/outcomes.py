@@ -16,9 +16,8 @@ from batcher.service.openai_service import Answer, CallError, CallUnknown, CallU
 from batcher.state.db.transaction import Transaction
 from batcher.state.direct_calls import Recorded
 
-F = FailureClass
 JOB_FAILED = "job_failed"
-OF_THE_LANE = frozenset({F.RATE_LIMIT, F.QUOTA, F.SETUP})
+OF_THE_LANE = frozenset({FailureClass.RATE_LIMIT, FailureClass.QUOTA, FailureClass.SETUP})
 """Classes for which the whole lane waits or stops, and no line pays."""
 FREE_TRIES = 5
 """So often a server error costs a line no try, where no other call succeeded meanwhile: it may be an outage."""
@@ -124,7 +123,7 @@ class Answering:
             bio, failure = self._tools.job.judge(self._tools.job.restore(came.asked.data), text)
         except JobError as error:
             self.error = error
-            return result._replace(text=None, failure=Failure(F.UNUSABLE, JOB_FAILED, str(error)[:300]))
+            return result._replace(text=None, failure=Failure(FailureClass.UNUSABLE, JOB_FAILED, str(error)[:300]))
         return result._replace(text=bio, failure=failure)
 
     def decide(self, tx: Transaction, reads: Sequence[Read]) -> list[Recorded]:
@@ -140,7 +139,7 @@ class Answering:
                 self._bios += 1
             elif not (read.came.is_unsent or read.came.is_lost):
                 self._counts[read.failure.failure, read.failure.code] += 1
-                if read.failure.failure is F.SETUP:
+                if read.failure.failure is FailureClass.SETUP:
                     told = read.failure.message or read.failure.code
                     self.problem = f"the service refuses: {told}; mend it and run again"
         counts = [(failure, code, n) for (failure, code), n in self._counts.items()]
@@ -169,7 +168,7 @@ class Answering:
     def _verdict(self, tx: Transaction, read: Read, failure: Failure) -> Verdict:
         if read.came.is_unsent or failure.failure in OF_THE_LANE:
             return Verdict(ArtistState.READY, counted=False)
-        if self.problem and failure.failure in {F.INVALID, F.UNUSABLE}:
+        if self.problem and failure.failure in {FailureClass.INVALID, FailureClass.UNUSABLE}:
             return Verdict(ArtistState.READY, counted=False)
         if failure.code == JOB_FAILED:
             return Verdict(ArtistState.HELD, counted=False)
@@ -178,19 +177,19 @@ class Answering:
         if came.is_lost:
             again = lost < LOST_BEFORE_HELD
             return self._later(tx) if again else Verdict(ArtistState.HELD, counted=False)
-        if failure.failure is F.SERVER and self.succeeded_at < came.asked.asked_at and free < FREE_TRIES:
+        if failure.failure is FailureClass.SERVER and self.succeeded_at < came.asked.asked_at and free < FREE_TRIES:
             return self._later(tx)  # an outage, as far as anybody knows
         return decide_line(self._tools.rules, failure.failure, tries, attempts, tx.now, self._tools.jitter())
 
     def _later(self, tx: Transaction) -> Verdict:
         """Another line is asked for first: whether it is the line or the service shows then."""
-        return Verdict(ArtistState.WAITING, tx.now + self._tools.delay(F.OUTAGE, 0), counted=False)
+        return Verdict(ArtistState.WAITING, tx.now + self._tools.delay(FailureClass.OUTAGE, 0), counted=False)
 
 
 def _failure(came: Came) -> Failure:
     trouble = came.trouble
     if came.is_lost:
-        return Failure(F.MISSING, "perhaps_paid", trouble.message or "no answer came that could be read")
+        return Failure(FailureClass.MISSING, "perhaps_paid", trouble.message or "no answer came that could be read")
     code = trouble.code or trouble.kind or (f"http_{trouble.status}" if trouble.status is not None else "no_connection")
     return Failure(_class(came), code, trouble.message)
 
@@ -199,5 +198,5 @@ def _class(came: Came) -> FailureClass:
     """The class of a call that failed. What answers in the service's stead, or says "later", is no fault of a line."""
     status = came.trouble.status
     if status in OF_A_SERVER or (isinstance(came.error, CallUnknown) and status is not None):
-        return F.SERVER
-    return F.SETUP if status in OF_THE_SETUP else classify_line(came.trouble)
+        return FailureClass.SERVER
+    return FailureClass.SETUP if status in OF_THE_SETUP else classify_line(came.trouble)
