@@ -7,17 +7,17 @@ OPENAI_BASE_URL stay in the environment, where the client library reads them.
 import os
 import tomllib
 from collections.abc import Iterator, Sequence
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from batcher.catalog.limits import table_limit
+from batcher.core.cutting import MAX_BYTES, MAX_LINES, default_limits
+from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, ShardLimits
-from batcher.core.rendering import MAX_BYTES, MAX_LINES, default_limits
-from batcher.core.retry import DEFAULT_POLICIES, FailureClass, Policy, Rules
-from batcher.core.workers import check_workers
+from batcher.core.pacing import check_workers
+from batcher.core.retry import DEFAULT_POLICIES, Policy, Rules
 from batcher.errors import ConfigError
 
 PREFIX = "BATCHER_"
@@ -308,22 +308,6 @@ def _valid_keys(place: list[str]) -> str:
         model = model.model_fields[part].annotation
     where = f"[{'.'.join(place)}] has" if place else "the sections are"
     return f"{where} {', '.join(model.model_fields)}"
-
-
-@cache
-def _limit_table() -> dict[str, list[int]]:
-    text = resources.files("batcher").joinpath("data/limits.toml").read_text(encoding="utf-8")
-    return {model: group["tiers"] for group in tomllib.loads(text)["group"] for model in group["models"]}
-
-
-def table_limit(model: str, tier: int) -> int | None:
-    """The enqueued-token limit of a model at a tier, where the table has it; a dated name counts as its model."""
-    tiers = _limit_table().get(model) or _limit_table().get(model[:-11] if _dated(model) else model)
-    return tiers[tier - 1] if tiers and tier <= len(tiers) else None
-
-
-def _dated(model: str) -> bool:
-    return len(model) > 11 and model[-11] == "-" and model[-10:].replace("-", "").isdigit()
 
 
 def enqueued_limit(config: Config) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batcher.catalog.prices import resolve
 from batcher.config import load_config
-from batcher.job.job import load_job
+from batcher.job.loading import load_job
 from batcher.lanes.batch.runner import Runner
 from batcher.lanes.context import Tools
 from batcher.state.db.store import Store

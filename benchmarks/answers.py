@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from batcher.core.model import Listing, RemoteBatch, RemoteFile
-from batcher.service.openai_service import Answer
+from batcher.core.remote import Listing, RemoteBatch, RemoteFile
+from batcher.service.service import Answer
 from benchmarks.shape import NOW, write_answers
 
 

@@ -7,7 +7,7 @@ The simulation of `benchmarks.makespan`, with 2% of the lines going again; the f
 import random
 from statistics import median
 
-from batcher.config import table_limit
+from batcher.catalog.limits import table_limit
 from batcher.core.forecast import Flight, Forecast, Load, forecast
 from benchmarks.makespan import LAWS, MODEL, PRIORITIES, VALIDATING_S, Queue, Simulated, cut
 

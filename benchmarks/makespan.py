@@ -13,13 +13,15 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from batcher.config import table_limit
-from batcher.core.admission import Send
-from batcher.core.decide import Action, Finish, Gather, Refresh, Wait, decide
+from batcher.catalog.limits import table_limit
+from batcher.core.actions import Action, Finish, Gather, Refresh, Send, Wait
+from batcher.core.cutting import default_limits
+from batcher.core.decide import decide
+from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import ShardState
-from batcher.core.model import BatchView, LooseLines, Room, ShardView, Snapshot
-from batcher.core.rendering import default_limits
-from batcher.core.retry import DEFAULT_POLICIES, FailureClass, delay_s
+from batcher.core.retry import DEFAULT_POLICIES, delay_s
+from batcher.core.room import Room
+from batcher.core.snapshot import BatchView, LooseLines, ShardView, Snapshot
 
 HOUR = 3600.0
 LINE_TOKENS = 640

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from batcher.core.rendering import MAX_BYTES
-from batcher.core.retry import DEFAULT_POLICIES, FailureClass
+from batcher.core.cutting import MAX_BYTES
+from batcher.core.failures import FailureClass
+from batcher.core.retry import DEFAULT_POLICIES
 from batcher.service.openai_service import connect
 
 CHUNK = 1 << 20

@@ -18,7 +18,7 @@ from typing import Any
 
 import duckdb
 
-from batcher.config import table_limit
+from batcher.catalog.limits import table_limit
 from batcher.sandbox import Faults, Sandbox, SandboxSettings, scaled_clock
 from batcher.sandbox.base.errors import ApiError
 from batcher.sandbox.web.server import running_sandbox

@@ -130,8 +130,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option: that is how Typer
 ) -> None:
     """Read the table, render and count every line, cut shards; print lines, tokens, price and forecast."""
     from batcher.cli.plan import configured, run_plan  # noqa: PLC0415
-    from batcher.state.status import plan_json  # noqa: PLC0415
-    from batcher.views.status import draw_plan  # noqa: PLC0415
+    from batcher.views.plan import draw_plan, plan_json  # noqa: PLC0415
 
     session = _session(config, json)
     options = configured(session).changed(input, done, limit, skip_bad_rows)
@@ -149,7 +148,7 @@ def submit(
     json: JsonOption = False,
 ) -> None:
     """Release the most urgent planned shards and start what fits into the headroom."""
-    from batcher.cli.run import run_submit  # noqa: PLC0415
+    from batcher.cli.submit import run_submit  # noqa: PLC0415
 
     session = _session(config, json)
     drawn, data = run_submit(session, shards)
@@ -163,7 +162,7 @@ def poll(
     json: JsonOption = False,
 ) -> None:
     """Follow everything released to its end: start what room allows, wait out delays and pauses, ingest."""
-    from batcher.cli.run import run_poll  # noqa: PLC0415
+    from batcher.cli.poll import run_poll  # noqa: PLC0415
 
     session = _session(config, json)
     drawn, data, code = run_poll(session, once)
@@ -235,7 +234,7 @@ def collect(
     json: JsonOption = False,
 ) -> None:
     """Write the bios, earlier ones included, to one file."""
-    from batcher.cli.run import run_collect  # noqa: PLC0415
+    from batcher.cli.collect import run_collect  # noqa: PLC0415
 
     session = _session(config, json)
     drawn, data, code = run_collect(session, out, failed, only_new)
@@ -334,7 +333,7 @@ def retry(
     json: JsonOption = False,
 ) -> None:
     """Bring dead and held lines back; perhaps paid ones only with --class missing."""
-    from batcher.cli.cancel import run_retry  # noqa: PLC0415
+    from batcher.cli.retry import run_retry  # noqa: PLC0415
 
     session = _session(config, json)
     drawn, data = run_retry(session, failure, artist, held, dead)
@@ -344,7 +343,7 @@ def retry(
 @app.command()
 def doctor(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """Check key, endpoint, model, limits, state and disk, and say what to do about each."""
-    from batcher.cli.cancel import run_doctor  # noqa: PLC0415
+    from batcher.cli.doctor import run_doctor  # noqa: PLC0415
 
     session = _session(config, json)
     drawn, data, code = run_doctor(session)
@@ -363,7 +362,7 @@ def sandbox(
     ] = None,
 ) -> None:
     """Serve a local Batch API on the loopback interface: for trying things out, for nothing."""
-    from batcher.cli.demo import run_sandbox  # noqa: PLC0415
+    from batcher.cli.sandbox import run_sandbox  # noqa: PLC0415
 
     run_sandbox(port, speed, tier, seed, folder)
 

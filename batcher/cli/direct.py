@@ -6,11 +6,11 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from batcher.catalog.prices import resolve
-from batcher.cli.cancel import class_named
 from batcher.cli.process import working
+from batcher.cli.retry import class_named
 from batcher.cli.session import Session
-from batcher.core.decide import INTERRUPTED, Finish
-from batcher.core.workers import check_workers, crew_of
+from batcher.core.actions import INTERRUPTED, Finish
+from batcher.core.pacing import check_workers, crew_of
 from batcher.errors import ExitCode, InputError, SetupError, exit_code
 from batcher.lanes.direct.lane import DirectLane
 from batcher.state import wishes

@@ -7,17 +7,24 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
 
 from batcher.catalog.prices import resolve
+from batcher.cli.session import Session
 from batcher.config import Config, enqueued_limit
-from batcher.core.retry import FailureClass
-from batcher.errors import BatcherError
-from batcher.job.job import load_job
-from batcher.service.openai_service import CallError, OpenAIService, connect
+from batcher.core.failures import FailureClass
+from batcher.errors import BatcherError, ExitCode
+from batcher.job.loading import load_job
+from batcher.service.openai_service import OpenAIService, connect
+from batcher.service.service import CallError
 from batcher.state.db.store import Store
 from batcher.state.snapshot import room_now
 
@@ -185,3 +192,31 @@ def _files(store: Store) -> Iterator[Finding]:
         file_id, purpose, _, tries, error = left[0]
         told = f"{len(left)} could not be deleted at OpenAI, the first {file_id} ({purpose}, {tries} tries: {error})"
         yield Finding("files", NOTE, told, "`batcher poll` tries again; they expire by themselves after 30 days")
+
+
+def draw_findings(findings: "Sequence[Finding]") -> RenderableType:
+    """What the doctor found: a line each, and under it what to do."""
+    marks = {"ok": "[green]ok   [/]", "note": "[yellow]note [/]", "wrong": "[red]wrong[/]"}
+    parts: list[RenderableType] = []
+    for finding in findings:
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(min_width=5)
+        grid.add_column(min_width=8)
+        grid.add_column()
+        grid.add_row(marks[finding.level], finding.what, escape(finding.found))
+        if finding.todo:
+            grid.add_row("", "", escape(f"-> {finding.todo}"))
+        parts.append(grid)
+    return Group(*parts)
+
+
+def run_doctor(session: Session) -> tuple[RenderableType, dict[str, Any], ExitCode]:
+    """Looks at everything that a run needs; exit code 2 when something is wrong."""
+    findings = examine(session.config, session.store)
+    bad = any(finding.level == BAD for finding in findings)
+    data = {"findings": [_finding(f) for f in findings], "ok": not bad}
+    return draw_findings(findings), data, ExitCode.USAGE if bad else ExitCode.DONE
+
+
+def _finding(finding: Finding) -> dict[str, str]:
+    return {"what": finding.what, "level": finding.level, "found": finding.found, "do": finding.todo}

@@ -1,7 +1,7 @@
 """`pause` and `resume`: the wishes that the acting process heeds before it sends."""
 
 from batcher.cli.session import Session
-from batcher.state import intents
+from batcher.state import quota_pauses
 
 
 def run_pause(session: Session) -> str:
@@ -9,7 +9,7 @@ def run_pause(session: Session) -> str:
     with session.store.reading():
         pass
     with session.store.transaction("pause") as tx:
-        intents.pause(tx, "all", "by hand", None, "by hand")
+        quota_pauses.pause(tx, "all", "by hand", None, "by hand")
     return "paused: nothing new is sent until `batcher resume`; what is in flight is still followed"
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from batcher.catalog.prices import resolve
 from batcher.catalog.tokens import TokenCounter
 from batcher.cli.session import Session
+from batcher.plan.checks import check_price
 from batcher.plan.planner import PlanOptions, PlanReport, PlanResult, plan
-from batcher.state.snapshot import check_price
-from batcher.state.status import PlanSummary, summarise_plan
+from batcher.views.plan import PlanSummary, summarise_plan
 
 
 def configured(session: Session) -> PlanOptions:

@@ -11,14 +11,17 @@ from types import FrameType
 from batcher.catalog.prices import resolve
 from batcher.cli.session import Session
 from batcher.config import Config
-from batcher.core.retry import FailureClass, Jitter, classify_call
+from batcher.core.failures import FailureClass, classify_call
+from batcher.core.retry import Jitter
 from batcher.disk.locks import lane_lock
 from batcher.errors import SetupError
 from batcher.lanes.batch.runner import Runner
 from batcher.lanes.context import Tools
-from batcher.service.openai_service import CallError, OpenAIService, Service, connect
+from batcher.plan.checks import check_unsent
+from batcher.service.openai_service import OpenAIService, connect
+from batcher.service.service import CallError, Service
 from batcher.state.db.store import Store
-from batcher.state.snapshot import check_unsent, keep_prices
+from batcher.state.snapshot import keep_prices
 from batcher.views.progress import Display
 
 

@@ -24,7 +24,7 @@ class Session(NamedTuple):
 
     def job(self) -> "Job":
         """The job folder, loaded."""
-        from batcher.job.job import load_job  # noqa: PLC0415 - what only looks asks for nothing
+        from batcher.job.loading import load_job  # noqa: PLC0415 - what only looks asks for nothing
 
         return load_job(self.config.job.path)
 

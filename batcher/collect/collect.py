@@ -13,7 +13,8 @@ import duckdb
 
 from batcher.disk.durable import sync, sync_folder
 from batcher.errors import InputError, StateError
-from batcher.job.job import Job, output_columns
+from batcher.job.job import Job
+from batcher.job.schema import output_columns
 from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
 

@@ -6,48 +6,13 @@ none overtakes it unless it cannot fit the empty queue, or beside what others ho
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from batcher.core.model import Budget, Room, ShardView
+from batcher.core.actions import Admission, Hold, Refuse, Send, Split
+from batcher.core.room import Budget, Room
+from batcher.core.snapshot import ShardView
 
 BATCHES_PER_HOUR = 2_000
 """Batch creation rate limit (OpenAI, guides/batch, 2026-07)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Start this shard now."""
-
-    shard: int
-    reserved: int
-    headroom_after: int
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """This shard can never fit, or others leave too little room: cut it to at most `tokens` counted tokens."""
-
-    shard: int
-    tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """This shard cannot be sent whatever ends: a single line is over the limit, or the budget is too small."""
-
-    shard: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """Nothing more is sent now; why, in words for the user."""
-
-    shard: int
-    reason: str
-
-
-Admission = Send | Split | Refuse | Hold
 
 
 def cost_of(shard: ShardView, budget: Budget) -> float | None:

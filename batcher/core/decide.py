@@ -4,77 +4,24 @@ The order is that of the promises: first find out what an interrupted call has d
 for, then look, and only then send more.
 """
 
-from dataclasses import dataclass
-
-from batcher.core.admission import BATCHES_PER_HOUR, Hold, Refuse, Send, Split, admit
+from batcher.core.actions import (
+    Action,
+    Cancel,
+    Clean,
+    Finish,
+    Gather,
+    Hold,
+    Ingest,
+    Reconcile,
+    Refresh,
+    Refuse,
+    Wait,
+    Withdraw,
+)
+from batcher.core.admission import BATCHES_PER_HOUR, admit
 from batcher.core.lifecycle import INTENTS, ShardState, is_terminal
-from batcher.core.model import BatchView, LooseLines, Pause, ShardView, Snapshot
+from batcher.core.snapshot import BatchView, LooseLines, Pause, ShardView, Snapshot
 
-
-@dataclass(frozen=True, slots=True)
-class Reconcile:
-    """Find out what became of an open intent."""
-
-    shard: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ingest:
-    """Read the results of an ended batch."""
-
-    batch_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Ask the service to cancel a batch."""
-
-    batch_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Withdraw:
-    """Take a shard that the user cancels, and that turned out not to be sent, back to planned."""
-
-    shard: int
-
-
-@dataclass(frozen=True, slots=True)
-class Refresh:
-    """Ask the service how our batches stand."""
-
-
-@dataclass(frozen=True, slots=True)
-class Clean:
-    """Delete files at OpenAI that are needed no more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gather:
-    """Cut a retry shard from the loose lines of a priority that are due."""
-
-    priority: int
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Nothing can be done before `until` (epoch seconds); why, in words for the user."""
-
-    until: float
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """Nothing is left to do here. `problem` is "" unless something of the user's is needed."""
-
-    problem: str = ""
-
-
-Action = Reconcile | Cancel | Withdraw | Ingest | Refresh | Clean | Gather | Send | Split | Wait | Finish
-
-INTERRUPTED = "interrupted"
-"""What a process finishes with when the user asked it to end."""
 WAITING_TO_BE_SENT = frozenset({ShardState.RELEASED, ShardState.UPLOADED})
 
 
@@ -223,3 +170,23 @@ def _waits(snapshot: Snapshot, now: float) -> list[Wait]:
     if snapshot.created_last_hour >= BATCHES_PER_HOUR:
         waits.append(Wait(now + 60, f"{BATCHES_PER_HOUR:,} batches were created within the hour"))
     return waits
+
+
+HAND_OVER = "the rest goes to the direct lane"
+"""What `decide_tail` finishes with."""
+
+LONGEST_BATCH_S = 24 * 3600.0
+"""The completion window: what is sent now may take so long."""
+
+
+def decide_tail(snapshot: Snapshot, now: float, *, fewer_than: int, deadline: float) -> list[Action]:
+    """As `decide`, and hands over what can be sent now once fewer lines than so are left to send, or once a batch may
+    end after the deadline (epoch seconds)."""
+    waiting = [s for s in snapshot.shards if s.state in WAITING_TO_BE_SENT]
+    lines = sum(s.lines for s in waiting) + sum(g.lines for g in snapshot.loose)
+    due = any(s.wait_until <= now for s in waiting) or any(g.due <= now for g in snapshot.loose)
+    closed = snapshot.stopped or any(p.until is None or p.until > now for p in snapshot.pauses)
+    late = now + LONGEST_BATCH_S > deadline
+    if due and not closed and (lines < fewer_than or late):
+        return [Finish(HAND_OVER)]
+    return decide(snapshot, now)

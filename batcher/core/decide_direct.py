@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from batcher.core.decide import WAITING_TO_BE_SENT, Action, Finish, Wait, decide
-from batcher.core.model import Pause, Snapshot
+from batcher.core.actions import Finish, Wait
+from batcher.core.snapshot import Pause
 
 LOOK_S = 1.0
 """While calls are under way, the state is looked at this often for what other commands wish."""
@@ -76,24 +76,3 @@ def _waits(view: LaneView, now: float) -> list[Wait]:
     if view.blocked_until > now:
         waits.append(Wait(view.blocked_until, view.blocked_by))
     return waits
-
-
-# --- the tail of a run ----------------------------------------------------------------------------------------------
-
-HAND_OVER = "the rest goes to the direct lane"
-"""What `decide_tail` finishes with."""
-LONGEST_BATCH_S = 24 * 3600.0
-"""The completion window: what is sent now may take so long."""
-
-
-def decide_tail(snapshot: Snapshot, now: float, *, fewer_than: int, deadline: float) -> list[Action]:
-    """As `decide`, and hands over what can be sent now once fewer lines than so are left to send, or once a batch may
-    end after the deadline (epoch seconds)."""
-    waiting = [s for s in snapshot.shards if s.state in WAITING_TO_BE_SENT]
-    lines = sum(s.lines for s in waiting) + sum(g.lines for g in snapshot.loose)
-    due = any(s.wait_until <= now for s in waiting) or any(g.due <= now for g in snapshot.loose)
-    closed = snapshot.stopped or any(p.until is None or p.until > now for p in snapshot.pauses)
-    late = now + LONGEST_BATCH_S > deadline
-    if due and not closed and (lines < fewer_than or late):
-        return [Finish(HAND_OVER)]
-    return decide(snapshot, now)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import NamedTuple
 
-from batcher.core.rendering import SHARDS_IN_HEADROOM, waves
+from batcher.core.cutting import SHARDS_IN_HEADROOM, waves
 
 BEST_BATCH_S = 3600.0
 EXPECTED_BATCH_S = 4 * 3600.0

@@ -10,8 +10,8 @@ from typing import cast
 
 import orjson
 
+from batcher.core.failures import FailureClass, Trouble, classify_line
 from batcher.core.model import Endpoint, Failure, LineResult, Usage
-from batcher.core.retry import FailureClass, Trouble, classify_line
 
 MESSAGE_LENGTH = 500
 """Characters of a service's message that are kept with a failed line."""
@@ -145,7 +145,7 @@ def _usage(reply: Json, read: str, read_details: str, written: str) -> Usage:
 
 
 def _object(value: object) -> Json:
-    return cast(Json, value) if isinstance(value, dict) else NO_JSON
+    return cast("Json", value) if isinstance(value, dict) else NO_JSON
 
 
 def _list(value: object) -> list[object]:

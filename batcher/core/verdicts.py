@@ -4,9 +4,54 @@ A line alone cannot tell a storm of rate limits from its own bad luck, nor a wro
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import ArtistState, BatchStatus
-from batcher.core.retry import FailureClass, Jitter, Rules, Verdict, decide_line, storm_verdict
+from batcher.core.retry import Jitter, Policy, Rules, delay_s
+
+
+class Verdict(NamedTuple):
+    """What becomes of a failed line: its next state, the time it waits for (epoch seconds), and why."""
+
+    state: ArtistState
+    wait_until: float | None = None
+    counted: bool = True
+
+
+def decide_line(rules: Rules, failure: FailureClass, tries: int, attempts: int, now: float, jitter: float) -> Verdict:
+    """The verdict on a line that failed with `failure`.
+
+    tries: failures of this class that counted before; attempts: all that counted before, in every class.
+    """
+    if failure in {FailureClass.CANCELLED, FailureClass.MISSING}:
+        return Verdict(ArtistState.HELD)
+    if failure in {
+        FailureClass.SETUP,
+        FailureClass.QUOTA,
+        FailureClass.ENQUEUED_LIMIT,
+        FailureClass.SHARD_REFUSED,
+        FailureClass.CALL,
+        FailureClass.OUTAGE,
+    }:
+        return Verdict(ArtistState.READY, counted=False)
+    policy = rules.policies[failure]
+    if (policy.tries is not None and tries >= policy.tries) or attempts + 1 >= rules.max_attempts:
+        return Verdict(ArtistState.DEAD)
+    return _again(policy, tries, now, jitter, rules.jitter_share)
+
+
+def _again(policy: Policy, tries: int, now: float, jitter: float, share: float) -> Verdict:
+    if policy.base_s <= 0:
+        return Verdict(ArtistState.READY)
+    return Verdict(ArtistState.WAITING, now + delay_s(policy, tries, jitter, share))
+
+
+def storm_verdict(rules: Rules, now: float, jitter: float) -> Verdict:
+    """The verdict when a rate limit hit over 5% of a batch: everyone waits the base delay, and no try is spent."""
+    policy = rules.policies[FailureClass.RATE_LIMIT]
+    return Verdict(ArtistState.WAITING, now + delay_s(policy, 0, jitter, rules.jitter_share), counted=False)
+
 
 Counts = Sequence[tuple[FailureClass, str, int]]
 """Failed lines by class and code."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from batcher.catalog.prices import PriceOf
 from batcher.config import Config
-from batcher.core.retry import FailureClass, Jitter, Rules, delay_s
+from batcher.core.failures import FailureClass
+from batcher.core.retry import Jitter, Rules, delay_s
 from batcher.job.job import Job
-from batcher.service.openai_service import Service
+from batcher.service.service import Service
 from batcher.state.db.store import Store
 
 

@@ -19,17 +19,20 @@ import orjson
 from batcher.catalog.prices import resolve
 from batcher.catalog.tokens import TokenCounter
 from batcher.config import Config, shard_limits
-from batcher.core.rendering import chunks
+from batcher.core.cutting import chunks
 from batcher.disk.shard_files import Spool, sweep
 from batcher.errors import ConfigError, InputError
-from batcher.job.job import Job, aside, output_columns
+from batcher.job.job import Job, aside
+from batcher.job.schema import output_columns
 from batcher.plan.rows import READ_ROWS, BadRows, Place, Preparer
 from batcher.plan.shard_cutting import ShardCutting
 from batcher.plan.tables import read_bios, table_name
 from batcher.state import plan as state
 from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
-from batcher.state.snapshot import Outlook, keep_prices, outlook_now
+from batcher.state.outlook import Outlook, outlook_now
+from batcher.state.snapshot import keep_prices
+from batcher.state.versions import register_version, version_number
 
 Progress = Callable[[str, int], None]
 """Told what is going on and how many rows are done."""
@@ -194,7 +197,7 @@ class Planner:
             self._replan(tx)
         if known:
             self._stage_again(tx, spool)
-        number = state.register_version(tx, self.preparer.version, self.preparer.constant)
+        number = register_version(tx, self.preparer.version, self.preparer.constant)
         self._cut(tx, folder, spool, number)
         if known:
             state.place_lines(tx, number)
@@ -207,7 +210,7 @@ class Planner:
         tx.event("plan", f"{self.result.lines_planned} lines in {self.result.shards_cut} shards")
 
     def _check_version(self, tx: Transaction) -> None:
-        number = state.version_number(tx, self.preparer.version)
+        number = version_number(tx, self.preparer.version)
         lines, shards = tx.one("unsent_of_other_versions", version=number)
         if lines and not self.options.replan:
             raise ConfigError(

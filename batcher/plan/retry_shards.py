@@ -5,16 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from batcher.config import Config
+from batcher.core.cutting import Cutter
 from batcher.core.model import ShardLimits
-from batcher.core.rendering import Cutter, Renderer
+from batcher.core.rendering import Renderer
 from batcher.disk.shard_files import ShardWriter
 from batcher.errors import JobError
 from batcher.job.job import Job, aside
 from batcher.state import intents
 from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
-from batcher.state.plan import PlannedLine, load_version, place_lines, stage_planned, write_shards
+from batcher.state.plan import PlannedLine, place_lines, stage_planned, write_shards
 from batcher.state.snapshot import latest_wait_now, limits_now, room_now
+from batcher.state.versions import load_version
 
 
 def gather(store: Store, job: Job, config: Config, priority: int) -> tuple[int, int] | None:

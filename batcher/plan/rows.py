@@ -13,8 +13,9 @@ from pydantic.fields import FieldInfo
 from batcher.catalog.prices import context_window
 from batcher.catalog.tokens import TokenCounter
 from batcher.config import Config, enqueued_limit
+from batcher.core.cutting import chunks
 from batcher.core.model import JobVersion
-from batcher.core.rendering import Renderer, chunks, custom_id, overhead_tokens
+from batcher.core.rendering import Renderer, custom_id, overhead_tokens
 from batcher.errors import ConfigError, InputError, JobError
 from batcher.job.job import Job, encode_row
 from batcher.plan.tables import read_table

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from batcher.core.cutting import Cutter
 from batcher.core.model import ShardLimits, WrittenShard
-from batcher.core.rendering import Cutter, Renderer
+from batcher.core.rendering import Renderer
 from batcher.disk.shard_files import ShardWriter, Spool
 from batcher.errors import StateError
 from batcher.state.plan import Cut, OrderedLine

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import orjson
 
+from batcher.core.failures import Trouble
 from batcher.core.lifecycle import BatchStatus, ShardState, is_terminal, merge_status
-from batcher.core.model import BatchView, LooseLines, Pause, RemoteBatch, RemoteFile, ShardView
-from batcher.core.retry import Trouble
+from batcher.core.remote import RemoteBatch, RemoteFile
+from batcher.core.snapshot import BatchView, LooseLines, ShardView
 from batcher.state.db.transaction import Row, Transaction
 
 
@@ -107,11 +108,6 @@ def views(
 def loose_lines(tx: Transaction, latest: float) -> tuple[LooseLines, ...]:
     """Lines that belong to no shard. latest: as for `views`."""
     return tuple(LooseLines(*row) for row in tx.run("loose_lines", now=tx.now, latest=latest))
-
-
-def pauses(tx: Transaction, latest: float) -> tuple[Pause, ...]:
-    """The pauses that have not been ended, over or not. latest: as for `views`."""
-    return tuple(Pause(*row) for row in tx.run("open_pauses", latest=latest))
 
 
 # --- upload ---------------------------------------------------------------------------------------------------------
@@ -304,30 +300,9 @@ def read_errors(text: str | None) -> list[Trouble]:
 # --- pauses, limits -------------------------------------------------------------------------------------------------
 
 
-def pause(tx: Transaction, scope: str, reason: str, until: float | None, detail: str, tries: int = 0) -> None:
-    """Stops sending in a scope (direct, all) until a time; an earlier pause for the same reason ends."""
-    tx.run("end_pauses", reasons=[reason], now=tx.now)
-    tx.run("insert_pause", scope=scope, reason=reason, until=until, tries=tries, now=tx.now)
-    tx.event("pause", detail)
-
-
 def keep_away(tx: Transaction, fact: str, until: float) -> None:
     """Notes a time before which the service wants no calls (`asked_until`) or no batches (`send_after`)."""
     tx.set_fact(fact, max(until, tx.fact(fact)))
-
-
-def sample_quota(tx: Transaction, source: str, model: str, reservation: Reservation | None, **more: object) -> None:
-    """Adds a row to the quota history. more: limit_tokens, reserved, shard, detail."""
-    values: dict[str, object] = {"limit_tokens": None, "shard": None, "detail": None}
-    taken: dict[str, object] = {"reserved": None, "own": None, "headroom": None}
-    if reservation is not None:
-        values["limit_tokens"] = reservation.limit_tokens
-        taken = {
-            "reserved": reservation.reserved_before,
-            "own": reservation.reserved,
-            "headroom": reservation.headroom_after,
-        }
-    tx.run("insert_quota_sample", source=source, model=model, now=tx.now, **{**values, **taken, **more})
 
 
 def loose_rows(tx: Transaction, priority: int, most: int, latest: float) -> list[Row]:

@@ -2,7 +2,7 @@
 it, the input file, whose id the service gave to us alone.
 """
 
-from batcher.core.model import RemoteBatch
+from batcher.core.remote import RemoteBatch
 from batcher.state import intents
 from batcher.state.db.transaction import Transaction
 from batcher.state.intents import Submission

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
-from batcher.core.retry import FailureClass, Jitter, Rules, delay_s, latest_wait
-from batcher.state import intents
+from batcher.core.failures import FailureClass
+from batcher.core.retry import Jitter, Rules, delay_s, latest_wait
+from batcher.core.snapshot import Pause
 from batcher.state.db.transaction import Transaction
-from batcher.state.plan import load_versions
+from batcher.state.intents import Reservation
+from batcher.state.versions import load_versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +29,41 @@ def quota_failed(
     it ends; a call (None) tells of now. wait_s: a Retry-After; no pause is shorter.
     """
     versions = load_versions(tx)
-    intents.sample_quota(tx, "refusal", versions[max(versions)].model, None, detail=f"insufficient quota ({detail})")
+    sample_quota(tx, "refusal", versions[max(versions)].model, None, detail=f"insufficient quota ({detail})")
     policy = rule.rules.policies[FailureClass.QUOTA]
     latest = latest_wait(rule.rules, rule.pause_s, tx.now)
-    pauses = [p for p in intents.pauses(tx, latest) if p.reason == "quota"]
+    earlier = [p for p in pauses(tx, latest) if p.reason == "quota"]
     (paused_until,) = tx.one("quota_paused_until", latest=latest)
     if paused_until is not None and (tx.now if sent_at is None else sent_at) < paused_until:
         tx.event("quota", f"{detail}: sent before the pause, so the same incident")
         return
-    tries = max((p.tries for p in pauses), default=-1) + 1
+    tries = max((p.tries for p in earlier), default=-1) + 1
     over = policy.tries is not None and tries >= policy.tries
     wait = rule.pause_s if over else delay_s(policy, tries, rule.jitter(), rule.rules.jitter_share)
-    intents.pause(
-        tx, "all", "quota", tx.now + max(wait, wait_s or 0.0), f"insufficient quota ({detail})", 0 if over else tries
-    )
+    pause(tx, "all", "quota", tx.now + max(wait, wait_s or 0.0), f"insufficient quota ({detail})", 0 if over else tries)
+
+
+def pauses(tx: Transaction, latest: float) -> tuple[Pause, ...]:
+    """The pauses that have not been ended, over or not. latest: as for `views`."""
+    return tuple(Pause(*row) for row in tx.run("open_pauses", latest=latest))
+
+
+def pause(tx: Transaction, scope: str, reason: str, until: float | None, detail: str, tries: int = 0) -> None:
+    """Stops sending in a scope (direct, all) until a time; an earlier pause for the same reason ends."""
+    tx.run("end_pauses", reasons=[reason], now=tx.now)
+    tx.run("insert_pause", scope=scope, reason=reason, until=until, tries=tries, now=tx.now)
+    tx.event("pause", detail)
+
+
+def sample_quota(tx: Transaction, source: str, model: str, reservation: Reservation | None, **more: object) -> None:
+    """Adds a row to the quota history. more: limit_tokens, reserved, shard, detail."""
+    values: dict[str, object] = {"limit_tokens": None, "shard": None, "detail": None}
+    taken: dict[str, object] = {"reserved": None, "own": None, "headroom": None}
+    if reservation is not None:
+        values["limit_tokens"] = reservation.limit_tokens
+        taken = {
+            "reserved": reservation.reserved_before,
+            "own": reservation.reserved,
+            "headroom": reservation.headroom_after,
+        }
+    tx.run("insert_quota_sample", source=source, model=model, now=tx.now, **{**values, **taken, **more})

@@ -1,36 +1,21 @@
 """The look at the state that a decision is made from."""
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import orjson
 
 from batcher.catalog.prices import PriceOf, Prices, Rates, resolve
 from batcher.config import Config, enqueued_limit, shard_limits
-from batcher.core.forecast import Flight, Load
+from batcher.core.cutting import default_limits
 from batcher.core.lifecycle import INTENTS
-from batcher.core.model import (
-    FILE_LIFE_S,
-    BatchView,
-    Budget,
-    Charge,
-    JobVersion,
-    LooseLines,
-    Measured,
-    Pause,
-    Room,
-    ShardLimits,
-    ShardView,
-    Snapshot,
-)
-from batcher.core.rendering import default_limits
+from batcher.core.model import JobVersion, ShardLimits
+from batcher.core.remote import FILE_LIFE_S
 from batcher.core.retry import latest_wait
-from batcher.core.workers import LINES_PER_WORKER_S
-from batcher.errors import ConfigError
-from batcher.state import intents
+from batcher.core.room import Budget, Charge, Measured, Room
+from batcher.core.snapshot import BatchView, ShardView, Snapshot
+from batcher.state import intents, quota_pauses
 from batcher.state.db.transaction import Transaction
-from batcher.state.plan import load_versions
+from batcher.state.versions import load_versions
 
 LEARNED_FOR_S = 24 * 3600.0
 """How long a limit that a refusal named is believed."""
@@ -40,8 +25,6 @@ PIECES_AT_MOST = 32
 """A shard is halved no further than to this part of the limit: where others leave less there is no room, and cutting
 on would end in shards of single lines."""
 HOUR_S = 3600.0
-REFUSED_FOR_S = 2 * 3600.0
-"""How long a refusal tells how much room others leave, for the forecast."""
 PRICES = "prices"
 """The facts that hold the prices that the last command to plan or act has found, one for each model."""
 
@@ -51,7 +34,7 @@ def look(tx: Transaction, config: Config, price_of: PriceOf) -> Snapshot:
     latest = latest_wait_now(tx, config)
     shards, batches, loose = intents.views(tx, latest)
     room = room_now(tx, config)
-    pauses = intents.pauses(tx, latest)
+    pauses = quota_pauses.pauses(tx, latest)
     return Snapshot(
         room=room,
         shards=shards,
@@ -145,87 +128,6 @@ def limits_now(config: Config, room: Room) -> ShardLimits:
     return ShardLimits(limits.lines, limits.bytes, max(1, tokens))
 
 
-class OpenLines(NamedTuple):
-    """The lines of one job version that are neither sent nor ended, and their counted tokens."""
-
-    version: JobVersion
-    lines: int
-    tokens: int
-
-
-class Outlook(NamedTuple):
-    """What a forecast is made from."""
-
-    room: Room
-    load: Load
-    ended_s: tuple[float, ...]
-    """Service times of the batches that ended, in seconds."""
-    measured: Measured
-    open: Sequence[OpenLines]
-    spent_usd: float
-    in_flight_usd: float
-    """The most that what is in flight may cost; both are 0 without a bound."""
-    waits_for_user: bool
-    """Paused by hand: the forecast counts from `resume`."""
-    planned_at: float
-    versions: Mapping[int, JobVersion] = MappingProxyType({})
-    pauses: Sequence[Pause] = ()
-    outage_until: float = 0.0
-    direct_until: float = 0.0
-    """The direct lane makes no calls before this time."""
-    per_worker_s: float = LINES_PER_WORKER_S
-    """Lines that one worker of the direct lane does in a second: as measured here, else assumed."""
-
-    @property
-    def lines(self) -> int:
-        """The lines that are neither sent nor ended."""
-        return sum(part.lines for part in self.open)
-
-    @property
-    def tokens(self) -> int:
-        """Their counted tokens."""
-        return sum(part.tokens for part in self.open)
-
-
-def outlook_now(tx: Transaction, config: Config) -> Outlook:
-    """The outlook of this moment. It asks for less than `look`: nothing is decided from it."""
-    latest = latest_wait_now(tx, config)
-    measured = measured_now(tx)._replace(paid_again=int(tx.one("paid_again")[0]))
-    room, pauses = room_now(tx, config, measured), intents.pauses(tx, latest)
-    outage_until = _outage_until(tx, latest)
-    until = [p.until for p in pauses if p.scope == "all" and p.until is not None]
-    versions = load_versions(tx)
-    spent, in_flight = _spent(tx, config)
-    return Outlook(
-        room=room,
-        load=Load(
-            ceiling=_attainable(tx, config, room),
-            shards=[(room.reserved_for(int(tokens)), int(lines)) for tokens, lines in tx.run("unsent")],
-            flights=[Flight(*row) for row in tx.run("flights", now=tx.now)],
-            loose=_loose(intents.loose_lines(tx, latest), room),
-            again=measured.again_share,
-            free_in_s=max(0.0, *(at - tx.now for at in [*until, outage_until, room.blocked_until])),
-        ),
-        ended_s=tuple(float(row[0]) for row in tx.run("service_times")),
-        measured=measured,
-        open=[OpenLines(versions[number], *rest) for number, *rest in tx.run("open_by_version")],
-        spent_usd=spent,
-        in_flight_usd=in_flight,
-        waits_for_user=any(p.scope == "all" and p.until is None for p in pauses),
-        planned_at=float(tx.one("run")[1]),
-        versions=versions,
-        pauses=pauses,
-        outage_until=outage_until,
-        direct_until=_until(tx, "direct_until", latest),
-        per_worker_s=tx.fact("direct_per_worker_s") or LINES_PER_WORKER_S,
-    )
-
-
-def _loose(groups: Sequence[LooseLines], room: Room) -> tuple[int, int]:
-    """Their reserved tokens, and the lines."""
-    return room.reserved_for(sum(g.tokens for g in groups)), sum(g.lines for g in groups)
-
-
 def keep_prices(tx: Transaction, model: str, prices: Prices | None) -> None:
     """Keeps the prices, so that a look need not load the table of all models: that takes longer than the look."""
     kept = {lane: rates._asdict() for lane, rates in prices._asdict().items()} if prices else None
@@ -239,13 +141,6 @@ def prices_now(tx: Transaction, model: str) -> Prices | None:
         return resolve(model)
     found = orjson.loads(kept)
     return Prices(Rates(**found["batch"]), Rates(**found["standard"])) if found else None
-
-
-def _attainable(tx: Transaction, config: Config, room: Room) -> int:
-    """The room that a forecast may count on: where others hold the rest, what was in flight at the last refusal."""
-    refused = tx.run("refused_at", model=config.model.name, since=tx.now - REFUSED_FOR_S, now=tx.now)
-    most = room.ceiling
-    return min(most, max(int(refused[0][0]), room.reserved)) if refused and refused[0][0] else most
 
 
 def budget_now(tx: Transaction, config: Config, price_of: PriceOf, room: Room) -> Budget:
@@ -272,26 +167,3 @@ def _spent(tx: Transaction, config: Config) -> tuple[float, float]:
     """Dollars spent and in flight. Without a bound nobody asks, and adding them up reads every attempt there was."""
     spent, in_flight = tx.one("money") if config.budget.max_usd > 0 else (0, 0)
     return float(spent), float(in_flight)
-
-
-def check_unsent(tx: Transaction, config: Config, price_of: PriceOf) -> None:
-    """Raises ConfigError where what waits to be sent was planned for another model than today's (its limit and its
-    price are others), or has no known price while a budget is set."""
-    versions, today = load_versions(tx), config.model.name
-    for number, lines, shards in tx.run("unsent_by_version"):
-        model = versions[number].model
-        if model != today:
-            raise ConfigError(
-                f"{lines:,} unsent lines in {shards} shards are planned for {model}, and [model] name is {today}; "
-                "`batcher plan --replan` cuts them again (what was submitted stays as it is)"
-            )
-    for model in {today, *(versions[number].model for number, _, _ in tx.run("open_by_version"))}:
-        check_price(config, model, price_of)
-
-
-def check_price(config: Config, model: str, price_of: PriceOf) -> None:
-    """Raises ConfigError where a budget is set and the model's price is not known."""
-    if config.budget.max_usd > 0 and price_of(model) is None:
-        raise ConfigError(
-            f"[budget] max_usd is set, but the price of {model} is not known; set it to 0 to go on without a bound"
-        )

@@ -1,29 +1,19 @@
 """What `plan` and `status` say: read from the state as data, which `--json` prints and `tables` draws."""
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from batcher.catalog.prices import PriceOf, Prices
-from batcher.config import Config, table_limit
-from batcher.core.forecast import MOST_AGAIN, Forecast, fitting, forecast
+from batcher.catalog.prices import PriceOf
+from batcher.config import Config
 from batcher.core.lifecycle import ArtistState, is_terminal
-from batcher.core.model import Measured, Usage
-from batcher.core.workers import MOST_WORKERS, recommended_workers
 from batcher.state.costs import Costs, costs_by_shard, total
 from batcher.state.db.transaction import Transaction
-from batcher.state.plan import load_versions
-from batcher.state.snapshot import OpenLines, Outlook, charge_of, outlook_now
+from batcher.state.expectation import Expectation, expect
+from batcher.state.outlook import outlook_now
+from batcher.state.versions import load_versions
 
-if TYPE_CHECKING:  # a status plans nothing
-    from batcher.plan.planner import PlanReport, PlanResult
-
-ASSUMED_OUTPUT_SHARES = (0.25, 0.5)
-"""The shares of max_output_tokens that an answer is assumed to use at best and most likely, before any is measured."""
-TIERS = 5
 NEWEST_SAMPLES = 500
-LATER = "a later [deadline], or fewer artists"
 
 A = ArtistState
 PROGRESS: Mapping[str, Sequence[ArtistState]] = {
@@ -36,155 +26,6 @@ PROGRESS: Mapping[str, Sequence[ArtistState]] = {
     "dead": [A.DEAD],
 }
 """What is told of each priority: artists in these states."""
-
-
-class Dollars(NamedTuple):
-    """What is still to be sent may cost, beside what is spent and in flight; None for an unknown price."""
-
-    best: float | None
-    expected: float | None
-    most: float | None
-    """Every answer at max_output_tokens, and as many lines paid for again as so far."""
-    standard: float | None
-    """The expected amount at the standard price."""
-
-
-class Expectation(NamedTuple):
-    """When it will have ended and what it will still cost, against the deadline."""
-
-    forecast: Forecast
-    dollars: Dollars
-    deadline_s: float
-    """Seconds until the deadline; negative when it is past."""
-    advice: Sequence[str]
-    """What would help where the expected end is past the deadline."""
-    measured: Measured
-    waits_for_user: bool
-
-
-def expect(outlook: Outlook, config: Config, price_of: PriceOf, now: float) -> Expectation:
-    """The expectation of this moment."""
-    view = forecast(outlook.load, outlook.ended_s)
-    deadline_s = outlook.planned_at + config.deadline.hours * 3600 - now
-    return Expectation(
-        forecast=view,
-        dollars=_dollars(outlook, price_of),
-        deadline_s=deadline_s,
-        advice=_advice(outlook, config, deadline_s) if view.expected_s > deadline_s else (),
-        measured=outlook.measured,
-        waits_for_user=outlook.waits_for_user,
-    )
-
-
-def _dollars(outlook: Outlook, price_of: PriceOf) -> Dollars:
-    """The price of the lines that are neither sent nor ended, each at that of its version."""
-    parts = [(part, price_of(part.version.model)) for part in outlook.open]
-    known = [_dollars_of(part, outlook, prices) for part, prices in parts if prices is not None]
-    if len(known) < len(parts):
-        return Dollars(None, None, None, None)
-    best, expected, most, standard = (sum(amounts) for amounts in zip((0.0,) * 4, *known, strict=True))
-    return Dollars(best, expected, most, standard)
-
-
-def _dollars_of(part: OpenLines, outlook: Outlook, prices: Prices) -> tuple[float, float, float, float]:
-    """Best, expected, most (as the budget reserves it), and expected at the standard price."""
-    seen, most = outlook.measured, part.version.max_output_tokens
-    charge = charge_of(part.version, prices, outlook.room)
-    if seen.enough:
-        low = middle = min(most, seen.output / seen.executed)
-        cached = seen.cached / max(seen.input, 1)
-    else:
-        low, middle = (share * most for share in ASSUMED_OUTPUT_SHARES)
-        cached = 0.0
-    # What expired, met a rate limit or an error of the server's goes again too, but nobody paid for it.
-    paid = 1 / (1 - min(seen.paid_again_share, MOST_AGAIN))
-
-    def usage(output: float, factor: float, cached_share: float) -> Usage:
-        tokens = int(part.tokens * seen.ratio * factor)
-        return Usage(tokens, int(tokens * cached_share), int(part.lines * output * factor))
-
-    expected = usage(middle, paid, cached)
-    return (
-        prices.batch.cost(usage(low, 1.0, cached)),
-        prices.batch.cost(expected),
-        (part.tokens * charge.usd_per_token + part.lines * charge.usd_per_line) * paid,
-        prices.standard.cost(expected),
-    )
-
-
-def _advice(outlook: Outlook, config: Config, deadline_s: float) -> list[str]:
-    """What would bring the expected end before the deadline."""
-    if deadline_s <= 0:
-        return [LATER]
-    found = []
-    tiers = [(table_limit(config.model.name, tier), tier) for tier in range(config.limits.tier + 1, TIERS + 1)]
-    known = [(limit, tier) for limit, tier in tiers if limit is not None]
-
-    def would_do(limit: int) -> bool:
-        wider = outlook.load._replace(ceiling=int(limit * config.limits.threshold))
-        return forecast(wider, outlook.ended_s).expected_s <= deadline_s
-
-    first = bisect_left(known, True, key=lambda row: would_do(row[0]))  # a forecast each is what takes time
-    for limit, tier in known[first : first + 1]:
-        found.append(f"usage tier {tier} (a limit of {limit:,} enqueued tokens) would do")
-    lines = fitting(outlook.load, outlook.ended_s, deadline_s)
-    if lines:
-        found.append(f"the {lines:,} most urgent of the {outlook.lines:,} open lines fit")
-    rest = outlook.lines - lines
-    if 0 < rest <= MOST_WORKERS * outlook.per_worker_s * deadline_s:
-        workers = recommended_workers(rest, deadline_s / 3600, outlook.per_worker_s)
-        found.append(f"`batcher direct --workers {workers}` for {rest:,} lines, at the standard price")
-    return found or [LATER]
-
-
-class PlanSummary(NamedTuple):
-    """What a plan says beside its tables."""
-
-    limit: int
-    ceiling: int
-    lines: int
-    tokens: int
-    bytes: int
-    budget_usd: float
-    """What is left of it; 0: no bound, or nothing."""
-    expectation: Expectation
-    per_worker_s: float
-    """Lines that one worker of the direct lane does in a second."""
-    workers: int
-    """So many would do all lines by the deadline."""
-
-
-def summarise_plan(report: "PlanReport", config: Config, price_of: PriceOf, now: float) -> PlanSummary:
-    """Totals, price and forecast of what is still to be sent."""
-    outlook = report.outlook
-    expectation = expect(outlook, config, price_of, now)
-    return PlanSummary(
-        limit=outlook.room.limit,
-        ceiling=outlook.room.ceiling,
-        lines=outlook.lines,
-        tokens=outlook.tokens,
-        bytes=sum(p.bytes for p in report.priorities),
-        budget_usd=max(0.0, config.budget.max_usd - outlook.spent_usd - outlook.in_flight_usd),
-        expectation=expectation,
-        per_worker_s=outlook.per_worker_s,
-        workers=recommended_workers(outlook.lines, expectation.deadline_s / 3600, outlook.per_worker_s),
-    )
-
-
-def plan_json(result: "PlanResult", report: "PlanReport", summary: PlanSummary) -> dict[str, Any]:
-    """The plan for machines."""
-    return {
-        "lines_planned": result.lines_planned,
-        "artists_new": result.artists_new,
-        "rows_read": result.rows_read,
-        "changed_rows": result.changed_rows,
-        "skipped_rows": [message for _, message in result.skipped],
-        "done_unknown": result.done_unknown,
-        "states": dict(report.states),
-        "priorities": [p._asdict() for p in report.priorities],
-        "shards": [s._asdict() for s in report.shards],
-        **as_json(summary),
-    }
 
 
 class Status(NamedTuple):

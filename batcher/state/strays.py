@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batcher.core.lifecycle import FINAL_SHARD_STATES, BatchStatus, ShardState, is_terminal
-from batcher.core.model import RemoteBatch
+from batcher.core.remote import RemoteBatch
 from batcher.state import intents
 from batcher.state.db.transaction import Transaction
 from batcher.state.intents import ShardRow, Submission

@@ -7,8 +7,8 @@ service. What was not sent goes back to planned at once. Retrying is done here a
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import FINAL_SHARD_STATES, ArtistState, ShardState
-from batcher.core.retry import FailureClass
 from batcher.errors import InputError
 from batcher.state import intents
 from batcher.state.db.transaction import Transaction

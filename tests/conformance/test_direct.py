@@ -8,7 +8,8 @@ import httpx2
 import openai
 import pytest
 
-from batcher.service.openai_service import CallRefused, CallUnknown, CallUnsent, OpenAIService
+from batcher.service.openai_service import OpenAIService
+from batcher.service.service import CallRefused, CallUnknown, CallUnsent
 from tests.support.api_kit import KEY, QUICK, Rig, answer, attached, refusal, scripted
 
 CHAT = "/v1/chat/completions"

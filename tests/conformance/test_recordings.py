@@ -10,11 +10,14 @@ import orjson
 import pytest
 from vcr.errors import CannotOverwriteExistingCassetteException
 
+from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import is_terminal
-from batcher.core.model import Endpoint, Failure, LineResult, RemoteBatch, RemoteFile, Usage
+from batcher.core.model import Endpoint, Failure, LineResult, Usage
+from batcher.core.remote import RemoteBatch, RemoteFile
 from batcher.core.result_line import read_line
-from batcher.core.retry import FailureClass, Policy
-from batcher.service.openai_service import CallUnknown, OpenAIService
+from batcher.core.retry import Policy
+from batcher.service.openai_service import OpenAIService
+from batcher.service.service import CallUnknown
 from tests.support.cassettes import RECORDINGS, Recorded, Replay, names, recorded, replayed
 
 pytestmark = [

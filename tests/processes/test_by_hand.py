@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from batcher.cli.doctor import Finding, examine
+from batcher.cli.doctor import Finding, draw_findings, examine
 from batcher.sandbox import Faults, Sandbox, SandboxSettings, merged, scaled_clock
 from batcher.sandbox.web.server import running_sandbox
-from batcher.views.status import draw_findings, short_id, table
+from batcher.views.sheet import short_id, table
 from tests.processes.test_end_to_end import DEMO_SETTINGS, KEY, Shop
 from tests.support.world import ROOT, World, config_with, write_table
 

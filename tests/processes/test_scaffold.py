@@ -11,10 +11,10 @@ import pytest
 from batcher.cli.init import scaffold
 from batcher.collect.collect import collect
 from batcher.config import load_config
-from batcher.core.decide import Finish
+from batcher.core.actions import Finish
 from batcher.core.model import Endpoint
 from batcher.errors import StateError
-from batcher.job.job import load_job
+from batcher.job.loading import load_job
 from batcher.plan.planner import PlanOptions, plan
 from batcher.state.db.store import Store
 from tests.support.world import Clock, World, counter

@@ -6,22 +6,16 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.core.admission import Send, Split
-from batcher.core.decide import (
-    Action,
-    Clean,
-    Finish,
-    Gather,
-    Ingest,
-    Reconcile,
-    Refresh,
-    Wait,
-    decide,
-)
+from batcher.core.actions import Action, Clean, Finish, Gather, Ingest, Reconcile, Refresh, Send, Split, Wait
+from batcher.core.cutting import Cutter
+from batcher.core.decide import decide
+from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import FINAL_SHARD_STATES, ArtistState, ShardState, is_terminal, next_shard_state
-from batcher.core.model import BatchView, LooseLines, Pause, Room, ShardLimits, ShardView, Snapshot
-from batcher.core.rendering import Cutter
-from batcher.core.retry import DEFAULT_POLICIES, FailureClass, Rules, decide_line
+from batcher.core.model import ShardLimits
+from batcher.core.retry import DEFAULT_POLICIES, Rules
+from batcher.core.room import Room
+from batcher.core.snapshot import BatchView, LooseLines, Pause, ShardView, Snapshot
+from batcher.core.verdicts import decide_line
 from tests.support.examples import examples
 
 S, A, F = ShardState, ArtistState, FailureClass

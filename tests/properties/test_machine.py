@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from batcher.config import Config
-from batcher.core.model import RemoteBatch
+from batcher.core.remote import RemoteBatch
 from batcher.lanes.batch.runner import Runner
 from batcher.sandbox import SandboxSettings
-from batcher.service.openai_service import CallError
+from batcher.service.service import CallError
 from batcher.state.snapshot import room_now
 from tests.support.examples import SOAK
 from tests.support.world import World, config_with, kept_open, write_table

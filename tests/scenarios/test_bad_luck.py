@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from batcher.core.decide import Finish
+from batcher.core.actions import Finish
 from batcher.errors import StateError, disk_fault
 from batcher.sandbox import Faults, SandboxSettings, merged
 from batcher.state.db.store import Store

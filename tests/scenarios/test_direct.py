@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from batcher.catalog.prices import resolve
-from batcher.core.decide import INTERRUPTED, Finish
-from batcher.core.workers import crew_of
+from batcher.core.actions import INTERRUPTED, Finish
+from batcher.core.pacing import crew_of
 from batcher.lanes.direct.lane import DirectLane
 from batcher.lanes.direct.outcomes import FREE_TRIES
 from batcher.sandbox import SandboxSettings, merged

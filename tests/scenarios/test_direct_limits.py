@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from batcher.core.decide import Finish
-from batcher.core.pacing import DAY_S
-from batcher.core.workers import crew_of
+from batcher.core.actions import Finish
+from batcher.core.pacing import DAY_S, crew_of
 from batcher.lanes.direct.lane import DirectLane
 from batcher.sandbox import SandboxSettings, merged
 from batcher.sandbox.base.settings import Faults

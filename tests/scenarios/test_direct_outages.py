@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from batcher.core.decide import Finish
-from batcher.core.retry import Trouble
-from batcher.core.workers import crew_of
+from batcher.core.actions import Finish
+from batcher.core.failures import Trouble
+from batcher.core.pacing import crew_of
 from batcher.errors import JobError
 from batcher.job.job import Job
 from batcher.lanes.direct.lane import DirectLane
 from batcher.sandbox import SandboxSettings, merged
 from batcher.sandbox.base.settings import Faults
-from batcher.service.openai_service import Answer, CallUnknown, CallUnsent
+from batcher.service.service import Answer, CallUnknown, CallUnsent
 from batcher.state.direct_calls import Selection
 from tests.support.direct_kit import Scripted, desk, refused, settings_of
 from tests.support.world import START

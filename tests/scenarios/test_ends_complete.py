@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from batcher.core.decide import Finish
+from batcher.core.actions import Finish
 from batcher.sandbox import Faults, SandboxSettings, merged
 from tests.support.world import World, config_with, write_table
 

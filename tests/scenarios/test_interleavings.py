@@ -9,7 +9,7 @@ import httpx2
 import orjson
 import pytest
 
-from batcher.core.decide import Finish
+from batcher.core.actions import Finish
 from batcher.lanes.batch.runner import Runner
 from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.state import wishes

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from batcher.catalog.prices import resolve
-from batcher.core.retry import FailureClass
+from batcher.core.failures import FailureClass
 from batcher.state.db.store import Store
 from batcher.state.status import Status, read_artist, read_status
 from batcher.state.wishes import Choice, bring_back

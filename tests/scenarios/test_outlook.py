@@ -8,29 +8,23 @@ from unittest import mock
 import pytest
 from rich.console import Console
 
+from batcher.catalog.limits import table_limit
 from batcher.catalog.prices import PriceOf, Prices, Rates, resolve
-from batcher.config import Config, table_limit
-from batcher.core.decide import Finish
+from batcher.config import Config
+from batcher.core.actions import Finish
 from batcher.core.forecast import Load, forecast
-from batcher.core.model import FEWEST_MEASURED, Measured, Room
+from batcher.core.room import FEWEST_MEASURED, Measured, Room
 from batcher.errors import ConfigError
+from batcher.plan.checks import check_unsent
 from batcher.sandbox import Faults, SandboxSettings, merged
 from batcher.state.costs import Costs, total
 from batcher.state.db.transaction import Transaction
-from batcher.state.snapshot import (
-    LEARNED_FOR_S,
-    REFUSED_FOR_S,
-    Outlook,
-    budget_now,
-    check_unsent,
-    keep_prices,
-    look,
-    outlook_now,
-    prices_now,
-    room_now,
-)
-from batcher.state.status import Expectation, Status, expect, read_artist, read_status
-from batcher.views.status import draw_status, usd
+from batcher.state.expectation import Expectation, expect
+from batcher.state.outlook import REFUSED_FOR_S, Outlook, outlook_now
+from batcher.state.snapshot import LEARNED_FOR_S, budget_now, keep_prices, look, prices_now, room_now
+from batcher.state.status import Status, read_artist, read_status
+from batcher.views.sheet import usd
+from batcher.views.status import draw_status
 from tests.support.world import World, config_with, write_table
 
 HOUR = 3600.0

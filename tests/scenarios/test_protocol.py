@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from batcher.core.decide import INTERRUPTED, Finish
+from batcher.core.actions import INTERRUPTED, Finish
 from tests.support.protocol_kit import (
     BATCH_S,
     Rule,

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from batcher.core.decide import Finish
+from batcher.core.actions import Finish
 from batcher.state import wishes
 from tests.support.protocol_kit import BATCH_S, Send, Trial, answered, assert_paid_once, changed, is_call, trial
 

@@ -13,12 +13,13 @@ from typing import Any
 import httpx2
 import openai
 
-from batcher.core.model import RemoteBatch
+from batcher.core.remote import RemoteBatch
 from batcher.core.retry import Policy
 from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.sandbox.web.server import running_sandbox
 from batcher.sandbox.web.transport import SandboxTransport
-from batcher.service.openai_service import OpenAIService, Service
+from batcher.service.openai_service import OpenAIService
+from batcher.service.service import Service
 from tests.support.sandbox_kit import CHAT, START, encoded, lines
 
 QUICK = Policy(0.5, 4, 3)

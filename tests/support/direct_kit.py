@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from batcher.config import Config
-from batcher.core.decide import Finish
-from batcher.core.retry import Trouble
-from batcher.core.workers import crew_of
+from batcher.core.actions import Finish
+from batcher.core.failures import Trouble
+from batcher.core.pacing import crew_of
 from batcher.lanes.context import Tools
 from batcher.lanes.direct.lane import DirectLane
 from batcher.sandbox import SandboxSettings
-from batcher.service.openai_service import Answer, CallRefused, CallUnknown
+from batcher.service.service import Answer, CallRefused, CallUnknown
 from batcher.state.direct_calls import Selection
 from tests.support.world import World, config_with, write_table
 

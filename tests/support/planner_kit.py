@@ -11,7 +11,7 @@ import pytest
 
 from batcher.config import Config
 from batcher.errors import BatcherError
-from batcher.job.job import load_job
+from batcher.job.loading import load_job
 from batcher.plan.planner import PlanOptions, PlanReport, PlanResult, plan
 from batcher.sandbox import SandboxSettings
 from tests.support.world import World, config_with, counter

@@ -9,8 +9,8 @@ import httpx2
 import openai
 import orjson
 
-from batcher.core.decide import Finish, Wait
-from batcher.core.retry import FailureClass
+from batcher.core.actions import Finish, Wait
+from batcher.core.failures import FailureClass
 from batcher.lanes.batch.runner import Runner
 from batcher.sandbox import Faults, SandboxSettings, merged
 from batcher.sandbox.web.transport import SandboxTransport

@@ -18,9 +18,10 @@ import openai
 from batcher.catalog.prices import resolve
 from batcher.catalog.tokens import TokenCounter
 from batcher.config import Config
-from batcher.core.decide import Finish, Wait
-from batcher.core.retry import FailureClass
-from batcher.job.job import Job, load_job
+from batcher.core.actions import Finish, Wait
+from batcher.core.failures import FailureClass
+from batcher.job.job import Job
+from batcher.job.loading import load_job
 from batcher.lanes.batch.runner import Runner
 from batcher.lanes.context import Tools
 from batcher.plan.planner import PlanOptions, plan

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from batcher.config import Config, LimitsSection, RetrySection, enqueued_limit, load_config, shard_limits, table_limit
-from batcher.core.rendering import MAX_BYTES, MAX_LINES
-from batcher.core.retry import DEFAULT_POLICIES, FailureClass
+from batcher.catalog.limits import table_limit
+from batcher.config import Config, LimitsSection, RetrySection, enqueued_limit, load_config, shard_limits
+from batcher.core.cutting import MAX_BYTES, MAX_LINES
+from batcher.core.failures import FailureClass
+from batcher.core.retry import DEFAULT_POLICIES
 from batcher.errors import ConfigError
 from tests.support.world import ROOT, config_with
 

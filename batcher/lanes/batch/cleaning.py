@@ -4,10 +4,10 @@ Under the lock, and only files of this run whose submission is closed. What cann
 """
 
 from batcher import crashpoints
-from batcher.core.retry import FailureClass
+from batcher.core.failures import FailureClass
 from batcher.lanes.batch.reconciling import grace_now
 from batcher.lanes.context import Tools
-from batcher.service.openai_service import CallError, CallUnknown
+from batcher.service.service import CallError, CallUnknown
 from batcher.state import intents
 from batcher.state.db.transaction import Row
 from batcher.state.ownership import file_name

@@ -12,21 +12,22 @@ from typing import Any
 
 from batcher import crashpoints
 from batcher.catalog.prices import PriceOf, Rates, resolve
+from batcher.core.cutting import chunks
+from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import VERDICT_EVENTS, BatchStatus, ShardState, artist_event
 from batcher.core.model import Endpoint, Lane
-from batcher.core.rendering import chunks
-from batcher.core.retry import FailureClass, Jitter, Rules, delay_s, latest_wait
+from batcher.core.retry import Jitter, Rules, delay_s, latest_wait
 from batcher.core.verdicts import Decider, class_of_absent, setup_problem
 from batcher.disk.result_archive import archive, results_path
 from batcher.job.job import Job, aside
 from batcher.lanes.batch.result_files import Line, Reader, Reading, absent_row
-from batcher.service.openai_service import CallError, CallRefused, Service
+from batcher.service.service import CallError, CallRefused, Service
 from batcher.state import intents, wishes
 from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
 from batcher.state.intents import ShardRow
-from batcher.state.plan import load_version, widened
 from batcher.state.quota_pauses import QuotaRule, quota_failed
+from batcher.state.versions import load_version, widened
 
 READ_LINES = 2_000
 PATIENCE_S = 24 * 3600.0

@@ -6,11 +6,11 @@ deleted, and a look after that finds nothing either.
 
 from batcher import crashpoints
 from batcher.config import Config
+from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import ShardState
-from batcher.core.model import Listing, RemoteBatch
-from batcher.core.retry import FailureClass
+from batcher.core.remote import Listing, RemoteBatch
 from batcher.lanes.context import Tools
-from batcher.service.openai_service import CallRefused
+from batcher.service.service import CallRefused
 from batcher.state import intents, strays
 from batcher.state.db.transaction import Transaction
 from batcher.state.intents import Submission

@@ -5,18 +5,18 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
+from batcher.core.failures import FailureClass, Trouble, classify_batch_error, is_missing_file, learned_limit
 from batcher.core.lifecycle import ArtistState
 from batcher.core.model import Failure
-from batcher.core.retry import FailureClass, Trouble, classify_batch_error, is_missing_file, learned_limit
 from batcher.disk.shard_files import file_sha256, shard_path
 from batcher.lanes.batch.ingest import EndedBatch, Ingestion
 from batcher.lanes.context import Tools
-from batcher.state import intents, wishes
+from batcher.state import intents, quota_pauses, wishes
 from batcher.state.db.transaction import Transaction
 from batcher.state.intents import ShardRow
-from batcher.state.plan import load_version
 from batcher.state.quota_pauses import quota_failed
 from batcher.state.snapshot import room_now
+from batcher.state.versions import load_version
 
 
 class Refusals:
@@ -92,7 +92,7 @@ class Refusals:
         limit = learned_limit(trouble.message)
         reserved = room_now(tx, self._tools.config).reserved if of_room else None
         detail = trouble.message or trouble.code
-        intents.sample_quota(
+        quota_pauses.sample_quota(
             tx, "refusal", model, None, limit_tokens=limit, reserved=reserved, shard=shard, detail=detail
         )
 

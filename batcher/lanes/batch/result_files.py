@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from batcher.catalog.prices import Rates
+from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, Failure, LineResult
 from batcher.core.result_line import read_line
-from batcher.core.retry import FailureClass
 from batcher.job.job import Job
 
 Row = tuple[object, ...]

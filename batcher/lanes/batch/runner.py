@@ -6,10 +6,8 @@ transaction; nobody sleeps or calls the service holding it.
 
 from collections.abc import Callable
 
-from batcher.core.admission import Send, Split
-from batcher.core.decide import (
+from batcher.core.actions import (
     INTERRUPTED,
-    WAITING_TO_BE_SENT,
     Action,
     Cancel,
     Clean,
@@ -18,13 +16,15 @@ from batcher.core.decide import (
     Ingest,
     Reconcile,
     Refresh,
+    Send,
+    Split,
     Wait,
     Withdraw,
-    decide,
 )
+from batcher.core.decide import WAITING_TO_BE_SENT, decide
+from batcher.core.failures import FailureClass, classify_call
 from batcher.core.lifecycle import BatchStatus
-from batcher.core.model import Snapshot
-from batcher.core.retry import FailureClass, classify_call
+from batcher.core.snapshot import Snapshot
 from batcher.disk.result_archive import sweep
 from batcher.errors import JobError
 from batcher.lanes.batch.cleaning import Cleaning
@@ -35,7 +35,7 @@ from batcher.lanes.batch.sending import Sending
 from batcher.lanes.batch.watching import Watching
 from batcher.lanes.context import Tools
 from batcher.plan.retry_shards import gather, recut
-from batcher.service.openai_service import CallError
+from batcher.service.service import CallError
 from batcher.state import intents, wishes
 from batcher.state.quota_pauses import quota_failed
 from batcher.state.snapshot import look

@@ -5,21 +5,24 @@ reconciled (batcher/lanes/batch/reconciling.py), never guessed.
 """
 
 from batcher import crashpoints
-from batcher.core.admission import Send, cost_of
+from batcher.core.actions import Send
+from batcher.core.admission import cost_of
 from batcher.core.decide import WAITING_TO_BE_SENT
+from batcher.core.failures import FailureClass, classify_call
 from batcher.core.lifecycle import ShardState
-from batcher.core.model import RemoteBatch, Room, ShardView
-from batcher.core.retry import FailureClass, classify_call
+from batcher.core.remote import RemoteBatch
+from batcher.core.room import Room
+from batcher.core.snapshot import ShardView
 from batcher.disk.shard_files import file_sha256, shard_path
 from batcher.lanes.batch.refusals import Refusals, lose_file
 from batcher.lanes.context import Tools
-from batcher.service.openai_service import CallRefused, CallUnknown
-from batcher.state import intents, strays, wishes
+from batcher.service.service import CallRefused, CallUnknown
+from batcher.state import intents, quota_pauses, strays, wishes
 from batcher.state.db.transaction import Transaction
 from batcher.state.intents import Reservation, ShardRow, Submission
 from batcher.state.ownership import batch_metadata, file_name
-from batcher.state.plan import load_version
 from batcher.state.snapshot import budget_now, latest_wait_now, room_now
+from batcher.state.versions import load_version
 
 FILE_FRESH_S = 25 * 24 * 3600.0
 """A kept input file older than this is uploaded again: it expires after 30 days."""
@@ -42,7 +45,7 @@ class Sending:
             if submission is None:
                 return
             model = load_version(tx, shard.version)[0].model
-            intents.sample_quota(tx, "submission", model, reservation, shard=shard.shard)
+            quota_pauses.sample_quota(tx, "submission", model, reservation, shard=shard.shard)
         if kept or self._upload(shard, submission):
             self._create(submission)
 
@@ -71,7 +74,7 @@ class Sending:
         return self._paused(tx) or away or room.blocked_until > tx.now or bool(tx.text_fact("stopped"))
 
     def _paused(self, tx: Transaction) -> bool:
-        pauses = intents.pauses(tx, latest_wait_now(tx, self._tools.config))
+        pauses = quota_pauses.pauses(tx, latest_wait_now(tx, self._tools.config))
         return any(p.scope == "all" and (p.until is None or p.until > tx.now) for p in pauses)
 
     def _intend(self, tx: Transaction, shard: ShardRow, reservation: Reservation) -> tuple[int | None, bool]:

@@ -5,13 +5,13 @@ that the state does not know.
 from collections.abc import Collection, Mapping
 
 from batcher import crashpoints
+from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import BatchStatus, is_terminal
-from batcher.core.model import FILE_LIFE_S, Listing, RemoteBatch
-from batcher.core.retry import FailureClass
+from batcher.core.remote import FILE_LIFE_S, Listing, RemoteBatch
 from batcher.lanes.batch.ingest import LOOK_AGAIN_S
 from batcher.lanes.batch.reconciling import CLOCK_SKEW_S, LATE_LISTING, grace_now
 from batcher.lanes.context import Tools
-from batcher.service.openai_service import CallRefused, CallUnknown
+from batcher.service.service import CallRefused, CallUnknown
 from batcher.state import intents, strays
 from batcher.state.db.transaction import Transaction
 from batcher.state.intents import KnownBatch

@@ -11,25 +11,24 @@ from dataclasses import replace
 from threading import Thread
 
 from batcher import crashpoints
-from batcher.core.decide import INTERRUPTED, Finish, Wait
+from batcher.core.actions import INTERRUPTED, Finish, Wait
 from batcher.core.decide_direct import LOOK_S, Claim, LaneView, decide_direct
+from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, JobVersion
-from batcher.core.pacing import DAY_S, MINUTE_S, Pacer, RateHeaders, read_headers
-from batcher.core.retry import FailureClass
-from batcher.core.workers import Crew
+from batcher.core.pacing import DAY_S, MINUTE_S, Crew, Pacer, RateHeaders, read_headers
 from batcher.errors import JobError
 from batcher.job.job import aside
 from batcher.lanes.context import Tools
 from batcher.lanes.direct.outcomes import Answering, Asked, Came, Read, answered
 from batcher.lanes.direct.ready_lines import CALL_KEY, Stock
 from batcher.plan.retry_shards import recut
-from batcher.service.openai_service import Answer, CallError, CallRefused
-from batcher.state import direct_calls, intents
+from batcher.service.service import Answer, CallError, CallRefused
+from batcher.state import direct_calls, intents, quota_pauses
 from batcher.state.db.transaction import Transaction
 from batcher.state.direct_calls import Selection
-from batcher.state.plan import widened
 from batcher.state.quota_pauses import QuotaRule, quota_failed
 from batcher.state.snapshot import latest_wait_now
+from batcher.state.versions import widened
 
 GROUP_S = 0.05
 """Answers that come within this time are recorded together: a transaction costs a few milliseconds of the state."""
@@ -279,7 +278,7 @@ class DirectLane:
         self._refused += wait is None
         if wait is None and policy.tries is not None and n >= policy.tries:
             until = tx.now + self._tools.config.pause.duration_hours * 3600
-            intents.pause(tx, "direct", RATE, until, f"{n + 1} calls in a row were refused for their rate")
+            quota_pauses.pause(tx, "direct", RATE, until, f"{n + 1} calls in a row were refused for their rate")
             self._refused = 0
             return
         self._block(tx, self._tools.delay(FailureClass.RATE_LIMIT, n, wait), "the service has no room for more calls")
@@ -330,7 +329,7 @@ class DirectLane:
             (paced_until if paced_until <= tx.now + 2 * MINUTE_S else 0.0, "the minute's limit is used"),
         ]
         until, why = max(blocks)
-        pauses = intents.pauses(tx, latest)
+        pauses = quota_pauses.pauses(tx, latest)
         probing = any(p.reason == QUOTA and p.until is not None and p.until <= tx.now for p in pauses)
         return LaneView(
             ready=len(self._stock),
@@ -358,11 +357,11 @@ class DirectLane:
             left, reset_s = min(left, here), told.reset_s or DAY_S
         paused = any(
             p.reason == DAILY and (p.until or 0.0) > tx.now
-            for p in intents.pauses(tx, latest_wait_now(tx, self._tools.config))
+            for p in quota_pauses.pauses(tx, latest_wait_now(tx, self._tools.config))
         )
         if left <= 0 and not self._running and not paused:
             said = f"{self._threshold:.0%} of the day's requests are used"
-            intents.pause(tx, "direct", DAILY, tx.now + reset_s, said)
+            quota_pauses.pause(tx, "direct", DAILY, tx.now + reset_s, said)
             self._pacer.daily = None  # what it says by then is worth knowing
         return max(0, left)
 

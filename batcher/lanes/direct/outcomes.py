@@ -5,14 +5,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from batcher.catalog.prices import Prices
+from batcher.core.failures import FailureClass, Trouble, classify_line
 from batcher.core.lifecycle import ArtistState
 from batcher.core.model import Endpoint, Failure, Lane, LineResult
 from batcher.core.result_line import Json, parse, read_body
-from batcher.core.retry import FailureClass, Trouble, Verdict, classify_line, decide_line
-from batcher.core.verdicts import setup_problem
+from batcher.core.verdicts import Verdict, decide_line, setup_problem
 from batcher.errors import JobError
 from batcher.lanes.context import Tools
-from batcher.service.openai_service import Answer, CallError, CallUnknown, CallUnsent
+from batcher.service.service import Answer, CallError, CallUnknown, CallUnsent
 from batcher.state.db.transaction import Transaction
 from batcher.state.direct_calls import Recorded
 

@@ -17,8 +17,8 @@ from batcher.plan.retry_shards import rendered_again
 from batcher.state import direct_calls, intents
 from batcher.state.db.transaction import Transaction
 from batcher.state.direct_calls import Candidate, Selection
-from batcher.state.plan import load_version
 from batcher.state.snapshot import latest_wait_now, measured_now
+from batcher.state.versions import load_version
 
 LINES = 200
 """Lines that are read at a time: reading goes through all lines of the job."""

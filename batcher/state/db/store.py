@@ -6,10 +6,8 @@ costs 16 ms of processor time, attaching 2. While it is attached no other descri
 process: that would drop the engine's lock. What is committed stays in the log until `folding` takes it into the file.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
-from importlib import resources
 from pathlib import Path
 
 import duckdb
@@ -17,9 +15,9 @@ import duckdb
 from batcher import crashpoints
 from batcher.errors import StateError
 from batcher.state.db import checkpoint
-from batcher.state.db.transaction import MEMORY_MB, STAGING_MB, Transaction, statements
+from batcher.state.db.schema import SCHEMA_VERSION, _is_planned, _migrate, _version
+from batcher.state.db.transaction import MEMORY_MB, STAGING_MB, Transaction
 
-SCHEMA_VERSION = 4
 ROW_GROUP = 2_048
 """Rows of a table that are stored together (the fewest that DuckDB takes, usual are 122,880). A fold writes anew what
 was appended to last, and a statement on one shard reads what may hold it: both are a batch's size, whatever the job's.
@@ -30,15 +28,6 @@ RETRY_S = 0.05
 """Between two tries to open a file that another process has open; a transaction takes tens of milliseconds."""
 PATIENCE_S = 60.0
 """How long to wait for the state before an intent; before an outcome there is no bound."""
-
-
-@cache
-def migrations() -> Sequence[str]:
-    """The migrations in order; the schema is their sum."""
-    folder = resources.files("batcher").joinpath("state/sql/migrations")
-    return [
-        f.read_text(encoding="utf-8") for f in sorted(folder.iterdir(), key=lambda f: f.name) if f.name[0].isdigit()
-    ]
 
 
 class Store:
@@ -330,42 +319,3 @@ _REASONS = (
     ("read-only", "cannot be written: the file system is read-only; set another [state] dir"),
 )
 """What DuckDB says (in lower case), and what it means for the user."""
-
-
-_TABLES = "SELECT table_name FROM duckdb_tables() WHERE NOT temporary AND database_name = current_database()"
-
-
-def _version(con: duckdb.DuckDBPyConnection, path: Path) -> int:
-    """The schema's version; 0: nothing is in the file. Raises StateError for a foreign or newer file."""
-    tables = {row[0] for row in con.execute(_TABLES).fetchall()}
-    if not tables:
-        return 0
-    foreign = StateError(f"{path} is a DuckDB file of something else; move it away, or set another [state] dir")
-    if not {"meta", "artists", "shards"} <= tables:
-        raise foreign
-    try:
-        version = int(con.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchall()[0][0])
-    except (duckdb.BinderException, duckdb.ConversionException, IndexError, ValueError):
-        raise foreign from None
-    if version > SCHEMA_VERSION:
-        raise StateError(f"{path} is of schema {version}, this Batcher knows {SCHEMA_VERSION}: upgrade Batcher")
-    return version
-
-
-def _is_planned(con: duckdb.DuckDBPyConnection) -> bool:
-    """Whether the file is of this schema and holds a plan; in one statement, as every look at the state asks."""
-    try:
-        rows = con.execute(statements()["is_planned"], {"version": str(SCHEMA_VERSION)}).fetchall()
-    except (duckdb.CatalogException, duckdb.BinderException, duckdb.ConversionException):
-        return False  # some other file's
-    return bool(rows)
-
-
-def _migrate(con: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Runs the migrations that the file lacks, in the open transaction. Raises StateError as `_version` does."""
-    version = _version(con, path)
-    if version == SCHEMA_VERSION:
-        return
-    for script in migrations()[version:]:
-        con.execute(script)
-    con.execute("INSERT OR REPLACE INTO meta VALUES ('schema_version', ?)", [str(SCHEMA_VERSION)])

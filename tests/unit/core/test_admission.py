@@ -7,18 +7,11 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from batcher.core.admission import (
-    BATCHES_PER_HOUR,
-    Admission,
-    Hold,
-    Refuse,
-    Send,
-    Split,
-    admit,
-    cost_of,
-)
+from batcher.core.actions import Admission, Hold, Refuse, Send, Split
+from batcher.core.admission import BATCHES_PER_HOUR, admit, cost_of
 from batcher.core.lifecycle import ShardState
-from batcher.core.model import Budget, Charge, Room, ShardView
+from batcher.core.room import Budget, Charge, Room
+from batcher.core.snapshot import ShardView
 from tests.support.examples import examples
 
 FREE = Budget()

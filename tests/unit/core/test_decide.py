@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.core.admission import BATCHES_PER_HOUR, Send, Split
-from batcher.core.decide import (
+from batcher.core.actions import (
     Action,
     Cancel,
     Clean,
@@ -16,13 +15,17 @@ from batcher.core.decide import (
     Ingest,
     Reconcile,
     Refresh,
+    Send,
+    Split,
     Wait,
     Withdraw,
-    decide,
-    decide_cancel,
 )
+from batcher.core.admission import BATCHES_PER_HOUR
+from batcher.core.decide import decide, decide_cancel
 from batcher.core.lifecycle import ShardState, is_terminal
-from batcher.core.model import BatchView, Budget, Charge, LooseLines, Pause, Room, ShardLimits, ShardView, Snapshot
+from batcher.core.model import ShardLimits
+from batcher.core.room import Budget, Charge, Room
+from batcher.core.snapshot import BatchView, LooseLines, Pause, ShardView, Snapshot
 from tests.support.examples import examples
 
 S = ShardState

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from batcher.core.admission import Send
-from batcher.core.decide import Finish, Wait
-from batcher.core.decide_direct import HAND_OVER, LOOK_S, UNDER_WAY, Claim, LaneView, decide_direct, decide_tail
+from batcher.core.actions import Finish, Send, Wait
+from batcher.core.decide import HAND_OVER, decide_tail
+from batcher.core.decide_direct import LOOK_S, UNDER_WAY, Claim, LaneView, decide_direct
 from batcher.core.lifecycle import ShardState
-from batcher.core.model import LooseLines, Pause, Room, ShardView, Snapshot
+from batcher.core.room import Room
+from batcher.core.snapshot import LooseLines, Pause, ShardView, Snapshot
 
 NOW = 1_000.0
 READY = LaneView(ready=100, workers=4)

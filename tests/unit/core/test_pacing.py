@@ -10,8 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batcher.core.pacing import DAY_S, SHARE, Allowance, Pacer, RateHeaders, Window, go_duration_s, read_headers
-from batcher.core.workers import MOST_WORKERS, WORKERS, Crew, check_workers, crew_of, recommended_workers
+from batcher.core.pacing import (
+    DAY_S,
+    MOST_WORKERS,
+    SHARE,
+    WORKERS,
+    Allowance,
+    Crew,
+    Pacer,
+    RateHeaders,
+    Window,
+    check_workers,
+    crew_of,
+    go_duration_s,
+    read_headers,
+    recommended_workers,
+)
 from batcher.sandbox.api.direct import go_duration
 
 # --- headers ---------------------------------------------------------------------------------------------------------

@@ -13,22 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.catalog.tokens import ENCODING, count_tokens
+from batcher.core.cutting import MAX_BYTES, MAX_LINES, SHARDS_IN_HEADROOM, Cutter, chunks, default_limits, waves
 from batcher.core.model import Endpoint, JobVersion, ShardLimits
-from batcher.core.rendering import (
-    MAX_BYTES,
-    MAX_LINES,
-    SHARDS_IN_HEADROOM,
-    Cutter,
-    Renderer,
-    body,
-    chunks,
-    custom_id,
-    default_limits,
-    line_hash,
-    overhead_tokens,
-    placeholders,
-    waves,
-)
+from batcher.core.rendering import Renderer, body, custom_id, line_hash, overhead_tokens, placeholders
 from batcher.errors import JobError
 from tests.support.examples import examples
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, LineResult, Usage
 from batcher.core.result_line import LARGEST_INT, MESSAGE_LENGTH, judge_text, parse, read_body, read_line
-from batcher.core.retry import FailureClass
 from tests.support.examples import examples
 
 F = FailureClass

@@ -9,26 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.core.lifecycle import ArtistState
-from batcher.core.retry import (
-    DEFAULT_POLICIES,
-    LONGEST_RETRY_AFTER_S,
+from batcher.core.failures import (
     FailureClass,
-    Policy,
-    Rules,
     Trouble,
-    Verdict,
     classify_batch_error,
     classify_call,
     classify_line,
-    decide_line,
-    delay_s,
     is_missing_file,
     learned_limit,
-    retry_after_s,
-    storm_verdict,
 )
-from batcher.core.verdicts import setup_problem
+from batcher.core.lifecycle import ArtistState
+from batcher.core.retry import DEFAULT_POLICIES, LONGEST_RETRY_AFTER_S, Policy, Rules, delay_s, retry_after_s
+from batcher.core.verdicts import Verdict, decide_line, setup_problem, storm_verdict
 from tests.support.examples import examples
 from tests.support.world import config_with
 

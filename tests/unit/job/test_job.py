@@ -9,11 +9,13 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
+from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint
 from batcher.core.rendering import Renderer
-from batcher.core.retry import FailureClass
 from batcher.errors import InputError, JobError
-from batcher.job.job import Job, aside, encode_row, load_job, output_columns, strict_schema
+from batcher.job.job import Job, aside, encode_row
+from batcher.job.loading import load_job
+from batcher.job.schema import output_columns, strict_schema
 
 JOB = """\
 from pydantic import BaseModel

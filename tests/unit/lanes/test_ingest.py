@@ -9,14 +9,14 @@ import orjson
 import pytest
 
 from batcher.catalog.prices import resolve
-from batcher.core.decide import Finish
+from batcher.core.actions import Finish
 from batcher.errors import StateError
 from batcher.lanes.batch.ingest import FEWEST_READINGS, Ingestion
 from batcher.sandbox import Faults
 from batcher.sandbox.api.batches import Batch
 from batcher.state import intents, strays
 from batcher.state.costs import costs_by_shard, total
-from batcher.state.plan import load_versions
+from batcher.state.versions import load_versions
 from tests.support.results_kit import HOURS, LINES, Bench, failed, patient_config, with_text
 
 Make = Callable[..., Bench]

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from batcher.collect.collect import collect
-from batcher.core.decide import Finish
+from batcher.core.actions import Finish
 from batcher.disk.shard_files import READ_BYTES, Spool
 from batcher.errors import ConfigError, JobError
 from batcher.plan.planner import PlanOptions, plan

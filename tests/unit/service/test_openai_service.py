@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from batcher.cli import process
-from batcher.core.model import RemoteBatch
+from batcher.core.remote import RemoteBatch
 from batcher.core.retry import Policy
 from batcher.errors import SetupError
 from batcher.sandbox import Sandbox
 from batcher.sandbox.web.server import running_sandbox
-from batcher.service.openai_service import CallError, CallRefused, CallUnknown, OpenAIService, Service, connect
+from batcher.service.openai_service import OpenAIService, connect
+from batcher.service.service import CallError, CallRefused, CallUnknown, Service
 from tests.support.api_kit import ENDED, FIXED, KEY, MEGABYTE, PAUSES, QUICK, Rig, answer, attached, scripted
 from tests.support.sandbox_kit import CHAT, DAY, START
 from tests.support.world import config_with

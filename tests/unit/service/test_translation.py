@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from batcher.core.model import RemoteBatch
-from batcher.core.retry import Trouble
-from batcher.service.openai_service import CallError, CallRefused, CallUnknown
+from batcher.core.failures import Trouble
+from batcher.core.remote import RemoteBatch
+from batcher.service.service import CallError, CallRefused, CallUnknown
 from tests.support.api_kit import (
     BUSY,
     LATER,

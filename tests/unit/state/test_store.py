@@ -15,7 +15,8 @@ import pytest
 from batcher.disk.locks import lane_lock
 from batcher.errors import IllegalTransitionError, StateError
 from batcher.state.db import store as store_module
-from batcher.state.db.store import RETRY_S, SCHEMA_VERSION, Store, migrations
+from batcher.state.db.schema import SCHEMA_VERSION, migrations
+from batcher.state.db.store import RETRY_S, Store
 from batcher.state.db.transaction import MEMORY_MB, STAGING_MB, Transaction, statements
 from tests.support.world import ROOT, Clock
 

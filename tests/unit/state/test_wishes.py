@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from batcher.catalog.prices import resolve
-from batcher.core.decide import Finish, decide_cancel
+from batcher.core.actions import Finish
+from batcher.core.decide import decide_cancel
+from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import ArtistState
-from batcher.core.retry import FailureClass
 from batcher.errors import InputError
 from batcher.lanes.batch.runner import Runner
 from batcher.sandbox.api.batches import Batch

@@ -1,0 +1,21 @@
+"""The table of enqueued-token limits by model and usage tier (`data/limits.toml`, with its sources and dates)."""
+
+import tomllib
+from functools import cache
+from importlib import resources
+
+
+@cache
+def _limit_table() -> dict[str, list[int]]:
+    text = resources.files("batcher").joinpath("data/limits.toml").read_text(encoding="utf-8")
+    return {model: group["tiers"] for group in tomllib.loads(text)["group"] for model in group["models"]}
+
+
+def table_limit(model: str, tier: int) -> int | None:
+    """The enqueued-token limit of a model at a tier, where the table has it; a dated name counts as its model."""
+    tiers = _limit_table().get(model) or _limit_table().get(model[:-11] if _dated(model) else model)
+    return tiers[tier - 1] if tiers and tier <= len(tiers) else None
+
+
+def _dated(model: str) -> bool:
+    return len(model) > 11 and model[-11] == "-" and model[-10:].replace("-", "").isdigit()

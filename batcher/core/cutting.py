@@ -1,0 +1,74 @@
+"""Cutting a stream of lines into shards, within the limits of a batch. Pure."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from batcher.core.model import ShardLimits
+
+MAX_LINES = 50_000
+"""Requests in one batch (OpenAI, guides/batch, 2026-07)."""
+
+MAX_BYTES = 209_715_200
+"""Bytes of one batch input file: 200 MB (OpenAI, guides/batch, 2026-07, and the text of its error)."""
+
+SHARDS_IN_HEADROOM = 24
+"""Shards are cut so that this many fit into the headroom at once: when one ends another starts, and the room that a
+whole shard cannot fill is a 24th at most. With 8, others' use of 30% cost up to a whole wave more
+(benchmarks/makespan.py)."""
+
+T = TypeVar("T")
+
+
+def default_limits(enqueued_tokens: int, threshold: float, factor: float) -> ShardLimits:
+    """The shard size for an enqueued-token limit: SHARDS_IN_HEADROOM shards fit the headroom at once."""
+    counted = int(enqueued_tokens * threshold / factor)
+    return ShardLimits(MAX_LINES, MAX_BYTES, max(1, counted // SHARDS_IN_HEADROOM))
+
+
+@dataclass(slots=True)
+class Cutter:
+    """Cuts a stream of lines, in priority order, into shards. A shard holds lines of one priority only."""
+
+    limits: ShardLimits
+    lines: int = 0
+    bytes: int = 0
+    tokens: int = 0
+    priority: int | None = None
+
+    def starts_new(self, priority: int, size: int, tokens: int) -> bool:
+        """Takes the next line in; whether it opened a new shard."""
+        new = self.priority != priority or not self._fits(size, tokens)
+        if new:
+            self.lines = self.bytes = self.tokens = 0
+            self.priority = priority
+        self.lines += 1
+        self.bytes += size
+        self.tokens += tokens
+        return new
+
+    def _fits(self, size: int, tokens: int) -> bool:
+        limits = self.limits
+        return self.lines < limits.lines and self.bytes + size <= limits.bytes and self.tokens + tokens <= limits.tokens
+
+
+def waves(shard_tokens: Iterable[int], headroom: int) -> int:
+    """How often the headroom must be filled to send all: first fit in order, each wave ending as one."""
+    count, used = 0, headroom + 1
+    for tokens in shard_tokens:
+        if used + tokens > headroom:
+            count, used = count + 1, 0
+        used += tokens
+    return count
+
+
+def chunks(rows: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of up to `size` rows."""
+    chunk: list[T] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

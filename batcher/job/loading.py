@@ -1,0 +1,136 @@
+"""Loading a job folder: job.py, system.md and user.md, checked before anything is sent."""
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Collection
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel
+
+from batcher.core.rendering import placeholders
+from batcher.errors import JobError
+from batcher.job.job import Job, JobCode, aside
+from batcher.job.schema import strict_schema
+
+NEEDED_FIELDS = ("artist_id", "artist_name")
+
+
+def load_job(folder: Path) -> Job:
+    """The job in `folder`. Raises JobError with the file and line of what is wrong."""
+    for name in ("job.py", "system.md", "user.md"):
+        if not _is_file(folder / name):
+            raise JobError(f"{folder} is no job: {name} is missing; `batcher init` writes an example")
+    module = _import(folder / "job.py")
+    artist, bio = _model(module, "Artist", folder), _model(module, "Bio", folder)
+    _check_artist(artist, folder)
+    template = _template(folder)
+    accept = _accept(module, folder)
+    with JobCode(f"{folder / 'job.py'}: Bio has no JSON schema"):
+        schema = strict_schema(bio)
+    return Job(folder.name, artist, bio, accept, _system(folder), template, schema, _columns(artist))
+
+
+def _accept(module: ModuleType, folder: Path) -> Callable[[Any, Any], str | None]:
+    """The acceptance check. That it cannot be called must not show at the first answer, which is paid by then."""
+    accept: object = getattr(module, "accept", None)
+    if not callable(accept):
+        raise JobError(f"{folder / 'job.py'} has no accept(artist, bio) function; return None to accept")
+    with JobCode(f"{folder / 'job.py'}: accept cannot be looked at"):
+        signature = inspect.signature(accept)
+        try:
+            signature.bind(None, None)
+        except TypeError:
+            raise JobError(
+                f"{folder / 'job.py'}: accept{signature} does not take an artist and a bio; "
+                "write accept(artist, bio), and return None to accept"
+            ) from None
+    return accept
+
+
+def _system(folder: Path) -> str:
+    text = _read(folder / "system.md")
+    if not text:
+        raise JobError(f"{folder / 'system.md'} is empty; write into it what every request has in common")
+    return text
+
+
+def _template(folder: Path) -> str:
+    template = _read(folder / "user.md")
+    try:
+        names = placeholders(template)
+    except JobError as error:
+        raise JobError(f"{folder}/{error}") from None
+    if not names:
+        raise JobError(
+            f"{folder / 'user.md'} names no value of the artist, so every prompt would be the same; "
+            "write {artist_name} where the name belongs"
+        )
+    return template
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise JobError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise JobError(f"{path}, line {line} is not UTF-8 (byte {error.start + 1}); save it as UTF-8") from None
+    except OSError as error:
+        raise JobError(f"{path} cannot be read: {error.strerror}") from error
+
+
+class _Loader(SourceFileLoader):
+    """Loads a job and leaves nothing beside it."""
+
+    def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
+        """Keeps no bytecode: a job's folder is the user's."""
+
+
+def _import(path: Path) -> ModuleType:
+    name = f"batcher_job_{path.parent.name}"
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, str(path)))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    with aside(), JobCode(f"{path} cannot be loaded"):
+        try:
+            spec.loader.exec_module(module)
+        except SyntaxError as error:
+            line = f", line {error.lineno}" if error.lineno else ""
+            raise JobError(f"{error.filename or path}{line}: {error.msg}; mend the file") from None
+    return module
+
+
+def _model(module: ModuleType, name: str, folder: Path) -> type[BaseModel]:
+    model = getattr(module, name, None)
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise JobError(f"{folder / 'job.py'} has no pydantic model {name}")
+    return model
+
+
+def _check_artist(artist: type[BaseModel], folder: Path) -> None:
+    missing = [name for name in NEEDED_FIELDS if name not in artist.model_fields]
+    if missing:
+        raise JobError(f"{folder / 'job.py'}: Artist has no field {', '.join(missing)}")
+    if not callable(getattr(artist, "prompt_values", None)):
+        raise JobError(f"{folder / 'job.py'}: Artist has no prompt_values() giving the values of user.md")
+
+
+def _columns(artist: type[BaseModel]) -> Collection[str] | None:
+    """The columns that the model looks at; None where others may matter to it, or to code of its own."""
+    code = artist.__pydantic_custom_init__ or artist.__pydantic_decorators__.model_validators
+    if code or artist.model_config.get("extra", "ignore") != "ignore":
+        return None
+    names = [field.validation_alias or name for name, field in artist.model_fields.items()]
+    plain = [name for name in names if isinstance(name, str)]
+    return {*artist.model_fields, *plain} if plain == names else None

@@ -1,0 +1,107 @@
+"""The facts that a forecast is computed from, read in one look."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+from batcher.config import Config
+from batcher.core.forecast import Flight, Load
+from batcher.core.model import JobVersion
+from batcher.core.pacing import LINES_PER_WORKER_S
+from batcher.core.room import Measured, Room
+from batcher.core.snapshot import LooseLines, Pause
+from batcher.state import intents, quota_pauses
+from batcher.state.db.transaction import Transaction
+from batcher.state.snapshot import _outage_until, _spent, _until, latest_wait_now, measured_now, room_now
+from batcher.state.versions import load_versions
+
+REFUSED_FOR_S = 2 * 3600.0
+"""How long a refusal tells how much room others leave, for the forecast."""
+
+
+class OpenLines(NamedTuple):
+    """The lines of one job version that are neither sent nor ended, and their counted tokens."""
+
+    version: JobVersion
+    lines: int
+    tokens: int
+
+
+class Outlook(NamedTuple):
+    """What a forecast is made from."""
+
+    room: Room
+    load: Load
+    ended_s: tuple[float, ...]
+    """Service times of the batches that ended, in seconds."""
+    measured: Measured
+    open: Sequence[OpenLines]
+    spent_usd: float
+    in_flight_usd: float
+    """The most that what is in flight may cost; both are 0 without a bound."""
+    waits_for_user: bool
+    """Paused by hand: the forecast counts from `resume`."""
+    planned_at: float
+    versions: Mapping[int, JobVersion] = MappingProxyType({})
+    pauses: Sequence[Pause] = ()
+    outage_until: float = 0.0
+    direct_until: float = 0.0
+    """The direct lane makes no calls before this time."""
+    per_worker_s: float = LINES_PER_WORKER_S
+    """Lines that one worker of the direct lane does in a second: as measured here, else assumed."""
+
+    @property
+    def lines(self) -> int:
+        """The lines that are neither sent nor ended."""
+        return sum(part.lines for part in self.open)
+
+    @property
+    def tokens(self) -> int:
+        """Their counted tokens."""
+        return sum(part.tokens for part in self.open)
+
+
+def outlook_now(tx: Transaction, config: Config) -> Outlook:
+    """The outlook of this moment. It asks for less than `look`: nothing is decided from it."""
+    latest = latest_wait_now(tx, config)
+    measured = measured_now(tx)._replace(paid_again=int(tx.one("paid_again")[0]))
+    room, pauses = room_now(tx, config, measured), quota_pauses.pauses(tx, latest)
+    outage_until = _outage_until(tx, latest)
+    until = [p.until for p in pauses if p.scope == "all" and p.until is not None]
+    versions = load_versions(tx)
+    spent, in_flight = _spent(tx, config)
+    return Outlook(
+        room=room,
+        load=Load(
+            ceiling=_attainable(tx, config, room),
+            shards=[(room.reserved_for(int(tokens)), int(lines)) for tokens, lines in tx.run("unsent")],
+            flights=[Flight(*row) for row in tx.run("flights", now=tx.now)],
+            loose=_loose(intents.loose_lines(tx, latest), room),
+            again=measured.again_share,
+            free_in_s=max(0.0, *(at - tx.now for at in [*until, outage_until, room.blocked_until])),
+        ),
+        ended_s=tuple(float(row[0]) for row in tx.run("service_times")),
+        measured=measured,
+        open=[OpenLines(versions[number], *rest) for number, *rest in tx.run("open_by_version")],
+        spent_usd=spent,
+        in_flight_usd=in_flight,
+        waits_for_user=any(p.scope == "all" and p.until is None for p in pauses),
+        planned_at=float(tx.one("run")[1]),
+        versions=versions,
+        pauses=pauses,
+        outage_until=outage_until,
+        direct_until=_until(tx, "direct_until", latest),
+        per_worker_s=tx.fact("direct_per_worker_s") or LINES_PER_WORKER_S,
+    )
+
+
+def _loose(groups: Sequence[LooseLines], room: Room) -> tuple[int, int]:
+    """Their reserved tokens, and the lines."""
+    return room.reserved_for(sum(g.tokens for g in groups)), sum(g.lines for g in groups)
+
+
+def _attainable(tx: Transaction, config: Config, room: Room) -> int:
+    """The room that a forecast may count on: where others hold the rest, what was in flight at the last refusal."""
+    refused = tx.run("refused_at", model=config.model.name, since=tx.now - REFUSED_FOR_S, now=tx.now)
+    most = room.ceiling
+    return min(most, max(int(refused[0][0]), room.reserved)) if refused and refused[0][0] else most

@@ -1,0 +1,33 @@
+"""The forecast in words."""
+
+from batcher.core.forecast import Forecast
+from batcher.state.expectation import Expectation
+from batcher.views.sheet import span
+
+
+def _end(expectation: Expectation) -> list[str]:
+    """The expected end against the deadline, what it rests on, and what would help."""
+    view, deadline = expectation.forecast, expectation.deadline_s
+    basis = (
+        f"from the {view.measured} batches that have ended"
+        if view.measured
+        else "assuming 1, 4 and 24 h a batch until one has ended"
+    )
+    start = "After `batcher resume` it ends" if expectation.waits_for_user else "End: expected"
+    told = (
+        f"{start} in {span(view.expected_s)} ({span(view.best_s)} at best, {span(view.worst_s)} at worst, {basis}): "
+        f"{_fits(view, deadline)}."
+    )
+    help_ = [f"To be in time: {'; or '.join(expectation.advice)}."] if expectation.advice else []
+    return [told, *help_]
+
+
+def _fits(view: Forecast, deadline_s: float) -> str:
+    if deadline_s <= 0:
+        return f"the deadline was {span(-deadline_s)} ago"
+    when = f"the deadline in {span(deadline_s)}"
+    if view.worst_s <= deadline_s:
+        return f"within {when}"
+    if view.expected_s <= deadline_s:
+        return f"probably within {when}"
+    return f"probably PAST {when}" if view.best_s <= deadline_s else f"PAST {when}"

@@ -1,0 +1,157 @@
+"""The plan: its JSON, and its tables and sentences for a terminal."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from batcher.catalog.prices import PriceOf
+from batcher.config import Config
+from batcher.core.pacing import recommended_workers
+from batcher.plan.planner import PlanReport, PlanResult
+from batcher.state.expectation import Dollars, Expectation, expect
+from batcher.state.status import as_json
+from batcher.views.forecast import _end
+from batcher.views.sheet import MOST_SHARDS, table, usd
+
+
+class PlanSummary(NamedTuple):
+    """What a plan says beside its tables."""
+
+    limit: int
+    ceiling: int
+    lines: int
+    tokens: int
+    bytes: int
+    budget_usd: float
+    """What is left of it; 0: no bound, or nothing."""
+    expectation: Expectation
+    per_worker_s: float
+    """Lines that one worker of the direct lane does in a second."""
+    workers: int
+    """So many would do all lines by the deadline."""
+
+
+def summarise_plan(report: PlanReport, config: Config, price_of: PriceOf, now: float) -> PlanSummary:
+    """Totals, price and forecast of what is still to be sent."""
+    outlook = report.outlook
+    expectation = expect(outlook, config, price_of, now)
+    return PlanSummary(
+        limit=outlook.room.limit,
+        ceiling=outlook.room.ceiling,
+        lines=outlook.lines,
+        tokens=outlook.tokens,
+        bytes=sum(p.bytes for p in report.priorities),
+        budget_usd=max(0.0, config.budget.max_usd - outlook.spent_usd - outlook.in_flight_usd),
+        expectation=expectation,
+        per_worker_s=outlook.per_worker_s,
+        workers=recommended_workers(outlook.lines, expectation.deadline_s / 3600, outlook.per_worker_s),
+    )
+
+
+def plan_json(result: PlanResult, report: PlanReport, summary: PlanSummary) -> dict[str, Any]:
+    """The plan for machines."""
+    return {
+        "lines_planned": result.lines_planned,
+        "artists_new": result.artists_new,
+        "rows_read": result.rows_read,
+        "changed_rows": result.changed_rows,
+        "skipped_rows": [message for _, message in result.skipped],
+        "done_unknown": result.done_unknown,
+        "states": dict(report.states),
+        "priorities": [p._asdict() for p in report.priorities],
+        "shards": [s._asdict() for s in report.shards],
+        **as_json(summary),
+    }
+
+
+def draw_plan(result: PlanResult, report: PlanReport, summary: PlanSummary) -> RenderableType:
+    """The plan: priorities, shards, price, forecast."""
+    parts: list[RenderableType] = [
+        table(
+            "By priority",
+            ["priority", "artists", "done before", "lines", "tokens", "MB"],
+            [
+                (str(p.priority), p.artists, p.done_before, p.lines, p.tokens, f"{p.bytes / 1e6:.1f}")
+                for p in report.priorities
+            ],
+        )
+    ]
+    if report.shards:
+        parts.append(table("Shards", ["shard", "priority", "state", "lines", "tokens", "MB"], _shard_rows(report), 3))
+    parts += [Text(line) for line in [*_changes(result), *_outlook(summary, len(report.shards))]]
+    return Group(*parts)
+
+
+def _shard_rows(report: PlanReport) -> list[Sequence[Any]]:
+    shards = report.shards
+    shown = shards if len(shards) <= MOST_SHARDS else shards[: MOST_SHARDS - 1]
+    rows: list[Sequence[Any]] = [
+        (str(s.shard), str(s.priority), s.state, s.lines, s.tokens, f"{s.bytes / 1e6:.1f}") for s in shown
+    ]
+    rest = shards[len(shown) :]
+    if rest:
+        lines, tokens, size = sum(s.lines for s in rest), sum(s.tokens for s in rest), sum(s.bytes for s in rest)
+        rows.append(
+            (f"{len(rest)} more", f"{rest[0].priority}-{rest[-1].priority}", "", lines, tokens, f"{size / 1e6:.1f}")
+        )
+    return rows
+
+
+def _changes(result: PlanResult) -> list[str]:
+    lines = [
+        f"{result.rows_read:,} rows read: {result.artists_new:,} new artists, {result.lines_planned:,} lines planned."
+    ]
+    if result.changed_rows:
+        lines.append(_changed(result))
+    if result.not_in_table:
+        lines.append(f"{result.not_in_table:,} planned artists are not in this table any more; they stay planned.")
+    if result.done_unknown:
+        lines.append(f"{result.done_unknown:,} bios of --done belong to no artist of the input and were left out.")
+    if result.skipped:
+        lines.append(f"{len(result.skipped):,} bad rows skipped, the first: {result.skipped[0][1]}")
+    if result.outdated_shards:
+        lines.append(f"{result.outdated_shards} unsent shards were cut again.")
+    return lines
+
+
+def _changed(result: PlanResult) -> str:
+    told = f"{result.changed_rows:,} rows differ from what was planned"
+    return f"{told}; {'the unsent ones were taken' if result.replanned else '--replan takes the unsent ones'} anew."
+
+
+def _outlook(summary: PlanSummary, shards: int) -> list[str]:
+    if not summary.lines:
+        return ["Nothing is left to send."]
+    view, money = summary.expectation.forecast, summary.expectation.dollars
+    bounds = f"{usd(money.best)} at best, {usd(money.most)} at most"
+    return [
+        f"Price: about {usd(money.expected)} at batch rates, {bounds} (standard price {usd(money.standard)})."
+        if money.expected is not None
+        else "Price: unknown for this model.",
+        *_over_budget(summary.budget_usd, money),
+        f"Room: {summary.ceiling:,} of {summary.limit:,} enqueued tokens may be used, so {shards} shards go in "
+        f"{view.waves} wave{'s' if view.waves != 1 else ''}.",
+        *_end(summary.expectation),
+        *_direct(summary),
+    ]
+
+
+def _direct(summary: PlanSummary) -> list[str]:
+    """What the direct lane would take, with its arithmetic."""
+    hours, rate = summary.expectation.deadline_s / 3600, summary.per_worker_s
+    if not summary.lines or hours <= 0:
+        return []
+    needed = summary.lines / (hours * 3600) / rate
+    return [
+        f"By `batcher direct` instead: {summary.lines:,} lines / {hours:,.0f} h / {rate:.2f} lines a second and worker "
+        f"= {needed:.2f}: {summary.workers} workers, at the standard price."
+    ]
+
+
+def _over_budget(budget: float, money: Dollars) -> list[str]:
+    if not budget or money.most is None or money.expected is None or money.most <= budget:
+        return []
+    how = "is expected to pass" if money.expected > budget else "may pass"
+    return [f"That {how} what is left of the budget, {usd(budget)}: what does not fit is not sent."]

@@ -1,0 +1,95 @@
+"""Tables, time spans and amounts as a terminal shows them."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+LONG_ID, SHORT_ID = 26, 14
+"""Ids of so many characters are cut to so many, where there is no room: batch_64d2c3ca…"""
+
+MOST_SHARDS = 12
+"""Rows of the table of shards; the rest is summed up in one."""
+
+
+def span(seconds: float) -> str:
+    """A time span in the unit that reads best."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 3570:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    if hours < 72:
+        return f"{hours:.0f} h" if hours >= 9.95 or abs(hours - round(hours)) < 0.05 else f"{hours:.1f} h"
+    return f"{hours / 24:.1f} days"
+
+
+def at(seconds: float | None) -> str:
+    """A moment, UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S") if seconds else ""
+
+
+def usd(amount: float | None) -> str:
+    """Dollars, in cents or finer where it is little."""
+    if amount is None:
+        return "price unknown"
+    if amount == 0 or amount >= 1:
+        return f"${amount:,.2f}"
+    return f"${amount:.4f}" if amount >= 0.001 else f"${amount:.6f}"
+
+
+class Sheet:
+    """A plain table under its title, as wide as its contents; all but the first `text_columns` stand to the right.
+
+    Where the terminal is too narrow, long ids are shortened (--json has them whole), then the columns of `spare` go,
+    in their order; only what is still too wide is folded.
+    """
+
+    def __init__(
+        self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], text_columns: int, spare: Sequence[str]
+    ) -> None:
+        self.title, self.columns, self.text_columns, self.spare = title, list(columns), text_columns, spare
+        self.rows = [[f"{v:,}" if isinstance(v, int) else str(v) for v in row] for row in rows]
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        """What rich draws."""
+        yield Text(self.title, style="bold")
+        yield self._drawn(options.max_width)
+        yield Text()
+
+    def _drawn(self, width: int) -> Table:
+        rows, kept = self.rows, list(range(len(self.columns)))
+        if self._width(rows, kept) > width:
+            rows = [[short_id(cell) for cell in row] for row in rows]
+        for name in self.spare:
+            if self._width(rows, kept) > width and len(kept) > 1:
+                kept.remove(self.columns.index(name))
+        drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for place in kept:
+            justify: JustifyMethod = "left" if place < self.text_columns else "right"
+            drawn.add_column(Text(self.columns[place]), justify=justify, overflow="fold")
+        for row in rows:
+            drawn.add_row(*(Text(row[place]) for place in kept))
+        return drawn
+
+    def _width(self, rows: Sequence[Sequence[str]], kept: Sequence[int]) -> int:
+        """What a table of these columns takes; between two columns stand three cells (its padding and its edge)."""
+        widths = [max(cell_len(cell) for cell in (self.columns[k], *(row[k] for row in rows))) for k in kept]
+        return sum(widths) + 3 * (len(kept) - 1)
+
+
+def short_id(text: str) -> str:
+    """An id of the service's, cut to what tells it from the others at hand."""
+    return text if len(text) < LONG_ID or " " in text else f"{text[:SHORT_ID]}…"
+
+
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], text_columns: int = 1, spare: Sequence[str] = ()
+) -> Sheet:
+    """A table of texts and numbers. spare: columns that a narrow terminal can do without, the first to go first."""
+    return Sheet(title, columns, rows, text_columns, spare)
