@@ -12,12 +12,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from batcher.catalog.limits import table_limit
-from batcher.core.cutting import MAX_BYTES, MAX_LINES, default_limits
+from batcher.catalog.limits import lookup_tier_limit
+from batcher.core.cutting import MAX_BYTES, MAX_LINES, default_shard_limits
 from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, ShardLimits
-from batcher.core.pacing import check_workers
-from batcher.core.retry import DEFAULT_POLICIES, Policy, Rules
+from batcher.core.pacing import parse_workers
+from batcher.core.retry import DEFAULT_POLICIES, RetryPolicy, RetryRules
 from batcher.errors import ConfigError
 
 PREFIX = "BATCHER_"
@@ -26,20 +26,20 @@ OF_TESTS = ("BATCHER_TEST_", "BATCHER_WRITE_DOCS")
 """Variables of the project's own tests."""
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A table of batcher.toml."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _reject_bool_for_number(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
             raise ValueError("true and false are no value of this key")
         return value
 
 
-class JobSection(Section):
+class JobSection(ConfigSection):
     """What is asked, of whom."""
 
     path: Path = Path("jobs/bios")
@@ -47,7 +47,7 @@ class JobSection(Section):
     done: str = ""
 
 
-class ModelSection(Section):
+class ModelSection(ConfigSection):
     """Who answers."""
 
     name: str = Field(default="gpt-6-luna", min_length=1)
@@ -55,7 +55,7 @@ class ModelSection(Section):
     max_output_tokens: int = Field(default=600, ge=1)
 
 
-class LimitsSection(Section):
+class LimitsSection(ConfigSection):
     """The account's room, and the size of shards. 0: from the table of tiers, or derived."""
 
     tier: int = Field(default=3, ge=1)
@@ -67,13 +67,13 @@ class LimitsSection(Section):
     tokens_per_shard: int | None = Field(default=None, ge=1)
 
 
-class BudgetSection(Section):
+class BudgetSection(ConfigSection):
     """Dollars. 0: no bound."""
 
     max_usd: float = Field(default=0, ge=0)
 
 
-class PolicySection(Section):
+class PolicySection(ConfigSection):
     """One row of the failure table: delays in seconds, repetitions after the first."""
 
     base_s: float = Field(ge=0)
@@ -81,12 +81,12 @@ class PolicySection(Section):
     tries: int | None = Field(default=None, ge=0)
 
 
-def _policy(failure: FailureClass) -> Any:
+def _retry_policy_field(failure: FailureClass) -> Any:
     policy = DEFAULT_POLICIES[failure]
     return Field(default=PolicySection(base_s=policy.base_s, cap_s=policy.cap_s, tries=policy.tries))
 
 
-class RetrySection(Section):
+class RetrySection(ConfigSection):
     """The failure table."""
 
     max_attempts: int = Field(default=8, ge=1)
@@ -96,38 +96,38 @@ class RetrySection(Section):
     setup_lines: int = Field(default=20, ge=1)
     more_room: int = Field(default=0, ge=0)
     """max_output_tokens of the next tries of a line whose answer was cut off; 0: as before."""
-    rate_limit: PolicySection = _policy(FailureClass.RATE_LIMIT)
-    call: PolicySection = _policy(FailureClass.CALL)
-    outage: PolicySection = _policy(FailureClass.OUTAGE)
-    enqueued_limit: PolicySection = _policy(FailureClass.ENQUEUED_LIMIT)
-    shard_refused: PolicySection = _policy(FailureClass.SHARD_REFUSED)
-    quota: PolicySection = _policy(FailureClass.QUOTA)
-    server: PolicySection = _policy(FailureClass.SERVER)
-    expired: PolicySection = _policy(FailureClass.EXPIRED)
-    unusable: PolicySection = _policy(FailureClass.UNUSABLE)
+    rate_limit: PolicySection = _retry_policy_field(FailureClass.RATE_LIMIT)
+    call: PolicySection = _retry_policy_field(FailureClass.CALL)
+    outage: PolicySection = _retry_policy_field(FailureClass.OUTAGE)
+    enqueued_limit: PolicySection = _retry_policy_field(FailureClass.ENQUEUED_LIMIT)
+    shard_refused: PolicySection = _retry_policy_field(FailureClass.SHARD_REFUSED)
+    quota: PolicySection = _retry_policy_field(FailureClass.QUOTA)
+    server: PolicySection = _retry_policy_field(FailureClass.SERVER)
+    expired: PolicySection = _retry_policy_field(FailureClass.EXPIRED)
+    unusable: PolicySection = _retry_policy_field(FailureClass.UNUSABLE)
 
     @model_validator(mode="before")
     @classmethod
-    def _complete(cls, data: Any) -> Any:
+    def _fill_missing_keys(cls, data: Any) -> Any:
         """A row that names only some of its keys keeps the table's values for the others."""
         if not isinstance(data, dict):
             return data
         known = {f.value: {"base_s": p.base_s, "cap_s": p.cap_s, "tries": p.tries} for f, p in DEFAULT_POLICIES.items()}
         return {key: {**known.get(key, {}), **row} if isinstance(row, dict) else row for key, row in data.items()}
 
-    def rules(self) -> Rules:
+    def to_rules(self) -> RetryRules:
         """The table as the core reads it."""
         policies = dict(DEFAULT_POLICIES)
         for failure in FailureClass:
             section = getattr(self, failure.value, None)
             if section is not None:
-                policies[failure] = Policy(section.base_s, section.cap_s, section.tries)
-        return Rules(
+                policies[failure] = RetryPolicy(section.base_s, section.cap_s, section.tries)
+        return RetryRules(
             policies, self.max_attempts, self.jitter_share, self.storm_share, self.setup_share, self.setup_lines
         )
 
 
-class PauseSection(Section):
+class PauseSection(ConfigSection):
     """When and for how long sending stops by itself."""
 
     threshold: float = Field(default=0.8, gt=0, le=1)
@@ -135,13 +135,13 @@ class PauseSection(Section):
     duration_hours: float = Field(default=24, gt=0)
 
 
-class PollSection(Section):
+class PollSection(ConfigSection):
     """How often batches are looked at."""
 
     interval_s: float = Field(default=30, gt=0)
 
 
-class ApiSection(Section):
+class ApiSection(ConfigSection):
     """How the service is called."""
 
     timeout_s: float = Field(default=600, gt=0)
@@ -149,7 +149,7 @@ class ApiSection(Section):
     delete_remote_files: bool = True
 
 
-class DirectSection(Section):
+class DirectSection(ConfigSection):
     """The direct lane. rpm, tpm, daily_requests: upper bounds (0: none but what the service tells)."""
 
     workers: str | int = "conservative"
@@ -163,11 +163,11 @@ class DirectSection(Section):
 
     @field_validator("workers")
     @classmethod
-    def _known(cls, value: str | int) -> str | int:
-        return check_workers(value)
+    def _parse_workers(cls, value: str | int) -> str | int:
+        return parse_workers(value)
 
 
-class LoggingSection(Section):
+class LoggingSection(ConfigSection):
     """What the direct lane says of the limits."""
 
     rate_limit_warnings: bool = True
@@ -175,25 +175,25 @@ class LoggingSection(Section):
     """The headers are shown every so many answers; 0: never."""
 
 
-class ResultsSection(Section):
+class ResultsSection(ConfigSection):
     """What is kept of the result files."""
 
     keep_raw: bool = True
 
 
-class DeadlineSection(Section):
+class DeadlineSection(ConfigSection):
     """When the whole job should have ended, in hours after the plan."""
 
     hours: float = Field(default=168, gt=0)
 
 
-class StateSection(Section):
+class StateSection(ConfigSection):
     """Where the state, the shard files and the results stand."""
 
     dir: Path = Path(".batcher")
 
 
-class Config(Section):
+class Config(ConfigSection):
     """batcher.toml, whole."""
 
     job: JobSection = JobSection()
@@ -214,13 +214,13 @@ class Config(Section):
 def load_config(path: Path) -> Config:
     """The settings of `path`, with relative paths taken from its folder. Raises ConfigError."""
     data = _read_toml(path)
-    for name, place in _overrides():
-        _put(data, place, os.environ[name])
+    for name, place in _environment_overrides():
+        _set_nested_key(data, place, os.environ[name])
     try:
         config = Config(**data)
     except ValidationError as error:
-        raise ConfigError(_sentence(path, error)) from error
-    return _anchored(config, path.resolve().parent)
+        raise ConfigError(_describe_validation_error(path, error)) from error
+    return _resolve_paths(config, path.resolve().parent)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -239,11 +239,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     unknown = [key for key in data if key not in Config.model_fields]
     if unknown:
-        raise ConfigError(f"{path}: unknown key {unknown[0]}; {_valid_keys([])}")
+        raise ConfigError(f"{path}: unknown key {unknown[0]}; {_format_valid_keys([])}")
     return data
 
 
-def _overrides() -> Iterator[tuple[str, list[str]]]:
+def _environment_overrides() -> Iterator[tuple[str, list[str]]]:
     """The environment's overrides: the variable, and the key that it sets. Raises ConfigError for one that sets none.
 
     pydantic-settings would read them too, and takes as long to import as half of `status`.
@@ -255,11 +255,11 @@ def _overrides() -> Iterator[tuple[str, list[str]]]:
         if len(place) == 1:
             raise ConfigError(f"{name} in the environment sets nothing; keys are set as {PREFIX}SECTION__KEY")
         if place[0] not in Config.model_fields:
-            raise ConfigError(f"{name} in the environment: unknown section {place[0]}; {_valid_keys([])}")
+            raise ConfigError(f"{name} in the environment: unknown section {place[0]}; {_format_valid_keys([])}")
         yield name, place
 
 
-def _put(data: dict[str, Any], place: Sequence[str], value: str) -> None:
+def _set_nested_key(data: dict[str, Any], place: Sequence[str], value: str) -> None:
     """Sets one key, making the tables on its way."""
     *tables, key = place
     for table in tables:
@@ -269,7 +269,7 @@ def _put(data: dict[str, Any], place: Sequence[str], value: str) -> None:
     data[key] = value
 
 
-def _anchored(config: Config, folder: Path) -> Config:
+def _resolve_paths(config: Config, folder: Path) -> Config:
     job = config.job.model_copy(update={"path": folder / config.job.path, "input": folder / config.job.input})
     state = config.state.model_copy(update={"dir": folder / config.state.dir})
     if job.done:
@@ -277,32 +277,32 @@ def _anchored(config: Config, folder: Path) -> Config:
     return config.model_copy(update={"job": job, "state": state})
 
 
-def _sentence(path: Path, error: ValidationError) -> str:
+def _describe_validation_error(path: Path, error: ValidationError) -> str:
     """The first fault in words: where, what, and for an unknown key the valid ones."""
     first = error.errors(include_url=False)[0]
     place = [str(part) for part in first["loc"]]
-    where, key = _where(path, place), ".".join(place)
+    where, key = _setting_source(path, place), ".".join(place)
     if first["type"] == "extra_forbidden":
-        return f"{where}: unknown key {key}; {_valid_keys(place[:-1])}"
+        return f"{where}: unknown key {key}; {_format_valid_keys(place[:-1])}"
     if first["type"] in {"model_type", "dict_type"}:
-        return f"{where}: {key} must be a table; {_valid_keys(place)}"
+        return f"{where}: {key} must be a table; {_format_valid_keys(place)}"
     message = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {key} = {_short(first.get('input'))} is not valid: {message[:1].lower()}{message[1:]}"
+    return f"{where}: {key} = {_shorten_repr(first.get('input'))} is not valid: {message[:1].lower()}{message[1:]}"
 
 
-def _where(path: Path, place: list[str]) -> str:
+def _setting_source(path: Path, place: list[str]) -> str:
     """The variable that sets the key, else the file."""
     wanted = PREFIX + "__".join(place).upper()
     names = [name for name in os.environ if name.upper() == wanted]
     return f"{names[0]} in the environment" if names else str(path)
 
 
-def _short(value: object) -> str:
+def _shorten_repr(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _valid_keys(place: list[str]) -> str:
+def _format_valid_keys(place: list[str]) -> str:
     model: Any = Config
     for part in place:
         model = model.model_fields[part].annotation
@@ -310,11 +310,11 @@ def _valid_keys(place: list[str]) -> str:
     return f"{where} {', '.join(model.model_fields)}"
 
 
-def enqueued_limit(config: Config) -> int:
+def enqueued_token_limit(config: Config) -> int:
     """The limit that the settings give. Raises ConfigError for a model that the table does not know."""
     if config.limits.enqueued_tokens is not None:
         return config.limits.enqueued_tokens
-    known = table_limit(config.model.name, config.limits.tier)
+    known = lookup_tier_limit(config.model.name, config.limits.tier)
     if known is None:
         raise ConfigError(
             f"the enqueued-token limit of {config.model.name} at tier {config.limits.tier} is not known; "
@@ -326,7 +326,7 @@ def enqueued_limit(config: Config) -> int:
 def shard_limits(config: Config) -> ShardLimits:
     """The size of a shard: the settings', or derived from the limit so that several fit at once."""
     limits = config.limits
-    derived = default_limits(enqueued_limit(config), limits.threshold, 1 + limits.margin)
+    derived = default_shard_limits(enqueued_token_limit(config), limits.threshold, 1 + limits.margin)
     return ShardLimits(
         limits.lines_per_shard or derived.lines,
         limits.bytes_per_shard or derived.bytes,

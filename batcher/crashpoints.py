@@ -10,7 +10,7 @@ _ARMED, _, _NTH = os.environ.get("BATCHER_TEST_CRASH_AT", "").partition(":")
 _left = int(_NTH or 1)
 
 
-def reached(name: str) -> None:
+def mark_reached(name: str) -> None:
     """Marks the point `name`. Does nothing unless a test has armed it."""
     global _left  # noqa: PLW0603 - one process, one armed point
     if name != _ARMED:

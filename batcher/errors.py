@@ -58,14 +58,14 @@ _DISK_FAULTS = {
 }
 
 
-def disk_fault(error: OSError) -> str:
+def describe_disk_error(error: OSError) -> str:
     """What the disk refused, in a sentence; "" when the error is of another kind."""
     why = _DISK_FAULTS.get(error.errno or 0, "")
     where = error.filename2 or error.filename
     return f"{where}: {why}" if why and where else why
 
 
-def exit_code(states: Mapping[str, int]) -> ExitCode:
+def compute_exit_code(states: Mapping[str, int]) -> ExitCode:
     """3 when work remains, 4 when it is over with dead lines, else 0."""
     if any(states.get(state) for state in ("ready", "waiting", "in_batch", "in_direct", "held")):
         return ExitCode.WORK_REMAINS

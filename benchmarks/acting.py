@@ -7,11 +7,11 @@ import random
 import sys
 from pathlib import Path
 
-from batcher.catalog.prices import resolve
+from batcher.catalog.prices import resolve_prices
 from batcher.config import load_config
 from batcher.job.loading import load_job
-from batcher.lanes.batch.runner import Runner
-from batcher.lanes.context import Tools
+from batcher.lanes.batch.runner import BatchRunner
+from batcher.lanes.context import LaneContext
 from batcher.state.db.store import Store
 from benchmarks.answers import LocalService
 from benchmarks.shape import NOW
@@ -38,16 +38,16 @@ def main(what: str, folder: Path) -> None:
     clock = Clock(NOW if what == "send" else NOW + 7_200)
     store = Store(config.state.dir, clock, clock.sleep)
     service = LocalService(folder / "answers", ended=what == "take-in")
-    tools = Tools(
-        store, service, load_job(config.job.path), config, config.retry.rules(), resolve,
+    tools = LaneContext(
+        store, service, load_job(config.job.path), config, config.retry.to_rules(), resolve_prices,
         random.Random(7).random, clock, clock.sleep,
     )  # fmt: skip
     if what == "send":
         with store.transaction("release") as tx:
-            tx.run("release_shards", most=1_000_000)
-    runner = Runner(tools)
-    runner.begin()
-    print(runner.act(once=True))
+            tx.fetch_all("release_shards", most=1_000_000)
+    runner = BatchRunner(tools)
+    runner.prepare_run()
+    print(runner.run_until_idle(once=True))
     if what == "send":
         service.keep()
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from batcher.core.remote import Listing, RemoteBatch, RemoteFile
-from batcher.service.service import Answer
+from batcher.core.remote import BatchListing, RemoteBatch, RemoteFile
+from batcher.service.service import CompletionResponse
 from benchmarks.shape import NOW, write_answers
 
 
@@ -28,19 +28,19 @@ class LocalService:
         self._batches: list[dict[str, Any]] = json.loads(self._known.read_text()) if self._known.exists() else []
         folder.mkdir(exist_ok=True)
 
-    def check(self) -> None:
+    def check_access(self) -> None:
         """Always there."""
 
-    def shutdown_date(self, _model: str) -> str | None:
+    def fetch_shutdown_date(self, _model: str) -> str | None:
         """None is set."""
         return ""
 
-    def upload(self, path: Path, name: str, _sent: Callable[[int], None] = _nothing) -> RemoteFile:
+    def upload_file(self, path: Path, name: str, _sent: Callable[[int], None] = _nothing) -> RemoteFile:
         """Remembers where the file is."""
         self._uploads[f"file-{name}"] = path
         return RemoteFile(f"file-{name}", name, NOW)
 
-    def create(self, file_id: str, _endpoint: str, metadata: Mapping[str, str]) -> RemoteBatch:
+    def create_batch(self, file_id: str, _endpoint: str, metadata: Mapping[str, str]) -> RemoteBatch:
         """A batch, whose results are written at once."""
         batch_id = f"batch_{len(self._batches):05d}"
         lines = write_answers(self._uploads[file_id], self._folder / f"{batch_id}.jsonl")
@@ -52,27 +52,27 @@ class LocalService:
         """Keeps the batches for the next process."""
         self._known.write_text(json.dumps(self._batches))
 
-    def list_batches(self, _back_to: float) -> Listing:
+    def list_batches(self, _back_to: float) -> BatchListing:
         """All."""
-        return Listing(tuple(self._told(batch) for batch in reversed(self._batches)), NOW)
+        return BatchListing(tuple(self._told(batch) for batch in reversed(self._batches)), NOW)
 
-    def retrieve(self, batch_id: str) -> RemoteBatch | None:
+    def retrieve_batch(self, batch_id: str) -> RemoteBatch | None:
         """One."""
         return next((self._told(batch) for batch in self._batches if batch["id"] == batch_id), None)
 
-    def cancel(self, batch_id: str) -> RemoteBatch | None:
+    def cancel_batch(self, batch_id: str) -> RemoteBatch | None:
         """Does nothing."""
-        return self.retrieve(batch_id)
+        return self.retrieve_batch(batch_id)
 
-    def download(self, file_id: str, path: Path) -> None:
+    def download_file(self, file_id: str, path: Path) -> None:
         """The results, put into place without copying them."""
         path.parent.mkdir(parents=True, exist_ok=True)
         os.link(self._folder / file_id, path)
 
-    def delete(self, file_id: str) -> None:
+    def delete_file(self, file_id: str) -> None:
         """Does nothing."""
 
-    def knows_file(self, _file_id: str) -> bool:
+    def can_see_file(self, _file_id: str) -> bool:
         """Every file."""
         return True
 
@@ -91,10 +91,10 @@ class LocalService:
             total=batch["lines"], completed=batch["lines"], metadata=batch["metadata"],
         )  # fmt: skip
 
-    def complete(self, _endpoint: str, _body: Mapping[str, object]) -> Answer:
+    def request_completion(self, _endpoint: str, _body: Mapping[str, object]) -> CompletionResponse:
         """It answers batches only."""
         raise NotImplementedError
 
-    def find_stored(self, _model: str, _metadata: Mapping[str, str]) -> bytes | None:
+    def find_stored_completion(self, _model: str, _metadata: Mapping[str, str]) -> bytes | None:
         """It stores nothing."""
         return None

@@ -7,8 +7,8 @@ The simulation of `benchmarks.makespan`, with 2% of the lines going again; the f
 import random
 from statistics import median
 
-from batcher.catalog.limits import table_limit
-from batcher.core.forecast import Flight, Forecast, Load, forecast
+from batcher.catalog.limits import lookup_tier_limit
+from batcher.core.forecast import BatchInFlight, Forecast, RemainingWork, compute_forecast
 from benchmarks.makespan import LAWS, MODEL, PRIORITIES, VALIDATING_S, Queue, Simulated, cut
 
 LINES = sum(lines for _, lines in PRIORITIES)
@@ -17,17 +17,17 @@ SHARES = (0.25, 0.50, 0.75)
 SEEDS = 8
 
 
-def load_of(run: Simulated) -> Load:
+def load_of(run: Simulated) -> RemainingWork:
     """What a running job knows of itself."""
     room = run.snapshot.room
-    flights = [Flight(run.reserved[s], run.shards[s].lines, run.now - at) for s, at in run.started.items()]
+    flights = [BatchInFlight(run.reserved[s], run.shards[s].lines, run.now - at) for s, at in run.started.items()]
     unsent = sorted(run.snapshot.shards, key=lambda s: (s.priority, s.shard))
     loose = run.snapshot.loose
-    return Load(
+    return RemainingWork(
         ceiling=int(room.limit * room.threshold),
-        shards=[(room.reserved_for(s.tokens), s.lines) for s in unsent],
+        shards=[(room.reserved_tokens(s.tokens), s.lines) for s in unsent],
         flights=flights,
-        loose=(sum(room.reserved_for(g.tokens) for g in loose), sum(g.lines for g in loose)),
+        loose=(sum(room.reserved_tokens(g.tokens) for g in loose), sum(g.lines for g in loose)),
         again=AGAIN,
     )
 
@@ -35,7 +35,7 @@ def load_of(run: Simulated) -> Load:
 def errors(tier: int, law: str, share: float, seed: int) -> list[tuple[float, float, bool]]:
     """At each of SHARES: the error of the expected end (to the whole, to what is left), and whether it lay inside."""
     dice = random.Random(seed)
-    limit = table_limit(MODEL, tier) or 0
+    limit = lookup_tier_limit(MODEL, tier) or 0
     shards = cut(limit)
     times = {s.shard: VALIDATING_S + LAWS[law](dice) for s in shards}
     run = Simulated(shards, Queue(limit, int(limit * share), times), dice, AGAIN, LAWS[law])
@@ -43,7 +43,7 @@ def errors(tier: int, law: str, share: float, seed: int) -> list[tuple[float, fl
 
     def look() -> None:
         while len(told) < len(SHARES) and run.lines_done >= SHARES[len(told)] * LINES:
-            told.append((run.now, forecast(load_of(run), sorted(run.times))))
+            told.append((run.now, compute_forecast(load_of(run), sorted(run.times))))
 
     run.to_its_end(look)
     found = []

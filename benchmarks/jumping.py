@@ -34,7 +34,7 @@ def main() -> None:
     with mock.patch.object(time, "time", now), mock.patch.object(time, "sleep", sleep):
         from batcher.cli import app, process  # noqa: PLC0415 - see above
 
-        with mock.patch.object(process.Interrupt, "sleep", lambda _interrupt, seconds: sleep(seconds)):
+        with mock.patch.object(process.InterruptHandler, "sleep", lambda _interrupt, seconds: sleep(seconds)):
             app.main()
 
 

@@ -13,13 +13,13 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from batcher.catalog.limits import table_limit
+from batcher.catalog.limits import lookup_tier_limit
 from batcher.core.actions import Action, Finish, Gather, Refresh, Send, Wait
-from batcher.core.cutting import default_limits
-from batcher.core.decide import decide
+from batcher.core.cutting import default_shard_limits
+from batcher.core.decide import decide_actions
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import ShardState
-from batcher.core.retry import DEFAULT_POLICIES, delay_s
+from batcher.core.retry import DEFAULT_POLICIES, retry_delay_seconds
 from batcher.core.room import Room
 from batcher.core.snapshot import BatchView, LooseLines, ShardView, Snapshot
 
@@ -42,7 +42,7 @@ LAWS: dict[str, Law] = {
 
 def cut(limit: int) -> list[ShardView]:
     """The shards that Batcher cuts for a limit, of whole lines, one priority each."""
-    size = max(1, default_limits(limit, THRESHOLD, 1 + MARGIN).tokens // LINE_TOKENS)
+    size = max(1, default_shard_limits(limit, THRESHOLD, 1 + MARGIN).tokens // LINE_TOKENS)
     shards: list[ShardView] = []
     for priority, lines in PRIORITIES:
         for start in range(0, lines, min(size, 50_000)):
@@ -122,7 +122,7 @@ class Simulated:
     def to_its_end(self, look: Callable[[], None] = lambda: None) -> None:
         """Acts until nothing is left. look: called after each look at the service."""
         while not self.finished:
-            for action in decide(self.snapshot, self.now):
+            for action in decide_actions(self.snapshot, self.now):
                 if not self.do(action):
                     break
                 if isinstance(action, Refresh):
@@ -150,7 +150,7 @@ class Simulated:
             left = tuple(s for s in self.snapshot.shards if s.shard != action.shard)
             self._see(self.snapshot._replace(shards=left))
             return True
-        delay = delay_s(DEFAULT_POLICIES[FailureClass.ENQUEUED_LIMIT], self._refusals, self._dice.random())
+        delay = retry_delay_seconds(DEFAULT_POLICIES[FailureClass.ENQUEUED_LIMIT], self._refusals, self._dice.random())
         self._refusals += 1
         self.snapshot = self.snapshot._replace(room=self.snapshot.room._replace(blocked_until=self.now + delay))
         return False
@@ -195,7 +195,7 @@ def _capacity(queue: Queue) -> int:
 def fluid(shards: Sequence[ShardView], queue: Queue) -> float:
     """Less than any schedule: token-hours divided by the room, never less than the longest batch."""
     room = Room(queue.limit, THRESHOLD, 1 + MARGIN)
-    area = sum(room.reserved_for(s.tokens) * queue.times[s.shard] for s in shards)
+    area = sum(room.reserved_tokens(s.tokens) * queue.times[s.shard] for s in shards)
     return max(area / _capacity(queue), *queue.times.values())
 
 
@@ -204,7 +204,7 @@ def oracle(shards: Sequence[ShardView], queue: Queue) -> float:
     room, now, free = Room(queue.limit, THRESHOLD, 1 + MARGIN), 0.0, _capacity(queue)
     ends: list[tuple[float, int]] = []
     for shard in shards:
-        own = room.reserved_for(shard.tokens)
+        own = room.reserved_tokens(shard.tokens)
         while own > free:
             now, freed = heapq.heappop(ends)
             free += freed
@@ -242,7 +242,7 @@ def as_many_as_possible(shards: Sequence[ShardView], queue: Queue) -> float:
 def rows(seeds: int = 5) -> list[tuple[str, ...]]:
     """The table: tier, law, phantom, hours of the oracle, and the others' ratios to it with their refusals."""
     return [
-        _row(tier, table_limit(MODEL, tier) or 0, law, share, seeds)
+        _row(tier, lookup_tier_limit(MODEL, tier) or 0, law, share, seeds)
         for tier in range(1, 6)
         for law in LAWS
         for share in (0.0, 0.3)

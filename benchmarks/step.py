@@ -13,13 +13,13 @@ STEPS = 15
 def main(folder: Path) -> None:
     """The engine is started before, as in a process that acts."""
     store = Store(folder, time.time, time.sleep)
-    with store.reading():
+    with store.read_transaction():
         pass
     taken = []
     for n in range(STEPS):
         began = time.perf_counter()
         with store.transaction("step") as tx:
-            tx.set_fact("benchmark", float(n))
+            tx.write_fact("benchmark", float(n))
         taken.append(1000 * (time.perf_counter() - began))
     print(f"{statistics.median(taken):.1f} ({min(taken):.1f}-{max(taken):.1f})")
 

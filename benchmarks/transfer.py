@@ -18,7 +18,7 @@ from pathlib import Path
 from batcher.core.cutting import MAX_BYTES
 from batcher.core.failures import FailureClass
 from batcher.core.retry import DEFAULT_POLICIES
-from batcher.service.openai_service import connect
+from batcher.service.openai_service import connect_service
 
 CHUNK = 1 << 20
 FILE = '{"id": "file-1", "object": "file", "bytes": 1, "created_at": 1, "filename": "f", "purpose": "batch"}'
@@ -29,11 +29,11 @@ def main(kind: str, way: str, url: str, path: Path) -> None:
     os.environ.update(OPENAI_BASE_URL=f"{url}/v1", OPENAI_API_KEY="none")
     if kind == "batcher":
         policy = DEFAULT_POLICIES[FailureClass.CALL]
-        service = connect(60.0, policy, time.sleep, random.random)
+        service = connect_service(60.0, policy, time.sleep, random.random)
         if way == "up":
-            service.upload(path, "shard.jsonl")
+            service.upload_file(path, "shard.jsonl")
         else:
-            service.download("file-1", path)
+            service.download_file("file-1", path)
         return
     connection = http.client.HTTPConnection(url.removeprefix("http://"))
     if way == "up":

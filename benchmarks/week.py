@@ -18,7 +18,7 @@ from typing import Any
 
 import duckdb
 
-from batcher.catalog.limits import table_limit
+from batcher.catalog.limits import lookup_tier_limit
 from batcher.sandbox import Faults, Sandbox, SandboxSettings, scaled_clock
 from batcher.sandbox.base.errors import ApiError
 from batcher.sandbox.web.server import running_sandbox
@@ -26,7 +26,7 @@ from benchmarks.data import ROOT
 
 HOUR = 3600.0
 MODEL = "gpt-6-luna"
-LIMIT = table_limit(MODEL, 1) or 0
+LIMIT = lookup_tier_limit(MODEL, 1) or 0
 PASSING = ("rate_limit", "server", "request_timeout", "refusal", "length", "invalid_json", "empty")
 """Classes of which 2% of the lines fail at their first execution; with the permanent ones 0.2% each, or more than 1%
 would rightly end dead."""
@@ -45,17 +45,17 @@ class Watched(Sandbox):
         """When there was room for a batch again after a refusal, and the batch that was taken next."""
         self._free_at = 0.0
         self._steps: list[tuple[float, str, Callable[[], None]]] = [
-            (0.05, "batches limited to 6 an hour", lambda: self.set_limits({"batches_per_hour": 6})),
-            (0.20, "batches free again", lambda: self.set_limits({"batches_per_hour": 2_000})),
-            (0.25, "limit halved", lambda: self.set_limits({"enqueued_tokens": LIMIT // 2})),
-            (0.45, "others hold 30%", lambda: self.set_limits({"phantom_tokens": int(0.3 * LIMIT / 2)})),
+            (0.05, "batches limited to 6 an hour", lambda: self.update_settings({"batches_per_hour": 6})),
+            (0.20, "batches free again", lambda: self.update_settings({"batches_per_hour": 2_000})),
+            (0.25, "limit halved", lambda: self.update_settings({"enqueued_tokens": LIMIT // 2})),
+            (0.45, "others hold 30%", lambda: self.update_settings({"phantom_tokens": int(0.3 * LIMIT / 2)})),
             (0.60, "others gone, quota gone for half an hour", self._end_quota),
-            (0.75, "limit whole again", lambda: self.set_limits({"enqueued_tokens": LIMIT})),
+            (0.75, "limit whole again", lambda: self.update_settings({"enqueued_tokens": LIMIT})),
         ]
 
-    def advance(self) -> float:
+    def run_due_events(self) -> float:
         """As the sandbox, and plays what is due."""
-        now = super().advance()
+        now = super().run_due_events()
         done = self.ledger._totals["executions"] / self.lines
         while self._steps and done >= self._steps[0][0]:
             _, what, act = self._steps.pop(0)
@@ -78,8 +78,8 @@ class Watched(Sandbox):
 
     def _end_quota(self) -> None:
         now = self.now()
-        self.set_limits({"phantom_tokens": 0})
-        self.set_faults({"quota_gone_between": [now, now + HOUR / 2]})
+        self.update_settings({"phantom_tokens": 0})
+        self.update_faults({"quota_gone_between": [now, now + HOUR / 2]})
 
 
 def configuration(table: Path) -> str:
@@ -162,7 +162,7 @@ def _tell(folder: Path, sandbox: Watched, hours: float) -> None:
     lost = query("SELECT failure, code, count(*) FROM artists WHERE state = 'dead' GROUP BY ALL ORDER BY 3 DESC")
     ((foreseen, untold, phantom),) = query(REFUSED)
     quota = query("SELECT reason, tries, until - since FROM pauses WHERE reason = 'quota'")
-    twice = sandbox.ledger.totals()["usable_more_than_once"]
+    twice = sandbox.ledger.billing_totals()["usable_more_than_once"]
     done, dead = states["done"], states["dead"]
     waited = [query(RECOVERED, free=free, batch=batch)[0][0] for free, batch in sandbox.recoveries]
     print((folder / "said.txt").read_text(encoding="utf-8")[-1800:])

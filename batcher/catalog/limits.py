@@ -6,16 +6,16 @@ from importlib import resources
 
 
 @cache
-def _limit_table() -> dict[str, list[int]]:
+def _load_limit_table() -> dict[str, list[int]]:
     text = resources.files("batcher").joinpath("data/limits.toml").read_text(encoding="utf-8")
     return {model: group["tiers"] for group in tomllib.loads(text)["group"] for model in group["models"]}
 
 
-def table_limit(model: str, tier: int) -> int | None:
+def lookup_tier_limit(model: str, tier: int) -> int | None:
     """The enqueued-token limit of a model at a tier, where the table has it; a dated name counts as its model."""
-    tiers = _limit_table().get(model) or _limit_table().get(model[:-11] if _dated(model) else model)
+    tiers = _load_limit_table().get(model) or _load_limit_table().get(model[:-11] if _has_date_suffix(model) else model)
     return tiers[tier - 1] if tiers and tier <= len(tiers) else None
 
 
-def _dated(model: str) -> bool:
+def _has_date_suffix(model: str) -> bool:
     return len(model) > 11 and model[-11] == "-" and model[-10:].replace("-", "").isdigit()

@@ -75,9 +75,9 @@ class TokenCounter:
 
         The result raises BatcherError where the process has ended.
         """
-        return self._thread.submit(self._ask, texts)
+        return self._thread.submit(self._request_counts, texts)
 
-    def _ask(self, texts: Sequence[str]) -> list[int]:
+    def _request_counts(self, texts: Sequence[str]) -> list[int]:
         try:
             self._texts.write(orjson.dumps(texts, option=orjson.OPT_APPEND_NEWLINE))
             self._texts.flush()
@@ -85,12 +85,12 @@ class TokenCounter:
         except BrokenPipeError:
             answer = b""
         if not answer:
-            raise BatcherError(f"the process that counts tokens {_end(self._process.wait())}")
+            raise BatcherError(f"the process that counts tokens {_describe_exit(self._process.wait())}")
         counts: list[int] = orjson.loads(answer)
         return counts
 
 
-def _end(code: int) -> str:
+def _describe_exit(code: int) -> str:
     if code < 0:
         return f"was killed (signal {-code}); run the same command again"
     return f"ended with exit status {code}; mend what it complains of, and run the same command again"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from batcher import __version__
-from batcher.errors import BatcherError, ExitCode, disk_fault
+from batcher.errors import BatcherError, ExitCode, describe_disk_error
 
 if TYPE_CHECKING:  # what a command needs is imported when it runs: `--help` and a mistake wait for none of it
     from rich.console import RenderableType
@@ -50,29 +50,29 @@ def main() -> None:
         sys.stdout.flush()
         gc.freeze()  # Python's last look for cycles has nothing to go through
         if code == INTERRUPTED:
-            _complain("interrupted; run the same command again to go on")
+            _print_error_line("interrupted; run the same command again to go on")
         sys.exit(code if isinstance(code, int) else int(ExitCode.DONE))
     except BatcherError as error:
-        _complain(str(error))
+        _print_error_line(str(error))
         sys.exit(int(error.exit_code))
     except BrokenPipeError:  # `batcher status | head`: who read has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(int(ExitCode.DONE))
     except OSError as error:
-        told = disk_fault(error)
+        told = describe_disk_error(error)
         if not told:
             raise
-        _complain(told)
+        _print_error_line(told)
         sys.exit(int(ExitCode.USAGE))
     except typer._click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(int(ExitCode.USAGE))
     except typer._click.exceptions.ClickException as error:
-        _complain(_usage(error))
+        _print_error_line(_format_usage_error(error))
         sys.exit(int(ExitCode.USAGE))
 
 
-def _usage(error: Any) -> str:
+def _format_usage_error(error: Any) -> str:
     """A wrong command line in one sentence."""
     text = error.format_message().replace("Value error, ", "").rstrip(".").replace(". Did you", "; did you")
     text += " " if text.endswith("?") else "; "
@@ -81,7 +81,7 @@ def _usage(error: Any) -> str:
     return f"{text[:1].lower()}{text[1:]}`{command} --help` shows what it takes"
 
 
-def _complain(sentence: str) -> None:
+def _print_error_line(sentence: str) -> None:
     """One sentence on one line, whatever a file or a service has put into it."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(sentence.split()))
     if "--json" in sys.argv:
@@ -89,23 +89,23 @@ def _complain(sentence: str) -> None:
     typer.echo(f"batcher: {line}", err=True)
 
 
-def _session(config: Path, json: bool) -> "Session":
+def _open_session(config: Path, json: bool) -> "Session":
     """What every command has. Raises ConfigError."""
     from batcher.cli.session import open_session  # noqa: PLC0415 - keeps --help quick, as every import in a command
 
     return open_session(config, json)
 
 
-def _answer(as_json: bool, drawn: "RenderableType | str", data: Any) -> None:
+def _print_answer(as_json: bool, drawn: "RenderableType | str", data: Any) -> None:
     """The command's answer on stdout: for people, or for machines."""
     if as_json:
         _write_json(data)
     elif isinstance(drawn, str):
         typer.echo(drawn)
     else:
-        from batcher.views.progress import Out  # noqa: PLC0415
+        from batcher.views.progress import StdoutConsole  # noqa: PLC0415
 
-        Out().print(drawn)
+        StdoutConsole().print(drawn)
 
 
 def _write_json(data: Any) -> None:
@@ -129,14 +129,14 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option: that is how Typer
     json: JsonOption = False,
 ) -> None:
     """Read the table, render and count every line, cut shards; print lines, tokens, price and forecast."""
-    from batcher.cli.plan import configured, run_plan  # noqa: PLC0415
-    from batcher.views.plan import draw_plan, plan_json  # noqa: PLC0415
+    from batcher.cli.plan import configured_options, run_plan  # noqa: PLC0415
+    from batcher.views.plan import draw_plan, plan_to_json  # noqa: PLC0415
 
-    session = _session(config, json)
-    options = configured(session).changed(input, done, limit, skip_bad_rows)
+    session = _open_session(config, json)
+    options = configured_options(session).with_overrides(input, done, limit, skip_bad_rows)
     options = dataclasses.replace(options, replan=replan, dry_run=dry_run)
     result, report, summary = run_plan(session, options)
-    _answer(json, draw_plan(result, report, summary), plan_json(result, report, summary))
+    _print_answer(json, draw_plan(result, report, summary), plan_to_json(result, report, summary))
 
 
 @app.command()
@@ -150,9 +150,9 @@ def submit(
     """Release the most urgent planned shards and start what fits into the headroom."""
     from batcher.cli.submit import run_submit  # noqa: PLC0415
 
-    session = _session(config, json)
+    session = _open_session(config, json)
     drawn, data = run_submit(session, shards)
-    _answer(json, drawn, data)
+    _print_answer(json, drawn, data)
 
 
 @app.command()
@@ -164,9 +164,9 @@ def poll(
     """Follow everything released to its end: start what room allows, wait out delays and pauses, ingest."""
     from batcher.cli.poll import run_poll  # noqa: PLC0415
 
-    session = _session(config, json)
+    session = _open_session(config, json)
     drawn, data, code = run_poll(session, once)
-    _answer(json, drawn, data)
+    _print_answer(json, drawn, data)
     raise typer.Exit(int(code))
 
 
@@ -189,15 +189,15 @@ def run(  # noqa: PLR0913, PLR0917 - as for plan
 
     Without options for the plan it goes on with what was planned last.
     """
-    from batcher.cli.plan import configured  # noqa: PLC0415
+    from batcher.cli.plan import configured_options  # noqa: PLC0415
     from batcher.cli.run import run_all  # noqa: PLC0415
 
-    session = _session(config, json)
+    session = _open_session(config, json)
     options = None
     if input or done or limit or skip_bad_rows:
-        options = configured(session).changed(input, done, limit, skip_bad_rows)
+        options = configured_options(session).with_overrides(input, done, limit, skip_bad_rows)
     drawn, data, code = run_all(session, options, out, failed, tail == "direct")
-    _answer(json, drawn, data)
+    _print_answer(json, drawn, data)
     raise typer.Exit(int(code))
 
 
@@ -219,9 +219,9 @@ def direct(
     """Ask for what is not in flight now, one call a line, at the standard price: the urgent, and the last few."""
     from batcher.cli.direct import run_direct  # noqa: PLC0415
 
-    session = _session(config, json)
+    session = _open_session(config, json)
     drawn, data, code = run_direct(session, workers, priority, failure, limit)
-    _answer(json, drawn, data)
+    _print_answer(json, drawn, data)
     raise typer.Exit(int(code))
 
 
@@ -236,9 +236,9 @@ def collect(
     """Write the bios, earlier ones included, to one file."""
     from batcher.cli.collect import run_collect  # noqa: PLC0415
 
-    session = _session(config, json)
+    session = _open_session(config, json)
     drawn, data, code = run_collect(session, out, failed, only_new)
-    _answer(json, drawn, data)
+    _print_answer(json, drawn, data)
     raise typer.Exit(int(code))
 
 
@@ -251,12 +251,12 @@ def status(
     """Tell how far it is: counts, batches in flight, room, who waits until when, cost."""
     from batcher.cli.status import run_status, watch_status  # noqa: PLC0415
 
-    session = _session(config, json)
+    session = _open_session(config, json)
     if watch:
         watch_status(session)
         return
     drawn, data = run_status(session)
-    _answer(json, drawn, data)
+    _print_answer(json, drawn, data)
 
 
 @app.command()
@@ -268,9 +268,9 @@ def show(
     """Tell one artist's whole history."""
     from batcher.cli.status import run_show  # noqa: PLC0415
 
-    session = _session(config, json)
+    session = _open_session(config, json)
     drawn, data = run_show(session, artist_id)
-    _answer(json, drawn, data)
+    _print_answer(json, drawn, data)
 
 
 @app.command()
@@ -279,10 +279,10 @@ def init(
     json: JsonOption = False,
 ) -> None:
     """Write a commented batcher.toml and an example job; overwrites nothing."""
-    from batcher.cli.init import scaffold  # noqa: PLC0415
+    from batcher.cli.init import scaffold_job  # noqa: PLC0415
 
-    told = scaffold(folder)
-    _answer(json, "\n".join(told), {"told": told})
+    told = scaffold_job(folder)
+    _print_answer(json, "\n".join(told), {"told": told})
 
 
 @app.command()
@@ -290,9 +290,9 @@ def pause(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """Send nothing new until `batcher resume`; what is in flight is still followed."""
     from batcher.cli.pause import run_pause  # noqa: PLC0415
 
-    session = _session(config, json)
+    session = _open_session(config, json)
     told = run_pause(session)
-    _answer(json, told, {"told": told})
+    _print_answer(json, told, {"told": told})
 
 
 @app.command()
@@ -300,9 +300,9 @@ def resume(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """End every pause."""
     from batcher.cli.pause import run_resume  # noqa: PLC0415
 
-    session = _session(config, json)
+    session = _open_session(config, json)
     told = run_resume(session)
-    _answer(json, told, {"told": told})
+    _print_answer(json, told, {"told": told})
 
 
 @app.command()
@@ -316,9 +316,9 @@ def cancel(
     """Cancel at OpenAI what is in flight, follow it to its end, take in what was done, and hold the rest."""
     from batcher.cli.cancel import run_cancel  # noqa: PLC0415
 
-    session = _session(config, json)
+    session = _open_session(config, json)
     drawn, data = run_cancel(session, shard or [])
-    _answer(json, drawn, data)
+    _print_answer(json, drawn, data)
 
 
 @app.command()
@@ -335,9 +335,9 @@ def retry(
     """Bring dead and held lines back; perhaps paid ones only with --class missing."""
     from batcher.cli.retry import run_retry  # noqa: PLC0415
 
-    session = _session(config, json)
+    session = _open_session(config, json)
     drawn, data = run_retry(session, failure, artist, held, dead)
-    _answer(json, drawn, data)
+    _print_answer(json, drawn, data)
 
 
 @app.command()
@@ -345,9 +345,9 @@ def doctor(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """Check key, endpoint, model, limits, state and disk, and say what to do about each."""
     from batcher.cli.doctor import run_doctor  # noqa: PLC0415
 
-    session = _session(config, json)
+    session = _open_session(config, json)
     drawn, data, code = run_doctor(session)
-    _answer(json, drawn, data)
+    _print_answer(json, drawn, data)
     raise typer.Exit(int(code))
 
 
@@ -383,4 +383,4 @@ def demo(
 @app.command()
 def version(json: JsonOption = False) -> None:
     """Print the version."""
-    _answer(json, f"batcher {__version__}", {"version": __version__})
+    _print_answer(json, f"batcher {__version__}", {"version": __version__})

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from batcher.cli.sandbox import _server
+from batcher.cli.sandbox import import_sandbox
 from batcher.config import load_config
 from batcher.errors import BatcherError, ExitCode
 
@@ -20,7 +20,7 @@ DEMO_LINES = 3
 
 def run_demo(config: Path, input: Path | None, speed: float, svg: Path | None) -> None:
     """Runs plan, submit, poll and collect as a user would, over HTTP, in a folder that goes away."""
-    server, service = _server()
+    server, service = import_sandbox()
     job = load_config(config).job
     with tempfile.TemporaryDirectory(prefix="batcher-demo-") as scratch:
         folder = Path(scratch)
@@ -28,9 +28,11 @@ def run_demo(config: Path, input: Path | None, speed: float, svg: Path | None) -
         sandbox = service.Sandbox(settings, folder / "sandbox", service.scaled_clock(speed))
         console = Console(record=svg is not None, width=100 if svg else None)
         with server.running_sandbox(sandbox) as url:
-            demo = Demo(console, folder, _environment(job.path, input or job.input, url, folder))
-            demo.say(f"The job {job.path.name} against a local Batch API at {url}; a second counts as {speed:,.0f}.")
-            demo.run()
+            demo = Demo(console, folder, _build_environment(job.path, input or job.input, url, folder))
+            demo.print_note(
+                f"The job {job.path.name} against a local Batch API at {url}; a second counts as {speed:,.0f}."
+            )
+            demo.run_commands()
         if svg is not None:
             console.save_svg(str(svg), title="batcher demo")
 
@@ -38,7 +40,7 @@ def run_demo(config: Path, input: Path | None, speed: float, svg: Path | None) -
 DEMO_FAULTS = {"server": 0.02, "rate_limit": 0.02, "invalid_json": 0.01, "content_policy": 0.005}
 
 
-def _environment(job: Path, table: Path, url: str, folder: Path) -> dict[str, str]:
+def _build_environment(job: Path, table: Path, url: str, folder: Path) -> dict[str, str]:
     """The demo's settings: the sandbox's clock is fast, so delays are short."""
     return {
         **os.environ,
@@ -60,22 +62,22 @@ class Demo:
         self._console, self._folder, self._environment = console, folder, environment
         (folder / "batcher.toml").write_text("# The demo sets everything in its environment.\n", encoding="utf-8")
 
-    def say(self, text: str) -> None:
+    def print_note(self, text: str) -> None:
         """A line of the demo's own."""
         self._console.print(Text(text, style="dim"))
 
-    def run(self) -> None:
+    def run_commands(self) -> None:
         """Runs them and shows the first bios."""
         began = time.monotonic()
         out = self._folder / "bios.parquet"
-        self._command("plan")
-        self._command("submit", "--shards", "10")
-        self._command("poll")
-        self._command("collect", "--out", out.name, "--failed", "failed.parquet")
-        self._first_bios(out)
-        self.say(f"{time.monotonic() - began:.0f} s in all. Nothing left this machine, and nothing was paid.")
+        self._run_command("plan")
+        self._run_command("submit", "--shards", "10")
+        self._run_command("poll")
+        self._run_command("collect", "--out", out.name, "--failed", "failed.parquet")
+        self._print_first_bios(out)
+        self.print_note(f"{time.monotonic() - began:.0f} s in all. Nothing left this machine, and nothing was paid.")
 
-    def _command(self, *arguments: str) -> None:
+    def _run_command(self, *arguments: str) -> None:
         self._console.print(Text(f"\n$ batcher {' '.join(arguments)}", style="bold"))
         command = [sys.executable, "-m", "batcher", *arguments]
         done = subprocess.run(  # noqa: S603 - our own command with our own arguments
@@ -85,12 +87,12 @@ class Demo:
         if done.returncode not in {ExitCode.DONE, ExitCode.DEAD_LINES}:
             raise BatcherError(f"the demo's `batcher {arguments[0]}` ended with {done.returncode}")
 
-    def _first_bios(self, path: Path) -> None:
+    def _print_first_bios(self, path: Path) -> None:
         import duckdb  # noqa: PLC0415
 
         rows = duckdb.execute(
             "SELECT artist_name, bio FROM read_parquet(?) LIMIT ?", [str(path), DEMO_LINES]
         ).fetchall()
-        self.say("\nThe first bios:")
+        self.print_note("\nThe first bios:")
         for name, bio in rows:
             self._console.print(Text(f"{name}: ", style="bold") + Text(bio))

@@ -5,18 +5,18 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from batcher.catalog.prices import resolve
-from batcher.cli.process import working
-from batcher.cli.retry import class_named
+from batcher.catalog.prices import resolve_prices
+from batcher.cli.process import open_lane_context
+from batcher.cli.retry import parse_failure_class
 from batcher.cli.session import Session
 from batcher.core.actions import INTERRUPTED, Finish
-from batcher.core.pacing import check_workers, crew_of
-from batcher.errors import ExitCode, InputError, SetupError, exit_code
+from batcher.core.pacing import build_workers, parse_workers
+from batcher.errors import ExitCode, InputError, SetupError, compute_exit_code
 from batcher.lanes.direct.lane import DirectLane
 from batcher.state import wishes
 from batcher.state.direct_calls import Selection
 from batcher.state.status import read_status
-from batcher.state.wishes import Choice
+from batcher.state.wishes import RetryFilter
 from batcher.views.status import draw_status
 
 
@@ -25,34 +25,36 @@ def run_direct(
 ) -> tuple[RenderableType, dict[str, Any], ExitCode]:
     """Asks for lines at once, at the standard price. Raises InputError for workers or a class that do not exist."""
     try:
-        wanted = check_workers(workers if workers is not None else session.config.direct.workers)
+        wanted = parse_workers(workers if workers is not None else session.config.direct.workers)
     except ValueError as error:
         raise InputError(str(error)) from None
-    named = class_named(failure)
-    with session.store.reading() as tx:
-        before = int(tx.one("next_call")[0])
+    named = parse_failure_class(failure)
+    with session.store.read_transaction() as tx:
+        before = int(tx.fetch_one("next_call")[0])
     if named is not None:
         with session.store.transaction("retry") as tx:
-            wishes.bring_back(tx, Choice(named))
-    run_lane(session, Selection(priority, named.value if named else None, limit), wanted)
-    with session.store.reading() as tx:
-        status = read_status(tx, session.config, resolve)
-        outcomes = {str(outcome): int(n) for outcome, n in tx.run("outcomes_since", first=before)}
+            wishes.retry_lines(tx, RetryFilter(named))
+    run_direct_lane(session, Selection(priority, named.value if named else None, limit), wanted)
+    with session.store.read_transaction() as tx:
+        status = read_status(tx, session.config, resolve_prices)
+        outcomes = {str(outcome): int(n) for outcome, n in tx.fetch_all("outcomes_since", first=before)}
     told = ", ".join(f"{n:,} {outcome}" for outcome, n in outcomes.items()) or "none"
     parts: list[RenderableType] = [draw_status(status), Text(f"Direct calls: {told}.")]
-    return Group(*parts), {"calls": outcomes, "states": status.states}, exit_code(status.states)
+    return Group(*parts), {"calls": outcomes, "states": status.states}, compute_exit_code(status.states)
 
 
-def run_lane(session: Session, selection: Selection, workers: str | int, patient: bool = True) -> tuple[Finish, int]:
+def run_direct_lane(
+    session: Session, selection: Selection, workers: str | int, patient: bool = True
+) -> tuple[Finish, int]:
     """One process of the direct lane; how it ended, and how many calls it made. patient: as `act` has it.
 
     Raises SetupError for what only the user can mend.
     """
-    with working(session, "direct") as tools:
-        lane = DirectLane(tools, selection, crew_of(workers))
-        lane.begin()
-        with session.display.moving("bios"):
-            ended = lane.act(patient)
+    with open_lane_context(session, "direct") as tools:
+        lane = DirectLane(tools, selection, build_workers(workers))
+        lane.prepare_run()
+        with session.display.show_progress("bios"):
+            ended = lane.run_until_idle(patient)
     if ended.problem and ended.problem != INTERRUPTED:
         raise SetupError(ended.problem)
     return ended, lane.calls

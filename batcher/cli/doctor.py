@@ -17,16 +17,16 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from batcher.catalog.prices import resolve
+from batcher.catalog.prices import resolve_prices
 from batcher.cli.session import Session
-from batcher.config import Config, enqueued_limit
+from batcher.config import Config, enqueued_token_limit
 from batcher.core.failures import FailureClass
 from batcher.errors import BatcherError, ExitCode
 from batcher.job.loading import load_job
-from batcher.service.openai_service import OpenAIService, connect
+from batcher.service.openai_service import OpenAIService, connect_service
 from batcher.service.service import CallError
 from batcher.state.db.store import Store
-from batcher.state.snapshot import room_now
+from batcher.state.snapshot import load_room
 
 OK, NOTE, BAD = "ok", "note", "wrong"
 SOON_DAYS = 30
@@ -46,13 +46,19 @@ class Finding:
     todo: str = ""
 
 
-def examine(config: Config, store: Store, now: Callable[[], float] = time.time) -> list[Finding]:
+def run_health_checks(config: Config, store: Store, now: Callable[[], float] = time.time) -> list[Finding]:
     """Everything, in the order in which a run would need it."""
-    findings = [_job(config), *_service(config, now()), *_limits(config, store), *_state(store), _disk(store.folder)]
-    return [*findings, *_files(store)]
+    findings = [
+        _check_job_folder(config),
+        *_check_service(config, now()),
+        *_check_enqueued_limit(config, store),
+        *_check_state_folder(store),
+        _check_disk_space(store.folder),
+    ]
+    return [*findings, *_check_undeleted_files(store)]
 
 
-def _job(config: Config) -> Finding:
+def _check_job_folder(config: Config) -> Finding:
     try:
         job = load_job(config.job.path)
     except BatcherError as error:
@@ -65,28 +71,28 @@ def _job(config: Config) -> Finding:
 # --- the service ----------------------------------------------------------------------------------------------------
 
 
-def _service(config: Config, now: float) -> Iterator[Finding]:
+def _check_service(config: Config, now: float) -> Iterator[Finding]:
     if not os.environ.get("OPENAI_API_KEY"):
         yield Finding("key", BAD, "OPENAI_API_KEY is not set", "export your key (platform.openai.com, API keys)")
         return
     yield Finding("key", OK, "OPENAI_API_KEY is set")
-    policy = config.retry.rules().policies[FailureClass.CALL]
+    policy = config.retry.to_rules().policies[FailureClass.CALL]
     try:
-        service = connect(config.api.timeout_s, policy, time.sleep, random.random)
+        service = connect_service(config.api.timeout_s, policy, time.sleep, random.random)
     except BatcherError as error:
         yield Finding("endpoint", BAD, str(error), "set OPENAI_API_KEY and OPENAI_BASE_URL anew")
         return
-    endpoint = _endpoint(service)
+    endpoint = _check_endpoint(service)
     yield endpoint
     if endpoint.level == OK:
-        yield _model(service, config.model.name, now)
-        yield _price(config)
+        yield _check_model(service, config.model.name, now)
+        yield _check_model_price(config)
 
 
-def _endpoint(service: OpenAIService) -> Finding:
+def _check_endpoint(service: OpenAIService) -> Finding:
     address = os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
     try:
-        service.check()
+        service.check_access()
     except CallError as error:
         if error.trouble.status in {401, 403}:
             return Finding("endpoint", BAD, f"{address} refuses the key: {error}", "check OPENAI_API_KEY")
@@ -95,17 +101,17 @@ def _endpoint(service: OpenAIService) -> Finding:
     return Finding("endpoint", OK, f"{address} answers")
 
 
-def _model(service: OpenAIService, name: str, now: float) -> Finding:
+def _check_model(service: OpenAIService, name: str, now: float) -> Finding:
     try:
-        ends = service.shutdown_date(name)
+        ends = service.fetch_shutdown_date(name)
     except CallError as error:
         return Finding("model", NOTE, f"{name} could not be looked up: {error}", "check it at platform.openai.com")
     if ends is None:
         return Finding("model", BAD, f"{name} is not known to the service", "set [model] name to one that it lists")
-    return _ending(name, ends, now)
+    return _check_shutdown_date(name, ends, now)
 
 
-def _ending(name: str, ends: str, now: float) -> Finding:
+def _check_shutdown_date(name: str, ends: str, now: float) -> Finding:
     try:
         day = date.fromisoformat(ends) if ends else None
     except ValueError:
@@ -120,9 +126,9 @@ def _ending(name: str, ends: str, now: float) -> Finding:
     return Finding("model", OK, f"{name} is known until {ends}")
 
 
-def _price(config: Config) -> Finding:
+def _check_model_price(config: Config) -> Finding:
     name = config.model.name
-    if resolve(name) is not None:
+    if resolve_prices(name) is not None:
         return Finding("price", OK, "batch prices are known")
     level = BAD if config.budget.max_usd > 0 else NOTE
     return Finding("price", level, f"the price of {name} is not known", "costs are not counted; leave [budget] at 0")
@@ -131,17 +137,17 @@ def _price(config: Config) -> Finding:
 # --- limits, state, disk --------------------------------------------------------------------------------------------
 
 
-def _limits(config: Config, store: Store) -> Iterator[Finding]:
+def _check_enqueued_limit(config: Config, store: Store) -> Iterator[Finding]:
     try:
-        limit, source = enqueued_limit(config), f"the table of tiers, tier {config.limits.tier}"
+        limit, source = enqueued_token_limit(config), f"the table of tiers, tier {config.limits.tier}"
     except BatcherError as error:
         yield Finding("limit", BAD, str(error), "set [limits] enqueued_tokens")
         return
     if config.limits.enqueued_tokens is not None:
         source = "[limits] enqueued_tokens"
     try:
-        with store.reading() as tx:
-            learned = room_now(tx, config).limit
+        with store.read_transaction() as tx:
+            learned = load_room(tx, config).limit
     except BatcherError:
         learned = limit
     if learned != limit:
@@ -151,14 +157,14 @@ def _limits(config: Config, store: Store) -> Iterator[Finding]:
     yield Finding("limit", OK, f"{limit:,} enqueued tokens ({source})")
 
 
-def _state(store: Store) -> Iterator[Finding]:
+def _check_state_folder(store: Store) -> Iterator[Finding]:
     if not store.exists():
         yield Finding("state", OK, f"no plan in {store.folder} yet", "`batcher plan` makes one")
         return
     try:
-        with store.reading() as tx:
-            shards = len(tx.run("wishable_shards"))
-            stopped = tx.text_fact("stopped")
+        with store.read_transaction() as tx:
+            shards = len(tx.fetch_all("wishable_shards"))
+            stopped = tx.read_text_fact("stopped")
     except BatcherError as error:
         yield Finding("state", BAD, str(error), "see the sentence")
         return
@@ -170,7 +176,7 @@ def _state(store: Store) -> Iterator[Finding]:
         yield Finding("stopped", BAD, stopped, "mend it; the next `batcher poll` tries again")
 
 
-def _disk(folder: Path) -> Finding:
+def _check_disk_space(folder: Path) -> Finding:
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
     told = f"{free / 1e9:,.1f} GB are free at {there}"
@@ -181,11 +187,11 @@ def _disk(folder: Path) -> Finding:
     return Finding("disk", OK, told)
 
 
-def _files(store: Store) -> Iterator[Finding]:
+def _check_undeleted_files(store: Store) -> Iterator[Finding]:
     """Files at OpenAI that could not be deleted."""
     try:
-        with store.reading() as tx:
-            left = [row for row in tx.run("files_left") if row[3]]
+        with store.read_transaction() as tx:
+            left = [row for row in tx.fetch_all("files_left") if row[3]]
     except BatcherError:
         return
     if left:
@@ -212,11 +218,11 @@ def draw_findings(findings: "Sequence[Finding]") -> RenderableType:
 
 def run_doctor(session: Session) -> tuple[RenderableType, dict[str, Any], ExitCode]:
     """Looks at everything that a run needs; exit code 2 when something is wrong."""
-    findings = examine(session.config, session.store)
+    findings = run_health_checks(session.config, session.store)
     bad = any(finding.level == BAD for finding in findings)
-    data = {"findings": [_finding(f) for f in findings], "ok": not bad}
+    data = {"findings": [_finding_to_json(f) for f in findings], "ok": not bad}
     return draw_findings(findings), data, ExitCode.USAGE if bad else ExitCode.DONE
 
 
-def _finding(finding: Finding) -> dict[str, str]:
+def _finding_to_json(finding: Finding) -> dict[str, str]:
     return {"what": finding.what, "level": finding.level, "found": finding.found, "do": finding.todo}

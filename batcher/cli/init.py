@@ -16,15 +16,15 @@ NAMES = (
 """What is written, under the names that it has in the package (batcher/data/example)."""
 
 
-def scaffold(folder: Path) -> list[str]:
+def scaffold_job(folder: Path) -> list[str]:
     """Writes what is missing; a line for each file, written or left. Raises StateError when the folder cannot be."""
     try:
-        return list(_written(folder))
+        return list(_write_missing_templates(folder))
     except OSError as error:
         raise StateError(f"{folder} cannot be written: {error.strerror}; name another folder") from error
 
 
-def _written(folder: Path) -> Iterator[str]:
+def _write_missing_templates(folder: Path) -> Iterator[str]:
     templates = resources.files("batcher").joinpath("data/example")
     for name in NAMES:
         target = folder / name

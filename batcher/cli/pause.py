@@ -6,18 +6,18 @@ from batcher.state import quota_pauses
 
 def run_pause(session: Session) -> str:
     """Holds sending until `resume`."""
-    with session.store.reading():
+    with session.store.read_transaction():
         pass
     with session.store.transaction("pause") as tx:
-        quota_pauses.pause(tx, "all", "by hand", None, "by hand")
+        quota_pauses.pause_sending(tx, "all", "by hand", None, "by hand")
     return "paused: nothing new is sent until `batcher resume`; what is in flight is still followed"
 
 
 def run_resume(session: Session) -> str:
     """Ends every pause."""
-    with session.store.reading():
+    with session.store.read_transaction():
         pass
     with session.store.transaction("resume") as tx:
-        ended = tx.run("end_pauses", reasons=None, now=tx.now)
-        tx.event("resume", f"{len(ended)} pauses ended")
+        ended = tx.fetch_all("end_pauses", reasons=None, now=tx.now)
+        tx.record_event("resume", f"{len(ended)} pauses ended")
     return f"{len(ended)} pauses ended"

@@ -8,24 +8,24 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
-from batcher.catalog.prices import resolve
+from batcher.catalog.prices import resolve_prices
 from batcher.cli.session import Session
 from batcher.config import Config
-from batcher.core.failures import FailureClass, classify_call
+from batcher.core.failures import FailureClass, classify_call_error
 from batcher.core.retry import Jitter
 from batcher.disk.locks import lane_lock
 from batcher.errors import SetupError
-from batcher.lanes.batch.runner import Runner
-from batcher.lanes.context import Tools
-from batcher.plan.checks import check_unsent
-from batcher.service.openai_service import OpenAIService, connect
+from batcher.lanes.batch.runner import BatchRunner
+from batcher.lanes.context import LaneContext
+from batcher.plan.checks import check_unsent_lines
+from batcher.service.openai_service import OpenAIService, connect_service
 from batcher.service.service import CallError, Service
 from batcher.state.db.store import Store
-from batcher.state.snapshot import keep_prices
+from batcher.state.snapshot import save_prices
 from batcher.views.progress import Display
 
 
-class Interrupt:
+class InterruptHandler:
     """Ctrl-C asks to end at the next safe point; a second one ends at once."""
 
     def __init__(self, display: Display) -> None:
@@ -39,7 +39,7 @@ class Interrupt:
         self._event.set()
         self._display.console.print("ending at the next safe point; once more to end at once", highlight=False)
 
-    def asked(self) -> bool:
+    def is_requested(self) -> bool:
         """Whether the user asked to end."""
         return self._event.is_set()
 
@@ -47,13 +47,13 @@ class Interrupt:
         """Sleeps, or less when the user asks to end."""
         self._event.wait(seconds)
 
-    def sleep_or_end(self, seconds: float) -> None:
+    def sleep_or_interrupt(self, seconds: float) -> None:
         """Sleeps where nothing was begun yet: asking to end ends it."""
         if self._event.wait(seconds):
             raise KeyboardInterrupt
 
 
-class Followed(Exception):  # noqa: N818 - an outcome, and read as one
+class WorkDoneElsewhere(Exception):  # noqa: N818 - an outcome, and read as one
     """Another process has done, meanwhile, what this one waited for the lock to do."""
 
 
@@ -61,52 +61,56 @@ FOLLOW_S = 1.0
 """Between two looks at whether another process has done it."""
 
 
-def _never() -> bool:
+def _always_false() -> bool:
     return False
 
 
 @contextmanager
-def working(session: Session, lane: str, followed: Callable[[], bool] = _never, sends: bool = True) -> Iterator[Tools]:
+def open_lane_context(
+    session: Session, lane: str, followed: Callable[[], bool] = _always_false, sends: bool = True
+) -> Iterator[LaneContext]:
     """The one acting process of a lane: lock held, service checked, Ctrl-C caught; what it acts with.
 
     followed: whether the owner of the lock has done by now what this process came for; then Followed is raised.
     sends: whether it may send what waits. Raises ConfigError where today's settings are not those of what waits.
     """
-    job = session.job()
-    with session.store.reading() as tx:  # a plan must be there before anything is locked or called
+    job = session.load_job()
+    with session.store.read_transaction() as tx:  # a plan must be there before anything is locked or called
         if sends:
-            check_unsent(tx, session.config, resolve)
-    interrupt = Interrupt(session.display)
-    rules = session.config.retry.rules()
+            check_unsent_lines(tx, session.config, resolve_prices)
+    interrupt = InterruptHandler(session.display)
+    rules = session.config.retry.to_rules()
     dice = random.Random()  # noqa: S311 - jitter is no secret
-    service = _connected(session.config, interrupt.sleep, dice.random)
-    tools = Tools(
-        session.store, service, job, session.config, rules, resolve, dice.random,
-        time.time, interrupt.sleep, session.display.tell, interrupt.asked,
+    service = _connect_service(session.config, interrupt.sleep, dice.random)
+    tools = LaneContext(
+        session.store, service, job, session.config, rules, resolve_prices, dice.random,
+        time.time, interrupt.sleep, session.display.report_event, interrupt.is_requested,
     )  # fmt: skip
     before = signal.signal(signal.SIGINT, interrupt)
     try:
-        sleep = _following(interrupt, followed)
-        with lane_lock(session.store.folder, lane, _waiting(session), sleep, None):
-            if _check_service(tools.service, _reached_before(tools.store)):
+        sleep = _build_lock_sleep(interrupt, followed)
+        with lane_lock(session.store.folder, lane, _build_wait_reporter(session), sleep, None):
+            if _check_service(tools.service, _has_been_reached(tools.store)):
                 with tools.store.transaction("reached") as tx:
-                    tx.set_fact("reached_at", tx.now)
-                    keep_prices(tx, session.config.model.name, resolve(session.config.model.name))
+                    tx.write_fact("reached_at", tx.now)
+                    save_prices(tx, session.config.model.name, resolve_prices(session.config.model.name))
             yield tools
     finally:
         signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
-def acting(session: Session, followed: Callable[[], bool] = _never, sends: bool = True) -> Iterator[Runner]:
+def open_batch_runner(
+    session: Session, followed: Callable[[], bool] = _always_false, sends: bool = True
+) -> Iterator[BatchRunner]:
     """The one acting process of the batch lane, as `working` has it."""
-    with working(session, "batch", followed, sends) as tools:
-        runner = Runner(tools)
-        runner.begin()
+    with open_lane_context(session, "batch", followed, sends) as tools:
+        runner = BatchRunner(tools)
+        runner.prepare_run()
         yield runner
 
 
-def _following(interrupt: Interrupt, followed: Callable[[], bool]) -> Callable[[float], None]:
+def _build_lock_sleep(interrupt: InterruptHandler, followed: Callable[[], bool]) -> Callable[[float], None]:
     looked = time.monotonic()
 
     def sleep(seconds: float) -> None:
@@ -114,28 +118,28 @@ def _following(interrupt: Interrupt, followed: Callable[[], bool]) -> Callable[[
         if time.monotonic() - looked >= FOLLOW_S:
             looked = time.monotonic()
             if followed():
-                raise Followed
-        interrupt.sleep_or_end(seconds)
+                raise WorkDoneElsewhere
+        interrupt.sleep_or_interrupt(seconds)
 
     return sleep
 
 
-def _waiting(session: Session) -> Callable[[str], None]:
-    def told(why: str) -> None:
+def _build_wait_reporter(session: Session) -> Callable[[str], None]:
+    def report_lock_wait(why: str) -> None:
         data: Mapping[str, object] = {"why": why}
-        session.display.tell("lock", data)
+        session.display.report_event("lock", data)
 
-    return told
+    return report_lock_wait
 
 
-def check_reachable(session: Session) -> None:
+def check_service_reachable(session: Session) -> None:
     """Asks the service, before a command that does all has done anything. Raises SetupError."""
-    _check_service(_connected(session.config, time.sleep, random.random), known=session.store.exists())
+    _check_service(_connect_service(session.config, time.sleep, random.random), known=session.store.exists())
 
 
-def _connected(config: Config, sleep: Callable[[float], None], jitter: Jitter) -> OpenAIService:
-    rules = config.retry.rules()
-    service = connect(config.api.timeout_s, rules.policies[FailureClass.CALL], sleep, jitter)
+def _connect_service(config: Config, sleep: Callable[[float], None], jitter: Jitter) -> OpenAIService:
+    rules = config.retry.to_rules()
+    service = connect_service(config.api.timeout_s, rules.policies[FailureClass.CALL], sleep, jitter)
     service.jitter_share = rules.jitter_share
     return service
 
@@ -146,9 +150,9 @@ def _check_service(service: Service, known: bool) -> bool:
     known: it was reached before, so that silence is an outage, and no mistake of the user's.
     """
     try:
-        service.check()
+        service.check_access()
     except CallError as error:
-        failure = classify_call(error.trouble)
+        failure = classify_call_error(error.trouble)
         if failure is FailureClass.SETUP:
             raise SetupError(f"the service refuses the key: {error}; check OPENAI_API_KEY") from error
         if error.trouble.status is None and not known:
@@ -159,6 +163,6 @@ def _check_service(service: Service, known: bool) -> bool:
     return True
 
 
-def _reached_before(store: Store) -> bool:
-    with store.reading() as tx:
-        return tx.fact("reached_at") > 0
+def _has_been_reached(store: Store) -> bool:
+    with store.read_transaction() as tx:
+        return tx.read_fact("reached_at") > 0

@@ -11,17 +11,17 @@ from batcher.errors import SetupError
 
 def run_sandbox(port: int, speed: float, tier: int, seed: int, folder: Path | None) -> None:
     """Serves until Ctrl-C. Raises SetupError when the sandbox's libraries are not installed or the port is taken."""
-    server, service = _server()
+    server, service = import_sandbox()
     with tempfile.TemporaryDirectory(prefix="batcher-sandbox-") as scratch:
         settings = service.SandboxSettings(seed=seed, speed=speed, tier=tier)
         sandbox = service.Sandbox(settings, folder or Path(scratch), service.scaled_clock(speed))
         try:
-            server.serve(sandbox, port=port, on_ready=_say_ready)
+            server.serve(sandbox, port=port, on_ready=_print_sandbox_address)
         except OSError as error:
             raise SetupError(f"port {port} cannot be used: {error.strerror}; choose another with --port") from error
 
 
-def _server() -> tuple[Any, Any]:
+def import_sandbox() -> tuple[Any, Any]:
     try:
         import batcher.sandbox as service  # noqa: PLC0415 - an extra that only these two commands need
         from batcher.sandbox.web import server  # noqa: PLC0415
@@ -32,7 +32,7 @@ def _server() -> tuple[Any, Any]:
     return server, service
 
 
-def _say_ready(url: str) -> None:
+def _print_sandbox_address(url: str) -> None:
     Console(stderr=True).print(
         f"The sandbox listens at {url}. In another terminal:\n"
         f"  export OPENAI_BASE_URL={url} OPENAI_API_KEY=sandbox\n"

@@ -22,7 +22,7 @@ class Session(NamedTuple):
     display: Display
     json: bool
 
-    def job(self) -> "Job":
+    def load_job(self) -> "Job":
         """The job folder, loaded."""
         from batcher.job.loading import load_job  # noqa: PLC0415 - what only looks asks for nothing
 

@@ -9,8 +9,8 @@ from rich.console import Console, RenderableType
 
 from batcher.cli.session import Session
 from batcher.errors import InputError
-from batcher.state.snapshot import prices_now
-from batcher.state.status import as_json, read_artist, read_status
+from batcher.state.snapshot import load_saved_prices
+from batcher.state.status import read_artist, read_status, to_json
 from batcher.views.status import draw_artist, draw_status
 
 WATCH_S = 2.0
@@ -18,9 +18,9 @@ WATCH_S = 2.0
 
 def run_status(session: Session) -> tuple[RenderableType, dict[str, Any]]:
     """The job at this moment."""
-    with session.store.reading() as tx:
-        status = read_status(tx, session.config, partial(prices_now, tx))
-    return draw_status(status), as_json(status)
+    with session.store.read_transaction() as tx:
+        status = read_status(tx, session.config, partial(load_saved_prices, tx))
+    return draw_status(status), to_json(status)
 
 
 def watch_status(session: Session) -> None:
@@ -37,9 +37,9 @@ def watch_status(session: Session) -> None:
 
 def run_show(session: Session, artist_id: str) -> tuple[RenderableType, dict[str, Any]]:
     """One artist's history. Raises InputError with similar artists for an unknown id."""
-    with session.store.reading() as tx:
-        artist = read_artist(tx, artist_id, partial(prices_now, tx))
-        similar = tx.run("similar_artists", text=artist_id) if artist is None else []
+    with session.store.read_transaction() as tx:
+        artist = read_artist(tx, artist_id, partial(load_saved_prices, tx))
+        similar = tx.fetch_all("similar_artists", text=artist_id) if artist is None else []
     if artist is None:
         hint = "; similar: " + ", ".join(f"{i} ({name})" for i, name in similar) if similar else ""
         raise InputError(f"the plan has no artist {artist_id!r}{hint}")

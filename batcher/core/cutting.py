@@ -20,14 +20,14 @@ whole shard cannot fill is a 24th at most. With 8, others' use of 30% cost up to
 T = TypeVar("T")
 
 
-def default_limits(enqueued_tokens: int, threshold: float, factor: float) -> ShardLimits:
+def default_shard_limits(enqueued_tokens: int, threshold: float, factor: float) -> ShardLimits:
     """The shard size for an enqueued-token limit: SHARDS_IN_HEADROOM shards fit the headroom at once."""
     counted = int(enqueued_tokens * threshold / factor)
     return ShardLimits(MAX_LINES, MAX_BYTES, max(1, counted // SHARDS_IN_HEADROOM))
 
 
 @dataclass(slots=True)
-class Cutter:
+class ShardCutter:
     """Cuts a stream of lines, in priority order, into shards. A shard holds lines of one priority only."""
 
     limits: ShardLimits
@@ -36,9 +36,9 @@ class Cutter:
     tokens: int = 0
     priority: int | None = None
 
-    def starts_new(self, priority: int, size: int, tokens: int) -> bool:
+    def add_line(self, priority: int, size: int, tokens: int) -> bool:
         """Takes the next line in; whether it opened a new shard."""
-        new = self.priority != priority or not self._fits(size, tokens)
+        new = self.priority != priority or not self._can_fit(size, tokens)
         if new:
             self.lines = self.bytes = self.tokens = 0
             self.priority = priority
@@ -47,12 +47,12 @@ class Cutter:
         self.tokens += tokens
         return new
 
-    def _fits(self, size: int, tokens: int) -> bool:
+    def _can_fit(self, size: int, tokens: int) -> bool:
         limits = self.limits
         return self.lines < limits.lines and self.bytes + size <= limits.bytes and self.tokens + tokens <= limits.tokens
 
 
-def waves(shard_tokens: Iterable[int], headroom: int) -> int:
+def count_waves(shard_tokens: Iterable[int], headroom: int) -> int:
     """How often the headroom must be filled to send all: first fit in order, each wave ending as one."""
     count, used = 0, headroom + 1
     for tokens in shard_tokens:
@@ -62,7 +62,7 @@ def waves(shard_tokens: Iterable[int], headroom: int) -> int:
     return count
 
 
-def chunks(rows: Iterable[T], size: int) -> Iterator[list[T]]:
+def split_chunks(rows: Iterable[T], size: int) -> Iterator[list[T]]:
     """Lists of up to `size` rows."""
     chunk: list[T] = []
     for row in rows:

@@ -18,31 +18,31 @@ from batcher.core.actions import (
     Wait,
     Withdraw,
 )
-from batcher.core.admission import BATCHES_PER_HOUR, admit
+from batcher.core.admission import BATCHES_PER_HOUR, admit_shards
 from batcher.core.lifecycle import INTENTS, ShardState, is_terminal
 from batcher.core.snapshot import BatchView, LooseLines, Pause, ShardView, Snapshot
 
 WAITING_TO_BE_SENT = frozenset({ShardState.RELEASED, ShardState.UPLOADED})
 
 
-def decide(snapshot: Snapshot, now: float) -> list[Action]:
+def decide_actions(snapshot: Snapshot, now: float) -> list[Action]:
     """The next actions, in order; never empty. A Wait or a Finish stands last and alone."""
     if snapshot.outage_until > now:
         return [Wait(snapshot.outage_until, "the service does not answer")]
-    urgent = _settle_first(snapshot, now)
+    urgent = _urgent_actions(snapshot, now)
     if urgent:
         return urgent
     if snapshot.stopped:
         return [Finish(snapshot.stopped)]
-    sending, stop = _send(snapshot, now)
+    sending, stop = _sending_actions(snapshot, now)
     return sending or [_wait_or_finish(snapshot, now, stop)]
 
 
-def decide_cancel(snapshot: Snapshot, now: float) -> list[Action]:
+def decide_cancel_actions(snapshot: Snapshot, now: float) -> list[Action]:
     """The next actions of a process that sends nothing, and only follows what is to be cancelled to its end."""
     if snapshot.outage_until > now:
         return [Wait(snapshot.outage_until, "the service does not answer")]
-    urgent = _settle_first(snapshot, now)
+    urgent = _urgent_actions(snapshot, now)
     if urgent or not snapshot.cancelled:
         return urgent or [Finish()]
     times = [b.retry_at for b in snapshot.batches] + [s.wait_until for s in snapshot.shards if s.state in INTENTS]
@@ -50,18 +50,18 @@ def decide_cancel(snapshot: Snapshot, now: float) -> list[Action]:
     return [Wait(min([t for t in times if t > now] + [next_look]), "batches are being cancelled")]
 
 
-def _unsent(shard: ShardView) -> bool:
+def _is_unsent(shard: ShardView) -> bool:
     return shard.state in WAITING_TO_BE_SENT
 
 
-def _settle_first(snapshot: Snapshot, now: float) -> list[Action]:
+def _urgent_actions(snapshot: Snapshot, now: float) -> list[Action]:
     """Open intents, results that wait, and a look at what is in flight when it is time for one."""
     actions: list[Action] = [Reconcile(s.shard) for s in snapshot.shards if s.state in INTENTS and s.wait_until <= now]
     actions += [Cancel(b.batch_id) for b in snapshot.batches if b.cancels]
-    actions += [Withdraw(s.shard) for s in snapshot.shards if s.shard in snapshot.cancelled and _unsent(s)]
-    actions += [Ingest(b.batch_id) for b in snapshot.batches if _to_be_read(b, now)]
+    actions += [Withdraw(s.shard) for s in snapshot.shards if s.shard in snapshot.cancelled and _is_unsent(s)]
+    actions += [Ingest(b.batch_id) for b in snapshot.batches if _should_ingest(b, now)]
     if (
-        _running(snapshot) or snapshot.unread
+        _has_running_batches(snapshot) or snapshot.unread
     ) and not snapshot.polled_at <= now < snapshot.polled_at + snapshot.poll_interval_s:
         actions.append(Refresh())
     if snapshot.files_due:
@@ -69,49 +69,49 @@ def _settle_first(snapshot: Snapshot, now: float) -> list[Action]:
     return actions
 
 
-def _to_be_read(batch: BatchView, now: float) -> bool:
+def _should_ingest(batch: BatchView, now: float) -> bool:
     return is_terminal(batch.status) and batch.retry_at <= now and not batch.held_back
 
 
-def _running(snapshot: Snapshot) -> bool:
+def _has_running_batches(snapshot: Snapshot) -> bool:
     return any(not is_terminal(b.status) for b in snapshot.batches)
 
 
-def _send(snapshot: Snapshot, now: float) -> tuple[list[Action], Hold | Refuse | None]:
+def _sending_actions(snapshot: Snapshot, now: float) -> tuple[list[Action], Hold | Refuse | None]:
     """New work, and what keeps the next shard back: for now, or (a shard that can never be sent) for good."""
-    if _closed(snapshot, now):
+    if _is_sending_blocked(snapshot, now):
         return [], None
     queue = [s for s in snapshot.shards if s.state in WAITING_TO_BE_SENT and s.wait_until <= now]
-    gather: list[Action] = [Gather(g.priority) for g in snapshot.loose if _gathers(g, queue, snapshot, now)]
+    gather: list[Action] = [Gather(g.priority) for g in snapshot.loose if _should_cut_retries(g, queue, snapshot, now)]
     if gather:
         return gather, None
-    return _admitted(queue, snapshot)
+    return _admit_queue(queue, snapshot)
 
 
-def _closed(snapshot: Snapshot, now: float) -> bool:
+def _is_sending_blocked(snapshot: Snapshot, now: float) -> bool:
     """Whether nothing may be sent now: paused, refused for the limit, or a probe is on its way."""
-    paused = any(p.until is None or p.until > now for p in _pauses(snapshot))
-    probe = snapshot.probing and _probe_under_way(snapshot)
-    return paused or snapshot.room.blocked_until > now or probe or _limit_under_test(snapshot)
+    paused = any(p.until is None or p.until > now for p in _lane_pauses(snapshot))
+    probe = snapshot.probing and _is_probe_running(snapshot)
+    return paused or snapshot.room.blocked_until > now or probe or _is_testing_limit(snapshot)
 
 
-def _limit_under_test(snapshot: Snapshot) -> bool:
+def _is_testing_limit(snapshot: Snapshot) -> bool:
     """Whether a shard is on its way past a limit that has lapsed; the others wait for what becomes of it."""
     return snapshot.lapsed_ceiling is not None and snapshot.room.reserved > snapshot.lapsed_ceiling
 
 
-def _pauses(snapshot: Snapshot) -> list[Pause]:
+def _lane_pauses(snapshot: Snapshot) -> list[Pause]:
     """The pauses that concern this lane."""
     return [p for p in snapshot.pauses if p.scope == "all"]
 
 
-def _probe_under_way(snapshot: Snapshot) -> bool:
+def _is_probe_running(snapshot: Snapshot) -> bool:
     """Whether something was sent since the pause that may still tell; an open intent is perhaps a batch."""
     sent = any(batch.recorded_at >= snapshot.probe_since for batch in snapshot.batches)
     return sent or any(s.state in INTENTS for s in snapshot.shards)
 
 
-def _gathers(group: LooseLines, queue: list[ShardView], snapshot: Snapshot, now: float) -> bool:
+def _should_cut_retries(group: LooseLines, queue: list[ShardView], snapshot: Snapshot, now: float) -> bool:
     """Whether loose lines become a shard now: they fill one, or nothing as urgent waits and no more fall due soon.
 
     Retries of an urgent priority do not queue behind less urgent shards (promise 4).
@@ -126,12 +126,12 @@ def _gathers(group: LooseLines, queue: list[ShardView], snapshot: Snapshot, now:
     return not more and not any(s.priority <= group.priority for s in queue)
 
 
-def _admitted(queue: list[ShardView], snapshot: Snapshot) -> tuple[list[Action], Hold | Refuse | None]:
+def _admit_queue(queue: list[ShardView], snapshot: Snapshot) -> tuple[list[Action], Hold | Refuse | None]:
     left = BATCHES_PER_HOUR - snapshot.created_last_hour
     if snapshot.probing or snapshot.lapsed_ceiling is not None:
         left = min(left, 1)
     actions: list[Action] = []
-    for step in admit(queue, snapshot.room, snapshot.budget, left):
+    for step in admit_shards(queue, snapshot.room, snapshot.budget, left):
         if isinstance(step, Hold | Refuse):
             return actions, step
         actions.append(step)
@@ -139,32 +139,34 @@ def _admitted(queue: list[ShardView], snapshot: Snapshot) -> tuple[list[Action],
 
 
 def _wait_or_finish(snapshot: Snapshot, now: float, stop: Hold | Refuse | None) -> Action:
-    waits = _waits(snapshot, now)
+    waits = _upcoming_waits(snapshot, now)
     problem = f"shard {stop.shard} cannot be sent: {stop.reason}" if isinstance(stop, Refuse) else ""
     if waits:
         first = min(waits, key=lambda w: w.until)
         return Wait(first.until, f"shard {stop.shard}: {stop.reason}") if isinstance(stop, Hold) else first
-    if problem or not _open(snapshot):
+    if problem or not _has_open_work(snapshot):
         return Finish(problem)
-    paused = next((p for p in _pauses(snapshot) if p.until is None), None)
+    paused = next((p for p in _lane_pauses(snapshot) if p.until is None), None)
     why = f"paused: {paused.reason}; `batcher resume` goes on" if paused else "waiting for room"
     return Wait(now + snapshot.poll_interval_s, why)
 
 
-def _open(snapshot: Snapshot) -> bool:
+def _has_open_work(snapshot: Snapshot) -> bool:
     return bool(snapshot.shards or snapshot.batches or snapshot.loose)
 
 
-def _waits(snapshot: Snapshot, now: float) -> list[Wait]:
+def _upcoming_waits(snapshot: Snapshot, now: float) -> list[Wait]:
     """Every time at which something becomes possible, with its reason."""
     waits = [Wait(b.retry_at, "results not complete yet") for b in snapshot.batches if b.retry_at > now]
-    if _running(snapshot):
+    if _has_running_batches(snapshot):
         waits.append(Wait(snapshot.polled_at + snapshot.poll_interval_s, "batches are running"))
-    if not _open(snapshot):
+    if not _has_open_work(snapshot):
         return []
     waits += [Wait(s.wait_until, "a shard waits to be tried again") for s in snapshot.shards if s.wait_until > now]
     waits += [Wait(g.due, "failed lines wait to be sent again") for g in snapshot.loose if g.due > now]
-    waits += [Wait(p.until, f"paused: {p.reason}") for p in _pauses(snapshot) if p.until is not None and p.until > now]
+    waits += [
+        Wait(p.until, f"paused: {p.reason}") for p in _lane_pauses(snapshot) if p.until is not None and p.until > now
+    ]
     if snapshot.room.blocked_until > now:
         waits.append(Wait(snapshot.room.blocked_until, "the service has no room for more"))
     if snapshot.created_last_hour >= BATCHES_PER_HOUR:
@@ -179,7 +181,7 @@ LONGEST_BATCH_S = 24 * 3600.0
 """The completion window: what is sent now may take so long."""
 
 
-def decide_tail(snapshot: Snapshot, now: float, *, fewer_than: int, deadline: float) -> list[Action]:
+def decide_tail_actions(snapshot: Snapshot, now: float, *, fewer_than: int, deadline: float) -> list[Action]:
     """As `decide`, and hands over what can be sent now once fewer lines than so are left to send, or once a batch may
     end after the deadline (epoch seconds)."""
     waiting = [s for s in snapshot.shards if s.state in WAITING_TO_BE_SENT]
@@ -189,4 +191,4 @@ def decide_tail(snapshot: Snapshot, now: float, *, fewer_than: int, deadline: fl
     late = now + LONGEST_BATCH_S > deadline
     if due and not closed and (lines < fewer_than or late):
         return [Finish(HAND_OVER)]
-    return decide(snapshot, now)
+    return decide_actions(snapshot, now)

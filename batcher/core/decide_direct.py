@@ -18,7 +18,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class LaneView:
+class DirectLaneView:
     """All that the decision may know; counts, never a row per line."""
 
     ready: int
@@ -44,11 +44,11 @@ class LaneView:
     """The user asked to end: what is under way is waited for."""
 
 
-def decide_direct(view: LaneView, now: float) -> Claim | Wait | Finish:
+def decide_direct_action(view: DirectLaneView, now: float) -> Claim | Wait | Finish:
     """The next step. It finishes only when nothing is under way."""
     if view.stopped or view.ending or (not view.ready and view.next_due is None):
         return Wait(now + LOOK_S, UNDER_WAY) if view.running else Finish(view.stopped)
-    waits = _waits(view, now)
+    waits = _blocking_waits(view, now)
     if waits:
         until = max(waits, key=lambda wait: wait.until)
         return Wait(min(until.until, now + LOOK_S) if view.running else until.until, until.reason)
@@ -64,7 +64,7 @@ def decide_direct(view: LaneView, now: float) -> Claim | Wait | Finish:
     return Wait(view.next_due if view.next_due is not None else now + LOOK_S, "failed lines wait to be tried again")
 
 
-def _waits(view: LaneView, now: float) -> list[Wait]:
+def _blocking_waits(view: DirectLaneView, now: float) -> list[Wait]:
     """Everything that keeps the lane closed now; it opens when the last of them is over."""
     waits = [
         Wait(now + LOOK_S, f"paused: {p.reason}; `batcher resume` goes on")

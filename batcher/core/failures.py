@@ -67,7 +67,7 @@ _SCALE = {"": 1, "K": 1_000, "M": 1_000_000, "B": 1_000_000_000}
 _SERVER_FROM = 500
 
 
-class Trouble(NamedTuple):
+class ErrorDetails(NamedTuple):
     """A failure as the service told it, in one shape for a call, a batch and a line."""
 
     status: int | None = None
@@ -77,26 +77,26 @@ class Trouble(NamedTuple):
     line: int | None = None
 
 
-def classify_call(trouble: Trouble) -> FailureClass:
+def classify_call_error(trouble: ErrorDetails) -> FailureClass:
     """The class of a failed HTTP call of ours. A 4xx that is about the call is SHARD_REFUSED, as is an unknown one: no
     line is at fault, none dies."""
-    known = _by_code(trouble)
+    known = _classify_code(trouble)
     refused = trouble.status is not None and 400 <= trouble.status < _SERVER_FROM and trouble.status not in {408, 409}
     if known is FailureClass.INVALID or (known is FailureClass.SERVER and refused and trouble.status != 429):
         return FailureClass.SHARD_REFUSED
-    return known or _by_call_status(trouble.status)
+    return known or _classify_call_status(trouble.status)
 
 
-def _by_call_status(status: int | None) -> FailureClass:
+def _classify_call_status(status: int | None) -> FailureClass:
     if status is None or status in {408, 409, 429} or status >= _SERVER_FROM:
         return FailureClass.CALL
     return FailureClass.SETUP if status in {401, 403} else FailureClass.SHARD_REFUSED
 
 
-def classify_batch_error(trouble: Trouble) -> FailureClass:
+def classify_batch_error(trouble: ErrorDetails) -> FailureClass:
     """The class of one entry of `batch.errors`. An entry with a line number is that line's fault, unless the service
     says that it is its own."""
-    known = _by_code(trouble)
+    known = _classify_code(trouble)
     if known is FailureClass.RATE_LIMIT:  # too many batches or requests at once: there is room later
         return FailureClass.ENQUEUED_LIMIT
     if known in {FailureClass.ENQUEUED_LIMIT, FailureClass.QUOTA, FailureClass.SETUP}:
@@ -104,19 +104,19 @@ def classify_batch_error(trouble: Trouble) -> FailureClass:
     return FailureClass.SHARD_REFUSED if trouble.line is None or known is FailureClass.SERVER else FailureClass.INVALID
 
 
-def classify_line(trouble: Trouble) -> FailureClass:
+def classify_line_error(trouble: ErrorDetails) -> FailureClass:
     """The class of a failed line in an output or error file. Unknown errors are SERVER: tried again, then dead."""
     if trouble.code == "batch_expired":
         return FailureClass.EXPIRED
     if trouble.code == "batch_cancelled":
         return FailureClass.CANCELLED
-    known = _by_code(trouble) or _by_line_status(trouble.status)
+    known = _classify_code(trouble) or _classify_line_status(trouble.status)
     return (
         FailureClass.RATE_LIMIT if known is FailureClass.ENQUEUED_LIMIT else known
     )  # a line has no queue: it waits, and its tries count
 
 
-def _by_line_status(status: int | None) -> FailureClass:
+def _classify_line_status(status: int | None) -> FailureClass:
     if status == 429:
         return FailureClass.RATE_LIMIT
     if status in {401, 403, 404}:
@@ -128,7 +128,7 @@ def _by_line_status(status: int | None) -> FailureClass:
     )
 
 
-def _by_code(trouble: Trouble) -> FailureClass | None:
+def _classify_code(trouble: ErrorDetails) -> FailureClass | None:
     if trouble.code == "token_limit_exceeded" or _QUEUE_TEXT.search(trouble.message):
         return FailureClass.ENQUEUED_LIMIT
     if _QUOTA_CODES & {trouble.code, trouble.kind} or _BILLING_TEXT.search(trouble.message):
@@ -149,12 +149,12 @@ _CODE_TABLE = (
 )
 
 
-def is_missing_file(trouble: Trouble) -> bool:
+def is_missing_file(trouble: ErrorDetails) -> bool:
     """Whether the service says that it cannot find the input file (then it is uploaded again)."""
     return "cannot find file" in trouble.message.lower() or "no such file" in trouble.message.lower()
 
 
-def learned_limit(message: str) -> int | None:
+def parse_enqueued_limit(message: str) -> int | None:
     """The enqueued-token limit that a refusal names, such as "Limit: 2,000,000 enqueued tokens" or "limit of 30K".
 
     None where it names none, or one that cannot be meant.

@@ -104,12 +104,12 @@ OPEN_ARTIST_STATES = frozenset({A.READY, A.WAITING, A.IN_BATCH, A.IN_DIRECT})
 INTENTS = frozenset({S.UPLOADING, S.CREATING})
 
 
-def artist_event(event: str) -> tuple[frozenset[ArtistState], ArtistState]:
+def artist_transition(event: str) -> tuple[frozenset[ArtistState], ArtistState]:
     """The legal sources and the target of an artist's event. Raises KeyError for an unknown event."""
     return ARTIST_EVENTS[event]
 
 
-def shard_event(event: str) -> tuple[frozenset[ShardState], ShardState]:
+def shard_transition(event: str) -> tuple[frozenset[ShardState], ShardState]:
     """The legal sources and the target of a shard's event. Raises KeyError for an unknown event."""
     return SHARD_EVENTS[event]
 
@@ -147,6 +147,6 @@ def is_terminal(status: str) -> bool:
     return status in TERMINAL_STATUSES
 
 
-def merge_status(known: str, seen: str) -> str:
+def merge_batch_status(known: str, seen: str) -> str:
     """The status to keep when `seen` arrives after `known`: a terminal one absorbs whatever comes late."""
     return known if is_terminal(known) else seen

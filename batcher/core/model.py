@@ -41,7 +41,7 @@ class JobVersion(NamedTuple):
     schema_name: str
 
 
-class Usage(NamedTuple):
+class TokenUsage(NamedTuple):
     """Tokens that one execution used."""
 
     input: int = 0
@@ -74,7 +74,7 @@ class LineResult(NamedTuple):
     status: int | None = None
     model: str = ""
     finish_reason: str = ""
-    usage: Usage = Usage()
+    usage: TokenUsage = TokenUsage()
     completed_at: float | None = None
 
 

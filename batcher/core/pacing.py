@@ -27,7 +27,7 @@ _PART = re.compile(r"(\d{1,15}(?:\.\d{0,15})?|\.\d{1,15})(ns|us|µs|μs|ms|s|m|h
 _PLAIN = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 
 
-def go_duration_s(text: str) -> float | None:
+def parse_go_duration(text: str) -> float | None:
     """Seconds of a duration as Go writes it: `0s`, `236ms`, `8.64s`, `6m0s`, `1h2m3.5s`; plain numbers are seconds.
 
     None for anything else, and for what no reset can be (over a week).
@@ -43,7 +43,7 @@ def go_duration_s(text: str) -> float | None:
     return seconds if seconds <= LONGEST_RESET_S else None
 
 
-class Allowance(NamedTuple):
+class RateLimit(NamedTuple):
     """One limit as an answer tells it: `remaining` of `limit`, full again in `reset_s` seconds (None: not told)."""
 
     limit: int
@@ -65,62 +65,64 @@ class Allowance(NamedTuple):
 class RateHeaders(NamedTuple):
     """The x-ratelimit headers of one answer; None for what is missing or makes no sense."""
 
-    requests: Allowance | None = None
-    tokens: Allowance | None = None
-    project_tokens: Allowance | None = None
+    requests: RateLimit | None = None
+    tokens: RateLimit | None = None
+    project_tokens: RateLimit | None = None
 
     @property
-    def lowest_share(self) -> float:
+    def lowest_remaining_share(self) -> float:
         """What is left of the scarcest limit, as a share of it; 1 where none is told."""
         told = [each for each in (self.requests, self.tokens, self.project_tokens) if each is not None]
         return min((each.remaining / each.limit for each in told), default=1.0)
 
 
-def read_headers(headers: Mapping[str, str]) -> RateHeaders:
+def parse_rate_headers(headers: Mapping[str, str]) -> RateHeaders:
     """The limits that an answer tells. Header names in lower case."""
-    return RateHeaders(*(_allowance(headers, kind) for kind in ("requests", "tokens", "project-tokens")))
+    return RateHeaders(*(_parse_rate_limit(headers, kind) for kind in ("requests", "tokens", "project-tokens")))
 
 
-def _allowance(headers: Mapping[str, str], kind: str) -> Allowance | None:
-    limit, remaining = (_whole(headers.get(f"x-ratelimit-{what}-{kind}", "")) for what in ("limit", "remaining"))
+def _parse_rate_limit(headers: Mapping[str, str], kind: str) -> RateLimit | None:
+    limit, remaining = (
+        _parse_whole_number(headers.get(f"x-ratelimit-{what}-{kind}", "")) for what in ("limit", "remaining")
+    )
     if not limit or remaining is None or not 0 <= remaining <= limit <= LARGEST_LIMIT:
         return None
-    return Allowance(limit, remaining, go_duration_s(headers.get(f"x-ratelimit-reset-{kind}", "")))
+    return RateLimit(limit, remaining, parse_go_duration(headers.get(f"x-ratelimit-reset-{kind}", "")))
 
 
-def _whole(text: str) -> int | None:
+def _parse_whole_number(text: str) -> int | None:
     return int(text) if re.fullmatch(r"[0-9]{1,15}", text.strip()) else None
 
 
 @dataclass(slots=True)
-class Window:
+class RateWindow:
     """What was asked for within the last minute, against one limit (0: none is known)."""
 
     limit: int
     """The bound from the settings; an answer may tell a lower one."""
     _log: deque[tuple[float, int]] = field(default_factory=deque)
     _used: int = 0
-    _told: Allowance | None = None
+    _told: RateLimit | None = None
     _told_at: float = 0.0
     _told_since: int = 0
     """What was asked for since the call went out whose answer told the allowance."""
 
     @property
-    def bound(self) -> int:
+    def effective_limit(self) -> int:
         """The limit in force; 0: none."""
         told = self._told.limit if self._told is not None else 0
         return min(self.limit, told) if self.limit and told else self.limit or told
 
-    def fits_at(self, now: float, amount: int) -> float:
+    def earliest_fit(self, now: float, amount: int) -> float:
         """The earliest time at which `amount` may be asked for: `now`, or later. What can never fit waits for an empty
         window only: the service's own word on it is then worth having."""
-        if not self.bound:
+        if not self.effective_limit:
             return now
-        self._forget(now)
-        return max(self._fits_own(now, amount), self._fits_told(now, amount))
+        self._expire_requests(now)
+        return max(self._earliest_by_own_count(now, amount), self._earliest_by_service_limit(now, amount))
 
-    def _fits_own(self, now: float, amount: int) -> float:
-        excess = self._used + amount - int(self.bound * SHARE)
+    def _earliest_by_own_count(self, now: float, amount: int) -> float:
+        excess = self._used + amount - int(self.effective_limit * SHARE)
         at = now
         for asked_at, asked in self._log:
             if excess <= 0:
@@ -129,7 +131,7 @@ class Window:
             at = asked_at + MINUTE_S
         return at
 
-    def _fits_told(self, now: float, amount: int) -> float:
+    def _earliest_by_service_limit(self, now: float, amount: int) -> float:
         """By what the service last said: what it had left then comes back evenly until its reset."""
         told = self._told
         if told is None or told.reset_s is None:
@@ -142,19 +144,19 @@ class Window:
             return now
         return max(now, min(full_at, self._told_at + told.reset_s * lacking / used))
 
-    def asked(self, now: float, amount: int) -> None:
+    def record_request(self, now: float, amount: int) -> None:
         """Counts what is asked for now."""
         self._log.append((now, amount))
         self._used += amount
         self._told_since += amount
 
-    def learn(self, told: Allowance, asked_at: float, now: float) -> None:
+    def record_rate_limit(self, told: RateLimit, asked_at: float, now: float) -> None:
         """Takes in what an answer tells that came `now` to a call of `asked_at`."""
-        self._forget(now)
+        self._expire_requests(now)
         self._told, self._told_at = told, now
         self._told_since = sum(amount for at, amount in self._log if at > asked_at)
 
-    def _forget(self, now: float) -> None:
+    def _expire_requests(self, now: float) -> None:
         while self._log and not now - MINUTE_S < self._log[0][0] <= now:  # or the clock was set back
             self._used -= self._log.popleft()[1]
 
@@ -165,39 +167,39 @@ class Pacer:
 
     rpm: int
     tpm: int
-    daily: Allowance | None = None
+    daily: RateLimit | None = None
     """The last word on the requests of a day, where the account has such a limit."""
     heard: RateHeaders = field(default_factory=RateHeaders)
     """The newest headers."""
-    _requests: Window = field(init=False)
-    _tokens: Window = field(init=False)
-    _project: Window = field(init=False)
+    _requests: RateWindow = field(init=False)
+    _tokens: RateWindow = field(init=False)
+    _project: RateWindow = field(init=False)
 
     def __post_init__(self) -> None:
-        self._requests, self._tokens, self._project = Window(self.rpm), Window(self.tpm), Window(0)
+        self._requests, self._tokens, self._project = RateWindow(self.rpm), RateWindow(self.tpm), RateWindow(0)
 
-    def fits_at(self, now: float, tokens: int) -> float:
+    def earliest_fit(self, now: float, tokens: int) -> float:
         """The earliest time at which one request of so many tokens may be made."""
         windows = ((self._requests, 1), (self._tokens, tokens), (self._project, tokens))
-        return max(window.fits_at(now, amount) for window, amount in windows)
+        return max(window.earliest_fit(now, amount) for window, amount in windows)
 
-    def asked(self, now: float, tokens: int) -> None:
+    def record_request(self, now: float, tokens: int) -> None:
         """Counts a request that is made now."""
-        self._requests.asked(now, 1)
-        self._tokens.asked(now, tokens)
-        self._project.asked(now, tokens)
+        self._requests.record_request(now, 1)
+        self._tokens.record_request(now, tokens)
+        self._project.record_request(now, tokens)
 
-    def learn(self, heard: RateHeaders, asked_at: float, now: float) -> None:
+    def record_headers(self, heard: RateHeaders, asked_at: float, now: float) -> None:
         """Takes in the headers that came `now` with the answer to a request of `asked_at`."""
         self.heard = heard
         if heard.requests is not None:
             self.daily = heard.requests if heard.requests.is_daily else None
             if self.daily is None:
-                self._requests.learn(heard.requests, asked_at, now)
+                self._requests.record_rate_limit(heard.requests, asked_at, now)
         if heard.tokens is not None:
-            self._tokens.learn(heard.tokens, asked_at, now)
+            self._tokens.record_rate_limit(heard.tokens, asked_at, now)
         if heard.project_tokens is not None:
-            self._project.learn(heard.project_tokens, asked_at, now)
+            self._project.record_rate_limit(heard.project_tokens, asked_at, now)
 
 
 WORKERS: Mapping[str, int] = {"conservative": 2, "moderate": 4, "aggressive": 8}
@@ -212,7 +214,7 @@ LINES_PER_WORKER_S = 0.75
 counted with 0.75)."""
 
 
-def check_workers(wanted: str | int) -> str | int:
+def parse_workers(wanted: str | int) -> str | int:
     """The setting, with a number that came as text as a number. Raises ValueError for what is none."""
     if isinstance(wanted, str) and wanted.isdecimal():
         wanted = int(wanted)
@@ -221,14 +223,14 @@ def check_workers(wanted: str | int) -> str | int:
     raise ValueError(f"workers are {', '.join(WORKERS)}, {AUTO}, or a number from 1 to {MOST_WORKERS}")
 
 
-def recommended_workers(lines: int, hours: float, per_worker_s: float = LINES_PER_WORKER_S) -> int:
+def recommend_workers(lines: int, hours: float, per_worker_s: float = LINES_PER_WORKER_S) -> int:
     """Workers that do so many lines in so many hours: rounded up, 2 at least and 16 at most."""
     needed = lines / (hours * 3600.0) / per_worker_s if hours > 0 and per_worker_s > 0 else math.inf
     return FEWEST_WORKERS if needed <= FEWEST_WORKERS else math.ceil(min(needed, MOST_WORKERS))
 
 
 @dataclass(slots=True)
-class Crew:
+class Workers:
     """How many calls run at once: a fixed number, or one that finds its own."""
 
     workers: int
@@ -236,22 +238,22 @@ class Crew:
     _succeeded: int = 0
     """Successes since the number last changed."""
 
-    def succeeded(self, room: bool) -> None:
+    def record_success(self, room: bool) -> None:
         """A call was answered. room: nothing had to wait for a window since."""
         self._succeeded += 1
         if self.adapts and room and self._succeeded >= self.workers and self.workers < MOST_WORKERS:
             self.workers += 1
             self._succeeded = 0
 
-    def refused(self) -> None:
+    def record_refusal(self) -> None:
         """A call was refused for its rate: half of them."""
         if self.adapts:
             self.workers = max(1, self.workers // 2)
         self._succeeded = 0
 
 
-def crew_of(wanted: str | int) -> Crew:
+def build_workers(wanted: str | int) -> Workers:
     """The crew of a setting: a name, a number, or `auto`."""
     if wanted == AUTO:
-        return Crew(FEWEST_WORKERS, adapts=True)
-    return Crew(WORKERS[wanted] if isinstance(wanted, str) else wanted)
+        return Workers(FEWEST_WORKERS, adapts=True)
+    return Workers(WORKERS[wanted] if isinstance(wanted, str) else wanted)

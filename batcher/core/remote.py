@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from batcher.core.failures import Trouble
+from batcher.core.failures import ErrorDetails
 
 FILE_LIFE_S = 30 * 24 * 3600
 """How long input and output files live at OpenAI (the longest that the API takes; official description,
@@ -34,11 +34,11 @@ class RemoteBatch(NamedTuple):
     completed: int = 0
     failed: int = 0
     usage: tuple[int, int, int] | None = None
-    errors: tuple[Trouble, ...] = ()
+    errors: tuple[ErrorDetails, ...] = ()
     metadata: Mapping[str, str] = MappingProxyType({})
 
 
-class Listing(NamedTuple):
+class BatchListing(NamedTuple):
     """Batches, newest first, back to a time; `server_time` is the Date header of its first page."""
 
     batches: tuple[RemoteBatch, ...]

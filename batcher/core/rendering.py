@@ -19,7 +19,7 @@ _SAFE = frozenset(string.ascii_letters + string.digits + "._:-")
 _LONGEST_ID = 200
 
 
-def custom_id(artist_id: str) -> str:
+def make_custom_id(artist_id: str) -> str:
     """The line's id: the artist_id, readable, with everything unusual percent-escaped. It never changes.
 
     Ids that would pass 200 characters keep their head and end in a digest of the whole.
@@ -33,7 +33,7 @@ def custom_id(artist_id: str) -> str:
     return f"{escaped[: _LONGEST_ID - 17]}~{digest}"
 
 
-def placeholders(template: str) -> list[str]:
+def parse_placeholders(template: str) -> list[str]:
     """The names between braces in a user template. Raises JobError for anything but plain names."""
     try:
         parts = list(string.Formatter().parse(template))
@@ -50,15 +50,20 @@ def placeholders(template: str) -> list[str]:
     return names
 
 
-class Renderer:
+class LineRenderer:
     """Renders the lines of one job version: constant bytes around the artist's own text."""
 
     def __init__(self, version: JobVersion) -> None:
         self.version = version
-        self._names = placeholders(version.template)
-        marker = _marker(version)
+        self._names = parse_placeholders(version.template)
+        marker = _unused_marker(version)
         whole = orjson.dumps(
-            {"custom_id": "\0id\0", "method": "POST", "url": version.endpoint, "body": body(version, marker)}
+            {
+                "custom_id": "\0id\0",
+                "method": "POST",
+                "url": version.endpoint,
+                "body": build_request_body(version, marker),
+            }
         )
         head, rest = whole.split(orjson.dumps("\0id\0"), 1)
         middle, tail = rest.split(orjson.dumps(marker))
@@ -68,54 +73,54 @@ class Renderer:
         self.shared = len(constant) - 3
         """By how many bytes a line is longer than its own part."""
 
-    def user_text(self, values: Mapping[str, str]) -> str:
+    def render_user_text(self, values: Mapping[str, str]) -> str:
         """The artist's part of the prompt. Raises JobError when the job gives no value for a placeholder."""
         try:
             return self.version.template.format_map(values)
         except KeyError as error:
             raise JobError(f"user.md names {{{error.args[0]}}}, which prompt_values does not give") from error
 
-    def own(self, line_id: str, user_text: str) -> bytes:
+    def encode_own_part(self, line_id: str, user_text: str) -> bytes:
         """What a line does not share with the others: its id and the artist's text, as JSON, a newline between them.
 
         Raises TypeError for half of a surrogate pair.
         """
         return orjson.dumps(line_id) + b"\n" + orjson.dumps(user_text)
 
-    def pieces(self, own: bytes) -> tuple[bytes, ...]:
+    def line_pieces(self, own: bytes) -> tuple[bytes, ...]:
         """One JSON line, newline included, in pieces: most of it stands in every line and need not be copied."""
         line_id, _, text = own.partition(b"\n")
         return self._head, line_id, self._middle, text, self._tail
 
-    def line(self, own: bytes) -> bytes:
+    def render_line(self, own: bytes) -> bytes:
         """One JSON line, newline included."""
-        return b"".join(self.pieces(own))
+        return b"".join(self.line_pieces(own))
 
-    def size(self, own: bytes) -> int:
+    def line_size(self, own: bytes) -> int:
         """Bytes of the line."""
         return self.shared + len(own)
 
-    def hash(self, own: bytes) -> int:
+    def hash_line(self, own: bytes) -> int:
         """64 bits that identify the line: what was sent can be shown to be what is rendered again.
 
         What all lines share is in it by a digest, made once: hashing it would be nine tenths of the work.
         """
-        return line_hash(self._digest + own)
+        return hash_line_bytes(self._digest + own)
 
-    def constant_text(self) -> list[str]:
+    def constant_texts(self) -> list[str]:
         """The texts that every line repeats, for the token counter: system prompt and schema as compact JSON."""
         return [self.version.system, orjson.dumps(self.version.schema).decode()]
 
 
-def _marker(version: JobVersion) -> str:
+def _unused_marker(version: JobVersion) -> str:
     """A text that the version itself holds nowhere: it keeps the place of the artist's own."""
-    constant, marker = orjson.dumps(body(version, "")), "user"
+    constant, marker = orjson.dumps(build_request_body(version, "")), "user"
     while orjson.dumps(marker) in constant:
         marker += "_"
     return marker
 
 
-def body(version: JobVersion, user_text: str) -> dict[str, object]:
+def build_request_body(version: JobVersion, user_text: str) -> dict[str, object]:
     """The request body of one line, for the version's endpoint."""
     messages = [{"role": "system", "content": version.system}, {"role": "user", "content": user_text}]
     schema = {"name": version.schema_name, "strict": True, "schema": version.schema}
@@ -139,6 +144,6 @@ def overhead_tokens() -> int:
     return 2 * (MESSAGE_TOKENS + 1) + MESSAGE_TOKENS
 
 
-def line_hash(data: bytes) -> int:
+def hash_line_bytes(data: bytes) -> int:
     """64 bits that identify a line by these bytes."""
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest())

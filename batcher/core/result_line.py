@@ -10,8 +10,8 @@ from typing import cast
 
 import orjson
 
-from batcher.core.failures import FailureClass, Trouble, classify_line
-from batcher.core.model import Endpoint, Failure, LineResult, Usage
+from batcher.core.failures import ErrorDetails, FailureClass, classify_line_error
+from batcher.core.model import Endpoint, Failure, LineResult, TokenUsage
 
 MESSAGE_LENGTH = 500
 """Characters of a service's message that are kept with a failed line."""
@@ -26,32 +26,32 @@ Json = Mapping[str, object]
 NO_JSON: Json = {}
 
 
-def read_line(raw: bytes, endpoint: Endpoint) -> LineResult | None:
+def parse_result_line(raw: bytes, endpoint: Endpoint) -> LineResult | None:
     """The result that a line carries; None for an empty line.
 
     A line that is not JSON, or has no custom_id, comes back with `custom_id=""` and an UNUSABLE failure.
     """
     if not raw or raw.isspace():
         return None
-    data = parse(raw)
+    data = parse_json_object(raw)
     if data is None:
         return LineResult("", failure=Failure(FailureClass.UNUSABLE, "malformed_line", "the line is not a JSON object"))
     line_id = data.get("custom_id")
     if not isinstance(line_id, str) or not line_id:
         return LineResult("", failure=Failure(FailureClass.UNUSABLE, "no_custom_id", "the line has no custom_id"))
-    return _with_response(line_id, data, endpoint)
+    return _parse_response(line_id, data, endpoint)
 
 
-def parse(raw: bytes) -> Json | None:
+def parse_json_object(raw: bytes) -> Json | None:
     """A JSON object, or None. Lone surrogate escapes, which orjson refuses, are read by the standard library."""
     try:
         data = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        data = _parse_leniently(raw)
+        data = _parse_json_leniently(raw)
     return data if isinstance(data, dict) else None
 
 
-def _parse_leniently(raw: bytes) -> object:
+def _parse_json_leniently(raw: bytes) -> object:
     # What is no text that could be stored (a lone surrogate, bytes that are not UTF-8) becomes U+FFFD, as a decoder
     # would have it; a mark of the byte order is none of the text.
     try:
@@ -61,72 +61,74 @@ def _parse_leniently(raw: bytes) -> object:
         return None
 
 
-def _with_response(line_id: str, data: Json, endpoint: Endpoint) -> LineResult:
-    response = _object(data.get("response"))
-    status = _int(response.get("status_code"))
-    reply = _object(response.get("body"))
-    if status != 200 and not _is_answer(status, data, reply):
-        return LineResult(line_id, failure=_failure(status, data, response), status=status)
+def _parse_response(line_id: str, data: Json, endpoint: Endpoint) -> LineResult:
+    response = _as_object(data.get("response"))
+    status = _as_int(response.get("status_code"))
+    reply = _as_object(response.get("body"))
+    if status != 200 and not _is_whole_answer(status, data, reply):
+        return LineResult(line_id, failure=_parse_failure(status, data, response), status=status)
     if not reply:
-        return _unusable(line_id, "empty_body", "the answer has no body", status)
-    return _read_chat(line_id, reply) if endpoint is Endpoint.CHAT else _read_response(line_id, reply)
+        return _unusable_result(line_id, "empty_body", "the answer has no body", status)
+    return _parse_chat_body(line_id, reply) if endpoint is Endpoint.CHAT else _parse_responses_body(line_id, reply)
 
 
-def _is_answer(status: int | None, data: Json, reply: Json) -> bool:
+def _is_whole_answer(status: int | None, data: Json, reply: Json) -> bool:
     """Whether a line of status 0, or of none, carries a whole answer all the same: it was paid for."""
     whole = bool(reply.get("choices") or reply.get("output"))
-    return status in {0, None} and whole and not _object(data.get("error")) and not _object(reply.get("error"))
+    return status in {0, None} and whole and not _as_object(data.get("error")) and not _as_object(reply.get("error"))
 
 
-def _failure(status: int | None, data: Json, response: Json) -> Failure:
-    error = _object(data.get("error")) or _object(_object(response.get("body")).get("error"))
-    trouble = Trouble(status, _text(error, "code"), _text(error, "type"), _text(error, "message"))
+def _parse_failure(status: int | None, data: Json, response: Json) -> Failure:
+    error = _as_object(data.get("error")) or _as_object(_as_object(response.get("body")).get("error"))
+    trouble = ErrorDetails(status, _get_text(error, "code"), _get_text(error, "type"), _get_text(error, "message"))
     code = trouble.code or trouble.kind or (f"http_{status}" if status is not None else "no_response")
-    return Failure(classify_line(trouble), code, trouble.message[:MESSAGE_LENGTH])
+    return Failure(classify_line_error(trouble), code, trouble.message[:MESSAGE_LENGTH])
 
 
-def _unusable(line_id: str, code: str, message: str, status: int | None) -> LineResult:
+def _unusable_result(line_id: str, code: str, message: str, status: int | None) -> LineResult:
     return LineResult(line_id, failure=Failure(FailureClass.UNUSABLE, code, message), status=status)
 
 
-def read_body(line_id: str, reply: Json, endpoint: Endpoint) -> LineResult:
+def parse_response_body(line_id: str, reply: Json, endpoint: Endpoint) -> LineResult:
     """The result in the body of a 200 answer, from either lane."""
-    return _read_chat(line_id, reply) if endpoint is Endpoint.CHAT else _read_response(line_id, reply)
+    return _parse_chat_body(line_id, reply) if endpoint is Endpoint.CHAT else _parse_responses_body(line_id, reply)
 
 
-def _read_chat(line_id: str, reply: Json) -> LineResult:
+def _parse_chat_body(line_id: str, reply: Json) -> LineResult:
     choices = reply.get("choices")
-    choice = _object(choices[0]) if isinstance(choices, list) and choices else NO_JSON
-    message = _object(choice.get("message"))
-    finish = _text(choice, "finish_reason")
-    text, failure = judge_text(_text(message, "content"), finish, _text(message, "refusal"))
-    usage = _usage(reply, "prompt_tokens", "prompt_tokens_details", "completion_tokens")
-    return LineResult(line_id, text, failure, 200, _text(reply, "model"), finish, usage, _time(reply.get("created")))
+    choice = _as_object(choices[0]) if isinstance(choices, list) and choices else NO_JSON
+    message = _as_object(choice.get("message"))
+    finish = _get_text(choice, "finish_reason")
+    text, failure = check_answer_text(_get_text(message, "content"), finish, _get_text(message, "refusal"))
+    usage = _parse_token_usage(reply, "prompt_tokens", "prompt_tokens_details", "completion_tokens")
+    return LineResult(
+        line_id, text, failure, 200, _get_text(reply, "model"), finish, usage, _as_time(reply.get("created"))
+    )
 
 
-def _read_response(line_id: str, reply: Json) -> LineResult:
-    content, refusal = _output_text(reply)
-    reason = _text(_object(reply.get("incomplete_details")), "reason")
+def _parse_responses_body(line_id: str, reply: Json) -> LineResult:
+    content, refusal = _join_output_text(reply)
+    reason = _get_text(_as_object(reply.get("incomplete_details")), "reason")
     finish = {"max_output_tokens": "length", "": "stop"}.get(reason, reason)
-    text, failure = judge_text(content, finish, refusal)
-    if any(_text(_object(reply.get("error")), key) for key in ("code", "message")):
+    text, failure = check_answer_text(content, finish, refusal)
+    if any(_get_text(_as_object(reply.get("error")), key) for key in ("code", "message")):
         # A response that failed comes with 200 all the same.
-        text, failure = None, _failure(None, reply, NO_JSON)
-    usage = _usage(reply, "input_tokens", "input_tokens_details", "output_tokens")
-    ended = _time(reply.get("completed_at") or reply.get("created_at"))
-    return LineResult(line_id, text, failure, 200, _text(reply, "model"), finish, usage, ended)
+        text, failure = None, _parse_failure(None, reply, NO_JSON)
+    usage = _parse_token_usage(reply, "input_tokens", "input_tokens_details", "output_tokens")
+    ended = _as_time(reply.get("completed_at") or reply.get("created_at"))
+    return LineResult(line_id, text, failure, 200, _get_text(reply, "model"), finish, usage, ended)
 
 
-def _output_text(reply: Json) -> tuple[str, str]:
+def _join_output_text(reply: Json) -> tuple[str, str]:
     """The joined output_text parts and the joined refusals of a response's messages."""
     output = reply.get("output")
-    messages = [_object(item) for item in output] if isinstance(output, list) else []
-    parts = [_object(p) for m in messages if m.get("type") == "message" for p in _list(m.get("content"))]
-    texts = [_text(p, "text") for p in parts if p.get("type") == "output_text"]
-    return "".join(texts), "".join(_text(p, "refusal") for p in parts if p.get("type") == "refusal")
+    messages = [_as_object(item) for item in output] if isinstance(output, list) else []
+    parts = [_as_object(p) for m in messages if m.get("type") == "message" for p in _as_list(m.get("content"))]
+    texts = [_get_text(p, "text") for p in parts if p.get("type") == "output_text"]
+    return "".join(texts), "".join(_get_text(p, "refusal") for p in parts if p.get("type") == "refusal")
 
 
-def judge_text(content: str, finish_reason: str, refusal: str) -> tuple[str | None, Failure | None]:
+def check_answer_text(content: str, finish_reason: str, refusal: str) -> tuple[str | None, Failure | None]:
     """The text of an answer, or why it cannot be used: refused, cut off, filtered, or empty."""
     if refusal:
         return None, Failure(FailureClass.UNUSABLE, "refusal", refusal[:MESSAGE_LENGTH])
@@ -139,34 +141,38 @@ def judge_text(content: str, finish_reason: str, refusal: str) -> tuple[str | No
     return content, None
 
 
-def _usage(reply: Json, read: str, read_details: str, written: str) -> Usage:
-    usage = _object(reply.get("usage"))
-    return Usage(_count(usage, read), _count(_object(usage.get(read_details)), "cached_tokens"), _count(usage, written))
+def _parse_token_usage(reply: Json, read: str, read_details: str, written: str) -> TokenUsage:
+    usage = _as_object(reply.get("usage"))
+    return TokenUsage(
+        _get_count(usage, read),
+        _get_count(_as_object(usage.get(read_details)), "cached_tokens"),
+        _get_count(usage, written),
+    )
 
 
-def _object(value: object) -> Json:
+def _as_object(value: object) -> Json:
     return cast("Json", value) if isinstance(value, dict) else NO_JSON
 
 
-def _list(value: object) -> list[object]:
+def _as_list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def _text(data: Json, key: str) -> str:
+def _get_text(data: Json, key: str) -> str:
     value = data.get(key)
     return value if isinstance(value, str) else ""
 
 
-def _int(value: object) -> int | None:
+def _as_int(value: object) -> int | None:
     return value if type(value) is int and -LARGEST_INT <= value <= LARGEST_INT else None
 
 
-def _count(data: Json, key: str) -> int:
+def _get_count(data: Json, key: str) -> int:
     value = data.get(key)
     return value if type(value) is int and 0 <= value <= LARGEST_INT else 0
 
 
-def _time(value: object) -> float | None:
+def _as_time(value: object) -> float | None:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= LATEST_TIME:
         return None
     return float(value)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from batcher.core.failures import FailureClass
 
 
-class Policy(NamedTuple):
+class RetryPolicy(NamedTuple):
     """How a class is repeated: `tries` repetitions after the first (None: no limit), delays in seconds."""
 
     base_s: float
@@ -20,27 +20,27 @@ class Policy(NamedTuple):
     tries: int | None
 
 
-DEFAULT_POLICIES: Mapping[FailureClass, Policy] = {
-    FailureClass.RATE_LIMIT: Policy(60, 300, 5),
-    FailureClass.CALL: Policy(0.5, 4, 3),
-    FailureClass.OUTAGE: Policy(60, 300, None),
-    FailureClass.ENQUEUED_LIMIT: Policy(60, 300, None),
-    FailureClass.SHARD_REFUSED: Policy(60, 300, 3),
-    FailureClass.QUOTA: Policy(300, 3600, 3),
-    FailureClass.SERVER: Policy(0.5, 4, 3),
-    FailureClass.EXPIRED: Policy(0, 0, 3),
-    FailureClass.CANCELLED: Policy(0, 0, 0),
-    FailureClass.UNUSABLE: Policy(0, 0, 2),
-    FailureClass.INVALID: Policy(0, 0, 0),
-    FailureClass.SETUP: Policy(0, 0, 0),
-    FailureClass.MISSING: Policy(0, 0, 0),
+DEFAULT_POLICIES: Mapping[FailureClass, RetryPolicy] = {
+    FailureClass.RATE_LIMIT: RetryPolicy(60, 300, 5),
+    FailureClass.CALL: RetryPolicy(0.5, 4, 3),
+    FailureClass.OUTAGE: RetryPolicy(60, 300, None),
+    FailureClass.ENQUEUED_LIMIT: RetryPolicy(60, 300, None),
+    FailureClass.SHARD_REFUSED: RetryPolicy(60, 300, 3),
+    FailureClass.QUOTA: RetryPolicy(300, 3600, 3),
+    FailureClass.SERVER: RetryPolicy(0.5, 4, 3),
+    FailureClass.EXPIRED: RetryPolicy(0, 0, 3),
+    FailureClass.CANCELLED: RetryPolicy(0, 0, 0),
+    FailureClass.UNUSABLE: RetryPolicy(0, 0, 2),
+    FailureClass.INVALID: RetryPolicy(0, 0, 0),
+    FailureClass.SETUP: RetryPolicy(0, 0, 0),
+    FailureClass.MISSING: RetryPolicy(0, 0, 0),
 }
 
 MAX_DOUBLINGS = 30
 """2^30 x any base is past every cap; clamped so that a long outage cannot overflow."""
 
 
-def delay_s(policy: Policy, n: int, jitter: float, jitter_share: float = 0.10) -> float:
+def retry_delay_seconds(policy: RetryPolicy, n: int, jitter: float, jitter_share: float = 0.10) -> float:
     """Seconds before repetition `n` (from 0). `jitter` in [0, 1) takes up to `jitter_share` off: inside the cap."""
     full = min(policy.cap_s, policy.base_s * float(2 ** min(n, MAX_DOUBLINGS)))
     return full * (1 - jitter_share * jitter)
@@ -50,14 +50,14 @@ LONGEST_RETRY_AFTER_S = 24 * 3600.0
 """No answer makes us wait longer than a day before we ask again: a nonsense date must not stop the job for good."""
 
 
-def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
+def parse_retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds that the service asks to wait: `retry-after-ms`, or `Retry-After` in seconds or as an HTTP date.
 
     Header names in lower case. Nonsense and negative values are None, a time that is past is 0.
     """
-    milliseconds = _number(headers.get("retry-after-ms", ""))
+    milliseconds = _parse_number(headers.get("retry-after-ms", ""))
     text = headers.get("retry-after", "")
-    seconds = milliseconds / 1000 if milliseconds is not None else _number(text)
+    seconds = milliseconds / 1000 if milliseconds is not None else _parse_number(text)
     if seconds is None and text:
         seconds = _seconds_until(text, now)
     return None if seconds is None else min(seconds, LONGEST_RETRY_AFTER_S)
@@ -75,15 +75,15 @@ def _seconds_until(http_date: str, now: float) -> float | None:
         return None
 
 
-def _number(text: str) -> float | None:
+def _parse_number(text: str) -> float | None:
     number = text.strip()
     return float(number) if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", number) else None
 
 
-class Rules(NamedTuple):
+class RetryRules(NamedTuple):
     """The failure table as the user has set it."""
 
-    policies: Mapping[FailureClass, Policy]
+    policies: Mapping[FailureClass, RetryPolicy]
     max_attempts: int = 8
     jitter_share: float = 0.10
     storm_share: float = 0.05
@@ -97,7 +97,7 @@ WAIT_MARGIN_S = 3600.0
 """What is added to a delay on its way: the seconds on top of a Retry-After, a clock a little ahead."""
 
 
-def latest_wait(rules: Rules, pause_s: float, now: float) -> float:
+def latest_wait_time(rules: RetryRules, pause_s: float, now: float) -> float:
     """The latest time that a wait or a pause may have; pause_s: the longest one by itself.
 
     A later one was written by a clock that was ahead: no delay could have set it, so it counts as past.

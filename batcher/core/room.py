@@ -29,7 +29,7 @@ class Room(NamedTuple):
         """Tokens that may still be reserved. Negative when the limit has shrunk under what is in flight."""
         return self.ceiling - self.reserved
 
-    def reserved_for(self, tokens: int) -> int:
+    def reserved_tokens(self, tokens: int) -> int:
         """Reserved tokens of `tokens` counted ones: x learned ratio x (1 + margin), rounded up.
 
         A thousandth is no token: 110 x 1.1 is 121.00000000000001, and a shard cut to fill 121 would never fit.
@@ -68,7 +68,7 @@ not used: real counts of under half of ours are somebody's fault (usage told in 
 pass the limit; ten times is a fault, and would cut shards of single lines."""
 
 
-class Measured(NamedTuple):
+class MeasuredUsage(NamedTuple):
     """What the settled batches of the newest version teach; zeros before any has settled."""
 
     executed: int = 0
@@ -86,22 +86,22 @@ class Measured(NamedTuple):
     """Executed lines whose answer was paid for and could not be used."""
 
     @property
-    def enough(self) -> bool:
+    def has_enough_lines(self) -> bool:
         """Whether it is believed."""
         return self.executed >= FEWEST_MEASURED and self.counted > 0
 
     @property
-    def ratio(self) -> float:
+    def token_ratio(self) -> float:
         """Input tokens that the service counts for one of ours; 1 before enough is measured."""
         low, high = RATIO_BOUNDS
-        return min(max(self.input / self.counted, low), high) if self.enough else 1.0
+        return min(max(self.input / self.counted, low), high) if self.has_enough_lines else 1.0
 
     @property
-    def again_share(self) -> float:
+    def retry_share(self) -> float:
         """The share of lines that goes again."""
         return self.again / self.decided if self.decided else 0.0
 
     @property
-    def paid_again_share(self) -> float:
+    def paid_retry_share(self) -> float:
         """The share of paid answers for which another is bought."""
         return self.paid_again / self.executed if self.executed else 0.0

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import ArtistState, BatchStatus
-from batcher.core.retry import Jitter, Policy, Rules, delay_s
+from batcher.core.retry import Jitter, RetryPolicy, RetryRules, retry_delay_seconds
 
 
 class Verdict(NamedTuple):
@@ -19,7 +19,9 @@ class Verdict(NamedTuple):
     counted: bool = True
 
 
-def decide_line(rules: Rules, failure: FailureClass, tries: int, attempts: int, now: float, jitter: float) -> Verdict:
+def decide_line_verdict(
+    rules: RetryRules, failure: FailureClass, tries: int, attempts: int, now: float, jitter: float
+) -> Verdict:
     """The verdict on a line that failed with `failure`.
 
     tries: failures of this class that counted before; attempts: all that counted before, in every class.
@@ -38,19 +40,19 @@ def decide_line(rules: Rules, failure: FailureClass, tries: int, attempts: int, 
     policy = rules.policies[failure]
     if (policy.tries is not None and tries >= policy.tries) or attempts + 1 >= rules.max_attempts:
         return Verdict(ArtistState.DEAD)
-    return _again(policy, tries, now, jitter, rules.jitter_share)
+    return _retry_verdict(policy, tries, now, jitter, rules.jitter_share)
 
 
-def _again(policy: Policy, tries: int, now: float, jitter: float, share: float) -> Verdict:
+def _retry_verdict(policy: RetryPolicy, tries: int, now: float, jitter: float, share: float) -> Verdict:
     if policy.base_s <= 0:
         return Verdict(ArtistState.READY)
-    return Verdict(ArtistState.WAITING, now + delay_s(policy, tries, jitter, share))
+    return Verdict(ArtistState.WAITING, now + retry_delay_seconds(policy, tries, jitter, share))
 
 
-def storm_verdict(rules: Rules, now: float, jitter: float) -> Verdict:
+def storm_verdict(rules: RetryRules, now: float, jitter: float) -> Verdict:
     """The verdict when a rate limit hit over 5% of a batch: everyone waits the base delay, and no try is spent."""
     policy = rules.policies[FailureClass.RATE_LIMIT]
-    return Verdict(ArtistState.WAITING, now + delay_s(policy, 0, jitter, rules.jitter_share), counted=False)
+    return Verdict(ArtistState.WAITING, now + retry_delay_seconds(policy, 0, jitter, rules.jitter_share), counted=False)
 
 
 Counts = Sequence[tuple[FailureClass, str, int]]
@@ -60,7 +62,7 @@ FREE_STORMS = 10
 """How often a storm costs a line no try: without an end, a line that is always limited would go round for ever."""
 
 
-def class_of_absent(status: str, completed: int, read: int, counted: bool = True) -> tuple[FailureClass, str]:
+def classify_missing_line(status: str, completed: int, read: int, counted: bool = True) -> tuple[FailureClass, str]:
     """The class and the code of a line that no file holds, by how its batch ended. counted: the service told counts."""
     uncertain = status == BatchStatus.COMPLETED and not counted
     if completed > read or uncertain or status == BatchStatus.OVERDUE:
@@ -72,20 +74,20 @@ def class_of_absent(status: str, completed: int, read: int, counted: bool = True
     return FailureClass.SERVER, "no_result"
 
 
-def setup_problem(rules: Rules, counts: Counts, bios: int, bios_of_job: int) -> str:
+def find_setup_problem(rules: RetryRules, counts: Counts, bios: int, bios_of_job: int) -> str:
     """Why the job must stop: the setup refused, or one reason for too many lines. "" when it goes on.
 
     bios: of this batch; bios_of_job: of all batches so far.
     """
     lines = bios + sum(n for _, _, n in counts)
     for failure, code, n in counts:
-        if _is_of_setup(rules, failure, n, lines, bios_of_job):
+        if _is_setup_fault(rules, failure, n, lines, bios_of_job):
             what = "refused" if failure in {FailureClass.SETUP, FailureClass.INVALID} else "answered of no use"
             return f"{n:,} of {lines:,} lines were {what} ({code}); mend the setup or the prompt and run again"
     return ""
 
 
-def _is_of_setup(rules: Rules, failure: FailureClass, n: int, lines: int, bios_of_job: int) -> bool:
+def _is_setup_fault(rules: RetryRules, failure: FailureClass, n: int, lines: int, bios_of_job: int) -> bool:
     if failure is FailureClass.SETUP and not bios_of_job:
         return True
     if (
@@ -98,10 +100,10 @@ def _is_of_setup(rules: Rules, failure: FailureClass, n: int, lines: int, bios_o
     return not bios_of_job or (failure is not FailureClass.UNUSABLE and n > rules.setup_share * lines)
 
 
-class Decider:
+class VerdictDecider:
     """Decides the failed lines of one batch."""
 
-    def __init__(self, rules: Rules, jitter: Jitter, now: float, counts: Counts, bios: int) -> None:
+    def __init__(self, rules: RetryRules, jitter: Jitter, now: float, counts: Counts, bios: int) -> None:
         self._rules, self._jitter, self._now = rules, jitter, now
         lines = bios + sum(n for _, _, n in counts)
         limited = sum(n for failure, _, n in counts if failure is FailureClass.RATE_LIMIT)
@@ -111,14 +113,14 @@ class Decider:
         self.cancelled = False
         """The user cancels this shard: nothing of it goes again by itself."""
 
-    def decide(self, failure: FailureClass, attempts: int, tries: int, free: int) -> Verdict:
+    def decide_verdict(self, failure: FailureClass, attempts: int, tries: int, free: int) -> Verdict:
         """The verdict on one line. tries: earlier failures of this class that counted; free: those that did not."""
-        verdict = self._verdict(failure, attempts, tries, free)
+        verdict = self._failure_verdict(failure, attempts, tries, free)
         if self.cancelled and verdict.state in {ArtistState.READY, ArtistState.WAITING}:
             return Verdict(ArtistState.HELD, counted=verdict.counted)
         return verdict
 
-    def _verdict(self, failure: FailureClass, attempts: int, tries: int, free: int) -> Verdict:
+    def _failure_verdict(self, failure: FailureClass, attempts: int, tries: int, free: int) -> Verdict:
         if self.stopped and failure in {FailureClass.SETUP, FailureClass.INVALID, FailureClass.UNUSABLE}:
             return Verdict(ArtistState.READY, counted=False)
         if failure is FailureClass.RATE_LIMIT and self._storm and free < FREE_STORMS:
@@ -126,4 +128,4 @@ class Decider:
         if failure is FailureClass.SETUP:
             # A few lines refused as if by the setup, beside lines that were answered: tried again like server errors.
             failure = FailureClass.SERVER
-        return decide_line(self._rules, failure, tries, attempts, self._now, self._jitter())
+        return decide_line_verdict(self._rules, failure, tries, attempts, self._now, self._jitter())

@@ -26,7 +26,7 @@ def lane_lock(
     except OSError as error:
         raise StateError(f"{path} cannot be opened: {error.strerror}; mend the rights of the state folder") from error
     try:
-        _acquire(descriptor, path, waiting, sleep, patience_s)
+        _acquire_lock(descriptor, path, waiting, sleep, patience_s)
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
         yield
@@ -34,7 +34,7 @@ def lane_lock(
         os.close(descriptor)
 
 
-def _acquire(
+def _acquire_lock(
     descriptor: int,
     path: Path,
     waiting: Callable[[str], None],

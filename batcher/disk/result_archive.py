@@ -20,7 +20,7 @@ GZIP = 31
 CHUNK = 1 << 20
 
 
-def results_path(folder: Path, batch_id: str, kind: str) -> Path:
+def result_file_path(folder: Path, batch_id: str, kind: str) -> Path:
     """Where a batch's plain output or error file stands in the state folder."""
     # The id comes from the service: one that is no plain name must not lead out of the folder.
     plain = re.fullmatch(r"[\w-]{1,100}", batch_id, re.ASCII)
@@ -28,14 +28,14 @@ def results_path(folder: Path, batch_id: str, kind: str) -> Path:
     return folder / "results" / f"{name}_{kind}.jsonl"
 
 
-def archived_path(path: Path) -> Path:
+def archive_file_path(path: Path) -> Path:
     """The compressed file of a plain one."""
     return path.with_name(path.name + ".gz")
 
 
-def archive(path: Path) -> None:
+def archive_result_file(path: Path) -> None:
     """Compresses a file beside itself, safe on the disk when this returns. The plain one stays."""
-    target = archived_path(path)
+    target = archive_file_path(path)
     beside = target.with_name(target.name + ".part")
     with path.open("rb") as source, beside.open("wb") as raw:
         packing = isal_zlib.compressobj(LEVEL, wbits=GZIP)
@@ -48,9 +48,9 @@ def archive(path: Path) -> None:
     sync_folder(path.parent)
 
 
-def sweep(folder: Path) -> None:
+def remove_result_leftovers(folder: Path) -> None:
     """Removes what a killed process left: pieces of files, and plain files that are kept compressed."""
     results = folder / "results"
     for path in (*results.glob("*.part"), *results.glob("*.jsonl")):
-        if path.suffix == ".part" or archived_path(path).exists():
+        if path.suffix == ".part" or archive_file_path(path).exists():
             path.unlink(missing_ok=True)

@@ -32,14 +32,14 @@ class Spool:
         self._end = 0
         self._read, self._read_at = b"", 0
 
-    def put(self, piece: bytes) -> int:
+    def append_piece(self, piece: bytes) -> int:
         """Keeps a piece; where it begins."""
         at = self._end
         self._file.write(piece)
         self._end += len(piece)
         return at
 
-    def get(self, at: int, length: int) -> bytes:
+    def read_piece(self, at: int, length: int) -> bytes:
         """A piece that was kept, after `flush`. Nearly always the next one, so some are read at once."""
         begin = at - self._read_at
         if begin < 0 or begin + length > len(self._read):
@@ -67,14 +67,14 @@ class ShardWriter:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._beside.open("wb")
 
-    def write(self, data: bytes, lines: int, tokens: int) -> None:
+    def write_lines(self, data: bytes, lines: int, tokens: int) -> None:
         """Adds so many lines; `tokens` is what they count together. `hash` must be told of the same data."""
         self._file.write(data)
         self.lines += lines
         self.tokens += tokens
         self.bytes += len(data)
 
-    def hash(self, data: bytes) -> None:
+    def update_digest(self, data: bytes) -> None:
         """Adds to the digest what is written; apart from `write`, so that the two may go on side by side."""
         self._sha.update(data)
 
@@ -87,13 +87,13 @@ class ShardWriter:
         sync_folder(self._path.parent)
         return WrittenShard(self.shard, self.priority, self.lines, self.tokens, self.bytes, self._sha.hexdigest())
 
-    def abandon(self) -> None:
+    def discard_file(self) -> None:
         """Gives the file up where `close` was not reached."""
         self._file.close()
         self._beside.unlink(missing_ok=True)
 
 
-def sweep(folder: Path, highest: int) -> None:
+def remove_shard_leftovers(folder: Path, highest: int) -> None:
     """Removes what an unfinished plan left: files of shards beyond the highest that the state knows, and parts."""
     shards = folder / "shards"
     if not shards.is_dir():

@@ -20,7 +20,7 @@ from batcher.core.model import Endpoint, Failure, JobVersion
 from batcher.errors import BatcherError, InputError, JobError
 
 
-class JobCode:
+class JobCodeGuard:
     """While this lasts, the job's own code runs: whatever it raises becomes a JobError that names the place."""
 
     def __init__(self, where: object) -> None:
@@ -34,22 +34,24 @@ class JobCode:
     ) -> None:
         """Raises JobError for any error but Batcher's own."""
         if isinstance(error, Exception | SystemExit) and not isinstance(error, BatcherError):
-            raise JobError(f"{self._where}: {_line_of(error)}{_told(error)}; mend job.py") from error
+            raise JobError(
+                f"{self._where}: {_format_job_line(error)}{_format_exception(error)}; mend job.py"
+            ) from error
 
 
-def aside() -> AbstractContextManager[object]:
+def job_output_to_stderr() -> AbstractContextManager[object]:
     """While this lasts, what a job prints goes to stderr: stdout is for the answer, which a machine may be reading."""
     return redirect_stdout(sys.stderr)
 
 
-def _line_of(error: BaseException) -> str:
+def _format_job_line(error: BaseException) -> str:
     """The last line of a job.py that the error went through."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f.lineno for f in frames if Path(f.filename).name == "job.py" and f.filename != __file__]
     return f"job.py, line {lines[-1]}: " if lines else ""
 
 
-def _told(error: BaseException) -> str:
+def _format_exception(error: BaseException) -> str:
     text = str(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
 
@@ -68,7 +70,7 @@ class Job:
     columns: Collection[str] | None = None
     """The columns of a table that Artist looks at; None: perhaps all."""
 
-    def version(self, model: str, endpoint: Endpoint, max_output_tokens: int) -> JobVersion:
+    def build_version(self, model: str, endpoint: Endpoint, max_output_tokens: int) -> JobVersion:
         """What this job asks with these settings."""
         return JobVersion(
             self.name,
@@ -81,11 +83,11 @@ class Job:
             self.bio.__name__.lower(),
         )
 
-    def read_row(self, row: Mapping[str, object], where: object) -> Any:
+    def parse_artist_row(self, row: Mapping[str, object], where: object) -> Any:
         """The artist of an input row; empty texts count as absent. Raises InputError naming row and column."""
         given = {column: value for column, value in row.items() if value is not None and value != ""}
         for column, value in given.items():
-            if type(value) is str and "\0" in value and self._reads(column):
+            if type(value) is str and "\0" in value and self._reads_column(column):
                 raise InputError(
                     f"{where}, column {column}: holds a NUL character, which no request can carry; remove it"
                 )
@@ -93,23 +95,25 @@ class Job:
         try:
             return self.artist.__pydantic_validator__.validate_python(given)
         except ValidationError as error:
-            raise InputError(f"{where}, {_row_fault(error, row)}") from None
+            raise InputError(f"{where}, {_describe_row_error(error, row)}") from None
         except (Exception, SystemExit):
-            with JobCode(where):
+            with JobCodeGuard(where):
                 raise
 
-    def _reads(self, column: str) -> bool:
+    def _reads_column(self, column: str) -> bool:
         fields = self.artist.model_fields
         return column in fields or any(field.validation_alias is not None for field in fields.values())
 
-    def restore(self, data: str) -> Any:
+    def restore_artist(self, data: str) -> Any:
         """The artist of a row as the state keeps it (JSON). Raises JobError when today's job.py refuses it."""
         try:
             return self.artist.model_validate_json(data, by_alias=True, by_name=True)
         except ValidationError as error:
-            raise JobError(f"job.py refuses a row that was planned, {_fault(error)}; undo the change") from None
+            raise JobError(
+                f"job.py refuses a row that was planned, {_describe_validation_error(error)}; undo the change"
+            ) from None
         except (Exception, SystemExit):
-            with JobCode("a row that was planned"):
+            with JobCodeGuard("a row that was planned"):
                 raise
 
     def prompt_values(self, artist: Any, where: object) -> Mapping[str, str]:
@@ -117,7 +121,7 @@ class Job:
         try:
             values = artist.prompt_values()
         except (Exception, SystemExit):
-            with JobCode(where):
+            with JobCodeGuard(where):
                 raise
         if type(values) is not dict and not isinstance(values, Mapping):
             raise JobError(f"{where}: prompt_values gives {type(values).__name__}; return a dict of texts")
@@ -126,23 +130,23 @@ class Job:
                 raise JobError(f"{where}: prompt_values gives {type(value).__name__} for {name}; give a text")
         return values
 
-    def judge(self, artist: Any, text: str) -> tuple[str, None] | tuple[None, Failure]:
+    def validate_answer(self, artist: Any, text: str) -> tuple[str, None] | tuple[None, Failure]:
         """The accepted bio as compact JSON, or why the text is none (class UNUSABLE)."""
         try:
             bio = self.bio.model_validate_json(text)
         except ValidationError as error:
-            return None, Failure(FailureClass.UNUSABLE, "invalid_output", _fault(error)[:300])
+            return None, Failure(FailureClass.UNUSABLE, "invalid_output", _describe_validation_error(error)[:300])
         except (Exception, SystemExit):
-            with JobCode(f"artist {artist.artist_id}"):
+            with JobCodeGuard(f"artist {artist.artist_id}"):
                 raise
-        return self._accepted(artist, bio)
+        return self._accept_bio(artist, bio)
 
-    def _accepted(self, artist: Any, bio: BaseModel) -> tuple[str, None] | tuple[None, Failure]:
+    def _accept_bio(self, artist: Any, bio: BaseModel) -> tuple[str, None] | tuple[None, Failure]:
         try:
             reason = self.accept(artist, bio)
             data = bio.model_dump_json(by_alias=True)
         except (Exception, SystemExit):
-            with JobCode(f"artist {artist.artist_id}"):
+            with JobCodeGuard(f"artist {artist.artist_id}"):
                 raise
         if reason is None:
             return data, None
@@ -152,15 +156,15 @@ class Job:
         return None, Failure(FailureClass.UNUSABLE, "not_accepted", reason[:300])
 
 
-def _row_fault(error: ValidationError, row: Mapping[str, object]) -> str:
+def _describe_row_error(error: ValidationError, row: Mapping[str, object]) -> str:
     """What is wrong with a row. A needed column that is there and holds nothing is not missing, but empty."""
     first = error.errors(include_url=False, include_context=False)[0]
     if first["type"] == "missing" and first["loc"][0] in row:
         return f"column {first['loc'][0]} is empty"
-    return _fault(error)
+    return _describe_validation_error(error)
 
 
-def _fault(error: ValidationError) -> str:
+def _describe_validation_error(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
     column = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
@@ -169,11 +173,11 @@ def _fault(error: ValidationError) -> str:
     message = message.removesuffix(".")
     # A sentence of the job's own may name the field itself: "born must be a whole number."
     named = message if message.startswith(f"{column} ") else f"{column}: {message}"
-    shown = "" if first["type"] in {"missing", "value_error"} else f" (it is {_short(first['input'])})"
+    shown = "" if first["type"] in {"missing", "value_error"} else f" (it is {_shorten_repr(first['input'])})"
     return f"column {named}{shown}"
 
 
-def _short(value: object) -> str:
+def _shorten_repr(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -183,5 +187,5 @@ def encode_row(artist: BaseModel) -> str:
     try:
         return artist.__pydantic_serializer__.to_json(artist, exclude_none=True).decode()
     except (Exception, SystemExit):
-        with JobCode(f"artist {getattr(artist, 'artist_id', '')}: the row cannot be kept as JSON"):
+        with JobCodeGuard(f"artist {getattr(artist, 'artist_id', '')}: the row cannot be kept as JSON"):
             raise

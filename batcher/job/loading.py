@@ -11,10 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from batcher.core.rendering import placeholders
+from batcher.core.rendering import parse_placeholders
 from batcher.errors import JobError
-from batcher.job.job import Job, JobCode, aside
-from batcher.job.schema import strict_schema
+from batcher.job.job import Job, JobCodeGuard, job_output_to_stderr
+from batcher.job.schema import build_strict_schema
 
 NEEDED_FIELDS = ("artist_id", "artist_name")
 
@@ -24,22 +24,22 @@ def load_job(folder: Path) -> Job:
     for name in ("job.py", "system.md", "user.md"):
         if not _is_file(folder / name):
             raise JobError(f"{folder} is no job: {name} is missing; `batcher init` writes an example")
-    module = _import(folder / "job.py")
-    artist, bio = _model(module, "Artist", folder), _model(module, "Bio", folder)
-    _check_artist(artist, folder)
-    template = _template(folder)
-    accept = _accept(module, folder)
-    with JobCode(f"{folder / 'job.py'}: Bio has no JSON schema"):
-        schema = strict_schema(bio)
-    return Job(folder.name, artist, bio, accept, _system(folder), template, schema, _columns(artist))
+    module = _import_job_module(folder / "job.py")
+    artist, bio = _find_pydantic_model(module, "Artist", folder), _find_pydantic_model(module, "Bio", folder)
+    _check_artist_model(artist, folder)
+    template = _load_user_template(folder)
+    accept = _load_accept_check(module, folder)
+    with JobCodeGuard(f"{folder / 'job.py'}: Bio has no JSON schema"):
+        schema = build_strict_schema(bio)
+    return Job(folder.name, artist, bio, accept, _load_system_prompt(folder), template, schema, _artist_columns(artist))
 
 
-def _accept(module: ModuleType, folder: Path) -> Callable[[Any, Any], str | None]:
+def _load_accept_check(module: ModuleType, folder: Path) -> Callable[[Any, Any], str | None]:
     """The acceptance check. That it cannot be called must not show at the first answer, which is paid by then."""
     accept: object = getattr(module, "accept", None)
     if not callable(accept):
         raise JobError(f"{folder / 'job.py'} has no accept(artist, bio) function; return None to accept")
-    with JobCode(f"{folder / 'job.py'}: accept cannot be looked at"):
+    with JobCodeGuard(f"{folder / 'job.py'}: accept cannot be looked at"):
         signature = inspect.signature(accept)
         try:
             signature.bind(None, None)
@@ -51,17 +51,17 @@ def _accept(module: ModuleType, folder: Path) -> Callable[[Any, Any], str | None
     return accept
 
 
-def _system(folder: Path) -> str:
-    text = _read(folder / "system.md")
+def _load_system_prompt(folder: Path) -> str:
+    text = _read_text(folder / "system.md")
     if not text:
         raise JobError(f"{folder / 'system.md'} is empty; write into it what every request has in common")
     return text
 
 
-def _template(folder: Path) -> str:
-    template = _read(folder / "user.md")
+def _load_user_template(folder: Path) -> str:
+    template = _read_text(folder / "user.md")
     try:
-        names = placeholders(template)
+        names = parse_placeholders(template)
     except JobError as error:
         raise JobError(f"{folder}/{error}") from None
     if not names:
@@ -79,7 +79,7 @@ def _is_file(path: Path) -> bool:
         raise JobError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _read(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig").strip()
     except UnicodeDecodeError as error:
@@ -89,20 +89,20 @@ def _read(path: Path) -> str:
         raise JobError(f"{path} cannot be read: {error.strerror}") from error
 
 
-class _Loader(SourceFileLoader):
+class _JobLoader(SourceFileLoader):
     """Loads a job and leaves nothing beside it."""
 
     def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
         """Keeps no bytecode: a job's folder is the user's."""
 
 
-def _import(path: Path) -> ModuleType:
+def _import_job_module(path: Path) -> ModuleType:
     name = f"batcher_job_{path.parent.name}"
-    spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, str(path)))
+    spec = importlib.util.spec_from_file_location(name, path, loader=_JobLoader(name, str(path)))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    with aside(), JobCode(f"{path} cannot be loaded"):
+    with job_output_to_stderr(), JobCodeGuard(f"{path} cannot be loaded"):
         try:
             spec.loader.exec_module(module)
         except SyntaxError as error:
@@ -111,14 +111,14 @@ def _import(path: Path) -> ModuleType:
     return module
 
 
-def _model(module: ModuleType, name: str, folder: Path) -> type[BaseModel]:
+def _find_pydantic_model(module: ModuleType, name: str, folder: Path) -> type[BaseModel]:
     model = getattr(module, name, None)
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         raise JobError(f"{folder / 'job.py'} has no pydantic model {name}")
     return model
 
 
-def _check_artist(artist: type[BaseModel], folder: Path) -> None:
+def _check_artist_model(artist: type[BaseModel], folder: Path) -> None:
     missing = [name for name in NEEDED_FIELDS if name not in artist.model_fields]
     if missing:
         raise JobError(f"{folder / 'job.py'}: Artist has no field {', '.join(missing)}")
@@ -126,7 +126,7 @@ def _check_artist(artist: type[BaseModel], folder: Path) -> None:
         raise JobError(f"{folder / 'job.py'}: Artist has no prompt_values() giving the values of user.md")
 
 
-def _columns(artist: type[BaseModel]) -> Collection[str] | None:
+def _artist_columns(artist: type[BaseModel]) -> Collection[str] | None:
     """The columns that the model looks at; None where others may matter to it, or to code of its own."""
     code = artist.__pydantic_custom_init__ or artist.__pydantic_decorators__.model_validators
     if code or artist.model_config.get("extra", "ignore") != "ignore":

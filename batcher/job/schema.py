@@ -15,7 +15,7 @@ COLLECTED = (
 """The columns that `collect` writes beside the job's own: no field of Bio may take one of these names."""
 
 
-def strict_schema(model: type[BaseModel]) -> Mapping[str, object]:
+def build_strict_schema(model: type[BaseModel]) -> Mapping[str, object]:
     """The model's JSON schema as strict structured output wants it: all required, nothing additional, no defaults.
 
     Source: OpenAI, guides/structured-outputs. Raises JobError for a field that it cannot express.
@@ -24,14 +24,14 @@ def strict_schema(model: type[BaseModel]) -> Mapping[str, object]:
         if not field.is_required():
             raise JobError(f"{model.__name__}.{name} has a default; structured output needs every field (use X | None)")
     raw = model.model_json_schema()
-    properties = _fields(raw)
+    properties = _schema_fields(raw)
     if not properties:
         raise JobError(f"{model.__name__} has no field; give it one for each part of an answer")
     for name in properties:
         if name.lower() in COLLECTED:
             raise JobError(f"{model.__name__}.{name} has the name of a column that `collect` writes; rename it")
     _check_expressible(raw, model.__name__)
-    schema = _strict(raw)
+    schema = _make_strict(raw)
     assert isinstance(schema, dict)
     return schema
 
@@ -49,23 +49,23 @@ def _check_expressible(node: Mapping[str, Any], place: str) -> None:
         _check_expressible(sub, place)
 
 
-def _strict(node: object) -> object:
+def _make_strict(node: object) -> object:
     if isinstance(node, list):
-        return [_strict(item) for item in node]
+        return [_make_strict(item) for item in node]
     if not isinstance(node, dict):
         return node
-    out = {key: _strict_entry(key, value) for key, value in node.items() if key not in {"title", "default"}}
+    out = {key: _make_entry_strict(key, value) for key, value in node.items() if key not in {"title", "default"}}
     if node.get("type") == "object":
         out["additionalProperties"] = False
         out["required"] = list(node.get("properties", {}))
     return out
 
 
-def _strict_entry(key: str, value: object) -> object:
+def _make_entry_strict(key: str, value: object) -> object:
     # The keys of `properties` and `$defs` are names of the user's, not keywords: none of them is dropped.
     if key in {"properties", "$defs"} and isinstance(value, dict):
-        return {name: _strict(sub) for name, sub in value.items()}
-    return _strict(value)
+        return {name: _make_strict(sub) for name, sub in value.items()}
+    return _make_strict(value)
 
 
 _COLUMN_TYPES = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
@@ -73,30 +73,30 @@ _COLUMN_TYPES = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "
 _TYPE_NAMES = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
 
 
-def output_columns(job: Job) -> dict[str, str]:
+def output_column_types(job: Job) -> dict[str, str]:
     """The job's output fields and their DuckDB types, for `collect`; what is no scalar stays JSON text."""
     defs = job.schema.get("$defs", {})
-    return {name: _column_type(_kinds(field, defs)) for name, field in _fields(job.schema).items()}
+    return {name: _column_type(_json_types(field, defs)) for name, field in _schema_fields(job.schema).items()}
 
 
-def _fields(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+def _schema_fields(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """The fields of a model's schema; that of a model which holds itself is a reference."""
-    properties: Mapping[str, Any] = _followed(schema, schema.get("$defs", {})).get("properties", {})
+    properties: Mapping[str, Any] = _resolve_reference(schema, schema.get("$defs", {})).get("properties", {})
     return properties
 
 
-def _followed(node: Mapping[str, Any], defs: Any) -> Mapping[str, Any]:
+def _resolve_reference(node: Mapping[str, Any], defs: Any) -> Mapping[str, Any]:
     while "$ref" in node:
         node = defs[node["$ref"].rpartition("/")[2]]
     return node
 
 
-def _kinds(node: Mapping[str, Any], defs: Any) -> set[str]:
+def _json_types(node: Mapping[str, Any], defs: Any) -> set[str]:
     """The types of what a field may hold, in JSON's words; "" for any that the schema does not tell."""
-    node = _followed(node, defs)
+    node = _resolve_reference(node, defs)
     options = node.get("anyOf") or node.get("oneOf") or node.get("allOf")
     if options:
-        return {kind for option in options for kind in _kinds(option, defs)}
+        return {kind for option in options for kind in _json_types(option, defs)}
     if "type" in node:
         return {str(node["type"])}
     values = node.get("enum", [node["const"]] if "const" in node else [])  # of mixed types, which have no `type`

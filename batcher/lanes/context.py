@@ -7,36 +7,36 @@ from dataclasses import dataclass
 from batcher.catalog.prices import PriceOf
 from batcher.config import Config
 from batcher.core.failures import FailureClass
-from batcher.core.retry import Jitter, Rules, delay_s
+from batcher.core.retry import Jitter, RetryRules, retry_delay_seconds
 from batcher.job.job import Job
 from batcher.service.service import Service
 from batcher.state.db.store import Store
 
 
-def _silent(_kind: str, _data: Mapping[str, object]) -> None:
+def _ignore_event(_kind: str, _data: Mapping[str, object]) -> None:
     """Tells nobody."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class LaneContext:
     """The store, the service and the settings of one acting process."""
 
     store: Store
     service: Service
     job: Job
     config: Config
-    rules: Rules
+    rules: RetryRules
     prices: PriceOf
     jitter: Jitter
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
-    tell: Callable[[str, Mapping[str, object]], None] = _silent
+    tell: Callable[[str, Mapping[str, object]], None] = _ignore_event
     """Told what happens: a kind and its data; the display makes words of it."""
     interrupted: Callable[[], bool] = lambda: False
     """Whether the user asked to end at the next safe point."""
 
-    def delay(self, failure: FailureClass, n: int, wait_s: float | None = None) -> float:
+    def next_delay_seconds(self, failure: FailureClass, n: int, wait_s: float | None = None) -> float:
         """Seconds before repetition n of a class; a Retry-After wins, with up to 5 s on top."""
         if wait_s is not None:
             return wait_s + 5 * self.jitter()
-        return delay_s(self.rules.policies[failure], n, self.jitter(), self.rules.jitter_share)
+        return retry_delay_seconds(self.rules.policies[failure], n, self.jitter(), self.rules.jitter_share)

@@ -24,8 +24,8 @@ BOM = b"\xef\xbb\xbf"
 LARGEST = 2**63
 """Beyond it, an integer is written as its digits: readers of JSON lose some."""
 
-Row = dict[str, object]
-NumberedRow = tuple[int, Row | InputError]
+TableRow = dict[str, object]
+NumberedRow = tuple[int, TableRow | InputError]
 
 
 def read_table(path: Path, columns: Collection[str] | None = None) -> Iterator[NumberedRow]:
@@ -69,22 +69,24 @@ def read_bios(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[int, str
     for number, row in read_table(path):
         if isinstance(row, InputError):
             raise row
-        artist_id = _plain_id(row.get("artist_id"))
+        artist_id = _format_artist_id(row.get("artist_id"))
         if not artist_id:
             raise InputError(f"{path}, row {number}: column artist_id is missing or empty; a bio needs its artist")
-        bio = {name: _as_json(row[name], kind) for name, kind in columns.items() if row.get(name) not in (None, "")}
+        bio = {
+            name: _parse_bio_value(row[name], kind) for name, kind in columns.items() if row.get(name) not in (None, "")
+        }
         if key not in bio or not str(bio[key]).strip():
             raise InputError(f"{path}, row {number}: column {key} is missing or empty; leave out rows without a bio")
         yield number, artist_id, orjson.dumps(bio, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
-def _plain_id(value: object) -> str:
+def _format_artist_id(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value) if isinstance(value, str | int) else ""
 
 
-def _as_json(value: object, kind: str) -> object:
+def _parse_bio_value(value: object, kind: str) -> object:
     """A value as a bio holds it. Only JSONL has types of its own for all: elsewhere some are written as text."""
     if isinstance(value, int) and not -LARGEST <= value < LARGEST:
         return str(value)
@@ -107,15 +109,15 @@ def _read_csv(path: Path) -> Iterator[NumberedRow]:
             last = reader.line_num
             for values in reader:
                 if values:
-                    yield last + 1, _csv_row(path, last + 1, header, values)
+                    yield last + 1, _parse_csv_row(path, last + 1, header, values)
                 last = reader.line_num
         except csv.Error as error:
-            raise InputError(f"{path}, row {last + 1}: {_csv_fault(error)}") from None
+            raise InputError(f"{path}, row {last + 1}: {_explain_csv_error(error)}") from None
         except UnicodeDecodeError:
-            raise InputError(f"{path}, {_bad_byte(path)}; save it as UTF-8") from None
+            raise InputError(f"{path}, {_locate_bad_byte(path)}; save it as UTF-8") from None
 
 
-def _csv_fault(error: csv.Error) -> str:
+def _explain_csv_error(error: csv.Error) -> str:
     text = str(error)
     if "unexpected end of data" in text:
         return "a quote that begins here is never closed; write quotes inside a value twice"
@@ -124,18 +126,18 @@ def _csv_fault(error: csv.Error) -> str:
     return f"{text}; write quotes inside a value twice"
 
 
-def _bad_byte(path: Path) -> str:
+def _locate_bad_byte(path: Path) -> str:
     """Where a file stops being UTF-8: row, byte in it, and what stands there."""
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):
             try:
                 raw.decode()
             except UnicodeDecodeError as error:
-                return f"row {number}: {_not_utf8(raw, error)}"
+                return f"row {number}: {_describe_bad_byte(raw, error)}"
     return "which is not UTF-8"
 
 
-def _not_utf8(raw: bytes, error: UnicodeDecodeError) -> str:
+def _describe_bad_byte(raw: bytes, error: UnicodeDecodeError) -> str:
     return f"byte {error.start + 1} of the line is 0x{raw[error.start]:02x}, which is not UTF-8"
 
 
@@ -147,7 +149,7 @@ def _check_header(path: Path, header: list[str]) -> None:
         raise InputError(f"{path}, row 1: the header names column {twice[0]!r} twice; rename or remove one")
 
 
-def _csv_row(path: Path, number: int, header: list[str], values: list[str]) -> Row | InputError:
+def _parse_csv_row(path: Path, number: int, header: list[str], values: list[str]) -> TableRow | InputError:
     if len(values) != len(header):
         counts = f"{len(values)} values for {len(header)} columns"
         return InputError(f"{path}, row {number}: {counts}; quote commas in values")
@@ -159,28 +161,29 @@ def _read_jsonl(path: Path) -> Iterator[NumberedRow]:
         for number, raw in enumerate(file, 1):
             text = raw.removeprefix(BOM) if number == 1 else raw
             if text.strip():
-                yield number, _jsonl_row(f"{path}, row {number}", text)
+                yield number, _parse_jsonl_row(f"{path}, row {number}", text)
 
 
-def _jsonl_row(where: str, raw: bytes) -> Row | InputError:
+def _parse_jsonl_row(where: str, raw: bytes) -> TableRow | InputError:
     try:
         row = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        return InputError(f"{where}: {_json_fault(raw, error)}")
+        return InputError(f"{where}: {_explain_json_error(raw, error)}")
     return row if isinstance(row, dict) else InputError(f"{where}: not a JSON object; write one object on each line")
 
 
-def _json_fault(raw: bytes, error: orjson.JSONDecodeError) -> str:
+def _explain_json_error(raw: bytes, error: orjson.JSONDecodeError) -> str:
     try:
         raw.decode()
     except UnicodeDecodeError as fault:
-        return f"{_not_utf8(raw, fault)}; save it as UTF-8"
+        return f"{_describe_bad_byte(raw, fault)}; save it as UTF-8"
     if "surrogate" in error.msg:
-        return f"{_halved(raw) or f'character {error.colno}'} holds half of a surrogate pair, which is no text; mend it"
+        where = _find_surrogate_column(raw) or f"character {error.colno}"
+        return f"{where} holds half of a surrogate pair, which is no text; mend it"
     return f"not valid JSON ({error.msg} at character {error.colno}); mend the line"
 
 
-def _halved(raw: bytes) -> str:
+def _find_surrogate_column(raw: bytes) -> str:
     """The column of a line that holds half of a surrogate pair; "" where it cannot be told."""
     try:
         row = json.loads(raw)
@@ -188,11 +191,11 @@ def _halved(raw: bytes) -> str:
         return ""
     if not isinstance(row, dict):
         return ""
-    columns = [name for name, value in row.items() if not _is_text(name) or not _is_text(value)]
-    return f"column {ascii(columns[0]) if not _is_text(columns[0]) else columns[0]}" if columns else ""
+    columns = [name for name, value in row.items() if not _is_valid_text(name) or not _is_valid_text(value)]
+    return f"column {ascii(columns[0]) if not _is_valid_text(columns[0]) else columns[0]}" if columns else ""
 
 
-def _is_text(value: object) -> bool:
+def _is_valid_text(value: object) -> bool:
     """Whether a value, and all that it holds, can be written as UTF-8."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
@@ -207,13 +210,13 @@ def _read_parquet(path: Path, columns: Collection[str] | None) -> Iterator[Numbe
             cursor = con.execute("SELECT * FROM read_parquet(?) LIMIT 0", [str(path)])
             found = [(column[0], str(column[1])) for column in cursor.description or []]
             wanted = [column for column in found if columns is None or column[0] in columns] or found
-            names, plain = [name for name, _ in wanted], _plain_makers(wanted)
-            cursor = con.execute(f"SELECT {_listed(names)} FROM read_parquet(?)", [str(path)])  # noqa: S608 - quoted
+            names, plain = [name for name, _ in wanted], _column_converters(wanted)
+            cursor = con.execute(f"SELECT {_quote_columns(names)} FROM read_parquet(?)", [str(path)])  # noqa: S608 - quoted
             number = 0
             while rows := cursor.fetchmany(FETCH_ROWS):
                 for values in rows:
                     number += 1
-                    row: Row = dict(zip(names, values))  # noqa: B905 - the one loop over all values of a table
+                    row: TableRow = dict(zip(names, values))  # noqa: B905 - the one loop over all values of a table
                     for name, make in plain.items():
                         row[name] = make(row[name])
                     yield number, row
@@ -221,23 +224,23 @@ def _read_parquet(path: Path, columns: Collection[str] | None) -> Iterator[Numbe
             raise InputError(f"{path} is not a Parquet file that can be read: {_first_line(error)}") from None
 
 
-def _listed(names: Iterable[str]) -> str:
+def _quote_columns(names: Iterable[str]) -> str:
     """Columns as SQL names them."""
     return ", ".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
-def _plain_makers(columns: list[tuple[str, str]]) -> Mapping[str, Callable[[object], object]]:
+def _column_converters(columns: list[tuple[str, str]]) -> Mapping[str, Callable[[object], object]]:
     """What makes plain values of a column of a type that JSON and CSV lack: the same table reads the same in each."""
-    kinds: Mapping[str, Callable[[object], object]] = {"UUID": _id_text, "DECIMAL": _whole}
+    kinds: Mapping[str, Callable[[object], object]] = {"UUID": _uuid_to_text, "DECIMAL": _decimal_to_int}
     found = ((name, kinds.get(kind if kind.endswith("]") else kind.partition("(")[0])) for name, kind in columns)
     return {name: make for name, make in found if make}
 
 
-def _id_text(value: object) -> object:
+def _uuid_to_text(value: object) -> object:
     return None if value is None else str(value)
 
 
-def _whole(value: object) -> object:
+def _decimal_to_int(value: object) -> object:
     """A DECIMAL as an int where it is one: databases write their ids so."""
     return int(value) if isinstance(value, Decimal) and value == value.to_integral_value() else value
 

@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from batcher.core.failures import Trouble
-from batcher.core.remote import Listing, RemoteBatch, RemoteFile
+from batcher.core.failures import ErrorDetails
+from batcher.core.remote import BatchListing, RemoteBatch, RemoteFile
 
 
 class CallError(Exception):
     """A call of ours failed. `trouble` says how; `wait_s` is what Retry-After asks for, `headers` came with it."""
 
-    def __init__(self, trouble: Trouble, wait_s: float | None = None, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, trouble: ErrorDetails, wait_s: float | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(trouble.message or trouble.code or "no answer")
         self.trouble = trouble
         self.wait_s = wait_s
@@ -32,7 +34,7 @@ class CallUnsent(CallUnknown):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CompletionResponse:
     """What a synchronous call gave: the body as it came, and the headers (names in lower case)."""
 
     body: bytes
@@ -42,45 +44,45 @@ class Answer:
 class Service(Protocol):
     """What the runner needs of a service."""
 
-    def check(self) -> None:
+    def check_access(self) -> None:
         """Asks whether key and address are good."""
 
-    def shutdown_date(self, model: str) -> str | None:
+    def fetch_shutdown_date(self, model: str) -> str | None:
         """The day on which a model ends (YYYY-MM-DD; "" when none is set); None for an unknown model."""
 
-    def upload(self, path: Path, name: str, sent: Callable[[int], None] = ...) -> RemoteFile:
+    def upload_file(self, path: Path, name: str, sent: Callable[[int], None] = ...) -> RemoteFile:
         """Uploads a batch input file, once. sent: told how many bytes have gone."""
 
-    def create(self, file_id: str, endpoint: str, metadata: Mapping[str, str]) -> RemoteBatch:
+    def create_batch(self, file_id: str, endpoint: str, metadata: Mapping[str, str]) -> RemoteBatch:
         """Asks for a batch, once."""
 
-    def list_batches(self, back_to: float) -> Listing:
+    def list_batches(self, back_to: float) -> BatchListing:
         """Every batch created at `back_to` or later."""
 
-    def retrieve(self, batch_id: str) -> RemoteBatch | None:
+    def retrieve_batch(self, batch_id: str) -> RemoteBatch | None:
         """One batch; None when the service does not know it."""
 
-    def cancel(self, batch_id: str) -> RemoteBatch | None:
+    def cancel_batch(self, batch_id: str) -> RemoteBatch | None:
         """Asks to cancel; None when the service does not know it."""
 
-    def download(self, file_id: str, path: Path) -> None:
+    def download_file(self, file_id: str, path: Path) -> None:
         """The whole content of a file, moved into place when it is complete."""
 
-    def delete(self, file_id: str) -> None:
+    def delete_file(self, file_id: str) -> None:
         """Deletes a file; one that is gone counts as deleted."""
 
-    def knows_file(self, file_id: str) -> bool:
+    def can_see_file(self, file_id: str) -> bool:
         """Whether the key may see this file."""
 
     def find_files(self, name: str) -> list[RemoteFile]:
         """Batch input files of exactly this name."""
 
-    def complete(self, endpoint: str, body: Mapping[str, object]) -> Answer:
+    def request_completion(self, endpoint: str, body: Mapping[str, object]) -> CompletionResponse:
         """Asks for one answer now, once."""
 
-    def find_stored(self, model: str, metadata: Mapping[str, str]) -> bytes | None:
+    def find_stored_completion(self, model: str, metadata: Mapping[str, str]) -> bytes | None:
         """A stored chat completion that carries this metadata; None where there is none."""
 
 
-def _ignore(_bytes: int) -> None:
+def ignore_progress(_bytes: int) -> None:
     """Tells nobody."""

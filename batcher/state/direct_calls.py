@@ -6,7 +6,7 @@ A call is claimed in the transaction that asks for it, and ends in the one that 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 
-from batcher.core.lifecycle import VERDICT_EVENTS, ShardState, artist_event
+from batcher.core.lifecycle import VERDICT_EVENTS, ShardState, artist_transition
 from batcher.state import intents
 from batcher.state.db.transaction import Transaction
 
@@ -20,7 +20,7 @@ class Selection:
     most: int | None = None
     first: int = 0
 
-    def parameters(self, full: bool) -> dict[str, object]:
+    def to_parameters(self, full: bool) -> dict[str, object]:
         """As the statements take it. full: as many lines as wished were taken on."""
         return {"priority": self.priority, "failure": self.failure, "full": full, "first": self.first}
 
@@ -50,7 +50,7 @@ class OpenCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class CallRecord:
     """What one call came to, as the table `answers` takes it. Exactly one of data and state is set."""
 
     call: int
@@ -73,7 +73,9 @@ class Recorded:
     counted: bool = True
 
 
-def look(tx: Transaction, selection: Selection, most: int, latest: float) -> tuple[list[Candidate], float | None]:
+def load_candidates(
+    tx: Transaction, selection: Selection, most: int, latest: float
+) -> tuple[list[Candidate], float | None]:
     """The next lines to ask for, and when the next of those that wait is due (None: none waits).
 
     latest: a time to wait for that is later was set by a clock that was ahead, and counts as past.
@@ -81,16 +83,16 @@ def look(tx: Transaction, selection: Selection, most: int, latest: float) -> tup
     tx.move_lines("direct_fall_due", "fall_due", now=tx.now, latest=latest)
     full = False
     if selection.most is not None:
-        left = selection.most - int(tx.one("lines_taken_on", first=selection.first)[0])
+        left = selection.most - int(tx.fetch_one("lines_taken_on", first=selection.first)[0])
         full, most = left <= 0, most if left <= 0 else min(most, left)
-    chosen = selection.parameters(full)
-    (due,) = tx.one("direct_due", **chosen)
-    return [Candidate(*row) for row in tx.run("direct_lines", most=most, **chosen)], due
+    chosen = selection.to_parameters(full)
+    (due,) = tx.fetch_one("direct_due", **chosen)
+    return [Candidate(*row) for row in tx.fetch_all("direct_lines", most=most, **chosen)], due
 
 
-def still_ready(tx: Transaction, lines: Sequence[Candidate]) -> dict[str, Candidate]:
+def filter_ready_lines(tx: Transaction, lines: Sequence[Candidate]) -> dict[str, Candidate]:
     """Those of these lines that may be asked for as they were read, each with the shard that holds it now."""
-    now = {row[0]: row[1:] for row in tx.run("still_ready", ids=[line.artist_id for line in lines])}
+    now = {row[0]: row[1:] for row in tx.fetch_all("still_ready", ids=[line.artist_id for line in lines])}
     found = {}
     for line in lines:
         shard, version, line_hash = now.get(line.artist_id, (None, None, None))
@@ -99,49 +101,49 @@ def still_ready(tx: Transaction, lines: Sequence[Candidate]) -> dict[str, Candid
     return found
 
 
-def claim(tx: Transaction, lines: Sequence[tuple[Candidate, int, float]]) -> list[int]:
+def record_claims(tx: Transaction, lines: Sequence[tuple[Candidate, int, float]]) -> list[int]:
     """Takes lines out of their shards and opens a call for each, with its tokens and the dollars that it may cost; the
     calls' numbers. The lines are ready."""
-    (first,) = tx.one("next_call")
+    (first,) = tx.fetch_one("next_call")
     calls = list(range(int(first), int(first) + len(lines)))
     rows = [
         (call, line.artist_id, tokens, usd, tx.now, None, None)
         for call, (line, tokens, usd) in zip(calls, lines, strict=True)
     ]
-    tx.append("direct_calls", rows)
+    tx.insert_rows("direct_calls", rows)
     for shard in sorted({line.shard for line, _, _ in lines if line.shard is not None}):
-        _break_up(tx, shard)
+        _dissolve_shard(tx, shard)
     claimed = tx.move_lines("claim_direct", "claim_direct", first=first)
     assert claimed == len(lines), f"{claimed} of {len(lines)} lines were claimed"
     return calls
 
 
-def _break_up(tx: Transaction, shard: int) -> None:
+def _dissolve_shard(tx: Transaction, shard: int) -> None:
     """A shard that loses lines to this lane is stale. The others of one that was released go on as loose lines; of one
     that was not they stay parked in it, until they are cut again."""
     state = intents.load_shard(tx, shard).state
     if state is ShardState.STALE:
         return
-    tx.outdate(shard, "the direct lane took lines out of it")
+    tx.mark_shard_stale(shard, "the direct lane took lines out of it")
     if state is not ShardState.PLANNED:
-        tx.run("loosen_shard", shard=shard)
+        tx.fetch_all("loosen_shard", shard=shard)
 
 
-def record(tx: Transaction, answers: Sequence[Recorded]) -> None:
+def record_answers(tx: Transaction, answers: Sequence[CallRecord]) -> None:
     """Ends calls: bios, attempts, and the next states of the lines."""
-    tx.run("create_answers")
-    tx.append("answers", [astuple(answer) for answer in answers])
-    tx.run("record_answers", now=tx.now)
+    tx.fetch_all("create_answers")
+    tx.insert_rows("answers", [astuple(answer) for answer in answers])
+    tx.fetch_all("record_answers", now=tx.now)
     if any(answer.data is not None for answer in answers):
-        tx.run("insert_direct_bios", now=tx.now)
+        tx.fetch_all("insert_direct_bios", now=tx.now)
         tx.move_lines("accept_answers", "accept")
     targets = {answer.state for answer in answers}  # each statement goes through all lines
     for event in VERDICT_EVENTS:
-        if artist_event(event)[1].value in targets:
+        if artist_transition(event)[1].value in targets:
             tx.move_lines("move_failed_answers", event)
-    tx.run("end_calls", now=tx.now)
+    tx.fetch_all("end_calls", now=tx.now)
 
 
-def open_calls(tx: Transaction) -> list[OpenCall]:
+def load_open_calls(tx: Transaction) -> list[OpenCall]:
     """Calls that a process which died has left."""
-    return [OpenCall(*row) for row in tx.run("open_calls")]
+    return [OpenCall(*row) for row in tx.fetch_all("open_calls")]

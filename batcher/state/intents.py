@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import orjson
 
-from batcher.core.failures import Trouble
-from batcher.core.lifecycle import BatchStatus, ShardState, is_terminal, merge_status
+from batcher.core.failures import ErrorDetails
+from batcher.core.lifecycle import BatchStatus, ShardState, is_terminal, merge_batch_status
 from batcher.core.remote import RemoteBatch, RemoteFile
 from batcher.core.snapshot import BatchView, LooseLines, ShardView
-from batcher.state.db.transaction import Row, Transaction
+from batcher.state.db.transaction import StateRow, Transaction
 
 
 class ShardRow(NamedTuple):
@@ -77,37 +77,39 @@ class KnownBatch(NamedTuple):
     missing_since: float | None
 
 
-def run_id(tx: Transaction) -> str:
+def load_run_id(tx: Transaction) -> str:
     """The random id of this job's run, which its batches carry in their metadata."""
-    return str(tx.one("run")[0])
+    return str(tx.fetch_one("run")[0])
 
 
 def load_shard(tx: Transaction, shard: int) -> ShardRow:
     """One shard."""
-    row = tx.one("shard", shard=shard)
+    row = tx.fetch_one("shard", shard=shard)
     return ShardRow(row[0], row[1], ShardState(row[2]), *row[3:])
 
 
 def load_submission(tx: Transaction, submission: int) -> Submission:
     """One submission."""
-    return Submission(*tx.one("submission", submission=submission))
+    return Submission(*tx.fetch_one("submission", submission=submission))
 
 
-def views(
+def load_active_work(
     tx: Transaction, latest: float
 ) -> tuple[tuple[ShardView, ...], tuple[BatchView, ...], tuple[LooseLines, ...]]:
     """Shards that are under way, batches that are not settled, and lines that belong to no shard.
 
     latest: a time to wait for that is later was written by a clock that was ahead, and counts as past.
     """
-    shards = tuple(ShardView(r[0], r[1], ShardState(r[2]), *r[3:]) for r in tx.run("active_shards", latest=latest))
-    batches = tuple(BatchView(*row) for row in tx.run("open_batches", now=tx.now, latest=latest))
-    return shards, batches, loose_lines(tx, latest)
+    shards = tuple(
+        ShardView(r[0], r[1], ShardState(r[2]), *r[3:]) for r in tx.fetch_all("active_shards", latest=latest)
+    )
+    batches = tuple(BatchView(*row) for row in tx.fetch_all("open_batches", now=tx.now, latest=latest))
+    return shards, batches, load_loose_lines(tx, latest)
 
 
-def loose_lines(tx: Transaction, latest: float) -> tuple[LooseLines, ...]:
+def load_loose_lines(tx: Transaction, latest: float) -> tuple[LooseLines, ...]:
     """Lines that belong to no shard. latest: as for `views`."""
-    return tuple(LooseLines(*row) for row in tx.run("loose_lines", now=tx.now, latest=latest))
+    return tuple(LooseLines(*row) for row in tx.fetch_all("loose_lines", now=tx.now, latest=latest))
 
 
 # --- upload ---------------------------------------------------------------------------------------------------------
@@ -123,7 +125,7 @@ def intend_upload(tx: Transaction, shard: ShardRow, reservation: Reservation) ->
 
 def _open_submission(tx: Transaction, shard: ShardRow, reservation: Reservation) -> int | None:
     """A new submission that claims the shard's lines. Lines that are gone elsewhere make the shard stale."""
-    (submission,) = tx.one(
+    (submission,) = tx.fetch_one(
         "insert_submission",
         shard=shard.shard, lines=shard.lines, tokens=shard.tokens, reserved=reservation.reserved,
         limit_tokens=reservation.limit_tokens, reserved_before=reservation.reserved_before,
@@ -132,15 +134,15 @@ def _open_submission(tx: Transaction, shard: ShardRow, reservation: Reservation)
     claimed = tx.move_lines("claim_lines", "claim_batch", shard=shard.shard, submission=submission)
     if claimed == shard.lines:
         return int(submission)
-    close(tx, submission, "cut again")
-    tx.outdate(shard.shard, f"{claimed} of its {shard.lines} lines were left")
-    tx.run("loosen_shard", shard=shard.shard)
+    close_submission(tx, submission, "cut again")
+    tx.mark_shard_stale(shard.shard, f"{claimed} of its {shard.lines} lines were left")
+    tx.fetch_all("loosen_shard", shard=shard.shard)
     return None
 
 
 def record_upload(tx: Transaction, submission: Submission, file: RemoteFile) -> None:
     """The file is at OpenAI; what comes next is the intent to create."""
-    tx.run("set_shard_file", shard=submission.shard, file_id=file.file_id, created_at=file.created_at)
+    tx.fetch_all("set_shard_file", shard=submission.shard, file_id=file.file_id, created_at=file.created_at)
     tx.move_shard(submission.shard, "record_upload", file.file_id)
 
 
@@ -152,10 +154,10 @@ def forget_upload(
     look_again: when to look for a file that may come to light late; None where none can.
     """
     for orphan in orphans:
-        tx.run("queue_file", file_id=orphan.file_id, purpose="batch", shard=submission.shard, now=tx.now)
+        tx.fetch_all("queue_file", file_id=orphan.file_id, purpose="batch", shard=submission.shard, now=tx.now)
     if look_again is not None and not orphans:
-        tx.run("watch_orphan", submission=submission.submission, due=look_again)
-    close(tx, submission.submission, "upload without a file")
+        tx.fetch_all("watch_orphan", submission=submission.submission, due=look_again)
+    close_submission(tx, submission.submission, "upload without a file")
     tx.move_shard(submission.shard, "forget_upload", f"{len(orphans)} orphans")
 
 
@@ -164,14 +166,14 @@ def forget_upload(
 
 def intend_create(tx: Transaction, shard: ShardRow, submission: int) -> None:
     """Writes the intent to create a batch from the shard's file."""
-    tx.run(
+    tx.fetch_all(
         "set_create_intended",
         submission=submission, file_id=shard.file_id, created_at=shard.file_created_at, now=tx.now,
     )  # fmt: skip
     tx.move_shard(shard.shard, "intend_create", submission=submission)
 
 
-def reopen(tx: Transaction, shard: ShardRow, reservation: Reservation) -> int | None:
+def intend_resubmission(tx: Transaction, shard: ShardRow, reservation: Reservation) -> int | None:
     """A new submission from a file that is kept at OpenAI, with its intent to create; None: made stale instead."""
     submission = _open_submission(tx, shard, reservation)
     if submission is not None:
@@ -182,50 +184,50 @@ def reopen(tx: Transaction, shard: ShardRow, reservation: Reservation) -> int | 
 def record_create(tx: Transaction, submission: Submission, batch: RemoteBatch, how: str) -> None:
     """The batch exists: created just now, or found and adopted."""
     insert_batch(tx, submission, batch)
-    tx.run("set_submission_batch", submission=submission.submission, batch_id=batch.batch_id)
+    tx.fetch_all("set_submission_batch", submission=submission.submission, batch_id=batch.batch_id)
     tx.move_shard(submission.shard, "record_create", f"{how} {batch.batch_id}")
-    hear(tx, submission, batch)
+    record_service_state(tx, submission, batch)
 
 
-def hear(tx: Transaction, submission: Submission, batch: RemoteBatch) -> None:
+def record_service_state(tx: Transaction, submission: Submission, batch: RemoteBatch) -> None:
     """Writes what the service said of a batch that was recorded just now, and a wish to cancel that was waiting."""
-    update_batch(tx, known_batch(tx, batch.batch_id), batch)
+    update_batch(tx, load_known_batch(tx, batch.batch_id), batch)
     if submission.cancel_wanted_at is not None:
-        tx.run("wish_cancel", batch_id=batch.batch_id, now=tx.now)
+        tx.fetch_all("wish_cancel", batch_id=batch.batch_id, now=tx.now)
 
 
-def refuse_create(tx: Transaction, submission: Submission, why: str) -> None:
+def record_create_refusal(tx: Transaction, submission: Submission, why: str) -> None:
     """The service answered and did not do it; the file is kept."""
-    close(tx, submission.submission, f"refused: {why}")
+    close_submission(tx, submission.submission, f"refused: {why}")
     tx.move_shard(submission.shard, "refuse_create", why)
 
 
-def find_absent(tx: Transaction, submission: Submission) -> None:
+def record_absent_batch(tx: Transaction, submission: Submission) -> None:
     """The batch was shown to be absent, and its file is deleted: a late create would name no file."""
-    close(tx, submission.submission, "absent")
+    close_submission(tx, submission.submission, "absent")
     tx.move_shard(submission.shard, "find_absent")
-    tx.run("set_shard_file", shard=submission.shard, file_id=None, created_at=None)
+    tx.fetch_all("set_shard_file", shard=submission.shard, file_id=None, created_at=None)
 
 
-def input_deleted(tx: Transaction, submission: Submission) -> None:
+def record_input_deletion(tx: Transaction, submission: Submission) -> None:
     """The input file is gone at OpenAI: no batch can be made of it any more."""
-    tx.run("queue_file", file_id=submission.file_id, purpose="batch", shard=submission.shard, now=tx.now)
-    tx.run("file_deleted", file_id=submission.file_id, now=tx.now)
+    tx.fetch_all("queue_file", file_id=submission.file_id, purpose="batch", shard=submission.shard, now=tx.now)
+    tx.fetch_all("file_deleted", file_id=submission.file_id, now=tx.now)
 
 
-def is_deleted(tx: Transaction, file_id: str | None) -> bool:
+def is_file_deleted(tx: Transaction, file_id: str | None) -> bool:
     """Whether we have deleted this file at OpenAI."""
-    return bool(tx.one("is_deleted", file_id=file_id)[0])
+    return bool(tx.fetch_one("is_deleted", file_id=file_id)[0])
 
 
-def close(tx: Transaction, submission: int, outcome: str) -> None:
+def close_submission(tx: Transaction, submission: int, outcome: str) -> None:
     """Ends a submission that no batch settles: its lines go back, its tokens are free.
 
     Lines that another batch of the shard has perhaps paid for are held: they are never bought again by themselves.
     """
     tx.move_lines("hold_perhaps_paid", "hold", submission=submission)
     tx.move_lines("give_lines_back", "give_back", submission=submission)
-    tx.run("end_submission", submission=submission, outcome=outcome, now=tx.now)
+    tx.fetch_all("end_submission", submission=submission, outcome=outcome, now=tx.now)
 
 
 # --- batches --------------------------------------------------------------------------------------------------------
@@ -234,34 +236,34 @@ def close(tx: Transaction, submission: int, outcome: str) -> None:
 def insert_batch(tx: Transaction, submission: Submission, batch: RemoteBatch, stray: bool = False) -> None:
     """Records a batch for the first time. A stray's tokens are reserved beside those of its submission."""
     reserved = submission.reserved if stray else 0
-    tx.run(
+    tx.fetch_all(
         "insert_batch",
         batch_id=batch.batch_id, submission=submission.submission, shard=submission.shard, stray=stray,
         status="validating", created_at=batch.created_at, expires_at=batch.expires_at,
         input_file_id=batch.input_file_id, reserved=reserved, now=tx.now,
     )  # fmt: skip
-    tx.event(
+    tx.record_event(
         "stray" if stray else "batch", shard=submission.shard, submission=submission.submission, batch_id=batch.batch_id
     )
 
 
-def known_batches(tx: Transaction) -> Mapping[str, KnownBatch]:
+def load_known_batches(tx: Transaction) -> Mapping[str, KnownBatch]:
     """Every batch of this run that the state knows."""
-    return {row[0]: KnownBatch(*row) for row in tx.run("known_batches")}
+    return {row[0]: KnownBatch(*row) for row in tx.fetch_all("known_batches")}
 
 
-def known_batch(tx: Transaction, batch_id: str) -> KnownBatch:
+def load_known_batch(tx: Transaction, batch_id: str) -> KnownBatch:
     """One batch that the state knows."""
-    return KnownBatch(*tx.one("known_batch", batch_id=batch_id))
+    return KnownBatch(*tx.fetch_one("known_batch", batch_id=batch_id))
 
 
 def update_batch(tx: Transaction, known: KnownBatch, batch: RemoteBatch) -> bool:
     """Writes what the service says of a batch; whether it has ended just now. A terminal status absorbs; the ids of
     its files, its counts and its usage may come later than the status."""
-    status = merge_status(known.status, batch.status)
+    status = merge_batch_status(known.status, batch.status)
     usage = batch.usage or (None, None, None)
-    errors = orjson.dumps([_error(e) for e in batch.errors]).decode() if batch.errors else None
-    tx.run(
+    errors = orjson.dumps([_error_to_json(e) for e in batch.errors]).decode() if batch.errors else None
+    tx.fetch_all(
         "update_batch",
         batch_id=batch.batch_id, status=status, expires_at=batch.expires_at, finished_at=batch.finished_at,
         total=batch.total, completed=batch.completed, failed=batch.failed, output_file_id=batch.output_file_id,
@@ -269,43 +271,43 @@ def update_batch(tx: Transaction, known: KnownBatch, batch: RemoteBatch) -> bool
         errors=errors,
     )  # fmt: skip
     if status != known.status:
-        tx.event("status", status, shard=known.shard, submission=known.submission, batch_id=batch.batch_id)
+        tx.record_event("status", status, shard=known.shard, submission=known.submission, batch_id=batch.batch_id)
         if status == BatchStatus.IN_PROGRESS:
-            tx.set_fact("room_refusals", 0)
+            tx.write_fact("room_refusals", 0)
     return known.ended_at is None and is_terminal(status) and end_batch(tx, known, status)
 
 
 def end_batch(tx: Transaction, known: KnownBatch, status: str) -> bool:
     """Records the end of a batch: its tokens are free, and whoever waits for room may try again."""
-    if not tx.count("end_batch", batch_id=known.batch_id, now=tx.now):
+    if not tx.count_changed("end_batch", batch_id=known.batch_id, now=tx.now):
         return False
-    row = tx.one("batch", batch_id=known.batch_id)
+    row = tx.fetch_one("batch", batch_id=known.batch_id)
     if not row[3]:
-        tx.run("end_submission_tokens", submission=known.submission, now=tx.now)
+        tx.fetch_all("end_submission_tokens", submission=known.submission, now=tx.now)
         tx.move_shard(known.shard, "end")
     if status != BatchStatus.FAILED:  # one that was refused has made no room
-        tx.set_fact("blocked_until", 0)
+        tx.write_fact("blocked_until", 0)
     return True
 
 
-def _error(trouble: Trouble) -> dict[str, object]:
+def _error_to_json(trouble: ErrorDetails) -> dict[str, object]:
     return {"code": trouble.code, "message": trouble.message, "line": trouble.line}
 
 
-def read_errors(text: str | None) -> list[Trouble]:
+def parse_batch_errors(text: str | None) -> list[ErrorDetails]:
     """The entries of `batch.errors` as they were kept."""
-    return [Trouble(None, e["code"], "", e["message"], e["line"]) for e in orjson.loads(text or "[]")]
+    return [ErrorDetails(None, e["code"], "", e["message"], e["line"]) for e in orjson.loads(text or "[]")]
 
 
 # --- pauses, limits -------------------------------------------------------------------------------------------------
 
 
-def keep_away(tx: Transaction, fact: str, until: float) -> None:
+def record_not_before(tx: Transaction, fact: str, until: float) -> None:
     """Notes a time before which the service wants no calls (`asked_until`) or no batches (`send_after`)."""
-    tx.set_fact(fact, max(until, tx.fact(fact)))
+    tx.write_fact(fact, max(until, tx.read_fact(fact)))
 
 
-def loose_rows(tx: Transaction, priority: int, most: int, latest: float) -> list[Row]:
+def load_due_lines(tx: Transaction, priority: int, most: int, latest: float) -> list[StateRow]:
     """The due loose lines of a priority, oldest first, of one job version. latest: as for `views`."""
     tx.move_lines("fall_due", "fall_due", priority=priority, now=tx.now, latest=latest)
-    return tx.run("loose_to_gather", priority=priority, most=most)
+    return tx.fetch_all("loose_to_gather", priority=priority, most=most)

@@ -5,14 +5,21 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from batcher.config import Config
-from batcher.core.forecast import Flight, Load
+from batcher.core.forecast import BatchInFlight, RemainingWork
 from batcher.core.model import JobVersion
 from batcher.core.pacing import LINES_PER_WORKER_S
-from batcher.core.room import Measured, Room
+from batcher.core.room import MeasuredUsage, Room
 from batcher.core.snapshot import LooseLines, Pause
 from batcher.state import intents, quota_pauses
 from batcher.state.db.transaction import Transaction
-from batcher.state.snapshot import _outage_until, _spent, _until, latest_wait_now, measured_now, room_now
+from batcher.state.snapshot import (
+    latest_valid_wait,
+    load_measured,
+    load_room,
+    load_spending,
+    read_outage_until,
+    read_until_fact,
+)
 from batcher.state.versions import load_versions
 
 REFUSED_FOR_S = 2 * 3600.0
@@ -31,10 +38,10 @@ class Outlook(NamedTuple):
     """What a forecast is made from."""
 
     room: Room
-    load: Load
+    load: RemainingWork
     ended_s: tuple[float, ...]
     """Service times of the batches that ended, in seconds."""
-    measured: Measured
+    measured: MeasuredUsage
     open: Sequence[OpenLines]
     spent_usd: float
     in_flight_usd: float
@@ -51,57 +58,57 @@ class Outlook(NamedTuple):
     """Lines that one worker of the direct lane does in a second: as measured here, else assumed."""
 
     @property
-    def lines(self) -> int:
+    def open_line_count(self) -> int:
         """The lines that are neither sent nor ended."""
         return sum(part.lines for part in self.open)
 
     @property
-    def tokens(self) -> int:
+    def open_token_count(self) -> int:
         """Their counted tokens."""
         return sum(part.tokens for part in self.open)
 
 
-def outlook_now(tx: Transaction, config: Config) -> Outlook:
+def load_outlook(tx: Transaction, config: Config) -> Outlook:
     """The outlook of this moment. It asks for less than `look`: nothing is decided from it."""
-    latest = latest_wait_now(tx, config)
-    measured = measured_now(tx)._replace(paid_again=int(tx.one("paid_again")[0]))
-    room, pauses = room_now(tx, config, measured), quota_pauses.pauses(tx, latest)
-    outage_until = _outage_until(tx, latest)
+    latest = latest_valid_wait(tx, config)
+    measured = load_measured(tx)._replace(paid_again=int(tx.fetch_one("paid_again")[0]))
+    room, pauses = load_room(tx, config, measured), quota_pauses.load_open_pauses(tx, latest)
+    outage_until = read_outage_until(tx, latest)
     until = [p.until for p in pauses if p.scope == "all" and p.until is not None]
     versions = load_versions(tx)
-    spent, in_flight = _spent(tx, config)
+    spent, in_flight = load_spending(tx, config)
     return Outlook(
         room=room,
-        load=Load(
-            ceiling=_attainable(tx, config, room),
-            shards=[(room.reserved_for(int(tokens)), int(lines)) for tokens, lines in tx.run("unsent")],
-            flights=[Flight(*row) for row in tx.run("flights", now=tx.now)],
-            loose=_loose(intents.loose_lines(tx, latest), room),
-            again=measured.again_share,
+        load=RemainingWork(
+            ceiling=_attainable_ceiling(tx, config, room),
+            shards=[(room.reserved_tokens(int(tokens)), int(lines)) for tokens, lines in tx.fetch_all("unsent")],
+            flights=[BatchInFlight(*row) for row in tx.fetch_all("flights", now=tx.now)],
+            loose=_sum_loose_lines(intents.load_loose_lines(tx, latest), room),
+            again=measured.retry_share,
             free_in_s=max(0.0, *(at - tx.now for at in [*until, outage_until, room.blocked_until])),
         ),
-        ended_s=tuple(float(row[0]) for row in tx.run("service_times")),
+        ended_s=tuple(float(row[0]) for row in tx.fetch_all("service_times")),
         measured=measured,
-        open=[OpenLines(versions[number], *rest) for number, *rest in tx.run("open_by_version")],
+        open=[OpenLines(versions[number], *rest) for number, *rest in tx.fetch_all("open_by_version")],
         spent_usd=spent,
         in_flight_usd=in_flight,
         waits_for_user=any(p.scope == "all" and p.until is None for p in pauses),
-        planned_at=float(tx.one("run")[1]),
+        planned_at=float(tx.fetch_one("run")[1]),
         versions=versions,
         pauses=pauses,
         outage_until=outage_until,
-        direct_until=_until(tx, "direct_until", latest),
-        per_worker_s=tx.fact("direct_per_worker_s") or LINES_PER_WORKER_S,
+        direct_until=read_until_fact(tx, "direct_until", latest),
+        per_worker_s=tx.read_fact("direct_per_worker_s") or LINES_PER_WORKER_S,
     )
 
 
-def _loose(groups: Sequence[LooseLines], room: Room) -> tuple[int, int]:
+def _sum_loose_lines(groups: Sequence[LooseLines], room: Room) -> tuple[int, int]:
     """Their reserved tokens, and the lines."""
-    return room.reserved_for(sum(g.tokens for g in groups)), sum(g.lines for g in groups)
+    return room.reserved_tokens(sum(g.tokens for g in groups)), sum(g.lines for g in groups)
 
 
-def _attainable(tx: Transaction, config: Config, room: Room) -> int:
+def _attainable_ceiling(tx: Transaction, config: Config, room: Room) -> int:
     """The room that a forecast may count on: where others hold the rest, what was in flight at the last refusal."""
-    refused = tx.run("refused_at", model=config.model.name, since=tx.now - REFUSED_FOR_S, now=tx.now)
+    refused = tx.fetch_all("refused_at", model=config.model.name, since=tx.now - REFUSED_FOR_S, now=tx.now)
     most = room.ceiling
     return min(most, max(int(refused[0][0]), room.reserved)) if refused and refused[0][0] else most

@@ -52,7 +52,7 @@ SHARD_COLUMNS = (
 )  # fmt: skip
 
 
-def stage(tx: Transaction) -> None:
+def create_staging_tables(tx: Transaction) -> None:
     """Makes the staging tables and the views of them, which live as long as the connection."""
     for name in (
         "create_prepared",
@@ -63,41 +63,41 @@ def stage(tx: Transaction) -> None:
         "view_unplanned",
         "view_planned",
     ):
-        tx.run(name)
+        tx.fetch_all(name)
 
 
-def stage_prepared(tx: Transaction, rows: Sequence[PreparedRow]) -> None:
+def stage_prepared_rows(tx: Transaction, rows: Sequence[PreparedRow]) -> None:
     """Stages input rows."""
-    tx.append("prepared", rows)
+    tx.insert_rows("prepared", rows)
 
 
-def ordered_lines(tx: Transaction) -> Iterator[Sequence[OrderedLine]]:
+def stream_ordered_lines(tx: Transaction) -> Iterator[Sequence[OrderedLine]]:
     """The unplanned lines in priority order, ties in input order, chunk by chunk."""
-    yield from tx.stream("ordered_lines", CHUNK_ROWS)
+    yield from tx.stream_rows("ordered_lines", CHUNK_ROWS)
 
 
 def stage_cuts(tx: Transaction, cuts: Sequence[Cut]) -> None:
     """Stages where the ordered lines were cut: that tells the shard of each."""
-    tx.append("cuts", cuts)
+    tx.insert_rows("cuts", cuts)
 
 
-def stage_planned(tx: Transaction, lines: Sequence[PlannedLine]) -> None:
+def stage_planned_lines(tx: Transaction, lines: Sequence[PlannedLine]) -> None:
     """Stages where lines were put."""
-    tx.run("create_planned")
-    tx.append("planned", lines)
+    tx.fetch_all("create_planned")
+    tx.insert_rows("planned", lines)
 
 
-def write_shards(tx: Transaction, shards: Sequence[WrittenShard], version: int, state: str, retry: bool) -> None:
+def record_shards(tx: Transaction, shards: Sequence[WrittenShard], version: int, state: str, retry: bool) -> None:
     """Records shard files that are in place."""
     rows = [(s.shard, s.priority, retry, version, state, s.lines, s.tokens, s.bytes, s.sha256, tx.now) for s in shards]
-    tx.append("shards", rows, SHARD_COLUMNS)
+    tx.insert_rows("shards", rows, SHARD_COLUMNS)
 
 
-def place_lines(tx: Transaction, version: int) -> None:
+def assign_lines(tx: Transaction, version: int) -> None:
     """Puts the lines that the state holds into the shards that they are planned for."""
-    tx.run("write_planned", version=version)
+    tx.fetch_all("write_planned", version=version)
 
 
-def count_by_state(tx: Transaction) -> Mapping[str, int]:
+def count_artists_by_state(tx: Transaction) -> Mapping[str, int]:
     """Artists in each state that has any."""
-    return {str(state): int(count) for state, count in tx.run("count_by_state")}
+    return {str(state): int(count) for state, count in tx.fetch_all("count_by_state")}

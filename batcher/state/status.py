@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 from batcher.catalog.prices import PriceOf
 from batcher.config import Config
 from batcher.core.lifecycle import ArtistState, is_terminal
-from batcher.state.costs import Costs, costs_by_shard, total
+from batcher.state.costs import Costs, costs_by_shard, sum_costs
 from batcher.state.db.transaction import Transaction
-from batcher.state.expectation import Expectation, expect
-from batcher.state.outlook import outlook_now
+from batcher.state.expectation import Expectation, build_expectation
+from batcher.state.outlook import load_outlook
 from batcher.state.versions import load_versions
 
 NEWEST_SAMPLES = 500
@@ -61,20 +61,20 @@ class Status(NamedTuple):
 
 def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
     """Everything that `status` tells."""
-    outlook = outlook_now(tx, config)
+    outlook = load_outlook(tx, config)
     room = outlook.room
     by_shard = costs_by_shard(tx, outlook.versions, price_of)
-    states, priorities = _artists(tx)
+    states, priorities = _count_artists(tx)
     return Status(
         now=tx.now,
         states=states,
         priorities=priorities,
-        shards=_named(tx.run("shards_by_state"), "state", "shards", "lines", "tokens"),
-        batches=[b for b in tx.dicts("batches_in_flight") if not is_terminal(b["status"]) or b["retry_at"]],
-        failures=_named(tx.run("failures_by_class"), "class", "code", "times", "counted", "last_at"),
-        lost=_named(tx.run("lost_by_class"), "state", "class", "code", "artists"),
-        waiting_lines=_named(tx.run("who_waits"), "class", "lines", "first_at", "last_at"),
-        waiting_shards=_named(tx.run("shards_waiting", now=tx.now), "shard", "state", "until"),
+        shards=_rows_to_dicts(tx.fetch_all("shards_by_state"), "state", "shards", "lines", "tokens"),
+        batches=[b for b in tx.fetch_dicts("batches_in_flight") if not is_terminal(b["status"]) or b["retry_at"]],
+        failures=_rows_to_dicts(tx.fetch_all("failures_by_class"), "class", "code", "times", "counted", "last_at"),
+        lost=_rows_to_dicts(tx.fetch_all("lost_by_class"), "state", "class", "code", "artists"),
+        waiting_lines=_rows_to_dicts(tx.fetch_all("who_waits"), "class", "lines", "first_at", "last_at"),
+        waiting_shards=_rows_to_dicts(tx.fetch_all("shards_waiting", now=tx.now), "shard", "state", "until"),
         pauses=[{"scope": p.scope, "reason": p.reason, "until": p.until} for p in outlook.pauses],
         limit=room.limit,
         ceiling=room.ceiling,
@@ -83,20 +83,22 @@ def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
         blocked_until=room.blocked_until,
         outage_until=outlook.outage_until,
         direct_until=outlook.direct_until,
-        stopped=tx.text_fact("stopped"),
-        costs=total(by_shard),
-        expectation=expect(outlook, config, price_of, tx.now),
+        stopped=tx.read_text_fact("stopped"),
+        costs=sum_costs(by_shard),
+        expectation=build_expectation(outlook, config, price_of, tx.now),
         shard_costs=by_shard,
-        quota=tx.dicts("quota_history", most=NEWEST_SAMPLES),
-        refusals=_named(tx.run("room_refusals", now=tx.now), "times", "last_at", "in_flight", "named_limit")[0],
-        files_left=len(tx.run("files_left")),
+        quota=tx.fetch_dicts("quota_history", most=NEWEST_SAMPLES),
+        refusals=_rows_to_dicts(
+            tx.fetch_all("room_refusals", now=tx.now), "times", "last_at", "in_flight", "named_limit"
+        )[0],
+        files_left=len(tx.fetch_all("files_left")),
     )
 
 
-def _artists(tx: Transaction) -> tuple[Mapping[str, int], list[dict[str, int]]]:
+def _count_artists(tx: Transaction) -> tuple[Mapping[str, int], list[dict[str, int]]]:
     """Artists in each state that has any, and the progress of each priority: both from one count of all artists."""
     states, priorities = Counter[str](), dict[int, Counter[str]]()
-    for priority, state, artists in tx.run("count_by_priority"):
+    for priority, state, artists in tx.fetch_all("count_by_priority"):
         states[state] += artists
         priorities.setdefault(priority, Counter())[state] += artists
     progress = [
@@ -106,26 +108,26 @@ def _artists(tx: Transaction) -> tuple[Mapping[str, int], list[dict[str, int]]]:
     return dict(sorted(states.items())), [row for row in progress if row["artists"]]
 
 
-def as_json(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """Tuples by name as objects, and so all that is in them."""
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return {name: as_json(part) for name, part in value._asdict().items()}
-    return [as_json(part) for part in value] if isinstance(value, list | tuple) else value
+        return {name: to_json(part) for name, part in value._asdict().items()}
+    return [to_json(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-def _named(rows: Sequence[tuple[Any, ...]], *names: str) -> list[dict[str, Any]]:
+def _rows_to_dicts(rows: Sequence[tuple[Any, ...]], *names: str) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def read_artist(tx: Transaction, artist_id: str, price_of: PriceOf) -> dict[str, Any] | None:
     """One artist's whole history; None when the state does not know the id."""
-    rows = tx.dicts("artist", artist_id=artist_id)
+    rows = tx.fetch_dicts("artist", artist_id=artist_id)
     if not rows:
         return None
     return {
         **rows[0],
-        "bio": next(iter(tx.dicts("artist_bio", artist_id=artist_id)), None),
-        "costs": total(costs_by_shard(tx, load_versions(tx), price_of, artist_id))._asdict(),
-        "attempts_made": tx.dicts("artist_attempts", artist_id=artist_id),
-        "events": tx.dicts("artist_events", artist_id=artist_id),
+        "bio": next(iter(tx.fetch_dicts("artist_bio", artist_id=artist_id)), None),
+        "costs": sum_costs(costs_by_shard(tx, load_versions(tx), price_of, artist_id))._asdict(),
+        "attempts_made": tx.fetch_dicts("artist_attempts", artist_id=artist_id),
+        "events": tx.fetch_dicts("artist_events", artist_id=artist_id),
     }

@@ -18,7 +18,7 @@ NOT_SENT = frozenset({S.PLANNED, S.RELEASED, S.UPLOADING, S.UPLOADED})
 
 
 @dataclass(frozen=True, slots=True)
-class Rival:
+class SiblingBatch:
     """One of several batches of a shard that are not settled."""
 
     batch_id: str
@@ -30,103 +30,105 @@ class Rival:
     cancel_wanted_at: float | None
 
 
-def take(tx: Transaction, submission: Submission, batch: RemoteBatch) -> str:
+def record_found_batch(tx: Transaction, submission: Submission, batch: RemoteBatch) -> str:
     """Records a batch of ours that the state does not know; "adopted" or "stray"."""
     shard = intents.load_shard(tx, submission.shard)
     if shard.state is S.CREATING and shard.submission == submission.submission:
         intents.record_create(tx, submission, batch, "adopted")
-        keep_best(tx, shard.shard)
+        keep_best_batch(tx, shard.shard)
         return "adopted"
-    if shard.state in NOT_SENT and _adopt_late(tx, shard, submission, batch):
+    if shard.state in NOT_SENT and _adopt_late_batch(tx, shard, submission, batch):
         return "adopted"
-    _add_beside(tx, shard, submission, batch)
+    _record_stray(tx, shard, submission, batch)
     return "stray"
 
 
-def _adopt_late(tx: Transaction, shard: ShardRow, submission: Submission, batch: RemoteBatch) -> bool:
+def _adopt_late_batch(tx: Transaction, shard: ShardRow, submission: Submission, batch: RemoteBatch) -> bool:
     """The batch of a shard that waits to be sent again: it runs after all, so its old submission is opened again."""
     if shard.submission is not None:  # an upload that is under way is of no more use
-        intents.close(tx, shard.submission, "its batch was found")
-        tx.run("watch_orphan", submission=shard.submission, due=tx.now)
+        intents.close_submission(tx, shard.submission, "its batch was found")
+        tx.fetch_all("watch_orphan", submission=shard.submission, due=tx.now)
     if shard.file_id != submission.file_id:  # one that was uploaded since is of no more use either
-        tx.run("queue_shard_file", shard=shard.shard, now=tx.now)
+        tx.fetch_all("queue_shard_file", shard=shard.shard, now=tx.now)
     created_at = submission.file_created_at
-    tx.run("set_shard_file", shard=shard.shard, file_id=submission.file_id, created_at=created_at)
-    tx.run("reopen_submission", submission=submission.submission)
+    tx.fetch_all("set_shard_file", shard=shard.shard, file_id=submission.file_id, created_at=created_at)
+    tx.fetch_all("reopen_submission", submission=submission.submission)
     claimed = tx.move_lines("claim_lines", "claim_batch", shard=shard.shard, submission=submission.submission)
     if not claimed:  # all its lines went elsewhere meanwhile
-        intents.close(tx, submission.submission, "its lines went elsewhere")
+        intents.close_submission(tx, submission.submission, "its lines went elsewhere")
         return False
     intents.insert_batch(tx, submission, batch)
-    tx.run("set_submission_batch", submission=submission.submission, batch_id=batch.batch_id)
+    tx.fetch_all("set_submission_batch", submission=submission.submission, batch_id=batch.batch_id)
     tx.move_shard(shard.shard, "adopt_late", f"adopted {batch.batch_id}", submission=submission.submission)
-    intents.hear(tx, submission, batch)
+    intents.record_service_state(tx, submission, batch)
     if shard.state is S.PLANNED:  # it was taken back from being sent
-        tx.run("wish_cancel", batch_id=batch.batch_id, now=tx.now)
+        tx.fetch_all("wish_cancel", batch_id=batch.batch_id, now=tx.now)
     return True
 
 
-def _add_beside(tx: Transaction, shard: ShardRow, submission: Submission, batch: RemoteBatch) -> None:
+def _record_stray(tx: Transaction, shard: ShardRow, submission: Submission, batch: RemoteBatch) -> None:
     """A stray hangs on the submission that claims the lines now, so that its good results count for them."""
     owner = intents.load_submission(tx, shard.submission) if shard.submission is not None else submission
     intents.insert_batch(tx, owner, batch, stray=True)
-    intents.hear(tx, owner, batch)
+    intents.record_service_state(tx, owner, batch)
     if shard.state in FINAL_SHARD_STATES | NOT_SENT:  # its lines have their verdicts, or went elsewhere
-        tx.run("wish_cancel", batch_id=batch.batch_id, now=tx.now)
+        tx.fetch_all("wish_cancel", batch_id=batch.batch_id, now=tx.now)
     else:
-        keep_best(tx, shard.shard)
+        keep_best_batch(tx, shard.shard)
 
 
-def rivals(tx: Transaction, shard: int) -> list[Rival]:
+def load_sibling_batches(tx: Transaction, shard: int) -> list[SiblingBatch]:
     """The batches of a shard that are not settled, the one to keep first."""
-    return sorted((Rival(*row) for row in tx.run("batches_of_shard", shard=shard)), key=_rank)
+    return sorted((SiblingBatch(*row) for row in tx.fetch_all("batches_of_shard", shard=shard)), key=_sibling_rank)
 
 
-def _rank(rival: Rival) -> tuple[bool, bool, int, float, str]:
+def _sibling_rank(rival: SiblingBatch) -> tuple[bool, bool, int, float, str]:
     refused = rival.status in {BatchStatus.FAILED, BatchStatus.OVERDUE}
     return refused, rival.cancel_wanted_at is not None, -rival.completed, rival.created_at, rival.batch_id
 
 
-def best_first(batches: Sequence[RemoteBatch]) -> list[RemoteBatch]:
+def sort_best_first(batches: Sequence[RemoteBatch]) -> list[RemoteBatch]:
     """Batches found for one submission, the one to adopt first."""
     return sorted(batches, key=lambda b: (b.status == BatchStatus.FAILED, -b.completed, b.created_at, b.batch_id))
 
 
-def keep_best(tx: Transaction, shard: int) -> None:
+def keep_best_batch(tx: Transaction, shard: int) -> None:
     """Of several batches of a shard keeps the one with most completed, then the oldest; cancels the others."""
-    found = rivals(tx, shard)
+    found = load_sibling_batches(tx, shard)
     chief = next((rival for rival in found if not rival.stray), None)
     if chief is None or len(found) < 2:
         return
     if chief.ended_at is None and found[0] is not chief:
-        _demote(tx, shard, chief)
-        promote(tx, shard, found[0])
+        _demote_batch(tx, shard, chief)
+        promote_batch(tx, shard, found[0])
         chief = found[0]
     if chief.status in {BatchStatus.FAILED, BatchStatus.OVERDUE}:
         return  # nothing was done by it: the others may end
     for rival in found:
         if rival is not chief and not is_terminal(rival.status):
-            tx.run("wish_cancel", batch_id=rival.batch_id, now=tx.now)
-            tx.event("double", "cancelled, another batch of the shard is kept", shard=shard, batch_id=rival.batch_id)
+            tx.fetch_all("wish_cancel", batch_id=rival.batch_id, now=tx.now)
+            tx.record_event(
+                "double", "cancelled, another batch of the shard is kept", shard=shard, batch_id=rival.batch_id
+            )
 
 
-def _demote(tx: Transaction, shard: int, chief: Rival) -> None:
-    owner = _owner(tx, shard)
-    tx.run("set_stray", batch_id=chief.batch_id, stray=True, reserved=owner.reserved)
+def _demote_batch(tx: Transaction, shard: int, chief: SiblingBatch) -> None:
+    owner = _load_current_submission(tx, shard)
+    tx.fetch_all("set_stray", batch_id=chief.batch_id, stray=True, reserved=owner.reserved)
 
 
-def promote(tx: Transaction, shard: int, rival: Rival) -> None:
+def promote_batch(tx: Transaction, shard: int, rival: SiblingBatch) -> None:
     """Makes a stray the batch that decides the shard's lines. The shard is in flight."""
-    owner = _owner(tx, shard)
-    tx.run("set_stray", batch_id=rival.batch_id, stray=False, reserved=0)
-    tx.run("set_submission_batch", submission=owner.submission, batch_id=rival.batch_id)
-    tx.event("keep", shard=shard, submission=owner.submission, batch_id=rival.batch_id)
+    owner = _load_current_submission(tx, shard)
+    tx.fetch_all("set_stray", batch_id=rival.batch_id, stray=False, reserved=0)
+    tx.fetch_all("set_submission_batch", submission=owner.submission, batch_id=rival.batch_id)
+    tx.record_event("keep", shard=shard, submission=owner.submission, batch_id=rival.batch_id)
     if rival.ended_at is not None:
-        tx.run("end_submission_tokens", submission=owner.submission, now=tx.now)
+        tx.fetch_all("end_submission_tokens", submission=owner.submission, now=tx.now)
         tx.move_shard(shard, "end")
 
 
-def _owner(tx: Transaction, shard: int) -> Submission:
+def _load_current_submission(tx: Transaction, shard: int) -> Submission:
     row = intents.load_shard(tx, shard)
     assert row.submission is not None
     return intents.load_submission(tx, row.submission)

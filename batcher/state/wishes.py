@@ -18,7 +18,7 @@ UNSENT = frozenset({S.RELEASED, S.UPLOADED})
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CancelResult:
     """What a cancel asked for: shards in flight, shards that went back to planned, and retries that are held."""
 
     following: Sequence[int]
@@ -26,24 +26,24 @@ class Asked:
     held: int
 
 
-def ask_cancel(tx: Transaction, shards: Sequence[int]) -> Asked:
+def request_cancel(tx: Transaction, shards: Sequence[int]) -> CancelResult:
     """Asks to cancel these shards; none named: everything that was released. Raises InputError for a wrong number."""
-    states = {int(shard): ShardState(state) for shard, state in tx.run("wishable_shards")}
+    states = {int(shard): ShardState(state) for shard, state in tx.fetch_all("wishable_shards")}
     for shard in shards:
-        _check(shard, states.get(shard))
+        _check_cancellable(shard, states.get(shard))
     targets = list(shards) or [s for s, state in states.items() if state not in FINAL_SHARD_STATES | {S.PLANNED}]
     withdrawn = [shard for shard in targets if states[shard] in UNSENT]
     following = [shard for shard in targets if states[shard] not in UNSENT]
     for shard in withdrawn:
-        withdraw(tx, shard)
+        withdraw_shard(tx, shard)
     for shard in following:
-        _wish(tx, shard)
+        _record_wish(tx, shard)
     held = 0 if shards else tx.move_lines("hold_loose_lines", "hold")
-    tx.event("cancel_asked", f"{len(following)} shards in flight, {len(withdrawn)} not sent, {held} retries")
-    return Asked(following, withdrawn, held)
+    tx.record_event("cancel_asked", f"{len(following)} shards in flight, {len(withdrawn)} not sent, {held} retries")
+    return CancelResult(following, withdrawn, held)
 
 
-def _check(shard: int, state: ShardState | None) -> None:
+def _check_cancellable(shard: int, state: ShardState | None) -> None:
     if state is None:
         raise InputError(f"there is no shard {shard}; `batcher status --json` and `batcher plan` name them")
     if state is S.PLANNED:
@@ -52,43 +52,43 @@ def _check(shard: int, state: ShardState | None) -> None:
         raise InputError(f"shard {shard} is {state}: it has ended, and nothing of it is in flight")
 
 
-def _wish(tx: Transaction, shard: int) -> None:
-    tx.run("insert_wish", shard=shard, now=tx.now)
-    tx.run("wish_cancel_of_submission", shard=shard, now=tx.now)
-    for (batch_id,) in tx.run("running_batches", shard=shard):
-        tx.run("wish_cancel", batch_id=batch_id, now=tx.now)
+def _record_wish(tx: Transaction, shard: int) -> None:
+    tx.fetch_all("insert_wish", shard=shard, now=tx.now)
+    tx.fetch_all("wish_cancel_of_submission", shard=shard, now=tx.now)
+    for (batch_id,) in tx.fetch_all("running_batches", shard=shard):
+        tx.fetch_all("wish_cancel", batch_id=batch_id, now=tx.now)
 
 
-def withdraw(tx: Transaction, shard: int) -> None:
+def withdraw_shard(tx: Transaction, shard: int) -> None:
     """Takes an unsent shard back to planned; the file that it may have at OpenAI is deleted. Another stays."""
     if intents.load_shard(tx, shard).state not in UNSENT:
         return
-    tx.run("queue_shard_file", shard=shard, now=tx.now)
+    tx.fetch_all("queue_shard_file", shard=shard, now=tx.now)
     tx.move_shard(shard, "withdraw", "cancelled")
-    tx.run("set_shard_file", shard=shard, file_id=None, created_at=None)
-    fulfil(tx, shard, "not sent")
+    tx.fetch_all("set_shard_file", shard=shard, file_id=None, created_at=None)
+    fulfil_wish(tx, shard, "not sent")
 
 
-def fulfil(tx: Transaction, shard: int, outcome: str) -> None:
+def fulfil_wish(tx: Transaction, shard: int, outcome: str) -> None:
     """Ends the wish to cancel a shard, where there is one."""
-    tx.run("end_wishes", shard=shard, outcome=outcome, now=tx.now)
+    tx.fetch_all("end_wishes", shard=shard, outcome=outcome, now=tx.now)
 
 
-def open_wishes(tx: Transaction) -> dict[int, ShardState]:
+def load_open_wishes(tx: Transaction) -> dict[int, ShardState]:
     """The shards that are to be cancelled and have not come to their end, with their states."""
-    return {int(shard): ShardState(state) for shard, state in tx.run("open_wishes")}
+    return {int(shard): ShardState(state) for shard, state in tx.fetch_all("open_wishes")}
 
 
-def is_cancelled(tx: Transaction, shard: int) -> bool:
+def is_cancel_requested(tx: Transaction, shard: int) -> bool:
     """Whether the user asked to cancel this shard."""
-    return shard in open_wishes(tx)
+    return shard in load_open_wishes(tx)
 
 
 # --- retry ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class RetryFilter:
     """Which dead and held lines to bring back; None: any."""
 
     failure: FailureClass | None = None
@@ -98,23 +98,23 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class BroughtBack:
+class RetryResult:
     """How many lines came back, by their last failure, and how many stay held because they are perhaps paid."""
 
     lines: Sequence[tuple[str, str, int]]
     perhaps_paid: int
 
 
-def bring_back(tx: Transaction, choice: Choice) -> BroughtBack:
+def retry_lines(tx: Transaction, choice: RetryFilter) -> RetryResult:
     """Makes dead or held lines ready again. Their tries begin anew for the class that they ended with."""
     named = choice.failure.value if choice.failure else None
-    tx.run(
+    tx.fetch_all(
         "choose_retries",
         states=[state.value for state in choice.states], failure=named, artist_id=choice.artist_id, code=choice.code,
     )  # fmt: skip
-    lines = [(str(state), str(failure), int(n)) for state, failure, n in tx.run("count_retries")]
-    tx.run("forget_tries")
-    tx.run("note_retries", now=tx.now)
+    lines = [(str(state), str(failure), int(n)) for state, failure, n in tx.fetch_all("count_retries")]
+    tx.fetch_all("forget_tries")
+    tx.fetch_all("note_retries", now=tx.now)
     tx.move_lines("bring_back_lines", "bring_back")
-    (paid,) = tx.one("perhaps_paid", artist_id=choice.artist_id) if named != FailureClass.MISSING else (0,)
-    return BroughtBack(lines, paid)
+    (paid,) = tx.fetch_one("perhaps_paid", artist_id=choice.artist_id) if named != FailureClass.MISSING else (0,)
+    return RetryResult(lines, paid)

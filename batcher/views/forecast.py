@@ -2,10 +2,10 @@
 
 from batcher.core.forecast import Forecast
 from batcher.state.expectation import Expectation
-from batcher.views.sheet import span
+from batcher.views.sheet import format_duration
 
 
-def _end(expectation: Expectation) -> list[str]:
+def describe_expected_end(expectation: Expectation) -> list[str]:
     """The expected end against the deadline, what it rests on, and what would help."""
     view, deadline = expectation.forecast, expectation.deadline_s
     basis = (
@@ -15,17 +15,18 @@ def _end(expectation: Expectation) -> list[str]:
     )
     start = "After `batcher resume` it ends" if expectation.waits_for_user else "End: expected"
     told = (
-        f"{start} in {span(view.expected_s)} ({span(view.best_s)} at best, {span(view.worst_s)} at worst, {basis}): "
-        f"{_fits(view, deadline)}."
+        f"{start} in {format_duration(view.expected_s)} ({format_duration(view.best_s)} at best, "
+        f"{format_duration(view.worst_s)} at worst, {basis}): "
+        f"{_describe_deadline_fit(view, deadline)}."
     )
     help_ = [f"To be in time: {'; or '.join(expectation.advice)}."] if expectation.advice else []
     return [told, *help_]
 
 
-def _fits(view: Forecast, deadline_s: float) -> str:
+def _describe_deadline_fit(view: Forecast, deadline_s: float) -> str:
     if deadline_s <= 0:
-        return f"the deadline was {span(-deadline_s)} ago"
-    when = f"the deadline in {span(deadline_s)}"
+        return f"the deadline was {format_duration(-deadline_s)} ago"
+    when = f"the deadline in {format_duration(deadline_s)}"
     if view.worst_s <= deadline_s:
         return f"within {when}"
     if view.expected_s <= deadline_s:

@@ -8,12 +8,12 @@ from rich.text import Text
 
 from batcher.catalog.prices import PriceOf
 from batcher.config import Config
-from batcher.core.pacing import recommended_workers
+from batcher.core.pacing import recommend_workers
 from batcher.plan.planner import PlanReport, PlanResult
-from batcher.state.expectation import Dollars, Expectation, expect
-from batcher.state.status import as_json
-from batcher.views.forecast import _end
-from batcher.views.sheet import MOST_SHARDS, table, usd
+from batcher.state.expectation import CostForecast, Expectation, build_expectation
+from batcher.state.status import to_json
+from batcher.views.forecast import describe_expected_end
+from batcher.views.sheet import MOST_SHARDS, build_table, format_usd
 
 
 class PlanSummary(NamedTuple):
@@ -36,21 +36,21 @@ class PlanSummary(NamedTuple):
 def summarise_plan(report: PlanReport, config: Config, price_of: PriceOf, now: float) -> PlanSummary:
     """Totals, price and forecast of what is still to be sent."""
     outlook = report.outlook
-    expectation = expect(outlook, config, price_of, now)
+    expectation = build_expectation(outlook, config, price_of, now)
     return PlanSummary(
         limit=outlook.room.limit,
         ceiling=outlook.room.ceiling,
-        lines=outlook.lines,
-        tokens=outlook.tokens,
+        lines=outlook.open_line_count,
+        tokens=outlook.open_token_count,
         bytes=sum(p.bytes for p in report.priorities),
         budget_usd=max(0.0, config.budget.max_usd - outlook.spent_usd - outlook.in_flight_usd),
         expectation=expectation,
         per_worker_s=outlook.per_worker_s,
-        workers=recommended_workers(outlook.lines, expectation.deadline_s / 3600, outlook.per_worker_s),
+        workers=recommend_workers(outlook.open_line_count, expectation.deadline_s / 3600, outlook.per_worker_s),
     )
 
 
-def plan_json(result: PlanResult, report: PlanReport, summary: PlanSummary) -> dict[str, Any]:
+def plan_to_json(result: PlanResult, report: PlanReport, summary: PlanSummary) -> dict[str, Any]:
     """The plan for machines."""
     return {
         "lines_planned": result.lines_planned,
@@ -62,14 +62,14 @@ def plan_json(result: PlanResult, report: PlanReport, summary: PlanSummary) -> d
         "states": dict(report.states),
         "priorities": [p._asdict() for p in report.priorities],
         "shards": [s._asdict() for s in report.shards],
-        **as_json(summary),
+        **to_json(summary),
     }
 
 
 def draw_plan(result: PlanResult, report: PlanReport, summary: PlanSummary) -> RenderableType:
     """The plan: priorities, shards, price, forecast."""
     parts: list[RenderableType] = [
-        table(
+        build_table(
             "By priority",
             ["priority", "artists", "done before", "lines", "tokens", "MB"],
             [
@@ -79,8 +79,10 @@ def draw_plan(result: PlanResult, report: PlanReport, summary: PlanSummary) -> R
         )
     ]
     if report.shards:
-        parts.append(table("Shards", ["shard", "priority", "state", "lines", "tokens", "MB"], _shard_rows(report), 3))
-    parts += [Text(line) for line in [*_changes(result), *_outlook(summary, len(report.shards))]]
+        parts.append(
+            build_table("Shards", ["shard", "priority", "state", "lines", "tokens", "MB"], _shard_rows(report), 3)
+        )
+    parts += [Text(line) for line in [*_describe_changes(result), *_describe_outlook(summary, len(report.shards))]]
     return Group(*parts)
 
 
@@ -99,12 +101,12 @@ def _shard_rows(report: PlanReport) -> list[Sequence[Any]]:
     return rows
 
 
-def _changes(result: PlanResult) -> list[str]:
+def _describe_changes(result: PlanResult) -> list[str]:
     lines = [
         f"{result.rows_read:,} rows read: {result.artists_new:,} new artists, {result.lines_planned:,} lines planned."
     ]
     if result.changed_rows:
-        lines.append(_changed(result))
+        lines.append(_describe_changed_rows(result))
     if result.not_in_table:
         lines.append(f"{result.not_in_table:,} planned artists are not in this table any more; they stay planned.")
     if result.done_unknown:
@@ -116,29 +118,30 @@ def _changes(result: PlanResult) -> list[str]:
     return lines
 
 
-def _changed(result: PlanResult) -> str:
+def _describe_changed_rows(result: PlanResult) -> str:
     told = f"{result.changed_rows:,} rows differ from what was planned"
     return f"{told}; {'the unsent ones were taken' if result.replanned else '--replan takes the unsent ones'} anew."
 
 
-def _outlook(summary: PlanSummary, shards: int) -> list[str]:
+def _describe_outlook(summary: PlanSummary, shards: int) -> list[str]:
     if not summary.lines:
         return ["Nothing is left to send."]
     view, money = summary.expectation.forecast, summary.expectation.dollars
-    bounds = f"{usd(money.best)} at best, {usd(money.most)} at most"
+    bounds = f"{format_usd(money.best)} at best, {format_usd(money.most)} at most"
     return [
-        f"Price: about {usd(money.expected)} at batch rates, {bounds} (standard price {usd(money.standard)})."
+        f"Price: about {format_usd(money.expected)} at batch rates, {bounds} "
+        f"(standard price {format_usd(money.standard)})."
         if money.expected is not None
         else "Price: unknown for this model.",
-        *_over_budget(summary.budget_usd, money),
+        *_describe_budget_overrun(summary.budget_usd, money),
         f"Room: {summary.ceiling:,} of {summary.limit:,} enqueued tokens may be used, so {shards} shards go in "
         f"{view.waves} wave{'s' if view.waves != 1 else ''}.",
-        *_end(summary.expectation),
-        *_direct(summary),
+        *describe_expected_end(summary.expectation),
+        *_describe_direct_lane(summary),
     ]
 
 
-def _direct(summary: PlanSummary) -> list[str]:
+def _describe_direct_lane(summary: PlanSummary) -> list[str]:
     """What the direct lane would take, with its arithmetic."""
     hours, rate = summary.expectation.deadline_s / 3600, summary.per_worker_s
     if not summary.lines or hours <= 0:
@@ -150,8 +153,8 @@ def _direct(summary: PlanSummary) -> list[str]:
     ]
 
 
-def _over_budget(budget: float, money: Dollars) -> list[str]:
+def _describe_budget_overrun(budget: float, money: CostForecast) -> list[str]:
     if not budget or money.most is None or money.expected is None or money.most <= budget:
         return []
     how = "is expected to pass" if money.expected > budget else "may pass"
-    return [f"That {how} what is left of the budget, {usd(budget)}: what does not fit is not sent."]
+    return [f"That {how} what is left of the budget, {format_usd(budget)}: what does not fit is not sent."]

@@ -25,7 +25,7 @@ WIDE = 200
 """Columns where the answer does not go to a terminal: nothing is cut or folded for the eye."""
 
 
-class Out(Console):
+class StdoutConsole(Console):
     """stdout. A reader that has enough (`batcher status | head`) ends the command, and is no error."""
 
     def __init__(self) -> None:
@@ -37,20 +37,20 @@ class Out(Console):
         raise BrokenPipeError
 
 
-def words(kind: str, data: Data) -> str:
+def format_event(kind: str, data: Data) -> str:
     """The line for one thing that happened; "" for what only moves the progress."""
     make = _WORDS.get(kind)
     return make(data) if make else ""
 
 
-def _settled(data: Data) -> str:
+def _format_settled(data: Data) -> str:
     failures = ", ".join(f"{n} {name}" for name, n in sorted(data["failures"].items()))
     tail = f"; failed: {failures}" if failures else ""
     tail += f"; odd: {data['odd']}" if data.get("odd") else ""
     return f"shard {data['shard']}: {data['status']}, {data['bios']:,} bios{tail}"
 
 
-def limits_told(heard: "RateHeaders") -> str:
+def format_rate_limits(heard: "RateHeaders") -> str:
     """The rate limits of an answer's headers, in words."""
     named = (("requests", heard.requests), ("tokens", heard.tokens), ("project tokens", heard.project_tokens))
     told = [f"{a.remaining:,} of {a.limit:,} {what} left" for what, a in named if a is not None]
@@ -64,7 +64,7 @@ _WORDS: Mapping[str, Callable[[Data], str]] = {
     "stray": lambda d: f"shard {d['shard']}: batch {d['batch']} of ours was not recorded; it counts as in flight",
     "cancelling": lambda d: f"shard {d['shard']}: batch {d['batch']} is to be cancelled",
     "refused": lambda d: f"shard {d['shard']}: refused: {d['why']}",
-    "settled": _settled,
+    "settled": _format_settled,
     "gathered": lambda d: f"shard {d['shard']}: cut from {d['lines']:,} lines of priority {d['priority']} to try again",
     "looking_for_batch": lambda d: (
         f"shard {d['shard']}: the answer was lost; looking for its batch before anything else"
@@ -74,7 +74,7 @@ _WORDS: Mapping[str, Callable[[Data], str]] = {
     "call_failed": lambda d: f"{d['call']}: {d['why']}; trying again",
     "parked": lambda d: f"some planned lines stay in no shard: {d['why']}",
     "lock": lambda d: str(d["why"]),
-    "rate_limits": lambda d: f"after {d['answers']:,} answers: {limits_told(d['heard'])}",
+    "rate_limits": lambda d: f"after {d['answers']:,} answers: {format_rate_limits(d['heard'])}",
     "rate_warning": lambda d: f"only {d['share']:.0%} of a rate limit is left; slowing down",
 }
 
@@ -91,22 +91,24 @@ class Display:
         self._last_wait = ""
         self._answers = 0
 
-    def tell(self, kind: str, data: Data) -> None:
+    def report_event(self, kind: str, data: Data) -> None:
         """One thing that happened."""
-        line = words(kind, data)
+        line = format_event(kind, data)
         if line:
             self.console.print(line, highlight=False, soft_wrap=True, markup=False)
         elif kind == "progress":
-            self.count("lines done", int(data["done"]), int(data["lines"]), f"{data['running']} batches running")
+            self.report_progress(
+                "lines done", int(data["done"]), int(data["lines"]), f"{data['running']} batches running"
+            )
         elif kind == "answers":
             self._answers += int(data["bios"])
-            self.count("bios", self._answers)
+            self.report_progress("bios", self._answers)
         elif kind == "bytes_sent" and self._progress is not None:
             self._progress.update(self._task, note=f"uploading, {data['bytes'] / 1e6:.1f} MB sent")
         elif kind == "waiting":
-            self._waiting(data)
+            self._report_waiting(data)
 
-    def _waiting(self, data: Data) -> None:
+    def _report_waiting(self, data: Data) -> None:
         reason = str(data["reason"])
         if self._progress is not None:
             self._progress.update(self._task, note=reason)
@@ -114,7 +116,7 @@ class Display:
             self.console.print(f"waiting: {reason}", highlight=False, markup=False)
         self._last_wait = reason
 
-    def count(self, what: str, done: int, total: int | None = None, note: str = "") -> None:
+    def report_progress(self, what: str, done: int, total: int | None = None, note: str = "") -> None:
         """Progress: `done` of `total`."""
         if self._progress is not None:
             self._progress.update(self._task, description=what, completed=done, total=total, note=note)
@@ -124,13 +126,13 @@ class Display:
             self.console.print(f"{done:,}{of} {what}{', ' + note if note else ''}", highlight=False, markup=False)
 
     @contextmanager
-    def moving(self, what: str) -> Iterator[None]:
+    def show_progress(self, what: str) -> Iterator[None]:
         """While this lasts, a terminal shows a progress bar with its time remaining."""
         if not self.console.is_terminal:
             self._last_line = self._clock()
             yield
             return
-        with _bar(self.console) as progress:
+        with _build_progress_bar(self.console) as progress:
             self._progress, self._task = progress, progress.add_task(what, total=None, note="")
             try:
                 yield
@@ -138,7 +140,7 @@ class Display:
                 self._progress = None
 
 
-def _bar(console: Console) -> "Progress":
+def _build_progress_bar(console: Console) -> "Progress":
     from rich import progress  # noqa: PLC0415 - most commands are done before a bar would show
 
     columns = (

@@ -17,7 +17,7 @@ MOST_SHARDS = 12
 """Rows of the table of shards; the rest is summed up in one."""
 
 
-def span(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time span in the unit that reads best."""
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -29,12 +29,12 @@ def span(seconds: float) -> str:
     return f"{hours / 24:.1f} days"
 
 
-def at(seconds: float | None) -> str:
+def format_time(seconds: float | None) -> str:
     """A moment, UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S") if seconds else ""
 
 
-def usd(amount: float | None) -> str:
+def format_usd(amount: float | None) -> str:
     """Dollars, in cents or finer where it is little."""
     if amount is None:
         return "price unknown"
@@ -43,7 +43,7 @@ def usd(amount: float | None) -> str:
     return f"${amount:.4f}" if amount >= 0.001 else f"${amount:.6f}"
 
 
-class Sheet:
+class TitledTable:
     """A plain table under its title, as wide as its contents; all but the first `text_columns` stand to the right.
 
     Where the terminal is too narrow, long ids are shortened (--json has them whole), then the columns of `spare` go,
@@ -59,15 +59,15 @@ class Sheet:
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         """What rich draws."""
         yield Text(self.title, style="bold")
-        yield self._drawn(options.max_width)
+        yield self._fit_to_width(options.max_width)
         yield Text()
 
-    def _drawn(self, width: int) -> Table:
+    def _fit_to_width(self, width: int) -> Table:
         rows, kept = self.rows, list(range(len(self.columns)))
-        if self._width(rows, kept) > width:
-            rows = [[short_id(cell) for cell in row] for row in rows]
+        if self._table_width(rows, kept) > width:
+            rows = [[shorten_id(cell) for cell in row] for row in rows]
         for name in self.spare:
-            if self._width(rows, kept) > width and len(kept) > 1:
+            if self._table_width(rows, kept) > width and len(kept) > 1:
                 kept.remove(self.columns.index(name))
         drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for place in kept:
@@ -77,19 +77,19 @@ class Sheet:
             drawn.add_row(*(Text(row[place]) for place in kept))
         return drawn
 
-    def _width(self, rows: Sequence[Sequence[str]], kept: Sequence[int]) -> int:
+    def _table_width(self, rows: Sequence[Sequence[str]], kept: Sequence[int]) -> int:
         """What a table of these columns takes; between two columns stand three cells (its padding and its edge)."""
         widths = [max(cell_len(cell) for cell in (self.columns[k], *(row[k] for row in rows))) for k in kept]
         return sum(widths) + 3 * (len(kept) - 1)
 
 
-def short_id(text: str) -> str:
+def shorten_id(text: str) -> str:
     """An id of the service's, cut to what tells it from the others at hand."""
     return text if len(text) < LONG_ID or " " in text else f"{text[:SHORT_ID]}…"
 
 
-def table(
+def build_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], text_columns: int = 1, spare: Sequence[str] = ()
-) -> Sheet:
+) -> TitledTable:
     """A table of texts and numbers. spare: columns that a narrow terminal can do without, the first to go first."""
-    return Sheet(title, columns, rows, text_columns, spare)
+    return TitledTable(title, columns, rows, text_columns, spare)

@@ -26,17 +26,17 @@ def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
 
 
 def test_an_answer_comes_with_its_headers(desk: Rig) -> None:
-    found = desk.service.complete(CHAT, asked())
+    found = desk.service.request_completion(CHAT, asked())
     assert json.loads(found.body)["choices"][0]["message"]["content"]
     assert found.headers["x-ratelimit-limit-requests"] == "5000"
     assert all(name == name.lower() for name in found.headers)
 
 
 def test_a_refusal_comes_with_its_headers_and_is_not_asked_again(desk: Rig) -> None:
-    desk.sandbox.set_limits({"rpm": 1})
-    desk.service.complete(CHAT, asked())
+    desk.sandbox.update_settings({"rpm": 1})
+    desk.service.request_completion(CHAT, asked())
     with pytest.raises(CallRefused) as error:
-        desk.service.complete(CHAT, asked())
+        desk.service.request_completion(CHAT, asked())
     assert error.value.trouble.status == 429
     assert error.value.headers["x-ratelimit-remaining-requests"] == "0"
     assert error.value.wait_s and not desk.slept
@@ -45,25 +45,25 @@ def test_a_refusal_comes_with_its_headers_and_is_not_asked_again(desk: Rig) -> N
 def test_a_lost_answer_is_not_asked_for_again_and_may_be_paid(desk: Rig) -> None:
     desk.fault(lose_answer={"direct": 1.0})
     with pytest.raises(CallUnknown) as error:
-        desk.service.complete(CHAT, asked())
+        desk.service.request_completion(CHAT, asked())
     assert not isinstance(error.value, CallUnsent)
-    assert sum(desk.sandbox.ledger.attempts().values()) == 1
+    assert sum(desk.sandbox.ledger.attempt_counts().values()) == 1
 
 
 def test_what_no_connection_took_never_went_out() -> None:
     with httpx2.Client(trust_env=False) as http:
         client = openai.OpenAI(api_key=KEY, base_url="http://127.0.0.1:1/v1", http_client=http)
         with pytest.raises(CallUnsent):
-            OpenAIService(client, QUICK, lambda _s: None, lambda: 0.0).complete(CHAT, asked())
+            OpenAIService(client, QUICK, lambda _s: None, lambda: 0.0).request_completion(CHAT, asked())
 
 
 def test_a_stored_answer_is_found_by_its_metadata_alone(desk: Rig) -> None:
     for number in ("1", "2"):
-        desk.service.complete(CHAT, asked(store=True, metadata={"batcher_call": number}))
-    first, second = (desk.service.find_stored("gpt-6-luna", {"batcher_call": n}) for n in ("1", "2"))
+        desk.service.request_completion(CHAT, asked(store=True, metadata={"batcher_call": number}))
+    first, second = (desk.service.find_stored_completion("gpt-6-luna", {"batcher_call": n}) for n in ("1", "2"))
     assert first and second and json.loads(first)["id"] != json.loads(second)["id"]
     assert json.loads(second)["metadata"] == {"batcher_call": "2"}
-    assert desk.service.find_stored("gpt-6-luna", {"batcher_call": "3"}) is None
+    assert desk.service.find_stored_completion("gpt-6-luna", {"batcher_call": "3"}) is None
 
 
 def test_what_a_message_may_not_hold_is_replaced() -> None:
@@ -71,10 +71,10 @@ def test_what_a_message_may_not_hold_is_replaced() -> None:
     body = b'{"error": {"message": "a \\ud800 b", "type": null, "param": null, "code": null}}'
     service, _ = scripted([answer(400, body, content_type="application/json")])
     with pytest.raises(CallRefused, match=r"a \? b"):
-        service.complete(CHAT, asked())
+        service.request_completion(CHAT, asked())
 
 
 def test_a_refused_search_is_told() -> None:
     service, _ = scripted([answer(403, refusal("not you"))])
     with pytest.raises(CallRefused, match="not you"):
-        service.find_stored("gpt-6-luna", {"batcher_call": "1"})
+        service.find_stored_completion("gpt-6-luna", {"batcher_call": "1"})

@@ -12,10 +12,10 @@ from vcr.errors import CannotOverwriteExistingCassetteException
 
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import is_terminal
-from batcher.core.model import Endpoint, Failure, LineResult, Usage
+from batcher.core.model import Endpoint, Failure, LineResult, TokenUsage
 from batcher.core.remote import RemoteBatch, RemoteFile
-from batcher.core.result_line import read_line
-from batcher.core.retry import Policy
+from batcher.core.result_line import parse_result_line
+from batcher.core.retry import RetryPolicy
 from batcher.service.openai_service import OpenAIService
 from batcher.service.service import CallUnknown
 from tests.support.cassettes import RECORDINGS, Recorded, Replay, names, recorded, replayed
@@ -38,14 +38,14 @@ def asked_for(call: Recorded, service: OpenAIService, folder: Path) -> object:
     if call.what == "upload":
         path = folder / "shard.jsonl"
         path.write_bytes(b"{}\n")
-        return service.upload(path, "shard.jsonl")
+        return service.upload_file(path, "shard.jsonl")
     if call.what == "create":
         asked = orjson.loads(call.sent)
-        return service.create(asked["input_file_id"], asked["endpoint"], asked["metadata"])
+        return service.create_batch(asked["input_file_id"], asked["endpoint"], asked["metadata"])
     if call.what == "retrieve":
-        return service.retrieve(call.name)
+        return service.retrieve_batch(call.name)
     path = folder / call.name
-    service.download(call.name, path)
+    service.download_file(call.name, path)
     return path.read_bytes()
 
 
@@ -95,9 +95,9 @@ def lives(name: str) -> Iterator[list[RemoteBatch]]:
     with replayed(name) as replay:
         for created in (call for call in recorded(name) if call.what == "create"):
             asked = orjson.loads(created.sent)
-            life = [replay.service.create(asked["input_file_id"], asked["endpoint"], asked["metadata"])]
+            life = [replay.service.create_batch(asked["input_file_id"], asked["endpoint"], asked["metadata"])]
             while not is_terminal(life[-1].status):
-                batch = replay.service.retrieve(life[0].batch_id)
+                batch = replay.service.retrieve_batch(life[0].batch_id)
                 assert batch is not None
                 life.append(batch)
             yield life
@@ -128,7 +128,7 @@ def lines_of(call: Recorded) -> list[tuple[Any, LineResult]]:
     """Each line of a result file, as JSON and as we read it."""
     raw = call.content.split(b"\n")
     assert raw.pop() == b""  # a file ends with its last line
-    found = [(orjson.loads(line), read_line(line, Endpoint.CHAT)) for line in raw]
+    found = [(orjson.loads(line), parse_result_line(line, Endpoint.CHAT)) for line in raw]
     return [(told, line) for told, line in found if line is not None]
 
 
@@ -146,7 +146,9 @@ def as_answered(told: Any) -> LineResult:
         status=told["response"]["status_code"],
         model=reply["model"],
         finish_reason=choice["finish_reason"],
-        usage=Usage(used["prompt_tokens"], used["prompt_tokens_details"]["cached_tokens"], used["completion_tokens"]),
+        usage=TokenUsage(
+            used["prompt_tokens"], used["prompt_tokens_details"]["cached_tokens"], used["completion_tokens"]
+        ),
         completed_at=reply["created"],
     )
 
@@ -202,7 +204,7 @@ def test_our_create_asks_for_what_was_asked_then(name: str, tmp_path: Path) -> N
 
 def cut_off(replay: Replay, call: Recorded, path: Path) -> None:
     with pytest.raises(CallUnknown, match=f"{len(call.content):,} of {int(call.headers['content-length']):,} bytes"):
-        replay.service.download(call.name, path)
+        replay.service.download_file(call.name, path)
 
 
 def test_a_file_that_was_edited_is_refused_as_incomplete(tmp_path: Path) -> None:
@@ -211,7 +213,7 @@ def test_a_file_that_was_edited_is_refused_as_incomplete(tmp_path: Path) -> None
     longer = [len(call.content) > int(call.headers["content-length"]) for call in edited]
     assert longer == [False, True]
     assert all(call.whole for name in names() if name != EDITED for call in recorded(name))
-    with replayed(EDITED, Policy(0.5, 4, 3), repeats=True) as replay:
+    with replayed(EDITED, RetryPolicy(0.5, 4, 3), repeats=True) as replay:
         for call in edited:
             cut_off(replay, call, tmp_path / "results.jsonl")
         assert replay.slept == [0.5, 1, 2] * 2 and len(replay.sent) == 8
@@ -221,6 +223,6 @@ def test_a_file_that_was_edited_is_refused_as_incomplete(tmp_path: Path) -> None
 def test_nothing_goes_out_that_was_not_recorded() -> None:
     with replayed(names()[0]) as replay:
         with pytest.raises(CannotOverwriteExistingCassetteException):
-            replay.service.retrieve("batch_never_recorded")
+            replay.service.retrieve_batch("batch_never_recorded")
         with pytest.raises(CannotOverwriteExistingCassetteException):
             replay.service.list_batches(0)

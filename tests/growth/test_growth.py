@@ -16,7 +16,7 @@ import pytest
 from batcher.disk.shard_files import file_sha256
 from batcher.service.openai_service import OpenAIService
 from batcher.state.db.transaction import Transaction
-from batcher.state.snapshot import prices_now
+from batcher.state.snapshot import load_saved_prices
 from batcher.state.status import read_status
 from tests.support.world import ROOT, World, config_with, write_table
 
@@ -42,8 +42,8 @@ class Counts:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.statements = self.rows = self.hashed = self.calls = 0
         self.asked: list[str] = []
-        run, dicts, append = Transaction.run, Transaction.dicts, Transaction.append
-        listing, retrieve = OpenAIService.list_batches, OpenAIService.retrieve
+        run, dicts, append = Transaction.fetch_all, Transaction.fetch_dicts, Transaction.insert_rows
+        listing, retrieve = OpenAIService.list_batches, OpenAIService.retrieve_batch
 
         def counted_run(tx: Transaction, name: str, **params: object) -> Any:
             self.asked.append(name)
@@ -69,11 +69,11 @@ class Counts:
             self.hashed += path.stat().st_size
             return file_sha256(path)
 
-        monkeypatch.setattr(Transaction, "run", counted_run)
-        monkeypatch.setattr(Transaction, "dicts", counted_dicts)
-        monkeypatch.setattr(Transaction, "append", counted_append)
+        monkeypatch.setattr(Transaction, "fetch_all", counted_run)
+        monkeypatch.setattr(Transaction, "fetch_dicts", counted_dicts)
+        monkeypatch.setattr(Transaction, "insert_rows", counted_append)
         monkeypatch.setattr(OpenAIService, "list_batches", counted_listing)
-        monkeypatch.setattr(OpenAIService, "retrieve", counted_retrieve)
+        monkeypatch.setattr(OpenAIService, "retrieve_batch", counted_retrieve)
         monkeypatch.setattr("batcher.lanes.batch.sending.file_sha256", counted_hashing)
 
     def _gave(self, rows: Any) -> Any:
@@ -112,7 +112,7 @@ def phases(folder: Path, counts: Counts, shards: int) -> dict[str, dict[str, int
     found["poll"] = counts.taken()
     found["status"] = look(world, counts)
     world.clock.sleep(30 * HOUR)
-    world.sandbox.advance()
+    world.sandbox.run_due_events()
     world.act(once=True)
     found["take in"] = counts.taken()
     assert world.states() == {"done": shards * PER_SHARD}
@@ -122,9 +122,9 @@ def phases(folder: Path, counts: Counts, shards: int) -> dict[str, dict[str, int
 
 def look(world: World, counts: Counts) -> dict[str, int]:
     """What a status costs. It asks nothing twice."""
-    with world.store.reading() as tx:
+    with world.store.read_transaction() as tx:
         counts.taken()
-        read_status(tx, world.config, partial(prices_now, tx))
+        read_status(tx, world.config, partial(load_saved_prices, tx))
     assert len(set(counts.asked)) == len(counts.asked)
     return counts.taken()
 
@@ -183,7 +183,8 @@ def imported(statement: str) -> set[str]:
 
 
 def test_the_package_of_prices_is_whole_for_a_job_that_uses_it_too() -> None:
-    imported("from batcher.catalog.prices import resolve; resolve('gpt-6-luna'); from genai_prices import calc_price")
+    pricing = "from batcher.catalog.prices import resolve_prices; resolve_prices('gpt-6-luna')"
+    imported(f"{pricing}; from genai_prices import calc_price")
 
 
 def test_a_look_imports_nothing_that_acts() -> None:

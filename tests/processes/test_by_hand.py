@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from batcher.cli.doctor import Finding, draw_findings, examine
-from batcher.sandbox import Faults, Sandbox, SandboxSettings, merged, scaled_clock
+from batcher.cli.doctor import Finding, draw_findings, run_health_checks
+from batcher.sandbox import Faults, Sandbox, SandboxSettings, apply_changes, scaled_clock
 from batcher.sandbox.web.server import running_sandbox
-from batcher.views.sheet import short_id, table
+from batcher.views.sheet import build_table, shorten_id
 from tests.processes.test_end_to_end import DEMO_SETTINGS, KEY, Shop
 from tests.support.world import ROOT, World, config_with, write_table
 
@@ -31,7 +31,7 @@ def slow_shop(tmp_path: Path) -> Iterator[Shop]:
     write_table(folder / "artists.csv", 60, priorities=(1, 2))
     settings = '[job]\ninput = "artists.csv"\n[limits]\nlines_per_shard = 15\n'
     (folder / "batcher.toml").write_text(settings + DEMO_SETTINGS, encoding="utf-8")
-    sandbox = Sandbox(merged(SandboxSettings(), SLOW), tmp_path / "sandbox", scaled_clock(600))
+    sandbox = Sandbox(apply_changes(SandboxSettings(), SLOW), tmp_path / "sandbox", scaled_clock(600))
     with running_sandbox(sandbox) as url:
         yield Shop(folder, sandbox, url)
 
@@ -117,11 +117,11 @@ class Practice:
         job = {"path": ROOT / "jobs" / "bios", "input": table}
         self.world = World(folder, SandboxSettings(faults=Faults()), config_with(job=job, **sections))
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
-        monkeypatch.setattr("batcher.cli.doctor.connect", lambda *_: self.world.service())
+        monkeypatch.setattr("batcher.cli.doctor.connect_service", lambda *_: self.world.service())
 
     def look(self) -> dict[str, Finding]:
         """What was found, by what was looked at."""
-        found = examine(self.world.config, self.world.store, self.world.clock)
+        found = run_health_checks(self.world.config, self.world.store, self.world.clock)
         assert all(finding.todo for finding in found if finding.level != "ok")
         return {finding.what: finding for finding in found}
 
@@ -149,7 +149,7 @@ def test_the_limit_and_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     practice.world.plan(tmp_path / "artists.csv")
     assert practice.look()["limit"].found == "40,000,000 enqueued tokens (the table of tiers, tier 3)"
     with practice.world.store.transaction("test") as tx:
-        tx.run(
+        tx.fetch_all(
             "insert_quota_sample",
             now=tx.now, source="refusal", model="gpt-6-luna", limit_tokens=2_000_000, reserved=None, own=None,
             headroom=None, shard=None, detail=None,
@@ -163,9 +163,9 @@ def test_a_key_that_is_refused_and_an_unknown_price_with_a_budget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     practice = Practice(tmp_path, monkeypatch, budget={"max_usd": 5})
-    monkeypatch.setattr("batcher.cli.doctor.resolve", lambda _name: None)
+    monkeypatch.setattr("batcher.cli.doctor.resolve_prices", lambda _name: None)
     assert practice.look()["price"].level == "wrong"
-    practice.world.sandbox.set_limits({"api_key": "sk-other"})
+    practice.world.sandbox.update_settings({"api_key": "sk-other"})
     found = practice.look()["endpoint"]
     assert "refuses the key" in found.found
     assert KEY not in found.found
@@ -177,9 +177,9 @@ def test_a_foreign_state_a_full_disk_a_stopped_job_and_files_that_stay(
     practice = Practice(tmp_path, monkeypatch)
     practice.world.plan(tmp_path / "artists.csv")
     with practice.world.store.transaction("test") as tx:
-        tx.set_fact("stopped", text="the service refuses us")
-        tx.run("queue_file", file_id="file-1", purpose="batch", shard=1, now=tx.now)
-        tx.run("file_not_deleted", file_id="file-1", next=tx.now, error="503")
+        tx.write_fact("stopped", text="the service refuses us")
+        tx.fetch_all("queue_file", file_id="file-1", purpose="batch", shard=1, now=tx.now)
+        tx.fetch_all("file_not_deleted", file_id="file-1", next=tx.now, error="503")
     monkeypatch.setattr("batcher.cli.doctor.shutil.disk_usage", lambda _path: shutil._ntuple_diskusage(1, 1, 1000))
     found = practice.look()
     assert found["stopped"].found == "the service refuses us"
@@ -201,7 +201,9 @@ def drawn(what: object, width: int) -> list[str]:
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_a_table_fits_its_terminal_without_folding(width: int) -> None:
     row = ("batch_" + "a1" * 16, "12", "1", "in_progress", "49,999 of 50,000", "23.9 h")
-    sheet = table("In flight", ["batch", "shard", "priority", "status", "lines", "for"], [row], 4, ["priority", "for"])
+    sheet = build_table(
+        "In flight", ["batch", "shard", "priority", "status", "lines", "for"], [row], 4, ["priority", "for"]
+    )
     lines = drawn(sheet, width)
     assert max(map(len, lines)) <= width
     assert len([line for line in lines if line.strip()]) == 4  # title, head, rule, one row
@@ -210,10 +212,10 @@ def test_a_table_fits_its_terminal_without_folding(width: int) -> None:
 
 
 def test_a_title_is_as_long_as_it_needs_to_be_and_markup_is_text() -> None:
-    lines = drawn(table("A title that is longer than its table", ["a"], [["[red]x[/red] :heart:"]]), 80)
+    lines = drawn(build_table("A title that is longer than its table", ["a"], [["[red]x[/red] :heart:"]]), 80)
     assert lines[0].rstrip() == "A title that is longer than its table"
     assert "[red]x[/red] :heart:" in lines[3]
-    assert short_id("file-short") == "file-short"
+    assert shorten_id("file-short") == "file-short"
 
 
 def test_findings_are_drawn_with_what_to_do_under_them() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.crash_table import SCENARIOS, effects, points, scenario_of
+from tests.support.crash_table import EFFECTS, SCENARIOS, effects, points, scenario_of
 from tests.support.kill_harness import Killing, Outcome
 from tests.support.world import ROOT
 
@@ -56,7 +56,7 @@ def test_a_process_killed_at_a_point_ends_as_if_it_had_not_been(
 
 def test_every_effect_stands_between_its_two_points() -> None:
     found = effects()
-    assert {effect.call for effect in found} == {"upload", "create", "cancel", "delete", "download", "complete"}
+    assert {effect.call for effect in found} == EFFECTS
     for effect in found:
         name = effect.before.removesuffix(".before")
         assert name and effect.before == f"{name}.before", f"{effect.where}: no point before the effect"

@@ -97,7 +97,7 @@ def test_ctrl_c_waits_for_what_is_under_way(tmp_path: Path) -> None:
     with job.serving():
         assert job.done(("plan",)) == 0
         process = job.start(("direct",))
-        while not job.sandbox.ledger.attempts():
+        while not job.sandbox.ledger.attempt_counts():
             assert process.poll() is None, job.output.read_text()
         process.send_signal(signal.SIGINT)
         assert job.finish(process) == 3
@@ -153,7 +153,7 @@ def test_ctrl_c_in_the_tail_ends_the_run(tmp_path: Path) -> None:
     with job.serving():
         assert job.done(("plan",)) == 0
         process = job.start(("run", "--tail", "direct"))
-        while not job.sandbox.ledger.attempts():
+        while not job.sandbox.ledger.attempt_counts():
             assert process.poll() is None, job.output.read_text()
         process.send_signal(signal.SIGINT)
         assert job.finish(process) == 3

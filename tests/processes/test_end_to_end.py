@@ -100,7 +100,7 @@ def test_the_four_commands_exactly_so(finished: Finished) -> None:
     assert bios[0] == bios[1]
     assert int(str(bios[0])) + int(str(failed[0])) == 410
     assert failed[1:] == ("invalid", "content_policy_violation")
-    assert shop.sandbox.ledger.totals()["usable_more_than_once"] == 0
+    assert shop.sandbox.ledger.billing_totals()["usable_more_than_once"] == 0
 
 
 def test_every_bio_is_its_artists_own(finished: Finished) -> None:
@@ -139,7 +139,7 @@ def test_run_does_it_all(shop: Shop) -> None:
     lines = (shop.folder / "bios.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == answer["collected"]["bios"] == answer["states"]["done"]
     assert shop.shell("batcher run --out bios.jsonl").returncode == 4  # nothing is left to do, and nothing is sent
-    assert shop.sandbox.ledger.totals()["usable_more_than_once"] == 0
+    assert shop.sandbox.ledger.billing_totals()["usable_more_than_once"] == 0
 
 
 def test_run_goes_on_with_what_was_planned_and_sends_no_more(shop: Shop) -> None:
@@ -157,7 +157,7 @@ def test_submit_says_why_the_rest_waits(shop: Shop) -> None:
 
 
 def test_ctrl_c_ends_at_a_safe_point_and_the_next_start_goes_on(shop: Shop) -> None:
-    shop.sandbox.set_limits(HOURS)
+    shop.sandbox.update_settings(HOURS)
     shop.shell("batcher plan")
     command = [sys.executable, "-m", "batcher", "run", "--out", "bios.parquet"]
     with subprocess.Popen(command, cwd=shop.folder, env=shop.environment, stderr=subprocess.PIPE, text=True) as child:
@@ -170,7 +170,7 @@ def test_ctrl_c_ends_at_a_safe_point_and_the_next_start_goes_on(shop: Shop) -> N
     assert "safe point" in rest
     assert child.returncode == 3
     assert shop.shell("batcher run --out bios.parquet").returncode == 4
-    assert shop.sandbox.ledger.totals()["usable_more_than_once"] == 0
+    assert shop.sandbox.ledger.billing_totals()["usable_more_than_once"] == 0
 
 
 def test_the_key_stands_nowhere(finished: Finished) -> None:
@@ -182,15 +182,15 @@ def test_the_key_stands_nowhere(finished: Finished) -> None:
     for path in shop.folder.rglob("*"):
         if path.is_file():
             assert KEY.encode() not in path.read_bytes(), path
-    shop.sandbox.set_limits({"api_key": "another"})
+    shop.sandbox.update_settings({"api_key": "another"})
     answer = shop.shell("batcher submit")
-    shop.sandbox.set_limits({"api_key": None})
+    shop.sandbox.update_settings({"api_key": None})
     assert answer.returncode == 2
     assert "sk-this" not in answer.stderr
 
 
 def test_status_works_beside_a_running_poll(shop: Shop) -> None:
-    shop.sandbox.set_limits(HOURS)
+    shop.sandbox.update_settings(HOURS)
     shop.shell("batcher plan && batcher submit")
     command = [sys.executable, "-m", "batcher", "poll"]
     with subprocess.Popen(command, cwd=shop.folder, env=shop.environment, stderr=subprocess.DEVNULL) as child:

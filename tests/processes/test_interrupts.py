@@ -23,11 +23,11 @@ def press_ctrl_c_within(con: duckdb.DuckDBPyConnection) -> None:
 
 def test_within_a_statement(tmp_path: Path) -> None:
     world = World(tmp_path)
-    world.store.create()
+    world.store.create_or_migrate()
     with pytest.raises(KeyboardInterrupt), world.store.transaction("endless") as tx:
-        tx.set_fact("half", 1.0)
+        tx.write_fact("half", 1.0)
         tx.con.execute(PROGRESS)
         threading.Thread(target=press_ctrl_c_within, args=(tx.con,), daemon=True).start()
         tx.con.execute(ENDLESS)
     with world.store.transaction("after") as tx:
-        assert tx.run("facts") == []
+        assert tx.fetch_all("facts") == []

@@ -49,7 +49,7 @@ def test_a_second_run_waits_for_a_stopped_one_and_nothing_is_sent_twice(tmp_path
         stop_between_transactions(first)
         second = job.start(("run",), output=second_says)
         wait_until(says(second_says, f"process {first.pid} is at work on this state; waiting"))
-        job.sandbox.skip(3_600)  # the batches end, and every grace passes
+        job.sandbox.advance_clock(3_600)  # the batches end, and every grace passes
         first.send_signal(signal.SIGCONT)
         assert job.finish(first) == 0
         assert job.finish(second) == 0

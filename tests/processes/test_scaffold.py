@@ -8,14 +8,14 @@ import duckdb
 import orjson
 import pytest
 
-from batcher.cli.init import scaffold
-from batcher.collect.collect import collect
+from batcher.cli.init import scaffold_job
+from batcher.collect.collect import collect_bios
 from batcher.config import load_config
 from batcher.core.actions import Finish
 from batcher.core.model import Endpoint
 from batcher.errors import StateError
 from batcher.job.loading import load_job
-from batcher.plan.planner import PlanOptions, plan
+from batcher.plan.planner import PlanOptions, plan_job
 from batcher.state.db.store import Store
 from tests.support.world import Clock, World, counter
 
@@ -34,13 +34,13 @@ def files_of(folder: Path) -> list[str]:
 
 def test_a_new_folder_can_be_planned_as_it_stands(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "place"
-    told = scaffold(folder)
+    told = scaffold_job(folder)
     assert files_of(folder) == FILES
     assert sorted(told[:-1]) == [f"{folder / name} written" for name in FILES]
     assert "batcher plan" in told[-1]
     config = load_config(folder / "batcher.toml")
     clock = Clock()
-    result, report = plan(
+    result, report = plan_job(
         config,
         load_job(config.job.path),
         Store(config.state.dir, clock, clock.sleep),
@@ -56,7 +56,7 @@ def test_a_new_folder_can_be_planned_as_it_stands(tmp_path: Path) -> None:
 @pytest.mark.parametrize("endpoint", ["/v1/chat/completions", "/v1/responses"])
 def test_a_new_folder_runs_to_its_bios_on_the_sandbox(tmp_path: Path, endpoint: str) -> None:
     """The first thing that a user tries: every artist, also the one of whom nothing is known, gets a bio at once."""
-    scaffold(tmp_path)
+    scaffold_job(tmp_path)
     settings = load_config(tmp_path / "batcher.toml")
     model = settings.model.model_copy(update={"endpoint": Endpoint(endpoint)})
     poll = settings.poll.model_copy(update={"interval_s": 900.0})  # a look is work, and nothing here needs many
@@ -67,7 +67,7 @@ def test_a_new_folder_runs_to_its_bios_on_the_sandbox(tmp_path: Path, endpoint: 
     assert isinstance(world.act(), Finish)
     assert world.states() == {"done": 5}
     assert world.rows("SELECT max(attempts) FROM bios") == [(1,)]
-    collected = collect(world.store, world.job, tmp_path / "bios.jsonl", None, False)
+    collected = collect_bios(world.store, world.job, tmp_path / "bios.jsonl", None, False)
     assert (collected.bios, collected.notes) == (5, [])
     bios = [orjson.loads(line) for line in (tmp_path / "bios.jsonl").read_bytes().splitlines()]
     assert all(row["artist_name"] in row["bio"] for row in bios)
@@ -85,7 +85,7 @@ def test_a_new_folder_runs_to_its_bios_on_the_sandbox(tmp_path: Path, endpoint: 
 )
 @pytest.mark.parametrize("which", ["example", "bios"])
 def test_both_jobs_take_ids_that_are_numbers(tmp_path: Path, name: str, query: str, which: str) -> None:
-    scaffold(tmp_path)
+    scaffold_job(tmp_path)
     world = World(tmp_path)
     if which == "example":
         world.job = load_job(tmp_path / "jobs" / "example")
@@ -96,7 +96,7 @@ def test_both_jobs_take_ids_that_are_numbers(tmp_path: Path, name: str, query: s
 
 @pytest.mark.parametrize("which", ["example", "bios"])
 def test_both_jobs_take_ids_that_are_uuids(tmp_path: Path, which: str) -> None:
-    scaffold(tmp_path)
+    scaffold_job(tmp_path)
     world = World(tmp_path)
     if which == "example":
         world.job = load_job(tmp_path / "jobs" / "example")
@@ -107,14 +107,14 @@ def test_both_jobs_take_ids_that_are_uuids(tmp_path: Path, which: str) -> None:
 
 
 def test_the_files_can_be_edited(tmp_path: Path) -> None:
-    scaffold(tmp_path)
+    scaffold_job(tmp_path)
     assert all((tmp_path / name).stat().st_mode & stat.S_IWUSR for name in FILES)
 
 
 def test_the_example_judges_its_answers(tmp_path: Path) -> None:
-    scaffold(tmp_path)
+    scaffold_job(tmp_path)
     job = load_job(tmp_path / "jobs" / "example")
-    artist = job.read_row({"artist_id": "a", "artist_name": "Ana Albers"}, "row 2")
+    artist = job.parse_artist_row({"artist_id": "a", "artist_name": "Ana Albers"}, "row 2")
     assert job.prompt_values(artist, "row 2") == {
         "artist_name": "Ana Albers",
         "facts": "- nothing is known but the name",
@@ -124,7 +124,7 @@ def test_the_example_judges_its_answers(tmp_path: Path) -> None:
         ("Ana Albers wove.", "the bio is shorter than a sentence"),
         ("She was a weaver of whom hardly anything is known.", "the bio does not name the artist"),
     ):
-        _, failure = job.judge(artist, f'{{"bio": "{bio}"}}')
+        _, failure = job.validate_answer(artist, f'{{"bio": "{bio}"}}')
         assert (failure and failure.message) == message
 
 
@@ -133,12 +133,12 @@ def test_nothing_is_overwritten(tmp_path: Path, name: str) -> None:
     own = tmp_path / name
     own.parent.mkdir(parents=True, exist_ok=True)
     own.write_text("mine")
-    told = scaffold(tmp_path)
+    told = scaffold_job(tmp_path)
     assert own.read_text() == "mine"
     assert f"{own} is there already, left as it is" in told
     assert files_of(tmp_path) == FILES
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    scaffold(tmp_path)
+    scaffold_job(tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
@@ -146,7 +146,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for folder, why in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "sub", "Not a directory")):
         with pytest.raises(StateError) as raised:
-            scaffold(folder)
+            scaffold_job(folder)
         assert str(raised.value) == f"{folder} cannot be written: {why}; name another folder"
     assert files_of(tmp_path) == ["file"]
 

@@ -7,20 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.core.actions import Action, Clean, Finish, Gather, Ingest, Reconcile, Refresh, Send, Split, Wait
-from batcher.core.cutting import Cutter
-from batcher.core.decide import decide
+from batcher.core.cutting import ShardCutter
+from batcher.core.decide import decide_actions
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import FINAL_SHARD_STATES, ArtistState, ShardState, is_terminal, next_shard_state
 from batcher.core.model import ShardLimits
-from batcher.core.retry import DEFAULT_POLICIES, Rules
+from batcher.core.retry import DEFAULT_POLICIES, RetryRules
 from batcher.core.room import Room
 from batcher.core.snapshot import BatchView, LooseLines, Pause, ShardView, Snapshot
-from batcher.core.verdicts import decide_line
+from batcher.core.verdicts import decide_line_verdict
 from tests.support.examples import examples
 
 S, A, F = ShardState, ArtistState, FailureClass
 NOW = 1_000_000.0
-RULES = Rules(DEFAULT_POLICIES)
+RULES = RetryRules(DEFAULT_POLICIES)
 LINE_FAULTS = [F.RATE_LIMIT, F.SERVER, F.EXPIRED, F.UNUSABLE, F.INVALID, F.CANCELLED, F.QUOTA]
 MOST_STEPS = 3_000
 LARGEST_LINE = 60
@@ -73,9 +73,9 @@ class Week:
 
     def _plan(self) -> None:
         """The first shards: one too large for the limit is possible, and is split."""
-        cutter = Cutter(self.limits)
+        cutter = ShardCutter(self.limits)
         for line in sorted(self.lines, key=lambda line: line.priority):
-            if cutter.starts_new(line.priority, 1, line.tokens):
+            if cutter.add_line(line.priority, 1, line.tokens):
                 self._new_shard(line.priority)
             self._put(self.shards[-1], line)
 
@@ -184,7 +184,7 @@ class Week:
     def _claim(self, shard: Shard, reserved: int) -> None:
         """Promises 2 and 3: each line is free, and there is room."""
         assert self.reserved() + reserved <= self.room.limit * self.room.threshold
-        assert reserved == self.room.reserved_for(shard.view.tokens)
+        assert reserved == self.room.reserved_tokens(shard.view.tokens)
         for line in shard.lines:
             assert (line.state, line.shard) == (A.READY, shard.view.shard)
             line.state = A.IN_BATCH
@@ -276,17 +276,17 @@ class Week:
             return
         if failure is F.QUOTA:
             self._quota()
-        verdict = decide_line(RULES, failure, line.failures.count(failure), len(line.failures), self.now, 0.5)
+        verdict = decide_line_verdict(RULES, failure, line.failures.count(failure), len(line.failures), self.now, 0.5)
         line.failures += [failure] if verdict.counted else []
         line.state, line.due, line.shard = verdict.state, verdict.wait_until or 0.0, None
 
     def _gather(self, priority: int) -> None:
         due = [x for x in self.lines if x.shard is None and x.state is A.READY and x.priority == priority]
-        cutter = Cutter(self._limits_now())
+        cutter = ShardCutter(self._limits_now())
         assert due
         self._new_shard(priority)
         for line in due:
-            if cutter.starts_new(priority, 1, line.tokens) and self.shards[-1].lines:
+            if cutter.add_line(priority, 1, line.tokens) and self.shards[-1].lines:
                 break
             self._put(self.shards[-1], line)
 
@@ -327,7 +327,7 @@ class Week:
 
     def run(self) -> Finish:
         for _ in range(MOST_STEPS):
-            for action in decide(self.snapshot(), self.now):
+            for action in decide_actions(self.snapshot(), self.now):
                 if isinstance(action, Finish):
                     return action
                 goes_on = self.perform(action)

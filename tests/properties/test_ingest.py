@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from batcher.lanes.batch.ingest import Ingestion
-from batcher.lanes.batch.watching import Watching
+from batcher.lanes.batch.watching import BatchWatcher
 from tests.support.results_kit import Bench, failed
 
 LINES = 9
@@ -63,7 +63,7 @@ def ended() -> tuple[Bench, bytes, float]:
     atexit.register(shutil.rmtree, folder)
     bench = Bench(folder, LINES)
     bench.write([], "error")
-    Watching(bench.world.tools()).refresh()
+    BatchWatcher(bench.world.tools()).refresh_batches()
     bench.close()
     return bench, bench.world.store.path.read_bytes(), bench.world.clock()
 
@@ -87,10 +87,10 @@ def test_whatever_comes_each_artist_is_somewhere_and_has_its_own_text(
         bench.write([make_line(rows, made) for made in errors], "error")
         bench.anchor.execute("UPDATE batches SET completed = ?, failed = ?, status = ?", [*counted, status])
         ingestion = reader()
-        first = ingestion.take_in(ingestion.load(bench.batch.id))
+        first = ingestion.ingest_batch(ingestion.load_batch(bench.batch.id))
         check(bench, rows, [*output, *errors], first is not None)
         bench.world.clock.sleep(100_000)
-        again = ingestion.take_in(ingestion.load(bench.batch.id))
+        again = ingestion.ingest_batch(ingestion.load_batch(bench.batch.id))
         assert (first is None) == (again is not None)  # settled, once
         check(bench, rows, [*output, *errors], True)
 

@@ -20,10 +20,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from batcher.config import Config
 from batcher.core.remote import RemoteBatch
-from batcher.lanes.batch.runner import Runner
+from batcher.lanes.batch.runner import BatchRunner
 from batcher.sandbox import SandboxSettings
 from batcher.service.service import CallError
-from batcher.state.snapshot import room_now
+from batcher.state.snapshot import load_room
 from tests.support.examples import SOAK
 from tests.support.world import World, config_with, kept_open, write_table
 
@@ -106,34 +106,34 @@ class JobMachine(RuleBasedStateMachine):
     @rule(kind=st.sampled_from(LINE_KINDS), share=st.sampled_from([0.0, 0.1, 0.5]))
     def lines_fail(self, kind: str, share: float) -> None:
         """From now on a share of the lines fails at its first execution."""
-        self.world.sandbox.set_faults({"line_failures": {kind: share}})
+        self.world.sandbox.update_faults({"line_failures": {kind: share}})
 
     @rule(call=st.sampled_from(["create", "upload"]), share=st.sampled_from([0.0, 0.5, 1.0]))
     def answers_get_lost(self, call: str, share: float) -> None:
         """Calls act, and their answers do not arrive."""
-        self.world.sandbox.set_faults({"lose_answer": {call: share}})
+        self.world.sandbox.update_faults({"lose_answer": {call: share}})
 
     @rule(call=st.sampled_from(["create", "list", "content"]), share=st.sampled_from([0.0, 0.6]))
     def calls_are_refused(self, call: str, share: float) -> None:
         """Calls answer 503 without effect."""
-        self.world.sandbox.set_faults({"refuse_before": {call: share}})
+        self.world.sandbox.update_faults({"refuse_before": {call: share}})
 
     @rule(seconds=st.sampled_from([0.0, 30.0]))
     def listings_lag(self, seconds: float) -> None:
         """A batch shows in listings only so long after its creation."""
-        self.world.sandbox.set_faults({"list_lag_s": seconds})
+        self.world.sandbox.update_faults({"list_lag_s": seconds})
 
     @rule(tokens=st.sampled_from([0, 4_000]))
     def others_use_the_queue(self, tokens: int) -> None:
         """The organisation's other users hold part of the queue."""
-        self.world.sandbox.set_limits({"phantom_tokens": tokens})
+        self.world.sandbox.update_settings({"phantom_tokens": tokens})
 
     @rule(data=st.data())
     def cancelled_from_outside(self, data: st.DataObject) -> None:
         """Somebody cancels one of our batches on the website."""
         running = [b for b in self._batches() if b.status in {"validating", "in_progress"}]
         if running:
-            self.world.service().cancel(data.draw(st.sampled_from(sorted(b.batch_id for b in running))))
+            self.world.service().cancel_batch(data.draw(st.sampled_from(sorted(b.batch_id for b in running))))
 
     @rule(seconds=st.sampled_from([60.0, 3_600.0, 90_000.0]))
     def time_passes(self, seconds: float) -> None:
@@ -145,16 +145,19 @@ class JobMachine(RuleBasedStateMachine):
         """One acting process, once around."""
         self.world.act(once=True)
 
-    @rule(call=st.sampled_from(["upload", "create", "list_batches", "download", "delete"]), after=st.booleans())
+    @rule(
+        call=st.sampled_from(["upload_file", "create_batch", "list_batches", "download_file", "delete_file"]),
+        after=st.booleans(),
+    )
     def a_killed_round(self, call: str, after: bool) -> None:
         """An acting process that dies at one of its calls."""
         self.fuse[:] = [f"{call}.{'after' if after else 'before'}"]
         tools = self.world.tools()
         object.__setattr__(tools, "service", KilledService(tools.service, self.fuse))
-        runner = Runner(tools)
-        runner.begin()
+        runner = BatchRunner(tools)
+        runner.prepare_run()
         with contextlib.suppress(Killed):
-            runner.act(once=True)
+            runner.run_until_idle(once=True)
         self.fuse.clear()
 
     def _batches(self) -> tuple[RemoteBatch, ...]:
@@ -178,14 +181,14 @@ class JobMachine(RuleBasedStateMachine):
         rows = self.world.rows("SELECT reserved_before + reserved, limit_tokens FROM submissions")
         threshold = self.world.config.limits.threshold
         assert all(int(str(used)) <= int(str(limit)) * threshold for used, limit in rows)
-        with self.world.store.reading() as tx:
-            assert room_now(tx, self.world.config).ceiling >= 0
+        with self.world.store.read_transaction() as tx:
+            assert load_room(tx, self.world.config).ceiling >= 0
 
     @invariant()
     @precondition(lambda self: hasattr(self, "world"))
     def nothing_usable_is_paid_twice(self) -> None:
         """Promise 2: no line is executed again after a usable result."""
-        twice = {line: n for line, n in self.world.sandbox.ledger.usable().items() if n > 1}
+        twice = {line: n for line, n in self.world.sandbox.ledger.usable_counts().items() if n > 1}
         assert not twice
 
     @invariant()
@@ -201,8 +204,8 @@ class JobMachine(RuleBasedStateMachine):
     @rule()
     def the_end(self) -> None:
         """Without faults every job ends, each artist done, dead or held; what is dead has deserved it."""
-        self.world.sandbox.set_faults(no_faults())
-        self.world.sandbox.set_limits({"phantom_tokens": 0})
+        self.world.sandbox.update_faults(no_faults())
+        self.world.sandbox.update_settings({"phantom_tokens": 0})
         ended = self.world.act()
         assert not getattr(ended, "problem", "not finished")
         states = self.world.states()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from batcher.core.actions import Finish
-from batcher.errors import StateError, disk_fault
-from batcher.sandbox import Faults, SandboxSettings, merged
+from batcher.errors import StateError, describe_disk_error
+from batcher.sandbox import Faults, SandboxSettings, apply_changes
 from batcher.state.db.store import Store
 from tests.support.world import World, config_with, write_table
 
@@ -61,7 +61,7 @@ class Unlucky(World):
     """A world whose state stands on another disk than the service, and whose clock the service does not share."""
 
     def __init__(self, folder: Path, state: Path, **faults: object) -> None:
-        settings = merged(SandboxSettings(), {"faults": merged(Faults(), faults)})
+        settings = apply_changes(SandboxSettings(), {"faults": apply_changes(Faults(), faults)})
         super().__init__(folder, settings, config_with(poll={"interval_s": 600}, limits={"lines_per_shard": 30}))
         self.store = Store(state, self.clock, self.clock.sleep)
         self.skew = 0.0
@@ -81,7 +81,7 @@ class Unlucky(World):
         """All is done, and no line was executed twice."""
         assert self.states() == {"done": LINES}
         ledger = self.sandbox.ledger
-        assert sum(ledger.executions().values()) == executions
+        assert sum(ledger.execution_counts().values()) == executions
 
 
 def refused(world: World) -> str:
@@ -91,7 +91,7 @@ def refused(world: World) -> str:
     except StateError as error:
         return str(error)
     except OSError as error:
-        return disk_fault(error)
+        return describe_disk_error(error)
     return ""
 
 
@@ -104,7 +104,7 @@ def test_a_disk_that_is_full_when_the_plan_is_made(tmp_path: Path, disk: Disk, f
     disk.fill(free)
     with pytest.raises((StateError, OSError)) as caught:
         world.begin()
-    told = disk_fault(caught.value) if isinstance(caught.value, OSError) else str(caught.value)
+    told = describe_disk_error(caught.value) if isinstance(caught.value, OSError) else str(caught.value)
     assert "full" in told
     disk.clear()
     world.begin()
@@ -178,10 +178,12 @@ def test_commands_say_what_is_wrong_with_a_read_only_folder(tmp_path: Path, disk
 
 
 def test_a_disk_fault_is_told_in_words_and_another_error_is_not_hidden() -> None:
-    assert disk_fault(OSError(NO_SPACE, "No space left on device", "/a/b")).startswith("/a/b: the disk is full")
-    assert disk_fault(OSError(NO_SPACE, "No space left on device")).startswith("the disk is full")
-    assert disk_fault(OSError(2, "No such file or directory", "/a/b")) == ""
-    assert disk_fault(OSError("without a number")) == ""
+    assert describe_disk_error(OSError(NO_SPACE, "No space left on device", "/a/b")).startswith(
+        "/a/b: the disk is full"
+    )
+    assert describe_disk_error(OSError(NO_SPACE, "No space left on device")).startswith("the disk is full")
+    assert describe_disk_error(OSError(2, "No such file or directory", "/a/b")) == ""
+    assert describe_disk_error(OSError("without a number")) == ""
 
 
 # --- time -----------------------------------------------------------------------------------------------------------
@@ -220,12 +222,12 @@ def test_a_pause_that_a_clock_ahead_has_set_is_over_when_the_clock_is_right(tmp_
     world.begin()
     world.set_back(-365 * 24 * HOURS)
     began = world.sandbox.now()
-    world.sandbox.set_faults({"quota_gone_between": [began, began + 12 * HOURS]})
+    world.sandbox.update_faults({"quota_gone_between": [began, began + 12 * HOURS]})
     world.act(once=True)
     world.clock.sleep(8 * HOURS)
     world.act(once=True)
     assert len(world.rows("SELECT 1 FROM pauses WHERE ended_at IS NULL")) == 1
-    world.sandbox.set_faults({"quota_gone_between": None})
+    world.sandbox.update_faults({"quota_gone_between": None})
     world.set_back(365 * 24 * HOURS)
     assert world.act() == Finish()
     world.check_complete()
@@ -238,10 +240,10 @@ def test_a_quota_failure_after_a_pause_of_a_clock_ahead_is_an_incident_of_its_ow
     world.begin()
     ahead = world.clock.now + 365 * 24 * HOURS
     with world.store.transaction("test") as tx:
-        tx.run("insert_pause", scope="all", reason="quota", until=ahead + 300, tries=0, now=ahead)
-        tx.run("end_pauses", reasons=["quota"], now=ahead + 400)
+        tx.fetch_all("insert_pause", scope="all", reason="quota", until=ahead + 300, tries=0, now=ahead)
+        tx.fetch_all("end_pauses", reasons=["quota"], now=ahead + 400)
     began = world.sandbox.now()
-    world.sandbox.set_faults({"quota_gone_between": [began, began + 2 * HOURS]})
+    world.sandbox.update_faults({"quota_gone_between": [began, began + 2 * HOURS]})
     assert world.act() == Finish()
     world.check_complete()
     assert world.rows("SELECT 1 FROM pauses WHERE since < " + str(ahead))
@@ -265,11 +267,11 @@ def test_a_laptop_that_wakes_without_a_network(tmp_path: Path) -> None:
     world.begin()
     world.act(once=True)
     world.clock.sleep(30 * HOURS)
-    world.sandbox.set_faults({"reset_before": {"list": 1.0, "retrieve": 1.0, "content": 1.0}})
+    world.sandbox.update_faults({"reset_before": {"list": 1.0, "retrieve": 1.0, "content": 1.0}})
     world.act(once=True)
     world.clock.sleep(2 * HOURS)
     world.act(once=True)
     assert world.states() == {"in_batch": LINES}
-    world.sandbox.set_faults({"reset_before": {}})
+    world.sandbox.update_faults({"reset_before": {}})
     assert world.act() == Finish()
     world.check_complete()

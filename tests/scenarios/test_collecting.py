@@ -8,7 +8,7 @@ import duckdb
 import orjson
 import pytest
 
-from batcher.collect.collect import Collected, check_targets, collect
+from batcher.collect.collect import CollectResult, check_targets, collect_bios
 from batcher.errors import InputError, StateError
 from tests.support.planner_kit import Desk
 
@@ -45,8 +45,8 @@ def stored(desk: Desk, artist_id: str, **changes: object) -> None:
         tx.con.execute("UPDATE bios SET data = ? WHERE artist_id = ?", [text, artist_id])
 
 
-def collected(desk: Desk, name: str, only_new: bool = False, failed: Path | None = None) -> Collected:
-    return collect(desk.world.store, desk.world.job, desk.folder / name, failed, only_new)
+def collected(desk: Desk, name: str, only_new: bool = False, failed: Path | None = None) -> CollectResult:
+    return collect_bios(desk.world.store, desk.world.job, desk.folder / name, failed, only_new)
 
 
 def ids(path: Path) -> list[str]:
@@ -171,7 +171,7 @@ def test_a_death_between_the_file_and_the_commit_loses_nothing(
         raise StateError("dead")
 
     with monkeypatch.context() as patch:
-        patch.setattr("batcher.state.db.store._commit", die)
+        patch.setattr("batcher.state.db.store._commit_or_raise", die)
         with pytest.raises(StateError, match="dead"):
             collected(desk, "lost.jsonl", only_new)
     assert ids(desk.folder / "lost.jsonl") == ["a", "b"]

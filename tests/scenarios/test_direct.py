@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from batcher.catalog.prices import resolve
+from batcher.catalog.prices import resolve_prices
 from batcher.core.actions import INTERRUPTED, Finish
-from batcher.core.pacing import crew_of
+from batcher.core.pacing import build_workers
 from batcher.lanes.direct.lane import DirectLane
 from batcher.lanes.direct.outcomes import FREE_TRIES
-from batcher.sandbox import SandboxSettings, merged
+from batcher.sandbox import SandboxSettings, apply_changes
 from batcher.sandbox.base.settings import Faults
 from batcher.state.direct_calls import Selection
 from tests.support.direct_kit import desk, refused, settings_of
@@ -22,8 +22,8 @@ def test_every_line_is_asked_for_once_at_the_standard_price(tmp_path: Path) -> N
     world = desk(tmp_path)
     assert world.direct() == Finish()
     assert world.states() == {"done": 12}
-    assert set(world.sandbox.ledger.attempts().values()) == {1}
-    prices = resolve(world.config.model.name)
+    assert set(world.sandbox.ledger.attempt_counts().values()) == {1}
+    prices = resolve_prices(world.config.model.name)
     assert prices is not None
     for cost, fresh, cached, output in world.rows(
         "SELECT cost_usd, tokens_input - tokens_cached, tokens_cached, tokens_output FROM bios WHERE lane = 'direct'"
@@ -57,7 +57,7 @@ def test_the_most_urgent_first_and_no_more_than_asked_for(tmp_path: Path) -> Non
 
 
 def test_a_limit_counts_lines_and_not_their_tries(tmp_path: Path) -> None:
-    settings = merged(SandboxSettings(), {"faults": merged(Faults(), {"line_failures": {"server": 1.0}})})
+    settings = apply_changes(SandboxSettings(), {"faults": apply_changes(Faults(), {"line_failures": {"server": 1.0}})})
     world = desk(tmp_path, settings=settings)
     world.direct(most=5)
     assert world.states() == {"done": 5, "ready": 7}
@@ -85,7 +85,7 @@ def test_what_is_left_of_a_shard_that_was_not_released_is_planned_again(tmp_path
     world.release()
     assert world.act() == Finish()
     assert world.states() == {"done": 12}
-    assert set(world.sandbox.ledger.attempts().values()) == {1}
+    assert set(world.sandbox.ledger.attempt_counts().values()) == {1}
 
 
 def test_what_is_left_of_a_released_shard_goes_on_as_retries(tmp_path: Path) -> None:
@@ -106,14 +106,14 @@ def test_a_line_that_is_in_a_batch_is_not_asked_for(tmp_path: Path) -> None:
     assert world.states() == {"done": 8, "in_batch": 4}
     world.act()
     assert world.states() == {"done": 12}
-    assert set(world.sandbox.ledger.attempts().values()) == {1}
+    assert set(world.sandbox.ledger.attempt_counts().values()) == {1}
 
 
 def test_a_killed_lane_leaves_no_line_parked(tmp_path: Path) -> None:
     world = desk(tmp_path)
-    lane = DirectLane(world.tools(), Selection(most=2), crew_of(2))
-    lane.begin()
-    lane._step([])  # claims, and asks; then it is gone
+    lane = DirectLane(world.tools(), Selection(most=2), build_workers(2))
+    lane.prepare_run()
+    lane._run_round([])  # claims, and asks; then it is gone
     assert world.rows("SELECT count(*) FROM artists AS a JOIN shards AS s USING (shard) WHERE s.state = 'stale'") == [
         (2,)
     ]
@@ -137,7 +137,7 @@ def test_a_killed_lane_leaves_no_line_parked(tmp_path: Path) -> None:
     ],
 )
 def test_a_failed_line_is_asked_for_again(tmp_path: Path, kind: str, states: Mapping[str, int], calls: int) -> None:
-    settings = merged(SandboxSettings(), {"faults": merged(Faults(), {"line_failures": {kind: 1.0}})})
+    settings = apply_changes(SandboxSettings(), {"faults": apply_changes(Faults(), {"line_failures": {kind: 1.0}})})
     world = desk(tmp_path, settings=settings)
     assert world.direct() == Finish()
     assert world.states() == states
@@ -145,9 +145,11 @@ def test_a_failed_line_is_asked_for_again(tmp_path: Path, kind: str, states: Map
 
 
 def test_a_line_whose_tries_are_over_is_dead(tmp_path: Path) -> None:
-    faults = merged(Faults(), {"poison": ["a00003"]})
+    faults = apply_changes(Faults(), {"poison": ["a00003"]})
     world = desk(
-        tmp_path, settings=merged(SandboxSettings(), {"faults": faults}), config=settings_of(direct={"store": True})
+        tmp_path,
+        settings=apply_changes(SandboxSettings(), {"faults": faults}),
+        config=settings_of(direct={"store": True}),
     )
     assert world.direct() == Finish()
     assert world.states() == {"done": 11, "dead": 1}
@@ -158,7 +160,7 @@ def test_a_line_whose_tries_are_over_is_dead(tmp_path: Path) -> None:
 
 
 def test_an_answer_that_was_cut_off_gets_more_room(tmp_path: Path) -> None:
-    settings = merged(SandboxSettings(), {"faults": merged(Faults(), {"line_failures": {"length": 1.0}})})
+    settings = apply_changes(SandboxSettings(), {"faults": apply_changes(Faults(), {"line_failures": {"length": 1.0}})})
     world = desk(tmp_path, 3, settings, settings_of(retry={"more_room": 1_200}))
     assert world.direct() == Finish()
     assert world.states() == {"done": 3}
@@ -196,8 +198,8 @@ def test_a_stop_of_an_earlier_command_is_forgotten(tmp_path: Path) -> None:
     assert world.direct().problem
     world.script = None
     assert world.direct() == Finish()
-    with world.store.reading() as tx:
-        assert not tx.text_fact("stopped")
+    with world.store.read_transaction() as tx:
+        assert not tx.read_text_fact("stopped")
 
 
 def test_a_line_of_a_class_is_asked_for_again_after_a_rate_limit(tmp_path: Path) -> None:
@@ -217,15 +219,15 @@ def test_a_line_of_a_class_is_asked_for_again_after_a_rate_limit(tmp_path: Path)
 def test_a_pause_by_hand_is_kept_to_until_resume(tmp_path: Path) -> None:
     world = desk(tmp_path)
     with world.store.transaction("pause") as tx:
-        tx.run("insert_pause", scope="all", reason="by hand", until=None, tries=0, now=tx.now)
-    lane = DirectLane(world.tools(), Selection(), crew_of(4))
-    lane.begin()
+        tx.fetch_all("insert_pause", scope="all", reason="by hand", until=None, tries=0, now=tx.now)
+    lane = DirectLane(world.tools(), Selection(), build_workers(4))
+    lane.prepare_run()
     for _ in range(3):
-        lane._wait(lane._step(lane._drain()))  # type: ignore[arg-type]
+        lane._wait_for_outcomes(lane._run_round(lane._drain_outcomes()))  # type: ignore[arg-type]
     assert world.states() == {"ready": 12}
     with world.store.transaction("resume") as tx:
-        tx.run("end_pauses", reasons=["by hand"], now=tx.now)
-    assert lane.act() == Finish()
+        tx.fetch_all("end_pauses", reasons=["by hand"], now=tx.now)
+    assert lane.run_until_idle() == Finish()
     assert world.states() == {"done": 12}
 
 
@@ -245,17 +247,17 @@ def test_the_user_may_end_it_and_what_is_under_way_is_waited_for(tmp_path: Path)
     tools = world.tools()
     asked = iter([False, True])
     object.__setattr__(tools, "interrupted", lambda: next(asked, True))
-    lane = DirectLane(tools, Selection(), crew_of(3))
-    lane.begin()
-    assert lane.act() == Finish(INTERRUPTED)
+    lane = DirectLane(tools, Selection(), build_workers(3))
+    lane.prepare_run()
+    assert lane.run_until_idle() == Finish(INTERRUPTED)
     assert world.states() == {"done": 3, "ready": 9}
 
 
 def test_the_measured_rate_is_kept(tmp_path: Path) -> None:
     world = desk(tmp_path)
-    lane = DirectLane(world.tools(), Selection(), crew_of(2))
-    lane.begin()
+    lane = DirectLane(world.tools(), Selection(), build_workers(2))
+    lane.prepare_run()
     lane._answers, lane._busy_s = 30, 40.0
     with world.store.transaction("measure") as tx:
-        lane._measure(tx)
-        assert tx.fact("direct_per_worker_s") == pytest.approx(0.75)
+        lane._record_worker_rate(tx)
+        assert tx.read_fact("direct_per_worker_s") == pytest.approx(0.75)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from batcher.core.actions import Finish
-from batcher.core.pacing import DAY_S, crew_of
+from batcher.core.pacing import DAY_S, build_workers
 from batcher.lanes.direct.lane import DirectLane
-from batcher.sandbox import SandboxSettings, merged
+from batcher.sandbox import SandboxSettings, apply_changes
 from batcher.sandbox.base.settings import Faults
 from batcher.state.direct_calls import Selection
 from tests.support.direct_kit import HOUR, desk, refused, settings_of
@@ -17,7 +17,7 @@ from tests.support.world import START
 
 def test_known_limits_are_not_run_into(tmp_path: Path) -> None:
     limits = {"rpm": 10, "tpm": 100_000}
-    world = desk(tmp_path, 40, merged(SandboxSettings(), limits), settings_of(direct=limits))
+    world = desk(tmp_path, 40, apply_changes(SandboxSettings(), limits), settings_of(direct=limits))
     assert world.direct(8) == Finish()
     assert world.states() == {"done": 40}
     assert world.rows("SELECT count(*) FROM attempts WHERE outcome = 'rate_limit'") == [(0,)]
@@ -25,7 +25,7 @@ def test_known_limits_are_not_run_into(tmp_path: Path) -> None:
 
 
 def test_limits_below_the_settings_are_learned_from_the_headers(tmp_path: Path) -> None:
-    world = desk(tmp_path, 40, merged(SandboxSettings(), {"rpm": 10}))
+    world = desk(tmp_path, 40, apply_changes(SandboxSettings(), {"rpm": 10}))
     assert world.direct(4) == Finish()
     assert world.states() == {"done": 40}
     assert world.rows("SELECT count(*) FROM attempts WHERE outcome = 'rate_limit'") == [(0,)]
@@ -89,7 +89,7 @@ def test_auto_finds_its_number_and_asks_for_every_line_once(tmp_path: Path) -> N
     assert world.direct("auto") == Finish()
     assert world.states() == {"done": 90}
     assert world.lane.crew.workers > 8
-    assert set(world.sandbox.ledger.attempts().values()) == {1}
+    assert set(world.sandbox.ledger.attempt_counts().values()) == {1}
 
 
 def test_one_refusal_slows_all_and_is_one_incident(tmp_path: Path) -> None:
@@ -132,14 +132,17 @@ def test_no_pause_for_the_quota_is_shorter_than_the_service_asks(tmp_path: Path)
 
 def test_quota_gone_at_8180_of_36831_and_resumed_by_itself(tmp_path: Path) -> None:
     """The run that this project began with, at a hundredth of its size: 4 workers, quota gone after 82 of 368."""
-    faults = merged(Faults(), {"quota_gone_between": None})
+    faults = apply_changes(Faults(), {"quota_gone_between": None})
     world = desk(
-        tmp_path, 368, merged(SandboxSettings(), {"faults": faults}), settings_of(limits={"lines_per_shard": 100})
+        tmp_path,
+        368,
+        apply_changes(SandboxSettings(), {"faults": faults}),
+        settings_of(limits={"lines_per_shard": 100}),
     )
 
     def script(n: int) -> Exception | None:
         if n == 83:
-            world.sandbox.set_faults({"quota_gone_between": [world.clock.now, world.clock.now + HOUR]})
+            world.sandbox.update_faults({"quota_gone_between": [world.clock.now, world.clock.now + HOUR]})
         return None
 
     world.script = script
@@ -154,10 +157,10 @@ def test_quota_gone_at_8180_of_36831_and_resumed_by_itself(tmp_path: Path) -> No
 def test_80_percent_of_a_days_requests_pause_the_lane_over_restarts(tmp_path: Path) -> None:
     world = desk(tmp_path, 12, config=settings_of(direct={"daily_requests": 10}))
     began = world.clock.now
-    lane = DirectLane(world.tools(), Selection(), crew_of(4))
-    lane.begin()
+    lane = DirectLane(world.tools(), Selection(), build_workers(4))
+    lane.prepare_run()
     while not world.pauses():
-        lane._wait(lane._step(lane._drain()))  # type: ignore[arg-type]
+        lane._wait_for_outcomes(lane._run_round(lane._drain_outcomes()))  # type: ignore[arg-type]
     assert world.states() == {"done": 8, "ready": 4}
     assert world.pauses()[0][:2] == ("direct", "daily requests")
     assert world.direct() == Finish()  # another process waits for the same day
@@ -166,7 +169,7 @@ def test_80_percent_of_a_days_requests_pause_the_lane_over_restarts(tmp_path: Pa
 
 
 def test_a_daily_limit_in_the_headers_counts_too(tmp_path: Path) -> None:
-    world = desk(tmp_path, 24, merged(SandboxSettings(), {"rpd": 20}))
+    world = desk(tmp_path, 24, apply_changes(SandboxSettings(), {"rpd": 20}))
     assert world.direct(2) == Finish()
     assert world.states() == {"done": 24}
     assert world.rows("SELECT count(*) FROM attempts WHERE outcome = 'rate_limit'") == [(0,)]
@@ -175,7 +178,7 @@ def test_a_daily_limit_in_the_headers_counts_too(tmp_path: Path) -> None:
 
 def test_a_restart_knows_what_the_last_minute_took(tmp_path: Path) -> None:
     limits = {"rpm": 20}
-    world = desk(tmp_path, 60, merged(SandboxSettings(), limits), settings_of(direct=limits))
+    world = desk(tmp_path, 60, apply_changes(SandboxSettings(), limits), settings_of(direct=limits))
     for _ in range(4):
         world.direct(8, most=10)
     assert world.rows("SELECT count(*) FROM attempts WHERE outcome = 'rate_limit'") == [(0,)]
@@ -184,9 +187,9 @@ def test_a_restart_knows_what_the_last_minute_took(tmp_path: Path) -> None:
 def test_a_lane_that_is_not_patient_ends_where_it_would_wait(tmp_path: Path) -> None:
     world = desk(tmp_path, config=settings_of(poll={"interval_s": 30}))
     world.script = lambda n: refused(429, "rate_limit_exceeded") if n == 4 else None
-    lane = DirectLane(world.tools(), Selection(), crew_of(1))
-    lane.begin()
-    assert lane.act(patient=False) == Finish()
+    lane = DirectLane(world.tools(), Selection(), build_workers(1))
+    lane.prepare_run()
+    assert lane.run_until_idle(patient=False) == Finish()
     assert lane.calls == 4
     assert world.states() == {"done": 3, "ready": 9}
 
@@ -199,7 +202,7 @@ def test_a_daily_pause_ends_when_the_calls_are_a_day_ago(tmp_path: Path) -> None
 
 
 def test_the_headers_are_shown_and_little_is_warned_of(tmp_path: Path) -> None:
-    world = desk(tmp_path, 30, merged(SandboxSettings(), {"rpm": 30}), settings_of(logging={"quota_every": 10}))
+    world = desk(tmp_path, 30, apply_changes(SandboxSettings(), {"rpm": 30}), settings_of(logging={"quota_every": 10}))
     world.direct(4)
     kinds = list(world.kinds())
     assert kinds.count("rate_limits") == 3

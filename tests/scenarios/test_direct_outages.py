@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from batcher.core.actions import Finish
-from batcher.core.failures import Trouble
-from batcher.core.pacing import crew_of
+from batcher.core.failures import ErrorDetails
+from batcher.core.pacing import build_workers
 from batcher.errors import JobError
 from batcher.job.job import Job
 from batcher.lanes.direct.lane import DirectLane
-from batcher.sandbox import SandboxSettings, merged
+from batcher.sandbox import SandboxSettings, apply_changes
 from batcher.sandbox.base.settings import Faults
-from batcher.service.service import Answer, CallUnknown, CallUnsent
+from batcher.service.service import CallUnknown, CallUnsent, CompletionResponse
 from batcher.state.direct_calls import Selection
 from tests.support.direct_kit import Scripted, desk, refused, settings_of
 from tests.support.world import START
@@ -21,7 +21,7 @@ from tests.support.world import START
 
 def test_a_lost_answer_is_asked_for_once_more_and_counted(tmp_path: Path) -> None:
     world = desk(tmp_path)
-    world.script = lambda n: CallUnknown(Trouble(message="timed out")) if n == 1 else None
+    world.script = lambda n: CallUnknown(ErrorDetails(message="timed out")) if n == 1 else None
     assert world.direct(1) == Finish()
     assert world.states() == {"done": 12}
     assert world.rows("SELECT outcome, count(*) FROM attempts GROUP BY 1 ORDER BY 1") == [("bio", 12), ("lost", 1)]
@@ -41,13 +41,13 @@ def test_a_line_whose_answers_are_lost_twice_is_held_as_perhaps_paid(tmp_path: P
 def test_an_outage_is_waited_for_and_no_line_pays(tmp_path: Path) -> None:
     """Ten minutes of 503, as many of dropped connections, and of a proxy's page where an answer should be."""
     world = desk(tmp_path, 40)
-    kinds: list[Callable[[], Exception | Answer]] = [
-        lambda: CallUnknown(Trouble(503, "", "", "overloaded")),
-        lambda: CallUnknown(Trouble(message="disconnected")),
-        lambda: Answer(b"<html>", {}),
+    kinds: list[Callable[[], Exception | CompletionResponse]] = [
+        lambda: CallUnknown(ErrorDetails(503, "", "", "overloaded")),
+        lambda: CallUnknown(ErrorDetails(message="disconnected")),
+        lambda: CompletionResponse(b"<html>", {}),
     ]
 
-    def script(n: int) -> Exception | Answer | None:
+    def script(n: int) -> Exception | CompletionResponse | None:
         past = world.clock.now - START
         return kinds[int(past // 600)]() if n > 3 and past < 1_800 else None
 
@@ -66,7 +66,7 @@ def test_a_retry_after_of_a_5xx_is_kept_to(tmp_path: Path) -> None:
 
     def script(_n: int) -> Exception | None:
         asked.append(world.clock.now)
-        return CallUnknown(Trouble(503, "", "", "later"), 120.0) if len(asked) == 1 else None
+        return CallUnknown(ErrorDetails(503, "", "", "later"), 120.0) if len(asked) == 1 else None
 
     world.script = script
     world.direct(1)
@@ -82,8 +82,10 @@ def test_a_refusal_that_says_later_is_no_fault_of_the_line(tmp_path: Path, statu
 
 
 def test_a_poison_line_does_not_hold_the_others_up(tmp_path: Path) -> None:
-    faults = merged(Faults(), {"poison": ["a00000"]})
-    world = desk(tmp_path, 30, merged(SandboxSettings(), {"faults": faults}), settings_of(direct={"store": True}))
+    faults = apply_changes(Faults(), {"poison": ["a00000"]})
+    world = desk(
+        tmp_path, 30, apply_changes(SandboxSettings(), {"faults": faults}), settings_of(direct={"store": True})
+    )
     assert world.direct(1) == Finish()
     assert world.states() == {"done": 29, "dead": 1}
     assert world.clock.now - START < 1_500
@@ -92,17 +94,17 @@ def test_a_poison_line_does_not_hold_the_others_up(tmp_path: Path) -> None:
 def test_what_has_come_is_recorded_though_the_jobs_code_fails(tmp_path: Path) -> None:
     """A line that job.py renders otherwise than it was planned ends the lane, and costs no answer that is under way."""
     world = desk(tmp_path)
-    lane = DirectLane(world.tools(), Selection(), crew_of(3))
-    lane.begin()
-    lane._step([])
+    lane = DirectLane(world.tools(), Selection(), build_workers(3))
+    lane.prepare_run()
+    lane._run_round([])
     with world.store.transaction("spoil") as tx:
         tx.con.execute("UPDATE artists SET line_hash = 1 WHERE artist_id = 'a00011'")
     with pytest.raises(JobError, match="renders artist a00011 otherwise"):
-        lane.act()
+        lane.run_until_idle()
     states = world.states()
     assert states["done"] >= 3
     assert "in_direct" not in states
-    assert set(world.sandbox.ledger.attempts().values()) == {1}
+    assert set(world.sandbox.ledger.attempt_counts().values()) == {1}
 
 
 def test_an_answer_that_the_jobs_code_fails_on_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +113,7 @@ def test_an_answer_that_the_jobs_code_fails_on_is_held(tmp_path: Path, monkeypat
     def judge(*_: object) -> None:
         raise JobError("accept fails")
 
-    monkeypatch.setattr(Job, "judge", judge)
+    monkeypatch.setattr(Job, "validate_answer", judge)
     with pytest.raises(JobError, match="accept fails"):
         world.direct(2)
     assert world.states() == {"held": 2, "ready": 1}
@@ -120,7 +122,7 @@ def test_an_answer_that_the_jobs_code_fails_on_is_held(tmp_path: Path, monkeypat
 
 def test_what_never_went_out_costs_nothing(tmp_path: Path) -> None:
     world = desk(tmp_path)
-    world.script = lambda n: CallUnsent(Trouble(message="no connection")) if n <= 3 else None
+    world.script = lambda n: CallUnsent(ErrorDetails(message="no connection")) if n <= 3 else None
     assert world.direct(1) == Finish()
     assert world.states() == {"done": 12}
     assert world.rows("SELECT count(*) FROM attempts WHERE outcome <> 'bio'") == [(0,)]
@@ -130,14 +132,14 @@ def test_what_never_went_out_costs_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stored", [True, False])
 def test_a_call_whose_process_died_is_looked_up_where_answers_are_stored(tmp_path: Path, stored: bool) -> None:
     world = desk(tmp_path, config=settings_of(direct={"store": stored}))
-    lane = DirectLane(world.tools(), Selection(), crew_of(3))
-    lane.begin()
-    lane._step([])
+    lane = DirectLane(world.tools(), Selection(), build_workers(3))
+    lane.prepare_run()
+    lane._run_round([])
     came = [lane._came.get(timeout=60) for _ in range(3)]  # answered, and billed; and nobody wrote it down
     assert len(came) == 3
     assert world.direct() == Finish()
     assert world.states() == {"done": 12}
-    executions = sorted(world.sandbox.ledger.attempts().values())
+    executions = sorted(world.sandbox.ledger.attempt_counts().values())
     assert executions == ([1] * 12 if stored else [1] * 9 + [2] * 3)
     lost = world.rows("SELECT count(*) FROM attempts WHERE outcome = 'lost'")
     assert lost == [(0,)] if stored else [(3,)]
@@ -145,21 +147,21 @@ def test_a_call_whose_process_died_is_looked_up_where_answers_are_stored(tmp_pat
 
 def test_ctrl_c_ends_the_search_for_stored_answers(tmp_path: Path) -> None:
     world = desk(tmp_path, config=settings_of(direct={"store": True}))
-    lane = DirectLane(world.tools(), Selection(), crew_of(1))
-    lane.begin()
-    lane._step([])
+    lane = DirectLane(world.tools(), Selection(), build_workers(1))
+    lane.prepare_run()
+    lane._run_round([])
     lane._came.get(timeout=60)
     tools = world.tools()
     looked: list[str] = []
 
-    def find_stored(*_: object) -> bytes | None:
+    def find_stored_completion(*_: object) -> bytes | None:
         looked.append("once")
-        raise CallUnknown(Trouble(503, "", "", "later"))
+        raise CallUnknown(ErrorDetails(503, "", "", "later"))
 
     object.__setattr__(tools, "service", Scripted(tools.service, None, ""))
-    setattr(tools.service, "find_stored", find_stored)  # noqa: B010
+    setattr(tools.service, "find_stored_completion", find_stored_completion)  # noqa: B010
     object.__setattr__(tools, "interrupted", lambda: len(looked) >= 2)
     with pytest.raises(KeyboardInterrupt):
-        DirectLane(tools, Selection(), crew_of(1)).begin()
+        DirectLane(tools, Selection(), build_workers(1)).prepare_run()
     assert looked == ["once", "once"]
     assert world.direct() == Finish()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from batcher.core.actions import Finish
-from batcher.sandbox import Faults, SandboxSettings, merged
+from batcher.sandbox import Faults, SandboxSettings, apply_changes
 from tests.support.world import World, config_with, write_table
 
 HOUR = 3600.0
@@ -16,7 +16,7 @@ LIMIT = 40_000
 
 
 def world(folder: Path, budget: float = 0.0, look_s: float = HOUR / 3, **faults: object) -> World:
-    settings = merged(SandboxSettings(), {"faults": merged(Faults(), faults), "enqueued_tokens": LIMIT})
+    settings = apply_changes(SandboxSettings(), {"faults": apply_changes(Faults(), faults), "enqueued_tokens": LIMIT})
     config = config_with(
         limits={"lines_per_shard": LINES // SHARDS, "tokens_per_shard": LIMIT, "enqueued_tokens": LIMIT},
         poll={"interval_s": look_s},
@@ -32,7 +32,7 @@ def world(folder: Path, budget: float = 0.0, look_s: float = HOUR / 3, **faults:
 def ends_complete(job: World) -> None:
     assert job.act() == Finish()
     assert job.states() == {"done": LINES}
-    assert job.sandbox.ledger.totals()["usable_more_than_once"] == 0
+    assert job.sandbox.ledger.billing_totals()["usable_more_than_once"] == 0
 
 
 def when_created(job: World, batches: int, happens: Callable[[], None]) -> None:
@@ -54,7 +54,7 @@ def when_created(job: World, batches: int, happens: Callable[[], None]) -> None:
 
 def test_a_limit_that_is_halved_in_mid_run_is_learned_from_the_first_refusal(tmp_path: Path) -> None:
     job = world(tmp_path)
-    when_created(job, 3, lambda: job.sandbox.set_limits({"enqueued_tokens": LIMIT // 2}))
+    when_created(job, 3, lambda: job.sandbox.update_settings({"enqueued_tokens": LIMIT // 2}))
     ends_complete(job)
     first = "(SELECT min(happened_at) FROM quota_samples WHERE source = 'refusal')"
     refused = job.rows("SELECT count(*), max(limit_tokens) FROM quota_samples WHERE source = 'refusal'")
@@ -68,7 +68,7 @@ def test_a_limit_that_is_halved_in_mid_run_is_learned_from_the_first_refusal(tmp
 
 def test_a_limit_that_is_raised_in_mid_run_does_no_harm(tmp_path: Path) -> None:
     job = world(tmp_path)
-    when_created(job, 3, lambda: job.sandbox.set_limits({"enqueued_tokens": LIMIT * 2}))
+    when_created(job, 3, lambda: job.sandbox.update_settings({"enqueued_tokens": LIMIT * 2}))
     ends_complete(job)
     assert job.rows("SELECT 1 FROM quota_samples WHERE source = 'refusal'") == []
 
@@ -78,7 +78,7 @@ def test_a_quota_that_is_gone_at_the_seventh_of_ten_shards(tmp_path: Path) -> No
 
     def gone() -> None:
         now = job.sandbox.now()
-        job.sandbox.set_faults({"quota_gone_between": [now, now + HOUR / 2]})
+        job.sandbox.update_faults({"quota_gone_between": [now, now + HOUR / 2]})
 
     when_created(job, 7, gone)
     ends_complete(job)
@@ -99,7 +99,7 @@ def test_a_service_that_is_down_for_an_hour(tmp_path: Path) -> None:
 
     def down() -> None:
         now = job.sandbox.now()
-        job.sandbox.set_faults({"outage_between": [now, now + HOUR]})
+        job.sandbox.update_faults({"outage_between": [now, now + HOUR]})
 
     when_created(job, 4, down)
     ends_complete(job)

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from batcher.core.actions import Finish
-from batcher.lanes.batch.runner import Runner
+from batcher.lanes.batch.runner import BatchRunner
 from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.state import wishes
 from tests.scenarios.test_bad_luck import HOURS, Unlucky
@@ -38,12 +38,12 @@ def looks(change: Callable[[dict[str, Any]], object]) -> Rule:
 
 def pause(it: Trial, seconds: float) -> None:
     with it.store.transaction("pause") as tx:
-        tx.run("insert_pause", scope="all", reason="by hand", until=tx.now + seconds, tries=0, now=tx.now)
+        tx.fetch_all("insert_pause", scope="all", reason="by hand", until=tx.now + seconds, tries=0, now=tx.now)
 
 
 def cancel(it: Trial, *shards: int) -> None:
     with it.store.transaction("cancel") as tx:
-        wishes.ask_cancel(tx, shards)
+        wishes.request_cancel(tx, shards)
 
 
 # --- late ends ------------------------------------------------------------------------------------------------------
@@ -456,8 +456,8 @@ def test_waits_of_a_clock_that_was_ahead_are_over(tmp_path: Path) -> None:
     world.act(once=True)
     assert world.states()["waiting"] > 0
     world.set_back(365 * 24 * HOURS)
-    runner = Runner(world.tools())
-    runner.begin()
-    assert runner.act() == Finish()
+    runner = BatchRunner(world.tools())
+    runner.prepare_run()
+    assert runner.run_until_idle() == Finish()
     world.check_complete()
     assert world.sandbox.now() - began < 3 * 24 * HOURS

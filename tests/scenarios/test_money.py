@@ -5,11 +5,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from batcher.catalog.prices import resolve
+from batcher.catalog.prices import resolve_prices
 from batcher.core.failures import FailureClass
 from batcher.state.db.store import Store
 from batcher.state.status import Status, read_artist, read_status
-from batcher.state.wishes import Choice, bring_back
+from batcher.state.wishes import RetryFilter, retry_lines
 from tests.support.direct_kit import desk
 from tests.support.protocol_kit import Send, Trial, trial
 from tests.support.world import config_with
@@ -17,13 +17,13 @@ from tests.support.world import config_with
 
 def _told(store: Store) -> tuple[Status, float]:
     """The status, and what the budget counts as in flight."""
-    with store.reading() as tx:
-        return read_status(tx, config_with(), resolve), float(tx.one("money")[1])
+    with store.read_transaction() as tx:
+        return read_status(tx, config_with(), resolve_prices), float(tx.fetch_one("money")[1])
 
 
 def _of_artist(store: Store, artist_id: str) -> float:
-    with store.reading() as tx:
-        shown = read_artist(tx, artist_id, resolve)
+    with store.read_transaction() as tx:
+        shown = read_artist(tx, artist_id, resolve_prices)
     assert shown is not None
     return float(shown["costs"]["reserved"])
 
@@ -82,7 +82,7 @@ def test_a_line_that_is_bought_again_is_reserved_no_more(tmp_path: Path) -> None
     it = _without_a_line(tmp_path)
     before = _told(it.store)[1]
     with it.store.transaction("test") as tx:
-        bring_back(tx, Choice(FailureClass.MISSING))
+        retry_lines(tx, RetryFilter(FailureClass.MISSING))
     assert _told(it.store)[1] == pytest.approx(before)
     it.rule = lambda request, send: send(request)
     it.act()

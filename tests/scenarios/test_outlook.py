@@ -8,22 +8,22 @@ from unittest import mock
 import pytest
 from rich.console import Console
 
-from batcher.catalog.limits import table_limit
-from batcher.catalog.prices import PriceOf, Prices, Rates, resolve
+from batcher.catalog.limits import lookup_tier_limit
+from batcher.catalog.prices import ModelPrices, PriceOf, TokenRates, resolve_prices
 from batcher.config import Config
 from batcher.core.actions import Finish
-from batcher.core.forecast import Load, forecast
-from batcher.core.room import FEWEST_MEASURED, Measured, Room
+from batcher.core.forecast import RemainingWork, compute_forecast
+from batcher.core.room import FEWEST_MEASURED, MeasuredUsage, Room
 from batcher.errors import ConfigError
-from batcher.plan.checks import check_unsent
-from batcher.sandbox import Faults, SandboxSettings, merged
-from batcher.state.costs import Costs, total
+from batcher.plan.checks import check_unsent_lines
+from batcher.sandbox import Faults, SandboxSettings, apply_changes
+from batcher.state.costs import Costs, sum_costs
 from batcher.state.db.transaction import Transaction
-from batcher.state.expectation import Expectation, expect
-from batcher.state.outlook import REFUSED_FOR_S, Outlook, outlook_now
-from batcher.state.snapshot import LEARNED_FOR_S, budget_now, keep_prices, look, prices_now, room_now
+from batcher.state.expectation import Expectation, build_expectation
+from batcher.state.outlook import REFUSED_FOR_S, Outlook, load_outlook
+from batcher.state.snapshot import LEARNED_FOR_S, load_budget, load_room, load_saved_prices, load_snapshot, save_prices
 from batcher.state.status import Status, read_artist, read_status
-from batcher.views.sheet import usd
+from batcher.views.sheet import format_usd
 from batcher.views.status import draw_status
 from tests.support.world import World, config_with, write_table
 
@@ -37,7 +37,7 @@ def settings_with(limits: Mapping[str, object] | None = None, **sections: Mappin
 
 
 def world(folder: Path, lines: int = LINES, config: Config | None = None, **faults: object) -> World:
-    settings = merged(SandboxSettings(), {"faults": merged(Faults(), faults)})
+    settings = apply_changes(SandboxSettings(), {"faults": apply_changes(Faults(), faults)})
     made = World(folder, settings, config or settings_with())
     made.plan(write_table(folder / "artists.csv", lines, (1, 2)))
     made.release()
@@ -45,28 +45,28 @@ def world(folder: Path, lines: int = LINES, config: Config | None = None, **faul
 
 
 def outlook(job: World) -> Outlook:
-    with job.store.reading() as tx:
-        return outlook_now(tx, job.config)
+    with job.store.read_transaction() as tx:
+        return load_outlook(tx, job.config)
 
 
 def expectation(job: World) -> Expectation:
-    return expect(outlook(job), job.config, resolve, job.clock.now)
+    return build_expectation(outlook(job), job.config, resolve_prices, job.clock.now)
 
 
-def status(job: World, price_of: PriceOf = resolve) -> Status:
-    with job.store.reading() as tx:
+def status(job: World, price_of: PriceOf = resolve_prices) -> Status:
+    with job.store.read_transaction() as tx:
         return read_status(tx, job.config, price_of)
 
 
 def test_a_measured_ratio_is_believed_from_enough_lines_and_within_bounds() -> None:
-    assert Measured(executed=FEWEST_MEASURED - 1, counted=100, input=150).ratio == 1.0
-    assert Measured(executed=FEWEST_MEASURED, counted=100, input=150).ratio == 1.5
-    assert Measured(executed=FEWEST_MEASURED, counted=100, input=450).ratio == 4.5
-    assert Measured(executed=FEWEST_MEASURED, counted=100, input=5_000).ratio == 10.0
-    assert Measured(executed=FEWEST_MEASURED, counted=100, input=1).ratio == 0.5
-    assert Measured(executed=FEWEST_MEASURED, counted=0, input=100).ratio == 1.0
-    assert Measured(again=3, decided=100).again_share == 0.03
-    assert Measured().again_share == 0.0
+    assert MeasuredUsage(executed=FEWEST_MEASURED - 1, counted=100, input=150).token_ratio == 1.0
+    assert MeasuredUsage(executed=FEWEST_MEASURED, counted=100, input=150).token_ratio == 1.5
+    assert MeasuredUsage(executed=FEWEST_MEASURED, counted=100, input=450).token_ratio == 4.5
+    assert MeasuredUsage(executed=FEWEST_MEASURED, counted=100, input=5_000).token_ratio == 10.0
+    assert MeasuredUsage(executed=FEWEST_MEASURED, counted=100, input=1).token_ratio == 0.5
+    assert MeasuredUsage(executed=FEWEST_MEASURED, counted=0, input=100).token_ratio == 1.0
+    assert MeasuredUsage(again=3, decided=100).retry_share == 0.03
+    assert MeasuredUsage().retry_share == 0.0
 
 
 def test_a_ratio_that_is_not_believed_is_shown_with_what_is_taken_for_it(tmp_path: Path) -> None:
@@ -92,9 +92,9 @@ def test_before_anything_has_ended_it_is_said_what_is_assumed(tmp_path: Path) ->
 
 def test_what_has_ended_corrects_tokens_answers_and_failures(tmp_path: Path) -> None:
     job = world(tmp_path, line_failures={"server": 0.1})
-    prices = resolve(MODEL)
-    with job.store.reading() as tx:
-        before = room_now(tx, job.config).factor
+    prices = resolve_prices(MODEL)
+    with job.store.read_transaction() as tx:
+        before = load_room(tx, job.config).factor
     assert before == pytest.approx(1.1)
     assert job.act() == Finish()
     view = outlook(job)
@@ -106,26 +106,26 @@ def test_what_has_ended_corrects_tokens_answers_and_failures(tmp_path: Path) -> 
     seen = view.measured
     assert (seen.input, seen.counted, seen.output, seen.executed) == (used, counted, out, executed)
     assert seen.executed == LINES
-    assert seen.ratio == pytest.approx(used / counted)
+    assert seen.token_ratio == pytest.approx(used / counted)
     failed = len(job.rows("SELECT 1 FROM attempts WHERE outcome = 'server'"))
     assert failed > 0
     assert (seen.again, seen.decided) == (failed, LINES + failed)
-    with job.store.reading() as tx:
-        assert room_now(tx, job.config).factor == pytest.approx(1.1 * used / counted)
+    with job.store.read_transaction() as tx:
+        assert load_room(tx, job.config).factor == pytest.approx(1.1 * used / counted)
         limited = config_with(budget={"max_usd": 5.0})
         assert prices is not None
-        charge = budget_now(tx, limited, resolve, room_now(tx, limited)).charges[1]
+        charge = load_budget(tx, limited, resolve_prices, load_room(tx, limited)).charges[1]
         assert charge.usd_per_token == pytest.approx(prices.batch.input * 1.1 * used / counted)
 
 
 def test_a_new_prompt_is_measured_anew(tmp_path: Path) -> None:
     job = world(tmp_path)
     job.act()
-    assert outlook(job).measured.enough
+    assert outlook(job).measured.has_enough_lines
     table = write_table(tmp_path / "artists.csv", LINES + 60, (1, 2))
     job.config = settings_with(model={"max_output_tokens": 500})
     job.plan(table, replan=True)
-    assert outlook(job).measured == Measured()
+    assert outlook(job).measured == MeasuredUsage()
 
 
 def test_service_times_of_earlier_batches_replace_the_assumptions(tmp_path: Path) -> None:
@@ -151,8 +151,8 @@ def test_money_is_told_whole_of_the_job_its_shards_and_its_artists(tmp_path: Pat
     assert flying.costs.spent == 0
     reserved = float(str(job.rows("SELECT sum(reserved_usd) FROM submissions")[0][0]))
     assert flying.costs.reserved == pytest.approx(reserved)
-    with job.store.reading() as tx:
-        assert flying.costs.reserved == pytest.approx(tx.one("money")[1])
+    with job.store.read_transaction() as tx:
+        assert flying.costs.reserved == pytest.approx(tx.fetch_one("money")[1])
     assert reserved > 0
     assert sum(known(one(job, f"a{n:05d}").reserved) for n in range(lines)) == pytest.approx(reserved)
     job.act()
@@ -161,7 +161,7 @@ def test_money_is_told_whole_of_the_job_its_shards_and_its_artists(tmp_path: Pat
     assert costs.saved == pytest.approx(costs.spent)
     assert 0 < known(costs.wasted) < known(costs.spent)
     assert [row.shard for row in by_shard] == sorted(row.shard or 0 for row in by_shard)
-    assert total(by_shard) == costs
+    assert sum_costs(by_shard) == costs
     assert costs.bios == lines
     assert "Money by shard" in _text(job)
     of_bios = float(str(job.rows("SELECT sum(cost_usd) FROM bios")[0][0]))
@@ -176,17 +176,17 @@ def test_money_is_told_whole_of_the_job_its_shards_and_its_artists(tmp_path: Pat
 
 
 def one(job: World, artist_id: str) -> Costs:
-    with job.store.reading() as tx:
-        shown = read_artist(tx, artist_id, resolve)
+    with job.store.read_transaction() as tx:
+        shown = read_artist(tx, artist_id, resolve_prices)
     assert shown is not None
     return Costs(**shown["costs"])
 
 
 def test_what_is_not_known_of_one_shard_is_not_known_of_the_job() -> None:
     some = Costs(1, 3, 0.5, 1.0, 0.25, 1.0)
-    assert total([some, some]) == Costs(None, 6, 1.0, 2.0, 0.5, 2.0)
-    assert total([some, Costs(2, 1, None, None, None, None)]) == Costs(None, 4, None, None, None, None)
-    assert total([]) == Costs(None, 0, 0.0, 0.0, 0.0, 0.0)
+    assert sum_costs([some, some]) == Costs(None, 6, 1.0, 2.0, 0.5, 2.0)
+    assert sum_costs([some, Costs(2, 1, None, None, None, None)]) == Costs(None, 4, None, None, None, None)
+    assert sum_costs([]) == Costs(None, 0, 0.0, 0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -197,14 +197,14 @@ def test_what_is_not_known_of_one_shard_is_not_known_of_the_job() -> None:
     ],
 )  # fmt: skip
 def test_dollars_are_told_so_that_little_is_not_nothing(dollars: float | None, told: str) -> None:
-    assert usd(dollars) == told
+    assert format_usd(dollars) == told
 
 
 def test_a_price_that_is_not_known_is_no_zero(tmp_path: Path) -> None:
     job = world(tmp_path)
     told = " ".join(_text(job, unpriced).split())
     assert "Spent $0.00" in told and "the price of what is to come is not known" in told
-    with mock.patch("tests.support.world.resolve", unpriced):
+    with mock.patch("tests.support.world.resolve_prices", unpriced):
         job.act(once=True)
         assert "what is spent, saved, wasted and reserved is not known" in " ".join(_text(job, unpriced).split())
         assert status(job).costs.reserved is None
@@ -226,9 +226,9 @@ def test_a_line_costs_what_it_was_planned_with(tmp_path: Path) -> None:
     job.config = settings_with(model={"max_output_tokens": 60}, budget={"max_usd": 50})
     assert expectation(job).dollars == before
     job.act(once=True)
-    prices = resolve(MODEL)
+    prices = resolve_prices(MODEL)
     assert prices is not None
-    at_most = planned.tokens * 1.1 * prices.batch.input + LINES * 600 * prices.batch.output
+    at_most = planned.open_token_count * 1.1 * prices.batch.input + LINES * 600 * prices.batch.output
     assert before.most == pytest.approx(at_most)
     rows = job.rows("SELECT reserved_usd, tokens, lines FROM submissions")
     for reserved, tokens, lines in [(float(str(r)), int(str(t)), int(str(n))) for r, t, n in rows]:
@@ -238,16 +238,16 @@ def test_a_line_costs_what_it_was_planned_with(tmp_path: Path) -> None:
 
 def test_what_was_planned_for_another_model_is_not_sent(tmp_path: Path) -> None:
     job = world(tmp_path)
-    with job.store.reading() as tx:
-        check_unsent(tx, job.config, resolve)
+    with job.store.read_transaction() as tx:
+        check_unsent_lines(tx, job.config, resolve_prices)
         other = settings_with(model={"name": "gpt-5-mini"})
         with pytest.raises(ConfigError, match=r"240 unsent lines in 4 shards are planned for gpt-6-luna, .*--replan"):
-            check_unsent(tx, other, resolve)
+            check_unsent_lines(tx, other, resolve_prices)
     job.act(once=True)
-    with job.store.reading() as tx:
-        check_unsent(tx, other, resolve)
+    with job.store.read_transaction() as tx:
+        check_unsent_lines(tx, other, resolve_prices)
         with pytest.raises(ConfigError, match="the price of gpt-6-luna is not known; set it to 0"):
-            check_unsent(tx, settings_with(budget={"max_usd": 1}), unpriced)
+            check_unsent_lines(tx, settings_with(budget={"max_usd": 1}), unpriced)
 
 
 @pytest.mark.parametrize(("failing", "paid"), [("server", False), ("refusal", True)])
@@ -257,7 +257,7 @@ def test_only_failures_that_are_billed_cost_anything(tmp_path: Path, failing: st
     job.plan(write_table(tmp_path / "artists.csv", 2 * LINES, (1, 2)))
     seen = outlook(job)
     failed = len(job.rows("SELECT 1 FROM attempts WHERE outcome <> 'bio'"))
-    assert seen.measured.again_share > 0.1
+    assert seen.measured.retry_share > 0.1
     assert seen.measured.paid_again == (failed if paid else 0)
     spent = float(str(job.rows("SELECT sum(cost_usd) FROM attempts")[0][0]))
     assert known(expectation(job).dollars.expected) == pytest.approx(spent, rel=0.1)
@@ -266,10 +266,10 @@ def test_only_failures_that_are_billed_cost_anything(tmp_path: Path, failing: st
 def test_a_pause_moves_the_end_and_one_by_hand_waits_for_the_user(tmp_path: Path) -> None:
     job = world(tmp_path)
     with job.store.transaction("pause") as tx:
-        tx.run("insert_pause", scope="all", reason="quota", until=tx.now + 10 * HOUR, tries=0, now=tx.now)
+        tx.fetch_all("insert_pause", scope="all", reason="quota", until=tx.now + 10 * HOUR, tries=0, now=tx.now)
     assert expectation(job).forecast.best_s == 11 * HOUR
     with job.store.transaction("pause") as tx:
-        tx.run("insert_pause", scope="all", reason="by hand", until=None, tries=0, now=tx.now)
+        tx.fetch_all("insert_pause", scope="all", reason="by hand", until=None, tries=0, now=tx.now)
     view = expectation(job)
     assert view.waits_for_user
     assert "After `batcher resume` it ends in" in _text(job)
@@ -278,7 +278,7 @@ def test_a_pause_moves_the_end_and_one_by_hand_waits_for_the_user(tmp_path: Path
 def test_a_refusal_tells_how_much_room_others_leave(tmp_path: Path) -> None:
     config = settings_with({"lines_per_shard": 30, "enqueued_tokens": 100_000})
     job = world(tmp_path, LINES, config)
-    job.sandbox.set_limits({"enqueued_tokens": 100_000, "phantom_tokens": 60_000})
+    job.sandbox.update_settings({"enqueued_tokens": 100_000, "phantom_tokens": 60_000})
     job.act(once=True)
     job.clock.sleep(60)
     job.act(once=True)
@@ -318,7 +318,7 @@ def test_what_would_help_is_told_where_the_deadline_is_near(tmp_path: Path) -> N
     job.config = settings_with(deadline={"hours": 0.005})  # 18 s: 16 workers do 216 lines
     assert expectation(job).advice == ["a later [deadline], or fewer artists"]
     with job.store.transaction("measure") as tx:
-        tx.set_fact("direct_per_worker_s", 1.0)
+        tx.write_fact("direct_per_worker_s", 1.0)
     assert expectation(job).advice == ["`batcher direct --workers 14` for 240 lines, at the standard price"]
     job.clock.sleep(HOUR)
     assert expectation(job).deadline_s == pytest.approx(0.005 * HOUR - HOUR)
@@ -328,11 +328,11 @@ def test_what_would_help_is_told_where_the_deadline_is_near(tmp_path: Path) -> N
 @pytest.mark.parametrize("hours", [0.5, 3.9, 4.1, 20])
 def test_the_least_tier_that_would_do_is_found_with_three_forecasts_at_most(hours: float) -> None:
     room = int(0.8 * table_limits(1))
-    load = Load(ceiling=room, shards=[(room // 4, 10)] * 160)
-    view = Outlook(Room(1, 0.8, 1.0), load, (), Measured(), [], 0.0, 0.0, False, 0.0)
+    load = RemainingWork(ceiling=room, shards=[(room // 4, 10)] * 160)
+    view = Outlook(Room(1, 0.8, 1.0), load, (), MeasuredUsage(), [], 0.0, 0.0, False, 0.0)
     config = config_with(limits={"tier": 1}, deadline={"hours": hours})
-    with mock.patch("batcher.state.status.forecast", side_effect=forecast) as asked:
-        told = expect(view, config, resolve, 0.0).advice
+    with mock.patch("batcher.state.expectation.compute_forecast", side_effect=compute_forecast) as asked:
+        told = build_expectation(view, config, resolve_prices, 0.0).advice
     assert asked.call_count <= 4
     fits = [tier for tier in range(2, 6) if in_time(load, tier, hours)]
     assert [line for line in told if line.startswith("usage tier")] == [
@@ -341,16 +341,16 @@ def test_the_least_tier_that_would_do_is_found_with_three_forecasts_at_most(hour
 
 
 def table_limits(tier: int) -> int:
-    limit = table_limit(MODEL, tier)
+    limit = lookup_tier_limit(MODEL, tier)
     assert limit is not None
     return limit
 
 
-def in_time(load: Load, tier: int, hours: float) -> bool:
-    return forecast(load._replace(ceiling=int(0.8 * table_limits(tier)))).expected_s <= hours * HOUR
+def in_time(load: RemainingWork, tier: int, hours: float) -> bool:
+    return compute_forecast(load._replace(ceiling=int(0.8 * table_limits(tier)))).expected_s <= hours * HOUR
 
 
-def _text(job: World, price_of: PriceOf = resolve) -> str:
+def _text(job: World, price_of: PriceOf = resolve_prices) -> str:
     told = StringIO()
     Console(width=200, file=told).print(draw_status(status(job, price_of)))
     return told.getvalue()
@@ -390,7 +390,7 @@ def test_a_probe_does_not_wait_for_what_was_sent_before_the_pause(tmp_path: Path
     job = world(tmp_path, 120)
     job.act(once=True)
     with job.store.transaction("pause") as tx:
-        tx.run("insert_pause", scope="all", reason="quota", until=tx.now + 60, tries=0, now=tx.now)
+        tx.fetch_all("insert_pause", scope="all", reason="quota", until=tx.now + 60, tries=0, now=tx.now)
     job.plan(write_table(tmp_path / "artists.csv", 240, (1, 2)))
     job.release()
     before = len(job.sandbox.lifecycle.batches)
@@ -409,11 +409,11 @@ def test_a_batch_that_was_given_up_stays_in_the_budget(tmp_path: Path) -> None:
 def test_reservations_of_a_ratio_that_was_too_low_are_raised(tmp_path: Path) -> None:
     job = world(tmp_path, 60)
     job.act(once=True)
-    with job.store.reading() as tx:
-        before = room_now(tx, job.config).reserved
+    with job.store.read_transaction() as tx:
+        before = load_room(tx, job.config).reserved
     with job.store.transaction("test") as tx:
         tx.con.execute("UPDATE batches SET settled_at = 1, executed = 500, counted_tokens = 1000, used_input = 1500")
-        after = room_now(tx, job.config).reserved
+        after = load_room(tx, job.config).reserved
     assert after == pytest.approx(1.5 * before, rel=0.001)
 
 
@@ -422,24 +422,24 @@ def test_what_was_spent_is_added_up_only_where_there_is_a_bound(tmp_path: Path, 
     """Every look of `poll` would read all attempts else."""
     job = world(tmp_path, 20, settings_with(budget={"max_usd": budget}))
     with (
-        job.store.reading() as tx,
-        mock.patch.object(Transaction, "one", autospec=True, side_effect=Transaction.one) as one,
+        job.store.read_transaction() as tx,
+        mock.patch.object(Transaction, "fetch_one", autospec=True, side_effect=Transaction.fetch_one) as one,
     ):
-        look(tx, job.config, resolve)
+        load_snapshot(tx, job.config, resolve_prices)
     assert [call.args[1] for call in one.call_args_list].count("money") == asked
 
 
 def test_a_look_takes_the_prices_that_the_plan_kept_and_those_of_the_table_for_another_model(tmp_path: Path) -> None:
     job = world(tmp_path, 4)
-    kept = Prices(Rates(1.0, 2.0, 3.0), Rates(4.0, 5.0, 6.0))
-    with job.store.reading() as tx:
-        assert prices_now(tx, MODEL) == resolve(MODEL)
+    kept = ModelPrices(TokenRates(1.0, 2.0, 3.0), TokenRates(4.0, 5.0, 6.0))
+    with job.store.read_transaction() as tx:
+        assert load_saved_prices(tx, MODEL) == resolve_prices(MODEL)
     with job.store.transaction("reached") as tx:
-        keep_prices(tx, MODEL, kept)
-    with job.store.reading() as tx:
-        assert prices_now(tx, MODEL) == kept
-        assert prices_now(tx, "gpt-4.1") == resolve("gpt-4.1")
+        save_prices(tx, MODEL, kept)
+    with job.store.read_transaction() as tx:
+        assert load_saved_prices(tx, MODEL) == kept
+        assert load_saved_prices(tx, "gpt-4.1") == resolve_prices("gpt-4.1")
     with job.store.transaction("reached") as tx:
-        keep_prices(tx, MODEL, None)
-    with job.store.reading() as tx:
-        assert prices_now(tx, MODEL) is None
+        save_prices(tx, MODEL, None)
+    with job.store.read_transaction() as tx:
+        assert load_saved_prices(tx, MODEL) is None

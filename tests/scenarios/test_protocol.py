@@ -216,8 +216,8 @@ def test_a_stray_counts_as_in_flight_at_once(tmp_path: Path) -> None:
     reserved: list[int] = []
 
     def look() -> None:
-        with it.store.reading() as tx:
-            reserved.append(int(tx.one("reserved", factor=0.0)[0]))
+        with it.store.read_transaction() as tx:
+            reserved.append(int(tx.fetch_one("reserved", factor=0.0)[0]))
 
     it.on = lambda kind, _data: it.create_again() if kind == "created" else look() if kind == "stray" else None
     it.act()

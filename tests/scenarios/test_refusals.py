@@ -8,10 +8,10 @@ import httpx2
 import pytest
 from rich.console import Console
 
-from batcher.catalog.prices import resolve
+from batcher.catalog.prices import resolve_prices
 from batcher.core.actions import Finish, Wait
 from batcher.state import intents, quota_pauses
-from batcher.state.snapshot import budget_now, room_now
+from batcher.state.snapshot import load_budget, load_room
 from batcher.state.status import read_status
 from batcher.views.status import draw_status
 from tests.support.protocol_kit import (
@@ -74,12 +74,12 @@ def test_the_limit_that_a_refusal_names_is_believed_for_a_day_and_the_latest_win
     it = trial(tmp_path)
 
     def limit() -> int:
-        with it.store.reading() as tx:
-            return room_now(tx, it.config).limit
+        with it.store.read_transaction() as tx:
+            return load_room(tx, it.config).limit
 
     def say(tokens: int) -> None:
         with it.store.transaction("test") as tx:
-            quota_pauses.sample_quota(tx, "refusal", it.config.model.name, None, limit_tokens=tokens)
+            quota_pauses.record_quota_sample(tx, "refusal", it.config.model.name, None, limit_tokens=tokens)
 
     assert limit() == 40_000_000
     say(3_000_000)
@@ -96,7 +96,7 @@ def test_a_limit_that_has_lapsed_is_tested_by_one_shard(tmp_path: Path) -> None:
     """The second shard passes the limit that was named, alone; once it is at work the others follow."""
     it = trial(tmp_path, lines=24, settings={"service_s": (4000, 4000)}, poll={"interval_s": 300})
     with it.store.transaction("test") as tx:
-        quota_pauses.sample_quota(tx, "refusal", it.config.model.name, None, limit_tokens=8000)
+        quota_pauses.record_quota_sample(tx, "refusal", it.config.model.name, None, limit_tokens=8000)
     it.clock.sleep(DAY + 1)
     it.act()
     times = [float(str(at)) for (at,) in it.rows("SELECT create_intended_at FROM submissions ORDER BY submission")]
@@ -157,9 +157,9 @@ def test_where_others_leave_nothing_shards_are_not_cut_to_single_lines(tmp_path:
             submission = intents.intend_upload(tx, intents.load_shard(tx, 1), intents.Reservation(1, 1, 0, 0, 0))
             assert submission is not None
             intents.forget_upload(tx, intents.load_submission(tx, submission), [])
-            intents.close(tx, submission, "refused: enqueued_limit")
+            intents.close_submission(tx, submission, "refused: enqueued_limit")
         tx.con.execute("UPDATE shards SET tokens = 100 WHERE shard = 1")
-        room = room_now(tx, it.config)
+        room = load_room(tx, it.config)
     assert room.largest == int(160_000 / room.factor) // 32
 
 
@@ -309,8 +309,8 @@ def test_the_budget_is_never_passed(tmp_path: Path) -> None:
     it = trial(tmp_path / "bound", lines=12, budget={"max_usd": 0.0012})
 
     def check(kind: str, _data: object) -> None:
-        with it.store.reading() as tx:
-            budget = budget_now(tx, it.config, resolve, room_now(tx, it.config))
+        with it.store.read_transaction() as tx:
+            budget = load_budget(tx, it.config, resolve_prices, load_room(tx, it.config))
         assert budget.spent_usd + budget.in_flight_usd <= 0.0012, kind
 
     it.on = check
@@ -339,7 +339,7 @@ def test_a_pause_between_the_look_and_the_send_holds_the_shard(tmp_path: Path) -
 
     def pause() -> None:
         with it.store.transaction("test") as tx:
-            tx.run("insert_pause", scope="all", reason="user", until=tx.now + 5000, tries=0, now=tx.now)
+            tx.fetch_all("insert_pause", scope="all", reason="user", until=tx.now + 5000, tries=0, now=tx.now)
 
     it.once_told("created", pause)
     it.act()
@@ -397,8 +397,8 @@ def test_every_refusal_is_a_row_of_the_history(tmp_path: Path) -> None:
     many.rule = nth("POST", "/batches", 1, answered(429, "rate_limit_exceeded"))
     many.act()
     assert many.rows(refusals) == [(None, "answered 429")]
-    with many.store.reading() as tx:
-        assert read_status(tx, many.config, resolve).refusals["times"] == 0  # not for the limit
+    with many.store.read_transaction() as tx:
+        assert read_status(tx, many.config, resolve_prices).refusals["times"] == 0  # not for the limit
 
 
 def test_the_limit_that_a_refused_stray_names_is_learned(tmp_path: Path) -> None:
@@ -437,9 +437,9 @@ def test_a_status_says_what_a_shard_waits_for_and_when_the_direct_lane_goes_on(t
     it.rule = nth("POST", "/batches", 1, answered(422, "no_such_code"))
     it.act(once=True)
     with it.store.transaction("test") as tx:
-        intents.keep_away(tx, "direct_until", tx.now + 900)
-    with it.store.reading() as tx:
-        seen = read_status(tx, it.config, resolve)
+        intents.record_not_before(tx, "direct_until", tx.now + 900)
+    with it.store.read_transaction() as tx:
+        seen = read_status(tx, it.config, resolve_prices)
     told = StringIO()
     Console(width=200, file=told).print(draw_status(seen))
     assert re.search(r"Shard 1 waits until .* UTC to be sent again: it was refused\.", told.getvalue())

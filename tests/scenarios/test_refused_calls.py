@@ -34,7 +34,7 @@ def under_way(folder: Path, call: str) -> Trial:
     it.act(once=True)
     if call == "cancel":
         with it.store.transaction("cancel") as tx:
-            wishes.ask_cancel(tx, [1])
+            wishes.request_cancel(tx, [1])
     it.clock.sleep(BATCH_S / 2)
     return it
 

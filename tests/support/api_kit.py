@@ -14,7 +14,7 @@ import httpx2
 import openai
 
 from batcher.core.remote import RemoteBatch
-from batcher.core.retry import Policy
+from batcher.core.retry import RetryPolicy
 from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.sandbox.web.server import running_sandbox
 from batcher.sandbox.web.transport import SandboxTransport
@@ -22,7 +22,7 @@ from batcher.service.openai_service import OpenAIService
 from batcher.service.service import Service
 from tests.support.sandbox_kit import CHAT, START, encoded, lines
 
-QUICK = Policy(0.5, 4, 3)
+QUICK = RetryPolicy(0.5, 4, 3)
 PAUSES = [0.5, 1.0, 2.0]
 KEY = "sk-" + string.ascii_lowercase + string.digits  # of a key's shape, so that hiding it is tested
 MEGABYTE = 1 << 20
@@ -50,7 +50,7 @@ class Rig:
         self.calls[f"{request.method} {'/'.join(parts).strip('/')}"] += 1
 
     def fault(self, **changes: object) -> None:
-        self.sandbox.set_faults(changes)
+        self.sandbox.update_faults(changes)
 
     def path(self, count: int = 3) -> Path:
         path = self.folder / "shard.jsonl"
@@ -58,13 +58,13 @@ class Rig:
         return path
 
     def batch(self, count: int = 3) -> RemoteBatch:
-        return self.service.create(self.service.upload(self.path(count), "in.jsonl").file_id, CHAT, {})
+        return self.service.create_batch(self.service.upload_file(self.path(count), "in.jsonl").file_id, CHAT, {})
 
     def batches(self) -> int:
         return len(self.sandbox.lifecycle.batches)
 
     def files(self) -> int:
-        return len(self.sandbox.files.visible("batch", self.now, newest_first=False))
+        return len(self.sandbox.files.list_files("batch", self.now, newest_first=False))
 
 
 @contextmanager

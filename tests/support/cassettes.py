@@ -16,12 +16,12 @@ import openai
 import vcr
 from vcr.cassette import Cassette
 
-from batcher.core.retry import Policy
+from batcher.core.retry import RetryPolicy
 from batcher.service.openai_service import OpenAIService
 
 RECORDINGS = Path(__file__).resolve().parents[3] / "shared" / "recordings"
 API = "https://api.openai.com"
-ONCE = Policy(0.5, 4, 0)
+ONCE = RetryPolicy(0.5, 4, 0)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _recorded(request: Any, answer: Any) -> Recorded:
 
 
 @contextmanager
-def replayed(name: str, policy: Policy = ONCE, repeats: bool = False) -> Iterator[Replay]:
+def replayed(name: str, policy: RetryPolicy = ONCE, repeats: bool = False) -> Iterator[Replay]:
     """Our service, answered by the cassette alone; `repeats` gives the same answers again and again."""
     player = vcr.VCR(record_mode=vcr.mode.NONE, match_on=("method", "uri"))
     slept: list[float] = []

@@ -9,13 +9,15 @@ from typing import Any
 from batcher.sandbox import Sandbox
 from batcher.sandbox.api.batches import Batch
 from batcher.sandbox.api.files import StoredFile
-from batcher.sandbox.base.errors import ApiError, queue_full
+from batcher.sandbox.base.errors import ApiError, queue_full_message
 from batcher.sandbox.base.faults import FINE, LOST, REFUSED
 from tests.support.kill_harness import Scenario
 from tests.support.world import ROOT
 
-EFFECTS = frozenset({"upload", "create", "cancel", "delete", "download", "complete"})
-NOT_ACTING = ("api.py", "sandbox/")
+EFFECTS = frozenset(
+    {"upload_file", "create_batch", "cancel_batch", "delete_file", "download_file", "request_completion"}
+)
+NOT_ACTING = ("service/", "sandbox/")
 
 
 class Doubling(Sandbox):
@@ -27,7 +29,7 @@ class Doubling(Sandbox):
         if len(self.lifecycle.batches) == 1:
             second = super().create_batch(payload)
             assert second is not None
-            self.lifecycle._schedule(second, self.now() + 1e9)
+            self.lifecycle._schedule_next_event(second, self.now() + 1e9)
         return made
 
 
@@ -39,7 +41,7 @@ class Full(Sandbox):
     def create_batch(self, payload: Mapping[str, object], lost: bool = False) -> Batch | None:
         self.asked += 1
         if self.asked == 1:
-            text = queue_full("gpt-6-luna", "org-sandbox", 1_000_000)
+            text = queue_full_message("gpt-6-luna", "org-sandbox", 1_000_000)
             raise ApiError(400, text, code="token_limit_exceeded")
         return super().create_batch(payload, lost)
 
@@ -199,7 +201,7 @@ def _modules() -> Iterator[tuple[str, ast.Module]]:
 
 def _point(node: ast.AST) -> str:
     """The name of a crash point that a call marks; "" for any other node."""
-    if isinstance(node, ast.Call) and ast.unparse(node.func) == "crashpoints.reached":
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "crashpoints.mark_reached":
         return str(node.args[0].value) if isinstance(node.args[0], ast.Constant) else ""
     return ""
 
@@ -208,7 +210,7 @@ def _commit(node: ast.AST) -> str:
     """The name of a transaction that a call opens; "" for any other node."""
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
         return ""
-    place = {"transaction": 0, "_finishing": 1}.get(node.func.attr)
+    place = {"transaction": 0, "_commit_on_exit": 1}.get(node.func.attr)
     if place is None or len(node.args) <= place or not isinstance(node.args[place], ast.Constant):
         return ""
     return str(node.args[place].value)  # type: ignore[attr-defined]

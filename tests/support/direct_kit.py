@@ -6,17 +6,17 @@ from typing import Any
 
 from batcher.config import Config
 from batcher.core.actions import Finish
-from batcher.core.failures import Trouble
-from batcher.core.pacing import crew_of
-from batcher.lanes.context import Tools
+from batcher.core.failures import ErrorDetails
+from batcher.core.pacing import build_workers
+from batcher.lanes.context import LaneContext
 from batcher.lanes.direct.lane import DirectLane
 from batcher.sandbox import SandboxSettings
-from batcher.service.service import Answer, CallRefused, CallUnknown
+from batcher.service.service import CallRefused, CallUnknown, CompletionResponse
 from batcher.state.direct_calls import Selection
 from tests.support.world import World, config_with, write_table
 
 HOUR = 3600.0
-Script = Callable[[int], Exception | Answer | None]
+Script = Callable[[int], Exception | CompletionResponse | None]
 
 
 class Scripted:
@@ -28,16 +28,16 @@ class Scripted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._service, name)
 
-    def complete(self, endpoint: str, body: Mapping[str, object]) -> Answer:
+    def request_completion(self, endpoint: str, body: Mapping[str, object]) -> CompletionResponse:
         self.calls += 1
         told = self._script(self.calls) if self._script else None
         if self._lost and self._lost in str(body):
-            told = CallUnknown(Trouble(message="timed out"))
+            told = CallUnknown(ErrorDetails(message="timed out"))
         if isinstance(told, Exception):
             raise told
         if told is not None:
             return told
-        answer: Answer = self._service.complete(endpoint, body)
+        answer: CompletionResponse = self._service.complete(endpoint, body)
         return answer
 
 
@@ -49,7 +49,7 @@ class Desk(World):
     lost = ""
     """The answers to calls whose body holds this are lost."""
 
-    def tools(self) -> Tools:
+    def tools(self) -> LaneContext:
         tools = super().tools()
         if self.script is not None or self.lost:
             object.__setattr__(tools, "service", Scripted(tools.service, self.script, self.lost))
@@ -57,9 +57,9 @@ class Desk(World):
 
     def direct(self, workers: str | int = 4, **selection: Any) -> Finish:
         """One process of the direct lane, from its start."""
-        self.lane = DirectLane(self.tools(), Selection(**selection), crew_of(workers))
-        self.lane.begin()
-        return self.lane.act()
+        self.lane = DirectLane(self.tools(), Selection(**selection), build_workers(workers))
+        self.lane.prepare_run()
+        return self.lane.run_until_idle()
 
     def pauses(self) -> list[tuple[object, ...]]:
         return self.rows(
@@ -79,4 +79,4 @@ def desk(folder: Path, lines: int = 12, settings: SandboxSettings | None = None,
 
 
 def refused(status: int, code: str, message: str = "no", wait_s: float | None = None) -> CallRefused:
-    return CallRefused(Trouble(status, code, "", message), wait_s)
+    return CallRefused(ErrorDetails(status, code, "", message), wait_s)

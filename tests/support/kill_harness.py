@@ -19,8 +19,8 @@ from pathlib import Path
 
 import duckdb
 
-from batcher.sandbox import Faults, Sandbox, SandboxSettings, merged, scaled_clock
-from batcher.sandbox.base.faults import LOST, Chance
+from batcher.sandbox import Faults, Sandbox, SandboxSettings, apply_changes, scaled_clock
+from batcher.sandbox.base.faults import LOST, FaultSampler
 from batcher.sandbox.web.server import running_sandbox
 from tests.support.nursery import nursery
 from tests.support.world import ROOT, write_table
@@ -94,7 +94,7 @@ class Outcome:
     twice: int
 
 
-class CountingChance(Chance):
+class CountingChance(FaultSampler):
     """Plays the fates of a script first, and counts the answers that were lost after their effect."""
 
     def __init__(self, seed: int, script: Mapping[str, Sequence[str]]) -> None:
@@ -102,8 +102,8 @@ class CountingChance(Chance):
         self._script = {operation: list(fates) for operation, fates in script.items()}
         self.lost = self.seen = 0
 
-    def fate(self, faults: Faults, operation: str) -> str:
-        drawn = super().fate(faults, operation)
+    def draw_fate(self, faults: Faults, operation: str) -> str:
+        drawn = super().draw_fate(faults, operation)
         if self._script.get(operation):
             drawn = self._script[operation].pop(0)
         self.lost += drawn == LOST
@@ -128,7 +128,7 @@ class Killing:
         fixed = SandboxSettings(
             seed=seed, validating_s=(5, 10), service_s=(20, 40), finalizing_s=(5, 10), cancelling_s=(5, 10)
         )
-        settings = merged(fixed, {"faults": merged(Faults(), scenario.faults), **scenario.settings})
+        settings = apply_changes(fixed, {"faults": apply_changes(Faults(), scenario.faults), **scenario.settings})
         self.sandbox = scenario.sandbox(settings, folder / "sandbox", scaled_clock(scenario.speed))
         self.chance = CountingChance(seed, scenario.script)
         self.sandbox.chance = self.chance
@@ -222,16 +222,16 @@ class Killing:
 
     def outcome(self) -> Outcome:
         """How it ended."""
-        self.sandbox.skip(86_400.0)  # what runs unseen comes to its end, and is counted
+        self.sandbox.advance_clock(86_400.0)  # what runs unseen comes to its end, and is counted
         with self.sandbox.lock:
-            self.sandbox.advance()
+            self.sandbox.run_due_events()
         ledger = self.sandbox.ledger
         return Outcome(
             states={str(a): str(s) for a, s in self.query("SELECT artist_id, state FROM artists")},
             bios={str(a): str(d) for a, d in self.query("SELECT artist_id, data FROM bios")},
-            executions=ledger.attempts(),
-            answers=ledger.executions(),
-            twice=ledger.totals()["usable_more_than_once"],
+            executions=ledger.attempt_counts(),
+            answers=ledger.execution_counts(),
+            twice=ledger.billing_totals()["usable_more_than_once"],
         )
 
     def figures(self) -> Counter[str]:
@@ -307,7 +307,7 @@ def _one_table(table: Path, seed: int) -> None:
         began = time.monotonic()
         job = whole_table(table, lines, Path(name), seed)
         retries = len(job.query("SELECT 1 FROM attempts WHERE outcome NOT IN ('bio', 'repeated')"))
-        executed = job.sandbox.ledger.totals()["executions"]
+        executed = job.sandbox.ledger.billing_totals()["executions"]
         usable_twice = job.outcome().twice
         print(f"{lines:,} lines in {time.monotonic() - began:.0f} s: {told(job.figures())}")
         print(f"executions {executed:,}, failed attempts {retries:,}, usable twice {usable_twice}")

@@ -21,7 +21,7 @@ from typing import Any
 import openai
 import toktok
 
-from batcher.catalog.prices import resolve
+from batcher.catalog.prices import resolve_prices
 from batcher.catalog.tokens import ENCODING
 from tests.support.world import ROOT
 
@@ -88,7 +88,7 @@ def main() -> None:
     for name in (*PREPARED, *(f"batcher.cli.{command}" for command in COMMANDS)):
         importlib.import_module(name)
     toktok._encoding(ENCODING)
-    resolve("gpt-6-luna")
+    resolve_prices("gpt-6-luna")
     with openai.OpenAI(api_key="none", base_url="http://127.0.0.1:9/v1") as client:
         assert client.files and client.batches  # their types are imported when they are first asked for
     assert threading.active_count() == len(list(Path("/proc/self/task").iterdir())) == 1, (

@@ -12,7 +12,7 @@ import pytest
 from batcher.config import Config
 from batcher.errors import BatcherError
 from batcher.job.loading import load_job
-from batcher.plan.planner import PlanOptions, PlanReport, PlanResult, plan
+from batcher.plan.planner import PlanOptions, PlanReport, PlanResult, plan_job
 from batcher.sandbox import SandboxSettings
 from tests.support.world import World, config_with, counter
 
@@ -72,7 +72,7 @@ class Desk:
     def plan(self, table: Path, **options: Any) -> tuple[PlanResult, PlanReport]:
         world = self.world
         chosen = PlanOptions(table, **options)
-        return plan(world.config, world.job, world.store, chosen, counter(), lambda *_: None)
+        return plan_job(world.config, world.job, world.store, chosen, counter(), lambda *_: None)
 
     def refused(self, kind: type[BatcherError], table: Path, **options: Any) -> str:
         """The sentence of a plan that fails; and it changes nothing."""

@@ -11,8 +11,8 @@ import orjson
 
 from batcher.core.actions import Finish, Wait
 from batcher.core.failures import FailureClass
-from batcher.lanes.batch.runner import Runner
-from batcher.sandbox import Faults, SandboxSettings, merged
+from batcher.lanes.batch.runner import BatchRunner
+from batcher.sandbox import Faults, SandboxSettings, apply_changes
 from batcher.sandbox.web.transport import SandboxTransport
 from batcher.service.openai_service import OpenAIService
 from tests.support.world import World, config_with, write_table
@@ -40,7 +40,7 @@ class Trial(World):
         self, folder: Path, lines: int, faults: Mapping[str, object], settings: Mapping[str, object], **sections: object
     ) -> None:
         fixed = SandboxSettings(validating_s=(10, 10), service_s=(100, 100), finalizing_s=(10, 10), cancelling_s=(5, 5))
-        changed = merged(fixed, {"faults": merged(Faults(), faults), **settings})
+        changed = apply_changes(fixed, {"faults": apply_changes(Faults(), faults), **settings})
         super().__init__(folder, changed, config_with(**{"poll": {"interval_s": 30}, **sections}))  # type: ignore[arg-type]
         self.rule: Rule = lambda request, send: send(request)
         self.on: Callable[[str, Mapping[str, object]], object] = lambda _kind, _data: None
@@ -53,7 +53,7 @@ class Trial(World):
         client = openai.OpenAI(
             api_key="sk-test", base_url="http://sandbox/v1", http_client=httpx2.Client(transport=transport)
         )
-        policy = self.config.retry.rules().policies[FailureClass.CALL]
+        policy = self.config.retry.to_rules().policies[FailureClass.CALL]
         return OpenAIService(client, policy, self.clock.sleep, self.random.random)
 
     def _ruled(self, request: httpx2.Request, send: Send) -> httpx2.Response:
@@ -64,9 +64,9 @@ class Trial(World):
             self.told.append((kind, data))
             self.on(kind, data)
 
-        runner = Runner(dataclasses.replace(self.tools(), tell=tell, interrupted=self.interrupted))
-        runner.begin()
-        return runner.act(once)
+        runner = BatchRunner(dataclasses.replace(self.tools(), tell=tell, interrupted=self.interrupted))
+        runner.prepare_run()
+        return runner.run_until_idle(once)
 
     def once_told(self, kind: str, act: Callable[[], object]) -> None:
         """Does something the first time that `kind` is told."""
@@ -74,11 +74,11 @@ class Trial(World):
         self.on = lambda told, _data: left.pop()() if told == kind and left else None
 
     def fault(self, **changes: object) -> None:
-        self.sandbox.set_faults(changes)
+        self.sandbox.update_faults(changes)
 
     def batches(self) -> list[tuple[str, str]]:
         """(id, status) of every batch at the service, in the order of their creation."""
-        self.sandbox.advance()
+        self.sandbox.run_due_events()
         return [(batch.id, batch.status) for batch in self.sandbox.lifecycle.batches.values()]
 
     def create_again(self, metadata: Mapping[str, str] | None = None, later: float = 0.0, then: float = 0.0) -> str:
@@ -102,14 +102,14 @@ class Trial(World):
 
     def input_files(self) -> list[str]:
         """The batch input files that are at the service."""
-        return [file.id for file in self.sandbox.files.visible("batch", self.sandbox.now(), False)]
+        return [file.id for file in self.sandbox.files.list_files("batch", self.sandbox.now(), False)]
 
     def facts(self, name: str) -> float:
-        with self.store.reading() as tx:
-            return tx.fact(name)
+        with self.store.read_transaction() as tx:
+            return tx.read_fact(name)
 
     def paid(self) -> dict[str, int]:
-        return self.sandbox.ledger.totals()
+        return self.sandbox.ledger.billing_totals()
 
 
 def trial(

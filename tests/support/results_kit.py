@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from batcher.config import Config
-from batcher.sandbox import Faults, SandboxSettings, merged
+from batcher.sandbox import Faults, SandboxSettings, apply_changes
 from batcher.sandbox.api.batches import Batch
 from tests.support.world import World, config_with, kept_open, write_table
 
@@ -51,7 +51,7 @@ class Bench:
         self, folder: Path, lines: int = LINES, config: Config | None = None, per_shard: int = 1000, **faults: object
     ) -> None:
         shutil.copytree(planned(lines, per_shard), folder, dirs_exist_ok=True)
-        settings = merged(SandboxSettings(), {"faults": merged(Faults(), faults)})
+        settings = apply_changes(SandboxSettings(), {"faults": apply_changes(Faults(), faults)})
         self.world = World(folder, settings, config or patient_config())
         self.open()
         self.lines = lines
@@ -79,7 +79,7 @@ class Bench:
         """Starts what can be started, and lets the service end it."""
         self.world.act(once=True)
         self.world.clock.sleep(3 * HOURS)
-        self.world.sandbox.advance()
+        self.world.sandbox.run_due_events()
         return list(self.world.sandbox.lifecycle.batches.values())[-1]
 
     # --- the service's files

@@ -10,7 +10,7 @@ import openai
 import orjson
 from openai.types import Batch, FileObject
 
-from batcher.sandbox import Faults, Sandbox, SandboxSettings, merged
+from batcher.sandbox import Faults, Sandbox, SandboxSettings, apply_changes
 from batcher.sandbox.web.transport import SandboxTransport
 
 START = 1_795_000_000.0  # November 2026
@@ -67,7 +67,7 @@ class Bench:
         )
 
     def fault(self, **changes: object) -> None:
-        self.sandbox.set_faults(changes)
+        self.sandbox.update_faults(changes)
 
     def upload(self, rows: Sequence[object]) -> FileObject:
         return self.client.files.create(file=("in.jsonl", encoded(rows)), purpose="batch")
@@ -108,6 +108,6 @@ class Bench:
 def bench(directory: Path, faults: dict[str, object] | None = None, **settings: Any) -> Iterator[Bench]:
     """Open a bench; phases of a batch have fixed lengths: 10 s, 1,000 s, 10 s, and 10 s to cancel."""
     fixed = SandboxSettings(validating_s=(10, 10), service_s=(1000, 1000), finalizing_s=(10, 10), cancelling_s=(10, 10))
-    found = Bench(directory, merged(fixed, {"faults": merged(Faults(), faults or {}), **settings}))
+    found = Bench(directory, apply_changes(fixed, {"faults": apply_changes(Faults(), faults or {}), **settings}))
     with found.http:
         yield found

@@ -15,22 +15,22 @@ import duckdb
 import httpx2
 import openai
 
-from batcher.catalog.prices import resolve
+from batcher.catalog.prices import resolve_prices
 from batcher.catalog.tokens import TokenCounter
 from batcher.config import Config
 from batcher.core.actions import Finish, Wait
 from batcher.core.failures import FailureClass
 from batcher.job.job import Job
 from batcher.job.loading import load_job
-from batcher.lanes.batch.runner import Runner
-from batcher.lanes.context import Tools
-from batcher.plan.planner import PlanOptions, plan
+from batcher.lanes.batch.runner import BatchRunner
+from batcher.lanes.context import LaneContext
+from batcher.plan.planner import PlanOptions, plan_job
 from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.sandbox.web.transport import SandboxTransport
 from batcher.service.openai_service import OpenAIService
 from batcher.state.db import store as store_module
 from batcher.state.db.store import Store
-from batcher.state.plan import count_by_state
+from batcher.state.plan import count_artists_by_state
 
 ROOT = Path(__file__).resolve().parents[2]
 START = 1_795_000_000.0  # November 2026
@@ -86,10 +86,10 @@ def kept_open(store: Store) -> Iterator[duckdb.DuckDBPyConnection]:
     """
     with (
         duckdb.connect(str(store.path)) as anchor,
-        mock.patch.object(store_module, "_attached", lambda *_: anchor.cursor()),
-        mock.patch.object(store_module.Store, "_running_engine"),
-        mock.patch.object(store_module.Store, "_detach"),
-        mock.patch.object(store_module.Store, "_fold"),
+        mock.patch.object(store_module, "_attach_file", lambda *_: anchor.cursor()),
+        mock.patch.object(store_module.Store, "_ensure_engine"),
+        mock.patch.object(store_module.Store, "_detach_file"),
+        mock.patch.object(store_module.Store, "_run_checkpoint"),
     ):
         yield anchor
 
@@ -111,18 +111,18 @@ class World:
         """The real client over the sandbox's transport."""
         http = httpx2.Client(transport=SandboxTransport(self.sandbox))
         client = openai.OpenAI(api_key="sk-test", base_url="http://sandbox/v1", http_client=http, max_retries=0)
-        rules = self.config.retry.rules()
+        rules = self.config.retry.to_rules()
         return OpenAIService(client, rules.policies[FailureClass.CALL], self.clock.sleep, self.random.random)
 
-    def tools(self) -> Tools:
+    def tools(self) -> LaneContext:
         """What an acting process would have."""
-        return Tools(
+        return LaneContext(
             store=self.store,
             service=self.service(),
             job=self.job,
             config=self.config,
-            rules=self.config.retry.rules(),
-            prices=resolve,
+            rules=self.config.retry.to_rules(),
+            prices=resolve_prices,
             jitter=self.random.random,
             clock=self.clock,
             sleep=self.clock.sleep,
@@ -131,27 +131,27 @@ class World:
 
     def plan(self, table: Path, **options: object) -> None:
         """Plans a table."""
-        plan(self.config, self.job, self.store, PlanOptions(table, **options), counter(), lambda *_: None)  # type: ignore[arg-type]
+        plan_job(self.config, self.job, self.store, PlanOptions(table, **options), counter(), lambda *_: None)  # type: ignore[arg-type]
 
     def release(self, most: int = 1_000_000) -> int:
         """Releases planned shards."""
         with self.store.transaction("release") as tx:
-            return len(tx.run("release_shards", most=most))
+            return len(tx.fetch_all("release_shards", most=most))
 
     def act(self, once: bool = False) -> Finish | Wait:
         """One acting process, from its start."""
-        runner = Runner(self.tools())
-        runner.begin()
-        return runner.act(once)
+        runner = BatchRunner(self.tools())
+        runner.prepare_run()
+        return runner.run_until_idle(once)
 
     def states(self) -> dict[str, int]:
         """Artists by state."""
-        with self.store.reading() as tx:
-            return dict(count_by_state(tx))
+        with self.store.read_transaction() as tx:
+            return dict(count_artists_by_state(tx))
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:
         """Any query on the state."""
-        with self.store.reading() as tx:
+        with self.store.read_transaction() as tx:
             return tx.con.execute(sql).fetchall()
 
     def kinds(self) -> Iterable[str]:

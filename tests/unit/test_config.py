@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from batcher.catalog.limits import table_limit
-from batcher.config import Config, LimitsSection, RetrySection, enqueued_limit, load_config, shard_limits
+from batcher.catalog.limits import lookup_tier_limit
+from batcher.config import Config, LimitsSection, RetrySection, enqueued_token_limit, load_config, shard_limits
 from batcher.core.cutting import MAX_BYTES, MAX_LINES
 from batcher.core.failures import FailureClass
 from batcher.core.retry import DEFAULT_POLICIES
@@ -47,7 +47,7 @@ def test_an_empty_file_gives_the_defaults_with_paths_from_its_folder(tmp_path: P
     assert config.job.done == ""
     assert config.state.dir == tmp_path / ".batcher"
     assert config.limits.tier == 3
-    assert config.retry.rules().policies == DEFAULT_POLICIES
+    assert config.retry.to_rules().policies == DEFAULT_POLICIES
 
 
 def test_an_absolute_path_stays(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_byte_order_mark_is_taken_for_what_it_is(tmp_path: Path) -> None:
 
 
 def test_a_row_of_the_failure_table_may_name_some_of_its_keys(tmp_path: Path) -> None:
-    rules = load_config(written(tmp_path, "[retry.rate_limit]\ntries = 9")).retry.rules()
+    rules = load_config(written(tmp_path, "[retry.rate_limit]\ntries = 9")).retry.to_rules()
     policy = rules.policies[FailureClass.RATE_LIMIT]
     assert (policy.base_s, policy.cap_s, policy.tries) == (60, 300, 9)
 
@@ -230,7 +230,7 @@ def test_secrets_are_no_settings(tmp_path: Path) -> None:
     ],
 )
 def test_the_table_of_tiers(model: str, tier: int, limit: int | None) -> None:
-    assert table_limit(model, tier) == limit
+    assert lookup_tier_limit(model, tier) == limit
 
 
 def test_every_tier_of_every_model_has_a_limit_that_grows() -> None:
@@ -243,19 +243,19 @@ def test_every_tier_of_every_model_has_a_limit_that_grows() -> None:
 def test_an_unknown_model_asks_for_its_limit() -> None:
     config = config_with(model={"name": "unheard-of"}, limits={"tier": 2})
     with pytest.raises(ConfigError) as raised:
-        enqueued_limit(config)
+        enqueued_token_limit(config)
     assert str(raised.value) == (
         "the enqueued-token limit of unheard-of at tier 2 is not known; set enqueued_tokens under [limits] "
         "(Settings > Limits at OpenAI shows it)"
     )
     known = config_with(model={"name": "unheard-of"}, limits={"enqueued_tokens": 500_000})
-    assert enqueued_limit(known) == 500_000
+    assert enqueued_token_limit(known) == 500_000
 
 
 def test_a_tier_that_the_table_does_not_have_asks_for_the_limit_and_goes_with_one() -> None:
     with pytest.raises(ConfigError, match=r"at tier 9 is not known; set enqueued_tokens under \[limits\]"):
-        enqueued_limit(config_with(limits={"tier": 9}))
-    assert enqueued_limit(config_with(limits={"tier": 9, "enqueued_tokens": 5_000_000})) == 5_000_000
+        enqueued_token_limit(config_with(limits={"tier": 9}))
+    assert enqueued_token_limit(config_with(limits={"tier": 9, "enqueued_tokens": 5_000_000})) == 5_000_000
 
 
 def test_shards_are_sized_so_that_24_fit_or_as_the_settings_say() -> None:

@@ -5,12 +5,12 @@ Under the lock, and only files of this run whose submission is closed. What cann
 
 from batcher import crashpoints
 from batcher.core.failures import FailureClass
-from batcher.lanes.batch.reconciling import grace_now
-from batcher.lanes.context import Tools
+from batcher.lanes.batch.reconciling import absence_grace
+from batcher.lanes.context import LaneContext
 from batcher.service.service import CallError, CallUnknown
 from batcher.state import intents
-from batcher.state.db.transaction import Row
-from batcher.state.ownership import file_name
+from batcher.state.db.transaction import StateRow
+from batcher.state.ownership import input_file_name
 
 ORPHAN_LOOKS = 3
 """How often a file is looked for that a lost upload may have left; then it expires by itself (30 days)."""
@@ -19,50 +19,54 @@ LATER = 10.0
 """Each look comes so many times later than the one before."""
 
 
-class Cleaning:
+class RemoteFileCleaner:
     """Deletes what is due."""
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, tools: LaneContext) -> None:
         self._tools = tools
 
-    def clean(self) -> None:
+    def clean_remote_files(self) -> None:
         """Looks for orphans that are due, and deletes files that are."""
-        with self._tools.store.reading() as tx:
-            orphans, files, run = tx.run("orphans_due", now=tx.now), tx.run("files_due", now=tx.now), intents.run_id(tx)
+        with self._tools.store.read_transaction() as tx:
+            orphans, files, run = (
+                tx.fetch_all("orphans_due", now=tx.now),
+                tx.fetch_all("files_due", now=tx.now),
+                intents.load_run_id(tx),
+            )
         for submission, shard, looks in orphans:
-            self._look_for_orphan(submission, shard, looks, file_name(run, shard, submission))
+            self._find_orphan_files(submission, shard, looks, input_file_name(run, shard, submission))
         if files:
-            self._delete(files)
+            self._delete_due_files(files)
 
-    def _look_for_orphan(self, submission: int, shard: int, looks: int, name: str) -> None:
+    def _find_orphan_files(self, submission: int, shard: int, looks: int, name: str) -> None:
         found = self._tools.service.find_files(name)
         with self._tools.store.transaction("orphan_looked_for", patience_s=None) as tx:
             for file in found:
-                tx.run("queue_file", file_id=file.file_id, purpose="batch", shard=shard, now=tx.now)
+                tx.fetch_all("queue_file", file_id=file.file_id, purpose="batch", shard=shard, now=tx.now)
             over = bool(found) or looks + 1 >= ORPHAN_LOOKS
-            due = None if over else tx.now + max(1.0, grace_now(tx, self._tools.config)) * LATER ** (looks + 1)
-            tx.run("looked_for_orphan", submission=submission, due=due)
+            due = None if over else tx.now + max(1.0, absence_grace(tx, self._tools.config)) * LATER ** (looks + 1)
+            tx.fetch_all("looked_for_orphan", submission=submission, due=due)
 
-    def _delete(self, due: list[Row]) -> None:
+    def _delete_due_files(self, due: list[StateRow]) -> None:
         done: list[str] = []
         failed: tuple[str, int, CallError] | None = None
         for file_id, tries in due:
             try:
-                crashpoints.reached("delete.before")
-                self._tools.service.delete(file_id)
-                crashpoints.reached("delete.after")
+                crashpoints.mark_reached("delete.before")
+                self._tools.service.delete_file(file_id)
+                crashpoints.mark_reached("delete.after")
             except CallError as error:
                 failed = (file_id, tries, error)
                 break
             done.append(file_id)
         with self._tools.store.transaction("clean", patience_s=None) as tx:
             for file_id in done:
-                tx.run("file_deleted", file_id=file_id, now=tx.now)
+                tx.fetch_all("file_deleted", file_id=file_id, now=tx.now)
             if failed is None:
                 return
             file_id, tries, why = failed
             if isinstance(why, CallUnknown) or why.trouble.status == TOO_MANY:  # the others would fare no better now
-                wait = self._tools.delay(FailureClass.OUTAGE, 0, why.wait_s)
-                tx.run("postpone_files", now=tx.now, next=tx.now + wait)
-            wait = self._tools.delay(FailureClass.OUTAGE, tries, why.wait_s)
-            tx.run("file_not_deleted", file_id=file_id, next=tx.now + wait, error=str(why))
+                wait = self._tools.next_delay_seconds(FailureClass.OUTAGE, 0, why.wait_s)
+                tx.fetch_all("postpone_files", now=tx.now, next=tx.now + wait)
+            wait = self._tools.next_delay_seconds(FailureClass.OUTAGE, tries, why.wait_s)
+            tx.fetch_all("file_not_deleted", file_id=file_id, next=tx.now + wait, error=str(why))

@@ -11,23 +11,23 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from batcher import crashpoints
-from batcher.catalog.prices import PriceOf, Rates, resolve
-from batcher.core.cutting import chunks
+from batcher.catalog.prices import PriceOf, TokenRates, resolve_prices
+from batcher.core.cutting import split_chunks
 from batcher.core.failures import FailureClass
-from batcher.core.lifecycle import VERDICT_EVENTS, BatchStatus, ShardState, artist_event
+from batcher.core.lifecycle import VERDICT_EVENTS, BatchStatus, ShardState, artist_transition
 from batcher.core.model import Endpoint, Lane
-from batcher.core.retry import Jitter, Rules, delay_s, latest_wait
-from batcher.core.verdicts import Decider, class_of_absent, setup_problem
-from batcher.disk.result_archive import archive, results_path
-from batcher.job.job import Job, aside
-from batcher.lanes.batch.result_files import Line, Reader, Reading, absent_row
+from batcher.core.retry import Jitter, RetryRules, latest_wait_time, retry_delay_seconds
+from batcher.core.verdicts import VerdictDecider, classify_missing_line, find_setup_problem
+from batcher.disk.result_archive import archive_result_file, result_file_path
+from batcher.job.job import Job, job_output_to_stderr
+from batcher.lanes.batch.result_files import KnownLine, ResultReader, ResultReading, absent_row
 from batcher.service.service import CallError, CallRefused, Service
 from batcher.state import intents, wishes
 from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
 from batcher.state.intents import ShardRow
-from batcher.state.quota_pauses import QuotaRule, quota_failed
-from batcher.state.versions import load_version, widened
+from batcher.state.quota_pauses import QuotaRule, record_quota_failure
+from batcher.state.versions import load_version, register_wider_version
 
 READ_LINES = 2_000
 PATIENCE_S = 24 * 3600.0
@@ -64,7 +64,7 @@ class EndedBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class IngestSummary:
     """What an ingestion did, for the display."""
 
     batch_id: str
@@ -78,7 +78,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class DecisionSummary:
     """What became of the failed lines. `lines`: those of the shard, where this batch decides them; else 0."""
 
     lines: int
@@ -89,23 +89,23 @@ class Decided:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedBatch:
     """An ended batch, and what its lines were asked."""
 
     batch: EndedBatch
     endpoint: Endpoint
-    rates: Rates | None
+    rates: TokenRates | None
 
 
 class Ingestion:
     """Takes in batches. `delete`: files at OpenAI are deleted afterwards; `keep_raw`: the files are kept here."""
 
-    def __init__(self, store: Store, service: Service, job: Job, rules: Rules, jitter: Jitter) -> None:
+    def __init__(self, store: Store, service: Service, job: Job, rules: RetryRules, jitter: Jitter) -> None:
         self._store, self._service, self._job = store, service, job
         self._rules, self._jitter = rules, jitter
         self.delete = True
         self.keep_raw = True
-        self.prices: PriceOf = resolve
+        self.prices: PriceOf = resolve_prices
 
     more_room = 0
     """max_output_tokens for the next tries of answers that were cut off; 0: as before."""
@@ -113,231 +113,249 @@ class Ingestion:
     """How long sending pauses when the quota failures do not end."""
 
     @property
-    def quota(self) -> QuotaRule:
+    def quota_rule(self) -> QuotaRule:
         """What follows a quota failure."""
         return QuotaRule(self._rules, self._jitter, self.pause_s)
 
-    def load(self, batch_id: str) -> Loaded:
+    def load_batch(self, batch_id: str) -> LoadedBatch:
         """A batch that the state knows."""
-        with self._store.reading() as tx:
-            batch = EndedBatch(*tx.one("batch", batch_id=batch_id))
+        with self._store.read_transaction() as tx:
+            batch = EndedBatch(*tx.fetch_one("batch", batch_id=batch_id))
             version, _ = load_version(tx, intents.load_shard(tx, batch.shard).version)
         prices = self.prices(version.model)
-        return Loaded(batch, version.endpoint, prices.of(Lane.BATCH) if prices is not None else None)
+        return LoadedBatch(batch, version.endpoint, prices.rates_for(Lane.BATCH) if prices is not None else None)
 
-    def take_in(self, loaded: Loaded) -> Taken | None:
+    def ingest_batch(self, loaded: LoadedBatch) -> IngestSummary | None:
         """Reads and records one batch; None when it is settled already, or not complete yet."""
         batch = loaded.batch
         if batch.settled_at is not None:
             return None
         if batch.read_first_at is not None or not (batch.output_file_id or batch.error_file_id):
-            loaded = replace(loaded, batch=self._asked_again(batch))
-        reading = self._download(loaded.batch)
+            loaded = replace(loaded, batch=self._refresh_batch(batch))
+        reading = self._download_result_files(loaded.batch)
         if self.keep_raw:
             for path, _ in reading.files:
-                archive(path)
-        with aside(), self._store.transaction("ingest", patience_s=None) as tx:
-            taken = self._record(tx, loaded, reading)
+                archive_result_file(path)
+        with job_output_to_stderr(), self._store.transaction("ingest", patience_s=None) as tx:
+            taken = self._record_batch_results(tx, loaded, reading)
         for path, _ in reading.files:
             path.unlink(missing_ok=True)
         return taken
 
-    def _asked_again(self, batch: EndedBatch) -> EndedBatch:
+    def _refresh_batch(self, batch: EndedBatch) -> EndedBatch:
         """The batch as the service tells it now: its files and counts may come later than its end."""
-        found = self._service.retrieve(batch.batch_id)
+        found = self._service.retrieve_batch(batch.batch_id)
         if found is None:
             return batch
         with self._store.transaction("ask_again", patience_s=None) as tx:
-            intents.update_batch(tx, intents.known_batch(tx, batch.batch_id), found)
-            return EndedBatch(*tx.one("batch", batch_id=batch.batch_id))
+            intents.update_batch(tx, intents.load_known_batch(tx, batch.batch_id), found)
+            return EndedBatch(*tx.fetch_one("batch", batch_id=batch.batch_id))
 
-    def _download(self, batch: EndedBatch) -> Reading:
+    def _download_result_files(self, batch: EndedBatch) -> ResultReading:
         """The result files on disk, as far as they can be had. A refusal of our key is raised."""
-        reading = Reading()
+        reading = ResultReading()
         for kind, file_id in (("output", batch.output_file_id), ("error", batch.error_file_id)):
             if not file_id:
                 continue
-            path = results_path(self._store.folder, batch.batch_id, kind)
-            crashpoints.reached("download.before")
+            path = result_file_path(self._store.folder, batch.batch_id, kind)
+            crashpoints.mark_reached("download.before")
             try:
-                self._service.download(file_id, path)
+                self._service.download_file(file_id, path)
             except CallError as error:
                 if isinstance(error, CallRefused) and error.trouble.status in {401, 403}:
                     raise
                 reading.missing = f"{kind} file {file_id}: {error}"
                 reading.wait_s = max(reading.wait_s, error.wait_s or 0.0)
                 continue
-            crashpoints.reached("download.after")
+            crashpoints.mark_reached("download.after")
             reading.files.append((path, kind == "output"))
             reading.ids.append(file_id)
         return reading
 
     # --- recording --------------------------------------------------------------------------------------------------
 
-    def _record(self, tx: Transaction, loaded: Loaded, reading: Reading) -> Taken | None:
+    def _record_batch_results(
+        self, tx: Transaction, loaded: LoadedBatch, reading: ResultReading
+    ) -> IngestSummary | None:
         batch, shard = loaded.batch, intents.load_shard(tx, loaded.batch.shard)
-        absent = self._stage(tx, loaded, reading, shard)
-        bios = self._accept(tx, batch, reading)
+        absent = self._stage_results(tx, loaded, reading, shard)
+        bios = self._accept_bios(tx, batch, reading)
         read = len(reading.outputs)
         unread = len(absent) - reading.odd["malformed lines"]  # they stand there, and say nothing
-        missing = reading.missing or _shortage(batch, read + reading.malformed_outputs, unread)
-        if missing and self._patient(tx, batch):
-            self._postpone(tx, batch, missing, reading.wait_s)
+        missing = reading.missing or _describe_shortage(batch, read + reading.malformed_outputs, unread)
+        if missing and self._should_read_again(tx, batch):
+            self._postpone_reading(tx, batch, missing, reading.wait_s)
             return None
         if missing or batch.status == BatchStatus.OVERDUE:
-            tx.run("mark_unread", batch_id=batch.batch_id, next=tx.now + LOOK_AGAIN_S)
-        reading.sums = _sums(batch, read)
-        if reading.words():
-            tx.event("odd_results", reading.words(), batch_id=batch.batch_id, shard=batch.shard)
-        failure, code = class_of_absent(batch.status, batch.completed, read, counted=batch.total > 0)
+            tx.fetch_all("mark_unread", batch_id=batch.batch_id, next=tx.now + LOOK_AGAIN_S)
+        reading.sums = _describe_count_mismatch(batch, read)
+        if reading.describe_oddities():
+            tx.record_event("odd_results", reading.describe_oddities(), batch_id=batch.batch_id, shard=batch.shard)
+        failure, code = classify_missing_line(batch.status, batch.completed, read, counted=batch.total > 0)
         if absent:
-            tx.append("results", [absent_row(line, failure, code) for line in absent])
-        decided = self._verdicts(tx, batch, shard, bool(absent) or not all(reading.found.values()))
-        self._settle(tx, batch, reading, decided)
+            tx.insert_rows("results", [absent_row(line, failure, code) for line in absent])
+        decided = self._decide_or_defer(tx, batch, shard, bool(absent) or not all(reading.found.values()))
+        self._settle_batch(tx, batch, reading, decided)
         told = f"{bios} bios, {sum(decided.failures.values())} failures"
-        tx.event("settled", told, batch_id=batch.batch_id, shard=batch.shard)
-        return Taken(
-            batch.batch_id, batch.shard, batch.status, bios, decided.failures, decided.problem, reading.words()
+        tx.record_event("settled", told, batch_id=batch.batch_id, shard=batch.shard)
+        return IngestSummary(
+            batch.batch_id,
+            batch.shard,
+            batch.status,
+            bios,
+            decided.failures,
+            decided.problem,
+            reading.describe_oddities(),
         )
 
-    def _stage(self, tx: Transaction, loaded: Loaded, reading: Reading, shard: ShardRow) -> list[Line]:
+    def _stage_results(
+        self, tx: Transaction, loaded: LoadedBatch, reading: ResultReading, shard: ShardRow
+    ) -> list[KnownLine]:
         """Reads the files into `results`; the lines that this batch has to decide and that neither file holds."""
-        states = [s.value for event in ACCEPT_EVENTS for s in artist_event(event)[0]]
-        found = tx.run("lines_of_shard", shard=shard.shard, claim=shard.submission, open=states)
+        states = [s.value for event in ACCEPT_EVENTS for s in artist_transition(event)[0]]
+        found = tx.fetch_all("lines_of_shard", shard=shard.shard, claim=shard.submission, open=states)
         if len(found) < shard.lines:
-            found += tx.run("lines_gone", shard=shard.shard, open=states)
-        lines = {row[0]: Line._make(row[1:]) for row in found}
-        taken = {row[0] for row in tx.run("lines_taken", shard=shard.shard, batch_id=loaded.batch.batch_id)}
-        tx.run("create_results")
-        reader = Reader(self._job, loaded.endpoint, loaded.rates, lines, taken)
-        for chunk in chunks(reader.rows(reading), READ_LINES):
-            tx.append("results", chunk)
+            found += tx.fetch_all("lines_gone", shard=shard.shard, open=states)
+        lines = {row[0]: KnownLine._make(row[1:]) for row in found}
+        taken = {row[0] for row in tx.fetch_all("lines_taken", shard=shard.shard, batch_id=loaded.batch.batch_id)}
+        tx.fetch_all("create_results")
+        reader = ResultReader(self._job, loaded.endpoint, loaded.rates, lines, taken)
+        for chunk in split_chunks(reader.read_verdict_rows(reading), READ_LINES):
+            tx.insert_rows("results", chunk)
         if reading.superseded:
-            tx.run("drop_superseded")
-        return reader.absent(reading)
+            tx.fetch_all("drop_superseded")
+        return reader.absent_lines(reading)
 
-    def _accept(self, tx: Transaction, batch: EndedBatch, reading: Reading) -> int:
+    def _accept_bios(self, tx: Transaction, batch: EndedBatch, reading: ResultReading) -> int:
         """Takes every usable answer for a line that has no bio yet, whichever batch it comes from; how many."""
-        where = _where(tx, batch)
-        tx.run("record_successes", **where)
-        tx.run("insert_bios", **{key: where[key] for key in ("shard", "batch_id", "now")})
+        where = _batch_sql_parameters(tx, batch)
+        tx.fetch_all("record_successes", **where)
+        tx.fetch_all("insert_bios", **{key: where[key] for key in ("shard", "batch_id", "now")})
         moved = 0
         for event in ACCEPT_EVENTS:
             if moved < reading.bios:
                 moved += tx.move_lines("accept_lines", event, shard=batch.shard)
         return moved
 
-    def _patient(self, tx: Transaction, batch: EndedBatch) -> bool:
+    def _should_read_again(self, tx: Transaction, batch: EndedBatch) -> bool:
         """Whether incomplete results are asked for again."""
         since = batch.read_first_at
         if since is None or tx.now < since + PATIENCE_S:
             return True
-        return int(tx.one("readings_failed", batch_id=batch.batch_id)[0]) < FEWEST_READINGS
+        return int(tx.fetch_one("readings_failed", batch_id=batch.batch_id)[0]) < FEWEST_READINGS
 
-    def _postpone(self, tx: Transaction, batch: EndedBatch, why: str, asked_s: float) -> None:
+    def _postpone_reading(self, tx: Transaction, batch: EndedBatch, why: str, asked_s: float) -> None:
         policy = self._rules.policies[FailureClass.OUTAGE]
         waited = max(0.0, tx.now - (batch.read_first_at or tx.now))
         n = int(waited // max(policy.base_s, 1.0))
-        wait = max(asked_s, delay_s(policy, n, self._jitter(), self._rules.jitter_share))
-        tx.run("delay_batch", batch_id=batch.batch_id, until=tx.now + wait, now=tx.now)
-        tx.run("measure_batch", batch_id=batch.batch_id, failures=False, again=0, decided=0)
-        tx.event("results_incomplete", why, batch_id=batch.batch_id, shard=batch.shard)
+        wait = max(asked_s, retry_delay_seconds(policy, n, self._jitter(), self._rules.jitter_share))
+        tx.fetch_all("delay_batch", batch_id=batch.batch_id, until=tx.now + wait, now=tx.now)
+        tx.fetch_all("measure_batch", batch_id=batch.batch_id, failures=False, again=0, decided=0)
+        tx.record_event("results_incomplete", why, batch_id=batch.batch_id, shard=batch.shard)
 
     # --- verdicts ---------------------------------------------------------------------------------------------------
 
-    def _verdicts(self, tx: Transaction, batch: EndedBatch, shard: ShardRow, failed: bool) -> Decided:
+    def _decide_or_defer(self, tx: Transaction, batch: EndedBatch, shard: ShardRow, failed: bool) -> DecisionSummary:
         """The verdicts on failed lines, unless another batch of the shard has the last word on them.
 
         failed: some lines of this batch failed.
         """
-        unsettled, others = tx.one("siblings", shard=batch.shard, batch_id=batch.batch_id)
+        unsettled, others = tx.fetch_one("siblings", shard=batch.shard, batch_id=batch.batch_id)
         if not unsettled and shard.state is ShardState.ENDED:
-            return self._decide(tx, batch, shard, failed or others > 0)
+            return self._decide_failed_lines(tx, batch, shard, failed or others > 0)
         if failed:
-            tx.run("record_failures_undecided", **_where(tx, batch))
-        return Decided(lines=0)
+            tx.fetch_all("record_failures_undecided", **_batch_sql_parameters(tx, batch))
+        return DecisionSummary(lines=0)
 
-    def _decide(self, tx: Transaction, batch: EndedBatch, shard: ShardRow, failed: bool) -> Decided:
+    def _decide_failed_lines(
+        self, tx: Transaction, batch: EndedBatch, shard: ShardRow, failed: bool
+    ) -> DecisionSummary:
         """Decides every failed line. failed: there may be some."""
-        counts = _count_failures(tx, batch, shard) if failed else []
-        bios, bios_of_job = tx.one("bios_so_far", shard=batch.shard)
-        problem = setup_problem(self._rules, counts, bios, bios_of_job)
+        counts = _count_failed_lines(tx, batch, shard) if failed else []
+        bios, bios_of_job = tx.fetch_one("bios_so_far", shard=batch.shard)
+        problem = find_setup_problem(self._rules, counts, bios, bios_of_job)
         if any(failure is FailureClass.QUOTA for failure, _, _ in counts):
-            quota_failed(tx, self.quota, f"batch {batch.batch_id}", batch.recorded_at)
+            record_quota_failure(tx, self.quota_rule, f"batch {batch.batch_id}", batch.recorded_at)
         elif bios:
-            tx.run("end_probed_pauses", recorded_at=batch.recorded_at, latest=self._latest(tx), now=tx.now)
+            tx.fetch_all("end_probed_pauses", recorded_at=batch.recorded_at, latest=self._latest_wait(tx), now=tx.now)
         if problem:
-            tx.set_fact("stopped", text=problem)
+            tx.write_fact("stopped", text=problem)
         again = 0
         if failed:
-            decider = Decider(self._rules, self._jitter, tx.now, counts, bios)
-            decider.stopped, decider.cancelled = bool(problem), wishes.is_cancelled(tx, batch.shard)
+            decider = VerdictDecider(self._rules, self._jitter, tx.now, counts, bios)
+            decider.stopped, decider.cancelled = bool(problem), wishes.is_cancel_requested(tx, batch.shard)
             again = self._write_verdicts(tx, batch, shard, decider)
         totals: Counter[str] = Counter()
         for failure, _, n in counts:
             totals[failure.value] += n
-        return Decided(shard.lines, dict(totals), again, problem)
+        return DecisionSummary(shard.lines, dict(totals), again, problem)
 
-    def _write_verdicts(self, tx: Transaction, batch: EndedBatch, shard: ShardRow, decider: Decider) -> int:
+    def _write_verdicts(self, tx: Transaction, batch: EndedBatch, shard: ShardRow, decider: VerdictDecider) -> int:
         """Writes what becomes of the failed lines; how many go again at a try's cost."""
         decided: Counter[str] = Counter()
-        tx.run("create_decisions")
-        for chunk in chunks(iter(tx.run("failed_lines")), READ_LINES):
-            decisions = [_decision(decider, *line) for line in chunk]
-            tx.append("decisions", decisions)
+        tx.fetch_all("create_decisions")
+        for chunk in split_chunks(iter(tx.fetch_all("failed_lines")), READ_LINES):
+            decisions = [_decision_row(decider, *line) for line in chunk]
+            tx.insert_rows("decisions", decisions)
             decided.update(state for _, state, _, _ in decisions)
-        tx.run("record_failures", **_where(tx, batch))
-        tx.run("count_failures_of_siblings")
+        tx.fetch_all("record_failures", **_batch_sql_parameters(tx, batch))
+        tx.fetch_all("count_failures_of_siblings")
         for event in VERDICT_EVENTS:
-            if artist_event(event)[1].value in decided:
+            if artist_transition(event)[1].value in decided:
                 tx.move_lines("move_failed_lines", event)
-        if self.more_room and tx.one("count_cut_off")[0]:
-            self._widen(tx, shard.version)
-        return int(tx.one("count_again")[0])
+        if self.more_room and tx.fetch_one("count_cut_off")[0]:
+            self._widen_output_limit(tx, shard.version)
+        return int(tx.fetch_one("count_again")[0])
 
-    def _widen(self, tx: Transaction, version: int) -> None:
+    def _widen_output_limit(self, tx: Transaction, version: int) -> None:
         """Gives the lines whose answers were cut off more room from now on."""
-        wider = widened(tx, version, self.more_room)
+        wider = register_wider_version(tx, version, self.more_room)
         if wider is not None:
-            tx.run("widen_lines", version=wider)
+            tx.fetch_all("widen_lines", version=wider)
 
-    def _latest(self, tx: Transaction) -> float:
-        return latest_wait(self._rules, self.pause_s, tx.now)
+    def _latest_wait(self, tx: Transaction) -> float:
+        return latest_wait_time(self._rules, self.pause_s, tx.now)
 
-    def _settle(self, tx: Transaction, batch: EndedBatch, reading: Reading, decided: Decided) -> None:
-        tx.run("settle_batch", batch_id=batch.batch_id, now=tx.now)
-        tx.run("measure_batch", batch_id=batch.batch_id, failures=True, again=decided.again, decided=decided.lines)
+    def _settle_batch(
+        self, tx: Transaction, batch: EndedBatch, reading: ResultReading, decided: DecisionSummary
+    ) -> None:
+        tx.fetch_all("settle_batch", batch_id=batch.batch_id, now=tx.now)
+        tx.fetch_all(
+            "measure_batch", batch_id=batch.batch_id, failures=True, again=decided.again, decided=decided.lines
+        )
         if self.delete:
             for file_id in reading.ids:  # what was not read is not deleted: it was paid for
-                tx.run("queue_file", file_id=file_id, purpose="batch_output", shard=batch.shard, now=tx.now)
+                tx.fetch_all("queue_file", file_id=file_id, purpose="batch_output", shard=batch.shard, now=tx.now)
         if not decided.lines:
             return
-        tx.run("end_submission", submission=batch.submission, outcome=batch.status, now=tx.now)
+        tx.fetch_all("end_submission", submission=batch.submission, outcome=batch.status, now=tx.now)
         tx.move_shard(batch.shard, "settle")
-        wishes.fulfil(tx, batch.shard, batch.status)
+        wishes.fulfil_wish(tx, batch.shard, batch.status)
         if self.delete:
-            tx.run("queue_shard_file", shard=batch.shard, now=tx.now)
+            tx.fetch_all("queue_shard_file", shard=batch.shard, now=tx.now)
 
 
-def _where(tx: Transaction, batch: EndedBatch) -> dict[str, object]:
+def _batch_sql_parameters(tx: Transaction, batch: EndedBatch) -> dict[str, object]:
     return {"shard": batch.shard, "submission": batch.submission, "batch_id": batch.batch_id, "now": tx.now}
 
 
-def _count_failures(tx: Transaction, batch: EndedBatch, shard: ShardRow) -> list[tuple[FailureClass, str, int]]:
+def _count_failed_lines(tx: Transaction, batch: EndedBatch, shard: ShardRow) -> list[tuple[FailureClass, str, int]]:
     """The failed lines that are to be decided now, by class and code."""
-    tx.run("create_failures", batch_id=batch.batch_id)
-    tx.run("add_failures_of_siblings", claim=shard.submission, shard=batch.shard, batch_id=batch.batch_id)
-    tx.run("create_verdicts")
-    return [(FailureClass(failure), code, n) for failure, code, n in tx.run("failure_counts")]
+    tx.fetch_all("create_failures", batch_id=batch.batch_id)
+    tx.fetch_all("add_failures_of_siblings", claim=shard.submission, shard=batch.shard, batch_id=batch.batch_id)
+    tx.fetch_all("create_verdicts")
+    return [(FailureClass(failure), code, n) for failure, code, n in tx.fetch_all("failure_counts")]
 
 
-def _decision(decider: Decider, artist_id: str, failure: str, attempts: int, tries: int, free: int) -> tuple[Any, ...]:
+def _decision_row(
+    decider: VerdictDecider, artist_id: str, failure: str, attempts: int, tries: int, free: int
+) -> tuple[Any, ...]:
     """The decision on one line, as the table `decisions` takes it."""
-    verdict = decider.decide(FailureClass(failure), attempts, tries, free)
+    verdict = decider.decide_verdict(FailureClass(failure), attempts, tries, free)
     return artist_id, verdict.state.value, verdict.wait_until, verdict.counted
 
 
-def _shortage(batch: EndedBatch, read: int, absent: int) -> str:
+def _describe_shortage(batch: EndedBatch, read: int, absent: int) -> str:
     """What the files still lack; "" for nothing. absent: lines that neither file holds."""
     if batch.status == BatchStatus.OVERDUE:
         return ""
@@ -351,7 +369,7 @@ def _shortage(batch: EndedBatch, read: int, absent: int) -> str:
     return ""
 
 
-def _sums(batch: EndedBatch, read: int) -> str:
+def _describe_count_mismatch(batch: EndedBatch, read: int) -> str:
     counted = batch.completed + batch.failed
     if batch.completed == read and counted == batch.total:
         return ""

@@ -8,13 +8,13 @@ from batcher import crashpoints
 from batcher.config import Config
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import ShardState
-from batcher.core.remote import Listing, RemoteBatch
-from batcher.lanes.context import Tools
+from batcher.core.remote import BatchListing, RemoteBatch
+from batcher.lanes.context import LaneContext
 from batcher.service.service import CallRefused
 from batcher.state import intents, strays
 from batcher.state.db.transaction import Transaction
 from batcher.state.intents import Submission
-from batcher.state.ownership import file_name, submission_of
+from batcher.state.ownership import find_submission, input_file_name
 
 CLOCK_SKEW_S = 300.0
 """How far the service's clocks may disagree: a batch may seem older than the file that it was made of."""
@@ -30,149 +30,157 @@ LATE_LISTING = "listing_lag_s"
 """The fact that keeps the longest lag that was seen between a batch and a listing that shows it."""
 
 
-def grace_now(tx: Transaction, config: Config) -> float:
+def absence_grace(tx: Transaction, config: Config) -> float:
     """How long absence must last: the setting, or twice the longest lag that a listing has shown so far."""
-    learned = min(2 * tx.fact(LATE_LISTING), LONGEST_GRACE_S)
+    learned = min(2 * tx.read_fact(LATE_LISTING), LONGEST_GRACE_S)
     return max(config.api.reconcile_grace_s, learned)
 
 
-class Reconciling:
+class IntentReconciler:
     """Closes open intents."""
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, tools: LaneContext) -> None:
         self._tools = tools
 
-    def reconcile(self, shard: int) -> None:
+    def reconcile_shard(self, shard: int) -> None:
         """Finds out what an intent without an outcome has done."""
-        with self._tools.store.reading() as tx:
+        with self._tools.store.read_transaction() as tx:
             row = intents.load_shard(tx, shard)
             if row.submission is None:
                 return
             submission = intents.load_submission(tx, row.submission)
-            run = intents.run_id(tx)
+            run = intents.load_run_id(tx)
         if row.state is ShardState.UPLOADING:
-            self._upload(submission, file_name(run, shard, submission.submission))
+            self._reconcile_upload(submission, input_file_name(run, shard, submission.submission))
         elif row.state is ShardState.CREATING:
-            self._create(submission, run)
+            self._reconcile_create(submission, run)
 
-    def _upload(self, submission: Submission, name: str) -> None:
+    def _reconcile_upload(self, submission: Submission, name: str) -> None:
         orphans = self._tools.service.find_files(name)
         with self._tools.store.transaction("forget_upload", patience_s=None) as tx:
-            intents.forget_upload(tx, submission, orphans, tx.now + grace_now(tx, self._tools.config))
+            intents.forget_upload(tx, submission, orphans, tx.now + absence_grace(tx, self._tools.config))
         self._tools.tell("upload_again", {"shard": submission.shard, "orphans": len(orphans)})
 
     # --- create -----------------------------------------------------------------------------------------------------
 
-    def _create(self, submission: Submission, run: str) -> None:
-        listing = self._look(submission)
-        if self._adopt(submission, listing, run):
+    def _reconcile_create(self, submission: Submission, run: str) -> None:
+        listing = self._list_batches(submission)
+        if self._adopt_found_batches(submission, listing, run):
             return
-        if not self._long_absent(submission, listing):
+        if not self._confirm_absence(submission, listing):
             return
-        if not self._delete_input(submission):
+        if not self._delete_input_file(submission):
             return
         # What came to light between the listing and the deletion is found here; a later one finds no file.
-        if not self._adopt(submission, self._look(submission), run):
-            self._absent(submission)
+        if not self._adopt_found_batches(submission, self._list_batches(submission), run):
+            self._record_absence(submission)
 
-    def _look(self, submission: Submission) -> Listing:
+    def _list_batches(self, submission: Submission) -> BatchListing:
         """A complete listing that begins now, back to the input file by the service's own clock."""
         return self._tools.service.list_batches((submission.file_created_at or 0.0) - CLOCK_SKEW_S)
 
-    def _adopt(self, submission: Submission, listing: Listing, run: str) -> bool:
+    def _adopt_found_batches(self, submission: Submission, listing: BatchListing, run: str) -> bool:
         """Records every batch of this submission that the listing shows; whether there was one."""
-        with self._tools.store.reading() as tx:
-            found = strays.best_first(_unknown_of(tx, listing, run, submission))
+        with self._tools.store.read_transaction() as tx:
+            found = strays.sort_best_first(_unrecorded_batches(tx, listing, run, submission))
         if not found:
             return False
         with self._tools.store.transaction("adopt", patience_s=None) as tx:
-            told = [(strays.take(tx, submission, batch), batch.batch_id) for batch in found]
-            tx.set_fact("unknown_calls", 0)
+            told = [(strays.record_found_batch(tx, submission, batch), batch.batch_id) for batch in found]
+            tx.write_fact("unknown_calls", 0)
         for kind, batch_id in told:
             self._tools.tell(kind, {"shard": submission.shard, "batch": batch_id})
         return True
 
-    def _long_absent(self, submission: Submission, listing: Listing) -> bool:
+    def _confirm_absence(self, submission: Submission, listing: BatchListing) -> bool:
         """Whether the batch has been absent for the grace; else writes down that it is absent now."""
         with self._tools.store.transaction("absent_once", patience_s=None) as tx:
-            grace = grace_now(tx, self._tools.config)
-            passed = _absent_for(submission, listing.server_time, tx.now)
+            grace = absence_grace(tx, self._tools.config)
+            passed = _absence_seconds(submission, listing.server_time, tx.now)
             if passed is not None and passed >= grace:
                 return True
             if passed is None or passed < 0:  # never seen absent, or a clock was set back: the grace begins now
-                tx.run(
+                tx.fetch_all(
                     "set_absent_since",
                     submission=submission.submission, at=listing.server_time, now=tx.now,
                 )  # fmt: skip
                 passed = 0.0
-            tx.run("delay_shard", shard=submission.shard, until=tx.now + max(grace - passed, 0.01))
+            tx.fetch_all("delay_shard", shard=submission.shard, until=tx.now + max(grace - passed, 0.01))
         self._tools.tell("looking_for_batch", {"shard": submission.shard})
         return False
 
-    def _delete_input(self, submission: Submission) -> bool:
+    def _delete_input_file(self, submission: Submission) -> bool:
         """Deletes the input file, so that a late create names no file; whether that went well.
 
         A key that does not see a file that we have uploaded is another project's: what it does not list says nothing.
         """
         assert submission.file_id is not None
         if submission.delete_intended_at is None:
-            if not self._tools.service.knows_file(submission.file_id):
-                self._stop(submission)
+            if not self._tools.service.can_see_file(submission.file_id):
+                self._stop_for_foreign_key(submission)
                 return False
             with self._tools.store.transaction("intend_delete") as tx:
-                tx.run("intend_delete", submission=submission.submission, now=tx.now)
-        crashpoints.reached("delete_input.before")
+                tx.fetch_all("intend_delete", submission=submission.submission, now=tx.now)
+        crashpoints.mark_reached("delete_input.before")
         try:
-            self._tools.service.delete(submission.file_id)
+            self._tools.service.delete_file(submission.file_id)
         except CallRefused as error:
             if error.trouble.status in {401, 403, 429}:
                 raise
-            self._delete_refused(submission, error)
+            self._handle_delete_refusal(submission, error)
             return False
-        crashpoints.reached("delete_input.after")
+        crashpoints.mark_reached("delete_input.after")
         with self._tools.store.transaction("input_deleted", patience_s=None) as tx:
-            intents.input_deleted(tx, submission)
+            intents.record_input_deletion(tx, submission)
         return True
 
-    def _delete_refused(self, submission: Submission, error: CallRefused) -> None:
+    def _handle_delete_refusal(self, submission: Submission, error: CallRefused) -> None:
         """The file is in use, perhaps: this shard waits, and is looked for again."""
         self._tools.tell("call_failed", {"call": "delete", "why": str(error)})
         with self._tools.store.transaction("delete_refused", patience_s=None) as tx:
-            tx.run("delay_shard", shard=submission.shard, until=tx.now + self._tools.delay(FailureClass.OUTAGE, 2))
-            tx.event("delete_refused", str(error), shard=submission.shard, submission=submission.submission)
+            tx.fetch_all(
+                "delay_shard",
+                shard=submission.shard,
+                until=tx.now + self._tools.next_delay_seconds(FailureClass.OUTAGE, 2),
+            )
+            tx.record_event("delete_refused", str(error), shard=submission.shard, submission=submission.submission)
 
-    def _stop(self, submission: Submission) -> None:
+    def _stop_for_foreign_key(self, submission: Submission) -> None:
         with self._tools.store.transaction("stranger", patience_s=None) as tx:
-            tx.run("delay_shard", shard=submission.shard, until=tx.now + self._tools.delay(FailureClass.OUTAGE, 0))
-            tx.set_fact("stopped", text=STRANGER.format(submission.shard))
+            tx.fetch_all(
+                "delay_shard",
+                shard=submission.shard,
+                until=tx.now + self._tools.next_delay_seconds(FailureClass.OUTAGE, 0),
+            )
+            tx.write_fact("stopped", text=STRANGER.format(submission.shard))
 
-    def _absent(self, submission: Submission) -> None:
+    def _record_absence(self, submission: Submission) -> None:
         """The batch does not exist. Another batch of the shard that came to light meanwhile takes its place."""
         with self._tools.store.transaction("find_absent", patience_s=None) as tx:
-            others = strays.rivals(tx, submission.shard)
+            others = strays.load_sibling_batches(tx, submission.shard)
             if others:
                 tx.move_shard(submission.shard, "record_create", f"adopted {others[0].batch_id}")
-                strays.promote(tx, submission.shard, others[0])
-                strays.keep_best(tx, submission.shard)
+                strays.promote_batch(tx, submission.shard, others[0])
+                strays.keep_best_batch(tx, submission.shard)
             else:
-                intents.find_absent(tx, submission)
+                intents.record_absent_batch(tx, submission)
         self._tools.tell("absent", {"shard": submission.shard})
 
 
-def _unknown_of(tx: Transaction, listing: Listing, run: str, submission: Submission) -> list[RemoteBatch]:
+def _unrecorded_batches(tx: Transaction, listing: BatchListing, run: str, submission: Submission) -> list[RemoteBatch]:
     """The batches of a listing that the state does not know and that this submission asked for."""
-    known = intents.known_batches(tx)
+    known = intents.load_known_batches(tx)
     found = []
     for batch in listing.batches:
         if batch.batch_id in known:
             continue
-        asked = submission_of(tx, batch, run)
+        asked = find_submission(tx, batch, run)
         if asked is not None and asked.submission == submission.submission:
             found.append(batch)
     return found
 
 
-def _absent_for(submission: Submission, server_time: float, now: float) -> float | None:
+def _absence_seconds(submission: Submission, server_time: float, now: float) -> float | None:
     """Seconds since a listing first lacked the batch: by the server's clock, by ours where it tells no time."""
     if submission.absent_since is None or submission.absent_since_local is None:
         return None

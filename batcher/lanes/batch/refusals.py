@@ -5,124 +5,136 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
-from batcher.core.failures import FailureClass, Trouble, classify_batch_error, is_missing_file, learned_limit
+from batcher.core.failures import (
+    ErrorDetails,
+    FailureClass,
+    classify_batch_error,
+    is_missing_file,
+    parse_enqueued_limit,
+)
 from batcher.core.lifecycle import ArtistState
 from batcher.core.model import Failure
 from batcher.disk.shard_files import file_sha256, shard_path
 from batcher.lanes.batch.ingest import EndedBatch, Ingestion
-from batcher.lanes.context import Tools
+from batcher.lanes.context import LaneContext
 from batcher.state import intents, quota_pauses, wishes
 from batcher.state.db.transaction import Transaction
 from batcher.state.intents import ShardRow
-from batcher.state.quota_pauses import quota_failed
-from batcher.state.snapshot import room_now
+from batcher.state.quota_pauses import record_quota_failure
+from batcher.state.snapshot import load_room
 from batcher.state.versions import load_version
 
 
-class Refusals:
+class RefusalHandler:
     """Writes down a refusal and what follows from it."""
 
-    def __init__(self, tools: Tools, ingestion: Ingestion) -> None:
+    def __init__(self, tools: LaneContext, ingestion: Ingestion) -> None:
         self._tools, self._ingestion = tools, ingestion
 
-    def batch_failed(self, batch: EndedBatch) -> None:
+    def handle_failed_batch(self, batch: EndedBatch) -> None:
         """A batch that failed in validation: nothing was executed."""
-        troubles = intents.read_errors(batch.errors) or [Trouble(message="the batch failed without a reason")]
+        troubles = intents.parse_batch_errors(batch.errors) or [
+            ErrorDetails(message="the batch failed without a reason")
+        ]
         classes = {classify_batch_error(trouble): trouble for trouble in reversed(troubles)}
         self._tools.tell("refused", {"shard": batch.shard, "batch": batch.batch_id, "why": troubles[0].message})
         with self._tools.store.transaction("refuse_batch", patience_s=None) as tx:
-            if not tx.count("settle_batch", batch_id=batch.batch_id, now=tx.now):
+            if not tx.count_changed("settle_batch", batch_id=batch.batch_id, now=tx.now):
                 return
-            tx.event("refused", troubles[0].message, shard=batch.shard, batch_id=batch.batch_id)
+            tx.record_event("refused", troubles[0].message, shard=batch.shard, batch_id=batch.batch_id)
             if batch.stray:  # another batch of the shard decides its lines
                 if FailureClass.ENQUEUED_LIMIT in classes:
-                    self._sample(tx, batch.shard, classes[FailureClass.ENQUEUED_LIMIT])
+                    self._record_quota_sample(tx, batch.shard, classes[FailureClass.ENQUEUED_LIMIT])
                 return
             if set(classes) == {FailureClass.INVALID}:
-                self._lines_refused(tx, batch, troubles)
+                self._handle_refused_lines(tx, batch, troubles)
                 return
             failure = next(
                 (f for f in (FailureClass.ENQUEUED_LIMIT, FailureClass.QUOTA, FailureClass.SETUP) if f in classes),
                 FailureClass.SHARD_REFUSED,
             )
             trouble = classes.get(failure, troubles[0])
-            self._shard_back(tx, batch, failure, trouble)
+            self._return_refused_shard(tx, batch, failure, trouble)
 
-    def _shard_back(self, tx: Transaction, batch: EndedBatch, failure: FailureClass, trouble: Trouble) -> None:
+    def _return_refused_shard(
+        self, tx: Transaction, batch: EndedBatch, failure: FailureClass, trouble: ErrorDetails
+    ) -> None:
         """The shard is as before; its file is kept."""
-        intents.close(tx, batch.submission, f"refused: {failure.value}")
+        intents.close_submission(tx, batch.submission, f"refused: {failure.value}")
         tx.move_shard(batch.shard, "refuse_batch", trouble.message)
         if failure is FailureClass.QUOTA:
-            quota_failed(tx, self._ingestion.quota, f"shard {batch.shard}", batch.recorded_at)
+            record_quota_failure(tx, self._ingestion.quota_rule, f"shard {batch.shard}", batch.recorded_at)
         else:
-            self.follow(tx, batch.shard, failure, trouble)
+            self.handle_refusal(tx, batch.shard, failure, trouble)
 
-    def follow(
-        self, tx: Transaction, shard: int, failure: FailureClass, trouble: Trouble, wait_s: float | None = None
+    def handle_refusal(
+        self, tx: Transaction, shard: int, failure: FailureClass, trouble: ErrorDetails, wait_s: float | None = None
     ) -> None:
         """What a refusal of this class brings. The shard is `uploaded` and its lines are free."""
         if failure is FailureClass.ENQUEUED_LIMIT:
-            self._no_room(tx, shard, trouble, wait_s)
+            self._handle_full_queue(tx, shard, trouble, wait_s)
         elif failure is FailureClass.QUOTA:
-            quota_failed(tx, self._ingestion.quota, f"shard {shard}", wait_s=wait_s)
+            record_quota_failure(tx, self._ingestion.quota_rule, f"shard {shard}", wait_s=wait_s)
         elif failure is FailureClass.SETUP:
-            self.stop(tx, trouble)
+            self.stop_sending(tx, trouble)
         elif failure is FailureClass.SHARD_REFUSED:
-            self._shard_refused(tx, shard, trouble, wait_s)
+            self._handle_shard_refusal(tx, shard, trouble, wait_s)
         else:
-            self._sample(tx, shard, trouble, of_room=False)
-            intents.keep_away(tx, "send_after", tx.now + self._tools.delay(FailureClass.RATE_LIMIT, 0, wait_s))
+            self._record_quota_sample(tx, shard, trouble, of_room=False)
+            intents.record_not_before(
+                tx, "send_after", tx.now + self._tools.next_delay_seconds(FailureClass.RATE_LIMIT, 0, wait_s)
+            )
 
-    def stop(self, tx: Transaction, trouble: Trouble) -> None:
+    def stop_sending(self, tx: Transaction, trouble: ErrorDetails) -> None:
         """Nothing more is sent until the user has mended it."""
         why = trouble.message or trouble.code
-        tx.set_fact("stopped", text=f"the service refuses us: {why}")
-        tx.event("stopped", why)
+        tx.write_fact("stopped", text=f"the service refuses us: {why}")
+        tx.record_event("stopped", why)
 
-    def _no_room(self, tx: Transaction, shard: int, trouble: Trouble, wait_s: float | None) -> None:
+    def _handle_full_queue(self, tx: Transaction, shard: int, trouble: ErrorDetails, wait_s: float | None) -> None:
         """The queue is full: all wait for the next batch of ours to end, or for the backoff, whichever comes first."""
-        n = int(tx.fact("room_refusals"))
-        tx.set_fact("room_refusals", n + 1)
-        tx.set_fact("blocked_until", tx.now + self._tools.delay(FailureClass.ENQUEUED_LIMIT, n, wait_s))
-        self._sample(tx, shard, trouble)
+        n = int(tx.read_fact("room_refusals"))
+        tx.write_fact("room_refusals", n + 1)
+        tx.write_fact("blocked_until", tx.now + self._tools.next_delay_seconds(FailureClass.ENQUEUED_LIMIT, n, wait_s))
+        self._record_quota_sample(tx, shard, trouble)
 
-    def _sample(self, tx: Transaction, shard: int, trouble: Trouble, of_room: bool = True) -> None:
+    def _record_quota_sample(self, tx: Transaction, shard: int, trouble: ErrorDetails, of_room: bool = True) -> None:
         """A refusal for the history of the quota. One that is not of the room for tokens tells nothing of it."""
         model = load_version(tx, intents.load_shard(tx, shard).version)[0].model
-        limit = learned_limit(trouble.message)
-        reserved = room_now(tx, self._tools.config).reserved if of_room else None
+        limit = parse_enqueued_limit(trouble.message)
+        reserved = load_room(tx, self._tools.config).reserved if of_room else None
         detail = trouble.message or trouble.code
-        quota_pauses.sample_quota(
+        quota_pauses.record_quota_sample(
             tx, "refusal", model, None, limit_tokens=limit, reserved=reserved, shard=shard, detail=detail
         )
 
-    def _shard_refused(self, tx: Transaction, shard: int, trouble: Trouble, wait_s: float | None) -> None:
+    def _handle_shard_refusal(self, tx: Transaction, shard: int, trouble: ErrorDetails, wait_s: float | None) -> None:
         missing = is_missing_file(trouble)
-        if missing and intents.is_deleted(tx, intents.load_shard(tx, shard).file_id):
-            lose_file(tx, shard)  # we deleted it ourselves, so that a late create would name no file
+        if missing and intents.is_file_deleted(tx, intents.load_shard(tx, shard).file_id):
+            discard_uploaded_file(tx, shard)  # we deleted it ourselves, so that a late create would name no file
             return
-        (refusals,) = tx.one("count_refusal", shard=shard, until=0.0)
+        (refusals,) = tx.fetch_one("count_refusal", shard=shard, until=0.0)
         tries = self._tools.rules.policies[FailureClass.SHARD_REFUSED].tries
         if tries is not None and refusals > tries:
-            self.stop(tx, trouble)
+            self.stop_sending(tx, trouble)
             return
-        tx.run(
+        tx.fetch_all(
             "delay_shard",
             shard=shard,
-            until=tx.now + self._tools.delay(FailureClass.SHARD_REFUSED, refusals - 1, wait_s),
+            until=tx.now + self._tools.next_delay_seconds(FailureClass.SHARD_REFUSED, refusals - 1, wait_s),
         )
         if missing:
-            lose_file(tx, shard)
+            discard_uploaded_file(tx, shard)
 
-    def _lines_refused(self, tx: Transaction, batch: EndedBatch, troubles: Sequence[Trouble]) -> None:
+    def _handle_refused_lines(self, tx: Transaction, batch: EndedBatch, troubles: Sequence[ErrorDetails]) -> None:
         """Single lines are at fault: they die, the others are cut again. Many of them are a fault of the setup."""
         row = intents.load_shard(tx, batch.shard)
-        wrong = self._named(row, troubles)
+        wrong = self._failures_by_custom_id(row, troubles)
         if not wrong:  # the numbers are no lines of ours, or our copy of the file is gone: nobody is at fault
-            self._shard_back(tx, batch, FailureClass.SHARD_REFUSED, troubles[0])
+            self._return_refused_shard(tx, batch, FailureClass.SHARD_REFUSED, troubles[0])
             return
-        if self._is_of_setup(tx, wrong, row.lines):
-            self.stop(tx, troubles[0])
+        if self._is_setup_fault(tx, wrong, row.lines):
+            self.stop_sending(tx, troubles[0])
             wrong = {}
         for line_id, failure in wrong.items():
             tx.move_lines(
@@ -130,29 +142,29 @@ class Refusals:
                 custom_id=line_id, submission=batch.submission, failure=failure.failure.value,
                 code=failure.code, message=failure.message,
             )  # fmt: skip
-            tx.run("record_refused_line", custom_id=line_id, batch_id=batch.batch_id, now=tx.now)
-        intents.close(tx, batch.submission, "lines refused")
-        if wishes.is_cancelled(tx, batch.shard):
+            tx.fetch_all("record_refused_line", custom_id=line_id, batch_id=batch.batch_id, now=tx.now)
+        intents.close_submission(tx, batch.submission, "lines refused")
+        if wishes.is_cancel_requested(tx, batch.shard):
             tx.move_lines("hold_shard_lines", "hold", shard=batch.shard)
-            wishes.fulfil(tx, batch.shard, "lines refused")
-        tx.run("loosen_shard", shard=batch.shard)
+            wishes.fulfil_wish(tx, batch.shard, "lines refused")
+        tx.fetch_all("loosen_shard", shard=batch.shard)
         tx.move_shard(batch.shard, "settle", f"{len(wrong)} lines refused")
-        tx.run("queue_shard_file", shard=batch.shard, now=tx.now)
+        tx.fetch_all("queue_shard_file", shard=batch.shard, now=tx.now)
 
-    def _is_of_setup(self, tx: Transaction, wrong: Mapping[str, Failure], lines: int) -> bool:
+    def _is_setup_fault(self, tx: Transaction, wrong: Mapping[str, Failure], lines: int) -> bool:
         """Whether the setup is at fault. The service names so many lines and no more: as long as nothing succeeds, what
         earlier batches lost by the same reason counts with these, and comes back."""
         rules = self._tools.rules
         if len(wrong) == lines > 1 or (len(wrong) >= rules.setup_lines and len(wrong) > rules.setup_share * lines):
             return True
         code, n = Counter(failure.code for failure in wrong.values()).most_common(1)[0]
-        (before,) = tx.one("dead_by_code", failure=FailureClass.INVALID.value, code=code)
-        if n + before < rules.setup_lines or tx.one("bios_of_job")[0]:
+        (before,) = tx.fetch_one("dead_by_code", failure=FailureClass.INVALID.value, code=code)
+        if n + before < rules.setup_lines or tx.fetch_one("bios_of_job")[0]:
             return False
-        wishes.bring_back(tx, wishes.Choice(FailureClass.INVALID, states=(ArtistState.DEAD,), code=code))
+        wishes.retry_lines(tx, wishes.RetryFilter(FailureClass.INVALID, states=(ArtistState.DEAD,), code=code))
         return True
 
-    def _named(self, shard: ShardRow, troubles: Sequence[Trouble]) -> dict[str, Failure]:
+    def _failures_by_custom_id(self, shard: ShardRow, troubles: Sequence[ErrorDetails]) -> dict[str, Failure]:
         """The custom_ids of the lines that `batch.errors` names by number (from 1), with their failures."""
         by_line = {trouble.line: trouble for trouble in troubles if trouble.line is not None}
         found: dict[str, Failure] = {}
@@ -167,8 +179,8 @@ class Refusals:
         return found
 
 
-def lose_file(tx: Transaction, shard: int) -> None:
+def discard_uploaded_file(tx: Transaction, shard: int) -> None:
     """The file of an uploaded shard is of no more use: it is uploaded again, and the old one deleted."""
-    tx.run("queue_shard_file", shard=shard, now=tx.now)
+    tx.fetch_all("queue_shard_file", shard=shard, now=tx.now)
     tx.move_shard(shard, "lose_file")
-    tx.run("set_shard_file", shard=shard, file_id=None, created_at=None)
+    tx.fetch_all("set_shard_file", shard=shard, file_id=None, created_at=None)

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from batcher.catalog.prices import Rates
+from batcher.catalog.prices import TokenRates
 from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, Failure, LineResult
-from batcher.core.result_line import read_line
+from batcher.core.result_line import parse_result_line
 from batcher.job.job import Job
 
-Row = tuple[object, ...]
+ResultRow = tuple[object, ...]
 """A verdict, as the table `results` takes it."""
 KEPT = 6
 """Fields of a line that the table begins with."""
@@ -24,7 +24,7 @@ READ_BYTES = 1 << 16
 """Read at once: the usual 8 KB are four lines."""
 
 
-class Line(NamedTuple):
+class KnownLine(NamedTuple):
     """What the state holds of a line whose results are read."""
 
     artist_id: str
@@ -40,7 +40,7 @@ class Line(NamedTuple):
 
 
 @dataclass(slots=True)
-class Reading:
+class ResultReading:
     """One reading of a batch's files: what could not be read, what was odd, and what came of the lines."""
 
     files: list[tuple[Path, bool]] = field(default_factory=list)
@@ -63,13 +63,13 @@ class Reading:
     superseded: bool = False
     """Whether a line has a success behind a failure."""
 
-    def words(self) -> str:
+    def describe_oddities(self) -> str:
         """What was odd, in words; "" for nothing."""
         return "; ".join([f"{n:,} {what}" for what, n in self.odd.items() if n] + [self.sums] * bool(self.sums))
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class ResultReader:
     """Reads the lines of a shard. `rates`: what a token costs; None where nobody knows.
 
     lines: by their ids. taken: artists whose verdict an earlier reading of this batch has recorded.
@@ -77,11 +77,11 @@ class Reader:
 
     job: Job
     endpoint: Endpoint
-    rates: Rates | None
-    lines: Mapping[str, Line]
+    rates: TokenRates | None
+    lines: Mapping[str, KnownLine]
     taken: Set[str]
 
-    def rows(self, reading: Reading) -> Iterator[Row]:
+    def read_verdict_rows(self, reading: ResultReading) -> Iterator[ResultRow]:
         """The verdicts, in the order of the files: the first success of a line, else its first failure.
 
         Of a line that first fails and then succeeds both come, and `superseded` is set.
@@ -89,17 +89,17 @@ class Reader:
         for path, output in reading.files:
             with path.open("rb", buffering=READ_BYTES) as file:
                 for raw in file:
-                    result = read_line(raw, self.endpoint)
+                    result = parse_result_line(raw, self.endpoint)
                     if result is not None:
-                        row = self._verdict(result, output, reading)
+                        row = self._verdict_row(result, output, reading)
                         if row is not None:
                             yield row
 
-    def _verdict(self, result: LineResult, output: bool, reading: Reading) -> Row | None:
+    def _verdict_row(self, result: LineResult, output: bool, reading: ResultReading) -> ResultRow | None:
         """The row of a line; None where there is nothing to record."""
         line = self.lines.get(result.custom_id)
         if line is None:
-            _note_stranger(result.custom_id, output, reading)
+            _count_foreign_line(result.custom_id, output, reading)
             return None
         if output:
             reading.outputs.add(result.custom_id)
@@ -109,9 +109,9 @@ class Reader:
         if known or line.artist_id in self.taken:
             reading.found[result.custom_id] = True
             return None
-        return self._judged(line, result, reading, first=known is None)
+        return self._judge_line(line, result, reading, first=known is None)
 
-    def absent(self, reading: Reading) -> list[Line]:
+    def absent_lines(self, reading: ResultReading) -> list[KnownLine]:
         """The lines that this batch has to decide and of which the files say nothing new."""
         return [
             line
@@ -119,10 +119,10 @@ class Reader:
             if line.claimed and (line_id not in reading.found or line.artist_id in self.taken)
         ]
 
-    def _judged(self, line: Line, result: LineResult, reading: Reading, first: bool) -> Row | None:
+    def _judge_line(self, line: KnownLine, result: LineResult, reading: ResultReading, first: bool) -> ResultRow | None:
         bio, failure = None, result.failure
         if result.text is not None:
-            bio, failure = self.job.judge(self.job.restore(line.data), result.text)
+            bio, failure = self.job.validate_answer(self.job.restore_artist(line.data), result.text)
         if bio is None and not first:
             return None
         reading.found[result.custom_id] = bio is not None
@@ -131,10 +131,10 @@ class Reader:
             reading.bios += 1
         elif bio is not None:
             reading.odd["second answers for lines that have a bio"] += 1
-        return _row(line, result, bio, failure, self.rates)
+        return _result_row(line, result, bio, failure, self.rates)
 
 
-def _note_stranger(line_id: str, output: bool, reading: Reading) -> None:
+def _count_foreign_line(line_id: str, output: bool, reading: ResultReading) -> None:
     """Counts a line that names no artist of this shard."""
     if line_id:
         reading.odd["lines of nobody in this shard"] += 1
@@ -143,16 +143,18 @@ def _note_stranger(line_id: str, output: bool, reading: Reading) -> None:
         reading.malformed_outputs += output
 
 
-def _row(line: Line, result: LineResult, bio: str | None, failure: Failure | None, rates: Rates | None) -> Row:
+def _result_row(
+    line: KnownLine, result: LineResult, bio: str | None, failure: Failure | None, rates: TokenRates | None
+) -> ResultRow:
     usage = result.usage
     return (
         *line[:KEPT], bio, result.model, result.finish_reason, usage.input, usage.cached, usage.output,
-        rates.cost(usage) if rates is not None else None, result.completed_at, result.status,
+        rates.usage_cost(usage) if rates is not None else None, result.completed_at, result.status,
         *((failure.failure.value, failure.code, failure.message) if failure is not None else NO_FAILURE),
     )  # fmt: skip
 
 
-def absent_row(line: Line, failure: FailureClass, code: str) -> Row:
+def absent_row(line: KnownLine, failure: FailureClass, code: str) -> ResultRow:
     """The verdict on a line that this batch has to decide and that neither file holds."""
     why = Failure(failure, code, "neither result file holds the line")
-    return _row(line, LineResult(""), None, why, None)
+    return _result_row(line, LineResult(""), None, why, None)

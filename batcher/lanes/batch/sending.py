@@ -6,191 +6,199 @@ reconciled (batcher/lanes/batch/reconciling.py), never guessed.
 
 from batcher import crashpoints
 from batcher.core.actions import Send
-from batcher.core.admission import cost_of
+from batcher.core.admission import max_shard_cost
 from batcher.core.decide import WAITING_TO_BE_SENT
-from batcher.core.failures import FailureClass, classify_call
+from batcher.core.failures import FailureClass, classify_call_error
 from batcher.core.lifecycle import ShardState
 from batcher.core.remote import RemoteBatch
 from batcher.core.room import Room
 from batcher.core.snapshot import ShardView
 from batcher.disk.shard_files import file_sha256, shard_path
-from batcher.lanes.batch.refusals import Refusals, lose_file
-from batcher.lanes.context import Tools
+from batcher.lanes.batch.refusals import RefusalHandler, discard_uploaded_file
+from batcher.lanes.context import LaneContext
 from batcher.service.service import CallRefused, CallUnknown
 from batcher.state import intents, quota_pauses, strays, wishes
 from batcher.state.db.transaction import Transaction
 from batcher.state.intents import Reservation, ShardRow, Submission
-from batcher.state.ownership import batch_metadata, file_name
-from batcher.state.snapshot import budget_now, latest_wait_now, room_now
+from batcher.state.ownership import build_batch_metadata, input_file_name
+from batcher.state.snapshot import latest_valid_wait, load_budget, load_room
 from batcher.state.versions import load_version
 
 FILE_FRESH_S = 25 * 24 * 3600.0
 """A kept input file older than this is uploaded again: it expires after 30 days."""
 
 
-class Sending:
+class ShardSender:
     """Uploads and creates."""
 
-    def __init__(self, tools: Tools, refusals: Refusals) -> None:
+    def __init__(self, tools: LaneContext, refusals: RefusalHandler) -> None:
         self._tools, self._refusals = tools, refusals
 
-    def send(self, action: Send) -> None:
+    def send_shard(self, action: Send) -> None:
         """Starts one shard: from its file on disk, or from the one that is kept at OpenAI."""
         with self._tools.store.transaction("intend_send") as tx:
             shard = intents.load_shard(tx, action.shard)
-            reservation = self._reserve(tx, shard, action)
+            reservation = self._reserve_tokens(tx, shard, action)
             if reservation is None:
                 return
-            submission, kept = self._intend(tx, shard, reservation)
+            submission, kept = self._write_send_intent(tx, shard, reservation)
             if submission is None:
                 return
             model = load_version(tx, shard.version)[0].model
-            quota_pauses.sample_quota(tx, "submission", model, reservation, shard=shard.shard)
-        if kept or self._upload(shard, submission):
-            self._create(submission)
+            quota_pauses.record_quota_sample(tx, "submission", model, reservation, shard=shard.shard)
+        if kept or self._upload_shard_file(shard, submission):
+            self._create_batch(submission)
 
-    def _reserve(self, tx: Transaction, shard: ShardRow, action: Send) -> Reservation | None:
+    def _reserve_tokens(self, tx: Transaction, shard: ShardRow, action: Send) -> Reservation | None:
         """The reservation; None when in this very transaction it may not be sent any more (promise 3).
 
         Other commands write between the look that decided it and now: a pause, a plan that cut the shard again.
         """
-        room = room_now(tx, self._tools.config)
-        if shard.state not in WAITING_TO_BE_SENT or self._kept_back(tx, room) or action.reserved > room.headroom:
+        room = load_room(tx, self._tools.config)
+        if (
+            shard.state not in WAITING_TO_BE_SENT
+            or self._is_sending_blocked(tx, room)
+            or action.reserved > room.headroom
+        ):
             return None
-        budget = budget_now(tx, self._tools.config, self._tools.prices, room)
+        budget = load_budget(tx, self._tools.config, self._tools.prices, room)
         view = ShardView(shard.shard, shard.priority, shard.state, shard.lines, shard.tokens, version=shard.version)
-        cost = cost_of(view, budget)
+        cost = max_shard_cost(view, budget)
         left = budget.max_usd - budget.spent_usd - budget.in_flight_usd
         if budget.max_usd > 0 and (cost is None or cost > left):
             return None
         after = room.headroom - action.reserved
         return Reservation(action.reserved, room.limit, room.reserved, after, cost or 0.0)
 
-    def _kept_back(self, tx: Transaction, room: Room) -> bool:
+    def _is_sending_blocked(self, tx: Transaction, room: Room) -> bool:
         """Whether nothing may be sent any more: paused, or an earlier shard of the same decision was refused (none
         overtakes it), has shown that nothing can be sent, or that the service wants to be left alone."""
-        latest = latest_wait_now(tx, self._tools.config)
-        away = any(tx.now < tx.fact(name) <= latest for name in ("asked_until", "outage_until"))
-        return self._paused(tx) or away or room.blocked_until > tx.now or bool(tx.text_fact("stopped"))
+        latest = latest_valid_wait(tx, self._tools.config)
+        away = any(tx.now < tx.read_fact(name) <= latest for name in ("asked_until", "outage_until"))
+        return self._is_sending_paused(tx) or away or room.blocked_until > tx.now or bool(tx.read_text_fact("stopped"))
 
-    def _paused(self, tx: Transaction) -> bool:
-        pauses = quota_pauses.pauses(tx, latest_wait_now(tx, self._tools.config))
+    def _is_sending_paused(self, tx: Transaction) -> bool:
+        pauses = quota_pauses.load_open_pauses(tx, latest_valid_wait(tx, self._tools.config))
         return any(p.scope == "all" and (p.until is None or p.until > tx.now) for p in pauses)
 
-    def _intend(self, tx: Transaction, shard: ShardRow, reservation: Reservation) -> tuple[int | None, bool]:
+    def _write_send_intent(self, tx: Transaction, shard: ShardRow, reservation: Reservation) -> tuple[int | None, bool]:
         """Writes the intent; the submission, and whether the file is at OpenAI already."""
         if shard.state is ShardState.UPLOADED:
             fresh = tx.now - (shard.file_created_at or 0.0) < FILE_FRESH_S
-            if fresh and not intents.is_deleted(tx, shard.file_id):
-                return intents.reopen(tx, shard, reservation), True
-            lose_file(tx, shard.shard)
+            if fresh and not intents.is_file_deleted(tx, shard.file_id):
+                return intents.intend_resubmission(tx, shard, reservation), True
+            discard_uploaded_file(tx, shard.shard)
         return intents.intend_upload(tx, shard, reservation), False
 
     # --- upload -----------------------------------------------------------------------------------------------------
 
-    def _upload(self, shard: ShardRow, submission: int) -> bool:
+    def _upload_shard_file(self, shard: ShardRow, submission: int) -> bool:
         """Uploads the file and writes the intent to create; whether it went well."""
         path = shard_path(self._tools.store.folder, shard.shard)
         if not path.exists() or file_sha256(path) != shard.sha256:
-            self._file_damaged(shard, submission)
+            self._handle_damaged_file(shard, submission)
             return False
         self._tools.tell("uploading", {"shard": shard.shard, "lines": shard.lines, "bytes": path.stat().st_size})
-        crashpoints.reached("upload.before")
+        crashpoints.mark_reached("upload.before")
         try:
-            file = self._tools.service.upload(path, self._name(submission, shard.shard), self._uploaded)
+            file = self._tools.service.upload_file(
+                path, self._upload_file_name(submission, shard.shard), self._report_bytes_sent
+            )
         except CallRefused as error:
-            self._upload_refused(submission, error)
+            self._handle_upload_refusal(submission, error)
             return False
         except CallUnknown as error:
             self._tools.tell("call_failed", {"call": "upload", "shard": shard.shard, "why": str(error)})
-            self._wait_after_unknown(shard.shard, error)
+            self._delay_after_unknown(shard.shard, error)
             return False
-        crashpoints.reached("upload.after")
+        crashpoints.mark_reached("upload.after")
         with self._tools.store.transaction("record_upload", patience_s=None) as tx:
             intents.record_upload(tx, intents.load_submission(tx, submission), file)
-            wanted = not (self._paused(tx) or wishes.is_cancelled(tx, shard.shard))
+            wanted = not (self._is_sending_paused(tx) or wishes.is_cancel_requested(tx, shard.shard))
             if wanted:
                 intents.intend_create(tx, intents.load_shard(tx, shard.shard), submission)
             else:  # an upload takes its time, and somebody has said stop meanwhile
-                intents.close(tx, submission, "stopped before its batch was asked for")
+                intents.close_submission(tx, submission, "stopped before its batch was asked for")
         return wanted
 
-    def _uploaded(self, sent: int) -> None:
+    def _report_bytes_sent(self, sent: int) -> None:
         self._tools.tell("bytes_sent", {"bytes": sent})
 
-    def _name(self, submission: int, shard: int) -> str:
-        with self._tools.store.reading() as tx:
-            return file_name(intents.run_id(tx), shard, submission)
+    def _upload_file_name(self, submission: int, shard: int) -> str:
+        with self._tools.store.read_transaction() as tx:
+            return input_file_name(intents.load_run_id(tx), shard, submission)
 
-    def _file_damaged(self, shard: ShardRow, submission: int) -> None:
+    def _handle_damaged_file(self, shard: ShardRow, submission: int) -> None:
         """The file on disk is not what was planned: its lines are rendered and cut again."""
         with self._tools.store.transaction("file_damaged", patience_s=None) as tx:
             intents.forget_upload(tx, intents.load_submission(tx, submission), [])
-            tx.outdate(shard.shard, "its file on disk is missing or was changed")
-            tx.run("loosen_shard", shard=shard.shard)
+            tx.mark_shard_stale(shard.shard, "its file on disk is missing or was changed")
+            tx.fetch_all("loosen_shard", shard=shard.shard)
 
-    def _upload_refused(self, submission: int, error: CallRefused) -> None:
-        failure = classify_call(error.trouble)
+    def _handle_upload_refusal(self, submission: int, error: CallRefused) -> None:
+        failure = classify_call_error(error.trouble)
         with self._tools.store.transaction("upload_refused", patience_s=None) as tx:
             row = intents.load_submission(tx, submission)
             intents.forget_upload(tx, row, [])
             if failure is FailureClass.SHARD_REFUSED:
-                (refusals,) = tx.one("count_refusal", shard=row.shard, until=0.0)
+                (refusals,) = tx.fetch_one("count_refusal", shard=row.shard, until=0.0)
                 tries = self._tools.rules.policies[failure].tries
                 if tries is not None and refusals > tries:
-                    self._refusals.stop(tx, error.trouble)
-                wait = self._tools.delay(failure, refusals - 1, error.wait_s)
-                tx.run("delay_shard", shard=row.shard, until=tx.now + wait)
+                    self._refusals.stop_sending(tx, error.trouble)
+                wait = self._tools.next_delay_seconds(failure, refusals - 1, error.wait_s)
+                tx.fetch_all("delay_shard", shard=row.shard, until=tx.now + wait)
             else:
-                self._refusals.follow(tx, row.shard, failure, error.trouble, error.wait_s)
+                self._refusals.handle_refusal(tx, row.shard, failure, error.trouble, error.wait_s)
 
-    def _wait_after_unknown(self, shard: int, error: CallUnknown) -> None:
+    def _delay_after_unknown(self, shard: int, error: CallUnknown) -> None:
         """Quickly at first, then as in an outage; as long as the service asks for."""
         with self._tools.store.transaction("call_unknown", patience_s=None) as tx:
-            n = int(tx.fact("unknown_calls"))
-            tx.set_fact("unknown_calls", n + 1)
+            n = int(tx.read_fact("unknown_calls"))
+            tx.write_fact("unknown_calls", n + 1)
             quick = self._tools.rules.policies[FailureClass.CALL].tries or 0
             failure, nth = (FailureClass.CALL, n) if n < quick else (FailureClass.OUTAGE, n - quick)
-            tx.run("delay_shard", shard=shard, until=tx.now + self._tools.delay(failure, nth))
-            self._asked_to_wait(tx, error)
+            tx.fetch_all("delay_shard", shard=shard, until=tx.now + self._tools.next_delay_seconds(failure, nth))
+            self._record_retry_after(tx, error)
 
-    def _asked_to_wait(self, tx: Transaction, error: CallUnknown) -> None:
+    def _record_retry_after(self, tx: Transaction, error: CallUnknown) -> None:
         if error.wait_s is not None:
-            intents.keep_away(tx, "asked_until", tx.now + self._tools.delay(FailureClass.OUTAGE, 0, error.wait_s))
+            intents.record_not_before(
+                tx, "asked_until", tx.now + self._tools.next_delay_seconds(FailureClass.OUTAGE, 0, error.wait_s)
+            )
 
     # --- create -----------------------------------------------------------------------------------------------------
 
-    def _create(self, submission: int) -> None:
-        with self._tools.store.reading() as tx:
+    def _create_batch(self, submission: int) -> None:
+        with self._tools.store.read_transaction() as tx:
             row = intents.load_submission(tx, submission)
             version, _ = load_version(tx, intents.load_shard(tx, row.shard).version)
-            metadata = batch_metadata(intents.run_id(tx), row)
+            metadata = build_batch_metadata(intents.load_run_id(tx), row)
         assert row.file_id is not None
-        crashpoints.reached("create.before")
+        crashpoints.mark_reached("create.before")
         try:
-            batch = self._tools.service.create(row.file_id, version.endpoint.value, metadata)
+            batch = self._tools.service.create_batch(row.file_id, version.endpoint.value, metadata)
         except CallRefused as error:
-            self._create_refused(row, error)
+            self._handle_create_refusal(row, error)
             return
         except CallUnknown as error:
             self._tools.tell("call_failed", {"call": "create", "shard": row.shard, "why": str(error)})
             with self._tools.store.transaction("create_unknown", patience_s=None) as tx:
-                tx.event("create_unknown", str(error), shard=row.shard, submission=row.submission)
-                self._asked_to_wait(tx, error)
+                tx.record_event("create_unknown", str(error), shard=row.shard, submission=row.submission)
+                self._record_retry_after(tx, error)
             return
-        crashpoints.reached("create.after")
-        self._record(row, batch)
+        crashpoints.mark_reached("create.after")
+        self._record_created_batch(row, batch)
 
-    def _record(self, row: Submission, batch: RemoteBatch) -> None:
+    def _record_created_batch(self, row: Submission, batch: RemoteBatch) -> None:
         with self._tools.store.transaction("record_create", patience_s=None) as tx:
             intents.record_create(tx, row, batch, "created")
-            strays.keep_best(tx, row.shard)
-            tx.set_fact("unknown_calls", 0)
+            strays.keep_best_batch(tx, row.shard)
+            tx.write_fact("unknown_calls", 0)
         self._tools.tell("created", {"shard": row.shard, "batch": batch.batch_id, "lines": row.lines})
 
-    def _create_refused(self, row: Submission, error: CallRefused) -> None:
-        failure = classify_call(error.trouble)
+    def _handle_create_refusal(self, row: Submission, error: CallRefused) -> None:
+        failure = classify_call_error(error.trouble)
         self._tools.tell("refused", {"shard": row.shard, "why": str(error)})
         with self._tools.store.transaction("refuse_create", patience_s=None) as tx:
-            intents.refuse_create(tx, row, failure.value)
-            self._refusals.follow(tx, row.shard, failure, error.trouble, error.wait_s)
+            intents.record_create_refusal(tx, row, failure.value)
+            self._refusals.handle_refusal(tx, row.shard, failure, error.trouble, error.wait_s)

@@ -7,15 +7,15 @@ from collections.abc import Collection, Mapping
 from batcher import crashpoints
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import BatchStatus, is_terminal
-from batcher.core.remote import FILE_LIFE_S, Listing, RemoteBatch
+from batcher.core.remote import FILE_LIFE_S, BatchListing, RemoteBatch
 from batcher.lanes.batch.ingest import LOOK_AGAIN_S
-from batcher.lanes.batch.reconciling import CLOCK_SKEW_S, LATE_LISTING, grace_now
-from batcher.lanes.context import Tools
+from batcher.lanes.batch.reconciling import CLOCK_SKEW_S, LATE_LISTING, absence_grace
+from batcher.lanes.context import LaneContext
 from batcher.service.service import CallRefused, CallUnknown
 from batcher.state import intents, strays
 from batcher.state.db.transaction import Transaction
 from batcher.state.intents import KnownBatch
-from batcher.state.ownership import submission_of
+from batcher.state.ownership import find_submission
 
 OVERDUE_S = 2 * 3600.0
 """How long after `expires_at` a batch may go on before it is given up as overdue."""
@@ -32,112 +32,118 @@ STRAYS_FOR_S = 26 * 3600.0
 """How long after its submission was closed a batch of it may still come to light: it ends within a day."""
 
 
-class Watching:
+class BatchWatcher:
     """Refreshes what the state knows of batches, and cancels those that it wants ended."""
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, tools: LaneContext) -> None:
         self._tools = tools
 
-    def refresh(self) -> None:
+    def refresh_batches(self) -> None:
         """One look at everything in flight."""
-        with self._tools.store.reading() as tx:
-            known = intents.known_batches(tx)
-            (floor,) = tx.one("listing_floor", since=tx.now - STRAYS_FOR_S)
-            unread = [str(row[0]) for row in tx.run("unread_due", now=tx.now, since=tx.now - FILE_LIFE_S)]
+        with self._tools.store.read_transaction() as tx:
+            known = intents.load_known_batches(tx)
+            (floor,) = tx.fetch_one("listing_floor", since=tx.now - STRAYS_FOR_S)
+            unread = [str(row[0]) for row in tx.fetch_all("unread_due", now=tx.now, since=tx.now - FILE_LIFE_S)]
         running = [batch for batch in known.values() if batch.ended_at is None]
         listing = self._tools.service.list_batches((floor or 0.0) - CLOCK_SKEW_S)
         seen: dict[str, RemoteBatch | None] = {batch.batch_id: batch for batch in listing.batches}
         late = [batch for batch in running if batch.batch_id not in seen]
         for batch_id in [batch.batch_id for batch in late] + unread:
-            self._ask_for(batch_id, seen)
-        stranger = self._is_stranger(running, known.keys(), seen)
+            self._retrieve_batch(batch_id, seen)
+        stranger = self._is_foreign_key(running, known.keys(), seen)
         with self._tools.store.transaction("refresh", patience_s=None) as tx:
             told_of = [batch for batch in running if batch.batch_id in seen]
-            ended = [b for b in told_of if self._update(tx, b, seen[b.batch_id], listing, stranger)]
-            told = self._take_strays(tx, listing, known.keys())
-            self._take_up_again(tx, unread, seen)
-            _learn_lag(tx, late, [seen.get(batch.batch_id) for batch in late], listing)
+            ended = [b for b in told_of if self._update_batch(tx, b, seen[b.batch_id], listing, stranger)]
+            told = self._record_stray_batches(tx, listing, known.keys())
+            self._restore_overdue_batches(tx, unread, seen)
+            _record_listing_lag(tx, late, [seen.get(batch.batch_id) for batch in late], listing)
             if stranger:
-                tx.set_fact("stopped", text=STRANGER.format(len(running)))
-            tx.set_fact("polled_at", tx.now)
-            tx.set_fact("outages", 0)
-        self._tell(len(running) - len(ended), told)
+                tx.write_fact("stopped", text=STRANGER.format(len(running)))
+            tx.write_fact("polled_at", tx.now)
+            tx.write_fact("outages", 0)
+        self._report_progress(len(running) - len(ended), told)
 
-    def _ask_for(self, batch_id: str, seen: dict[str, RemoteBatch | None]) -> None:
+    def _retrieve_batch(self, batch_id: str, seen: dict[str, RemoteBatch | None]) -> None:
         """One batch that no listing showed. An error over it says nothing, and holds up none of the others."""
         try:
-            seen[batch_id] = self._tools.service.retrieve(batch_id)
+            seen[batch_id] = self._tools.service.retrieve_batch(batch_id)
         except CallUnknown as error:
             self._tools.tell("call_failed", {"call": "retrieve", "why": str(error)})
 
-    def _is_stranger(
+    def _is_foreign_key(
         self, running: list[KnownBatch], known: Collection[str], seen: Mapping[str, RemoteBatch | None]
     ) -> bool:
         """Whether the key sees nothing of ours: then it is another project's, and no batch is gone."""
         gone = [batch for batch in running if batch.batch_id in seen and seen[batch.batch_id] is None]
         if not gone or any(seen.get(batch_id) is not None for batch_id in known):
             return False
-        return not any(self._tools.service.knows_file(batch.input_file_id) for batch in gone[:FILES_ASKED_FOR])
+        return not any(self._tools.service.can_see_file(batch.input_file_id) for batch in gone[:FILES_ASKED_FOR])
 
-    def _take_up_again(self, tx: Transaction, unread: list[str], seen: Mapping[str, RemoteBatch | None]) -> None:
+    def _restore_overdue_batches(
+        self, tx: Transaction, unread: list[str], seen: Mapping[str, RemoteBatch | None]
+    ) -> None:
         """Batches that were given up, and are there after all: their results are read like those of a late stray."""
         for batch_id in unread:
             batch = seen.get(batch_id)
             if batch is None or not is_terminal(batch.status):
-                tx.run("look_later", batch_id=batch_id, next=tx.now + LOOK_AGAIN_S)
+                tx.fetch_all("look_later", batch_id=batch_id, next=tx.now + LOOK_AGAIN_S)
                 continue
-            tx.run("take_up_again", batch_id=batch_id, status=batch.status)
-            intents.update_batch(tx, intents.known_batch(tx, batch_id), batch)
-            tx.event("found_again", batch.status, batch_id=batch_id)
+            tx.fetch_all("take_up_again", batch_id=batch_id, status=batch.status)
+            intents.update_batch(tx, intents.load_known_batch(tx, batch_id), batch)
+            tx.record_event("found_again", batch.status, batch_id=batch_id)
 
-    def _update(
-        self, tx: Transaction, known: KnownBatch, batch: RemoteBatch | None, listing: Listing, stranger: bool
+    def _update_batch(
+        self, tx: Transaction, known: KnownBatch, batch: RemoteBatch | None, listing: BatchListing, stranger: bool
     ) -> bool:
         """Writes what was seen of a batch; whether it has ended just now."""
         now = listing.server_time or tx.now
         expires_at = (batch.expires_at if batch is not None else None) or known.created_at + WINDOW_S
         late = now > expires_at + OVERDUE_S
         if batch is None:
-            return not stranger and self._missing(tx, known, now)
+            return not stranger and self._handle_missing_batch(tx, known, now)
         if late and not is_terminal(batch.status):
-            batch = _given_up(known)
+            batch = _overdue_batch(known)
         return intents.update_batch(tx, known, batch)
 
-    def _missing(self, tx: Transaction, known: KnownBatch, now: float) -> bool:
+    def _handle_missing_batch(self, tx: Transaction, known: KnownBatch, now: float) -> bool:
         """The service does not know the batch. One such answer may be a hiccup; it is believed after the grace."""
         if known.missing_since is None or now < known.missing_since:
-            tx.run("set_missing", batch_id=known.batch_id, at=now)
-            tx.event("missing", "the service does not know the batch", shard=known.shard, batch_id=known.batch_id)
+            tx.fetch_all("set_missing", batch_id=known.batch_id, at=now)
+            tx.record_event(
+                "missing", "the service does not know the batch", shard=known.shard, batch_id=known.batch_id
+            )
             return False
-        if now - known.missing_since < grace_now(tx, self._tools.config):
+        if now - known.missing_since < absence_grace(tx, self._tools.config):
             return False
-        return intents.update_batch(tx, known, _given_up(known))
+        return intents.update_batch(tx, known, _overdue_batch(known))
 
-    def _take_strays(self, tx: Transaction, listing: Listing, known: Collection[str]) -> list[tuple[str, int, str]]:
+    def _record_stray_batches(
+        self, tx: Transaction, listing: BatchListing, known: Collection[str]
+    ) -> list[tuple[str, int, str]]:
         """Batches of ours that were never recorded, oldest first; what became of each."""
-        run, told = intents.run_id(tx), []
+        run, told = intents.load_run_id(tx), []
         for batch in sorted(listing.batches, key=lambda b: b.created_at):
-            submission = submission_of(tx, batch, run) if batch.batch_id not in known else None
+            submission = find_submission(tx, batch, run) if batch.batch_id not in known else None
             if submission is not None:
-                told.append((strays.take(tx, submission, batch), submission.shard, batch.batch_id))
+                told.append((strays.record_found_batch(tx, submission, batch), submission.shard, batch.batch_id))
         return told
 
-    def _tell(self, running: int, told: list[tuple[str, int, str]]) -> None:
+    def _report_progress(self, running: int, told: list[tuple[str, int, str]]) -> None:
         """What came to light, and how far the lines are: settled ones, and those that running batches have done."""
         for kind, shard, batch_id in told:
             self._tools.tell(kind, {"shard": shard, "batch": batch_id})
-        with self._tools.store.reading() as tx:
-            total, settled, ahead = tx.one("progress")
+        with self._tools.store.read_transaction() as tx:
+            total, settled, ahead = tx.fetch_one("progress")
         self._tools.tell("progress", {"running": running, "lines": total, "done": settled + ahead})
 
     # --- cancelling -------------------------------------------------------------------------------------------------
 
-    def cancel(self, batch_id: str) -> None:
+    def cancel_batch(self, batch_id: str) -> None:
         """Carries out a wish to cancel. Asking twice does no harm, so a crash repeats it."""
         refused = ""
-        crashpoints.reached("cancel.before")
+        crashpoints.mark_reached("cancel.before")
         try:
-            batch = self._tools.service.cancel(batch_id)
+            batch = self._tools.service.cancel_batch(batch_id)
         except CallRefused as error:
             if error.trouble.status in {401, 403, 429}:
                 raise
@@ -145,27 +151,33 @@ class Watching:
         except CallUnknown as error:  # asked again later, and nothing else waits for that
             self._tools.tell("call_failed", {"call": "cancel", "why": str(error)})
             with self._tools.store.transaction("cancel_unknown", patience_s=None) as tx:
-                tx.run("cancel_later", batch_id=batch_id, until=tx.now + self._tools.delay(OUTAGE, 0, error.wait_s))
+                tx.fetch_all(
+                    "cancel_later",
+                    batch_id=batch_id,
+                    until=tx.now + self._tools.next_delay_seconds(OUTAGE, 0, error.wait_s),
+                )
             return
-        crashpoints.reached("cancel.after")
+        crashpoints.mark_reached("cancel.after")
         with self._tools.store.transaction("record_cancel", patience_s=None) as tx:
-            known = intents.known_batch(tx, batch_id)
-            tx.run("cancel_asked", batch_id=batch_id, now=tx.now)
-            tx.event("cancel", refused or "asked", shard=known.shard, batch_id=batch_id)
+            known = intents.load_known_batch(tx, batch_id)
+            tx.fetch_all("cancel_asked", batch_id=batch_id, now=tx.now)
+            tx.record_event("cancel", refused or "asked", shard=known.shard, batch_id=batch_id)
             if batch is not None:
                 intents.update_batch(tx, known, batch)
         self._tools.tell("cancelling", {"shard": known.shard, "batch": batch_id})
 
 
-def _learn_lag(tx: Transaction, late: list[KnownBatch], seen: list[RemoteBatch | None], listing: Listing) -> None:
+def _record_listing_lag(
+    tx: Transaction, late: list[KnownBatch], seen: list[RemoteBatch | None], listing: BatchListing
+) -> None:
     """A batch that exists and is not listed shows how late listings are; absence must last twice as long as that."""
     if not listing.server_time:
         return
     lags = [listing.server_time - b.created_at for b, found in zip(late, seen, strict=True) if found is not None]
     if lags:
-        tx.set_fact(LATE_LISTING, max(*lags, tx.fact(LATE_LISTING)))
+        tx.write_fact(LATE_LISTING, max(*lags, tx.read_fact(LATE_LISTING)))
 
 
-def _given_up(known: KnownBatch) -> RemoteBatch:
+def _overdue_batch(known: KnownBatch) -> RemoteBatch:
     """What stands for a batch that the service no longer tells of."""
     return RemoteBatch(known.batch_id, BatchStatus.OVERDUE, known.created_at, known.input_file_id)

@@ -6,18 +6,18 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from batcher.catalog.prices import Prices
+from batcher.catalog.prices import ModelPrices
 from batcher.core.model import Endpoint, JobVersion
 from batcher.core.pacing import Pacer
-from batcher.core.rendering import Renderer
-from batcher.job.job import aside
-from batcher.lanes.context import Tools
-from batcher.lanes.direct.outcomes import Asked
-from batcher.plan.retry_shards import rendered_again
+from batcher.core.rendering import LineRenderer
+from batcher.job.job import job_output_to_stderr
+from batcher.lanes.context import LaneContext
+from batcher.lanes.direct.outcomes import CallRequest
+from batcher.plan.retry_shards import rerender_line
 from batcher.state import direct_calls, intents
 from batcher.state.db.transaction import Transaction
 from batcher.state.direct_calls import Candidate, Selection
-from batcher.state.snapshot import latest_wait_now, measured_now
+from batcher.state.snapshot import latest_valid_wait, load_measured
 from batcher.state.versions import load_version
 
 LINES = 200
@@ -27,30 +27,30 @@ CALL_KEY = "batcher_call"
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class VersionMaterial:
     """What the lines of one version are made with."""
 
     version: JobVersion
-    renderer: Renderer
-    prices: Prices | None
+    renderer: LineRenderer
+    prices: ModelPrices | None
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedCall:
     """A line that may be asked for, and the most that it may cost in dollars."""
 
     line: Candidate
-    asked: Asked
+    asked: CallRequest
     usd: float
 
 
-class Stock:
+class ReadyLines:
     """Lines of a selection that are ready to be asked for, the most urgent first."""
 
-    def __init__(self, tools: Tools, selection: Selection, pacer: Pacer) -> None:
+    def __init__(self, tools: LaneContext, selection: Selection, pacer: Pacer) -> None:
         self._tools, self.selection, self._pacer = tools, selection, pacer
-        self._lines: deque[Prepared] = deque()
-        self._materials: dict[int, Material] = {}
+        self._lines: deque[PreparedCall] = deque()
+        self._materials: dict[int, VersionMaterial] = {}
         self._looked = False
         self.next_due: float | None = None
         """When the next line that waits is due; None: none waited when it was last looked."""
@@ -63,63 +63,69 @@ class Stock:
         return len(self._lines)
 
     @property
-    def has_looked(self) -> bool:
+    def is_fresh(self) -> bool:
         """Whether there is no need to look: some lines are here, or there were none when it was last looked."""
         return bool(self._lines) or self._looked
 
-    def look_again(self) -> None:
+    def mark_stale(self) -> None:
         """A line has failed, and may be ready again."""
         self._looked = False
 
-    def fill(self) -> None:
+    def load_next_lines(self) -> None:
         """Reads and renders the next lines where there are none, if there may be some. Raises JobError where today's
         job.py renders a line otherwise than it was planned."""
         now = self._tools.clock()
         if self._lines or (self._looked and (self.next_due is None or now < self.next_due)):
             return
         with self._tools.store.transaction("direct_look", patience_s=None) as tx:
-            lines, self.next_due = direct_calls.look(tx, self.selection, LINES, latest_wait_now(tx, self._tools.config))
-            materials = {line.version: self.material(tx, line.version) for line in lines}
-            ratio = measured_now(tx).ratio * (1 + self._tools.config.limits.margin)
+            lines, self.next_due = direct_calls.load_candidates(
+                tx, self.selection, LINES, latest_valid_wait(tx, self._tools.config)
+            )
+            materials = {line.version: self.load_material(tx, line.version) for line in lines}
+            ratio = load_measured(tx).token_ratio * (1 + self._tools.config.limits.margin)
         self._looked = not lines  # where there were some, there may be more behind them
-        with aside():
-            self._lines.extend(self._prepared(line, materials[line.version], ratio) for line in lines)
+        with job_output_to_stderr():
+            self._lines.extend(self._prepare_call(line, materials[line.version], ratio) for line in lines)
 
-    def _prepared(self, line: Candidate, material: Material, ratio: float) -> Prepared:
-        own = rendered_again(
+    def _prepare_call(self, line: Candidate, material: VersionMaterial, ratio: float) -> PreparedCall:
+        own = rerender_line(
             self._tools.job, material.renderer, line.artist_id, line.custom_id, line.data, line.line_hash
         )
         counted, most = int(line.tokens * ratio), material.version.max_output_tokens
-        asked = Asked(
+        asked = CallRequest(
             0, line.artist_id, line.custom_id, line.data, line.version, material.version.endpoint,
-            orjson.loads(material.renderer.line(own))["body"], counted + most, material.prices,
+            orjson.loads(material.renderer.render_line(own))["body"], counted + most, material.prices,
         )  # fmt: skip
         rates = material.prices.standard if material.prices is not None else None
-        return Prepared(line, asked, counted * rates.input + most * rates.output if rates is not None else 0.0)
+        return PreparedCall(line, asked, counted * rates.input + most * rates.output if rates is not None else 0.0)
 
-    def take(self, tx: Transaction, most: int) -> list[Asked]:
+    def claim_lines(self, tx: Transaction, most: int) -> list[CallRequest]:
         """Claims up to so many lines, as far as windows and budget allow; lines that went elsewhere are passed over."""
-        chosen = self._fitting(tx, most)
+        chosen = self._select_fitting_lines(tx, most)
         if not chosen:
             return []
-        calls, run = direct_calls.claim(tx, [(p.line, p.asked.tokens, p.usd) for p in chosen]), intents.run_id(tx)
+        calls, run = (
+            direct_calls.record_claims(tx, [(p.line, p.asked.tokens, p.usd) for p in chosen]),
+            intents.load_run_id(tx),
+        )
         return [
-            self._named(replace(p.asked, asked_at=tx.now), call, run) for p, call in zip(chosen, calls, strict=True)
+            self._assign_call_id(replace(p.asked, asked_at=tx.now), call, run)
+            for p, call in zip(chosen, calls, strict=True)
         ]
 
-    def _fitting(self, tx: Transaction, most: int) -> Sequence[Prepared]:
+    def _select_fitting_lines(self, tx: Transaction, most: int) -> Sequence[PreparedCall]:
         self.too_dear = ""
         held = [self._lines[n].line for n in range(min(most, len(self._lines)))]
-        ready = direct_calls.still_ready(tx, held)
-        money = self._money_left(tx)
-        chosen: list[Prepared] = []
+        ready = direct_calls.filter_ready_lines(tx, held)
+        money = self._remaining_budget_usd(tx)
+        chosen: list[PreparedCall] = []
         while self._lines and len(chosen) < most and self._lines[0].line.artist_id in {line.artist_id for line in held}:
             each = self._lines[0]
             if each.line.artist_id not in ready:
                 self._lines.popleft()
                 self._looked = False
                 continue
-            at = self._pacer.fits_at(tx.now, each.asked.tokens)
+            at = self._pacer.earliest_fit(tx.now, each.asked.tokens)
             if at > tx.now:
                 self.paced_until = at
                 break
@@ -127,28 +133,28 @@ class Stock:
                 most_usd = self._tools.config.budget.max_usd
                 self.too_dear = f"the budget of ${most_usd:,g} leaves no room for another call"
                 break
-            self._pacer.asked(tx.now, each.asked.tokens)
+            self._pacer.record_request(tx.now, each.asked.tokens)
             chosen.append(replace(each, line=ready[each.line.artist_id]))
             self._lines.popleft()
         return chosen
 
-    def _named(self, asked: Asked, call: int, run: str) -> Asked:
+    def _assign_call_id(self, asked: CallRequest, call: int, run: str) -> CallRequest:
         body = asked.body
         if self._tools.config.direct.store and asked.endpoint is Endpoint.CHAT:
             body = {**body, "store": True, "metadata": {CALL_KEY: f"{run}-{call}", "custom_id": asked.custom_id}}
         return replace(asked, call=call, body=body)
 
-    def material(self, tx: Transaction, number: int) -> Material:
+    def load_material(self, tx: Transaction, number: int) -> VersionMaterial:
         """What the lines of a version are made with."""
         if number not in self._materials:
             version, _ = load_version(tx, number)
-            self._materials[number] = Material(version, Renderer(version), self._tools.prices(version.model))
+            self._materials[number] = VersionMaterial(version, LineRenderer(version), self._tools.prices(version.model))
         return self._materials[number]
 
-    def _money_left(self, tx: Transaction) -> float | None:
+    def _remaining_budget_usd(self, tx: Transaction) -> float | None:
         """Dollars that may still be spent; None: no bound."""
         most = self._tools.config.budget.max_usd
         if not most:
             return None
-        spent, in_flight = tx.one("money")
+        spent, in_flight = tx.fetch_one("money")
         return most - float(spent) - float(in_flight)

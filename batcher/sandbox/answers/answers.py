@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import orjson
 
-from batcher.sandbox.answers.filling import plan_for
-from batcher.sandbox.answers.models import resolved
-from batcher.sandbox.answers.requests import CHAT, Ask
-from batcher.sandbox.answers.text import read_facts, sentence
-from batcher.sandbox.base.chance import unit
+from batcher.sandbox.answers.filling import plan_for_schema
+from batcher.sandbox.answers.models import resolve_snapshot
+from batcher.sandbox.answers.requests import CHAT, ModelRequest
+from batcher.sandbox.answers.text import build_placeholder_text, parse_message_facts
+from batcher.sandbox.base.chance import seeded_fraction
 
 _BYTES_PER_TOKEN = 4.3
 _REFUSAL = "I'm sorry, but I can't help with that request."
@@ -20,7 +20,7 @@ _CACHE_MIN = 1024
 
 
 @dataclass(frozen=True)
-class Usage:
+class BilledTokens:
     """Billed tokens; `cached` is part of `prompt`."""
 
     prompt: int
@@ -29,46 +29,48 @@ class Usage:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ModelAnswer:
     """A 200 answer; `outcome` is "ok" or the fault that it plays (refusal, length, invalid_json, empty)."""
 
     body: dict[str, object]
-    usage: Usage
+    usage: BilledTokens
     outcome: str
 
 
-def answer(endpoint: str, ask: Ask, body: Mapping[str, object], ident: str, created: int, fault: str = "") -> Answer:
+def build_answer(
+    endpoint: str, ask: ModelRequest, body: Mapping[str, object], ident: str, created: int, fault: str = ""
+) -> ModelAnswer:
     """Return the answer to one request. `ident`: 32 hex digits; `fault`: a kind of LINE_KINDS that answers 200."""
-    content, cut = _content(ask, fault)
-    usage = _usage(ask, _REFUSAL if fault == "refusal" else content)
+    content, cut = _build_content(ask, fault)
+    usage = _compute_usage(ask, _REFUSAL if fault == "refusal" else content)
     outcome = fault or ("length" if cut else "ok")
-    build = _chat_body if endpoint == CHAT else _response_body
-    return Answer(build(ask, body, _Parts(ident, created, content, usage, outcome)), usage, outcome)
+    build = _build_chat_body if endpoint == CHAT else _build_response_body
+    return ModelAnswer(build(ask, body, _AnswerParts(ident, created, content, usage, outcome)), usage, outcome)
 
 
 @dataclass(frozen=True)
-class _Parts:
+class _AnswerParts:
     ident: str
     created: int
     content: str
-    usage: Usage
+    usage: BilledTokens
     outcome: str
 
 
-def _content(ask: Ask, fault: str) -> tuple[str, bool]:
+def _build_content(ask: ModelRequest, fault: str) -> tuple[str, bool]:
     """Return the text, and whether it was cut at the request's own limit."""
     if fault in ("empty", "refusal"):
         return "", False
-    facts = read_facts(ask.user_text)
+    facts = parse_message_facts(ask.user_text)
     if ask.schema is None:
-        content = sentence(facts)
+        content = build_placeholder_text(facts)
     elif ask.schema:
-        content = orjson.dumps(plan_for(ask.schema)(facts)).decode()
+        content = orjson.dumps(plan_for_schema(ask.schema)(facts)).decode()
     else:
-        content = orjson.dumps({"text": sentence(facts)}).decode()
+        content = orjson.dumps({"text": build_placeholder_text(facts)}).decode()
     if fault in _SPOILERS:
         return _SPOILERS[fault](content), False
-    return _cut_to(content, ask.max_tokens)
+    return _cut_to_tokens(content, ask.max_tokens)
 
 
 _SPOILERS: Mapping[str, Callable[[str], str]] = {
@@ -77,24 +79,24 @@ _SPOILERS: Mapping[str, Callable[[str], str]] = {
 }
 
 
-def _tokens(text: str) -> int:
+def _count_tokens(text: str) -> int:
     return math.ceil(len(text.encode()) / _BYTES_PER_TOKEN)
 
 
-def _cut_to(content: str, most: int | None) -> tuple[str, bool]:
-    if most is None or _tokens(content) <= most:
+def _cut_to_tokens(content: str, most: int | None) -> tuple[str, bool]:
+    if most is None or _count_tokens(content) <= most:
         return content, False
     return content.encode()[: int(most * _BYTES_PER_TOKEN)].decode("utf-8", "ignore"), True
 
 
-def _usage(ask: Ask, text: str) -> Usage:
+def _compute_usage(ask: ModelRequest, text: str) -> BilledTokens:
     prompt = ask.prompt_tokens
     prefix = int((ask.first_bytes + ask.schema_bytes) / _BYTES_PER_TOKEN) // _CACHE_BLOCK * _CACHE_BLOCK
-    hit = prefix >= _CACHE_MIN and unit(0, "cache", ask.user_text) < 0.7
-    return Usage(prompt, _tokens(text), min(prefix, prompt) if hit else 0)
+    hit = prefix >= _CACHE_MIN and seeded_fraction(0, "cache", ask.user_text) < 0.7
+    return BilledTokens(prompt, _count_tokens(text), min(prefix, prompt) if hit else 0)
 
 
-def _chat_body(ask: Ask, body: Mapping[str, object], parts: _Parts) -> dict[str, object]:
+def _build_chat_body(ask: ModelRequest, body: Mapping[str, object], parts: _AnswerParts) -> dict[str, object]:
     refused = parts.outcome == "refusal"
     message: dict[str, object] = {
         "role": "assistant",
@@ -107,9 +109,9 @@ def _chat_body(ask: Ask, body: Mapping[str, object], parts: _Parts) -> dict[str,
         "id": f"chatcmpl-{parts.ident[:29]}",
         "object": "chat.completion",
         "created": parts.created,
-        "model": resolved(ask.model),
+        "model": resolve_snapshot(ask.model),
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
-        "usage": _chat_usage(parts.usage),
+        "usage": _chat_usage_json(parts.usage),
         "service_tier": "default",
         "system_fingerprint": _FINGERPRINT,
     }
@@ -118,7 +120,7 @@ def _chat_body(ask: Ask, body: Mapping[str, object], parts: _Parts) -> dict[str,
     return found
 
 
-def _chat_usage(usage: Usage) -> dict[str, object]:
+def _chat_usage_json(usage: BilledTokens) -> dict[str, object]:
     return {
         "prompt_tokens": usage.prompt,
         "completion_tokens": usage.completion,
@@ -133,7 +135,7 @@ def _chat_usage(usage: Usage) -> dict[str, object]:
     }
 
 
-def _response_body(ask: Ask, body: Mapping[str, object], parts: _Parts) -> dict[str, object]:
+def _build_response_body(ask: ModelRequest, body: Mapping[str, object], parts: _AnswerParts) -> dict[str, object]:
     cut = parts.outcome == "length"
     status = "incomplete" if cut else "completed"
     given = {name: body.get(name, default) for name, default in _RESPONSE_DEFAULTS.items()}
@@ -146,10 +148,10 @@ def _response_body(ask: Ask, body: Mapping[str, object], parts: _Parts) -> dict[
         "background": False,
         "error": None,
         "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
-        "model": resolved(ask.model),
-        "output": [_output_message(parts, status)],
+        "model": resolve_snapshot(ask.model),
+        "output": [_build_output_message(parts, status)],
         "service_tier": "default",
-        "usage": response_usage(parts.usage),
+        "usage": response_usage_json(parts.usage),
         **given,
     }
 
@@ -173,7 +175,7 @@ _RESPONSE_DEFAULTS: Mapping[str, object] = {
 }
 
 
-def _output_message(parts: _Parts, status: str) -> dict[str, object]:
+def _build_output_message(parts: _AnswerParts, status: str) -> dict[str, object]:
     content: dict[str, object]
     if parts.outcome == "refusal":
         content = {"type": "refusal", "refusal": _REFUSAL}
@@ -182,7 +184,7 @@ def _output_message(parts: _Parts, status: str) -> dict[str, object]:
     return {"id": f"msg_{parts.ident}", "type": "message", "role": "assistant", "status": status, "content": [content]}
 
 
-def response_usage(usage: Usage) -> dict[str, object]:
+def response_usage_json(usage: BilledTokens) -> dict[str, object]:
     return {
         "input_tokens": usage.prompt,
         "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": 0},

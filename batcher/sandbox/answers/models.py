@@ -58,39 +58,39 @@ _FAMILY = {dated: plain for plain, dated in SNAPSHOT.items()}
 CREATED = 1_754_073_306  # of every model: the real dates matter to nobody here
 
 
-def family(model: str) -> str:
+def family_name(model: str) -> str:
     """Return the undated name of a model; a dated snapshot shares its limits and its end."""
     return _FAMILY.get(model, model)
 
 
-def resolved(model: str) -> str:
+def resolve_snapshot(model: str) -> str:
     """Return the snapshot that a name stands for, or the name itself where none is published."""
     return SNAPSHOT.get(model, model)
 
 
-def _is_shut(model: str, now: float) -> bool:
-    date = SHUTDOWN.get(family(model))
+def _is_shut_down(model: str, now: float) -> bool:
+    date = SHUTDOWN.get(family_name(model))
     return date is not None and datetime.fromtimestamp(now, UTC).date().isoformat() >= date
 
 
-def available(now: float, extra: Mapping[str, int]) -> list[str]:
+def list_available(now: float, extra: Mapping[str, int]) -> list[str]:
     """Return the models that can be called at `now`: those of the table, their snapshots, and those given a limit."""
     names = {**dict.fromkeys(QUEUE_LIMITS), **dict.fromkeys(_FAMILY), **dict.fromkeys(extra)}
-    return [name for name in names if not _is_shut(name, now)]
+    return [name for name in names if not _is_shut_down(name, now)]
 
 
-def table_limit(model: str, tier: int) -> int:
+def default_queue_limit(model: str, tier: int) -> int:
     """Return the queue limit in input tokens of a model at a tier (1 to 5)."""
-    row = QUEUE_LIMITS.get(family(model), _LARGE)
+    row = QUEUE_LIMITS.get(family_name(model), _LARGE)
     return row[min(max(tier, 1), len(row)) - 1]
 
 
-def describe(model: str) -> dict[str, object]:
+def model_to_json(model: str) -> dict[str, object]:
     """Return the Model object."""
     return {
         "id": model,
         "object": "model",
         "created": CREATED,
         "owned_by": "system",
-        "shutdown_date": SHUTDOWN.get(family(model)),
+        "shutdown_date": SHUTDOWN.get(family_name(model)),
     }

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import orjson
 
-from batcher.sandbox.answers.text import content_text, last_user_text
-from batcher.sandbox.base.errors import ApiError, outside
+from batcher.sandbox.answers.text import extract_content_text, last_user_text
+from batcher.sandbox.base.errors import ApiError, out_of_range_error
 
 CHAT = "/v1/chat/completions"
 RESPONSES = "/v1/responses"
@@ -21,7 +21,7 @@ Body = Mapping[str, object]
 
 
 @dataclass(frozen=True)
-class Ask:
+class ModelRequest:
     """What is asked: byte counts are of UTF-8; `schema` is None for plain text, empty for any JSON object."""
 
     model: str
@@ -34,7 +34,7 @@ class Ask:
     max_tokens: int | None
 
     @property
-    def estimate(self) -> int:
+    def estimated_tokens(self) -> int:
         """Tokens that count against the queue."""
         return math.ceil((self.content_bytes + self.schema_bytes) * ESTIMATE)
 
@@ -45,13 +45,15 @@ class Ask:
         return math.ceil(counted) + _MESSAGE_OVERHEAD * self.messages + 3
 
 
-def read_ask(endpoint: str, body: Body) -> Ask:
+def parse_model_request(endpoint: str, body: Body) -> ModelRequest:
     """Return the view of a body that was validated before."""
     chat = endpoint == CHAT
-    messages = _chat_messages(body) if chat else _response_messages(body)
-    sizes = [_size(message) for message in messages]
-    schema = _schema(body.get("response_format") if chat else _as_mapping(body.get("text")).get("format"), chat)
-    return Ask(
+    messages = _read_chat_messages(body) if chat else _read_response_messages(body)
+    sizes = [_message_bytes(message) for message in messages]
+    schema = _requested_schema(
+        body.get("response_format") if chat else _as_mapping(body.get("text")).get("format"), chat
+    )
+    return ModelRequest(
         model=str(body.get("model")),
         messages=len(messages),
         content_bytes=sum(sizes),
@@ -59,14 +61,14 @@ def read_ask(endpoint: str, body: Body) -> Ask:
         schema_bytes=len(orjson.dumps(schema)) if schema else 0,
         user_text=last_user_text(messages),
         schema=schema,
-        max_tokens=_max_tokens(body),
+        max_tokens=_requested_max_tokens(body),
     )
 
 
-def _size(message: object) -> int:
+def _message_bytes(message: object) -> int:
     if not isinstance(message, Mapping):
         return 0
-    text = content_text(message.get("content"))
+    text = extract_content_text(message.get("content"))
     return len(text) if text.isascii() else len(text.encode())
 
 
@@ -74,12 +76,12 @@ def _as_mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _chat_messages(body: Body) -> list[object]:
+def _read_chat_messages(body: Body) -> list[object]:
     messages = body.get("messages")
     return messages if isinstance(messages, list) else []
 
 
-def _response_messages(body: Body) -> list[object]:
+def _read_response_messages(body: Body) -> list[object]:
     given = body.get("input")
     messages = [{"role": "user", "content": given}] if isinstance(given, str) else list(given or [])  # type: ignore[call-overload]
     if isinstance(body.get("instructions"), str):
@@ -87,7 +89,7 @@ def _response_messages(body: Body) -> list[object]:
     return messages
 
 
-def _schema(wanted: object, chat: bool) -> Mapping[str, object] | None:
+def _requested_schema(wanted: object, chat: bool) -> Mapping[str, object] | None:
     wanted = _as_mapping(wanted)
     kind = wanted.get("type")
     if kind == "json_object":
@@ -98,21 +100,21 @@ def _schema(wanted: object, chat: bool) -> Mapping[str, object] | None:
     return _as_mapping(holder.get("schema"))
 
 
-def _max_tokens(body: Body) -> int | None:
+def _requested_max_tokens(body: Body) -> int | None:
     found = next((body[name] for name in _MAX_TOKENS if body.get(name) is not None), None)
     return found if isinstance(found, int) else None
 
 
-def value_error(body: Body) -> ApiError | None:
+def find_value_error(body: Body) -> ApiError | None:
     """Return the 400 that a line or a direct call meets for a value out of range, which validation lets pass."""
     for name in _MAX_TOKENS:
         value = body.get(name)
         if isinstance(value, int) and value < 1:
-            return outside(name, value, 1, _MOST_TOKENS)
+            return out_of_range_error(name, value, 1, _MOST_TOKENS)
     return None
 
 
-def body_error(endpoint: str, body: Body) -> tuple[str, str, str] | None:
+def find_body_error(endpoint: str, body: Body) -> tuple[str, str, str] | None:
     """Return (code, message, param without "body.") of the first thing wrong in a body, or None."""
     if not isinstance(body.get("model"), str) or not body["model"]:
         return ("invalid_request", "Model parameter is required.", "model")

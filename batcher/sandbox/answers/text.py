@@ -25,20 +25,20 @@ class Facts:
     pairs: tuple[tuple[str, str], ...]
     message: str
 
-    def numbers(self) -> list[float]:
+    def find_numbers(self) -> list[float]:
         """Return the numbers of the message, in its order."""
         return [float(found) for found in _NUMBER.findall(self.message)]
 
-    def value(self, key: str) -> str | None:
+    def find_value(self, key: str) -> str | None:
         """Return the value that the message gives under this very key."""
-        return next((value for name, value in self.pairs if _same(name, key)), None)
+        return next((value for name, value in self.pairs if _is_same_key(name, key)), None)
 
 
-def _same(left: str, right: str) -> bool:
+def _is_same_key(left: str, right: str) -> bool:
     return left.lower().replace(" ", "_") == right.lower().replace(" ", "_")
 
 
-def content_text(content: object) -> str:
+def extract_content_text(content: object) -> str:
     """Return the text of a message's content: a string, or a list of parts with a `text`."""
     if isinstance(content, str):
         return content
@@ -52,20 +52,20 @@ def last_user_text(messages: list[object]) -> str:
     """Return the text of the last message of role user."""
     for message in reversed(messages):
         if isinstance(message, Mapping) and message.get("role") == "user":
-            return content_text(message.get("content"))
+            return extract_content_text(message.get("content"))
     return ""
 
 
-def read_facts(message: str) -> Facts:
+def parse_message_facts(message: str) -> Facts:
     """Return the facts of a message; its first pair, or else its first line, is the name."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     pairs = [(found[1].strip(), found[2].strip()) for found in map(_PAIR.match, lines[:200]) if found]
     if not pairs:
-        return Facts(shortened(lines[0], _MAX_VALUE) if lines else "an empty message", (), message)
+        return Facts(truncate_at_word(lines[0], _MAX_VALUE) if lines else "an empty message", (), message)
     return Facts(pairs[0][1], tuple(pairs[1:]), message)
 
 
-def shortened(text: str, limit: int) -> str:
+def truncate_at_word(text: str, limit: int) -> str:
     """Cut at a word's end, so that no number loses its digits; a single word longer than that loses its end."""
     if len(text) <= limit:
         return text
@@ -74,28 +74,28 @@ def shortened(text: str, limit: int) -> str:
     return head[:cut].rstrip(" ;,:") if cut > 0 else text[:limit].rstrip("0123456789") or "-"[:limit]
 
 
-def sentence(facts: Facts, least: int = 0, most: int | None = None) -> str:
+def build_placeholder_text(facts: Facts, least: int = 0, most: int | None = None) -> str:
     """Return the placeholder text, between `least` and `most` characters long."""
     said = f"Sandbox text on {facts.name}"
     if facts.pairs:
-        shown = (f"{key} {shortened(value, _MAX_VALUE)}" for key, value in facts.pairs[:_MAX_FACTS])
+        shown = (f"{key} {truncate_at_word(value, _MAX_VALUE)}" for key, value in facts.pairs[:_MAX_FACTS])
         said += ": " + "; ".join(shown)
     said += "."
-    text = _padded(said, max(least, _USUAL))
+    text = _pad_text(said, max(least, _USUAL))
     if most is not None and len(text) > most:  # what only the usual length asks for is not worth a cut
-        text = _padded(said, least)
-    return text if most is None or len(text) <= most else _fitted(facts.name, text, least, most)
+        text = _pad_text(said, least)
+    return text if most is None or len(text) <= most else _fit_text(facts.name, text, least, most)
 
 
-def _padded(text: str, least: int) -> str:
+def _pad_text(text: str, least: int) -> str:
     while len(text) < least:
         text += " " + _PADDING
     return text
 
 
-def _fitted(name: str, text: str, least: int, most: int) -> str:
+def _fit_text(name: str, text: str, least: int, most: int) -> str:
     """Cut the text down; the name alone where even its opening doesn't fit."""
-    cut = shortened(text, most)
+    cut = truncate_at_word(text, most)
     if name not in cut:
-        cut = shortened(name, most)
+        cut = truncate_at_word(name, most)
     return cut.ljust(least, ".")

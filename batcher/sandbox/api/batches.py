@@ -4,11 +4,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from batcher.sandbox.answers.answers import Usage, response_usage
+from batcher.sandbox.answers.answers import BilledTokens, response_usage_json
 from batcher.sandbox.answers.requests import CHAT, RESPONSES
-from batcher.sandbox.api.files import StoredFile, checked_life
-from batcher.sandbox.api.validation import BatchError, Checked
-from batcher.sandbox.base.errors import ApiError, invalid_type, invalid_value, missing_parameter, outside
+from batcher.sandbox.api.files import StoredFile, check_lifetime
+from batcher.sandbox.api.validation import BatchError, CheckedInput
+from batcher.sandbox.base.errors import (
+    ApiError,
+    invalid_type_error,
+    invalid_value_error,
+    missing_parameter_error,
+    out_of_range_error,
+)
 
 WINDOW_S = 86_400  # the only completion window: 24 hours
 ENDPOINTS = (
@@ -32,12 +38,12 @@ _STAMPS = (
     "cancelling_at",
     "cancelled_at",
 )
-NO_USAGE = Usage(0, 0, 0)
+NO_USAGE = BilledTokens(0, 0, 0)
 _MAX_PAIRS, _MAX_KEY, _MAX_VALUE = 16, 64, 512  # of metadata
 
 
 @dataclass(frozen=True)
-class Wish:
+class BatchRequest:
     """A request to create a batch that passed its checks."""
 
     input_file_id: str
@@ -52,13 +58,13 @@ class Batch:
 
     id: str
     ordinal: int  # the first batch is 1
-    wish: Wish
+    wish: BatchRequest
     created_at: float
     status: str = "validating"
     model: str | None = None
     errors: list[BatchError] = field(default_factory=list)
     stamps: dict[str, float] = field(default_factory=dict)
-    checked: Checked | None = None
+    checked: CheckedInput | None = None
     input: StoredFile | None = None  # pinned while the batch runs
     total: int = 0
     tokens: int = 0  # estimated, while admitted to the queue
@@ -67,7 +73,7 @@ class Batch:
     done: int = 0
     completed: int = 0
     failed: int = 0
-    usage: Usage = NO_USAGE
+    usage: BilledTokens = NO_USAGE
     output_file_id: str | None = None
     error_file_id: str | None = None
     version: int = 0  # of its next event: an older event in the queue is void
@@ -81,17 +87,17 @@ class Batch:
         """When the last line has been executed, if it doesn't stall."""
         return self.stamps["in_progress_at"] + self.service_s
 
-    def due(self, now: float) -> int:
+    def count_due_lines(self, now: float) -> int:
         """Return how many lines have been executed by `now`."""
         if self.stalled:
-            return min(self._progress(now), math.ceil(self.total / 2))
-        return self.total if now >= self.ends_at else self._progress(now)
+            return min(self._scheduled_lines(now), math.ceil(self.total / 2))
+        return self.total if now >= self.ends_at else self._scheduled_lines(now)
 
-    def _progress(self, now: float) -> int:
+    def _scheduled_lines(self, now: float) -> int:
         elapsed = max(0.0, now - self.stamps["in_progress_at"])
         return min(self.total, int(self.total * elapsed / self.service_s)) if self.service_s else self.total
 
-    def executed_at(self, place: int) -> float:
+    def execution_time(self, place: int) -> float:
         """Return when the line at this place of the order is executed."""
         return self.stamps["in_progress_at"] + self.service_s * (place + 1) / self.total
 
@@ -114,39 +120,39 @@ class Batch:
             "expires_at": int(self.expires_at),
             **stamps,
             "request_counts": {"total": self.total, "completed": self.completed, "failed": self.failed},
-            "usage": response_usage(self.usage) if started else None,
+            "usage": response_usage_json(self.usage) if started else None,
             "metadata": None if drop_metadata else self.wish.metadata,
         }
 
 
-def read_wish(payload: Mapping[str, object]) -> Wish:
+def parse_batch_request(payload: Mapping[str, object]) -> BatchRequest:
     """Check the body of POST /batches; raise the ApiError that the service would answer with."""
     for name in ("input_file_id", "endpoint", "completion_window"):
         value = payload.get(name)
         if value is None:
-            raise missing_parameter(name)
+            raise missing_parameter_error(name)
         if not isinstance(value, str):
-            raise invalid_type(name, "a string", value)
+            raise invalid_type_error(name, "a string", value)
     if payload["endpoint"] not in ENDPOINTS:
-        raise invalid_value("endpoint", payload["endpoint"], ENDPOINTS)
+        raise invalid_value_error("endpoint", payload["endpoint"], ENDPOINTS)
     if payload["completion_window"] != "24h":
-        raise invalid_value("completion_window", payload["completion_window"], ("24h",))
+        raise invalid_value_error("completion_window", payload["completion_window"], ("24h",))
     if payload["endpoint"] not in SERVED:
         raise ApiError(400, f"The sandbox serves {' and '.join(SERVED)} only.", param="endpoint", code="invalid_value")
-    return Wish(
+    return BatchRequest(
         input_file_id=str(payload["input_file_id"]),
         endpoint=str(payload["endpoint"]),
-        metadata=read_metadata(payload.get("metadata")),
-        output_life_s=_read_life(payload.get("output_expires_after")),
+        metadata=parse_metadata(payload.get("metadata")),
+        output_life_s=_parse_output_lifetime(payload.get("output_expires_after")),
     )
 
 
-def read_metadata(value: object) -> Mapping[str, str] | None:
+def parse_metadata(value: object) -> Mapping[str, str] | None:
     """Check metadata: at most 16 pairs, keys up to 64 characters, values strings up to 512."""
     if value is None:
         return None
     if not isinstance(value, Mapping):
-        raise invalid_type("metadata", "an object", value)
+        raise invalid_type_error("metadata", "an object", value)
     if len(value) > _MAX_PAIRS:
         message = (
             f"Invalid 'metadata': too many properties. Expected an object with at most {_MAX_PAIRS} properties, "
@@ -154,21 +160,21 @@ def read_metadata(value: object) -> Mapping[str, str] | None:
         )
         raise ApiError(400, message, param="metadata", code="object_above_max_properties")
     for key, item in value.items():
-        _check_pair(str(key), item)
+        _check_metadata_pair(str(key), item)
     return {str(key): str(item) for key, item in value.items()}
 
 
-def _check_pair(key: str, item: object) -> None:
+def _check_metadata_pair(key: str, item: object) -> None:
     name = f"metadata.{key}"
     if len(key) > _MAX_KEY:
-        raise _too_long(f"metadata.{key[:16]}...", "property name", _MAX_KEY, len(key))
+        raise _too_long_error(f"metadata.{key[:16]}...", "property name", _MAX_KEY, len(key))
     if not isinstance(item, str):
-        raise invalid_type(name, "a string", item)
+        raise invalid_type_error(name, "a string", item)
     if len(item) > _MAX_VALUE:
-        raise _too_long(name, "string", _MAX_VALUE, len(item))
+        raise _too_long_error(name, "string", _MAX_VALUE, len(item))
 
 
-def _too_long(name: str, what: str, most: int, length: int) -> ApiError:
+def _too_long_error(name: str, what: str, most: int, length: int) -> ApiError:
     message = (
         f"Invalid '{name}': {what} too long. Expected a string with maximum length {most}, "
         f"but got a string with length {length} instead."
@@ -176,31 +182,31 @@ def _too_long(name: str, what: str, most: int, length: int) -> ApiError:
     return ApiError(400, message, param=name, code="string_above_max_length")
 
 
-def _read_life(value: object) -> int | None:
+def _parse_output_lifetime(value: object) -> int | None:
     if value is None:
         return None
     if not isinstance(value, Mapping):
-        raise invalid_type("output_expires_after", "an object", value)
+        raise invalid_type_error("output_expires_after", "an object", value)
     if value.get("anchor") != "created_at":
-        raise invalid_value("output_expires_after.anchor", value.get("anchor"), ("created_at",))
+        raise invalid_value_error("output_expires_after.anchor", value.get("anchor"), ("created_at",))
     seconds = value.get("seconds")
     if not isinstance(seconds, int) or isinstance(seconds, bool):
-        raise invalid_type("output_expires_after.seconds", "an integer", seconds)
-    return checked_life("output_expires_after.seconds", seconds)
+        raise invalid_type_error("output_expires_after.seconds", "an integer", seconds)
+    return check_lifetime("output_expires_after.seconds", seconds)
 
 
-def check_cancel(batch: Batch) -> None:
+def check_cancellable(batch: Batch) -> None:
     """Raise the 409 for a batch that has ended; one that is cancelled already may be cancelled again."""
     if batch.status in TERMINAL - {"cancelled"}:
         raise ApiError(409, f"Cannot cancel a batch with status '{batch.status}'.")
 
 
-def read_limit(text: str | None, default: int, most: int) -> int:
+def parse_list_limit(text: str | None, default: int, most: int) -> int:
     """Return the `limit` of a list call."""
     if text is None:
         return default
     if not text.lstrip("-").isdigit():
-        raise invalid_type("limit", "an integer", text)
+        raise invalid_type_error("limit", "an integer", text)
     if not 1 <= int(text) <= most:
-        raise outside("limit", int(text), 1, most)
+        raise out_of_range_error("limit", int(text), 1, most)
     return int(text)

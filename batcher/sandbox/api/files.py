@@ -9,8 +9,14 @@ from pathlib import Path
 
 import orjson
 
-from batcher.sandbox.base.chance import short_id
-from batcher.sandbox.base.errors import ApiError, invalid_value, missing_parameter, no_file, outside
+from batcher.sandbox.base.chance import seeded_short_id
+from batcher.sandbox.base.errors import (
+    ApiError,
+    file_not_found_error,
+    invalid_value_error,
+    missing_parameter_error,
+    out_of_range_error,
+)
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")  # CreateFileRequest
 DEFAULT_LIFE_S = 2_592_000  # 30 days: "By default, files with purpose=batch expire after 30 days"
@@ -49,25 +55,25 @@ class StoredFile:
         }
 
 
-def life_from_form(fields: dict[str, str]) -> int | None:
+def parse_form_lifetime(fields: dict[str, str]) -> int | None:
     """Return the seconds of `expires_after[...]` as the client sends it, or None where it isn't given."""
     anchor, seconds = fields.get("expires_after[anchor]"), fields.get("expires_after[seconds]")
     if anchor is None and seconds is None:
         return None
     if anchor != "created_at":
-        raise invalid_value("expires_after.anchor", anchor, ("created_at",))
+        raise invalid_value_error("expires_after.anchor", anchor, ("created_at",))
     if seconds is None or not seconds.isdigit():
-        raise missing_parameter("expires_after.seconds")
-    return checked_life("expires_after.seconds", int(seconds))
+        raise missing_parameter_error("expires_after.seconds")
+    return check_lifetime("expires_after.seconds", int(seconds))
 
 
-def checked_life(name: str, seconds: int) -> int:
+def check_lifetime(name: str, seconds: int) -> int:
     if not MIN_LIFE_S <= seconds <= MAX_LIFE_S:
-        raise outside(name, seconds, MIN_LIFE_S, MAX_LIFE_S)
+        raise out_of_range_error(name, seconds, MIN_LIFE_S, MAX_LIFE_S)
     return seconds
 
 
-def check_batch_input(path: Path) -> None:
+def check_first_line(path: Path) -> None:
     """Refuse what the upload already refuses: an empty file, or one whose first line isn't a JSON object.
 
     Lines that lack a field are accepted here; they fail the batch later.
@@ -99,7 +105,7 @@ class FileStore:
     def add(self, source: Path, filename: str, purpose: str, now: float, life_s: int | None = None) -> StoredFile:
         """Take over the file at `source` (it is moved) under a new id."""
         self._count += 1
-        file_id = f"file-{short_id(self._seed, 'file', self._count)}"
+        file_id = f"file-{seeded_short_id(self._seed, 'file', self._count)}"
         path = self.directory / file_id
         size = source.stat().st_size
         shutil.move(source, path)
@@ -122,10 +128,10 @@ class FileStore:
         """Return the file as a caller sees it, or raise the 404."""
         found = self.find(file_id, now)
         if found is None or now < found.ready_at:
-            raise no_file(file_id)
+            raise file_not_found_error(file_id)
         return found
 
-    def visible(self, purpose: str | None, now: float, newest_first: bool) -> list[StoredFile]:
+    def list_files(self, purpose: str | None, now: float, newest_first: bool) -> list[StoredFile]:
         found = [each for each in self._files.values() if self.find(each.id, now)]
         if purpose:
             found = [each for each in found if each.purpose == purpose]
@@ -134,7 +140,7 @@ class FileStore:
     def delete(self, file_id: str, now: float) -> dict[str, object]:
         found = self.get(file_id, now)
         found.deleted = True
-        self._drop_if_free(found)
+        self._delete_if_unpinned(found)
         return {"id": file_id, "object": "file", "deleted": True}
 
     def pin(self, stored: StoredFile) -> None:
@@ -142,20 +148,20 @@ class FileStore:
 
     def unpin(self, stored: StoredFile) -> None:
         stored.pins -= 1
-        self._drop_if_free(stored)
+        self._delete_if_unpinned(stored)
 
-    def _drop_if_free(self, stored: StoredFile) -> None:
+    def _delete_if_unpinned(self, stored: StoredFile) -> None:
         if stored.deleted and stored.pins <= 0:
             stored.path.unlink(missing_ok=True)
             self._files.pop(stored.id, None)
 
-    def purge(self, now: float) -> None:
+    def purge_expired(self, now: float) -> None:
         """Delete what has expired."""
         if now < self._next_expiry:
             return
         for stored in list(self._files.values()):
             if stored.expires_at is not None and stored.expires_at <= now:
                 stored.deleted = True
-                self._drop_if_free(stored)
+                self._delete_if_unpinned(stored)
         left = (each.expires_at for each in self._files.values() if each.expires_at is not None and not each.deleted)
         self._next_expiry = min(left, default=float("inf"))

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import orjson
 
-from batcher.sandbox.answers.answers import Usage
+from batcher.sandbox.answers.answers import BilledTokens
 
 
 @dataclass(frozen=True)
-class Execution:
+class BilledExecution:
     """One execution that would be billed; `batch_id` None: the direct endpoint. `outcome`: "ok" or a fault's kind."""
 
     custom_id: str
@@ -36,12 +36,12 @@ class Ledger:
         self._pending: list[bytes] = []
         self.finished: list[tuple[str, str, float]] = []  # (batch id, status, time), in the order of their ends
 
-    def attempt(self, custom_id: str) -> int:
+    def count_attempt(self, custom_id: str) -> int:
         """Count one more execution of the line, billed or not, and return the count."""
         self._attempts[custom_id] += 1
         return self._attempts[custom_id]
 
-    def bill(self, execution: Execution, usage: Usage) -> None:
+    def record_execution(self, execution: BilledExecution, usage: BilledTokens) -> None:
         custom_id = execution.custom_id
         self._billed[custom_id] += 1
         self._totals["executions"] += 1
@@ -63,7 +63,7 @@ class Ledger:
         }
         self._pending.append(orjson.dumps(row))
 
-    def finish(self, batch_id: str, status: str, time: float) -> None:
+    def record_batch_end(self, batch_id: str, status: str, time: float) -> None:
         self.finished.append((batch_id, status, time))
 
     def flush(self) -> None:
@@ -73,19 +73,19 @@ class Ledger:
             file.write(b"\n".join(self._pending) + b"\n")
         self._pending.clear()
 
-    def executions(self) -> Mapping[str, int]:
+    def execution_counts(self) -> Mapping[str, int]:
         """Return the billed executions by custom_id."""
         return dict(self._billed)
 
-    def usable(self) -> Mapping[str, int]:
+    def usable_counts(self) -> Mapping[str, int]:
         """Return the executions by custom_id whose answer was good."""
         return dict(self._usable)
 
-    def attempts(self) -> Mapping[str, int]:
+    def attempt_counts(self) -> Mapping[str, int]:
         """Return all executions by custom_id, those that answered with an error too."""
         return dict(self._attempts)
 
-    def totals(self) -> dict[str, int]:
+    def billing_totals(self) -> dict[str, int]:
         """Return sums over the billed executions."""
         names = ("executions", "tokens_in", "tokens_cached", "tokens_out")
         sums = {name: self._totals[name] for name in names}

@@ -12,15 +12,15 @@ from itertools import count
 from pathlib import Path
 from threading import RLock
 
-from batcher.sandbox.api.batches import Batch, check_cancel, read_wish
-from batcher.sandbox.api.direct import Direct
-from batcher.sandbox.api.files import PURPOSES, FileStore, StoredFile, check_batch_input, life_from_form
+from batcher.sandbox.api.batches import Batch, check_cancellable, parse_batch_request
+from batcher.sandbox.api.direct import DirectEndpoints
+from batcher.sandbox.api.files import PURPOSES, FileStore, StoredFile, check_first_line, parse_form_lifetime
 from batcher.sandbox.api.ledger import Ledger
 from batcher.sandbox.api.scheduler import Lifecycle
-from batcher.sandbox.base.errors import ApiError, invalid_value, missing_parameter, no_batch
-from batcher.sandbox.base.faults import Chance
+from batcher.sandbox.base.errors import ApiError, batch_not_found_error, invalid_value_error, missing_parameter_error
+from batcher.sandbox.base.faults import FaultSampler
 from batcher.sandbox.base.forms import Form
-from batcher.sandbox.base.settings import Faults, SandboxSettings, merged
+from batcher.sandbox.base.settings import Faults, SandboxSettings, apply_changes
 
 Clock = Callable[[], float]
 
@@ -32,19 +32,19 @@ def scaled_clock(speed: float, start: float | None = None) -> Clock:
     return lambda: origin + (time.monotonic() - began) * speed
 
 
-class Window:
+class CallWindow:
     """Counts calls in a moving window of seconds."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._times: deque[float] = deque()
 
-    def full(self, limit: int, now: float) -> bool:
+    def is_full(self, limit: int, now: float) -> bool:
         while self._times and self._times[0] <= now - self._seconds:
             self._times.popleft()
         return len(self._times) >= limit
 
-    def add(self, now: float) -> None:
+    def record_call(self, now: float) -> None:
         self._times.append(now)
 
 
@@ -59,13 +59,13 @@ class Sandbox:
         self.files = FileStore(directory / "files", settings.seed)
         self.ledger = Ledger(directory / "ledger.jsonl")
         self.lifecycle = Lifecycle(settings, directory / "parts", self.files, self.ledger)
-        self.direct = Direct(self.ledger, settings)
-        self.chance = Chance(settings.seed)
+        self.direct = DirectEndpoints(self.ledger, settings)
+        self.chance = FaultSampler(settings.seed)
         self._clock = clock
         self._offset = 0.0
         self._numbers = count(1)
-        self._creates = Window(3600.0)
-        self._uploads = Window(60.0)
+        self._creates = CallWindow(3600.0)
+        self._uploads = CallWindow(60.0)
 
     @property
     def settings(self) -> SandboxSettings:
@@ -79,15 +79,15 @@ class Sandbox:
     def faults(self) -> Faults:
         return self.settings.faults
 
-    def set_faults(self, changes: Mapping[str, object]) -> None:
+    def update_faults(self, changes: Mapping[str, object]) -> None:
         """Change the named faults; raise SettingError for a name or value that cannot be."""
-        self.settings = replace(self.settings, faults=merged(self.faults, changes))
+        self.settings = replace(self.settings, faults=apply_changes(self.faults, changes))
 
-    def set_limits(self, changes: Mapping[str, object]) -> None:
+    def update_settings(self, changes: Mapping[str, object]) -> None:
         """Change settings of the queue while it runs; raise SettingError for a name or value that cannot be."""
-        self.settings = merged(self.settings, changes)
+        self.settings = apply_changes(self.settings, changes)
 
-    def next_number(self) -> int:
+    def next_request_number(self) -> int:
         """Return the ordinal of a request. Needs no lock: one step of the interpreter."""
         return next(self._numbers)
 
@@ -97,14 +97,14 @@ class Sandbox:
         """Return the sandbox's time, epoch seconds."""
         return self._clock() + self._offset
 
-    def skip(self, seconds: float) -> None:
+    def advance_clock(self, seconds: float) -> None:
         """Move the clock forward."""
         self._offset += seconds
 
-    def advance(self) -> float:
+    def run_due_events(self) -> float:
         """Let everything happen that is due, and return the time."""
         now = self.now()
-        self.lifecycle.advance(now)
+        self.lifecycle.run_due_events(now)
         return now
 
     # --- files
@@ -114,19 +114,19 @@ class Sandbox:
         now = self.now()
         purpose = form.fields.get("purpose")
         if purpose is None:
-            raise missing_parameter("purpose")
+            raise missing_parameter_error("purpose")
         if purpose not in PURPOSES:
-            raise invalid_value("purpose", purpose, PURPOSES)
+            raise invalid_value_error("purpose", purpose, PURPOSES)
         if form.filename is None:
-            raise missing_parameter("file")
+            raise missing_parameter_error("file")
         if form.size > self.settings.max_upload_bytes:
             raise ApiError(400, "File is too large.")
-        if self._uploads.full(self.settings.uploads_per_minute, now):
-            raise _too_many("uploads", self.settings.uploads_per_minute, "minute")
-        life_s = life_from_form(form.fields)
+        if self._uploads.is_full(self.settings.uploads_per_minute, now):
+            raise _too_many_error("uploads", self.settings.uploads_per_minute, "minute")
+        life_s = parse_form_lifetime(form.fields)
         if purpose == "batch":
-            check_batch_input(source)
-        self._uploads.add(now)
+            check_first_line(source)
+        self._uploads.record_call(now)
         stored = self.files.add(source, form.filename, purpose, now, life_s)
         stored.ready_at = now + self.faults.file_not_ready_s
         return stored
@@ -136,38 +136,38 @@ class Sandbox:
     def create_batch(self, payload: Mapping[str, object], lost: bool = False) -> Batch | None:
         """Create a batch. With a lost answer and `late_create_s`, it only comes into being later: None."""
         now = self.now()
-        wish = read_wish(payload)
-        if self._creates.full(self.settings.batches_per_hour, now):
-            raise _too_many("batches", self.settings.batches_per_hour, "hour")
+        wish = parse_batch_request(payload)
+        if self._creates.is_full(self.settings.batches_per_hour, now):
+            raise _too_many_error("batches", self.settings.batches_per_hour, "hour")
         if lost and self.faults.late_create_s:
-            self._creates.add(now)
-            self.lifecycle.create_later(wish, now, self.faults.late_create_s)
+            self._creates.record_call(now)
+            self.lifecycle.create_batch_later(wish, now, self.faults.late_create_s)
             return None
-        batch = self.lifecycle.create(wish, now)
-        self._creates.add(now)
+        batch = self.lifecycle.create_batch(wish, now)
+        self._creates.record_call(now)
         return batch
 
-    def batch(self, batch_id: str) -> Batch:
+    def get_batch(self, batch_id: str) -> Batch:
         found = self.lifecycle.batches.get(batch_id)
         if found is None:
-            raise no_batch(batch_id)
+            raise batch_not_found_error(batch_id)
         return found
 
     def cancel_batch(self, batch_id: str) -> Batch:
-        batch = self.batch(batch_id)
-        check_cancel(batch)
-        self.lifecycle.cancel(batch, self.now())
+        batch = self.get_batch(batch_id)
+        check_cancellable(batch)
+        self.lifecycle.cancel_batch(batch, self.now())
         return batch
 
-    def listed_batches(self) -> list[Batch]:
+    def list_batches(self) -> list[Batch]:
         """Return the batches that a list shows, newest first."""
         before = self.now() - self.faults.list_lag_s
         return [each for each in reversed(self.lifecycle.batches.values()) if each.created_at <= before]
 
-    def batch_json(self, batch: Batch) -> dict[str, object]:
+    def batch_to_json(self, batch: Batch) -> dict[str, object]:
         return batch.to_json(self.faults.drop_metadata)
 
 
-def _too_many(what: str, limit: int, period: str) -> ApiError:
+def _too_many_error(what: str, limit: int, period: str) -> ApiError:
     message = f"Rate limit reached for {what}: Limit {limit} per {period}. Please try again later."  # text unknown
     return ApiError(429, message, "requests", None, "rate_limit_exceeded")

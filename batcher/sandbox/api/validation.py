@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 
-from batcher.sandbox.answers.requests import Body, body_error, read_ask
+from batcher.sandbox.answers.requests import Body, find_body_error, parse_model_request
 from batcher.sandbox.base.settings import SandboxSettings
 
 MAX_ERRORS = 100  # entries in `errors.data`: the real cap is unknown
@@ -21,12 +21,12 @@ BatchError = dict[str, object]
 Finding = tuple[str, str, str | None]  # code, message, param
 
 
-def batch_error(code: str, message: str, param: str | None = None, line: int | None = None) -> BatchError:
+def build_batch_error(code: str, message: str, param: str | None = None, line: int | None = None) -> BatchError:
     return {"code": code, "message": message, "param": param, "line": line}
 
 
 @dataclass
-class Checked:
+class CheckedInput:
     """The outcome; `tokens` are estimated input tokens, `offsets` the start of each line in bytes."""
 
     errors: list[BatchError] = field(default_factory=list)
@@ -36,31 +36,31 @@ class Checked:
 
 
 @dataclass
-class _Checker:
+class _InputChecker:
     endpoint: str
     is_known: Callable[[str], bool]
     settings: SandboxSettings
-    result: Checked = field(default_factory=Checked)
+    result: CheckedInput = field(default_factory=CheckedInput)
     seen: set[str] = field(default_factory=set)
 
-    def check(self, raw: bytes, number: int, offset: int) -> None:
+    def check_line(self, raw: bytes, number: int, offset: int) -> None:
         """Check one line, keep its place, count its tokens."""
         self.result.offsets.append(offset)
-        finding = self._finding(raw)
+        finding = self._find_line_error(raw)
         if finding:
             code, message, param = finding
-            self.result.errors.append(batch_error(code, message, param, number))
+            self.result.errors.append(build_batch_error(code, message, param, number))
 
-    def _finding(self, raw: bytes) -> Finding | None:
+    def _find_line_error(self, raw: bytes) -> Finding | None:
         try:
             request = orjson.loads(raw)
         except orjson.JSONDecodeError:
             request = None
         if not isinstance(request, dict):
             return ("invalid_json_line", "This line is not parseable as valid JSON.", None)
-        return self._envelope(request) or self._body(request["body"])
+        return self._find_envelope_error(request) or self._find_body_error(request["body"])
 
-    def _envelope(self, request: dict[str, object]) -> Finding | None:
+    def _find_envelope_error(self, request: dict[str, object]) -> Finding | None:
         for name in _REQUIRED:
             if request.get(name) is None:
                 return ("missing_required_parameter", f"Missing required parameter: '{name}'.", name)
@@ -71,9 +71,9 @@ class _Checker:
             return ("invalid_request", "The custom_id must be a string and the body an object.", "custom_id")
         if request["method"] != "POST":
             return ("invalid_request", "Only the method 'POST' is supported.", "method")
-        return self._duplicate(request["custom_id"])
+        return self._find_duplicate_error(request["custom_id"])
 
-    def _duplicate(self, custom_id: str) -> Finding | None:
+    def _find_duplicate_error(self, custom_id: str) -> Finding | None:
         if custom_id in self.seen:
             # Text of a compatible service; the code is widely coded against.
             message = (
@@ -84,17 +84,17 @@ class _Checker:
         self.seen.add(custom_id)
         return None
 
-    def _body(self, body: Body) -> Finding | None:
-        finding = body_error(self.endpoint, body)
+    def _find_body_error(self, body: Body) -> Finding | None:
+        finding = find_body_error(self.endpoint, body)
         if finding and finding[2] == "model":
-            return _inside_body(finding)
-        wrong_model = self._model(str(body["model"]))
+            return _prefix_body_param(finding)
+        wrong_model = self._find_model_error(str(body["model"]))
         if wrong_model or finding:
-            return wrong_model or (finding and _inside_body(finding))
-        self.result.tokens += read_ask(self.endpoint, body).estimate
+            return wrong_model or (finding and _prefix_body_param(finding))
+        self.result.tokens += parse_model_request(self.endpoint, body).estimated_tokens
         return None
 
-    def _model(self, model: str) -> Finding | None:
+    def _find_model_error(self, model: str) -> Finding | None:
         if not self.is_known(model):
             return ("model_not_found", f"The provided model '{model}' is not supported by the Batch API.", "body.model")
         self.result.model = self.result.model or model
@@ -107,7 +107,7 @@ class _Checker:
             return ("mismatched_model", message, "body.model")
         return None
 
-    def whole_file(self, path: Path) -> BatchError | None:
+    def find_file_error(self, path: Path) -> BatchError | None:
         """Return the error that concerns the file and no line, if there is one."""
         lines, most = len(self.result.offsets), self.settings.max_lines
         if path.stat().st_size > self.settings.max_batch_bytes:
@@ -115,35 +115,37 @@ class _Checker:
                 f"The batch input file is larger than the {self.settings.max_batch_bytes} maximum "
                 f"for the {self.result.model} model"
             )
-            return batch_error("invalid_request", message)  # its code is unknown
+            return build_batch_error("invalid_request", message)  # its code is unknown
         if not lines:
             message = "The input file is empty. Please ensure that the batch contains at least one request."
-            return batch_error("empty_file", message)  # as Azure says it
+            return build_batch_error("empty_file", message)  # as Azure says it
         if lines > most:
             message = f"The batch input file contains more than {most} requests, the maximum for a batch."
-            return batch_error("too_many_tasks", message)  # the code is Azure's, the text a guess
+            return build_batch_error("too_many_tasks", message)  # the code is Azure's, the text a guess
         return None
 
 
-def check_file(path: Path, endpoint: str, is_known: Callable[[str], bool], settings: SandboxSettings) -> Checked:
+def check_input_file(
+    path: Path, endpoint: str, is_known: Callable[[str], bool], settings: SandboxSettings
+) -> CheckedInput:
     """Check a whole input file; stops early once it cannot pass and says enough."""
-    checker = _Checker(endpoint, is_known, settings)
+    checker = _InputChecker(endpoint, is_known, settings)
     too_large = path.stat().st_size > settings.max_batch_bytes
     offset = 0
     with path.open("rb", buffering=1 << 20) as file:
         for number, raw in enumerate(file, start=1):
             if not raw.isspace():
-                checker.check(raw, number, offset)
+                checker.check_line(raw, number, offset)
             offset += len(raw)
             enough = len(checker.result.offsets) > settings.max_lines or len(checker.result.errors) >= MAX_ERRORS
             if enough or too_large:  # of a file that is too large only the first line's model is wanted
                 break
-    found = checker.whole_file(path)
+    found = checker.find_file_error(path)
     if found:
         checker.result.errors = [found]
     return checker.result
 
 
-def _inside_body(finding: Finding) -> Finding:
+def _prefix_body_param(finding: Finding) -> Finding:
     code, message, param = finding
     return (code, message, f"body.{param}")

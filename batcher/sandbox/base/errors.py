@@ -31,32 +31,32 @@ class ApiError(Exception):
     headers: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, object] = field(default_factory=dict)
 
-    def body(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         """Return the JSON body."""
-        return {"error": error_object(self.message, self.type, self.param, self.code), **self.extra}
+        return {"error": build_error_object(self.message, self.type, self.param, self.code), **self.extra}
 
 
-def error_object(message: str, kind: str, param: str | None, code: str | None) -> dict[str, object]:
+def build_error_object(message: str, kind: str, param: str | None, code: str | None) -> dict[str, object]:
     """Return OpenAI's error object; all four fields are always there."""
     return {"message": message, "type": kind, "param": param, "code": code}
 
 
-def missing_parameter(name: str) -> ApiError:
+def missing_parameter_error(name: str) -> ApiError:
     return ApiError(400, f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter")
 
 
-def invalid_type(name: str, expected: str, value: object) -> ApiError:
-    message = f"Invalid type for '{name}': expected {expected}, but got {json_type(value)} instead."
+def invalid_type_error(name: str, expected: str, value: object) -> ApiError:
+    message = f"Invalid type for '{name}': expected {expected}, but got {describe_json_type(value)} instead."
     return ApiError(400, message, param=name, code="invalid_type")
 
 
-def invalid_value(name: str, value: object, valid: tuple[str, ...]) -> ApiError:
+def invalid_value_error(name: str, value: object, valid: tuple[str, ...]) -> ApiError:
     shown = ", ".join(f"'{each}'" for each in valid)
     message = f"Invalid value: '{value}'. Supported values are: {shown}."
     return ApiError(400, message, param=name, code="invalid_value")
 
 
-def outside(name: str, value: int, low: int, high: int) -> ApiError:
+def out_of_range_error(name: str, value: int, low: int, high: int) -> ApiError:
     """Return the error for a whole number below `low` or above `high`."""
     below = value < low
     words = ("below minimum", ">=", low) if below else ("above maximum", "<=", high)
@@ -66,7 +66,7 @@ def outside(name: str, value: int, low: int, high: int) -> ApiError:
     return ApiError(400, message, param=name, code=f"integer_{'below_min' if below else 'above_max'}_value")
 
 
-def json_type(value: object) -> str:
+def describe_json_type(value: object) -> str:
     """Return what a JSON value is, with its article, as the service's messages put it."""
     names: tuple[tuple[type | tuple[type, ...], str], ...] = (
         (bool, "a boolean"),
@@ -79,25 +79,25 @@ def json_type(value: object) -> str:
     return next((name for kind, name in names if isinstance(value, kind)), "null")
 
 
-def no_file(file_id: str) -> ApiError:
+def file_not_found_error(file_id: str) -> ApiError:
     return ApiError(404, f"No such File object: {file_id}", param="id")
 
 
-def no_file_for_batch(file_id: str, project: str) -> ApiError:
+def input_not_found_error(file_id: str, project: str) -> ApiError:
     message = f"Cannot find file {file_id}, or project {project} does not have access to it."
     return ApiError(400, message, param="file_id")
 
 
-def no_batch(batch_id: str) -> ApiError:
+def batch_not_found_error(batch_id: str) -> ApiError:
     return ApiError(404, f"No batch found with id '{batch_id}'.")
 
 
-def no_model(model: str) -> ApiError:
+def model_not_found_error(model: str) -> ApiError:
     message = f"The model '{model}' does not exist or you do not have access to it."
     return ApiError(404, message, param="model", code="model_not_found")
 
 
-def queue_full(model: str, organization: str, limit: int) -> str:
+def queue_full_message(model: str, organization: str, limit: int) -> str:
     """Return the text of `token_limit_exceeded`, as a batch error or as an HTTP 400."""
     return (
         f"Enqueued token limit reached for {model} in organization {organization}. Limit: {limit:,} enqueued tokens. "
@@ -105,5 +105,5 @@ def queue_full(model: str, organization: str, limit: int) -> str:
     )
 
 
-def overloaded() -> ApiError:
+def overloaded_error() -> ApiError:
     return ApiError(503, OVERLOADED, type="server_error", code="service_unavailable")

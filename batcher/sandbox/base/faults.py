@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from batcher.sandbox.base.chance import unit
-from batcher.sandbox.base.errors import INVALID, QUOTA_GONE, error_object
+from batcher.sandbox.base.chance import seeded_fraction
+from batcher.sandbox.base.errors import INVALID, QUOTA_GONE, build_error_object
 from batcher.sandbox.base.settings import Faults, Span
 
 ANSWERED = frozenset({"refusal", "length", "invalid_json", "empty"})  # kinds that answer 200, and are billed
@@ -14,17 +14,17 @@ _PERMANENT = frozenset({"content_policy", "context_length"})  # a 400 stays a 40
 LINE_ERRORS: Mapping[str, tuple[int, dict[str, object]]] = {
     "rate_limit": (
         429,
-        error_object(
+        build_error_object(
             "You've exceeded the 1000 request/min rate limit, please slow down and try again.",
             "requests",
             None,
             "rate_limit_exceeded",
         ),
     ),
-    "insufficient_quota": (429, error_object(QUOTA_GONE, "insufficient_quota", None, "insufficient_quota")),
+    "insufficient_quota": (429, build_error_object(QUOTA_GONE, "insufficient_quota", None, "insufficient_quota")),
     "server": (
         500,
-        error_object(
+        build_error_object(
             "An error occurred while processing your request. You can retry your request, or contact us if the "
             "error persists.",
             "server_error",
@@ -34,13 +34,13 @@ LINE_ERRORS: Mapping[str, tuple[int, dict[str, object]]] = {
     ),
     "content_policy": (
         400,
-        error_object(
+        build_error_object(
             "Your request was rejected as a result of our safety system.", INVALID, None, "content_policy_violation"
         ),
     ),
     "context_length": (
         400,
-        error_object(
+        build_error_object(
             "This model's maximum context length is 128000 tokens. However, your messages resulted in 128001 tokens. "
             "Please reduce the length of the messages.",
             INVALID,
@@ -54,53 +54,53 @@ LINE_ERRORS: Mapping[str, tuple[int, dict[str, object]]] = {
 FINE, REFUSED, RESET, LOST = "fine", "refused", "reset", "lost"
 
 
-class Chance:
+class FaultSampler:
     """Counts the calls of each operation and draws each one's fate."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._calls: Counter[str] = Counter()
 
-    def fate(self, faults: Faults, operation: str) -> str:
+    def draw_fate(self, faults: Faults, operation: str) -> str:
         """Return the fate of the next call of this operation."""
         self._calls[operation] += 1
         chances = ((REFUSED, faults.refuse_before), (RESET, faults.reset_before), (LOST, faults.lose_answer))
         for name, rates in chances:
             rate = rates.get(operation, 0.0)
-            if rate and self._draw(name, operation) < rate:
+            if rate and self._draw_fraction(name, operation) < rate:
                 return name
         return FINE
 
-    def truncated(self, faults: Faults) -> bool:
+    def should_truncate(self, faults: Faults) -> bool:
         """Say whether the download at hand is cut off; asked once per download."""
-        return bool(faults.truncate_download) and self._draw("truncate", "content") < faults.truncate_download
+        return bool(faults.truncate_download) and self._draw_fraction("truncate", "content") < faults.truncate_download
 
-    def times_out(self, operation: str) -> bool:
+    def should_time_out(self, operation: str) -> bool:
         """Say how a lost answer shows itself: as a time-out, or as a closed connection."""
-        return self._draw("timeout", operation) < 0.5
+        return self._draw_fraction("timeout", operation) < 0.5
 
-    def _draw(self, what: str, operation: str) -> float:
-        return unit(self._seed, what, operation, self._calls[operation])
+    def _draw_fraction(self, what: str, operation: str) -> float:
+        return seeded_fraction(self._seed, what, operation, self._calls[operation])
 
 
-def inside(span: Span | None, time: float) -> bool:
+def is_within_span(span: Span | None, time: float) -> bool:
     return span is not None and span[0] <= time < span[1]
 
 
-def line_fault(faults: Faults, seed: int, custom_id: str, attempt: int, time: float) -> str:
+def draw_line_fault(faults: Faults, seed: int, custom_id: str, attempt: int, time: float) -> str:
     """Return the kind of failure of one execution (the first attempt is 1), or "" for none."""
-    if inside(faults.quota_gone_between, time):
+    if is_within_span(faults.quota_gone_between, time):
         return "insufficient_quota"
     if custom_id in faults.poison:
         return "server"
     if not faults.line_failures:
         return ""
-    kind = _drawn(faults.line_failures, unit(seed, "line", custom_id))
+    kind = _pick_fault_kind(faults.line_failures, seeded_fraction(seed, "line", custom_id))
     passing = faults.transient_failures and kind not in _PERMANENT
     return "" if passing and attempt > 1 else kind
 
 
-def _drawn(rates: Mapping[str, float], point: float) -> str:
+def _pick_fault_kind(rates: Mapping[str, float], point: float) -> str:
     for kind in sorted(rates):
         if point < rates[kind]:
             return kind

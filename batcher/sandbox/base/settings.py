@@ -58,11 +58,11 @@ class Faults:
     stuck_finalizing_s: float = 0.0  # added to the time in `finalizing`
 
     def __post_init__(self) -> None:
-        _check_rates("line_failures", self.line_failures, LINE_KINDS)
+        _check_fault_rates("line_failures", self.line_failures, LINE_KINDS)
         for name in ("lose_answer", "refuse_before", "reset_before"):
-            _check_rates(name, getattr(self, name), OPERATIONS)
+            _check_fault_rates(name, getattr(self, name), OPERATIONS)
         for name in ("truncate_download", "corrupt_output"):
-            _check_rate(name, getattr(self, name))
+            _check_fault_rate(name, getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -94,16 +94,16 @@ class SandboxSettings:
     faults: Faults = field(default_factory=Faults)
 
 
-def _check_rate(name: str, value: object) -> None:
+def _check_fault_rate(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise SettingError(f"{name} must be a share between 0 and 1, not {value!r}")
 
 
-def _check_rates(name: str, rates: Rates, valid: tuple[str, ...]) -> None:
+def _check_fault_rates(name: str, rates: Rates, valid: tuple[str, ...]) -> None:
     for key, value in rates.items():
         if key not in valid:
             raise SettingError(f"unknown name {key!r} in {name}; valid: {', '.join(valid)}")
-        _check_rate(f"{name}.{key}", value)
+        _check_fault_rate(f"{name}.{key}", value)
 
 
 def _is_number(value: object) -> bool:
@@ -152,49 +152,49 @@ def _to_optional_text(name: str, value: object) -> str | None:
     return None if value is None else _to_text(name, value)
 
 
-def _items(name: str, value: object) -> list[tuple[str, object]]:
+def _mapping_items(name: str, value: object) -> list[tuple[str, object]]:
     if isinstance(value, Mapping):
         return [(str(key), item) for key, item in value.items()]
     raise SettingError(f"{name} must be an object, not {value!r}")
 
 
-def _elements(name: str, value: object) -> list[object]:
+def _list_elements(name: str, value: object) -> list[object]:
     if isinstance(value, list | tuple):
         return list(value)
     raise SettingError(f"{name} must be a list, not {value!r}")
 
 
 def _to_rates(name: str, value: object) -> Rates:
-    return MappingProxyType({key: _to_number(f"{name}.{key}", item) for key, item in _items(name, value)})
+    return MappingProxyType({key: _to_number(f"{name}.{key}", item) for key, item in _mapping_items(name, value)})
 
 
-def _to_limits(name: str, value: object) -> Mapping[str, int]:
-    return MappingProxyType({key: _to_int(f"{name}.{key}", item) for key, item in _items(name, value)})
+def _to_queue_limits(name: str, value: object) -> Mapping[str, int]:
+    return MappingProxyType({key: _to_int(f"{name}.{key}", item) for key, item in _mapping_items(name, value)})
 
 
 def _to_fail_batches(name: str, value: object) -> Mapping[int, str]:
-    items = _items(name, value)
+    items = _mapping_items(name, value)
     if not all(key.isdigit() for key, _ in items):
         raise SettingError(f"{name} maps ordinals of batches (the first is 1) to error codes, not {value!r}")
     return MappingProxyType({int(key): _to_text(f"{name}.{key}", item) for key, item in items})
 
 
 def _to_texts(name: str, value: object) -> tuple[str, ...]:
-    return tuple(_to_text(name, item) for item in _elements(name, value))
+    return tuple(_to_text(name, item) for item in _list_elements(name, value))
 
 
 def _to_ints(name: str, value: object) -> tuple[int, ...]:
-    return tuple(_to_int(name, item) for item in _elements(name, value))
+    return tuple(_to_int(name, item) for item in _list_elements(name, value))
 
 
 def _to_faults(_name: str, value: object) -> Faults:
-    return value if isinstance(value, Faults) else merged(Faults(), dict(_items("faults", value)))
+    return value if isinstance(value, Faults) else apply_changes(Faults(), dict(_mapping_items("faults", value)))
 
 
 # By the annotation of a field, as written above: how JSON becomes its value.
 _READERS: Mapping[object, Callable[[str, object], object]] = {
     Rates: _to_rates,
-    Mapping[str, int]: _to_limits,
+    Mapping[str, int]: _to_queue_limits,
     Mapping[int, str]: _to_fail_batches,
     tuple[str, ...]: _to_texts,
     tuple[int, ...]: _to_ints,
@@ -212,7 +212,7 @@ _READERS: Mapping[object, Callable[[str, object], object]] = {
 _Value = TypeVar("_Value", Faults, SandboxSettings)
 
 
-def merged(value: _Value, changes: Mapping[str, object]) -> _Value:
+def apply_changes(value: _Value, changes: Mapping[str, object]) -> _Value:
     """Return a copy with the named fields replaced by what the JSON values say; raise SettingError for a bad one."""
     readers = {each.name: _READERS[each.type] for each in fields(value)}
     unknown = sorted(set(changes) - set(readers))
@@ -222,17 +222,17 @@ def merged(value: _Value, changes: Mapping[str, object]) -> _Value:
     return replace(value, **read)
 
 
-def as_json(value: Faults | SandboxSettings) -> dict[str, object]:
+def settings_to_json(value: Faults | SandboxSettings) -> dict[str, object]:
     """Return the fields as JSON values; the key is masked."""
-    found = {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    found = {each.name: _to_json_value(getattr(value, each.name)) for each in fields(value)}
     if found.get("api_key"):
         found["api_key"] = "***"
     return found
 
 
-def _plain(value: object) -> object:
+def _to_json_value(value: object) -> object:
     if isinstance(value, Faults):
-        return as_json(value)
+        return settings_to_json(value)
     if isinstance(value, Mapping):
         return {str(key): item for key, item in value.items()}
     return list(value) if isinstance(value, tuple) else value

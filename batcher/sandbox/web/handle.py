@@ -7,66 +7,66 @@ from email.utils import formatdate
 import orjson
 
 from batcher.sandbox.api.sandbox import Sandbox
-from batcher.sandbox.base.chance import hex32, unit
-from batcher.sandbox.base.errors import KEYS_PAGE, MISSING_KEY, ApiError, overloaded
-from batcher.sandbox.base.faults import LOST, REFUSED, RESET, inside
+from batcher.sandbox.base.chance import seeded_fraction, seeded_hex_id
+from batcher.sandbox.base.errors import KEYS_PAGE, MISSING_KEY, ApiError, overloaded_error
+from batcher.sandbox.base.faults import LOST, REFUSED, RESET, is_within_span
 from batcher.sandbox.base.settings import SettingError
 from batcher.sandbox.web import admin
 from batcher.sandbox.web.messages import CLOSED, TIMEOUT, WHOLE, Reply, Request, Response
-from batcher.sandbox.web.routes import ROUTES, Call, Route
+from batcher.sandbox.web.routes import ROUTES, ApiCall, Route
 
-__all__ = ["Request", "Response", "handle"]
+__all__ = ["Request", "Response", "handle_request"]
 
 _BEARER = re.compile(r"Bearer\s+(\S+)", re.IGNORECASE)
 
 
-def handle(sandbox: Sandbox, request: Request) -> Response:
+def handle_request(sandbox: Sandbox, request: Request) -> Response:
     """Answer a request. Safe to call from several threads."""
-    number = sandbox.next_number()
+    number = sandbox.next_request_number()
     if request.path.startswith("/_sandbox"):
-        return _answered(sandbox, number, lambda: _admin(sandbox, request))
-    return _api(sandbox, request, number)
+        return _build_response(sandbox, number, lambda: _handle_admin_request(sandbox, request))
+    return _handle_api_request(sandbox, request, number)
 
 
-def _admin(sandbox: Sandbox, request: Request) -> Reply:
+def _handle_admin_request(sandbox: Sandbox, request: Request) -> Reply:
     with sandbox.lock:
         try:
-            return admin.answer(sandbox, request)
+            return admin.answer_request(sandbox, request)
         except SettingError as error:
             raise ApiError(400, str(error), code="unknown_setting") from error
 
 
-def _api(sandbox: Sandbox, request: Request, number: int) -> Response:
+def _handle_api_request(sandbox: Sandbox, request: Request, number: int) -> Response:
     try:
         with sandbox.lock:
-            now = sandbox.advance()
-            _authenticate(sandbox, request)
-            if inside(sandbox.faults.outage_between, now):
-                raise overloaded()
+            now = sandbox.run_due_events()
+            _check_api_key(sandbox, request)
+            if is_within_span(sandbox.faults.outage_between, now):
+                raise overloaded_error()
             route, name = _find_route(request)
-            fate = sandbox.chance.fate(sandbox.faults, route.operation)
-            times_out = sandbox.chance.times_out(route.operation)
+            fate = sandbox.chance.draw_fate(sandbox.faults, route.operation)
+            times_out = sandbox.chance.should_time_out(route.operation)
     except ApiError as error:
-        return _error_response(sandbox, number, error)
+        return _build_error_response(sandbox, number, error)
     if fate == REFUSED:
-        return _error_response(sandbox, number, overloaded())
+        return _build_error_response(sandbox, number, overloaded_error())
     if fate == RESET:
         return Response(0, {}, ending=CLOSED)
-    call = Call(sandbox, request, name, number, fate == LOST)
-    response = _answered(sandbox, number, lambda: _run(route, call))
+    call = ApiCall(sandbox, request, name, number, fate == LOST)
+    response = _build_response(sandbox, number, lambda: _run_route(route, call))
     if fate == LOST:
         return Response(0, {}, ending=TIMEOUT if times_out else CLOSED)
     return response
 
 
-def _run(route: Route, call: Call) -> Reply:
+def _run_route(route: Route, call: ApiCall) -> Reply:
     if route.operation == "upload":
         return route.handler(call)  # takes the lock itself, after the copying
     with call.sandbox.lock:
         return route.handler(call)
 
 
-def _authenticate(sandbox: Sandbox, request: Request) -> None:
+def _check_api_key(sandbox: Sandbox, request: Request) -> None:
     found = _BEARER.fullmatch(request.headers.get("authorization", "").strip())
     if found is None:
         raise ApiError(401, MISSING_KEY)
@@ -90,37 +90,37 @@ def _find_route(request: Request) -> tuple[Route, str]:
     raise ApiError(405, message, code="method_not_supported")
 
 
-def _answered(sandbox: Sandbox, number: int, act: Callable[[], Reply]) -> Response:
+def _build_response(sandbox: Sandbox, number: int, act: Callable[[], Reply]) -> Response:
     try:
         reply = act()
     except ApiError as error:
-        return _error_response(sandbox, number, error)
-    headers = {**_headers(sandbox, number), **reply.headers}
+        return _build_error_response(sandbox, number, error)
+    headers = {**_common_headers(sandbox, number), **reply.headers}
     delay = sandbox.faults.slow_s
     if reply.file is None:
         return Response(200, headers, orjson.dumps(reply.json), WHOLE, False, delay)
     headers["content-type"] = "application/octet-stream"
-    headers["content-disposition"] = f'attachment; filename="{_safe(reply.filename)}"'
+    headers["content-disposition"] = f'attachment; filename="{_safe_filename(reply.filename)}"'
     return Response(200, headers, reply.file, WHOLE, reply.truncated, delay)
 
 
-def _safe(filename: str) -> str:
+def _safe_filename(filename: str) -> str:
     return re.sub(r'[^ -~]|["\\]', "_", filename)
 
 
-def _error_response(sandbox: Sandbox, number: int, error: ApiError) -> Response:
-    headers = {**_headers(sandbox, number), **error.headers}
-    return Response(error.status, headers, orjson.dumps(error.body()), WHOLE, False, sandbox.faults.slow_s)
+def _build_error_response(sandbox: Sandbox, number: int, error: ApiError) -> Response:
+    headers = {**_common_headers(sandbox, number), **error.headers}
+    return Response(error.status, headers, orjson.dumps(error.to_json()), WHOLE, False, sandbox.faults.slow_s)
 
 
-def _headers(sandbox: Sandbox, number: int) -> Mapping[str, str]:
+def _common_headers(sandbox: Sandbox, number: int) -> Mapping[str, str]:
     """Return the headers of every answer; the date is the sandbox's."""
     seed = sandbox.settings.seed
     return {
         "content-type": "application/json",
         "date": formatdate(sandbox.now(), usegmt=True),
         "openai-organization": sandbox.settings.organization,
-        "openai-processing-ms": str(20 + int(unit(seed, "processing", number) * 400)),
+        "openai-processing-ms": str(20 + int(seeded_fraction(seed, "processing", number) * 400)),
         "openai-version": "2020-10-01",
-        "x-request-id": f"req_{hex32(seed, 'request', number)}",
+        "x-request-id": f"req_{seeded_hex_id(seed, 'request', number)}",
     }

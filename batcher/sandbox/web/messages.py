@@ -25,10 +25,10 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | Path = b""
 
-    def parameter(self, name: str) -> str | None:
+    def query_parameter(self, name: str) -> str | None:
         return next((value for key, value in self.query if key == name), None)
 
-    def json(self) -> Mapping[str, object]:
+    def parse_json(self) -> Mapping[str, object]:
         """Return the body as a JSON object, or raise the 400."""
         raw = self.body.read_bytes() if isinstance(self.body, Path) else self.body
         try:
@@ -52,7 +52,7 @@ class Response:
     delay_s: float = 0.0
 
     @property
-    def length(self) -> int:
+    def body_length(self) -> int:
         return self.body.stat().st_size if isinstance(self.body, Path) else len(self.body)
 
 
@@ -67,7 +67,7 @@ class Reply:
     truncated: bool = False
 
 
-def page_after(items: Sequence[_Item], ids: Sequence[str], after: str | None, missing: ApiError) -> Sequence[_Item]:
+def items_after(items: Sequence[_Item], ids: Sequence[str], after: str | None, missing: ApiError) -> Sequence[_Item]:
     """Return the items that follow the one named; raise `missing` where it isn't among them."""
     if after is None:
         return items
@@ -76,7 +76,7 @@ def page_after(items: Sequence[_Item], ids: Sequence[str], after: str | None, mi
     return items[ids.index(after) + 1 :]
 
 
-def list_json(items: Sequence[dict[str, object]], has_more: bool) -> dict[str, object]:
+def list_to_json(items: Sequence[dict[str, object]], has_more: bool) -> dict[str, object]:
     """Return OpenAI's list object."""
     return {
         "object": "list",

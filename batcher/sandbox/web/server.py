@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from batcher.sandbox.api.sandbox import Sandbox
-from batcher.sandbox.web.handle import Request, Response, handle
+from batcher.sandbox.web.handle import Request, Response, handle_request
 from batcher.sandbox.web.messages import WHOLE
 
 _CHUNK = 1 << 20
@@ -51,28 +51,28 @@ class _Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         incoming = StarletteRequest(scope, receive)
         try:
-            response = await self._handled(incoming)
+            response = await self._handle_incoming(incoming)
         except ClientDisconnect:
             return
         if response.delay_s:
             await asyncio.sleep(response.delay_s)
         if response.ending == WHOLE:
-            await _send(response, send)
+            await _send_response(response, send)
         else:
-            await _break_off(scope, receive)
+            await _break_connection(scope, receive)
 
-    async def _handled(self, incoming: StarletteRequest) -> Response:
+    async def _handle_incoming(self, incoming: StarletteRequest) -> Response:
         if not incoming.headers.get("content-type", "").startswith("multipart/"):
-            body = await _small_body(incoming)
-            return await run_in_threadpool(handle, self._sandbox, _plain(incoming, body))
+            body = await _read_small_body(incoming)
+            return await run_in_threadpool(handle_request, self._sandbox, _convert_request(incoming, body))
         with tempfile.NamedTemporaryFile(dir=self._sandbox.incoming) as spool:
             async for chunk in incoming.stream():
                 spool.write(chunk)
             spool.flush()
-            return await run_in_threadpool(handle, self._sandbox, _plain(incoming, Path(spool.name)))
+            return await run_in_threadpool(handle_request, self._sandbox, _convert_request(incoming, Path(spool.name)))
 
 
-async def _small_body(incoming: StarletteRequest) -> bytes:
+async def _read_small_body(incoming: StarletteRequest) -> bytes:
     """Return the body; one that is too long comes back empty, and is refused as JSON that lacks everything."""
     body = bytearray()
     async for chunk in incoming.stream():
@@ -80,16 +80,16 @@ async def _small_body(incoming: StarletteRequest) -> bytes:
     return bytes(body) if len(body) <= _MAX_JSON else b""
 
 
-def _plain(incoming: StarletteRequest, body: bytes | Path) -> Request:
+def _convert_request(incoming: StarletteRequest, body: bytes | Path) -> Request:
     headers = {name.lower(): value for name, value in incoming.headers.items()}
     query = tuple(incoming.query_params.multi_items())
     return Request(incoming.method, incoming.scope["path"], query, headers, body)
 
 
-async def _send(response: Response, send: Send) -> None:
+async def _send_response(response: Response, send: Send) -> None:
     source = response.body.open("rb") if isinstance(response.body, Path) else None
     try:
-        whole = response.length
+        whole = response.body_length
         headers = {**response.headers, "content-length": str(whole)}
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": response.status, "headers": raw})
@@ -111,7 +111,7 @@ async def _send_file(source: BinaryIO, wanted: int, send: Send) -> None:
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
-async def _break_off(scope: Scope, receive: Receive) -> None:
+async def _break_connection(scope: Scope, receive: Receive) -> None:
     scope[_ABORT]()
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -133,7 +133,7 @@ class _Server(uvicorn.Server):
             self.on_ready()
 
 
-def loopback(host: str) -> str:
+def require_loopback_host(host: str) -> str:
     """Return the host if it is a loopback address; raise ValueError for any other."""
     name = "127.0.0.1" if host == "localhost" else host
     try:
@@ -145,9 +145,9 @@ def loopback(host: str) -> str:
     return name
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _bind_listener(host: str, port: int) -> socket.socket:
     """Return a bound socket; port 0 takes a free one."""
-    name = loopback(host)
+    name = require_loopback_host(host)
     listener = socket.socket(socket.AF_INET6 if ":" in name else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -158,7 +158,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _server(sandbox: Sandbox) -> _Server:
+def _build_server(sandbox: Sandbox) -> _Server:
     config = uvicorn.Config(
         build_app(sandbox),
         http=_Protocol,
@@ -180,10 +180,10 @@ def _base_url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
 
 
-def serve(sandbox: Sandbox, host: str = "127.0.0.1", port: int = 0, on_ready: OnReady | None = None) -> None:
+def serve_sandbox(sandbox: Sandbox, host: str = "127.0.0.1", port: int = 0, on_ready: OnReady | None = None) -> None:
     """Serve until a signal ends the process; `on_ready` gets the base URL once calls are answered."""
-    listener = _listen(host, port)
-    server = _server(sandbox)
+    listener = _bind_listener(host, port)
+    server = _build_server(sandbox)
     url = _base_url(listener)
     if on_ready:
         server.on_ready = lambda: on_ready(url)
@@ -193,8 +193,8 @@ def serve(sandbox: Sandbox, host: str = "127.0.0.1", port: int = 0, on_ready: On
 @contextmanager
 def running_sandbox(sandbox: Sandbox, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """Serve in a thread for the length of the block, which gets the base URL `http://127.0.0.1:PORT/v1`."""
-    listener = _listen(host, port)
-    server = _server(sandbox)
+    listener = _bind_listener(host, port)
+    server = _build_server(sandbox)
     ready = Event()
     server.on_ready = ready.set
     url = _base_url(listener)

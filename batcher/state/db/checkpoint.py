@@ -40,7 +40,7 @@ def is_due(path: Path) -> bool:
 
 
 @contextmanager
-def copied(path: Path, metadata: Iterable[int]) -> Iterator[Path]:
+def backup_metadata(path: Path, metadata: Iterable[int]) -> Iterator[Path]:
     """While this lasts there is a copy beside the state file of what a checkpoint overwrites in place.
 
     metadata: the blocks that hold the file's metadata. The caller has the file attached for writing. It gets the copy,
@@ -48,11 +48,11 @@ def copied(path: Path, metadata: Iterable[int]) -> Iterator[Path]:
     descriptor of the file is closed then, and with it goes every lock that this process has on the file. Raises
     OSError where the disk is full; then there is no copy.
     """
-    copy, beside = _copy(path), path.with_name(f"{path.name}.copying")
+    copy, beside = _backup_path(path), path.with_name(f"{path.name}.copying")
     with path.open("rb") as source:
         try:
             with beside.open("wb") as target:
-                write_copy(source, target, [(0, HEADERS), *((HEADERS + n * BLOCK, BLOCK) for n in sorted(metadata))])
+                write_backup(source, target, [(0, HEADERS), *((HEADERS + n * BLOCK, BLOCK) for n in sorted(metadata))])
                 target.flush()
                 os.fsync(target.fileno())
             beside.replace(copy)
@@ -62,7 +62,7 @@ def copied(path: Path, metadata: Iterable[int]) -> Iterator[Path]:
         yield copy
 
 
-def write_copy(source: BinaryIO, target: BinaryIO, pieces: Sequence[tuple[int, int]]) -> None:
+def write_backup(source: BinaryIO, target: BinaryIO, pieces: Sequence[tuple[int, int]]) -> None:
     """Copies pieces of a file, each (where, how many bytes), behind a line that names them; the headers come first."""
     target.write(json.dumps(pieces).encode() + b"\n")
     for where, length in pieces:
@@ -70,12 +70,12 @@ def write_copy(source: BinaryIO, target: BinaryIO, pieces: Sequence[tuple[int, i
         target.write(source.read(length))
 
 
-def mend(path: Path) -> None:
+def recover_state_file(path: Path) -> None:
     """Puts the copy back if whoever folded the log in died before it took effect; else takes the copy away.
 
     Does nothing while another process has the file, nor where it may not be written. This process must not have it.
     """
-    copy = _copy(path)
+    copy = _backup_path(path)
     if not copy.exists():
         return
     try:
@@ -90,11 +90,11 @@ def mend(path: Path) -> None:
         if not copy.exists():  # another process was first
             return
         with copy.open("rb") as source:
-            _put_back(source, file)
+            _restore_blocks(source, file)
         copy.unlink()
 
 
-def _put_back(copy: BinaryIO, file: BinaryIO) -> None:
+def _restore_blocks(copy: BinaryIO, file: BinaryIO) -> None:
     """In place: somebody may have this file open, and wait for it."""
     pieces = json.loads(copy.readline())
     if copy.read(HEADERS) != file.read(HEADERS):
@@ -106,5 +106,5 @@ def _put_back(copy: BinaryIO, file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-def _copy(path: Path) -> Path:
+def _backup_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.before")

@@ -8,13 +8,13 @@ from pathlib import Path
 import duckdb
 
 from batcher.errors import StateError
-from batcher.state.db.transaction import statements
+from batcher.state.db.transaction import load_statements
 
 SCHEMA_VERSION = 4
 
 
 @cache
-def migrations() -> Sequence[str]:
+def load_migrations() -> Sequence[str]:
     """The migrations in order; the schema is their sum."""
     folder = resources.files("batcher").joinpath("state/sql/migrations")
     return [
@@ -25,7 +25,7 @@ def migrations() -> Sequence[str]:
 _TABLES = "SELECT table_name FROM duckdb_tables() WHERE NOT temporary AND database_name = current_database()"
 
 
-def _version(con: duckdb.DuckDBPyConnection, path: Path) -> int:
+def read_schema_version(con: duckdb.DuckDBPyConnection, path: Path) -> int:
     """The schema's version; 0: nothing is in the file. Raises StateError for a foreign or newer file."""
     tables = {row[0] for row in con.execute(_TABLES).fetchall()}
     if not tables:
@@ -42,20 +42,20 @@ def _version(con: duckdb.DuckDBPyConnection, path: Path) -> int:
     return version
 
 
-def _is_planned(con: duckdb.DuckDBPyConnection) -> bool:
+def has_plan(con: duckdb.DuckDBPyConnection) -> bool:
     """Whether the file is of this schema and holds a plan; in one statement, as every look at the state asks."""
     try:
-        rows = con.execute(statements()["is_planned"], {"version": str(SCHEMA_VERSION)}).fetchall()
+        rows = con.execute(load_statements()["is_planned"], {"version": str(SCHEMA_VERSION)}).fetchall()
     except (duckdb.CatalogException, duckdb.BinderException, duckdb.ConversionException):
         return False  # some other file's
     return bool(rows)
 
 
-def _migrate(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+def run_migrations(con: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Runs the migrations that the file lacks, in the open transaction. Raises StateError as `_version` does."""
-    version = _version(con, path)
+    version = read_schema_version(con, path)
     if version == SCHEMA_VERSION:
         return
-    for script in migrations()[version:]:
+    for script in load_migrations()[version:]:
         con.execute(script)
     con.execute("INSERT OR REPLACE INTO meta VALUES ('schema_version', ?)", [str(SCHEMA_VERSION)])

@@ -15,7 +15,7 @@ import duckdb
 from batcher import crashpoints
 from batcher.errors import StateError
 from batcher.state.db import checkpoint
-from batcher.state.db.schema import SCHEMA_VERSION, _is_planned, _migrate, _version
+from batcher.state.db.schema import SCHEMA_VERSION, has_plan, read_schema_version, run_migrations
 from batcher.state.db.transaction import MEMORY_MB, STAGING_MB, Transaction
 
 ROW_GROUP = 2_048
@@ -48,17 +48,17 @@ class Store:
         except OSError as error:
             raise StateError(f"{self.path} cannot be looked at: {error.strerror}; mend the rights") from error
 
-    def beside(self, folder: Path) -> "Store":
+    def with_folder(self, folder: Path) -> "Store":
         """The same kind of store in another folder, for a dry run on a copy."""
         return Store(folder, self._clock, self._sleep)
 
-    def create(self) -> None:
+    def create_or_migrate(self) -> None:
         """Makes the folder and the file where they do not exist, and brings an older schema up to date."""
         self._make_folder()
-        with self._opening(PATIENCE_S) as con:
+        with self._open_connection(PATIENCE_S) as con:
             con.begin()
-            _migrate(con, self.path)
-            _commit(con, self.path)
+            run_migrations(con, self.path)
+            _commit_or_raise(con, self.path)
 
     def _make_folder(self) -> None:
         try:
@@ -69,7 +69,7 @@ class Store:
             ) from error
 
     @contextmanager
-    def planning(self) -> Iterator[Transaction]:
+    def plan_transaction(self) -> Iterator[Transaction]:
         """The transaction of `plan`: it makes the folder, the file and the schema where they do not exist.
 
         Raises StateError as `transaction` does. A plan that fails leaves neither file nor folder of its own making.
@@ -78,17 +78,17 @@ class Store:
             new = not self.exists()
             for folder in reversed((self.folder, *self.folder.parents)):  # taken back deepest first
                 if not folder.exists():
-                    undo.callback(_remove_folder, folder)
+                    undo.callback(_remove_empty_folder, folder)
             self._make_folder()
-            opening = self._opening_new() if new else self._opening(PATIENCE_S)
+            opening = self._open_new_file() if new else self._open_connection(PATIENCE_S)
             con = undo.enter_context(opening)
-            empty = _version(con, self.path) == 0  # asked only now: another plan may have made it meanwhile
+            empty = read_schema_version(con, self.path) == 0  # asked only now: another plan may have made it meanwhile
             if empty:
                 undo.callback(self.path.unlink, missing_ok=True)
-            with self._set(*_FOR_PLAN, *(_CHECKPOINT_AT_COMMIT if empty else ())):
+            with self._override_settings(*_FOR_PLAN, *(_CHECKPOINT_AT_COMMIT if empty else ())):
                 con.begin()
-                _migrate(con, self.path)
-                with self._finishing(con, "plan") as tx:
+                run_migrations(con, self.path)
+                with self._commit_on_exit(con, "plan") as tx:
                     yield tx
             undo.pop_all()
             opening.__exit__(None, None, None)
@@ -99,92 +99,92 @@ class Store:
 
         Raises StateError when the file cannot be opened or written; then nothing was changed.
         """
-        with self._current(patience_s) as con:
+        with self._open_migrated(patience_s) as con:
             con.begin()
-            with self._finishing(con, name) as tx:
+            with self._commit_on_exit(con, name) as tx:
                 yield tx
 
     @contextmanager
-    def _current(
+    def _open_migrated(
         self, patience_s: float | None, read_only: bool = False, folds: bool = True
     ) -> Iterator[duckdb.DuckDBPyConnection]:
         """As `_opening`; a file of an older schema is brought up to date by whichever command comes first."""
-        with self._opening(patience_s, read_only, folds) as con:
-            if self._is_current or not self._is_older(con):
+        with self._open_connection(patience_s, read_only, folds) as con:
+            if self._is_current or not self._needs_migration(con):
                 yield con
                 return
-        with self._opening(patience_s) as con:
+        with self._open_connection(patience_s) as con:
             con.begin()
-            _migrate(con, self.path)
-            _commit(con, self.path)
+            run_migrations(con, self.path)
+            _commit_or_raise(con, self.path)
             self._is_current = True
-        with self._opening(patience_s, read_only, folds) as con:
+        with self._open_connection(patience_s, read_only, folds) as con:
             yield con
 
-    def _is_older(self, con: duckdb.DuckDBPyConnection) -> bool:
-        self._is_current = _is_planned(con)
-        return not self._is_current and 0 < _version(con, self.path) < SCHEMA_VERSION
+    def _needs_migration(self, con: duckdb.DuckDBPyConnection) -> bool:
+        self._is_current = has_plan(con)
+        return not self._is_current and 0 < read_schema_version(con, self.path) < SCHEMA_VERSION
 
     @contextmanager
-    def _finishing(self, con: duckdb.DuckDBPyConnection, name: str) -> Iterator[Transaction]:
+    def _commit_on_exit(self, con: duckdb.DuckDBPyConnection, name: str) -> Iterator[Transaction]:
         """Commits, or takes back what SQL cannot."""
         tx = Transaction(con, self._clock())
         with tx.undo:
             yield tx
-            crashpoints.reached(f"{name}.commit.before")
-            _commit(con, self.path)
+            crashpoints.mark_reached(f"{name}.commit.before")
+            _commit_or_raise(con, self.path)
             tx.undo.pop_all()
-        crashpoints.reached(f"{name}.commit.after")
+        crashpoints.mark_reached(f"{name}.commit.after")
 
     @contextmanager
-    def rehearsal(self) -> Iterator[Transaction]:
+    def dry_run_transaction(self) -> Iterator[Transaction]:
         """A transaction that is never committed. The folder must exist."""
-        with self._opening(PATIENCE_S, folds=False) as con, self._set(*_FOR_PLAN):
+        with self._open_connection(PATIENCE_S, folds=False) as con, self._override_settings(*_FOR_PLAN):
             con.begin()
-            _migrate(con, self.path)
+            run_migrations(con, self.path)
             yield Transaction(con, self._clock())
             con.rollback()
 
     @contextmanager
-    def reading(self, patience_s: float | None = PATIENCE_S) -> Iterator[Transaction]:
+    def read_transaction(self, patience_s: float | None = PATIENCE_S) -> Iterator[Transaction]:
         """A look at the state, beside whatever runs. Raises StateError where no plan was made."""
         if not self.exists():
-            raise StateError(self._no_plan())
-        with self._current(patience_s, read_only=True, folds=False) as con:
-            if not _is_planned(con):
-                _version(con, self.path)  # tells what else the file is
-                raise StateError(self._no_plan())
+            raise StateError(self._missing_plan_message())
+        with self._open_migrated(patience_s, read_only=True, folds=False) as con:
+            if not has_plan(con):
+                read_schema_version(con, self.path)  # tells what else the file is
+                raise StateError(self._missing_plan_message())
             yield Transaction(con, self._clock())
 
-    def _no_plan(self) -> str:
+    def _missing_plan_message(self) -> str:
         return f"there is no plan in {self.folder}; run `batcher plan` first"
 
     @contextmanager
-    def _opening(
+    def _open_connection(
         self, patience_s: float | None, read_only: bool = False, folds: bool = True
     ) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection; what the disk refuses while it is open becomes a StateError."""
-        con = self._attach(patience_s, read_only)
+        con = self._attach_with_retry(patience_s, read_only)
         try:
             yield con
             con.close()
             if folds and checkpoint.is_due(self.path):
-                self._fold()
+                self._run_checkpoint()
         except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.FatalException) as error:
-            raise StateError(_why_not(self.path, error)) from error
+            raise StateError(_explain_error(self.path, error)) from error
         except RuntimeError as error:
             if str(error) != CTRL_C:
                 raise
             raise KeyboardInterrupt from error
         finally:
             con.close()  # rolls back what was not committed
-            self._detach()
+            self._detach_file()
 
     @contextmanager
-    def _opening_new(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _open_new_file(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection that makes the file; what a full disk leaves of one is no state, and is taken away."""
         try:
-            opening = self._opening(PATIENCE_S)
+            opening = self._open_connection(PATIENCE_S)
             con = opening.__enter__()
         except StateError as error:
             if "No space left" in str(error.__cause__) or "not a valid DuckDB" in str(error.__cause__):
@@ -194,21 +194,21 @@ class Store:
             stack.push(opening.__exit__)
             yield con
 
-    def _attach(self, patience_s: float | None, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    def _attach_with_retry(self, patience_s: float | None, read_only: bool = False) -> duckdb.DuckDBPyConnection:
         waited = 0.0
         while True:
             try:
-                checkpoint.mend(self.path)
-                return _attached(self._running_engine(), self.path, read_only)
+                checkpoint.recover_state_file(self.path)
+                return _attach_file(self._ensure_engine(), self.path, read_only)
             except duckdb.Error as error:
                 if "Could not set lock" not in str(error):
-                    raise StateError(_why_not(self.path, error)) from error
+                    raise StateError(_explain_error(self.path, error)) from error
                 if patience_s is not None and waited >= patience_s:
                     raise StateError(f"{self.path} has been held by another process for {waited:.0f} s") from error
             self._sleep(RETRY_S)
             waited += RETRY_S
 
-    def _running_engine(self) -> duckdb.DuckDBPyConnection:
+    def _ensure_engine(self) -> duckdb.DuckDBPyConnection:
         if self._engine is None:
             spill = str(self.folder / "spill")  # else it would be `.tmp`, wherever the command was started
             self._engine = duckdb.connect(config={"threads": "1", "temp_directory": spill})
@@ -217,37 +217,37 @@ class Store:
         return self._engine
 
     @contextmanager
-    def _set(self, *settings: str) -> Iterator[None]:
+    def _override_settings(self, *settings: str) -> Iterator[None]:
         """While this lasts the engine has these settings; one under which something fails is given up."""
         try:
             for setting in settings:
-                self._running_engine().execute(setting)
+                self._ensure_engine().execute(setting)
             yield
             for setting in _SETTINGS:
-                self._running_engine().execute(setting)
+                self._ensure_engine().execute(setting)
         except BaseException:
             self._close_engine()
             raise
 
-    def _fold(self) -> None:
+    def _run_checkpoint(self) -> None:
         """Takes the log into the file. Where that cannot be, it stays, and a later transaction tries again."""
-        with suppress(OSError, duckdb.Error), checkpoint.copied(self.path, self._metadata()) as copy:
-            crashpoints.reached("fold.before")
+        with suppress(OSError, duckdb.Error), checkpoint.backup_metadata(self.path, self._metadata_blocks()) as copy:
+            crashpoints.mark_reached("fold.before")
             try:
-                self._running_engine().execute("CHECKPOINT state")
+                self._ensure_engine().execute("CHECKPOINT state")
             except duckdb.Error:  # the copy stays, and is put back by the next to attach the file
                 self._close_engine()
             else:
-                crashpoints.reached("fold.after")
+                crashpoints.mark_reached("fold.after")
                 copy.unlink()
-                self._detach()
+                self._detach_file()
 
-    def _metadata(self) -> list[int]:
+    def _metadata_blocks(self) -> list[int]:
         """The blocks that hold the metadata of the attached file."""
-        rows = self._running_engine().execute("SELECT block_id FROM pragma_metadata_info('state')").fetchall()
+        rows = self._ensure_engine().execute("SELECT block_id FROM pragma_metadata_info('state')").fetchall()
         return [int(row[0]) for row in rows]
 
-    def _detach(self) -> None:
+    def _detach_file(self) -> None:
         """Gives the file free. What was committed is in the log."""
         if self._engine is not None:
             try:
@@ -276,7 +276,7 @@ _CHECKPOINT_AT_COMMIT = ("SET wal_autocheckpoint = '1KB'", "SET auto_checkpoint_
 nothing can be overwritten, and the header that is written last makes it a state."""
 
 
-def _attached(engine: duckdb.DuckDBPyConnection, path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
+def _attach_file(engine: duckdb.DuckDBPyConnection, path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
     """A connection of its own (what is temporary ends with it), with the file as its database."""
     quoted = str(path.absolute()).replace("'", "''")
     how = "READ_ONLY" if read_only else f"ROW_GROUP_SIZE {ROW_GROUP}"
@@ -286,19 +286,19 @@ def _attached(engine: duckdb.DuckDBPyConnection, path: Path, read_only: bool) ->
     return con
 
 
-def _commit(con: duckdb.DuckDBPyConnection, path: Path) -> None:
+def _commit_or_raise(con: duckdb.DuckDBPyConnection, path: Path) -> None:
     try:
         con.commit()
     except duckdb.Error as error:
-        raise StateError(_why_not(path, error)) from error
+        raise StateError(_explain_error(path, error)) from error
 
 
-def _remove_folder(folder: Path) -> None:
+def _remove_empty_folder(folder: Path) -> None:
     with suppress(OSError):  # not empty: somebody else has put something there
         folder.rmdir()
 
 
-def _why_not(path: Path, error: duckdb.Error) -> str:
+def _explain_error(path: Path, error: duckdb.Error) -> str:
     text = str(error).splitlines()[0]
     for sign, sentence in _REASONS:
         if sign in text.lower():

@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from batcher.core.lifecycle import artist_event, shard_event
+from batcher.core.lifecycle import artist_transition, shard_transition
 from batcher.errors import IllegalTransitionError
 
 MEMORY_MB = 512
@@ -17,13 +17,13 @@ STAGING_MB = 128
 PLAN_MB = 200
 """And what it has then, for each million of rows: three quarters of it are needed, with as many bios that exist."""
 
-Row = tuple[Any, ...]
+StateRow = tuple[Any, ...]
 Fact = tuple[float | None, str | None]
 UNSET: Fact = (None, None)
 
 
 @cache
-def statements() -> Mapping[str, str]:
+def load_statements() -> Mapping[str, str]:
     """Every statement of batcher/state/sql/*.sql by its name (`-- name: ...` stands before it)."""
     found: dict[str, str] = {}
     folder = resources.files("batcher").joinpath("state/sql")
@@ -48,93 +48,93 @@ class Transaction:
         """What is called when the transaction fails, while the state is still held: takes back what SQL cannot."""
         self._facts: dict[str, Fact] | None = None
 
-    def run(self, name: str, **params: object) -> list[Row]:
+    def fetch_all(self, name: str, **params: object) -> list[StateRow]:
         """Runs a named statement; its rows."""
-        return self._execute(name, params).fetchall()
+        return self._execute_statement(name, params).fetchall()
 
-    def _execute(self, name: str, params: Mapping[str, object]) -> duckdb.DuckDBPyConnection:
+    def _execute_statement(self, name: str, params: Mapping[str, object]) -> duckdb.DuckDBPyConnection:
         if name not in _parsed:  # once a process: it takes a sixth of the time of a small statement
-            (_parsed[name],) = self.con.extract_statements(statements()[name])
+            (_parsed[name],) = self.con.extract_statements(load_statements()[name])
         return self.con.execute(_parsed[name], params or None)
 
-    def one(self, name: str, **params: object) -> Row:
+    def fetch_one(self, name: str, **params: object) -> StateRow:
         """Runs a named statement that gives exactly one row."""
-        rows = self.run(name, **params)
+        rows = self.fetch_all(name, **params)
         assert len(rows) == 1, f"{name} gave {len(rows)} rows"
         return rows[0]
 
-    def count(self, name: str, **params: object) -> int:
+    def count_changed(self, name: str, **params: object) -> int:
         """Runs a named statement that changes rows; how many."""
-        return int(self.one(name, **params)[0])
+        return int(self.fetch_one(name, **params)[0])
 
-    def dicts(self, name: str, **params: object) -> list[dict[str, Any]]:
+    def fetch_dicts(self, name: str, **params: object) -> list[dict[str, Any]]:
         """Runs a named statement; its rows by column name."""
-        cursor = self._execute(name, params)
+        cursor = self._execute_statement(name, params)
         names = [column[0] for column in cursor.description or []]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
-    def stream(self, name: str, size: int, **params: object) -> Iterator[list[Any]]:
+    def stream_rows(self, name: str, size: int, **params: object) -> Iterator[list[Any]]:
         """Runs a named statement; its rows, so many at a time. No other may run before the last has been taken."""
-        cursor = self.con.execute(statements()[name], params or None)
+        cursor = self.con.execute(load_statements()[name], params or None)
         while rows := cursor.fetchmany(size):
             yield rows
 
-    def make_room(self, rows: int) -> None:
+    def set_memory_limit(self, rows: int) -> None:
         """Gives a plan of so many rows its memory: all that it stages may go to the disk, but not the index of ids."""
         room = min(max(1, -(-rows // 1_000_000)) * PLAN_MB, MEMORY_MB)
         self.con.execute(f"SET memory_limit = '{room}MB'")
 
-    def append(self, table: str, rows: Sequence[Sequence[object]], columns: Sequence[str] | None = None) -> None:
+    def insert_rows(self, table: str, rows: Sequence[Sequence[object]], columns: Sequence[str] | None = None) -> None:
         """Adds rows to a table, fast (DuckDB's appender), inside this transaction."""
         appender = self.con.appender(table, columns=list(columns)) if columns else self.con.appender(table)
         appender.append_rows(rows)
         appender.flush()
 
-    def event(self, kind: str, detail: str = "", **where: object) -> None:
+    def record_event(self, kind: str, detail: str = "", **where: object) -> None:
         """Writes one event of the history. where: shard, submission, batch_id, artist_id."""
         values = {"shard": None, "submission": None, "batch_id": None, "artist_id": None, **where}
-        self.run("insert_event", at=self.now, kind=kind, detail=detail, **values)
+        self.fetch_all("insert_event", at=self.now, kind=kind, detail=detail, **values)
 
     def move_shard(self, shard: int, event: str, detail: str = "", submission: int | None = None) -> None:
         """Moves a shard along its state machine and writes the event; else raises IllegalTransitionError."""
-        sources, target = shard_event(event)
+        sources, target = shard_transition(event)
         names = [source.value for source in sources]
-        if not self.count("move_shard", shard=shard, sources=names, target=target.value, submission=submission):
+        if not self.count_changed("move_shard", shard=shard, sources=names, target=target.value, submission=submission):
             raise IllegalTransitionError(f"shard {shard} is not in a state that can {event.replace('_', ' ')}")
-        self.event(event, detail, shard=shard, submission=submission)
+        self.record_event(event, detail, shard=shard, submission=submission)
 
-    def outdate(self, shard: int, why: str) -> None:
+    def mark_shard_stale(self, shard: int, why: str) -> None:
         """Makes an unsent shard stale; a file that it has at OpenAI is deleted later. Its lines stay the caller's."""
         self.move_shard(shard, "outdate", why)
-        self.run("queue_shard_file", shard=shard, now=self.now)
+        self.fetch_all("queue_shard_file", shard=shard, now=self.now)
 
     def move_lines(self, statement: str, event: str, **params: object) -> int:
         """Moves many artists along their state machine with a named statement; how many moved.
 
         The statement has no RETURNING: with it, DuckDB deletes and inserts each row anew, twenty times as slow.
         """
-        sources, target = artist_event(event)
-        return self.count(statement, sources=[s.value for s in sources], target=target.value, **params)
+        sources, target = artist_transition(event)
+        return self.count_changed(statement, sources=[s.value for s in sources], target=target.value, **params)
 
-    def fact(self, name: str) -> float:
+    def read_fact(self, name: str) -> float:
         """A number that the acting process keeps; 0 when it is not set."""
-        number, _ = self._all_facts().get(name, UNSET)
+        number, _ = self._load_facts().get(name, UNSET)
         return float(number or 0)
 
-    def text_fact(self, name: str) -> str:
+    def read_text_fact(self, name: str) -> str:
         """A text that the acting process keeps; "" when it is not set."""
-        _, text = self._all_facts().get(name, UNSET)
+        _, text = self._load_facts().get(name, UNSET)
         return text or ""
 
-    def set_fact(self, name: str, number: float | None = None, text: str | None = None) -> None:
+    def write_fact(self, name: str, number: float | None = None, text: str | None = None) -> None:
         """Keeps a number or a text. One that is kept already is not written again."""
-        facts = self._all_facts()
+        facts = self._load_facts()
         if facts.get(name) != (number, text):
-            self.run("write_fact" if name in facts else "insert_fact", fact=name, number=number, text=text)
+            self.fetch_all("write_fact" if name in facts else "insert_fact", fact=name, number=number, text=text)
             facts[name] = (number, text)
 
-    def _all_facts(self) -> dict[str, Fact]:
+    def _load_facts(self) -> dict[str, Fact]:
         """There are some tens of them: to read them all once takes as long as to read one."""
         if self._facts is None:
-            self._facts = {name: (number, text) for name, number, text in self.run("facts")}
+            self._facts = {name: (number, text) for name, number, text in self.fetch_all("facts")}
         return self._facts

@@ -13,7 +13,7 @@ from batcher.catalog.tokens import TokenCounter, count_tokens
 from batcher.core.model import Endpoint
 from batcher.errors import BatcherError
 from batcher.plan import rows as plan_rows
-from batcher.plan.planner import PlanOptions, plan
+from batcher.plan.planner import PlanOptions, plan_job
 from tests.support.world import World, counter, write_table
 
 OWNER = """
@@ -43,7 +43,7 @@ def test_a_plan_whose_counting_process_was_killed_says_so_and_changes_nothing(tm
         killed._process.kill()
         killed._process.wait()
         with pytest.raises(BatcherError, match=r"counts tokens was killed \(signal 9\); run the same"):
-            plan(world.config, world.job, world.store, PlanOptions(table), killed, lambda *_: None)
+            plan_job(world.config, world.job, world.store, PlanOptions(table), killed, lambda *_: None)
     assert not world.store.exists()
     world.plan(table)
     assert world.states() == {"ready": 5}
@@ -59,9 +59,9 @@ def test_how_far_the_table_is_read_ahead(
     monkeypatch.setattr(plan_rows, "AHEAD_CHARACTERS", characters)
     world = World(tmp_path)
     spied = mock.Mock(wraps=counter())
-    version = world.job.version("gpt-6-luna", Endpoint.CHAT, 600)
-    preparer = plan_rows.Preparer(world.config, world.job, version, spied)
-    chunks = preparer.rows(write_table(tmp_path / "t.csv", 100), len, [])
+    version = world.job.build_version("gpt-6-luna", Endpoint.CHAT, 600)
+    preparer = plan_rows.RowPreparer(world.config, world.job, version, spied)
+    chunks = preparer.prepare_rows(write_table(tmp_path / "t.csv", 100), len, [])
     assert len(next(chunks)) == 10
     assert spied.count.call_count - 2 == ahead  # without the prompt, and the chunk that was taken
     assert sum(len(chunk) for chunk in chunks) == 90

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from batcher.core.actions import Admission, Hold, Refuse, Send, Split
-from batcher.core.admission import BATCHES_PER_HOUR, admit, cost_of
+from batcher.core.admission import BATCHES_PER_HOUR, admit_shards, max_shard_cost
 from batcher.core.lifecycle import ShardState
 from batcher.core.room import Budget, Charge, Room
 from batcher.core.snapshot import ShardView
@@ -44,64 +44,64 @@ def _sent(decided: list[Admission]) -> list[int]:
     ],
 )
 def test_the_limit_is_reached_and_not_passed(reserved: int, tokens: int, sent: bool) -> None:
-    decided = admit([_shard(1, tokens)], ROOM._replace(reserved=reserved), FREE)
+    decided = admit_shards([_shard(1, tokens)], ROOM._replace(reserved=reserved), FREE)
     assert decided == [Send(1, tokens, 800 - reserved - tokens)] if sent else isinstance(decided[0], Hold)
     assert len(decided) == 1
 
 
 def test_nothing_to_send_is_nothing_to_decide() -> None:
-    assert admit([], ROOM, FREE) == []
+    assert admit_shards([], ROOM, FREE) == []
 
 
 def test_room_is_kept_for_the_most_urgent() -> None:
     queue = [_shard(3, 10, priority=2), _shard(2, 500), _shard(1, 400)]
-    assert admit(queue, ROOM, FREE) == [Send(1, 400, 400), Hold(2, "needs 500 tokens, 400 are free")]
+    assert admit_shards(queue, ROOM, FREE) == [Send(1, 400, 400), Hold(2, "needs 500 tokens, 400 are free")]
 
 
 def test_priority_first_then_the_order_of_cutting() -> None:
     queue = [_shard(1, 1, 3), _shard(9, 1, 1), _shard(4, 1, 2), _shard(2, 1, 2), _shard(5, 1, 1)]
-    assert _sent(admit(queue, ROOM, FREE)) == [5, 9, 2, 4, 1]
+    assert _sent(admit_shards(queue, ROOM, FREE)) == [5, 9, 2, 4, 1]
 
 
 def test_a_shrunken_limit_stops_sending_and_says_what_is_free() -> None:
     room = ROOM._replace(limit=500, reserved=700)
     assert room.headroom == -300
-    assert admit([_shard(1, 100)], room, FREE) == [Hold(1, "needs 100 tokens, 0 are free")]
+    assert admit_shards([_shard(1, 100)], room, FREE) == [Hold(1, "needs 100 tokens, 0 are free")]
 
 
 def test_a_shard_is_split_only_when_it_cannot_fit_the_empty_queue() -> None:
-    assert isinstance(admit([_shard(1, 800)], ROOM._replace(reserved=800), FREE)[0], Hold)
-    assert admit([_shard(1, 801), _shard(2, 1)], ROOM, FREE) == [Split(1, 800)]
-    assert admit([_shard(1, 801)], ROOM._replace(reserved=800), FREE) == [Split(1, 800)]
-    assert admit([_shard(1, 801, lines=2)], ROOM._replace(factor=2.0), FREE) == [Split(1, 400)]
+    assert isinstance(admit_shards([_shard(1, 800)], ROOM._replace(reserved=800), FREE)[0], Hold)
+    assert admit_shards([_shard(1, 801), _shard(2, 1)], ROOM, FREE) == [Split(1, 800)]
+    assert admit_shards([_shard(1, 801)], ROOM._replace(reserved=800), FREE) == [Split(1, 800)]
+    assert admit_shards([_shard(1, 801, lines=2)], ROOM._replace(factor=2.0), FREE) == [Split(1, 400)]
 
 
 def test_a_shard_for_which_others_leave_no_room_is_split_and_a_single_line_is_not() -> None:
     room = ROOM._replace(largest=300)
-    assert admit([_shard(1, 301), _shard(2, 1)], room, FREE) == [Split(1, 300)]
-    assert _sent(admit([_shard(1, 300), _shard(2, 301, lines=1)], room, FREE)) == [1, 2]
+    assert admit_shards([_shard(1, 301), _shard(2, 1)], room, FREE) == [Split(1, 300)]
+    assert _sent(admit_shards([_shard(1, 300), _shard(2, 301, lines=1)], room, FREE)) == [1, 2]
 
 
 def test_one_line_over_the_limit_is_refused_with_its_reason() -> None:
-    decided = admit([_shard(1, 801, lines=1), _shard(2, 1)], ROOM, FREE)
+    decided = admit_shards([_shard(1, 801, lines=1), _shard(2, 1)], ROOM, FREE)
     assert decided == [Refuse(1, "one line of 801 tokens is over the limit of 800")]
 
 
 def test_what_goes_before_a_shard_that_must_be_split_is_sent() -> None:
-    decided = admit([_shard(1, 100), _shard(2, 900), _shard(3, 1)], ROOM, FREE)
+    decided = admit_shards([_shard(1, 100), _shard(2, 900), _shard(3, 1)], ROOM, FREE)
     assert decided == [Send(1, 100, 700), Split(2, 800)]
 
 
 def test_a_limit_of_nothing_lets_nothing_through() -> None:
-    assert isinstance(admit([_shard(1, 1, lines=1)], ROOM._replace(limit=0), FREE)[0], Refuse)
-    assert isinstance(admit([_shard(1, 1, lines=2)], ROOM._replace(limit=1), FREE)[0], Split)
+    assert isinstance(admit_shards([_shard(1, 1, lines=1)], ROOM._replace(limit=0), FREE)[0], Refuse)
+    assert isinstance(admit_shards([_shard(1, 1, lines=2)], ROOM._replace(limit=1), FREE)[0], Split)
 
 
 def test_reserved_tokens_are_rounded_up() -> None:
-    assert ROOM._replace(factor=1.01).reserved_for(1) == 2
-    assert ROOM._replace(factor=1.5).reserved_for(0) == 0
-    assert ROOM._replace(factor=1.1).reserved_for(110) == 121
-    assert ROOM._replace(factor=1.1).reserved_for(100) == 110
+    assert ROOM._replace(factor=1.01).reserved_tokens(1) == 2
+    assert ROOM._replace(factor=1.5).reserved_tokens(0) == 0
+    assert ROOM._replace(factor=1.1).reserved_tokens(110) == 121
+    assert ROOM._replace(factor=1.1).reserved_tokens(100) == 110
     assert Room(90_000, 0.8, 1.1).ceiling == 72_000
     assert Room(7, 0.5, 1.0).ceiling == 3
 
@@ -109,20 +109,20 @@ def test_reserved_tokens_are_rounded_up() -> None:
 def test_a_shard_cut_to_fill_the_queue_does_fill_it() -> None:
     """Once: 170 tokens x 1.1 were 188, which did not fit into 187, and were split into 170 tokens, for ever."""
     room = Room(limit=187, threshold=1.0, factor=1.1)
-    assert admit([_shard(1, 171)], room, FREE) == [Split(1, 170)]
-    assert admit([_shard(2, 170)], room, FREE) == [Send(2, 187, 0)]
+    assert admit_shards([_shard(1, 171)], room, FREE) == [Split(1, 170)]
+    assert admit_shards([_shard(2, 170)], room, FREE) == [Send(2, 187, 0)]
 
 
 @pytest.mark.parametrize("most", [-3, 0, 1, 2, 5])
 def test_the_hourly_cap(most: int) -> None:
-    decided = admit([_shard(n, 1) for n in range(4)], ROOM, FREE, most)
+    decided = admit_shards([_shard(n, 1) for n in range(4)], ROOM, FREE, most)
     assert len(_sent(decided)) == min(max(most, 0), 4)
     assert len(decided) == len(_sent(decided)) + (most < 4)
     assert most >= 4 or isinstance(decided[-1], Hold)
 
 
 def test_openai_takes_2000_batches_an_hour() -> None:
-    decided = admit([_shard(n, 0) for n in range(2_001)], ROOM, FREE)
+    decided = admit_shards([_shard(n, 0) for n in range(2_001)], ROOM, FREE)
     assert BATCHES_PER_HOUR == 2_000
     assert len(_sent(decided)) == 2_000
     assert isinstance(decided[-1], Hold)
@@ -130,8 +130,8 @@ def test_openai_takes_2000_batches_an_hour() -> None:
 
 def test_the_budget_is_reached_and_not_passed() -> None:
     budget = Budget(max_usd=10.0, spent_usd=2.0, in_flight_usd=3.0, charges={1: Charge(0.01, 0.15)})
-    assert cost_of(_shard(1, 100, lines=10), budget) == 2.5
-    decided = admit([_shard(n, 100, lines=10) for n in (1, 2, 3)], ROOM, budget)
+    assert max_shard_cost(_shard(1, 100, lines=10), budget) == 2.5
+    decided = admit_shards([_shard(n, 100, lines=10) for n in (1, 2, 3)], ROOM, budget)
     assert _sent(decided) == [1, 2]
     assert decided[2] == Hold(3, "may cost $2.50, $0.00 of the budget of $10.00 is left")
 
@@ -139,27 +139,27 @@ def test_the_budget_is_reached_and_not_passed() -> None:
 def test_a_shard_costs_what_its_own_version_says() -> None:
     budget = Budget(max_usd=10.0, charges={1: Charge(0.01, 0.15), 2: Charge(0.02, 0.30)})
     dear = _shard(2, 100, lines=10)._replace(version=2)
-    assert cost_of(dear, budget) == 5.0
-    assert _sent(admit([dear, _shard(3, 100, lines=10)], ROOM, budget._replace(max_usd=7.4))) == [2]
-    assert _sent(admit([dear, _shard(3, 100, lines=10)], ROOM, budget._replace(max_usd=7.6))) == [2, 3]
+    assert max_shard_cost(dear, budget) == 5.0
+    assert _sent(admit_shards([dear, _shard(3, 100, lines=10)], ROOM, budget._replace(max_usd=7.4))) == [2]
+    assert _sent(admit_shards([dear, _shard(3, 100, lines=10)], ROOM, budget._replace(max_usd=7.6))) == [2, 3]
 
 
 def test_what_has_no_known_price_is_sent_only_without_a_budget() -> None:
     unknown = _shard(1, 100)._replace(version=9)
-    assert cost_of(unknown, FREE) is None
-    assert _sent(admit([unknown], ROOM, FREE)) == [1]
+    assert max_shard_cost(unknown, FREE) is None
+    assert _sent(admit_shards([unknown], ROOM, FREE)) == [1]
     bound = Budget(max_usd=10.0, charges={1: Charge(0.01, 0.15)})
-    assert admit([unknown], ROOM, bound) == [Refuse(1, "its price is not known, and a budget is set")]
+    assert admit_shards([unknown], ROOM, bound) == [Refuse(1, "its price is not known, and a budget is set")]
 
 
 def test_a_budget_that_nothing_can_free_is_told() -> None:
     budget = Budget(max_usd=1.0, spent_usd=0.9, charges={1: Charge(0.0, 0.2)})
     text = "may cost $0.20, $0.10 of the budget of $1.00 is left"
-    assert admit([_shard(1, 1, lines=1)], ROOM, budget) == [Refuse(1, text)]
+    assert admit_shards([_shard(1, 1, lines=1)], ROOM, budget) == [Refuse(1, text)]
     in_flight = budget._replace(in_flight_usd=0.5)
-    assert isinstance(admit([_shard(1, 1, lines=1)], ROOM, in_flight)[0], Hold)
-    assert isinstance(admit([_shard(1, 1, lines=1)], ROOM, in_flight._replace(frees=False))[0], Refuse)
-    assert _sent(admit([_shard(1, 1, lines=1)], ROOM, budget._replace(max_usd=0.0))) == [1]
+    assert isinstance(admit_shards([_shard(1, 1, lines=1)], ROOM, in_flight)[0], Hold)
+    assert isinstance(admit_shards([_shard(1, 1, lines=1)], ROOM, in_flight._replace(frees=False))[0], Refuse)
+    assert _sent(admit_shards([_shard(1, 1, lines=1)], ROOM, budget._replace(max_usd=0.0))) == [1]
 
 
 # --- any queue in any room -------------------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ BUDGETS = st.builds(
 def test_every_decision_keeps_the_promises(
     queue: list[ShardView], room: Room, budget: Budget, most: int, random: Random
 ) -> None:
-    decided = admit(queue, room, budget, most)
+    decided = admit_shards(queue, room, budget, most)
     in_turn = sorted(queue, key=lambda s: (s.priority, s.shard))
     assert [step.shard for step in decided] == [s.shard for s in in_turn[: len(decided)]]
     assert all(isinstance(step, Send) for step in decided[:-1])
@@ -202,7 +202,7 @@ def test_every_decision_keeps_the_promises(
     _check_room(sends, room)
     _check_money(in_turn[: len(sends)], budget)
     random.shuffle(queue)
-    assert admit(queue, room, budget, most) == decided
+    assert admit_shards(queue, room, budget, most) == decided
 
 
 def _check_room(sends: list[Send], room: Room) -> None:
@@ -214,7 +214,7 @@ def _check_room(sends: list[Send], room: Room) -> None:
 
 
 def _check_money(sent: list[ShardView], budget: Budget) -> None:
-    costs = [cost_of(shard, budget) for shard in sent]
+    costs = [max_shard_cost(shard, budget) for shard in sent]
     if budget.max_usd > 0 and sent:
         assert budget.spent_usd + budget.in_flight_usd + _known(costs) <= budget.max_usd + 1e-9
 
@@ -228,17 +228,17 @@ def _known(costs: list[float | None]) -> float:
 @given(QUEUES, ROOMS, BUDGETS)
 @examples(3_000)
 def test_what_is_not_sent_has_a_true_reason(queue: list[ShardView], room: Room, budget: Budget) -> None:
-    decided = admit(queue, room, budget)
+    decided = admit_shards(queue, room, budget)
     assume(decided and not isinstance(decided[-1], Send))
     step, shard = decided[-1], next(s for s in queue if s.shard == decided[-1].shard)
-    own, fits = room.reserved_for(shard.tokens), room.reserved_for(shard.tokens) <= room.ceiling
+    own, fits = room.reserved_tokens(shard.tokens), room.reserved_tokens(shard.tokens) <= room.ceiling
     free = room.headroom - sum(s.reserved for s in decided if isinstance(s, Send))
     assert isinstance(step, Split) == (not fits and shard.lines > 1)
     if isinstance(step, Hold):
         assert own > free or (budget.in_flight_usd > 0 and budget.frees)
     if isinstance(step, Refuse) and fits:
         # In floats 1.0 - 0.9 is less than 0.1: what would reach the budget to the cent may be refused, never passed.
-        costs = [cost_of(s, budget) for s in queue]
+        costs = [max_shard_cost(s, budget) for s in queue]
         assert budget.max_usd > 0
         gone = budget.spent_usd + (0.0 if budget.frees else budget.in_flight_usd)
         assert None in costs or budget.max_usd < gone + _known(costs) + 1e-9
@@ -248,10 +248,10 @@ def test_what_is_not_sent_has_a_true_reason(queue: list[ShardView], room: Room, 
 @examples(3_000)
 def test_a_piece_of_a_split_shard_fits(limit: int, threshold: float, factor: float) -> None:
     room = Room(limit, threshold, factor)
-    (split,) = admit([_shard(1, 2 * 10**11)], room, FREE)
+    (split,) = admit_shards([_shard(1, 2 * 10**11)], room, FREE)
     assert isinstance(split, Split)
-    assert split.tokens == 1 or room.reserved_for(split.tokens) <= room.ceiling
-    assert room.reserved_for(split.tokens + 2) > room.ceiling - factor
+    assert split.tokens == 1 or room.reserved_tokens(split.tokens) <= room.ceiling
+    assert room.reserved_tokens(split.tokens + 2) > room.ceiling - factor
 
 
 # --- any order of events ---------------------------------------------------------------------------------------------
@@ -274,7 +274,9 @@ class Service(RuleBasedStateMachine):
         return self.room._replace(reserved=held)
 
     def _budget(self) -> Budget:
-        return self.budget._replace(in_flight_usd=_known([cost_of(s, self.budget) for s, _ in self.in_flight.values()]))
+        return self.budget._replace(
+            in_flight_usd=_known([max_shard_cost(s, self.budget) for s, _ in self.in_flight.values()])
+        )
 
     @rule(priority=st.integers(1, 3), lines=st.integers(1, 30), tokens=st.integers(0, 900))
     def add(self, priority: int, lines: int, tokens: int) -> None:
@@ -285,7 +287,7 @@ class Service(RuleBasedStateMachine):
     @rule(most=st.integers(0, 4))
     def submit(self, most: int) -> None:
         before = self._room()
-        for step in admit(self.queue.values(), before, self._budget(), most):
+        for step in admit_shards(self.queue.values(), before, self._budget(), most):
             if isinstance(step, Send):
                 self._send(step)
             elif isinstance(step, Split):
@@ -304,7 +306,7 @@ class Service(RuleBasedStateMachine):
 
     def _split(self, split: Split) -> None:
         shard = self.queue.pop(split.shard)
-        assert self.room.reserved_for(shard.tokens) > self.room.ceiling
+        assert self.room.reserved_tokens(shard.tokens) > self.room.ceiling
         half = shard.lines // 2
         self.add(shard.priority, half, shard.tokens // 2)
         self.add(shard.priority, shard.lines - half, shard.tokens - shard.tokens // 2)
@@ -315,7 +317,7 @@ class Service(RuleBasedStateMachine):
     @precondition(lambda self: self.in_flight)
     @rule(which=st.integers(0, 9), share=st.floats(0, 1))
     def end(self, which: int, share: float) -> None:
-        cost = _known([cost_of(self._take(which), self.budget)]) * share
+        cost = _known([max_shard_cost(self._take(which), self.budget)]) * share
         self.budget = self.budget._replace(spent_usd=self.budget.spent_usd + cost)
 
     @precondition(lambda self: self.in_flight)
@@ -341,7 +343,7 @@ class Service(RuleBasedStateMachine):
     def nothing_is_sent_into_a_full_queue(self) -> None:
         room = self._room()
         if room.reserved > room.ceiling:
-            assert not _sent(admit(self.queue.values(), room, self._budget()))
+            assert not _sent(admit_shards(self.queue.values(), room, self._budget()))
 
 
 TestService = Service.TestCase

@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 
 from batcher.core.actions import Finish, Send, Wait
-from batcher.core.decide import HAND_OVER, decide_tail
-from batcher.core.decide_direct import LOOK_S, UNDER_WAY, Claim, LaneView, decide_direct
+from batcher.core.decide import HAND_OVER, decide_tail_actions
+from batcher.core.decide_direct import LOOK_S, UNDER_WAY, Claim, DirectLaneView, decide_direct_action
 from batcher.core.lifecycle import ShardState
 from batcher.core.room import Room
 from batcher.core.snapshot import LooseLines, Pause, ShardView, Snapshot
 
 NOW = 1_000.0
-READY = LaneView(ready=100, workers=4)
+READY = DirectLaneView(ready=100, workers=4)
 BY_HAND = Pause("all", "by hand", 0.0, None)
 DAILY = Pause("direct", "daily requests", 0.0, NOW + 500)
 OVER = Pause("all", "quota", 0.0, NOW)
@@ -63,7 +63,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_the_next_step(name: str) -> None:
     view, step = CASES[name]
-    assert decide_direct(view, NOW) == step
+    assert decide_direct_action(view, NOW) == step
 
 
 # --- the tail --------------------------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def shard(lines: int, state: ShardState = ShardState.RELEASED, wait_until: float
 
 def tail(snapshot: Snapshot, deadline: float = FAR) -> bool:
     """Whether a run hands over 100 lines or fewer."""
-    return decide_tail(snapshot, NOW, fewer_than=100, deadline=deadline) == [Finish(HAND_OVER)]
+    return decide_tail_actions(snapshot, NOW, fewer_than=100, deadline=deadline) == [Finish(HAND_OVER)]
 
 
 @pytest.mark.parametrize(
@@ -106,4 +106,4 @@ def test_a_run_hands_over_when_a_batch_may_end_after_the_deadline() -> None:
     many = Snapshot(ROOM, shards=(shard(5_000),))
     assert tail(many, deadline=NOW + 23 * 3600)
     assert not tail(many, deadline=NOW + 25 * 3600)
-    assert isinstance(decide_tail(many, NOW, fewer_than=100, deadline=FAR)[0], Send)
+    assert isinstance(decide_tail_actions(many, NOW, fewer_than=100, deadline=FAR)[0], Send)

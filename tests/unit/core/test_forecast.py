@@ -14,21 +14,21 @@ from batcher.core.forecast import (
     FEWEST_PLAYS,
     MOST_STARTS,
     WORST_BATCH_S,
-    Flight,
-    Load,
-    _Drawn,
-    fit,
-    fitting,
-    forecast,
+    BatchInFlight,
+    RemainingWork,
+    _SampledTimes,
+    compute_forecast,
+    count_fitting_lines,
+    fit_log_normal,
 )
 
 HOUR = 3600.0
-FOUR = Load(ceiling=100, shards=[(50, 10)] * 8)
+FOUR = RemainingWork(ceiling=100, shards=[(50, 10)] * 8)
 """Eight shards, two at a time: four waves."""
 
 
 def test_before_a_batch_has_ended_the_assumptions_are_played() -> None:
-    view = forecast(FOUR)
+    view = compute_forecast(FOUR)
     assert (view.waves, view.measured) == (4, 0)
     assert (view.best_s, view.expected_s, view.worst_s) == (
         4 * BEST_BATCH_S, 4 * EXPECTED_BATCH_S, 4 * WORST_BATCH_S,
@@ -36,47 +36,47 @@ def test_before_a_batch_has_ended_the_assumptions_are_played() -> None:
 
 
 def test_nothing_to_do_ends_now() -> None:
-    assert forecast(Load(ceiling=100)) == forecast(Load(ceiling=100, free_in_s=HOUR))
-    assert forecast(Load(ceiling=100)).worst_s == 0
+    assert compute_forecast(RemainingWork(ceiling=100)) == compute_forecast(RemainingWork(ceiling=100, free_in_s=HOUR))
+    assert compute_forecast(RemainingWork(ceiling=100)).worst_s == 0
 
 
 def test_a_batch_in_flight_has_its_age() -> None:
-    view = forecast(Load(ceiling=100, flights=[Flight(50, 10, 600.0)]))
+    view = compute_forecast(RemainingWork(ceiling=100, flights=[BatchInFlight(50, 10, 600.0)]))
     assert view.best_s == BEST_BATCH_S - 600
-    assert forecast(Load(ceiling=100, flights=[Flight(50, 10, 2 * HOUR)])).best_s == 0
+    assert compute_forecast(RemainingWork(ceiling=100, flights=[BatchInFlight(50, 10, 2 * HOUR)])).best_s == 0
 
 
 def test_what_is_in_flight_holds_its_room() -> None:
-    busy = FOUR._replace(shards=[(100, 10)], flights=[Flight(60, 10, 0.0)])
-    assert forecast(busy).best_s == 2 * BEST_BATCH_S
+    busy = FOUR._replace(shards=[(100, 10)], flights=[BatchInFlight(60, 10, 0.0)])
+    assert compute_forecast(busy).best_s == 2 * BEST_BATCH_S
 
 
 def test_a_pause_delays_what_is_sent_and_not_what_runs() -> None:
-    paused = Load(ceiling=100, shards=[(50, 10)], free_in_s=10 * HOUR)
-    assert forecast(paused).best_s == 11 * HOUR
-    assert forecast(paused._replace(shards=(), flights=[Flight(50, 10, 0.0)])).best_s == BEST_BATCH_S
+    paused = RemainingWork(ceiling=100, shards=[(50, 10)], free_in_s=10 * HOUR)
+    assert compute_forecast(paused).best_s == 11 * HOUR
+    assert compute_forecast(paused._replace(shards=(), flights=[BatchInFlight(50, 10, 0.0)])).best_s == BEST_BATCH_S
 
 
 def test_lines_that_go_again_take_another_batch() -> None:
-    again = Load(ceiling=100, shards=[(50, 100)], again=0.02)
-    assert forecast(again).best_s == 2 * BEST_BATCH_S
-    assert forecast(again._replace(shards=(), loose=(50, 1))).best_s == BEST_BATCH_S
+    again = RemainingWork(ceiling=100, shards=[(50, 100)], again=0.02)
+    assert compute_forecast(again).best_s == 2 * BEST_BATCH_S
+    assert compute_forecast(again._replace(shards=(), loose=(50, 1))).best_s == BEST_BATCH_S
 
 
 def test_many_lines_that_go_again_take_as_many_batches_as_shards_would() -> None:
-    assert forecast(Load(ceiling=1_000, loose=(100_000, 1_000))).best_s >= 100 * BEST_BATCH_S
+    assert compute_forecast(RemainingWork(ceiling=1_000, loose=(100_000, 1_000))).best_s >= 100 * BEST_BATCH_S
 
 
 def test_a_job_of_which_everything_fails_has_an_end() -> None:
-    assert math.isfinite(forecast(FOUR._replace(again=1.0), [HOUR]).worst_s)
+    assert math.isfinite(compute_forecast(FOUR._replace(again=1.0), [HOUR]).worst_s)
 
 
 def test_a_shard_that_is_larger_than_the_room_is_played_alone() -> None:
-    assert forecast(Load(ceiling=10, shards=[(50, 10)] * 2)).best_s == 2 * BEST_BATCH_S
+    assert compute_forecast(RemainingWork(ceiling=10, shards=[(50, 10)] * 2)).best_s == 2 * BEST_BATCH_S
 
 
 def test_equal_times_are_believed_more_with_every_batch() -> None:
-    few, many = forecast(FOUR, [HOUR] * 2), forecast(FOUR, [HOUR] * 200)
+    few, many = compute_forecast(FOUR, [HOUR] * 2), compute_forecast(FOUR, [HOUR] * 200)
     assert few.best_s < many.best_s < 4 * HOUR < many.worst_s < few.worst_s
     assert many.expected_s == pytest.approx(4 * HOUR, rel=0.1)
     assert many.measured == 200
@@ -84,26 +84,28 @@ def test_equal_times_are_believed_more_with_every_batch() -> None:
 
 def test_the_worst_case_holds_slow_batches_of_which_none_has_ended_yet() -> None:
     """Four in five take half an hour, the others four hours: 19 have ended, and the five that run look like them."""
-    view = forecast(Load(ceiling=100, flights=[Flight(4, 10, HOUR * 0.55)] * 5), [HOUR / 2] * 19)
+    view = compute_forecast(
+        RemainingWork(ceiling=100, flights=[BatchInFlight(4, 10, HOUR * 0.55)] * 5), [HOUR / 2] * 19
+    )
     assert view.expected_s < HOUR / 2 < 3.45 * HOUR < view.worst_s < 24 * HOUR
 
 
 def test_what_many_batches_have_not_shown_is_in_no_case() -> None:
-    wave = Load(ceiling=100, flights=[Flight(4, 10, HOUR * 0.4)] * 5)
-    assert forecast(wave, [HOUR / 2] * 2_000).worst_s < HOUR / 2
+    wave = RemainingWork(ceiling=100, flights=[BatchInFlight(4, 10, HOUR * 0.4)] * 5)
+    assert compute_forecast(wave, [HOUR / 2] * 2_000).worst_s < HOUR / 2
 
 
 def test_a_batch_that_has_outlived_all_that_ended_is_a_slow_one() -> None:
-    view = forecast(Load(ceiling=100, flights=[Flight(50, 10, 3 * HOUR)]), [HOUR] * 20)
+    view = compute_forecast(RemainingWork(ceiling=100, flights=[BatchInFlight(50, 10, 3 * HOUR)]), [HOUR] * 20)
     assert view.expected_s > HOUR
     assert view.worst_s < 21 * HOUR
 
 
 def test_the_running_ones_say_that_it_takes_longer() -> None:
     ended = [HOUR] * 5
-    alone = fit(ended, [])
-    beside = fit(ended, [5 * HOUR] * 5)
-    young = fit(ended, [HOUR / 2] * 5)
+    alone = fit_log_normal(ended, [])
+    beside = fit_log_normal(ended, [5 * HOUR] * 5)
+    young = fit_log_normal(ended, [HOUR / 2] * 5)
     assert beside.mean > alone.mean
     assert beside.quantile(0.9) > 3 * HOUR
     assert young == alone
@@ -112,7 +114,7 @@ def test_the_running_ones_say_that_it_takes_longer() -> None:
 def test_the_law_gives_back_what_it_was_drawn_from() -> None:
     """The quantiles of a log-normal law of 1 h and a spread of 0.6, with the longest tenth still running."""
     drawn = sorted(HOUR * math.exp(0.6 * z) for z in _normal(200))
-    law = fit(drawn[:180], [drawn[180]] * 20)
+    law = fit_log_normal(drawn[:180], [drawn[180]] * 20)
     assert law.quantile(0.5) == pytest.approx(HOUR, rel=0.05)
     assert law.spread == pytest.approx(0.6, rel=0.1)
 
@@ -122,68 +124,72 @@ def _normal(count: int) -> list[float]:
 
 
 def test_of_what_is_left_nothing_is_before_the_age_or_beyond_the_window() -> None:
-    law = fit([HOUR * f for f in (0.5, 0.8, 1.0, 1.2, 2.0)], [])
-    assert law.within(0.0, WORST_BATCH_S, 0.5) == pytest.approx(law.quantile(0.5), rel=0.01)
-    assert 3 * HOUR < law.within(3 * HOUR, WORST_BATCH_S, 0.5) < WORST_BATCH_S
-    assert law.within(1e6, WORST_BATCH_S, 0.5) <= 1e6
+    law = fit_log_normal([HOUR * f for f in (0.5, 0.8, 1.0, 1.2, 2.0)], [])
+    assert law.quantile_between(0.0, WORST_BATCH_S, 0.5) == pytest.approx(law.quantile(0.5), rel=0.01)
+    assert 3 * HOUR < law.quantile_between(3 * HOUR, WORST_BATCH_S, 0.5) < WORST_BATCH_S
+    assert law.quantile_between(1e6, WORST_BATCH_S, 0.5) <= 1e6
 
 
 @pytest.mark.parametrize(("ended_s", "age_h"), [(300.0, 3), (300.0, 12), (20.0, 10)])
 def test_one_quick_batch_beside_many_that_run_does_not_take_the_rest_beyond_the_window(
     ended_s: float, age_h: int
 ) -> None:
-    view = forecast(Load(ceiling=1_000, flights=[Flight(100, 10, age_h * HOUR)] * 8), [ended_s])
+    view = compute_forecast(RemainingWork(ceiling=1_000, flights=[BatchInFlight(100, 10, age_h * HOUR)] * 8), [ended_s])
     assert 0 < view.best_s < view.worst_s <= WORST_BATCH_S - age_h * HOUR
 
 
 def test_how_many_lines_are_in_time() -> None:
-    assert fitting(FOUR, [], 2 * EXPECTED_BATCH_S) == 40
-    assert fitting(FOUR, [], 1.0) == 0
-    assert fitting(FOUR, [], 1e9) == 80
-    assert fitting(Load(ceiling=100, loose=(50, 10)), [], 1e9) == 0
+    assert count_fitting_lines(FOUR, [], 2 * EXPECTED_BATCH_S) == 40
+    assert count_fitting_lines(FOUR, [], 1.0) == 0
+    assert count_fitting_lines(FOUR, [], 1e9) == 80
+    assert count_fitting_lines(RemainingWork(ceiling=100, loose=(50, 10)), [], 1e9) == 0
 
 
 def test_what_goes_again_takes_room_and_time_from_what_is_in_time() -> None:
     again = FOUR._replace(shards=[(50, 100)] * 8, again=0.01)
-    assert fitting(again._replace(again=0.0), [], 2 * EXPECTED_BATCH_S) == 400
-    assert fitting(again, [], 2 * EXPECTED_BATCH_S) == 100  # half of the room is too little for two at a time
-    assert fitting(again._replace(ceiling=110), [], 3 * EXPECTED_BATCH_S) == 400
+    assert count_fitting_lines(again._replace(again=0.0), [], 2 * EXPECTED_BATCH_S) == 400
+    assert (
+        count_fitting_lines(again, [], 2 * EXPECTED_BATCH_S) == 100
+    )  # half of the room is too little for two at a time
+    assert count_fitting_lines(again._replace(ceiling=110), [], 3 * EXPECTED_BATCH_S) == 400
 
 
 def test_what_is_in_time_is_what_a_forecast_of_so_much_says() -> None:
-    load = Load(ceiling=1_000, shards=[(100, 10)] * 60)
+    load = RemainingWork(ceiling=1_000, shards=[(100, 10)] * 60)
     ended = [HOUR * f for f in (0.5, 0.8, 1.0, 1.2, 2.0)] * 20
-    whole = forecast(load, ended).expected_s
+    whole = compute_forecast(load, ended).expected_s
     for share in (0.3, 0.6, 0.9):
-        shards = fitting(load, ended, share * whole) // 10
-        end = forecast(load._replace(shards=load.shards[:shards]), ended).expected_s
+        shards = count_fitting_lines(load, ended, share * whole) // 10
+        end = compute_forecast(load._replace(shards=load.shards[:shards]), ended).expected_s
         assert end == pytest.approx(share * whole, rel=0.1)
 
 
 @pytest.mark.parametrize("shards", [50, 5_000])
 def test_a_look_at_what_is_in_time_plays_no_more_batches_than_a_forecast(shards: int) -> None:
-    load = Load(ceiling=2_400, shards=[(100, 10)] * shards, again=0.03)
-    with mock.patch.object(_Drawn, "time", autospec=True, side_effect=_Drawn.time) as time:
-        view = forecast(load, [HOUR] * 9)
+    load = RemainingWork(ceiling=2_400, shards=[(100, 10)] * shards, again=0.03)
+    with mock.patch.object(
+        _SampledTimes, "sample_seconds", autospec=True, side_effect=_SampledTimes.sample_seconds
+    ) as time:
+        view = compute_forecast(load, [HOUR] * 9)
         played, _ = time.call_count, time.reset_mock()
-        fitting(load, [HOUR] * 9, view.expected_s / 2)
+        count_fitting_lines(load, [HOUR] * 9, view.expected_s / 2)
     assert time.call_count < played <= max(MOST_STARTS, FEWEST_PLAYS * shards) * 1.1
 
 
 @settings(deadline=None)
 @given(
     shards=st.lists(st.tuples(st.integers(1, 60), st.integers(1, 500)), max_size=30),
-    flights=st.lists(st.builds(Flight, st.integers(1, 60), st.integers(1, 500), st.floats(0, 1e6)), max_size=8),
+    flights=st.lists(st.builds(BatchInFlight, st.integers(1, 60), st.integers(1, 500), st.floats(0, 1e6)), max_size=8),
     ended=st.lists(st.floats(0.0, 1e6), max_size=20),
     again=st.floats(0, 1),
     free=st.floats(0, 1e5),
 )
 def test_any_forecast_is_finite_ordered_and_the_same_again(
-    shards: list[tuple[int, int]], flights: list[Flight], ended: list[float], again: float, free: float
+    shards: list[tuple[int, int]], flights: list[BatchInFlight], ended: list[float], again: float, free: float
 ) -> None:
-    load = Load(100, shards, flights, (0, 0), again, free)
-    view = forecast(load, ended)
+    load = RemainingWork(100, shards, flights, (0, 0), again, free)
+    view = compute_forecast(load, ended)
     assert 0 <= view.best_s <= view.expected_s <= view.worst_s < math.inf
-    assert forecast(load, ended) == view
+    assert compute_forecast(load, ended) == view
     if not shards and not flights:
         assert view.worst_s == 0

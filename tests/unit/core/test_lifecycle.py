@@ -12,11 +12,11 @@ from batcher.core.lifecycle import (
     ArtistState,
     BatchStatus,
     ShardState,
-    artist_event,
+    artist_transition,
     is_terminal,
-    merge_status,
+    merge_batch_status,
     next_shard_state,
-    shard_event,
+    shard_transition,
 )
 from batcher.errors import ExitCode, IllegalTransitionError
 
@@ -85,14 +85,14 @@ def test_a_shard_takes_each_event_or_refuses_it(state: ShardState, event: str) -
 
 @pytest.mark.parametrize("event", SHARD_EVENTS)
 def test_the_database_is_given_the_same_guard(event: str) -> None:
-    sources, target = shard_event(event)
+    sources, target = shard_transition(event)
     assert {s.value: target.value for s in sources} == {s: row[event] for s, row in SHARD_TABLE.items() if event in row}
 
 
 @pytest.mark.parametrize("event", ARTIST_EVENTS)
 @pytest.mark.parametrize("state", ArtistState)
 def test_an_artist_takes_each_event_or_refuses_it(state: ArtistState, event: str) -> None:
-    sources, target = artist_event(event)
+    sources, target = artist_transition(event)
     expected = ARTIST_TABLE[state.value].get(event)
     assert (state in sources) == (expected is not None)
     assert expected in {None, target.value}
@@ -100,7 +100,7 @@ def test_an_artist_takes_each_event_or_refuses_it(state: ArtistState, event: str
 
 @pytest.mark.parametrize("name", ["", "explode", "RELEASE", "release "])
 def test_an_unknown_event_is_an_error_and_no_transition(name: str) -> None:
-    for look_up in (artist_event, shard_event, lambda event: next_shard_state(ShardState.PLANNED, event)):
+    for look_up in (artist_transition, shard_transition, lambda event: next_shard_state(ShardState.PLANNED, event)):
         with pytest.raises(KeyError):
             look_up(name)
 
@@ -118,7 +118,7 @@ def test_only_the_user_or_a_late_bio_moves_what_is_dead_or_held() -> None:
 
 def test_what_is_sent_or_done_cannot_be_claimed_again() -> None:
     for event in ("claim_batch", "claim_direct"):
-        assert artist_event(event)[0] == {ArtistState.READY}
+        assert artist_transition(event)[0] == {ArtistState.READY}
 
 
 def test_every_state_can_be_reached_and_every_open_one_can_end() -> None:
@@ -167,4 +167,4 @@ def test_a_terminal_status_is_one(status: str) -> None:
 @pytest.mark.parametrize("seen", RUNNING + ENDED + UNKNOWN)
 @pytest.mark.parametrize("known", RUNNING + ENDED + UNKNOWN)
 def test_a_terminal_status_absorbs_and_any_other_gives_way(known: str, seen: str) -> None:
-    assert merge_status(known, seen) == (known if known in ENDED else seen)
+    assert merge_batch_status(known, seen) == (known if known in ENDED else seen)

@@ -15,18 +15,18 @@ from batcher.core.pacing import (
     MOST_WORKERS,
     SHARE,
     WORKERS,
-    Allowance,
-    Crew,
     Pacer,
     RateHeaders,
-    Window,
-    check_workers,
-    crew_of,
-    go_duration_s,
-    read_headers,
-    recommended_workers,
+    RateLimit,
+    RateWindow,
+    Workers,
+    build_workers,
+    parse_go_duration,
+    parse_rate_headers,
+    parse_workers,
+    recommend_workers,
 )
-from batcher.sandbox.api.direct import go_duration
+from batcher.sandbox.api.direct import format_go_duration
 
 # --- headers ---------------------------------------------------------------------------------------------------------
 
@@ -39,24 +39,24 @@ SEEN = {
 
 @pytest.mark.parametrize(("text", "seconds"), SEEN.items())
 def test_durations_as_they_were_seen(text: str, seconds: float) -> None:
-    assert go_duration_s(text) == pytest.approx(seconds)
+    assert parse_go_duration(text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(
     "text", ["", "s", "-1s", "1 s", "1m 2s", "abc", "1x", "1s!", "٣s", "1e3s", "nan", "inf", "8d", "."]
 )
 def test_what_is_no_duration(text: str) -> None:
-    assert go_duration_s(text) is None
+    assert parse_go_duration(text) is None
 
 
 @given(st.integers(0, 86_400_000))
 def test_what_the_sandbox_writes_is_read_back(millis: int) -> None:
-    assert go_duration_s(go_duration(millis / 1000)) == pytest.approx(millis / 1000)
+    assert parse_go_duration(format_go_duration(millis / 1000)) == pytest.approx(millis / 1000)
 
 
 @given(st.text(max_size=30))
 def test_no_text_breaks_the_grammar(text: str) -> None:
-    seconds = go_duration_s(text)
+    seconds = parse_go_duration(text)
     assert seconds is None or 0 <= seconds <= 7 * DAY_S
 
 
@@ -69,10 +69,10 @@ VALUES = st.one_of(
 
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES))
 def test_any_headers_give_sound_limits_or_none(headers: dict[str, str]) -> None:
-    read = read_headers(headers)
+    read = parse_rate_headers(headers)
     for told in (read.requests, read.tokens, read.project_tokens):
         assert told is None or (0 <= told.remaining <= told.limit and told.limit > 0 and told.period_s > 0)
-    assert 0 <= read.lowest_share <= 1
+    assert 0 <= read.lowest_remaining_share <= 1
 
 
 def test_headers_are_read_kind_by_kind() -> None:
@@ -82,63 +82,63 @@ def test_headers_are_read_kind_by_kind() -> None:
         "x-ratelimit-reset-tokens": "6m0s", "x-ratelimit-limit-project-tokens": "1000",
         "x-ratelimit-remaining-project-tokens": "50",
     }  # fmt: skip
-    read = read_headers(headers)
-    assert read == RateHeaders(Allowance(60, 59, 1.0), Allowance(150_000, 149_984, 360.0), Allowance(1_000, 50, None))
-    assert read.lowest_share == 0.05
+    read = parse_rate_headers(headers)
+    assert read == RateHeaders(RateLimit(60, 59, 1.0), RateLimit(150_000, 149_984, 360.0), RateLimit(1_000, 50, None))
+    assert read.lowest_remaining_share == 0.05
 
 
 def test_a_limit_of_a_day_is_told_from_one_of_a_minute_by_how_fast_it_comes_back() -> None:
-    assert Allowance(10_000, 9_999, 8.64).is_daily
-    assert not Allowance(60, 59, 1.0).is_daily
-    assert not Allowance(10_000, 10_000, 0.0).is_daily
+    assert RateLimit(10_000, 9_999, 8.64).is_daily
+    assert not RateLimit(60, 59, 1.0).is_daily
+    assert not RateLimit(10_000, 10_000, 0.0).is_daily
 
 
 # --- windows ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_window_waits_for_the_oldest_to_leave_it() -> None:
-    window = Window(100)
+    window = RateWindow(100)
     for second in range(95):
-        assert window.fits_at(second / 10, 1) == second / 10
-        window.asked(second / 10, 1)
-    assert window.fits_at(9.5, 1) == 61.0
-    assert window.fits_at(9.5, 2) == pytest.approx(61.1)
-    assert window.fits_at(61.0, 1) == 61.0
+        assert window.earliest_fit(second / 10, 1) == second / 10
+        window.record_request(second / 10, 1)
+    assert window.earliest_fit(9.5, 1) == 61.0
+    assert window.earliest_fit(9.5, 2) == pytest.approx(61.1)
+    assert window.earliest_fit(61.0, 1) == 61.0
 
 
 def test_the_lower_of_setting_and_header_binds() -> None:
-    window = Window(100)
-    window.learn(Allowance(20, 20, 0.0), 0.0, 0.0)
-    assert window.bound == 20
-    window.learn(Allowance(500, 500, 0.0), 0.0, 0.0)
-    assert window.bound == 100
-    unset = Window(0)
-    assert unset.fits_at(5.0, 10**9) == 5.0
-    unset.learn(Allowance(20, 20, 0.0), 0.0, 0.0)
-    assert unset.bound == 20
+    window = RateWindow(100)
+    window.record_rate_limit(RateLimit(20, 20, 0.0), 0.0, 0.0)
+    assert window.effective_limit == 20
+    window.record_rate_limit(RateLimit(500, 500, 0.0), 0.0, 0.0)
+    assert window.effective_limit == 100
+    unset = RateWindow(0)
+    assert unset.earliest_fit(5.0, 10**9) == 5.0
+    unset.record_rate_limit(RateLimit(20, 20, 0.0), 0.0, 0.0)
+    assert unset.effective_limit == 20
 
 
 def test_what_others_use_is_heard_of_and_waited_for() -> None:
-    window = Window(100)
-    window.learn(Allowance(100, 3, 58.2), 0.0, 0.0)  # 97 are used, and none of them by us
-    at = window.fits_at(0.0, 1)
+    window = RateWindow(100)
+    window.record_rate_limit(RateLimit(100, 3, 58.2), 0.0, 0.0)  # 97 are used, and none of them by us
+    at = window.earliest_fit(0.0, 1)
     assert at == pytest.approx(58.2 * 3 / 97)  # 6 are needed: one, and the 5 that are kept
-    assert window.fits_at(58.2, 1) == 58.2
+    assert window.earliest_fit(58.2, 1) == 58.2
 
 
 def test_what_was_asked_for_since_counts_against_what_was_heard() -> None:
-    window = Window(100)
-    window.asked(0.0, 10)
-    window.learn(Allowance(100, 20, 48.0), asked_at=-1.0, now=1.0)  # the answer to an earlier call
-    assert window.fits_at(1.0, 5) == 1.0
-    assert window.fits_at(1.0, 6) > 1.0
+    window = RateWindow(100)
+    window.record_request(0.0, 10)
+    window.record_rate_limit(RateLimit(100, 20, 48.0), asked_at=-1.0, now=1.0)  # the answer to an earlier call
+    assert window.earliest_fit(1.0, 5) == 1.0
+    assert window.earliest_fit(1.0, 6) > 1.0
 
 
 def test_more_than_the_limit_waits_for_an_empty_window_only() -> None:
-    window = Window(100)
-    assert window.fits_at(0.0, 1_000) == 0.0
-    window.asked(0.0, 10)
-    assert window.fits_at(1.0, 1_000) == 61.0
+    window = RateWindow(100)
+    assert window.earliest_fit(0.0, 1_000) == 0.0
+    window.record_request(0.0, 10)
+    assert window.earliest_fit(1.0, 1_000) == 61.0
 
 
 # --- workers ---------------------------------------------------------------------------------------------------------
@@ -149,16 +149,16 @@ def test_more_than_the_limit_waits_for_an_empty_window_only() -> None:
     [(0, 1, 2), (42_888, 168, 2), (42_888, 5, 4), (42_888, 2, 8), (42_888, 1, 16), (10**9, 1, 16), (5, 0, 16)],
 )
 def test_recommended_workers(lines: int, hours: float, workers: int) -> None:
-    assert recommended_workers(lines, hours) == workers
+    assert recommend_workers(lines, hours) == workers
 
 
 def test_a_measured_rate_replaces_the_assumed_one() -> None:
-    assert recommended_workers(42_888, 5, per_worker_s=0.25) == 10
+    assert recommend_workers(42_888, 5, per_worker_s=0.25) == 10
 
 
 @pytest.mark.parametrize("wanted", [*WORKERS, "auto", 1, 16, "7"])
 def test_workers_that_there_are(wanted: str | int) -> None:
-    assert 1 <= crew_of(check_workers(wanted)).workers <= MOST_WORKERS
+    assert 1 <= build_workers(parse_workers(wanted)).workers <= MOST_WORKERS
 
 
 @pytest.mark.parametrize("wanted", ["many", 0, 17, "0", "17", "-1", ""])
@@ -166,27 +166,27 @@ def test_workers_that_there_are_not(wanted: str | int) -> None:
     with pytest.raises(
         ValueError, match="workers are conservative, moderate, aggressive, auto, or a number from 1 to 16"
     ):
-        check_workers(wanted)
+        parse_workers(wanted)
 
 
 def test_auto_adds_a_worker_while_there_is_room_and_halves_on_a_refusal() -> None:
-    crew = crew_of("auto")
+    crew = build_workers("auto")
     assert crew.workers == 2
     for _ in range(200):
-        crew.succeeded(room=True)
+        crew.record_success(room=True)
     assert crew.workers == MOST_WORKERS
-    crew.refused()
+    crew.record_refusal()
     assert crew.workers == 8
     for _ in range(50):
-        crew.succeeded(room=False)
+        crew.record_success(room=False)
     assert crew.workers == 8
 
 
 def test_a_fixed_crew_stays() -> None:
-    crew = crew_of("moderate")
+    crew = build_workers("moderate")
     for _ in range(50):
-        crew.succeeded(room=True)
-    crew.refused()
+        crew.record_success(room=True)
+    crew.record_refusal()
     assert crew.workers == 4
 
 
@@ -217,9 +217,9 @@ class Limited:
             return fits, RateHeaders()
         return fits, RateHeaders(self._told(self.rpm, used[0], now), self._told(self.tpm, used[1], now))
 
-    def _told(self, limit: int, used: float, now: float) -> Allowance:
+    def _told(self, limit: int, used: float, now: float) -> RateLimit:
         reset = used * 60.0 / limit if self.how == "bucket" else 60.0 - now % 60.0
-        return Allowance(limit, max(0, int(limit - used)), reset)
+        return RateLimit(limit, max(0, int(limit - used)), reset)
 
     def _sliding(self, now: float) -> list[float]:
         while self.log and self.log[0][0] <= now - 60.0:
@@ -248,7 +248,7 @@ class Run:
 
 
 def simulate(
-    service: Limited, pacer: Pacer, crew: Crew, latency: Callable[[], float], tokens: Callable[[], int], until: float
+    service: Limited, pacer: Pacer, crew: Workers, latency: Callable[[], float], tokens: Callable[[], int], until: float
 ) -> Run:
     """The lane's rules with a passed clock: a call where it fits, a wait where it does not."""
     now, run = 0.0, Run([], 0)
@@ -257,28 +257,28 @@ def simulate(
     wanted = tokens()
     while now < until:
         while len(busy) < crew.workers:
-            at = pacer.fits_at(now, wanted)
+            at = pacer.earliest_fit(now, wanted)
             if at > now:
                 paced_until = at
                 break
-            pacer.asked(now, wanted)
+            pacer.record_request(now, wanted)
             whole = latency()
             heapq.heappush(busy, (now + whole, order, now, now + whole * 0.3, wanted))
             order, wanted = order + 1, tokens()
         waits = [busy[0][0]] if busy else []
         if len(busy) < crew.workers:
-            waits.append(pacer.fits_at(now, wanted))
+            waits.append(pacer.earliest_fit(now, wanted))
         now = max(now, min(waits))
         while busy and busy[0][0] <= now:
             answered_at, _, asked_at, arrived_at, amount = heapq.heappop(busy)
             fits, heard = service.take(arrived_at, amount)
-            pacer.learn(heard, asked_at, answered_at)
+            pacer.record_headers(heard, asked_at, answered_at)
             if fits:
                 run.sent_at.append(asked_at)
-                crew.succeeded(room=paced_until <= asked_at)
+                crew.record_success(room=paced_until <= asked_at)
             else:
                 run.refused += 1
-                crew.refused()
+                crew.record_refusal()
     return run
 
 
@@ -298,7 +298,7 @@ def test_limits_that_are_known_are_never_run_into_and_used_well(
     dice = random.Random(seed)
     tpm = max(int(rpm * tokens_per_request * tightness), 3 * tokens_per_request)
     service = Limited(rpm, tpm, how, headers)
-    crew = crew_of("auto")
+    crew = build_workers("auto")
     minutes = 6
 
     def latency() -> float:

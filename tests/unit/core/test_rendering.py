@@ -13,9 +13,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.catalog.tokens import ENCODING, count_tokens
-from batcher.core.cutting import MAX_BYTES, MAX_LINES, SHARDS_IN_HEADROOM, Cutter, chunks, default_limits, waves
+from batcher.core.cutting import (
+    MAX_BYTES,
+    MAX_LINES,
+    SHARDS_IN_HEADROOM,
+    ShardCutter,
+    count_waves,
+    default_shard_limits,
+    split_chunks,
+)
 from batcher.core.model import Endpoint, JobVersion, ShardLimits
-from batcher.core.rendering import Renderer, body, custom_id, line_hash, overhead_tokens, placeholders
+from batcher.core.rendering import (
+    LineRenderer,
+    build_request_body,
+    hash_line_bytes,
+    make_custom_id,
+    overhead_tokens,
+    parse_placeholders,
+)
 from batcher.errors import JobError
 from tests.support.examples import examples
 
@@ -72,11 +87,11 @@ ODD = [
     ],
 )
 def test_an_id_is_readable(artist_id: str, line_id: str) -> None:
-    assert custom_id(artist_id) == line_id
+    assert make_custom_id(artist_id) == line_id
 
 
 def test_a_long_id_keeps_its_head_and_stays_its_own() -> None:
-    one, two, three = custom_id("x" * 201), custom_id("x" * 202), custom_id("é" * 67)
+    one, two, three = make_custom_id("x" * 201), make_custom_id("x" * 202), make_custom_id("é" * 67)
     assert one.startswith("x" * 183 + "~")
     assert len({one, two, three}) == 3
     assert {len(one), len(two), len(three)} == {200}
@@ -88,17 +103,17 @@ IDS = TEXTS | st.text("ab%2~0. ", max_size=6) | st.text("ab/", min_size=180, max
 @given(st.lists(IDS, unique=True, max_size=8))
 @examples(500)
 def test_no_two_artists_share_an_id(artist_ids: list[str]) -> None:
-    line_ids = [custom_id(artist_id) for artist_id in artist_ids]
+    line_ids = [make_custom_id(artist_id) for artist_id in artist_ids]
     assert len(set(line_ids)) == len(artist_ids)
     assert all(len(line_id) <= 200 and SAFE.issuperset(line_id) for line_id in line_ids)
-    assert [custom_id(artist_id) for artist_id in artist_ids] == line_ids
+    assert [make_custom_id(artist_id) for artist_id in artist_ids] == line_ids
 
 
 @given(st.text("ab~%1", min_size=1, max_size=240))
 @examples(300)
 def test_an_id_that_looks_like_an_escaped_or_shortened_one_is_still_its_own(artist_id: str) -> None:
-    line_id = custom_id(artist_id)
-    assert custom_id(line_id) != line_id or line_id == artist_id
+    line_id = make_custom_id(artist_id)
+    assert make_custom_id(line_id) != line_id or line_id == artist_id
     assert ("~" in line_id) == (len(line_id) == 200 and line_id != artist_id and line_id[183] == "~")
 
 
@@ -117,7 +132,7 @@ def test_an_id_that_looks_like_an_escaped_or_shortened_one_is_still_its_own(arti
     ],
 )
 def test_names_of_a_template(template: str, names: list[str]) -> None:
-    assert placeholders(template) == names
+    assert parse_placeholders(template) == names
 
 
 @pytest.mark.parametrize(
@@ -147,20 +162,20 @@ def test_names_of_a_template(template: str, names: list[str]) -> None:
 )
 def test_anything_but_a_plain_name_is_refused(template: str) -> None:
     with pytest.raises(JobError, match=r"user\.md"):
-        placeholders(template)
+        parse_placeholders(template)
     with pytest.raises(JobError):
-        Renderer(VERSION._replace(template=template))
+        LineRenderer(VERSION._replace(template=template))
 
 
 def test_a_name_without_a_value_is_told() -> None:
     for template in ("{name} {missing}", "{__class__}", "{name}{class}"):
         with pytest.raises(JobError, match="does not give"):
-            Renderer(VERSION._replace(template=template)).user_text({"name": "x"})
+            LineRenderer(VERSION._replace(template=template)).render_user_text({"name": "x"})
 
 
 @pytest.mark.parametrize("value", ODD)
 def test_a_value_is_never_read_as_a_template(value: str) -> None:
-    text = Renderer(VERSION).user_text({"name": value, "facts": "f", "more": "unused"})
+    text = LineRenderer(VERSION).render_user_text({"name": value, "facts": "f", "more": "unused"})
     assert text == "Name: " + value + "\nFacts: f {kept} " + value
 
 
@@ -169,16 +184,16 @@ def test_a_value_is_never_read_as_a_template(value: str) -> None:
 
 def line_of(version: JobVersion, line_id: str, user_text: str) -> bytes:
     """One line; its size is told without rendering it."""
-    renderer = Renderer(version)
-    own = renderer.own(line_id, user_text)
-    line = renderer.line(own)
-    assert renderer.size(own) == len(line)
+    renderer = LineRenderer(version)
+    own = renderer.encode_own_part(line_id, user_text)
+    line = renderer.render_line(own)
+    assert renderer.line_size(own) == len(line)
     return line
 
 
 def hash_of(version: JobVersion, line_id: str, user_text: str) -> int:
-    renderer = Renderer(version)
-    return renderer.hash(renderer.own(line_id, user_text))
+    renderer = LineRenderer(version)
+    return renderer.hash_line(renderer.encode_own_part(line_id, user_text))
 
 
 def _plain(version: JobVersion, line_id: str, user_text: str) -> dict[str, object]:
@@ -208,7 +223,7 @@ def _check_line(version: JobVersion, line_id: str, user_text: str) -> bytes:
 @pytest.mark.parametrize("endpoint", Endpoint)
 @pytest.mark.parametrize("value", ODD)
 def test_a_line_is_the_request_that_was_meant(endpoint: Endpoint, value: str) -> None:
-    _check_line(VERSION._replace(endpoint=endpoint), custom_id(value or "x"), value)
+    _check_line(VERSION._replace(endpoint=endpoint), make_custom_id(value or "x"), value)
 
 
 @given(st.sampled_from(Endpoint), TEXTS, TEXTS, TEXTS, TEXTS)
@@ -219,14 +234,16 @@ def test_a_line_is_the_request_whatever_the_texts_are(
     version = VERSION._replace(endpoint=endpoint, system=system, model=model)
     line = _check_line(version, line_id, text)
     assert line_of(version, line_id, text) == line
-    assert orjson.loads(line)["body"] == body(version, text)
+    assert orjson.loads(line)["body"] == build_request_body(version, text)
 
 
 @given(TEXTS, TEXTS)
 @examples(500)
 def test_values_of_the_input_arrive_as_they_are(name: str, facts: str) -> None:
-    renderer = Renderer(VERSION)
-    line = renderer.line(renderer.own("a1", renderer.user_text({"name": name, "facts": facts})))
+    renderer = LineRenderer(VERSION)
+    line = renderer.render_line(
+        renderer.encode_own_part("a1", renderer.render_user_text({"name": name, "facts": facts}))
+    )
     content = orjson.loads(line)["body"]["messages"][1]["content"]
     assert content == f"Name: {name}\nFacts: {facts} {{kept}} {name}"
 
@@ -255,19 +272,19 @@ def test_equal_versions_render_equal_bytes_and_others_do_not() -> None:
     lines = [line_of(version, "a1", "text") for version in others]
     lines += [line_of(VERSION, "a2", "text"), line_of(VERSION, "a1", "text ")]
     assert len({line, *lines}) == 9
-    assert len({line_hash(other) for other in (line, *lines)}) == 9
+    assert len({hash_line_bytes(other) for other in (line, *lines)}) == 9
     marks = [hash_of(version, "a1", "text") for version in others]
     assert len({mark, *marks, hash_of(VERSION, "a2", "text"), hash_of(VERSION, "a1", "text ")}) == 9
 
 
 def test_a_hash_is_64_bits_and_never_changes() -> None:
-    assert line_hash(b"") == 0xE4A6A0577479B2B4
-    assert line_hash(b'{"custom_id":"a1"}\n') == line_hash(b'{"custom_id":"a1"}\n')
-    assert all(0 <= line_hash(bytes([n])) < 2**64 for n in range(256))
+    assert hash_line_bytes(b"") == 0xE4A6A0577479B2B4
+    assert hash_line_bytes(b'{"custom_id":"a1"}\n') == hash_line_bytes(b'{"custom_id":"a1"}\n')
+    assert all(0 <= hash_line_bytes(bytes([n])) < 2**64 for n in range(256))
 
 
 def test_what_every_line_repeats_is_counted_once() -> None:
-    system, schema = Renderer(VERSION).constant_text()
+    system, schema = LineRenderer(VERSION).constant_texts()
     assert system == VERSION.system
     assert json.loads(schema) == VERSION.schema
     assert ": " not in schema
@@ -337,9 +354,9 @@ Line = tuple[int, int, int]
 
 
 def _cut(limits: ShardLimits, lines: list[Line]) -> list[list[Line]]:
-    cutter, shards = Cutter(limits), list[list[Line]]()
+    cutter, shards = ShardCutter(limits), list[list[Line]]()
     for line in lines:
-        if cutter.starts_new(*line):
+        if cutter.add_line(*line):
             shards.append([])
         shards[-1].append(line)
     return shards
@@ -381,14 +398,14 @@ def test_a_shard_is_filled_to_the_edge_and_not_past_it() -> None:
 
 def test_the_limits_of_a_batch_are_openais() -> None:
     assert (MAX_LINES, MAX_BYTES) == (50_000, 209_715_200)
-    assert default_limits(40_000_000, 0.8, 1.1) == ShardLimits(50_000, 209_715_200, 1_212_121)
-    assert default_limits(1, 0.8, 1.1).tokens == 1
+    assert default_shard_limits(40_000_000, 0.8, 1.1) == ShardLimits(50_000, 209_715_200, 1_212_121)
+    assert default_shard_limits(1, 0.8, 1.1).tokens == 1
 
 
 @given(st.integers(100, 10**10), st.floats(0.05, 1), st.floats(0.5, 3))
 @examples(300)
 def test_several_shards_fit_the_headroom_at_once(limit: int, threshold: float, factor: float) -> None:
-    tokens = default_limits(limit, threshold, factor).tokens
+    tokens = default_shard_limits(limit, threshold, factor).tokens
     assert tokens >= 1
     assert tokens == 1 or SHARDS_IN_HEADROOM * tokens * factor <= limit * threshold * (1 + 1e-9)
 
@@ -410,13 +427,13 @@ def test_several_shards_fit_the_headroom_at_once(limit: int, threshold: float, f
     ],
 )
 def test_waves(tokens: list[int], headroom: int, count: int) -> None:
-    assert waves(tokens, headroom) == count
+    assert count_waves(tokens, headroom) == count
 
 
 @given(st.lists(st.integers(), max_size=30), st.integers(1, 12))
 @examples(200)
 def test_chunks_lose_nothing(rows: list[int], size: int) -> None:
-    parts = list(chunks(iter(rows), size))
+    parts = list(split_chunks(iter(rows), size))
     assert [row for part in parts for row in part] == rows
     assert all(len(part) == size for part in parts[:-1])
     assert all(0 < len(part) <= size for part in parts)

@@ -10,8 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.core.failures import FailureClass
-from batcher.core.model import Endpoint, LineResult, Usage
-from batcher.core.result_line import LARGEST_INT, MESSAGE_LENGTH, judge_text, parse, read_body, read_line
+from batcher.core.model import Endpoint, LineResult, TokenUsage
+from batcher.core.result_line import (
+    LARGEST_INT,
+    MESSAGE_LENGTH,
+    check_answer_text,
+    parse_json_object,
+    parse_response_body,
+    parse_result_line,
+)
 from tests.support.examples import examples
 
 F = FailureClass
@@ -74,7 +81,7 @@ def _unanswered(code: str) -> bytes:
 
 
 def _read(raw: bytes, endpoint: Endpoint = CHAT) -> LineResult:
-    result = read_line(raw, endpoint)
+    result = parse_result_line(raw, endpoint)
     assert result is not None
     return result
 
@@ -98,11 +105,11 @@ def test_a_success_is_read_whole(endpoint: Endpoint) -> None:
         status=200,
         model="gpt-6-luna-2026-08-01",
         finish_reason="stop",
-        usage=Usage(24, 16, 7),
+        usage=TokenUsage(24, 16, 7),
         completed_at=1_795_000_100.0,
     )
     assert _read(_line(GOOD[endpoint]), endpoint) == expected
-    assert read_body("a1", GOOD[endpoint], endpoint) == expected
+    assert parse_response_body("a1", GOOD[endpoint], endpoint) == expected
 
 
 @pytest.mark.parametrize("endpoint", Endpoint)
@@ -210,7 +217,7 @@ def test_what_was_paid_is_known_though_the_answer_cannot_be_used(endpoint: Endpo
         CHAT: _chat("half", "length"),
         RESPONSES: _incomplete("max_output_tokens"),
     }
-    assert _read(_line(cut_off[endpoint]), endpoint).usage == Usage(24, 16, 7)
+    assert _read(_line(cut_off[endpoint]), endpoint).usage == TokenUsage(24, 16, 7)
 
 
 def test_an_error_of_nothing_is_none() -> None:
@@ -220,10 +227,10 @@ def test_an_error_of_nothing_is_none() -> None:
 
 
 def test_a_verdict_on_a_text() -> None:
-    assert judge_text("x", "stop", "") == ("x", None)
-    assert judge_text("x", "anything new", "") == ("x", None)
+    assert check_answer_text("x", "stop", "") == ("x", None)
+    assert check_answer_text("x", "anything new", "") == ("x", None)
     for content, finish, refusal in (("x", "stop", "no"), ("x", "length", ""), ("", "stop", "")):
-        text, failure = judge_text(content, finish, refusal)
+        text, failure = check_answer_text(content, finish, refusal)
         assert text is None
         assert failure is not None
 
@@ -261,7 +268,7 @@ ERRORS = [
 def test_an_error_line_has_its_class(raw: bytes, failure: F, code: str, status: int | None, endpoint: Endpoint) -> None:
     result = _read(raw, endpoint)
     assert _why(result) == (failure, code)
-    assert (result.custom_id, result.status, result.usage) == ("a1", status, Usage())
+    assert (result.custom_id, result.status, result.usage) == ("a1", status, TokenUsage())
 
 
 @pytest.mark.parametrize("status", [0, None, "200", True, 200.0, 2**40])
@@ -295,7 +302,7 @@ def test_bytes_that_are_no_text_are_replaced_and_the_rest_is_read(odd: bytes) ->
 
 @pytest.mark.parametrize("raw", [b"", b"\n", b"\r\n", b" \t\n"])
 def test_an_empty_line_is_nothing(raw: bytes) -> None:
-    assert read_line(raw, CHAT) is None
+    assert parse_result_line(raw, CHAT) is None
 
 
 GOOD_LINE = _line(_chat())
@@ -346,7 +353,7 @@ def test_numbers_that_json_does_not_have_do_no_harm() -> None:
     for number in (b"NaN", b"Infinity", b"-Infinity", b"1e999"):
         raw = GOOD_LINE.replace(b'"prompt_tokens":24', b'"prompt_tokens":' + number)
         result = _read(raw.replace(b'"created":1795000100', b'"created":' + number))
-        assert (result.text, result.usage, result.completed_at) == ("A bio.", Usage(0, 16, 7), None)
+        assert (result.text, result.usage, result.completed_at) == ("A bio.", TokenUsage(0, 16, 7), None)
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
@@ -372,15 +379,15 @@ def test_numbers_that_json_does_not_have_do_no_harm() -> None:
 )
 def test_a_usage_that_is_nonsense_counts_nothing(usage: object) -> None:
     result = _read(_line(_chat(usage=usage)))
-    assert (result.text, result.usage) == ("A bio.", Usage())
+    assert (result.text, result.usage) == ("A bio.", TokenUsage())
 
 
 def test_a_usage_may_lack_a_part() -> None:
-    assert _read(_line(_chat(usage={"prompt_tokens": 24}))).usage == Usage(24, 0, 0)
-    assert _read(_line(_chat(usage={"prompt_tokens": LARGEST_INT}))).usage == Usage(LARGEST_INT, 0, 0)
+    assert _read(_line(_chat(usage={"prompt_tokens": 24}))).usage == TokenUsage(24, 0, 0)
+    assert _read(_line(_chat(usage={"prompt_tokens": LARGEST_INT}))).usage == TokenUsage(LARGEST_INT, 0, 0)
     without = _chat()
     del without["usage"]
-    assert _read(_line(without)).usage == Usage()
+    assert _read(_line(without)).usage == TokenUsage()
 
 
 @pytest.mark.parametrize("created", [None, "1795000100", True, [], -1, 2**63, 1e12])
@@ -394,7 +401,7 @@ def test_a_number_too_large_for_a_float_does_no_harm() -> None:
     huge = b"9" * 400
     raw = GOOD_LINE.replace(b'"created":1795000100', b'"created":' + huge).replace(b"A bio.", b"A \\ud800.")
     result = _read(raw.replace(b'"prompt_tokens":24', b'"prompt_tokens":' + huge))
-    assert (result.text, result.completed_at, result.usage) == ("A \ufffd.", None, Usage(0, 16, 7))
+    assert (result.text, result.completed_at, result.usage) == ("A \ufffd.", None, TokenUsage(0, 16, 7))
 
 
 # --- anything at all -------------------------------------------------------------------------------------------------
@@ -420,7 +427,7 @@ def _sound(result: LineResult | None) -> None:
 @given(st.binary(max_size=200), st.sampled_from(Endpoint))
 @examples(1_000)
 def test_no_bytes_raise(raw: bytes, endpoint: Endpoint) -> None:
-    _sound(read_line(raw, endpoint))
+    _sound(parse_result_line(raw, endpoint))
 
 
 @given(st.sampled_from(Endpoint), st.data())
@@ -429,7 +436,7 @@ def test_no_damage_to_a_good_line_raises(endpoint: Endpoint, data: st.DataObject
     good = _line(GOOD[endpoint])
     start = data.draw(st.integers(0, len(good)))
     end = data.draw(st.integers(start, min(len(good), start + 40)))
-    _sound(read_line(good[:start] + data.draw(st.binary(max_size=12)) + good[end:], endpoint))
+    _sound(parse_result_line(good[:start] + data.draw(st.binary(max_size=12)) + good[end:], endpoint))
 
 
 NAMES = [
@@ -481,10 +488,10 @@ ANYTHING = st.recursive(
 @given(ANYTHING, st.sampled_from(Endpoint))
 @examples(1_000)
 def test_no_json_raises(value: object, endpoint: Endpoint) -> None:
-    _sound(read_line(json.dumps(value).encode(), endpoint))
-    _sound(read_line(json.dumps({"custom_id": "a1", "response": value}).encode(), endpoint))
+    _sound(parse_result_line(json.dumps(value).encode(), endpoint))
+    _sound(parse_result_line(json.dumps({"custom_id": "a1", "response": value}).encode(), endpoint))
     body = {"custom_id": "a1", "response": {"status_code": 200, "body": value}}
-    _sound(read_line(json.dumps(body).encode(), endpoint))
+    _sound(parse_result_line(json.dumps(body).encode(), endpoint))
 
 
 def _paths(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
@@ -508,11 +515,11 @@ def test_no_wrong_type_at_any_place_raises(endpoint: Endpoint, data: st.DataObje
     whole = orjson.loads(_line(GOOD[endpoint]))
     for _ in range(data.draw(st.integers(1, 3))):
         whole = _put(whole, data.draw(st.sampled_from(_paths(whole))), data.draw(ANYTHING))
-    _sound(read_line(json.dumps(whole).encode(), endpoint))
+    _sound(parse_result_line(json.dumps(whole).encode(), endpoint))
 
 
 @given(ANYTHING)
 @examples(500)
 def test_only_objects_are_parsed(value: object) -> None:
-    parsed = parse(json.dumps(value).encode())
+    parsed = parse_json_object(json.dumps(value).encode())
     assert (parsed is None) == (not isinstance(value, dict))

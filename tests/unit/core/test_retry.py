@@ -10,22 +10,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.core.failures import (
+    ErrorDetails,
     FailureClass,
-    Trouble,
     classify_batch_error,
-    classify_call,
-    classify_line,
+    classify_call_error,
+    classify_line_error,
     is_missing_file,
-    learned_limit,
+    parse_enqueued_limit,
 )
 from batcher.core.lifecycle import ArtistState
-from batcher.core.retry import DEFAULT_POLICIES, LONGEST_RETRY_AFTER_S, Policy, Rules, delay_s, retry_after_s
-from batcher.core.verdicts import Verdict, decide_line, setup_problem, storm_verdict
+from batcher.core.retry import (
+    DEFAULT_POLICIES,
+    LONGEST_RETRY_AFTER_S,
+    RetryPolicy,
+    RetryRules,
+    parse_retry_after,
+    retry_delay_seconds,
+)
+from batcher.core.verdicts import Verdict, decide_line_verdict, find_setup_problem, storm_verdict
 from tests.support.examples import examples
 from tests.support.world import config_with
 
 F = FailureClass
-RULES = Rules(DEFAULT_POLICIES)
+RULES = RetryRules(DEFAULT_POLICIES)
 NOW = 1_795_000_000.0
 NO_HEADERS: Mapping[str, str] = {}
 
@@ -208,21 +215,21 @@ LINES = [
 
 @pytest.mark.parametrize(("status", "code", "kind", "message", "expected"), CALLS)
 def test_class_of_a_call(status: int | None, code: str, kind: str, message: str, expected: F | None) -> None:
-    assert classify_call(Trouble(status, code, kind, message)) == (expected or F.SHARD_REFUSED)
+    assert classify_call_error(ErrorDetails(status, code, kind, message)) == (expected or F.SHARD_REFUSED)
 
 
 @pytest.mark.parametrize(("code", "message", "line", "expected"), BATCHES)
 def test_class_of_a_batch_error(code: str, message: str, line: int | None, expected: F) -> None:
-    assert classify_batch_error(Trouble(code=code, message=message, line=line)) == expected
+    assert classify_batch_error(ErrorDetails(code=code, message=message, line=line)) == expected
 
 
 @pytest.mark.parametrize(("status", "code", "kind", "message", "expected"), LINES)
 def test_class_of_a_line(status: int | None, code: str, kind: str, message: str, expected: F) -> None:
-    assert classify_line(Trouble(status, code, kind, message)) == expected
+    assert classify_line_error(ErrorDetails(status, code, kind, message)) == expected
 
 
 TROUBLES = st.builds(
-    Trouble,
+    ErrorDetails,
     st.none() | st.integers(-1, 700),
     st.sampled_from(sorted({row[1] for row in CALLS + LINES})) | st.text(max_size=8),
     st.sampled_from(["", "insufficient_quota", "tokens"]) | st.text(max_size=8),
@@ -233,26 +240,26 @@ TROUBLES = st.builds(
 
 @given(TROUBLES)
 @examples(500)
-def test_every_trouble_has_a_class_that_fits_its_place(trouble: Trouble) -> None:
-    assert classify_call(trouble) not in {F.EXPIRED, F.CANCELLED, F.UNUSABLE, F.MISSING, F.OUTAGE}
+def test_every_trouble_has_a_class_that_fits_its_place(trouble: ErrorDetails) -> None:
+    assert classify_call_error(trouble) not in {F.EXPIRED, F.CANCELLED, F.UNUSABLE, F.MISSING, F.OUTAGE}
     assert classify_batch_error(trouble) in {F.ENQUEUED_LIMIT, F.QUOTA, F.SETUP, F.SHARD_REFUSED, F.INVALID}
-    assert classify_line(trouble) not in {F.CALL, F.OUTAGE, F.SHARD_REFUSED, F.UNUSABLE, F.MISSING}
+    assert classify_line_error(trouble) not in {F.CALL, F.OUTAGE, F.SHARD_REFUSED, F.UNUSABLE, F.MISSING}
 
 
 @given(TROUBLES.filter(lambda t: t.line is None))
 @examples(200)
-def test_no_line_is_at_fault_where_none_is_named(trouble: Trouble) -> None:
+def test_no_line_is_at_fault_where_none_is_named(trouble: ErrorDetails) -> None:
     assert classify_batch_error(trouble) is not F.INVALID
 
 
 @pytest.mark.parametrize("message", [NO_FILE, NO_FILE_PROJECT, NO_FILE.upper(), "No such File object: file-X"])
 def test_a_missing_file_is_told(message: str) -> None:
-    assert is_missing_file(Trouble(message=message))
+    assert is_missing_file(ErrorDetails(message=message))
 
 
 @pytest.mark.parametrize("message", [FILE_SIZE, QUEUE_FULL, "", "Missing required parameter: 'input_file_id'."])
 def test_other_refusals_are_no_missing_file(message: str) -> None:
-    assert not is_missing_file(Trouble(message=message))
+    assert not is_missing_file(ErrorDetails(message=message))
 
 
 @pytest.mark.parametrize(
@@ -284,13 +291,13 @@ def test_other_refusals_are_no_missing_file(message: str) -> None:
     ],
 )
 def test_the_limit_that_a_refusal_names(message: str, limit: int | None) -> None:
-    assert learned_limit(message) == limit
+    assert parse_enqueued_limit(message) == limit
 
 
 @given(st.text() | st.from_regex(r"(Limit: |configured limit of )[0-9.,]{1,12}[KMB]?( enqueued tokens)?"))
 @examples(500)
 def test_a_limit_is_a_number_or_none_whatever_is_said(message: str) -> None:
-    limit = learned_limit(message)
+    limit = parse_enqueued_limit(message)
     assert limit is None or 1 <= limit <= 10**15
 
 
@@ -338,7 +345,7 @@ def test_what_the_service_asks_to_wait(
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
     try:
-        assert retry_after_s(headers, NOW) == seconds
+        assert parse_retry_after(headers, NOW) == seconds
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -348,7 +355,7 @@ def test_what_the_service_asks_to_wait(
 @examples(200)
 def test_an_http_date_is_read_to_the_second(offset: int) -> None:
     expected = min(max(0.0, float(offset)), LONGEST_RETRY_AFTER_S)
-    assert retry_after_s({"retry-after": _http_date(NOW + offset)}, NOW) == expected
+    assert parse_retry_after({"retry-after": _http_date(NOW + offset)}, NOW) == expected
 
 
 DATE_LIKE = st.from_regex(r"[A-Za-z]{0,4},? ?\d{0,3} [A-Za-z]{0,4} \d{0,6} [\d:.]{0,10} ?[A-Z+0-9-]{0,6}")
@@ -357,12 +364,12 @@ DATE_LIKE = st.from_regex(r"[A-Za-z]{0,4},? ?\d{0,3} [A-Za-z]{0,4} \d{0,6} [\d:.
 @given(st.text() | DATE_LIKE, st.text() | st.just(""))
 @examples(1_000)
 def test_nonsense_never_raises_and_never_waits_for_good(after: str, after_ms: str) -> None:
-    seconds = retry_after_s({"retry-after": after, "retry-after-ms": after_ms}, NOW)
+    seconds = parse_retry_after({"retry-after": after, "retry-after-ms": after_ms}, NOW)
     assert seconds is None or 0 <= seconds <= LONGEST_RETRY_AFTER_S
 
 
 POLICIES = st.builds(
-    lambda base, factor, tries: Policy(base, base * factor, tries),
+    lambda base, factor, tries: RetryPolicy(base, base * factor, tries),
     st.floats(0, 1e6),
     st.floats(1, 1e6),
     st.none() | st.integers(0, 20),
@@ -372,30 +379,30 @@ JITTERS = st.floats(0, 1, exclude_max=True)
 
 @given(POLICIES, st.integers(0, 10**6), JITTERS, st.floats(0, 0.99))
 @examples(1_000)
-def test_a_delay_stays_between_the_base_and_the_cap(policy: Policy, n: int, jitter: float, share: float) -> None:
-    delay = delay_s(policy, n, jitter, share)
+def test_a_delay_stays_between_the_base_and_the_cap(policy: RetryPolicy, n: int, jitter: float, share: float) -> None:
+    delay = retry_delay_seconds(policy, n, jitter, share)
     assert policy.base_s * (1 - share) <= delay <= policy.cap_s
-    full = delay_s(policy, n, 0.0, share)
+    full = retry_delay_seconds(policy, n, 0.0, share)
     assert full * (1 - share) <= delay <= full
 
 
 @given(POLICIES, st.integers(0, 100), st.integers(0, 100), JITTERS)
 @examples(500)
-def test_delays_never_shrink_from_try_to_try(policy: Policy, n: int, more: int, jitter: float) -> None:
-    assert delay_s(policy, n, jitter) <= delay_s(policy, n + more, jitter)
+def test_delays_never_shrink_from_try_to_try(policy: RetryPolicy, n: int, more: int, jitter: float) -> None:
+    assert retry_delay_seconds(policy, n, jitter) <= retry_delay_seconds(policy, n + more, jitter)
 
 
 def test_a_long_outage_does_not_overflow() -> None:
     for n in (29, 30, 31, 1_024, 10**9):
-        assert delay_s(Policy(0.5, 4, None), n, 0.0) == 4
+        assert retry_delay_seconds(RetryPolicy(0.5, 4, None), n, 0.0) == 4
 
 
 def test_a_base_over_the_cap_is_the_cap() -> None:
-    assert delay_s(Policy(100, 10, None), 0, 0.0) == 10
+    assert retry_delay_seconds(RetryPolicy(100, 10, None), 0, 0.0) == 10
 
 
 def _delays(failure: F, most: int) -> list[float]:
-    return [delay_s(DEFAULT_POLICIES[failure], n, 0.0) for n in range(most)]
+    return [retry_delay_seconds(DEFAULT_POLICIES[failure], n, 0.0) for n in range(most)]
 
 
 def test_plan_rate_limit_five_tries_from_60_s_doubling_to_300_s() -> None:
@@ -416,23 +423,23 @@ def test_plan_everything_else_three_tries_from_half_a_second_doubling_to_4_s() -
 
 def test_plan_ten_percent_jitter() -> None:
     assert RULES.jitter_share == 0.10
-    assert delay_s(DEFAULT_POLICIES[F.RATE_LIMIT], 0, 0.0) == 60
-    assert delay_s(DEFAULT_POLICIES[F.RATE_LIMIT], 0, 0.5) == pytest.approx(57)
-    assert delay_s(DEFAULT_POLICIES[F.RATE_LIMIT], 9, 0.999999) == pytest.approx(270, rel=1e-4)
+    assert retry_delay_seconds(DEFAULT_POLICIES[F.RATE_LIMIT], 0, 0.0) == 60
+    assert retry_delay_seconds(DEFAULT_POLICIES[F.RATE_LIMIT], 0, 0.5) == pytest.approx(57)
+    assert retry_delay_seconds(DEFAULT_POLICIES[F.RATE_LIMIT], 9, 0.999999) == pytest.approx(270, rel=1e-4)
 
 
 @pytest.mark.parametrize(
     ("failure", "policy"),
     [
-        (F.OUTAGE, Policy(60, 300, None)),
-        (F.ENQUEUED_LIMIT, Policy(60, 300, None)),
-        (F.SHARD_REFUSED, Policy(60, 300, 3)),
-        (F.EXPIRED, Policy(0, 0, 3)),
-        (F.UNUSABLE, Policy(0, 0, 2)),
-        (F.INVALID, Policy(0, 0, 0)),
+        (F.OUTAGE, RetryPolicy(60, 300, None)),
+        (F.ENQUEUED_LIMIT, RetryPolicy(60, 300, None)),
+        (F.SHARD_REFUSED, RetryPolicy(60, 300, 3)),
+        (F.EXPIRED, RetryPolicy(0, 0, 3)),
+        (F.UNUSABLE, RetryPolicy(0, 0, 2)),
+        (F.INVALID, RetryPolicy(0, 0, 0)),
     ],
 )
-def test_the_rest_of_the_failure_table(failure: F, policy: Policy) -> None:
+def test_the_rest_of_the_failure_table(failure: F, policy: RetryPolicy) -> None:
     assert DEFAULT_POLICIES[failure] == policy
     assert set(DEFAULT_POLICIES) == set(F)
     assert RULES.max_attempts == 8
@@ -454,40 +461,42 @@ READY, WAITING, HELD, DEAD = ArtistState.READY, ArtistState.WAITING, ArtistState
     ],
 )
 def test_a_line_goes_again_as_often_as_its_class_allows(failure: F, states: list[ArtistState]) -> None:
-    verdicts = [decide_line(RULES, failure, tries, tries, NOW, 0.0) for tries in range(len(states))]
+    verdicts = [decide_line_verdict(RULES, failure, tries, tries, NOW, 0.0) for tries in range(len(states))]
     assert [v.state for v in verdicts] == states
     assert all(v.counted for v in verdicts)
     for tries, verdict in enumerate(verdicts):
-        expected = NOW + delay_s(DEFAULT_POLICIES[failure], tries, 0.0) if verdict.state is WAITING else None
+        expected = (
+            NOW + retry_delay_seconds(DEFAULT_POLICIES[failure], tries, 0.0) if verdict.state is WAITING else None
+        )
         assert verdict.wait_until == expected
 
 
 @pytest.mark.parametrize("failure", [F.QUOTA, F.SETUP, F.ENQUEUED_LIMIT, F.SHARD_REFUSED, F.CALL, F.OUTAGE])
 @pytest.mark.parametrize(("tries", "attempts"), [(0, 0), (3, 7), (100, 100)])
 def test_what_is_no_fault_of_the_line_costs_it_nothing(failure: F, tries: int, attempts: int) -> None:
-    assert decide_line(RULES, failure, tries, attempts, NOW, 0.5) == Verdict(READY, None, counted=False)
+    assert decide_line_verdict(RULES, failure, tries, attempts, NOW, 0.5) == Verdict(READY, None, counted=False)
 
 
 @pytest.mark.parametrize("failure", [F.CANCELLED, F.MISSING])
 @pytest.mark.parametrize(("tries", "attempts"), [(0, 0), (3, 7), (100, 100)])
 def test_what_is_perhaps_paid_or_was_cancelled_is_held(failure: F, tries: int, attempts: int) -> None:
-    assert decide_line(RULES, failure, tries, attempts, NOW, 0.5).state is HELD
+    assert decide_line_verdict(RULES, failure, tries, attempts, NOW, 0.5).state is HELD
 
 
 @pytest.mark.parametrize("failure", [F.RATE_LIMIT, F.SERVER, F.EXPIRED, F.UNUSABLE])
 def test_eight_attempts_in_all_whatever_the_classes(failure: F) -> None:
-    assert decide_line(RULES, failure, 0, 6, NOW, 0.0).state in {READY, WAITING}
-    assert decide_line(RULES, failure, 0, 7, NOW, 0.0).state is DEAD
-    assert decide_line(RULES, failure, 0, 70, NOW, 0.0).state is DEAD
+    assert decide_line_verdict(RULES, failure, 0, 6, NOW, 0.0).state in {READY, WAITING}
+    assert decide_line_verdict(RULES, failure, 0, 7, NOW, 0.0).state is DEAD
+    assert decide_line_verdict(RULES, failure, 0, 70, NOW, 0.0).state is DEAD
 
 
 def test_the_table_is_a_setting() -> None:
-    rules = RULES._replace(policies={**DEFAULT_POLICIES, F.SERVER: Policy(10, 20, None)}, max_attempts=100)
-    assert decide_line(rules, F.SERVER, 98, 98, NOW, 0.0) == Verdict(WAITING, NOW + 20)
-    assert decide_line(rules, F.SERVER, 99, 99, NOW, 0.0).state is DEAD
-    assert decide_line(RULES._replace(max_attempts=1), F.EXPIRED, 0, 0, NOW, 0.0).state is DEAD
+    rules = RULES._replace(policies={**DEFAULT_POLICIES, F.SERVER: RetryPolicy(10, 20, None)}, max_attempts=100)
+    assert decide_line_verdict(rules, F.SERVER, 98, 98, NOW, 0.0) == Verdict(WAITING, NOW + 20)
+    assert decide_line_verdict(rules, F.SERVER, 99, 99, NOW, 0.0).state is DEAD
+    assert decide_line_verdict(RULES._replace(max_attempts=1), F.EXPIRED, 0, 0, NOW, 0.0).state is DEAD
     wide = RULES._replace(jitter_share=0.5)
-    assert decide_line(wide, F.RATE_LIMIT, 0, 0, NOW, 0.5) == Verdict(WAITING, NOW + 45)
+    assert decide_line_verdict(wide, F.RATE_LIMIT, 0, 0, NOW, 0.5) == Verdict(WAITING, NOW + 45)
 
 
 @given(st.lists(st.sampled_from(F), min_size=8, max_size=40), JITTERS)
@@ -495,7 +504,7 @@ def test_the_table_is_a_setting() -> None:
 def test_a_line_that_always_fails_comes_to_an_end(failures: list[F], jitter: float) -> None:
     counted: list[F] = []
     for failure in failures:
-        verdict = decide_line(RULES, failure, counted.count(failure), len(counted), NOW, jitter)
+        verdict = decide_line_verdict(RULES, failure, counted.count(failure), len(counted), NOW, jitter)
         assert (verdict.wait_until is None) == (verdict.state is not WAITING)
         if verdict.state in {HELD, DEAD}:
             break
@@ -512,21 +521,24 @@ def test_in_a_storm_all_wait_the_base_delay_and_none_pays() -> None:
 
 def test_when_one_reason_is_the_setups_fault_is_a_setting() -> None:
     twenty = [(F.INVALID, "bad", 20)]
-    assert setup_problem(RULES, twenty, bios=379, bios_of_job=379).startswith("20 of 399 lines were refused (bad)")
-    assert setup_problem(RULES, twenty, bios=380, bios_of_job=380) == ""
-    assert setup_problem(RULES, [(F.INVALID, "bad", 19)], bios=100, bios_of_job=100) == ""
-    settings = config_with(retry={"setup_lines": 30, "setup_share": 0.5}).retry.rules()
+    assert find_setup_problem(RULES, twenty, bios=379, bios_of_job=379).startswith("20 of 399 lines were refused (bad)")
+    assert find_setup_problem(RULES, twenty, bios=380, bios_of_job=380) == ""
+    assert find_setup_problem(RULES, [(F.INVALID, "bad", 19)], bios=100, bios_of_job=100) == ""
+    settings = config_with(retry={"setup_lines": 30, "setup_share": 0.5}).retry.to_rules()
     assert (settings.setup_lines, settings.setup_share) == (30, 0.5)
-    assert setup_problem(RULES._replace(setup_lines=30), twenty, bios=100, bios_of_job=100) == ""
-    assert setup_problem(RULES._replace(setup_share=0.5), twenty, bios=100, bios_of_job=100) == ""
+    assert find_setup_problem(RULES._replace(setup_lines=30), twenty, bios=100, bios_of_job=100) == ""
+    assert find_setup_problem(RULES._replace(setup_share=0.5), twenty, bios=100, bios_of_job=100) == ""
 
 
 def test_a_line_has_no_queue_of_its_own() -> None:
     """A full queue in a line's answer is a rate limit, which has a delay and an end."""
-    assert classify_line(Trouble(429, "token_limit_exceeded", "", "Enqueued token limit reached")) is F.RATE_LIMIT
+    assert (
+        classify_line_error(ErrorDetails(429, "token_limit_exceeded", "", "Enqueued token limit reached"))
+        is F.RATE_LIMIT
+    )
 
 
 def test_a_call_that_is_refused_for_its_content_is_the_shards_and_comes_to_an_end() -> None:
-    assert classify_call(Trouble(400, "context_length_exceeded", "", "too long")) is F.SHARD_REFUSED
-    assert classify_call(Trouble(400, "server_error", "", "?")) is F.SHARD_REFUSED
-    assert classify_call(Trouble(500, "server_error", "", "?")) is F.SERVER
+    assert classify_call_error(ErrorDetails(400, "context_length_exceeded", "", "too long")) is F.SHARD_REFUSED
+    assert classify_call_error(ErrorDetails(400, "server_error", "", "?")) is F.SHARD_REFUSED
+    assert classify_call_error(ErrorDetails(500, "server_error", "", "?")) is F.SERVER

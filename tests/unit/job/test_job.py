@@ -11,11 +11,11 @@ from pydantic import BaseModel, Field
 
 from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint
-from batcher.core.rendering import Renderer
+from batcher.core.rendering import LineRenderer
 from batcher.errors import InputError, JobError
-from batcher.job.job import Job, aside, encode_row
+from batcher.job.job import Job, encode_row, job_output_to_stderr
 from batcher.job.loading import load_job
-from batcher.job.schema import output_columns, strict_schema
+from batcher.job.schema import build_strict_schema, output_column_types
 
 JOB = """\
 from pydantic import BaseModel
@@ -64,7 +64,7 @@ def refusal(folder: Path) -> str:
 
 
 def artist(job: Job, **more: object) -> Any:
-    return job.read_row({"artist_id": "a", "artist_name": "Ana", **more}, "t.csv, row 2")
+    return job.parse_artist_row({"artist_id": "a", "artist_name": "Ana", **more}, "t.csv, row 2")
 
 
 # --- loading ---------------------------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ def test_a_sound_job_is_loaded_and_nothing_is_left_beside_it(make: Make, monkeyp
 
 
 def test_the_version_holds_all_that_a_line_repeats(make: Make) -> None:
-    version = load_job(make()).version("gpt-6-luna", Endpoint.CHAT, 600)
+    version = load_job(make()).build_version("gpt-6-luna", Endpoint.CHAT, 600)
     assert (version.name, version.model, version.max_output_tokens) == ("painters", "gpt-6-luna", 600)
     assert (version.system, version.template, version.schema_name) == ("Be brief.", "Artist: {artist_name}", "bio")
 
@@ -251,12 +251,12 @@ def accept(artist, bio):
 def test_what_a_job_prints_goes_to_stderr(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
     """stdout is for the answer: with --json, one object."""
     job = load_job(make(job=TALKING))
-    with aside():
+    with job_output_to_stderr():
         ana = artist(job)
         job.prompt_values(ana, "t.csv, row 2")
-        job.judge(ana, '{"bio": "Ana."}')
+        job.validate_answer(ana, '{"bio": "Ana."}')
         with pytest.raises(JobError):
-            job.judge(ana, '{"bio": "bad"}')
+            job.validate_answer(ana, '{"bio": "bad"}')
     print("the answer")
     told = capsys.readouterr()
     assert told.out == "the answer\n"
@@ -290,7 +290,7 @@ def test_what_a_job_prints_goes_to_stderr(make: Make, capsys: pytest.CaptureFixt
 )
 def test_a_bad_row_is_named_with_its_column(make: Make, row: dict[str, object], sentence: str) -> None:
     with pytest.raises(InputError) as raised:
-        load_job(make()).read_row(row, "t.csv, row 2")
+        load_job(make()).parse_artist_row(row, "t.csv, row 2")
     assert str(raised.value) == sentence
 
 
@@ -331,8 +331,8 @@ def test_a_nul_in_a_column_that_the_job_does_not_read_is_nobodys_business(make: 
 def test_a_column_may_be_mapped_by_an_alias_and_the_stored_row_reads_the_same(make: Make) -> None:
     source = JOB.replace("artist_name: str", "artist_name: str = Field(alias='Full name')")
     job = load_job(make(job=source.replace("import BaseModel", "import BaseModel, Field")))
-    ana = job.read_row({"artist_id": "a", "Full name": "Ana"}, "t.csv, row 2")
-    assert job.restore(encode_row(ana)) == ana
+    ana = job.parse_artist_row({"artist_id": "a", "Full name": "Ana"}, "t.csv, row 2")
+    assert job.restore_artist(encode_row(ana)) == ana
 
 
 FIELDS = ["artist_id", "artist_name", "born", "priority"]
@@ -366,7 +366,7 @@ def test_the_columns_that_a_job_looks_at_are_known_unless_it_may_look_at_all(
 def test_a_stored_row_that_todays_job_refuses(make: Make) -> None:
     job = load_job(make())
     with pytest.raises(JobError) as raised:
-        job.restore('{"artist_id": "a"}')
+        job.restore_artist('{"artist_id": "a"}')
     assert str(raised.value) == (
         "job.py refuses a row that was planned, column artist_name: Field required; undo the change"
     )
@@ -420,14 +420,14 @@ def test_code_of_the_job_that_fails_on_a_row_names_the_row(make: Make, job: str,
 
 def test_judging(make: Make) -> None:
     job = load_job(make())
-    assert job.judge(artist(job), '{"bio": "Ana painted."}') == ('{"bio":"Ana painted."}', None)
+    assert job.validate_answer(artist(job), '{"bio": "Ana painted."}') == ('{"bio":"Ana painted."}', None)
     for text, code, message in (
         ('{"bio": "Bo painted."}', "not_accepted", "does not name the artist"),
         ('{"text": "Ana"}', "invalid_output", "column bio: Field required"),
         ("Ana painted.", "invalid_output", "Invalid JSON"),
         ('{"bio": "Ana \\ud800"}', "invalid_output", "Invalid JSON"),
     ):
-        data, failure = job.judge(artist(job), text)
+        data, failure = job.validate_answer(artist(job), text)
         assert data is None
         assert failure is not None
         assert (failure.failure, failure.code) == (FailureClass.UNUSABLE, code)
@@ -454,7 +454,7 @@ def test_judging(make: Make) -> None:
 def test_an_acceptance_check_that_fails_names_the_artist(make: Make, job: str, sentence: str) -> None:
     loaded = load_job(make(job=job))
     with pytest.raises(JobError) as raised:
-        loaded.judge(artist(loaded), '{"bio": "Ana painted."}')
+        loaded.validate_answer(artist(loaded), '{"bio": "Ana painted."}')
     assert str(raised.value) == sentence
 
 
@@ -480,7 +480,7 @@ class Everything(BaseModel):
 def test_the_schema_is_strict_all_the_way_down() -> None:
     """Names of fields are no keywords: none is dropped, whatever it is called."""
     work = {"$ref": "#/$defs/Work"}
-    assert strict_schema(Everything) == {
+    assert build_strict_schema(Everything) == {
         "$defs": {
             "Work": {
                 "type": "object",
@@ -507,7 +507,7 @@ def test_the_schema_is_strict_all_the_way_down() -> None:
 def test_output_columns(make: Make) -> None:
     fields = "bio: str\n    born: int | None\n    share: float\n    sure: bool\n    works: list[str]"
     job = load_job(make(job=JOB.replace("bio: str", fields)))
-    assert output_columns(job) == {
+    assert output_column_types(job) == {
         "bio": "VARCHAR",
         "born": "BIGINT",
         "share": "DOUBLE",
@@ -552,8 +552,8 @@ class Chosen(BaseModel):
 
 def test_a_choice_is_a_column_of_its_values() -> None:
     """Neither an enumeration nor texts beside numbers are JSON in quotes."""
-    job = Job("x", Work, Chosen, lambda _artist, _bio: None, "", "", strict_schema(Chosen))
-    assert output_columns(job) == {
+    job = Job("x", Work, Chosen, lambda _artist, _bio: None, "", "", build_strict_schema(Chosen))
+    assert output_column_types(job) == {
         "mood": "VARCHAR",
         "mood_if_any": "VARCHAR",
         "size": "BIGINT",
@@ -577,12 +577,12 @@ class Tree(BaseModel):
 
 
 def test_a_bio_that_holds_itself_has_columns() -> None:
-    job = Job("x", Work, Tree, lambda _artist, _bio: None, "", "", strict_schema(Tree))
-    assert output_columns(job) == {"title": "VARCHAR", "best": "JSON"}
+    job = Job("x", Work, Tree, lambda _artist, _bio: None, "", "", build_strict_schema(Tree))
+    assert output_column_types(job) == {"title": "VARCHAR", "best": "JSON"}
 
 
 def test_values_are_data_and_never_a_template(make: Make) -> None:
     job = load_job(make())
-    renderer = Renderer(job.version("gpt-6-luna", Endpoint.CHAT, 600))
+    renderer = LineRenderer(job.build_version("gpt-6-luna", Endpoint.CHAT, 600))
     name = "{{7*7}} {artist_name} %s {0.__class__}"
-    assert renderer.user_text(job.prompt_values(artist(job, artist_name=name), "row 2")) == f"Artist: {name}"
+    assert renderer.render_user_text(job.prompt_values(artist(job, artist_name=name), "row 2")) == f"Artist: {name}"

@@ -8,14 +8,14 @@ from typing import Any
 import orjson
 import pytest
 
-from batcher.catalog.prices import resolve
+from batcher.catalog.prices import resolve_prices
 from batcher.core.actions import Finish
 from batcher.errors import StateError
 from batcher.lanes.batch.ingest import FEWEST_READINGS, Ingestion
 from batcher.sandbox import Faults
 from batcher.sandbox.api.batches import Batch
 from batcher.state import intents, strays
-from batcher.state.costs import costs_by_shard, total
+from batcher.state.costs import costs_by_shard, sum_costs
 from batcher.state.versions import load_versions
 from tests.support.results_kit import HOURS, LINES, Bench, failed, patient_config, with_text
 
@@ -280,11 +280,11 @@ def test_a_stranger_does_not_stand_in_for_a_line_that_is_missing(bench: Bench) -
 
 @pytest.mark.parametrize("faults", [{"truncate_download": 1.0}, {"refuse_before": {"content": 1.0}}])
 def test_a_file_that_cannot_be_read_is_read_later(bench: Bench, faults: dict[str, object]) -> None:
-    bench.world.sandbox.set_faults(faults)
+    bench.world.sandbox.update_faults(faults)
     bench.act()
     assert bench.world.states() == {"in_batch": LINES}
     assert len(bench.events("results_incomplete")) == 1
-    bench.world.sandbox.set_faults({name: Faults().__getattribute__(name) for name in faults})
+    bench.world.sandbox.update_faults({name: Faults().__getattribute__(name) for name in faults})
     bench.act(once=False)
     assert bench.world.states() == {"done": LINES}
 
@@ -316,12 +316,12 @@ def test_ingesting_twice_changes_nothing(bench: Bench) -> None:
     before = [bench.world.rows(f"SELECT * FROM {t} ORDER BY ALL") for t in ("artists", "attempts", "bios", "events")]
     tools = bench.world.tools()
     ingestion = Ingestion(tools.store, tools.service, tools.job, tools.rules, tools.jitter)
-    assert ingestion.take_in(ingestion.load(bench.batch.id)) is None
+    assert ingestion.ingest_batch(ingestion.load_batch(bench.batch.id)) is None
     after = [bench.world.rows(f"SELECT * FROM {t} ORDER BY ALL") for t in ("artists", "attempts", "bios", "events")]
     assert before == after
 
 
-@pytest.mark.parametrize("step", ["_accept", "_decide", "_settle"])
+@pytest.mark.parametrize("step", ["_accept_bios", "_decide_failed_lines", "_settle_batch"])
 def test_a_crash_within_leaves_nothing_changed(bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     rows = bench.read()
     bench.write([*rows[2:]])
@@ -349,7 +349,7 @@ def test_outputs_are_deleted_only_after_they_are_kept(bench: Bench, monkeypatch:
     def full(_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("batcher.lanes.batch.ingest.archive", full)
+    monkeypatch.setattr("batcher.lanes.batch.ingest.archive_result_file", full)
     with pytest.raises((OSError, StateError)):
         bench.act()
     assert bench.world.states() == {"in_batch": LINES}
@@ -470,18 +470,18 @@ class Twins(Bench):
 
     def __init__(self, folder: Path, **options: Any) -> None:
         super().__init__(folder, **options)
-        with self.world.store.reading() as tx:
-            run_id = tx.one("run")[0]
+        with self.world.store.read_transaction() as tx:
+            run_id = tx.fetch_one("run")[0]
         client = self.world.service()
         wish = self.batch.wish
         metadata = dict(wish.metadata or {})
         assert metadata["batcher_run"] == run_id
         self.chief = self.batch
         self.world.clock.sleep(5)
-        client.create(wish.input_file_id, wish.endpoint, metadata)
+        client.create_batch(wish.input_file_id, wish.endpoint, metadata)
         self.stray = list(self.world.sandbox.lifecycle.batches.values())[-1]
         self.world.clock.sleep(3 * HOURS)
-        self.world.sandbox.advance()
+        self.world.sandbox.run_due_events()
 
 
 @pytest.fixture
@@ -512,8 +512,8 @@ def test_successes_of_both_are_taken_and_the_second_is_wasted_cost(twins: Twins)
     assert twins.outcomes()["repeated"] == LINES - 3
     assert twins.count("attempts", "outcome = 'repeated' AND cost_usd > 0") == LINES - 3
     assert "second answers" in twins.odd()
-    with twins.world.store.reading() as tx:
-        wasted = total(costs_by_shard(tx, load_versions(tx), resolve)).wasted
+    with twins.world.store.read_transaction() as tx:
+        wasted = sum_costs(costs_by_shard(tx, load_versions(tx), resolve_prices)).wasted
     assert wasted
 
 
@@ -553,10 +553,10 @@ def test_a_late_batch_of_a_settled_shard_gives_what_is_still_wanted(make: Make) 
     twins.act()
     assert twins.world.states() == {"done": LINES - 2, "dead": 1, "ready": 1}
     twins.world.sandbox.lifecycle.batches[twins.stray.id] = twins.stray
-    late = twins.world.service().retrieve(twins.stray.id)
+    late = twins.world.service().retrieve_batch(twins.stray.id)
     assert late is not None
     with twins.world.store.transaction("late") as tx:
-        assert strays.take(tx, intents.load_submission(tx, 1), late) == "stray"
+        assert strays.record_found_batch(tx, intents.load_submission(tx, 1), late) == "stray"
     twins.act()
     assert twins.world.states() == {"done": LINES}
     assert twins.outcomes()["repeated"] == LINES - 2

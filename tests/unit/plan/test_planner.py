@@ -7,11 +7,11 @@ import duckdb
 import orjson
 import pytest
 
-from batcher.collect.collect import collect
+from batcher.collect.collect import collect_bios
 from batcher.core.actions import Finish
 from batcher.disk.shard_files import READ_BYTES, Spool
 from batcher.errors import ConfigError, JobError
-from batcher.plan.planner import PlanOptions, plan
+from batcher.plan.planner import PlanOptions, plan_job
 from batcher.sandbox import SandboxSettings
 from tests.support.planner_kit import SLOW_POLLS, TEN_LINES, Desk, check_files, ids_of, lines_of, shard_files, shards
 from tests.support.world import World, config_with, counter, write_table
@@ -221,7 +221,7 @@ def test_replan_touches_nothing_that_was_submitted(partly: World) -> None:
     before, files = sent(partly), shard_files(partly)
     table = partly.folder / "t.csv"
     table.write_text(table.read_text().replace("Dutch", "Danish"))
-    result, _ = plan(
+    result, _ = plan_job(
         partly.config, partly.job, partly.store, PlanOptions(table, replan=True), counter(), lambda *_: None
     )
     assert sent(partly) == before
@@ -242,7 +242,7 @@ def test_a_bio_that_exists_after_all_takes_its_line_out(partly: World) -> None:
     done = partly.folder / "done.csv"
     done.write_text("artist_id,bio\n" + "".join(f"{i},Was.\n" for i in (ids[1][0], ids[3][0], ids[5][0], "nobody")))
     options = PlanOptions(partly.folder / "t.csv", done=done)
-    result, report = plan(partly.config, partly.job, partly.store, options, counter(), lambda *_: None)
+    result, report = plan_job(partly.config, partly.job, partly.store, options, counter(), lambda *_: None)
     assert (result.done_unknown, result.lines_planned, result.outdated_shards) == (1, 9, 2)
     assert sent(partly) == before
     assert report.states == {"in_batch": 20, "done_before": 2, "ready": 38}
@@ -271,14 +271,14 @@ def test_a_line_cut_again_is_kept_as_it_is_rendered(desk: Desk) -> None:
     desk.plan(desk.table(head + "a,Ana,old\nb,Bo,old\n"))
     desk.plan(desk.table(head + "a,Ana,old\nb,Bo,new\n"), done=desk.table("artist_id,bio\na,Was.\n", "done.csv"))
     ((data,),) = desk.world.rows("SELECT data FROM artists WHERE artist_id = 'b'")
-    artist = desk.world.job.restore(str(data))
+    artist = desk.world.job.restore_artist(str(data))
     text = lines_of(desk.world, 2)[0]["body"]["messages"][1]["content"]
     assert f"Fact: {artist.fact}" in text
 
 
 def test_waiting_lines_go_again_as_they_were_planned_and_replan_is_not_asked_for_them(tmp_path: Path) -> None:
     world = World(tmp_path, SandboxSettings(), config_with(limits=TEN_LINES, poll=SLOW_POLLS))
-    world.sandbox.set_faults({"line_failures": {"rate_limit": 1.0}})
+    world.sandbox.update_faults({"line_failures": {"rate_limit": 1.0}})
     table = write_table(tmp_path / "t.csv", 10, (1,))
     world.plan(table)
     world.release()
@@ -324,7 +324,7 @@ def test_names_travel_as_data_to_the_shard_and_back_to_the_bios(desk: Desk) -> N
     desk.world.act()
     assert desk.world.states() == {"done": len(NAMES)}
     out = desk.folder / "it's [the] bios.parquet"
-    collect(desk.world.store, desk.world.job, out, None, False)
+    collect_bios(desk.world.store, desk.world.job, out, None, False)
     with duckdb.connect() as con:
         rows = con.execute("SELECT artist_id, artist_name FROM read_parquet(?)", [str(out)]).fetchall()
     assert rows == [(name, name) for name in NAMES]
@@ -333,9 +333,9 @@ def test_names_travel_as_data_to_the_shard_and_back_to_the_bios(desk: Desk) -> N
 def test_what_was_spooled_comes_back_in_any_order_and_leaves_nothing(tmp_path: Path) -> None:
     pieces = [bytes([n % 256]) * (n * 37 % 5_000) for n in range(60)] + [b"x" * (3 * READ_BYTES), b""]
     with closing(Spool(tmp_path)) as spool:
-        kept = [(spool.put(piece), piece) for piece in pieces]
+        kept = [(spool.append_piece(piece), piece) for piece in pieces]
         assert list(tmp_path.iterdir()) == []
         spool.flush()
         for order in (kept, kept[::-1], kept[::7] + kept):
-            assert [spool.get(at, len(piece)) for at, piece in order] == [piece for _, piece in order]
+            assert [spool.read_piece(at, len(piece)) for at, piece in order] == [piece for _, piece in order]
     assert list(tmp_path.iterdir()) == []

@@ -8,9 +8,9 @@ import duckdb
 import orjson
 import pytest
 
-from batcher.collect.collect import collect
+from batcher.collect.collect import collect_bios
 from batcher.core.model import Endpoint, ShardLimits
-from batcher.core.rendering import Renderer
+from batcher.core.rendering import LineRenderer
 from batcher.disk.shard_files import ShardWriter, Spool
 from batcher.errors import ConfigError, InputError, JobError, StateError
 from batcher.plan.shard_cutting import ShardCutting
@@ -36,7 +36,7 @@ def test_earlier_bios_are_taken_over_and_neither_asked_for_nor_counted(desk: Des
     assert ids_of(desk.world, 1) == ["b"]
     assert desk.world.rows("SELECT artist_id, data, lane FROM bios") == [("a", '{"bio":"Ana was."}', "earlier")]
     out = desk.folder / "bios.jsonl"
-    assert collect(desk.world.store, desk.world.job, out, None, False).bios == 1
+    assert collect_bios(desk.world.store, desk.world.job, out, None, False).bios == 1
     assert orjson.loads(out.read_bytes())["bio"] == "Ana was."
 
 
@@ -52,13 +52,13 @@ def test_bios_that_batcher_wrote_are_taken_over_with_all_their_fields(desk: Desk
     done = desk.table(orjson.dumps({"artist_id": "a", **WHOLE, "more": 1}), "done.jsonl")
     desk.plan(table, done=done)
     collected = desk.folder / f"bios{ending}"
-    collect(desk.world.store, desk.world.job, collected, None, False)
+    collect_bios(desk.world.store, desk.world.job, collected, None, False)
     other = Desk(desk.folder, home="other", bio=FIELDS)
     other.plan(table, done=collected)
     ((data, lane),) = other.world.rows("SELECT data, lane FROM bios")
     assert (orjson.loads(str(data)), lane) == (WHOLE, "earlier")
     again = desk.folder / f"again{ending}"
-    collect(other.world.store, other.world.job, again, None, False)
+    collect_bios(other.world.store, other.world.job, again, None, False)
     assert again.read_bytes() == collected.read_bytes()
 
 
@@ -229,7 +229,7 @@ def test_bad_rows_left_out_are_listed_and_every_row_is_somewhere(desk: Desk) -> 
     listed = desk.world.rows("SELECT artist_id, failure, code FROM artists WHERE state = 'skipped' ORDER BY seq")
     assert listed[0] == ("(t.jsonl row 2)", "invalid", "bad_row")
     failed = desk.folder / "failed.jsonl"
-    assert collect(desk.world.store, desk.world.job, desk.folder / "b.jsonl", failed, False).skipped == 6
+    assert collect_bios(desk.world.store, desk.world.job, desk.folder / "b.jsonl", failed, False).skipped == 6
     assert failed.read_text().count("\n") == 6
 
 
@@ -367,19 +367,21 @@ def test_a_commit_that_fails_takes_the_shard_files_with_it(desk: Desk, monkeypat
         raise StateError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("batcher.state.db.store._commit", refuse)
+        patch.setattr("batcher.state.db.store._commit_or_raise", refuse)
         assert desk.refused(StateError, table) == "the disk is full"
     desk.plan(table)
     check_files(desk.world)
 
 
 def test_a_file_that_is_not_finished_goes_away(desk: Desk) -> None:
-    renderer = Renderer(desk.world.job.version("gpt-6-luna", Endpoint.CHAT, 600))
-    limits, own = ShardLimits(9, 9_999, 9), renderer.own("a", "Ana")
+    renderer = LineRenderer(desk.world.job.build_version("gpt-6-luna", Endpoint.CHAT, 600))
+    limits, own = ShardLimits(9, 9_999, 9), renderer.encode_own_part("a", "Ana")
     with closing(Spool(desk.folder)) as spool, pytest.raises(ZeroDivisionError):
-        line = OrderedLine(1, 1, spool.put(own), 9, renderer.size(own))
+        line = OrderedLine(1, 1, spool.append_piece(own), 9, renderer.line_size(own))
         with ShardCutting(renderer, spool, limits, desk.folder, 1) as cutting:
-            cutting.put([line, line])  # each is a shard of its own: the first is in place when the second is begun
+            cutting.cut_lines(
+                [line, line]
+            )  # each is a shard of its own: the first is in place when the second is begun
             raise ZeroDivisionError
     assert [path.name for path in (desk.folder / "shards").iterdir()] == ["shard-00001.jsonl"]
 

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.sandbox.answers.answers import answer
-from batcher.sandbox.answers.filling import plan_for
-from batcher.sandbox.answers.requests import read_ask
-from batcher.sandbox.answers.text import Facts, read_facts, sentence, shortened
+from batcher.sandbox.answers.answers import build_answer
+from batcher.sandbox.answers.filling import plan_for_schema
+from batcher.sandbox.answers.requests import parse_model_request
+from batcher.sandbox.answers.text import Facts, build_placeholder_text, parse_message_facts, truncate_at_word
 from tests.support.sandbox_kit import CHAT, PICASSO, RESPONSES, SCHEMA, bench, chat_body, line, response_body
 
 IDENT = "0" * 32
 
 
 def said(body: dict[str, Any], fault: str = "") -> dict[str, Any]:
-    return answer(CHAT, read_ask(CHAT, body), body, IDENT, 0, fault).body
+    return build_answer(CHAT, parse_model_request(CHAT, body), body, IDENT, 0, fault).body
 
 
 def content(body: dict[str, Any], fault: str = "") -> str:
@@ -46,25 +46,25 @@ def test_messages_of_other_shapes_are_read() -> None:
     body = chat_body(messages=[{"role": "user", "content": parts}, {"role": "assistant", "content": "x"}])
     assert "Hello Joan Miró" in content(body)
     assert "an empty message" in content(chat_body(messages=[{"role": "system", "content": "x"}]))
-    chat = read_ask(RESPONSES, {"model": "m", "input": [{"role": "user", "content": parts}]})
+    chat = parse_model_request(RESPONSES, {"model": "m", "input": [{"role": "user", "content": parts}]})
     assert chat.user_text == "Hello Joan Miró" and chat.messages == 1 and chat.content_bytes == 16
 
 
 @pytest.mark.parametrize("bullet", ["", "- ", "* ", "\u2022 ", "  -  "])
 def test_facts_may_stand_in_a_list(bullet: str) -> None:
-    facts = read_facts(
+    facts = parse_message_facts(
         f"Artist: Hilma\n\nFacts:\n{bullet}born: 1862\n{bullet}known for: paintings\n{bullet}and no more"
     )
     assert (facts.name, facts.pairs) == ("Hilma", (("born", "1862"), ("known for", "paintings")))
 
 
 def test_a_text_is_as_long_as_a_sentence_or_two_unless_there_is_no_room() -> None:
-    facts = read_facts("Artist: Hilma\n\nFacts:\n- nothing is known but the name")
-    text = sentence(facts)
-    assert text == sentence(facts)
+    facts = parse_message_facts("Artist: Hilma\n\nFacts:\n- nothing is known but the name")
+    text = build_placeholder_text(facts)
+    assert text == build_placeholder_text(facts)
     assert text.startswith("Sandbox text on Hilma. ")
     assert len(text) >= 80
-    assert sentence(facts, most=79) == "Sandbox text on Hilma."
+    assert build_placeholder_text(facts, most=79) == "Sandbox text on Hilma."
 
 
 def numbers(text: str) -> set[str]:
@@ -73,18 +73,20 @@ def numbers(text: str) -> set[str]:
 
 @given(st.text(max_size=300), st.integers(0, 300), st.integers(0, 300))
 def test_a_text_keeps_to_its_length_and_to_the_numbers_of_the_message(message: str, least: int, room: int) -> None:
-    facts = read_facts(message)
-    text = sentence(facts, least, least + room)
+    facts = parse_message_facts(message)
+    text = build_placeholder_text(facts, least, least + room)
     assert least <= len(text) <= least + room
-    assert facts.name in sentence(facts)
-    assert all(number in message for number in numbers(sentence(facts)))
+    assert facts.name in build_placeholder_text(facts)
+    assert all(number in message for number in numbers(build_placeholder_text(facts)))
 
 
 def test_cutting_leaves_whole_numbers() -> None:
-    assert shortened("born 1881 in Malaga", 8) == "born"
-    assert shortened("born 1881 in Malaga", 9) == "born 1881"
-    assert shortened("x1881", 3) == "x"
-    text = sentence(read_facts("Artist: A\n" + "\n".join(f"key: {year}" for year in range(1900, 1950))), 0, 60)
+    assert truncate_at_word("born 1881 in Malaga", 8) == "born"
+    assert truncate_at_word("born 1881 in Malaga", 9) == "born 1881"
+    assert truncate_at_word("x1881", 3) == "x"
+    text = build_placeholder_text(
+        parse_message_facts("Artist: A\n" + "\n".join(f"key: {year}" for year in range(1900, 1950))), 0, 60
+    )
     assert all(len(number) == 4 for number in numbers(text))
 
 
@@ -117,27 +119,27 @@ def test_every_schema_is_followed(parts: list[dict[str, Any]], message: str) -> 
     names = ("name", "bio", "born", "a", "nationality", "score")
     properties = dict(zip(names, parts, strict=False))
     schema = {"type": "object", "properties": properties, "required": list(properties), "$defs": DEFS}
-    value = plan_for(schema)(read_facts(message))
+    value = plan_for_schema(schema)(parse_message_facts(message))
     jsonschema.validate(value, schema)
     assert orjson.loads(orjson.dumps(value)) == value
 
 
 def test_properties_named_like_a_fact_take_it() -> None:
     fields = {"name": {"type": "string"}, "nationality": {"type": "string"}, "born": {"type": "integer"}}
-    value = plan_for({"type": "object", "properties": fields})(read_facts(PICASSO))
+    value = plan_for_schema({"type": "object", "properties": fields})(parse_message_facts(PICASSO))
     assert value == {"name": "Pablo Picasso", "nationality": "Spanish", "born": 1881}
-    assert read_facts(PICASSO) == Facts(
+    assert parse_message_facts(PICASSO) == Facts(
         "Pablo Picasso", (("nationality", "Spanish"), ("born", "1881"), ("died", "1973")), PICASSO
     )
 
 
 def test_tokens_are_near_the_estimate_but_not_the_same() -> None:
     body = chat_body(PICASSO + "\nnotes: " + "é" * 500)
-    ask = read_ask(CHAT, body)
-    assert ask.estimate == -(
+    ask = parse_model_request(CHAT, body)
+    assert ask.estimated_tokens == -(
         -(len(("Write a short bio." + PICASSO + "\nnotes: " + "é" * 500).encode()) + ask.schema_bytes) // 4
     )
-    assert 0.8 < ask.prompt_tokens / ask.estimate < 1.2 and ask.prompt_tokens != ask.estimate
+    assert 0.8 < ask.prompt_tokens / ask.estimated_tokens < 1.2 and ask.prompt_tokens != ask.estimated_tokens
     usage = said(body)["usage"]
     assert usage["prompt_tokens"] == ask.prompt_tokens
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
@@ -158,7 +160,7 @@ def test_an_answer_ends_at_the_request_s_own_limit() -> None:
     found = said(chat_body(max_completion_tokens=5))
     assert found["choices"][0]["finish_reason"] == "length" and found["usage"]["completion_tokens"] == 5
     body = response_body(max_output_tokens=5)
-    response = answer(RESPONSES, read_ask(RESPONSES, body), body, IDENT, 0)
+    response = build_answer(RESPONSES, parse_model_request(RESPONSES, body), body, IDENT, 0)
     assert response.outcome == "length" and response.body["incomplete_details"] == {"reason": "max_output_tokens"}
 
 
@@ -185,4 +187,4 @@ def test_a_value_out_of_range_is_a_400_of_the_line(tmp_path: Path) -> None:
         assert response["status_code"] == 400
         assert response["body"]["error"]["code"] == "integer_below_min_value"
         assert it.raw("POST", CHAT, json=body).json() == response["body"]
-        assert not it.sandbox.ledger.executions()
+        assert not it.sandbox.ledger.execution_counts()

@@ -6,7 +6,7 @@ from typing import Any
 import openai
 import pytest
 
-from batcher.sandbox.api.direct import go_duration
+from batcher.sandbox.api.direct import format_go_duration
 from tests.support.sandbox_kit import CHAT, MODEL, RESPONSES, bench, chat_body, response_body
 
 
@@ -23,7 +23,7 @@ from tests.support.sandbox_kit import CHAT, MODEL, RESPONSES, bench, chat_body, 
     ],
 )
 def test_durations_are_written_as_go_does(seconds: float, text: str) -> None:
-    assert go_duration(seconds) == text
+    assert format_go_duration(seconds) == text
 
 
 def test_both_endpoints_answer_and_are_billed(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_both_endpoints_answer_and_are_billed(tmp_path: Path) -> None:
         assert "Pablo Picasso" in chat.choices[0].message.content and chat.model == MODEL
         response = it.client.responses.create(**response_body())
         assert "Pablo Picasso" in response.output_text
-        counts = it.sandbox.ledger.executions()
+        counts = it.sandbox.ledger.execution_counts()
         assert counts["a7"] == 1 and sum(counts.values()) == 2
         assert (tmp_path / "ledger.jsonl").read_bytes().count(b'"batch_id":null') == 2
 
@@ -57,7 +57,7 @@ def test_requests_a_minute_are_limited(tmp_path: Path) -> None:
         assert float(error.response.headers["retry-after"]) >= 1
         it.now += 1
         assert it.raw("POST", CHAT, json=chat_body()).status_code == 200
-        assert sum(it.sandbox.ledger.executions().values()) == 61  # a refused one is no execution
+        assert sum(it.sandbox.ledger.execution_counts().values()) == 61  # a refused one is no execution
 
 
 def test_tokens_a_minute_and_requests_a_day_are_limited(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_line_faults_reach_the_direct_endpoints(tmp_path: Path, kind: str, statu
     with bench(tmp_path, {"line_failures": {kind: 1.0}}) as it:
         body = chat_body(metadata={"custom_id": "a"})
         assert it.raw("POST", CHAT, json=body).status_code == status
-        assert not it.sandbox.ledger.executions()
+        assert not it.sandbox.ledger.execution_counts()
         assert it.raw("POST", CHAT, json=body).status_code == (400 if status == 400 else 200)
 
 

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from openai.types import Batch
 
-from batcher.sandbox import Faults, SandboxSettings, SettingError, merged
+from batcher.sandbox import Faults, SandboxSettings, SettingError, apply_changes
 from batcher.sandbox.base.settings import LINE_KINDS
 from tests.support.sandbox_kit import DAY, START, Bench, bench, lines
 
@@ -48,8 +48,8 @@ def test_each_kind_of_failing_line(tmp_path: Path, kind: str, place: str, status
         assert response.get("status_code") == status
         error = row["error"] or (response.get("body") or {}).get("error") or {}
         assert error.get("code") == code
-        assert sum(it.sandbox.ledger.executions().values()) == (status == 200)
-        assert not it.sandbox.ledger.usable()
+        assert sum(it.sandbox.ledger.execution_counts().values()) == (status == 200)
+        assert not it.sandbox.ledger.usable_counts()
 
 
 def test_what_the_failing_answers_look_like(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_failures_pass_unless_they_are_set_to_last(tmp_path: Path) -> None:
         again = it.run(lines(3))
         assert again.request_counts and again.request_counts.completed == 2
         assert [row["custom_id"] for row in it.results(again.error_file_id)] == ["a0"]
-        assert it.sandbox.ledger.attempts() == {"a0": 2, "a1": 2, "a2": 2}
+        assert it.sandbox.ledger.attempt_counts() == {"a0": 2, "a1": 2, "a2": 2}
         it.fault(transient_failures=False, poison=[])
         assert it.run(lines(3)).output_file_id is None
         it.fault(transient_failures=True, line_failures={"content_policy": 1.0})
@@ -275,7 +275,7 @@ def test_finalizing_can_take_long(tmp_path: Path) -> None:
 )
 def test_wrong_faults_are_refused_with_the_valid_names(tmp_path: Path, changes: dict[str, object], words: str) -> None:
     with pytest.raises(SettingError, match=words):
-        merged(Faults(), changes)
+        apply_changes(Faults(), changes)
     with bench(tmp_path) as it:
         answer = it.raw("POST", "/_sandbox/faults", json=changes)
         assert answer.status_code == 400 and words in answer.json()["error"]["message"]
@@ -283,10 +283,10 @@ def test_wrong_faults_are_refused_with_the_valid_names(tmp_path: Path, changes: 
 
 
 def test_settings_are_merged_like_faults() -> None:
-    found = merged(SandboxSettings(), {"faults": {"slow_s": 2}, "tier": 1, "api_key": "k", "rpd": None})
+    found = apply_changes(SandboxSettings(), {"faults": {"slow_s": 2}, "tier": 1, "api_key": "k", "rpd": None})
     assert (found.faults.slow_s, found.tier, found.api_key, found.rpd) == (2, 1, "k", None)
     with pytest.raises(SettingError, match="valid: api_key"):
-        merged(SandboxSettings(), {"teir": 1})
+        apply_changes(SandboxSettings(), {"teir": 1})
 
 
 def test_the_admin_routes(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_the_admin_routes(tmp_path: Path) -> None:
         limits = it.raw("POST", "/_sandbox/limits", json={"enqueued_tokens": 9, "phantom_tokens": 3}).json()
         assert limits["enqueued_tokens"] == 9 and it.sandbox.settings.phantom_tokens == 3
         assert it.raw("POST", "/_sandbox/limits", json={"seed": 1}).status_code == 400
-        it.sandbox.set_limits({"enqueued_tokens": None})
+        it.sandbox.update_settings({"enqueued_tokens": None})
         batch, other = it.create(lines(3)), it.create(lines(3))
         assert it.raw("POST", f"/_sandbox/cancel/{other.id}").json()["status"] == "cancelling"
         assert it.raw("POST", "/_sandbox/advance", json={"seconds": 2000}).json()["now"] == START + 2000

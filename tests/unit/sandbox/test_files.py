@@ -184,4 +184,4 @@ def test_headers_are_the_service_s_and_the_date_is_the_sandbox_s(tmp_path: Path)
 
 def test_a_request_body_on_disk_is_read_too(tmp_path: Path) -> None:
     (tmp_path / "body").write_bytes(b'{"a": 1}')
-    assert Request("POST", "/", body=tmp_path / "body").json() == {"a": 1}
+    assert Request("POST", "/", body=tmp_path / "body").parse_json() == {"a": 1}

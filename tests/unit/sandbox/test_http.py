@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from batcher.sandbox import Sandbox, SandboxSettings
-from batcher.sandbox.web.server import loopback, running_sandbox
+from batcher.sandbox.web.server import require_loopback_host, running_sandbox
 from tests.support.sandbox_kit import CHAT, START, chat_body, encoded, line, lines
 
 FAST = SandboxSettings(validating_s=(1, 1), service_s=(1, 1), finalizing_s=(1, 1))
@@ -57,7 +57,7 @@ def test_a_large_batch_goes_through_in_flat_memory(sandbox: Sandbox, client: ope
         stored = client.files.create(file=file, purpose="batch")
     assert stored.bytes == large.stat().st_size and stored.filename == "large.jsonl"
     batch = client.batches.create(input_file_id=stored.id, endpoint=CHAT, completion_window="24h")
-    sandbox.skip(10)
+    sandbox.advance_clock(10)
     done = client.batches.retrieve(batch.id)
     assert done.request_counts and done.request_counts.completed == count and done.output_file_id
     with client.files.with_streaming_response.content(done.output_file_id) as answer:
@@ -78,7 +78,7 @@ def test_the_date_is_the_sandbox_s_alone(client: openai.OpenAI) -> None:
 
 def test_connections_break_as_the_faults_say(sandbox: Sandbox, client: openai.OpenAI) -> None:
     stored = client.files.create(file=("in.jsonl", encoded(lines(50))), purpose="batch")
-    sandbox.set_faults({"lose_answer": {"create": 1.0}, "reset_before": {"delete": 1.0}, "truncate_download": 1.0})
+    sandbox.update_faults({"lose_answer": {"create": 1.0}, "reset_before": {"delete": 1.0}, "truncate_download": 1.0})
     for act in (
         lambda: client.batches.create(input_file_id=stored.id, endpoint=CHAT, completion_window="24h"),
         lambda: client.files.delete(stored.id),
@@ -88,7 +88,7 @@ def test_connections_break_as_the_faults_say(sandbox: Sandbox, client: openai.Op
     assert len(client.batches.list().data) == len(client.files.list().data) == 1
     with pytest.raises((openai.APIConnectionError, httpx2.RemoteProtocolError)):
         client.files.content(stored.id)
-    sandbox.set_faults({"truncate_download": 0, "slow_s": 0.3})
+    sandbox.update_faults({"truncate_download": 0, "slow_s": 0.3})
     with pytest.raises(openai.APITimeoutError):
         client.with_options(timeout=0.05).models.list()
 
@@ -103,19 +103,19 @@ def test_calls_come_in_parallel(sandbox: Sandbox, client: openai.OpenAI) -> None
         thread.start()
     for thread in threads:
         thread.join()
-    sandbox.skip(10)
+    sandbox.advance_clock(10)
     found = client.batches.list(limit=100).data
     assert len({each.id for each in found}) == 12 and {each.status for each in found} == {"completed"}
-    assert sandbox.ledger.executions() == {f"b{name}": 1 for name in range(12)}
+    assert sandbox.ledger.execution_counts() == {f"b{name}": 1 for name in range(12)}
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "example.org", "::", ""])
 def test_it_listens_on_loopback_alone(sandbox: Sandbox, host: str) -> None:
     with pytest.raises(ValueError, match="loopback"):
-        loopback(host)
+        require_loopback_host(host)
     with pytest.raises(ValueError, match="loopback"), running_sandbox(sandbox, host):
         pass
-    assert loopback("localhost") == "127.0.0.1" and loopback("::1") == "::1"
+    assert require_loopback_host("localhost") == "127.0.0.1" and require_loopback_host("::1") == "::1"
 
 
 SERVE = """

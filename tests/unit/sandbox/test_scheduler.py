@@ -49,7 +49,7 @@ def test_every_line_is_executed_once(tmp_path: Path, count: int) -> None:
         batch = it.run(lines(count))
         found = {str(row["custom_id"]) for row in it.results(batch.output_file_id)}
         assert found == {f"a{number}" for number in range(count)}
-        assert it.sandbox.ledger.executions() == dict.fromkeys(found, 1)
+        assert it.sandbox.ledger.execution_counts() == dict.fromkeys(found, 1)
         assert len((tmp_path / "ledger.jsonl").read_bytes().splitlines()) == count
 
 
@@ -76,7 +76,7 @@ def test_cancelling_keeps_what_was_executed(tmp_path: Path) -> None:
         assert len(rest) == 30
         assert {row["error"]["code"] for row in rest} == {"batch_cancelled"}  # type: ignore[index]
         assert all(row["response"] is None for row in rest)
-        assert sum(it.sandbox.ledger.executions().values()) == 10
+        assert sum(it.sandbox.ledger.execution_counts().values()) == 10
         assert it.client.batches.cancel(batch.id).status == "cancelled"
 
 
@@ -134,14 +134,14 @@ def tokens_of(it: Bench, rows: list[object]) -> int:
     """Return what a batch of these lines takes of the queue."""
     it.create(rows)
     it.now += 11
-    it.sandbox.advance()
-    return it.sandbox.lifecycle.enqueued(MODEL)
+    it.sandbox.run_due_events()
+    return it.sandbox.lifecycle.enqueued_tokens(MODEL)
 
 
 def test_the_queue_limit_fails_the_batch_with_the_service_s_text(tmp_path: Path) -> None:
     with bench(tmp_path, organization="org-XXX") as it:
         tokens = tokens_of(it, lines(10))
-        it.sandbox.set_limits({"enqueued_tokens": 2 * tokens})
+        it.sandbox.update_settings({"enqueued_tokens": 2 * tokens})
         fits = it.create(lines(10))
         assert it.later(fits, 11).status == "in_progress"
         full = it.later(it.create(lines(10)), 11)
@@ -159,13 +159,13 @@ def test_the_queue_limit_fails_the_batch_with_the_service_s_text(tmp_path: Path)
 def test_cancelling_batches_hold_the_queue_and_phantoms_too(tmp_path: Path) -> None:
     with bench(tmp_path) as it:
         tokens = tokens_of(it, lines(10))
-        it.sandbox.set_limits({"enqueued_tokens": tokens})
+        it.sandbox.update_settings({"enqueued_tokens": tokens})
         batch = it.client.batches.list().data[0]
         it.client.batches.cancel(batch.id)
-        assert it.sandbox.lifecycle.enqueued(MODEL) == tokens
+        assert it.sandbox.lifecycle.enqueued_tokens(MODEL) == tokens
         it.later(batch, 20)
-        assert it.sandbox.lifecycle.enqueued(MODEL) == 0
-        it.sandbox.set_limits({"phantom_tokens": 1})
+        assert it.sandbox.lifecycle.enqueued_tokens(MODEL) == 0
+        it.sandbox.update_settings({"phantom_tokens": 1})
         assert it.later(it.create(lines(10)), 11).status == "failed"
 
 
@@ -187,9 +187,9 @@ def test_a_full_queue_can_refuse_at_once(tmp_path: Path) -> None:
             it.create(lines(5))
         assert caught.value.code == "token_limit_exceeded"
         assert not it.sandbox.lifecycle.batches
-        it.sandbox.set_limits({"enqueued_tokens": 100_000})
+        it.sandbox.update_settings({"enqueued_tokens": 100_000})
         batch = it.create(lines(5))
-        assert it.sandbox.lifecycle.enqueued(MODEL) > 0  # counted from the creation on
+        assert it.sandbox.lifecycle.enqueued_tokens(MODEL) > 0  # counted from the creation on
         assert it.later(batch, DAY).status == "completed"
 
 
@@ -228,8 +228,8 @@ def test_a_scaled_clock_runs_fast() -> None:
 def test_nothing_of_the_state_is_shared_between_sandboxes(tmp_path: Path) -> None:
     one = Sandbox(SandboxSettings(), tmp_path / "one", lambda: START)
     two = Sandbox(SandboxSettings(), tmp_path / "two", lambda: START)
-    one.set_faults({"slow_s": 1})
-    assert two.faults.slow_s == 0 and one.next_number() == two.next_number() == 1
+    one.update_faults({"slow_s": 1})
+    assert two.faults.slow_s == 0 and one.next_request_number() == two.next_request_number() == 1
     assert encoded([line("a")]).count(b"\n") == 1
 
 

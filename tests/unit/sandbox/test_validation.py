@@ -71,7 +71,7 @@ def test_one_bad_line_fails_the_batch(tmp_path: Path, bad: object, code: str, me
     with bench(tmp_path) as it:
         (error,) = errors_of(it, [line("a0"), bad, line("a1")])
         assert (error.code, error.message, error.param, error.line) == (code, message, param, 2)
-        assert not it.sandbox.ledger.attempts()
+        assert not it.sandbox.ledger.attempt_counts()
 
 
 def test_many_bad_lines_are_named_at_once_up_to_a_hundred(tmp_path: Path) -> None:
@@ -86,12 +86,12 @@ def test_the_file_as_a_whole(tmp_path: Path) -> None:
         assert [error.code for error in errors_of(it, [b" ", b""])] == ["empty_file"]
         assert [error.code for error in errors_of(it, lines(6))] == ["too_many_tasks"]
         size = len(encoded(lines(3)))
-        it.sandbox.set_limits({"max_batch_bytes": size - 1})
+        it.sandbox.update_settings({"max_batch_bytes": size - 1})
         (error,) = errors_of(it, lines(3))
         assert error.message == f"The batch input file is larger than the {size - 1} maximum for the {MODEL} model"
-        it.sandbox.set_limits({"max_batch_bytes": size})
+        it.sandbox.update_settings({"max_batch_bytes": size})
         assert it.run(lines(3)).status == "completed"
-        it.sandbox.set_limits({"max_batch_bytes": 209_715_200})
+        it.sandbox.update_settings({"max_batch_bytes": 209_715_200})
         assert it.run([*lines(5), b"  "]).status == "completed"  # blank lines are none
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from batcher.cli import process
 from batcher.core.remote import RemoteBatch
-from batcher.core.retry import Policy
+from batcher.core.retry import RetryPolicy
 from batcher.errors import SetupError
 from batcher.sandbox import Sandbox
 from batcher.sandbox.web.server import running_sandbox
-from batcher.service.openai_service import OpenAIService, connect
+from batcher.service.openai_service import OpenAIService, connect_service
 from batcher.service.service import CallError, CallRefused, CallUnknown, Service
 from tests.support.api_kit import ENDED, FIXED, KEY, MEGABYTE, PAUSES, QUICK, Rig, answer, attached, scripted
 from tests.support.sandbox_kit import CHAT, DAY, START
@@ -35,13 +35,13 @@ def rig(kind: str, tmp_path: Path) -> Iterator[Rig]:
 
 def test_the_service_is_one(rig: Rig) -> None:
     service: Service = rig.service
-    service.check()
+    service.check_access()
     assert rig.calls == {"GET batches": 1}
 
 
 def test_an_upload_keeps_its_name_its_bytes_and_its_life(rig: Rig) -> None:
     path = rig.path()
-    file = rig.service.upload(path, "batcher-run-shard-00001.jsonl")
+    file = rig.service.upload_file(path, "batcher-run-shard-00001.jsonl")
     stored = rig.sandbox.files.get(file.file_id, rig.now)
     assert (file.name, file.created_at) == ("batcher-run-shard-00001.jsonl", START)
     assert (stored.filename, stored.purpose, stored.expires_at) == (file.name, "batch", START + 30 * DAY)
@@ -55,8 +55,8 @@ def test_files_are_streamed_both_ways(rig: Rig) -> None:
             file.write(b'{"x": "' + b"y" * (MEGABYTE - 10) + b'"}\n')
     tracemalloc.start()
     try:
-        uploaded = rig.service.upload(path, "large.jsonl")
-        rig.service.download(uploaded.file_id, rig.folder / "back.jsonl")
+        uploaded = rig.service.upload_file(path, "large.jsonl")
+        rig.service.download_file(uploaded.file_id, rig.folder / "back.jsonl")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -66,10 +66,10 @@ def test_files_are_streamed_both_ways(rig: Rig) -> None:
 
 
 def test_a_batch_is_created_with_its_metadata(rig: Rig) -> None:
-    file = rig.service.upload(rig.path(), "in.jsonl")
+    file = rig.service.upload_file(rig.path(), "in.jsonl")
     asked = {"batcher_run": "r" * 32, "batcher_submission": "7"}
-    batch = rig.service.create(file.file_id, CHAT, asked)
-    wish = rig.sandbox.batch(batch.batch_id).wish
+    batch = rig.service.create_batch(file.file_id, CHAT, asked)
+    wish = rig.sandbox.get_batch(batch.batch_id).wish
     assert (wish.metadata, wish.endpoint, wish.output_life_s) == (asked, CHAT, 30 * DAY)
     assert batch == RemoteBatch(
         batch.batch_id, "validating", START, file.file_id, expires_at=START + DAY, metadata=asked
@@ -79,7 +79,7 @@ def test_a_batch_is_created_with_its_metadata(rig: Rig) -> None:
 def test_a_batch_is_told_with_its_counts_and_times(rig: Rig) -> None:
     batch = rig.batch()
     rig.now += ENDED
-    found = rig.service.retrieve(batch.batch_id)
+    found = rig.service.retrieve_batch(batch.batch_id)
     assert found is not None and found.output_file_id and found.error_file_id is None
     assert (found.status, found.finished_at) == ("completed", START + ENDED)
     assert (found.total, found.completed, found.failed) == (3, 3, 0)
@@ -90,23 +90,23 @@ def test_the_errors_of_a_batch_are_told(rig: Rig) -> None:
     rig.fault(fail_batches={"1": "token_limit_exceeded"})
     batch = rig.batch()
     rig.now += ENDED
-    found = rig.service.retrieve(batch.batch_id)
+    found = rig.service.retrieve_batch(batch.batch_id)
     assert found is not None and found.status == "failed" and found.finished_at
     (error,) = found.errors
     assert error.code == "token_limit_exceeded" and "enqueued tokens" in error.message and error.line is None
 
 
 def test_what_is_unknown_is_none(rig: Rig) -> None:
-    assert rig.service.retrieve("batch_nobody") is None
-    assert rig.service.cancel("batch_nobody") is None
+    assert rig.service.retrieve_batch("batch_nobody") is None
+    assert rig.service.cancel_batch("batch_nobody") is None
     assert not rig.slept
 
 
 def test_a_listing_goes_back_to_a_time_and_no_further(rig: Rig) -> None:
-    file = rig.service.upload(rig.path(1), "in.jsonl")
+    file = rig.service.upload_file(rig.path(1), "in.jsonl")
     made = []
     for _ in range(230):
-        made.append(rig.service.create(file.file_id, CHAT, {}).batch_id)
+        made.append(rig.service.create_batch(file.file_id, CHAT, {}).batch_id)
         rig.now += 1
     made.reverse()
     rig.calls.clear()
@@ -125,62 +125,62 @@ def test_a_listing_of_nothing_is_empty(rig: Rig) -> None:
 
 def test_a_batch_is_cancelled_and_one_that_ended_is_told_as_it_is(rig: Rig) -> None:
     running, ended = rig.batch(), rig.batch()
-    cancelled = rig.service.cancel(running.batch_id)
+    cancelled = rig.service.cancel_batch(running.batch_id)
     assert cancelled is not None and cancelled.status == "cancelling"
     rig.now += ENDED
-    told = rig.service.cancel(ended.batch_id)
+    told = rig.service.cancel_batch(ended.batch_id)
     assert told is not None and told.status == "completed" and told.output_file_id
     assert rig.calls["POST batches/cancel"] == 2 and not rig.slept
 
 
 def test_a_download_is_exact_and_replaces_what_was_there(rig: Rig) -> None:
     path = rig.path(50)
-    file = rig.service.upload(path, "in.jsonl")
+    file = rig.service.upload_file(path, "in.jsonl")
     target = rig.folder / "results" / "out.jsonl"
-    rig.service.download(file.file_id, target)
+    rig.service.download_file(file.file_id, target)
     assert target.read_bytes() == path.read_bytes()
     rig.path(2)
-    rig.service.download(rig.service.upload(path, "in.jsonl").file_id, target)
+    rig.service.download_file(rig.service.upload_file(path, "in.jsonl").file_id, target)
     assert target.read_bytes() == path.read_bytes()
     assert [each.name for each in target.parent.iterdir()] == ["out.jsonl"]
 
 
 def test_a_download_that_breaks_off_leaves_what_was_there(rig: Rig) -> None:
-    file = rig.service.upload(rig.path(50), "in.jsonl")
+    file = rig.service.upload_file(rig.path(50), "in.jsonl")
     target = rig.folder / "results" / "out.jsonl"
     target.parent.mkdir()
     target.write_bytes(b"before")
     rig.fault(truncate_download=1.0)
     with pytest.raises(CallUnknown):
-        rig.service.download(file.file_id, target)
+        rig.service.download_file(file.file_id, target)
     assert rig.slept == PAUSES and rig.calls["GET files/content"] == 4
     assert target.read_bytes() == b"before"
     assert list(target.parent.iterdir()) == [target]
     with pytest.raises(CallRefused) as missing:
-        rig.service.download("file-nobody", target)
+        rig.service.download_file("file-nobody", target)
     assert missing.value.trouble.status == 404 and rig.slept == PAUSES
 
 
 def test_a_download_passes_after_a_broken_try(rig: Rig) -> None:
-    file = rig.service.upload(rig.path(50), "in.jsonl")
+    file = rig.service.upload_file(rig.path(50), "in.jsonl")
     rig.fault(truncate_download=0.5)
     for number in range(5):
-        rig.service.download(file.file_id, rig.folder / f"{number}.jsonl")
+        rig.service.download_file(file.file_id, rig.folder / f"{number}.jsonl")
         assert (rig.folder / f"{number}.jsonl").read_bytes() == rig.path(50).read_bytes()
     assert rig.slept
 
 
 def test_a_file_that_is_gone_counts_as_deleted(rig: Rig) -> None:
-    file = rig.service.upload(rig.path(), "in.jsonl")
-    rig.service.delete(file.file_id)
-    rig.service.delete(file.file_id)
+    file = rig.service.upload_file(rig.path(), "in.jsonl")
+    rig.service.delete_file(file.file_id)
+    rig.service.delete_file(file.file_id)
     assert rig.files() == 0 and rig.calls["DELETE files"] == 2 and not rig.slept
 
 
 def test_files_are_found_by_their_whole_name(rig: Rig) -> None:
     path = rig.path()
-    mine = [rig.service.upload(path, "batcher-run-shard-1.jsonl") for _ in range(2)]
-    rig.service.upload(path, "batcher-run-shard-11.jsonl")
+    mine = [rig.service.upload_file(path, "batcher-run-shard-1.jsonl") for _ in range(2)]
+    rig.service.upload_file(path, "batcher-run-shard-11.jsonl")
     found = rig.service.find_files("batcher-run-shard-1.jsonl")
     assert sorted(file.file_id for file in found) == sorted(file.file_id for file in mine)
     assert rig.service.find_files("batcher-run-shard") == []
@@ -194,7 +194,7 @@ lost_or_refused = pytest.mark.parametrize("fault", ["lose_answer", "reset_before
 
 def arrived(rig: Rig) -> int:
     """How many requests reached the sandbox so far (the question counts as one)."""
-    return rig.sandbox.next_number()
+    return rig.sandbox.next_request_number()
 
 
 def once(rig: Rig, act: Callable[[], object]) -> CallUnknown:
@@ -210,7 +210,7 @@ def once(rig: Rig, act: Callable[[], object]) -> CallUnknown:
 def test_an_upload_is_sent_once_whatever_happens(rig: Rig, fault: str) -> None:
     path = rig.path()
     rig.fault(**{fault: {"upload": 1.0}})
-    error = once(rig, lambda: rig.service.upload(path, "in.jsonl"))
+    error = once(rig, lambda: rig.service.upload_file(path, "in.jsonl"))
     assert rig.files() == (fault == "lose_answer") and rig.calls == {"POST files": 1}
     assert error.trouble.status == (503 if fault == "refuse_before" else None)
     assert len(rig.service.find_files("in.jsonl")) == rig.files()  # the orphan is found
@@ -218,10 +218,10 @@ def test_an_upload_is_sent_once_whatever_happens(rig: Rig, fault: str) -> None:
 
 @lost_or_refused
 def test_a_create_is_sent_once_whatever_happens(rig: Rig, fault: str) -> None:
-    file = rig.service.upload(rig.path(), "in.jsonl")
+    file = rig.service.upload_file(rig.path(), "in.jsonl")
     for number in range(1, 5):  # a lost answer shows as a time-out, and as a closed connection
         rig.fault(**{fault: {"create": 1.0}})
-        once(rig, lambda: rig.service.create(file.file_id, CHAT, {"batcher_submission": "7"}))
+        once(rig, lambda: rig.service.create_batch(file.file_id, CHAT, {"batcher_submission": "7"}))
         assert rig.batches() == (number if fault == "lose_answer" else 0)
     rig.fault(**{fault: {}})
     assert rig.calls["POST batches"] == 4
@@ -229,10 +229,10 @@ def test_a_create_is_sent_once_whatever_happens(rig: Rig, fault: str) -> None:
 
 
 def test_a_slow_answer_to_a_create_is_not_waited_for_again(rig: Rig) -> None:
-    file = rig.service.upload(rig.path(), "in.jsonl")
+    file = rig.service.upload_file(rig.path(), "in.jsonl")
     impatient = OpenAIService(rig.client.with_options(timeout=0.05), QUICK, rig.slept.append, lambda: 0.0)
     rig.fault(slow_s=0.3)
-    error = once(rig, lambda: impatient.create(file.file_id, CHAT, {}))
+    error = once(rig, lambda: impatient.create_batch(file.file_id, CHAT, {}))
     assert "Timeout" in str(error) or "timed out" in str(error)
     assert rig.batches() == 1
 
@@ -244,10 +244,10 @@ def test_a_free_call_is_repeated_quickly(rig: Rig, fault: str, operation: str) -
     target = rig.folder / "out.jsonl"
     acts: dict[str, Callable[[], object]] = {
         "list": lambda: rig.service.list_batches(0),
-        "retrieve": lambda: rig.service.retrieve(batch.batch_id),
-        "cancel": lambda: rig.service.cancel(batch.batch_id),
-        "delete": lambda: rig.service.delete(batch.input_file_id),
-        "content": lambda: rig.service.download(batch.input_file_id, target),
+        "retrieve": lambda: rig.service.retrieve_batch(batch.batch_id),
+        "cancel": lambda: rig.service.cancel_batch(batch.batch_id),
+        "delete": lambda: rig.service.delete_file(batch.input_file_id),
+        "content": lambda: rig.service.download_file(batch.input_file_id, target),
     }
     rig.fault(**{fault: {operation: 1.0}})
     before = arrived(rig)
@@ -269,14 +269,14 @@ def test_an_outage_that_passes_goes_unnoticed(rig: Rig) -> None:
         rig.now += seconds
 
     service = OpenAIService(rig.client, QUICK, sleep, lambda: 0.0)
-    assert service.retrieve(batch.batch_id) is not None
+    assert service.retrieve_batch(batch.batch_id) is not None
     assert rig.slept == PAUSES
 
 
 def test_jitter_shortens_the_pauses(rig: Rig) -> None:
     rig.fault(refuse_before={"list": 1.0})
     with pytest.raises(CallUnknown):
-        OpenAIService(rig.client, QUICK, rig.slept.append, lambda: 0.5).check()
+        OpenAIService(rig.client, QUICK, rig.slept.append, lambda: 0.5).check_access()
     assert rig.slept == [pytest.approx(0.95 * pause) for pause in PAUSES]
 
 
@@ -284,17 +284,17 @@ def test_the_settings_say_how_much_jitter_may_take(rig: Rig, monkeypatch: pytest
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     config = config_with(retry={"jitter_share": 0.5, "call": {"tries": 1}})
-    service = process._connected(config, rig.slept.append, lambda: 0.5)
+    service = process._connect_service(config, rig.slept.append, lambda: 0.5)
     with pytest.raises(CallUnknown):
-        service.check()
+        service.check_access()
     assert rig.slept == [0.375]
 
 
 def test_a_policy_without_tries_asks_once(rig: Rig) -> None:
     rig.fault(refuse_before={"list": 1.0})
-    for policy in (Policy(0.5, 4, 0), Policy(0.5, 4, None)):
+    for policy in (RetryPolicy(0.5, 4, 0), RetryPolicy(0.5, 4, None)):
         with pytest.raises(CallUnknown):
-            OpenAIService(rig.client, policy, rig.slept.append, lambda: 0.0).check()
+            OpenAIService(rig.client, policy, rig.slept.append, lambda: 0.0).check_access()
     assert not rig.slept and rig.calls == {"GET batches": 2}
 
 
@@ -308,9 +308,9 @@ def hidden(error: CallError, key: str) -> bool:
 
 
 def test_a_wrong_key_is_refused_and_not_quoted(rig: Rig) -> None:
-    rig.sandbox.set_limits({"api_key": "sk-the-right-one"})
+    rig.sandbox.update_settings({"api_key": "sk-the-right-one"})
     with pytest.raises(CallRefused, match="Incorrect API key provided") as error:
-        rig.service.check()
+        rig.service.check_access()
     assert error.value.trouble.status == 401 and error.value.trouble.code == "invalid_api_key"
     assert hidden(error.value, KEY) and not rig.slept
 
@@ -318,7 +318,7 @@ def test_a_wrong_key_is_refused_and_not_quoted(rig: Rig) -> None:
 def test_a_key_that_no_header_takes_is_not_quoted(tmp_path: Path) -> None:
     for key in (KEY + "\n", "plain-0123456789-secret\n"):
         with attached("loopback", tmp_path, key) as rig, pytest.raises(CallUnknown) as error:
-            rig.service.check()
+            rig.service.check_access()
         assert hidden(error.value, key.strip())
 
 
@@ -327,7 +327,7 @@ def test_an_echoed_key_is_not_quoted(key: str) -> None:
     for text in (f"Incorrect key: {key}.", f"header 'Authorization: Bearer {key}' refused"):
         service, _ = scripted([answer(401, {"error": {"message": text, "type": None, "code": None}})], key)
         with pytest.raises(CallRefused) as error:
-            service.check()
+            service.check_access()
         assert hidden(error.value, key)
 
 
@@ -341,13 +341,13 @@ def connected(monkeypatch: pytest.MonkeyPatch, key: str | None, url: str | None 
         else:
             monkeypatch.setenv(name, value)
     slept: list[float] = []
-    return connect(5, QUICK, slept.append, lambda: 0.0)
+    return connect_service(5, QUICK, slept.append, lambda: 0.0)
 
 
 def test_the_environment_names_key_and_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with running_sandbox(Sandbox(FIXED, tmp_path, lambda: START)) as url:
         service = connected(monkeypatch, KEY, url)
-        service.check()
+        service.check_access()
         service._client.close()
 
 

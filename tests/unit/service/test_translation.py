@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from batcher.core.failures import Trouble
+from batcher.core.failures import ErrorDetails
 from batcher.core.remote import RemoteBatch
 from batcher.service.service import CallError, CallRefused, CallUnknown
 from tests.support.api_kit import (
@@ -28,45 +28,52 @@ from tests.support.sandbox_kit import CHAT, START
     ("status", "body", "headers", "kind", "expected", "wait"),
     [
         (400, refusal("bad", "invalid_value", "invalid_request_error"), {}, CallRefused,
-         Trouble(400, "invalid_value", "invalid_request_error", "bad"), None),
-        (400, refusal("bad", 17, ["x"]), {}, CallRefused, Trouble(400, "17", "['x']", "bad"), None),
-        (401, refusal("who?", "invalid_api_key"), {}, CallRefused, Trouble(401, "invalid_api_key", "", "who?"), None),
-        (403, refusal("not you"), {}, CallRefused, Trouble(403, "", "", "not you"), None),
-        (404, refusal("No batch found"), {}, CallRefused, Trouble(404, "", "", "No batch found"), None),
+         ErrorDetails(400, "invalid_value", "invalid_request_error", "bad"), None),
+        (400, refusal("bad", 17, ["x"]), {}, CallRefused, ErrorDetails(400, "17", "['x']", "bad"), None),
+        (401, refusal("who?", "invalid_api_key"), {}, CallRefused,
+         ErrorDetails(401, "invalid_api_key", "", "who?"), None),
+        (403, refusal("not you"), {}, CallRefused, ErrorDetails(403, "", "", "not you"), None),
+        (404, refusal("No batch found"), {}, CallRefused, ErrorDetails(404, "", "", "No batch found"), None),
         (404, b"<html>\n no such page", {}, CallUnknown,
-         Trouble(404, "", "", "Error code: 404: <html> no such page"), None),
-        (408, refusal("late"), {}, CallUnknown, Trouble(408, "", "", "late"), None),
-        (409, refusal("conflict"), {}, CallRefused, Trouble(409, "", "", "conflict"), None),
-        (413, b"too large", {}, CallRefused, Trouble(413, "", "", "Error code: 413: too large"), None),
-        (422, refusal("m" * 900), {}, CallRefused, Trouble(422, "", "", "m" * 500), None),
-        (429, BUSY, {}, CallRefused, Trouble(429, "rate_limit_exceeded", "requests", "slow down"), None),
+         ErrorDetails(404, "", "", "Error code: 404: <html> no such page"), None),
+        (408, refusal("late"), {}, CallUnknown, ErrorDetails(408, "", "", "late"), None),
+        (409, refusal("conflict"), {}, CallRefused, ErrorDetails(409, "", "", "conflict"), None),
+        (413, b"too large", {}, CallRefused, ErrorDetails(413, "", "", "Error code: 413: too large"), None),
+        (422, refusal("m" * 900), {}, CallRefused, ErrorDetails(422, "", "", "m" * 500), None),
+        (429, BUSY, {}, CallRefused, ErrorDetails(429, "rate_limit_exceeded", "requests", "slow down"), None),
         (429, BUSY, {"retry_after": "30"}, CallRefused,
-         Trouble(429, "rate_limit_exceeded", "requests", "slow down"), 30.0),
+         ErrorDetails(429, "rate_limit_exceeded", "requests", "slow down"), 30.0),
         (429, BUSY, {"retry_after": "1", "retry_after_ms": "25500"}, CallRefused,
-         Trouble(429, "rate_limit_exceeded", "requests", "slow down"), 25.5),
+         ErrorDetails(429, "rate_limit_exceeded", "requests", "slow down"), 25.5),
         (500, refusal("oh", "server_error", "server_error"), {}, CallUnknown,
-         Trouble(500, "server_error", "server_error", "oh"), None),
-        (502, b"", {}, CallUnknown, Trouble(502, "", "", "Error code: 502"), None),
+         ErrorDetails(500, "server_error", "server_error", "oh"), None),
+        (502, b"", {}, CallUnknown, ErrorDetails(502, "", "", "Error code: 502"), None),
         (503, {"error": "overloaded"}, {"retry_after": "600"}, CallUnknown,
-         Trouble(503, "", "", "Error code: 503: overloaded"), 600.0),
-        (504, ["odd"], {"retry_after": "soon"}, CallUnknown, Trouble(504, "", "", "Error code: 504: ['odd']"), None),
-        (599, refusal("odd"), {"retry_after": "-4"}, CallUnknown, Trouble(599, "", "", "odd"), None),
+         ErrorDetails(503, "", "", "Error code: 503: overloaded"), 600.0),
+        (504, ["odd"], {"retry_after": "soon"}, CallUnknown,
+         ErrorDetails(504, "", "", "Error code: 504: ['odd']"), None),
+        (599, refusal("odd"), {"retry_after": "-4"}, CallUnknown, ErrorDetails(599, "", "", "odd"), None),
         (503, refusal("till then"), {"retry_after": LATER, "date": SERVER_DATE}, CallUnknown,
-         Trouble(503, "", "", "till then"), 7.0),
+         ErrorDetails(503, "", "", "till then"), 7.0),
         (503, refusal("long ago"), {"retry_after": SERVER_DATE, "date": LATER}, CallUnknown,
-         Trouble(503, "", "", "long ago"), None),
-        (503, refusal("no date"), {"retry_after": LATER}, CallUnknown, Trouble(503, "", "", "no date"), None),
+         ErrorDetails(503, "", "", "long ago"), None),
+        (503, refusal("no date"), {"retry_after": LATER}, CallUnknown, ErrorDetails(503, "", "", "no date"), None),
         (503, refusal("odd date"), {"retry_after": LATER, "date": "noon"}, CallUnknown,
-         Trouble(503, "", "", "odd date"), None),
-        (503, refusal("at once"), {"retry_after": "0"}, CallUnknown, Trouble(503, "", "", "at once"), None),
+         ErrorDetails(503, "", "", "odd date"), None),
+        (503, refusal("at once"), {"retry_after": "0"}, CallUnknown, ErrorDetails(503, "", "", "at once"), None),
     ],
 )  # fmt: skip
 def test_errors_become_ours(
-    status: int, body: object, headers: dict[str, str], kind: type[CallError], expected: Trouble, wait: float | None
+    status: int,
+    body: object,
+    headers: dict[str, str],
+    kind: type[CallError],
+    expected: ErrorDetails,
+    wait: float | None,
 ) -> None:
     service, slept = scripted([answer(status, body, **headers)])
     with pytest.raises(CallError) as error:
-        service.create("file-1", CHAT, {})
+        service.create_batch("file-1", CHAT, {})
     assert (type(error.value), error.value.trouble, error.value.wait_s) == (kind, expected, wait)
     assert str(error.value) == expected.message and not slept
 
@@ -74,13 +81,13 @@ def test_errors_become_ours(
 def test_retry_after_wins_over_our_own_pauses() -> None:
     busy = [answer(429, BUSY, retry_after="20"), answer(503, BUSY, retry_after_ms="100"), answer(500, BUSY)]
     service, slept = scripted([*busy, answer(200, told())])
-    assert service.retrieve("batch_1") is not None
+    assert service.retrieve_batch("batch_1") is not None
     assert slept == [20.0, 0.1, 2.0]
 
 
 def test_retry_after_is_spread_over_five_seconds() -> None:
     service, slept = scripted([answer(429, BUSY, retry_after="20"), answer(200, told())], jitter=0.5)
-    assert service.retrieve("batch_1") is not None
+    assert service.retrieve_batch("batch_1") is not None
     assert slept == [22.5]
 
 
@@ -88,7 +95,7 @@ def test_retry_after_is_spread_over_five_seconds() -> None:
 def test_a_long_retry_after_is_the_caller_s_to_wait_for(seconds: int) -> None:
     service, slept = scripted([answer(503, BUSY, retry_after=str(seconds))])
     with pytest.raises(CallUnknown) as error:
-        service.check()
+        service.check_access()
     assert error.value.wait_s == seconds and not slept
 
 
@@ -96,7 +103,7 @@ def test_a_long_retry_after_is_the_caller_s_to_wait_for(seconds: int) -> None:
 def test_an_account_without_money_is_not_asked_again(code: str) -> None:
     service, slept = scripted([answer(429, refusal("You exceeded your current quota", code, code))])
     with pytest.raises(CallRefused) as error:
-        service.check()
+        service.check_access()
     assert error.value.trouble.code == code and not slept
 
 
@@ -104,7 +111,7 @@ def test_an_account_without_money_is_not_asked_again(code: str) -> None:
 def test_a_refusal_is_not_asked_again(status: int) -> None:
     service, slept = scripted([answer(status, refusal())])
     with pytest.raises(CallRefused):
-        service.check()
+        service.check_access()
     assert not slept
 
 
@@ -112,9 +119,9 @@ def test_a_wrong_address_is_no_batch_that_is_gone() -> None:
     """Each would else give up a batch that runs, or forget a file that is there."""
     wrong = refusal("Invalid URL (GET /v2/batches/batch_1)", None, "invalid_request_error")
     acts: tuple[Act, ...] = (
-        lambda service: service.retrieve("batch_1"),
-        lambda service: service.cancel("batch_1"),
-        lambda service: service.delete("file-1"),
+        lambda service: service.retrieve_batch("batch_1"),
+        lambda service: service.cancel_batch("batch_1"),
+        lambda service: service.delete_file("file-1"),
     )
     for act in acts:
         with pytest.raises(CallRefused):
@@ -127,14 +134,14 @@ def test_a_wrong_address_is_no_batch_that_is_gone() -> None:
 
 def test_a_batch_that_ended_and_is_gone_when_it_is_cancelled() -> None:
     service, _ = scripted([answer(409, refusal("Cannot cancel")), answer(404, refusal("No batch found"))])
-    assert service.cancel("batch_1") is None
+    assert service.cancel_batch("batch_1") is None
 
 
 # --- odd shapes -------------------------------------------------------------------------------------------------------
 
 
 def read(**fields: object) -> RemoteBatch:
-    found = scripted([answer(200, told(**fields))])[0].retrieve("batch_1")
+    found = scripted([answer(200, told(**fields))])[0].retrieve_batch("batch_1")
     assert found is not None
     return found
 
@@ -189,7 +196,7 @@ def test_errors_may_lack_parts() -> None:
     assert read(errors={"object": "list", "data": None}).errors == ()
     assert read(errors={"object": "list"}).errors == ()
     found = read(errors={"data": [{}, {"code": "x", "line": 3, "message": None}, {"message": "m", "line": "third"}]})
-    assert found.errors == (Trouble(), Trouble(code="x", line=3), Trouble(message="m"))
+    assert found.errors == (ErrorDetails(), ErrorDetails(code="x", line=3), ErrorDetails(message="m"))
 
 
 def test_metadata_may_be_anything() -> None:
@@ -215,10 +222,10 @@ def test_an_answer_that_cannot_be_read_is_none(odd: Answer, tmp_path: Path) -> N
     path = tmp_path / "in.jsonl"
     path.write_bytes(b"{}\n")
     paid: tuple[Act, ...] = (
-        lambda service: service.create("file-1", CHAT, {}),
-        lambda service: service.upload(path, "in.jsonl"),
+        lambda service: service.create_batch("file-1", CHAT, {}),
+        lambda service: service.upload_file(path, "in.jsonl"),
     )
-    free: tuple[Act, ...] = (lambda service: service.retrieve("batch_1"), lambda service: service.list_batches(0))
+    free: tuple[Act, ...] = (lambda service: service.retrieve_batch("batch_1"), lambda service: service.list_batches(0))
     for act in paid:
         service, slept = scripted([odd])
         with pytest.raises(CallUnknown, match="not what the API sends"):
@@ -234,7 +241,7 @@ def test_an_answer_that_cannot_be_read_is_none(odd: Answer, tmp_path: Path) -> N
 def test_a_batch_without_its_time_could_not_be_placed() -> None:
     service, _ = scripted([answer(200, told(created_at=None))])
     with pytest.raises(CallUnknown):
-        service.create("file-1", CHAT, {})
+        service.create_batch("file-1", CHAT, {})
 
 
 def page(ids: Sequence[int], **more: object) -> Answer:
@@ -284,14 +291,14 @@ def test_the_length_of_a_download_is_that_on_the_wire(coded: bool, tmp_path: Pat
     body = gzip.compress(text) if coded else text
     coding = {"content_encoding": "gzip"} if coded else {}
     target = tmp_path / "out.jsonl"
-    scripted([answer(200, body, content_length=str(len(body)), **coding)])[0].download("file-1", target)
+    scripted([answer(200, body, content_length=str(len(body)), **coding)])[0].download_file("file-1", target)
     assert target.read_bytes() == text
     target.unlink()
     for length in (len(body) + 1, len(body) - 1):
         cut = answer(200, body, content_length=str(length), **coding)
         service, slept = scripted([cut] * 4)
         with pytest.raises(CallUnknown, match=f"{len(body):,} of {length:,} bytes came"):
-            service.download("file-1", target)
+            service.download_file("file-1", target)
         assert slept == PAUSES and not list(tmp_path.iterdir())
-    scripted([answer(200, body, content_length="many", **coding)])[0].download("file-1", target)
+    scripted([answer(200, body, content_length="many", **coding)])[0].download_file("file-1", target)
     assert target.read_bytes() == text

@@ -41,7 +41,7 @@ def facts(store: Store) -> int:
 def store(tmp_path: Path) -> Store:
     """A state with rows in its file and none in its log."""
     store = Store(tmp_path / "state", Clock(), lambda _seconds: None)
-    store.create()
+    store.create_or_migrate()
     fill(store)
     assert not log_of(store).exists()
     return store
@@ -59,7 +59,7 @@ def put_copy(store: Store, before: bytes) -> None:
     """The copy of what a checkpoint overwrites in place in a file that was like this, its one block of metadata."""
     with copy_of(store).open("wb") as target:
         pieces = [(0, checkpoint.HEADERS), (checkpoint.HEADERS, checkpoint.BLOCK)]
-        checkpoint.write_copy(io.BytesIO(before), target, pieces)
+        checkpoint.write_backup(io.BytesIO(before), target, pieces)
 
 
 def checkpointed(store: Store, folder: Path) -> bytes:
@@ -126,7 +126,7 @@ def test_all_that_a_checkpoint_overwrites_in_place_is_copied(
         if name == "fold.before":
             was.update(file=store.path.read_bytes(), log=log_of(store).read_bytes(), copy=copy_of(store).read_bytes())
 
-    monkeypatch.setattr("batcher.crashpoints.reached", look)
+    monkeypatch.setattr("batcher.crashpoints.mark_reached", look)
     with store.transaction("fill") as tx:
         for n in range(0, 400, 60):
             tx.con.execute(f"INSERT INTO t{n} (c{n}_0) FROM range(5)")
@@ -157,9 +157,9 @@ def test_all_that_a_checkpoint_overwrites_in_place_is_copied(
 
 def test_a_look_mends_too(store: Store, tmp_path: Path) -> None:
     with store.transaction("run") as tx:
-        tx.run("insert_run", run_id="r", now=tx.now)
+        tx.fetch_all("insert_run", run_id="r", now=tx.now)
     tear(store, tmp_path / "scratch")
-    with store.reading() as tx:
+    with store.read_transaction() as tx:
         assert tx.con.execute("SELECT count(*) FROM facts").fetchall() == [(ROWS,)]
 
 
@@ -208,7 +208,7 @@ def test_the_file_is_ours_alone_while_it_is_copied(store: Store, monkeypatch: py
             tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
             assert "BlockingIOError" in tried.stderr
 
-    monkeypatch.setattr("batcher.crashpoints.reached", look)
+    monkeypatch.setattr("batcher.crashpoints.mark_reached", look)
     fill(store, ROWS)
     assert seen == ["fold.before", "fold.after"]
 
@@ -246,7 +246,7 @@ def test_a_disk_without_room_for_the_copy_costs_nothing(store: Store, monkeypatc
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("batcher.state.db.checkpoint.write_copy", full)
+        patch.setattr("batcher.state.db.checkpoint.write_backup", full)
         fill(store, ROWS)
         assert not copy_of(store).exists()
         assert not store.path.with_name("state.duckdb.copying").exists()
@@ -257,7 +257,7 @@ def test_a_disk_without_room_for_the_copy_costs_nothing(store: Store, monkeypatc
 
 
 def test_a_checkpoint_that_fails_costs_nothing(store: Store) -> None:
-    store._running_engine().execute("SET debug_checkpoint_abort = 'after_free_list_write'")
+    store._ensure_engine().execute("SET debug_checkpoint_abort = 'after_free_list_write'")
     fill(store, ROWS)
     assert copy_of(store).exists()
     assert facts(store) == 2 * ROWS
@@ -283,8 +283,8 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(store: Store, monk
 
 
 def plan_rows(store: Store, rows: int = ROWS) -> None:
-    with store.planning() as tx:
-        tx.run("insert_run", run_id="r", now=tx.now)
+    with store.plan_transaction() as tx:
+        tx.fetch_all("insert_run", run_id="r", now=tx.now)
         tx.con.execute("INSERT INTO facts SELECT 'fact ' || i, i, repeat('x', 40) FROM range(?) r(i)", [rows])
 
 
@@ -292,7 +292,7 @@ def test_a_new_state_is_written_at_its_commit_and_needs_no_log(tmp_path: Path, m
     """Whatever a kill within that write leaves behind the header, which comes last, is no plan; the next makes one."""
     store = Store(tmp_path / "state", Clock(), lambda _seconds: None)
     was: dict[str, bytes] = {}
-    monkeypatch.setattr("batcher.crashpoints.reached", lambda name: was.update({name: store.path.read_bytes()}))
+    monkeypatch.setattr("batcher.crashpoints.mark_reached", lambda name: was.update({name: store.path.read_bytes()}))
     plan_rows(store)
     assert list(was) == ["plan.commit.before", "plan.commit.after"]
     assert len(was["plan.commit.before"]) == checkpoint.HEADERS
@@ -301,7 +301,7 @@ def test_a_new_state_is_written_at_its_commit_and_needs_no_log(tmp_path: Path, m
     written = store.path.read_bytes()
     for left in (checkpoint.HEADERS + PAGE, len(written) - PAGE, len(written)):
         store.path.write_bytes(was["plan.commit.before"] + written[checkpoint.HEADERS : left])
-        with pytest.raises(StateError, match="there is no plan"), store.reading():
+        with pytest.raises(StateError, match="there is no plan"), store.read_transaction():
             pass
         plan_rows(store, 2 * ROWS)
         assert facts(store) == 2 * ROWS
@@ -310,8 +310,8 @@ def test_a_new_state_is_written_at_its_commit_and_needs_no_log(tmp_path: Path, m
 def test_only_a_new_state_is_written_so(store: Store) -> None:
     """Neither a plan over an older one, nor what comes after a first plan in the same process."""
     before = store.path.read_bytes()
-    with store.planning() as tx:
-        tx.set_fact("x", 1)
+    with store.plan_transaction() as tx:
+        tx.write_fact("x", 1)
     assert store.path.read_bytes() == before
     assert log_of(store).exists()
     new = Store(store.folder.parent / "new", Clock(), lambda _seconds: None)

@@ -15,9 +15,9 @@ import pytest
 from batcher.disk.locks import lane_lock
 from batcher.errors import IllegalTransitionError, StateError
 from batcher.state.db import store as store_module
-from batcher.state.db.schema import SCHEMA_VERSION, migrations
+from batcher.state.db.schema import SCHEMA_VERSION, load_migrations
 from batcher.state.db.store import RETRY_S, Store
-from batcher.state.db.transaction import MEMORY_MB, STAGING_MB, Transaction, statements
+from batcher.state.db.transaction import MEMORY_MB, STAGING_MB, Transaction, load_statements
 from tests.support.world import ROOT, Clock
 
 
@@ -50,9 +50,9 @@ def store(tmp_path: Path, naps: Naps) -> Store:
 @pytest.fixture
 def planned(store: Store) -> Store:
     """A state with a run, two artists and a planned shard."""
-    store.create()
+    store.create_or_migrate()
     with store.transaction("plan") as tx:
-        tx.run("insert_run", run_id="r", now=tx.now)
+        tx.fetch_all("insert_run", run_id="r", now=tx.now)
         tx.con.execute(ARTIST.format(columns="artist_id, shard", values="'a', 1"))
         tx.con.execute(ARTIST.format(columns="artist_id, shard", values="'b', 1"))
         tx.con.execute(SHARD.format(columns="shard", values="1"))
@@ -73,8 +73,12 @@ def refusal(store: Store) -> str:
     """What every way of opening the state says; it must be one sentence."""
     before = {path: path.read_bytes() for path in store.folder.rglob("*") if path.is_file()}
     sentences = set()
-    for way in (store.create, lambda: enter(store.planning()), lambda: enter(store.reading()),
-                lambda: enter(store.rehearsal())):  # fmt: skip
+    for way in (
+        store.create_or_migrate,
+        lambda: enter(store.plan_transaction()),
+        lambda: enter(store.read_transaction()),
+        lambda: enter(store.dry_run_transaction()),
+    ):
         with pytest.raises(StateError) as raised:
             way()
         sentences.add(str(raised.value).replace(f"{store.folder}", "state"))
@@ -101,25 +105,29 @@ def schema(con: duckdb.DuckDBPyConnection) -> object:
 
 
 def test_the_schema_is_the_sum_of_the_migrations(store: Store) -> None:
-    store.create()
+    store.create_or_migrate()
     with duckdb.connect() as con, store.transaction("look") as tx:
-        for script in migrations():
+        for script in load_migrations():
             con.execute(script)
         assert schema(tx.con) == schema(con)
-    assert len(migrations()) == SCHEMA_VERSION
+    assert len(load_migrations()) == SCHEMA_VERSION
 
 
 @pytest.mark.parametrize("how", ["reading", "transaction", "planning"])
 def test_a_file_of_an_older_schema_is_brought_up_to_date_by_whatever_comes_first(store: Store, how: str) -> None:
     store.folder.mkdir(parents=True, exist_ok=True)
     with duckdb.connect(str(store.path)) as con:
-        con.execute(migrations()[0])
+        con.execute(load_migrations()[0])
         con.execute("INSERT INTO meta VALUES ('schema_version', '1')")
         con.execute("INSERT INTO runs VALUES ('r', 1.0)")
-    opened = {"reading": store.reading, "transaction": lambda: store.transaction("x"), "planning": store.planning}[how]
+    opened = {
+        "reading": store.read_transaction,
+        "transaction": lambda: store.transaction("x"),
+        "planning": store.plan_transaction,
+    }[how]
     with opened() as tx:
-        assert tx.one("run") == ("r", 1.0)
-        assert tx.one("measured") == (0, 0, 0, 0, 0, 0, 0)
+        assert tx.fetch_one("run") == ("r", 1.0)
+        assert tx.fetch_one("measured") == (0, 0, 0, 0, 0, 0, 0)
         assert tx.con.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchall() == [
             (str(SCHEMA_VERSION),)
         ]
@@ -129,31 +137,31 @@ def test_hashes_of_whole_lines_are_forgotten(store: Store) -> None:
     """Lines that an older Batcher planned are not compared: none of them stops a job that is under way."""
     store.folder.mkdir(parents=True, exist_ok=True)
     with duckdb.connect(str(store.path)) as con:
-        for script in migrations()[:3]:
+        for script in load_migrations()[:3]:
             con.execute(script)
         con.execute("INSERT INTO meta VALUES ('schema_version', '3'); INSERT INTO runs VALUES ('r', 1.0)")
         con.execute(ARTIST.format(columns="artist_id, line_hash", values="'a', 7"))
-    with store.reading() as tx:
+    with store.read_transaction() as tx:
         assert tx.con.execute("SELECT artist_id, line_hash FROM artists").fetchall() == [("a", None)]
 
 
 def test_creating_again_changes_nothing(planned: Store) -> None:
     before = planned.path.read_bytes()
-    planned.create()
+    planned.create_or_migrate()
     assert planned.path.read_bytes() == before
 
 
 def test_planning_makes_folder_file_and_schema_at_once(store: Store) -> None:
-    with store.planning() as tx:
-        tx.run("insert_run", run_id="r", now=tx.now)
-    with store.reading() as tx:
-        assert tx.one("run")[0] == "r"
+    with store.plan_transaction() as tx:
+        tx.fetch_all("insert_run", run_id="r", now=tx.now)
+    with store.read_transaction() as tx:
+        assert tx.fetch_one("run")[0] == "r"
 
 
 def test_planning_that_fails_leaves_only_what_was_there(tmp_path: Path, naps: Naps) -> None:
     store = Store(tmp_path / "one" / "two", Clock(), naps)
     undone: list[str] = []
-    with pytest.raises(ZeroDivisionError), store.planning() as tx:
+    with pytest.raises(ZeroDivisionError), store.plan_transaction() as tx:
         tx.undo.callback(undone.append, "undone")
         raise ZeroDivisionError
     assert undone == ["undone"]
@@ -162,7 +170,7 @@ def test_planning_that_fails_leaves_only_what_was_there(tmp_path: Path, naps: Na
 
 def test_what_was_committed_is_not_undone(store: Store) -> None:
     undone: list[str] = []
-    with store.planning() as tx:
+    with store.plan_transaction() as tx:
         tx.undo.callback(undone.append, "undone")
     assert undone == []
     assert store.path.exists()
@@ -172,17 +180,20 @@ def test_what_was_committed_is_not_undone(store: Store) -> None:
 
 
 def test_no_plan_was_made(store: Store) -> None:
-    with pytest.raises(StateError, match=r"there is no plan in .*state; run `batcher plan` first"), store.reading():
+    with (
+        pytest.raises(StateError, match=r"there is no plan in .*state; run `batcher plan` first"),
+        store.read_transaction(),
+    ):
         pass
 
 
 def test_a_plan_that_was_killed_before_its_commit_counts_as_none(store: Store) -> None:
-    store.create()
-    with pytest.raises(StateError, match="there is no plan"), store.reading():
+    store.create_or_migrate()
+    with pytest.raises(StateError, match="there is no plan"), store.read_transaction():
         pass
     store.path.unlink()
     duckdb.connect(str(store.path)).close()
-    with pytest.raises(StateError, match="there is no plan"), store.reading():
+    with pytest.raises(StateError, match="there is no plan"), store.read_transaction():
         pass
 
 
@@ -236,7 +247,7 @@ def test_a_state_folder_that_cannot_be_made(tmp_path: Path, naps: Naps) -> None:
     (tmp_path / "file").write_text("x")
     for folder, why in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "state", "Not a directory")):
         store = Store(folder, Clock(), naps)
-        for way in (store.create, lambda s=store: enter(s.planning())):
+        for way in (store.create_or_migrate, lambda s=store: enter(s.plan_transaction())):
             with pytest.raises(StateError) as raised:
                 way()
             assert str(raised.value) == f"the state folder {folder} cannot be made: {why}; set another [state] dir"
@@ -274,7 +285,7 @@ def test_a_state_held_by_another_process_is_waited_for(
 ) -> None:
     naps.at[3] = holder
     with planned.transaction("write") as tx:
-        tx.set_fact("x", 1)
+        tx.write_fact("x", 1)
     assert naps.slept == pytest.approx(3 * RETRY_S)
 
 
@@ -329,17 +340,17 @@ class FullDisk:
 
 
 def test_a_commit_that_fails_is_told_and_changed_nothing(planned: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = store_module._attached
+    opened = store_module._attach_file
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "_attached", lambda *a: FullDisk(opened(*a)))
+        patch.setattr(store_module, "_attach_file", lambda *a: FullDisk(opened(*a)))
         with pytest.raises(StateError) as raised, planned.transaction("write") as tx:
-            tx.run("write_fact", fact="x", number=1, text=None)
+            tx.fetch_all("write_fact", fact="x", number=1, text=None)
     assert str(raised.value) == (
         f"{planned.path} cannot be written, the disk is full; nothing was lost, make room and run the same command "
         "again"
     )
-    with planned.reading() as tx:
-        assert tx.fact("x") == 0
+    with planned.read_transaction() as tx:
+        assert tx.read_fact("x") == 0
 
 
 def test_a_statement_that_the_disk_refuses_is_told(planned: Store) -> None:
@@ -416,19 +427,24 @@ def test_rows_that_may_not_be_are_refused(planned: Store, sql: str) -> None:
 
 def test_facts_are_read_once_in_a_transaction_and_only_a_new_one_is_written(planned: Store) -> None:
     with planned.transaction("first") as tx:
-        tx.set_fact("number", 0)
-        tx.set_fact("text", text="one")
-    with planned.transaction("again") as tx, mock.patch.object(Transaction, "run", wraps=tx.run) as run:
-        assert (tx.fact("number"), tx.text_fact("text"), tx.fact("unset"), tx.text_fact("unset")) == (0, "one", 0, "")
-        tx.set_fact("number", 0)
-        tx.set_fact("text", text="one")
+        tx.write_fact("number", 0)
+        tx.write_fact("text", text="one")
+    with planned.transaction("again") as tx, mock.patch.object(Transaction, "fetch_all", wraps=tx.fetch_all) as run:
+        assert (
+            tx.read_fact("number"),
+            tx.read_text_fact("text"),
+            tx.read_fact("unset"),
+            tx.read_text_fact("unset"),
+        ) == (0, "one", 0, "")
+        tx.write_fact("number", 0)
+        tx.write_fact("text", text="one")
         assert [call.args for call in run.call_args_list] == [("facts",)]
-        tx.set_fact("text", text="two")
-        tx.set_fact("unset", 0)
-        assert tx.text_fact("text") == "two"
+        tx.write_fact("text", text="two")
+        tx.write_fact("unset", 0)
+        assert tx.read_text_fact("text") == "two"
         assert [call.args for call in run.call_args_list][1:] == [("write_fact",), ("insert_fact",)]
-    with planned.reading() as tx:
-        assert tx.text_fact("text") == "two"
+    with planned.read_transaction() as tx:
+        assert tx.read_text_fact("text") == "two"
         assert tx.con.execute("SELECT number FROM facts WHERE name = 'unset'").fetchall() == [(0,)]
 
 
@@ -440,20 +456,25 @@ def source() -> str:
 
 
 def test_every_statement_named_in_the_code_exists() -> None:
-    named = set(re.findall(r"""(?:\.run|\.one|\.dicts|\.move_lines|statements\(\)\[)\(?\s*"(\w+)\"""", source()))
+    named = set(
+        re.findall(
+            r"""(?:\.fetch_all|\.fetch_one|\.count_changed|\.fetch_dicts|\.move_lines|load_statements\(\)\[)\(?\s*"(\w+)\"""",
+            source(),
+        )
+    )
     assert len(named) > 80
-    assert named - set(statements()) == set()
+    assert named - set(load_statements()) == set()
 
 
 def test_every_statement_is_used() -> None:
     code = source()
-    assert [name for name in statements() if f'"{name}"' not in code] == []
+    assert [name for name in load_statements() if f'"{name}"' not in code] == []
 
 
 def test_no_name_is_given_twice() -> None:
     texts = [path.read_text(encoding="utf-8") for path in (ROOT / "batcher/state/sql").glob("*.sql")]
     names = re.findall(r"(?m)^-- name: (\w+)$", "\n".join(texts))
-    assert sorted(names) == sorted(statements())
+    assert sorted(names) == sorted(load_statements())
 
 
 def limit_of(tx: Transaction) -> float:
@@ -463,24 +484,24 @@ def limit_of(tx: Transaction) -> float:
 
 
 def test_a_plan_has_memory_by_its_rows_and_what_comes_after_it_has_all(store: Store) -> None:
-    with store.planning() as tx:
+    with store.plan_transaction() as tx:
         assert limit_of(tx) == pytest.approx(STAGING_MB, abs=0.1)
         for rows, room in ((1_000_000, 200), (1_000_001, 400), (2_000_001, 512), (0, 200)):
-            tx.make_room(rows)
+            tx.set_memory_limit(rows)
             assert limit_of(tx) == pytest.approx(room, abs=0.1)
-        tx.run("insert_run", run_id="r", now=tx.now)
+        tx.fetch_all("insert_run", run_id="r", now=tx.now)
     with store.transaction("x") as tx:
         assert limit_of(tx) == pytest.approx(MEMORY_MB, abs=0.1)
-    with store.rehearsal() as tx:
+    with store.dry_run_transaction() as tx:
         assert limit_of(tx) == pytest.approx(STAGING_MB, abs=0.1)
-    with pytest.raises(ZeroDivisionError), store.planning():
+    with pytest.raises(ZeroDivisionError), store.plan_transaction():
         raise ZeroDivisionError
-    with store.reading() as tx:
+    with store.read_transaction() as tx:
         assert limit_of(tx) == pytest.approx(MEMORY_MB, abs=0.1)
 
 
 def test_what_does_not_fit_into_memory_goes_to_the_state_folder(planned: Store) -> None:
     """And not to where the command was started, which may be anywhere."""
-    with planned.reading() as tx:
+    with planned.read_transaction() as tx:
         ((folder,),) = tx.con.execute("SELECT current_setting('temp_directory')").fetchall()
     assert folder == str(planned.folder / "spill")

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from batcher.catalog.prices import resolve
+from batcher.catalog.prices import resolve_prices
 from batcher.core.actions import Finish
-from batcher.core.decide import decide_cancel
+from batcher.core.decide import decide_cancel_actions
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import ArtistState
 from batcher.errors import InputError
-from batcher.lanes.batch.runner import Runner
+from batcher.lanes.batch.runner import BatchRunner
 from batcher.sandbox.api.batches import Batch
 from batcher.state import wishes
 from batcher.state.status import read_artist
-from batcher.state.wishes import Asked, BroughtBack, Choice
+from batcher.state.wishes import CancelResult, RetryFilter, RetryResult
 from tests.support.results_kit import HOURS, LINES, Bench, failed
 
 Make = Callable[..., "Job"]
@@ -32,24 +32,24 @@ class Job(Bench):
     def end(self) -> None:
         """Lets the service end what runs."""
         self.world.clock.sleep(3 * HOURS)
-        self.world.sandbox.advance()
+        self.world.sandbox.run_due_events()
 
-    def ask(self, *shards: int) -> Asked:
+    def ask(self, *shards: int) -> CancelResult:
         """Asks to cancel shards; none: everything."""
         with self.world.store.transaction("cancel") as tx:
-            return wishes.ask_cancel(tx, shards)
+            return wishes.request_cancel(tx, shards)
 
     def follow(self) -> object:
         """A process that only follows what is to be cancelled."""
-        runner = Runner(self.world.tools())
-        runner.begin()
-        ended = runner.act(how=decide_cancel)
+        runner = BatchRunner(self.world.tools())
+        runner.prepare_run()
+        ended = runner.run_until_idle(how=decide_cancel_actions)
         self.check_conservation()
         return ended
 
-    def bring_back(self, **choice: object) -> BroughtBack:
+    def bring_back(self, **choice: object) -> RetryResult:
         with self.world.store.transaction("retry") as tx:
-            return wishes.bring_back(tx, Choice(**choice))  # type: ignore[arg-type]
+            return wishes.retry_lines(tx, RetryFilter(**choice))  # type: ignore[arg-type]
 
     def batches(self) -> list[str]:
         return [batch.status for batch in self.world.sandbox.lifecycle.batches.values()]
@@ -74,7 +74,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
 def test_a_batch_in_flight_is_cancelled_what_was_done_is_taken_and_the_rest_held(make: Make) -> None:
     job = make(lines=60)
     job.world.clock.sleep(400)
-    assert job.ask(1) == Asked([1], [], 0)
+    assert job.ask(1) == CancelResult([1], [], 0)
     assert job.follow() == Finish()
     states = job.world.states()
     assert states["done"] + states["held"] == 60
@@ -116,7 +116,7 @@ def test_a_batch_whose_answer_was_lost_is_found_and_cancelled(make: Make) -> Non
     job = make(lose_answer={"create": 1.0}, list_lag_s=30.0)
     assert job.count("shards", "state = 'creating'") == 1
     assert job.ask().following == [1]
-    job.world.sandbox.set_faults({"lose_answer": {}})
+    job.world.sandbox.update_faults({"lose_answer": {}})
     assert job.follow() == Finish()
     assert job.batches() == ["cancelled"]
     assert job.world.states().get("ready") is None
@@ -125,7 +125,7 @@ def test_a_batch_whose_answer_was_lost_is_found_and_cancelled(make: Make) -> Non
 def test_a_shard_whose_upload_was_lost_is_withdrawn_once_that_is_known(tmp_path: Path) -> None:
     class Uploading(Job):
         def run_batch(self) -> Batch:
-            self.world.sandbox.set_faults({"lose_answer": {"upload": 1.0}})
+            self.world.sandbox.update_faults({"lose_answer": {"upload": 1.0}})
             self.world.act(once=True)
             return None  # type: ignore[return-value]
 
@@ -133,7 +133,7 @@ def test_a_shard_whose_upload_was_lost_is_withdrawn_once_that_is_known(tmp_path:
     try:
         assert job.count("shards", "state IN ('uploading', 'released')") == 1
         job.ask()
-        job.world.sandbox.set_faults({"lose_answer": {}})
+        job.world.sandbox.update_faults({"lose_answer": {}})
         assert job.follow() == Finish()
         assert job.batches() == []
         assert job.world.states() == {"ready": LINES}
@@ -186,7 +186,7 @@ def test_cancelling_twice_or_nothing_changes_nothing(make: Make) -> None:
     job.ask()
     assert job.count("wishes") == 1
     job.follow()
-    assert job.ask() == Asked([], [], 0)
+    assert job.ask() == CancelResult([], [], 0)
 
 
 def test_a_shard_that_cannot_be_cancelled_is_named_with_the_reason(make: Make) -> None:
@@ -235,7 +235,7 @@ def test_tries_begin_anew_for_the_class_that_the_line_died_of(make: Make) -> Non
     assert job.world.rows(f"SELECT state, attempts, failure FROM artists WHERE artist_id = '{artist}'") == [
         ("ready", 1, "server")
     ]
-    job.world.sandbox.set_faults({"poison": [artist]})
+    job.world.sandbox.update_faults({"poison": [artist]})
     assert job.act(once=False) == Finish()
     assert job.world.states() == {"done": LINES - 1, "dead": 1}
     assert job.count("attempts", f"artist_id = '{artist}' AND outcome = 'server'") == 8  # four, and four again
@@ -260,10 +260,10 @@ def test_what_is_perhaps_paid_comes_back_only_when_it_is_named(make: Make) -> No
     job.write(job.read()[2:])
     assert job.act(once=False) == Finish()
     assert job.world.states() == {"done": LINES - 2, "held": 2}
-    assert job.bring_back() == BroughtBack([], 2)
+    assert job.bring_back() == RetryResult([], 2)
     assert job.bring_back(artist_id="a00001").lines == []
     assert job.bring_back(states=(ArtistState.HELD,)).perhaps_paid == 2
-    assert job.bring_back(failure=FailureClass.MISSING) == BroughtBack([("held", "missing", 2)], 0)
+    assert job.bring_back(failure=FailureClass.MISSING) == RetryResult([("held", "missing", 2)], 0)
     job.act(once=False)
     assert job.world.states() == {"done": LINES}
 
@@ -284,8 +284,8 @@ def test_the_whole_history_is_shown(make: Make) -> None:
     artist = die_of(job, ("invalid", "context_length_exceeded", True))
     job.bring_back()
     job.act(once=False)
-    with job.world.store.reading() as tx:
-        shown = read_artist(tx, artist, resolve)
+    with job.world.store.read_transaction() as tx:
+        shown = read_artist(tx, artist, resolve_prices)
     assert shown is not None
     assert [made["outcome"] for made in shown["attempts_made"]] == ["invalid", "bio"]
     kinds = [event["kind"] for event in shown["events"]]
