@@ -50,8 +50,8 @@ def run_direct_lane(
 
     Raises SetupError for what only the user can mend.
     """
-    with open_lane_context(session, "direct") as tools:
-        lane = DirectLane(tools, selection, build_workers(workers))
+    with open_lane_context(session, "direct") as context:
+        lane = DirectLane(context, selection, build_workers(workers))
         lane.prepare_run()
         with session.display.show_progress("bios"):
             ended = lane.run_until_idle(patient)

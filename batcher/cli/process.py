@@ -4,13 +4,14 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from batcher.catalog.prices import resolve_prices
 from batcher.cli.session import Session
 from batcher.config import Config
+from batcher.core import events
 from batcher.core.failures import FailureClass, classify_call_error
 from batcher.core.retry import Jitter
 from batcher.disk.locks import lane_lock
@@ -22,6 +23,7 @@ from batcher.service.openai_service import OpenAIService, connect_service
 from batcher.service.service import CallError, Service
 from batcher.state.db.store import Store
 from batcher.state.snapshot import save_prices
+from batcher.views.events import EventReporter
 from batcher.views.progress import Display
 
 
@@ -82,19 +84,19 @@ def open_lane_context(
     rules = session.config.retry.to_rules()
     dice = random.Random()  # noqa: S311 - jitter is no secret
     service = _connect_service(session.config, interrupt.sleep, dice.random)
-    tools = LaneContext(
+    context = LaneContext(
         session.store, service, job, session.config, rules, resolve_prices, dice.random,
-        time.time, interrupt.sleep, session.display.report_event, interrupt.is_requested,
+        time.time, interrupt.sleep, EventReporter(session.display).report_event, interrupt.is_requested,
     )  # fmt: skip
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         sleep = _build_lock_sleep(interrupt, followed)
         with lane_lock(session.store.folder, lane, _build_wait_reporter(session), sleep, None):
-            if _check_service(tools.service, _has_been_reached(tools.store)):
-                with tools.store.transaction("reached") as tx:
+            if _check_service(context.service, _has_been_reached(context.store)):
+                with context.store.transaction("reached") as tx:
                     tx.write_fact("reached_at", tx.now)
                     save_prices(tx, session.config.model.name, resolve_prices(session.config.model.name))
-            yield tools
+            yield context
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -104,8 +106,8 @@ def open_batch_runner(
     session: Session, followed: Callable[[], bool] = _always_false, sends: bool = True
 ) -> Iterator[BatchRunner]:
     """The one acting process of the batch lane, as `working` has it."""
-    with open_lane_context(session, "batch", followed, sends) as tools:
-        runner = BatchRunner(tools)
+    with open_lane_context(session, "batch", followed, sends) as context:
+        runner = BatchRunner(context)
         runner.prepare_run()
         yield runner
 
@@ -125,9 +127,10 @@ def _build_lock_sleep(interrupt: InterruptHandler, followed: Callable[[], bool])
 
 
 def _build_wait_reporter(session: Session) -> Callable[[str], None]:
+    reporter = EventReporter(session.display)
+
     def report_lock_wait(why: str) -> None:
-        data: Mapping[str, object] = {"why": why}
-        session.display.report_event("lock", data)
+        reporter.report_event(events.LockHeld(why))
 
     return report_lock_wait
 

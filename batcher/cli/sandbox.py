@@ -16,7 +16,7 @@ def run_sandbox(port: int, speed: float, tier: int, seed: int, folder: Path | No
         settings = service.SandboxSettings(seed=seed, speed=speed, tier=tier)
         sandbox = service.Sandbox(settings, folder or Path(scratch), service.scaled_clock(speed))
         try:
-            server.serve(sandbox, port=port, on_ready=_print_sandbox_address)
+            server.serve_sandbox(sandbox, port=port, on_ready=_print_sandbox_address)
         except OSError as error:
             raise SetupError(f"port {port} cannot be used: {error.strerror}; choose another with --port") from error
 

@@ -1,11 +1,12 @@
 """What the acting process acts with. Time, chance and sleep are passed in, so that a week can be simulated."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from batcher.catalog.prices import PriceOf
 from batcher.config import Config
+from batcher.core.events import Event
 from batcher.core.failures import FailureClass
 from batcher.core.retry import Jitter, RetryRules, retry_delay_seconds
 from batcher.job.job import Job
@@ -13,8 +14,8 @@ from batcher.service.service import Service
 from batcher.state.db.store import Store
 
 
-def _ignore_event(_kind: str, _data: Mapping[str, object]) -> None:
-    """Tells nobody."""
+def _ignore_event(_event: Event) -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,8 @@ class LaneContext:
     jitter: Jitter
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
-    tell: Callable[[str, Mapping[str, object]], None] = _ignore_event
-    """Told what happens: a kind and its data; the display makes words of it."""
+    notify: Callable[[Event], None] = _ignore_event
+    """Called with each event; the views put it into words."""
     interrupted: Callable[[], bool] = lambda: False
     """Whether the user asked to end at the next safe point."""
 

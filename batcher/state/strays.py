@@ -7,6 +7,7 @@ limit at once, its good results are taken, and no line is sent again while one t
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from batcher.core.events import BatchAdopted, StrayFound
 from batcher.core.lifecycle import FINAL_SHARD_STATES, BatchStatus, ShardState, is_terminal
 from batcher.core.remote import RemoteBatch
 from batcher.state import intents
@@ -30,17 +31,17 @@ class SiblingBatch:
     cancel_wanted_at: float | None
 
 
-def record_found_batch(tx: Transaction, submission: Submission, batch: RemoteBatch) -> str:
-    """Records a batch of ours that the state does not know; "adopted" or "stray"."""
+def record_found_batch(tx: Transaction, submission: Submission, batch: RemoteBatch) -> BatchAdopted | StrayFound:
+    """Record a batch of ours that the state does not know; return what became of it."""
     shard = intents.load_shard(tx, submission.shard)
     if shard.state is S.CREATING and shard.submission == submission.submission:
         intents.record_create(tx, submission, batch, "adopted")
         keep_best_batch(tx, shard.shard)
-        return "adopted"
+        return BatchAdopted(shard.shard, batch.batch_id)
     if shard.state in NOT_SENT and _adopt_late_batch(tx, shard, submission, batch):
-        return "adopted"
+        return BatchAdopted(shard.shard, batch.batch_id)
     _record_stray(tx, shard, submission, batch)
-    return "stray"
+    return StrayFound(shard.shard, batch.batch_id)
 
 
 def _adopt_late_batch(tx: Transaction, shard: ShardRow, submission: Submission, batch: RemoteBatch) -> bool:

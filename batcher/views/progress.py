@@ -1,4 +1,4 @@
-"""What the user sees while something runs: words for each thing told, a progress line on a terminal.
+"""What the user sees while a command works: lines, and a progress bar on a terminal.
 
 That goes to stderr; stdout is for the answer. Away from a terminal nothing moves: plain lines, few of them.
 """
@@ -6,18 +6,14 @@ That goes to stderr; stdout is for the answer. Away from a terminal nothing move
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-if TYPE_CHECKING:  # a look moves no bar and hears no limits
+if TYPE_CHECKING:  # `status` shows no progress bar
     from rich.progress import Progress
-
-    from batcher.core.pacing import RateHeaders
-
-Data = Mapping[str, Any]
 
 PLAIN_EVERY_S = 30.0
 """Away from a terminal, progress is one line in so many seconds."""
@@ -37,50 +33,8 @@ class StdoutConsole(Console):
         raise BrokenPipeError
 
 
-def format_event(kind: str, data: Data) -> str:
-    """The line for one thing that happened; "" for what only moves the progress."""
-    make = _WORDS.get(kind)
-    return make(data) if make else ""
-
-
-def _format_settled(data: Data) -> str:
-    failures = ", ".join(f"{n} {name}" for name, n in sorted(data["failures"].items()))
-    tail = f"; failed: {failures}" if failures else ""
-    tail += f"; odd: {data['odd']}" if data.get("odd") else ""
-    return f"shard {data['shard']}: {data['status']}, {data['bios']:,} bios{tail}"
-
-
-def format_rate_limits(heard: "RateHeaders") -> str:
-    """The rate limits of an answer's headers, in words."""
-    named = (("requests", heard.requests), ("tokens", heard.tokens), ("project tokens", heard.project_tokens))
-    told = [f"{a.remaining:,} of {a.limit:,} {what} left" for what, a in named if a is not None]
-    return ", ".join(told) or "no limits told"
-
-
-_WORDS: Mapping[str, Callable[[Data], str]] = {
-    "uploading": lambda d: f"shard {d['shard']}: uploading {d['lines']:,} lines, {d['bytes'] / 1e6:.1f} MB",
-    "created": lambda d: f"shard {d['shard']}: batch {d['batch']} created",
-    "adopted": lambda d: f"shard {d['shard']}: batch {d['batch']} found and adopted, nothing was sent again",
-    "stray": lambda d: f"shard {d['shard']}: batch {d['batch']} of ours was not recorded; it counts as in flight",
-    "cancelling": lambda d: f"shard {d['shard']}: batch {d['batch']} is to be cancelled",
-    "refused": lambda d: f"shard {d['shard']}: refused: {d['why']}",
-    "settled": _format_settled,
-    "gathered": lambda d: f"shard {d['shard']}: cut from {d['lines']:,} lines of priority {d['priority']} to try again",
-    "looking_for_batch": lambda d: (
-        f"shard {d['shard']}: the answer was lost; looking for its batch before anything else"
-    ),
-    "absent": lambda d: f"shard {d['shard']}: no batch was made of it; it is sent anew",
-    "upload_again": lambda d: f"shard {d['shard']}: the upload's answer was lost; uploading again",
-    "call_failed": lambda d: f"{d['call']}: {d['why']}; trying again",
-    "parked": lambda d: f"some planned lines stay in no shard: {d['why']}",
-    "lock": lambda d: str(d["why"]),
-    "rate_limits": lambda d: f"after {d['answers']:,} answers: {format_rate_limits(d['heard'])}",
-    "rate_warning": lambda d: f"only {d['share']:.0%} of a rate limit is left; slowing down",
-}
-
-
 class Display:
-    """Tells the user. `quiet` leaves out what only moves."""
+    """Lines and progress for the user, on stderr."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self.console = console
@@ -89,29 +43,20 @@ class Display:
         self._task: Any = None
         self._last_line = float("-inf")
         self._last_wait = ""
-        self._answers = 0
 
-    def report_event(self, kind: str, data: Data) -> None:
-        """One thing that happened."""
-        line = format_event(kind, data)
-        if line:
-            self.console.print(line, highlight=False, soft_wrap=True, markup=False)
-        elif kind == "progress":
-            self.report_progress(
-                "lines done", int(data["done"]), int(data["lines"]), f"{data['running']} batches running"
-            )
-        elif kind == "answers":
-            self._answers += int(data["bios"])
-            self.report_progress("bios", self._answers)
-        elif kind == "bytes_sent" and self._progress is not None:
-            self._progress.update(self._task, note=f"uploading, {data['bytes'] / 1e6:.1f} MB sent")
-        elif kind == "waiting":
-            self._report_waiting(data)
+    def print_line(self, line: str) -> None:
+        """Print a line; text from the service is not read as markup."""
+        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
 
-    def _report_waiting(self, data: Data) -> None:
-        reason = str(data["reason"])
+    def update_note(self, note: str) -> None:
+        """Change the note beside the progress bar; does nothing away from a terminal."""
         if self._progress is not None:
-            self._progress.update(self._task, note=reason)
+            self._progress.update(self._task, note=note)
+
+    def report_waiting(self, reason: str) -> None:
+        """Show what is waited for: beside the progress bar, or once as a line."""
+        if self._progress is not None:
+            self.update_note(reason)
         elif reason != self._last_wait:
             self.console.print(f"waiting: {reason}", highlight=False, markup=False)
         self._last_wait = reason

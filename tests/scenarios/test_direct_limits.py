@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from batcher.core import events
 from batcher.core.actions import Finish
 from batcher.core.pacing import DAY_S, build_workers
 from batcher.lanes.direct.lane import DirectLane
@@ -205,5 +206,5 @@ def test_the_headers_are_shown_and_little_is_warned_of(tmp_path: Path) -> None:
     world = desk(tmp_path, 30, apply_changes(SandboxSettings(), {"rpm": 30}), settings_of(logging={"quota_every": 10}))
     world.direct(4)
     kinds = list(world.kinds())
-    assert kinds.count("rate_limits") == 3
-    assert "rate_warning" in kinds
+    assert kinds.count(events.RateLimitsSeen) == 3
+    assert events.RateLimitLow in kinds

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from batcher.core import events
 from batcher.core.actions import Finish
 from batcher.sandbox import Faults, SandboxSettings, apply_changes
 from tests.support.world import World, config_with, write_table
@@ -37,19 +38,18 @@ def ends_complete(job: World) -> None:
 
 def when_created(job: World, batches: int, happens: Callable[[], None]) -> None:
     """Does something to the service once so many batches were created."""
-    told = job.told.append
+    record = job.record_event
     created = 0
 
-    class Told(list[tuple[str, object]]):
-        def append(self, entry: tuple[str, object]) -> None:
-            nonlocal created
-            told(entry)  # type: ignore[arg-type]
-            if entry[0] == "created":
-                created += 1
-                if created == batches:
-                    happens()
+    def react(event: events.Event) -> None:
+        nonlocal created
+        record(event)
+        if isinstance(event, events.BatchCreated):
+            created += 1
+            if created == batches:
+                happens()
 
-    job.told = Told()  # type: ignore[assignment]
+    job.record_event = react  # type: ignore[method-assign]
 
 
 def test_a_limit_that_is_halved_in_mid_run_is_learned_from_the_first_refusal(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_service_that_is_down_for_an_hour(tmp_path: Path) -> None:
 
     when_created(job, 4, down)
     ends_complete(job)
-    assert job.rows("SELECT 1 FROM events WHERE kind = 'outage'") or "call_failed" in job.kinds()
+    assert job.rows("SELECT 1 FROM events WHERE kind = 'outage'") or events.CallFailed in job.kinds()
     assert job.rows("SELECT 1 FROM attempts WHERE outcome <> 'bio'") == []
 
 

@@ -1,6 +1,6 @@
 """Interleavings that a review found: late files and ends, foreign keys, rivals, wishes in the middle of a call."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,9 @@ import httpx2
 import orjson
 import pytest
 
+from batcher.core import events
 from batcher.core.actions import Finish
+from batcher.core.events import Event
 from batcher.lanes.batch.runner import BatchRunner
 from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.state import wishes
@@ -67,13 +69,13 @@ def hides_the_second_until_absent(it: Trial, then: Callable[[], None]) -> None:
             return changed(hide)(request, send)
         return send(request)
 
-    def told(kind: str, _data: Mapping[str, object]) -> None:
-        if kind == "absent":
+    def react(event: Event) -> None:
+        if isinstance(event, events.BatchAbsent):
             absent.append(1)
             then()
             it.clock.sleep(120)
 
-    it.rule, it.on = rule, told
+    it.rule, it.on = rule, react
 
 
 @pytest.mark.parametrize("how", ["released", "withdrawn"])
@@ -130,7 +132,7 @@ def test_batches_that_were_gone_for_a_while_are_taken_up_again(tmp_path: Path) -
         batches = it.sandbox.lifecycle.batches
         gone.update({key: batches.pop(key) for key in list(batches)[:1]})
 
-    it.once_told("created", vanish)
+    it.once_told(events.BatchCreated, vanish)
     it.act()
     assert it.states() == {"done": 6, "held": 6}
     it.sandbox.lifecycle.batches.update(gone)
@@ -176,7 +178,7 @@ def test_the_key_of_another_project_stops_the_job_and_loses_nothing(tmp_path: Pa
 def test_a_lost_create_and_then_the_key_of_another_project(tmp_path: Path) -> None:
     it = trial(tmp_path)
     it.rule = nth(*CREATE, 1, lost)
-    it.interrupted = lambda: "call_failed" in it.kinds()
+    it.interrupted = lambda: events.CallFailed in it.kinds()
     it.act()
     it.interrupted = lambda: False
     ours, it.sandbox = it.sandbox, Sandbox(SandboxSettings(), tmp_path / "other", it.clock)
@@ -225,16 +227,16 @@ def test_perhaps_paid_in_a_stray_is_not_bought_again_where_the_other_batch_faile
     began: list[float] = []
     gone: dict[str, Any] = {}
 
-    def told(kind: str, _data: Mapping[str, object]) -> None:
-        if kind == "created" and not began:
+    def react(event: Event) -> None:
+        if isinstance(event, events.BatchCreated) and not began:
             began.append(it.clock())
             it.create_again(then=20)
         batches = it.sandbox.lifecycle.batches
-        if "stray" in it.kinds() and not gone and it.clock() > began[0] + 300:
+        if events.StrayFound in it.kinds() and not gone and it.clock() > began[0] + 300:
             last = list(batches)[-1]
             gone[last] = batches.pop(last)
 
-    it.on = told
+    it.on = react
     it.act()
     assert it.states() == {"held": 6}
     assert len(it.sandbox.lifecycle.batches) == 1
@@ -245,7 +247,7 @@ def test_perhaps_paid_in_a_stray_is_not_bought_again_where_the_other_batch_faile
 
 def test_a_cancel_during_the_upload_is_in_time(tmp_path: Path) -> None:
     it = trial(tmp_path)
-    it.once_told("uploading", lambda: cancel(it))
+    it.once_told(events.UploadStarted, lambda: cancel(it))
     assert it.act() == Finish()
     assert it.batches() == []
     assert it.states() == {"ready": 6}
@@ -253,11 +255,11 @@ def test_a_cancel_during_the_upload_is_in_time(tmp_path: Path) -> None:
 
 def test_a_pause_during_the_upload_is_in_time_and_keeps_the_file(tmp_path: Path) -> None:
     it = trial(tmp_path)
-    it.once_told("uploading", lambda: pause(it, 3600))
+    it.once_told(events.UploadStarted, lambda: pause(it, 3600))
     it.act(once=True)
     assert it.batches() == []
     it.act()
-    assert it.kinds() and list(it.kinds()).count("uploading") == 1
+    assert it.kinds() and list(it.kinds()).count(events.UploadStarted) == 1
     assert_paid_once(it, 6)
 
 
@@ -275,7 +277,7 @@ def test_a_cancel_holds_though_the_batch_fails_for_single_lines(tmp_path: Path) 
         it.clock.sleep(15)
         cancel(it)
 
-    it.once_told("created", stop)
+    it.once_told(events.BatchCreated, stop)
     it.act()
     assert len(it.batches()) == 1
     assert it.states() == {"dead": 1, "held": 5}
@@ -304,7 +306,7 @@ def test_a_delete_that_is_refused_keeps_its_shard_and_holds_up_no_other(tmp_path
 def test_a_cancel_that_always_fails_holds_up_nothing_else(tmp_path: Path) -> None:
     limits = {"enqueued_tokens": 16_000, "tokens_per_shard": 5_000}
     it = trial(tmp_path, lines=18, settings={"service_s": (600, 600)}, limits=limits)
-    it.once_told("created", lambda: it.create_again(later=200))
+    it.once_told(events.BatchCreated, lambda: it.create_again(later=200))
     it.rule = lambda r, s: answered(500)(r, s) if r.url.path.endswith("/cancel") else s(r)
     it.act()
     assert it.states() == {"done": 18}

@@ -5,6 +5,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from batcher.core import events
 from batcher.core.actions import INTERRUPTED, Finish
 from tests.support.protocol_kit import (
     BATCH_S,
@@ -27,7 +28,7 @@ def test_a_create_whose_answer_is_lost_is_adopted(tmp_path: Path) -> None:
     it = trial(tmp_path, lines=12)
     it.rule = nth(*CREATE, 1, lost)
     assert it.act() == Finish()
-    assert "adopted" in it.kinds() and "absent" not in it.kinds()
+    assert events.BatchAdopted in it.kinds() and events.BatchAbsent not in it.kinds()
     assert len(it.batches()) == 2
     assert_paid_once(it, 12)
 
@@ -36,7 +37,7 @@ def test_a_create_that_answers_500_after_its_effect_is_adopted(tmp_path: Path) -
     it = trial(tmp_path)
     it.rule = nth(*CREATE, 1, answered(500, act=True))
     it.act()
-    assert "adopted" in it.kinds() and len(it.batches()) == 1
+    assert events.BatchAdopted in it.kinds() and len(it.batches()) == 1
     assert_paid_once(it, 6)
 
 
@@ -44,7 +45,7 @@ def test_an_answer_that_cannot_be_read_is_no_answer(tmp_path: Path) -> None:
     it = trial(tmp_path)
     it.rule = nth(*CREATE, 1, changed(lambda body: body.clear()))
     it.act()
-    assert "adopted" in it.kinds() and len(it.batches()) == 1
+    assert events.BatchAdopted in it.kinds() and len(it.batches()) == 1
     assert_paid_once(it, 6)
 
 
@@ -52,7 +53,7 @@ def test_a_lost_create_is_adopted_though_the_listing_lags(tmp_path: Path) -> Non
     it = trial(tmp_path, faults={"list_lag_s": 40})
     it.rule = nth(*CREATE, 1, lost)
     it.act()
-    assert "looking_for_batch" in it.kinds() and "adopted" in it.kinds()
+    assert events.BatchSearched in it.kinds() and events.BatchAdopted in it.kinds()
     assert len(it.batches()) == 1
     assert_paid_once(it, 6)
 
@@ -64,19 +65,19 @@ def test_a_clock_of_ours_that_is_wrong_does_no_harm(tmp_path: Path, ahead: float
     it.sandbox._clock = lambda: it.clock() - ahead
     it.rule = nth(*CREATE, 1, lost)
     it.act()
-    assert "adopted" in it.kinds() and len(it.batches()) == 1
+    assert events.BatchAdopted in it.kinds() and len(it.batches()) == 1
     assert_paid_once(it, 6)
 
 
 def test_a_service_that_tells_no_time_is_measured_by_our_clock(tmp_path: Path) -> None:
     it = trial(tmp_path)
     it.fault(refuse_before={"create": 1.0})
-    it.once_told("call_failed", lambda: it.fault(refuse_before={}))
+    it.once_told(events.CallFailed, lambda: it.fault(refuse_before={}))
     it.rule = without_date
     it.act()
     since, local = it.rows("SELECT absent_since, absent_since_local FROM submissions WHERE submission = 1")[0]
     assert since == 0 and local is not None
-    assert "absent" in it.kinds()
+    assert events.BatchAbsent in it.kinds()
     assert_paid_once(it, 6)
 
 
@@ -84,10 +85,10 @@ def test_a_service_that_tells_no_time_is_measured_by_our_clock(tmp_path: Path) -
 def test_a_create_that_did_not_happen_is_repeated_once_that_is_proven(tmp_path: Path, fault: str) -> None:
     it = trial(tmp_path)
     it.fault(**{fault: {"create": 1.0}})
-    it.once_told("call_failed", lambda: it.fault(**{fault: {}}))
+    it.once_told(events.CallFailed, lambda: it.fault(**{fault: {}}))
     it.act()
-    looks = [kind for kind in it.kinds() if kind in {"looking_for_batch", "absent"}]
-    assert looks[0] == "looking_for_batch" and looks[-1] == "absent"
+    looks = [kind for kind in it.kinds() if kind in {events.BatchSearched, events.BatchAbsent}]
+    assert looks[0] == events.BatchSearched and looks[-1] == events.BatchAbsent
     first, second = it.rows("SELECT intended_at FROM submissions ORDER BY submission")
     assert second[0] - first[0] >= it.config.api.reconcile_grace_s  # type: ignore[operator]
     assert len(it.batches()) == 1
@@ -96,19 +97,19 @@ def test_a_create_that_did_not_happen_is_repeated_once_that_is_proven(tmp_path: 
 
 def test_a_late_create_names_no_file(tmp_path: Path) -> None:
     it = trial(tmp_path, faults={"late_create_s": 400, "lose_answer": {"create": 1.0}})
-    it.once_told("call_failed", lambda: it.fault(lose_answer={}))
+    it.once_told(events.CallFailed, lambda: it.fault(lose_answer={}))
     it.act()
     it.clock.sleep(1000)
-    assert "absent" in it.kinds()
+    assert events.BatchAbsent in it.kinds()
     assert len(it.batches()) == 1  # the second create's; the late one found no file
     assert_paid_once(it, 6)
 
 
 def test_a_late_create_within_the_grace_is_adopted(tmp_path: Path) -> None:
     it = trial(tmp_path, faults={"late_create_s": 30, "lose_answer": {"create": 1.0}})
-    it.once_told("call_failed", lambda: it.fault(lose_answer={}))
+    it.once_told(events.CallFailed, lambda: it.fault(lose_answer={}))
     it.act()
-    assert "adopted" in it.kinds() and len(it.batches()) == 1
+    assert events.BatchAdopted in it.kinds() and len(it.batches()) == 1
     assert_paid_once(it, 6)
 
 
@@ -130,7 +131,7 @@ def test_a_batch_that_comes_to_light_after_the_deletion_is_adopted(tmp_path: Pat
     it.rule = rule
     it.act()
     assert [status for _, status in it.batches()] == ["failed", "completed"]
-    assert "adopted" in it.kinds() and "absent" not in it.kinds()
+    assert events.BatchAdopted in it.kinds() and events.BatchAbsent not in it.kinds()
     assert it.rows("SELECT refusals FROM shards") == [(0,)]
     assert_paid_once(it, 6)
 
@@ -143,7 +144,7 @@ def test_beyond_the_grace_the_deleted_file_stops_a_batch_in_validation(tmp_path:
     it.rule = nth(*CREATE, 1, lost)
     it.act()
     assert [status for _, status in it.batches()] == ["failed", "completed"]
-    assert "absent" in it.kinds()
+    assert events.BatchAbsent in it.kinds()
     assert_paid_once(it, 6)
 
 
@@ -153,7 +154,7 @@ def test_beyond_the_grace_a_batch_at_work_is_a_stray_and_one_of_two_is_cancelled
     it = trial(tmp_path, faults={"list_lag_s": 90}, settings={"service_s": (1000, 1000)})
     it.rule = nth(*CREATE, 1, lost)
     it.act()
-    assert "stray" in it.kinds()
+    assert events.StrayFound in it.kinds()
     assert [status for _, status in it.batches()] == ["completed", "cancelled"]  # most completed, then the oldest
     assert it.states() == {"done": 6}
     wasted = it.paid()["usable_more_than_once"]
@@ -168,7 +169,7 @@ def test_a_lag_that_was_seen_once_lengthens_the_grace(tmp_path: Path) -> None:
     it.rule = nth(*CREATE, 2, lost)
     it.act()
     assert it.facts("listing_lag_s") >= 60
-    assert "adopted" in it.kinds() and "absent" not in it.kinds() and len(it.batches()) == 2
+    assert events.BatchAdopted in it.kinds() and events.BatchAbsent not in it.kinds() and len(it.batches()) == 2
     assert_paid_once(it, 12)
 
 
@@ -177,9 +178,9 @@ def test_a_lag_that_was_seen_once_lengthens_the_grace(tmp_path: Path) -> None:
 
 def test_of_two_batches_the_one_with_most_completed_is_kept(tmp_path: Path) -> None:
     it = trial(tmp_path, settings={"service_s": (600, 600)})
-    it.once_told("created", lambda: it.create_again(later=200))
+    it.once_told(events.BatchCreated, lambda: it.create_again(later=200))
     it.act()
-    assert "stray" in it.kinds()
+    assert events.StrayFound in it.kinds()
     assert [status for _, status in it.batches()] == ["completed", "cancelled"]
     assert it.states() == {"done": 6}
     assert it.rows("SELECT stray, settled_at IS NOT NULL FROM batches ORDER BY created_at") == [
@@ -219,7 +220,13 @@ def test_a_stray_counts_as_in_flight_at_once(tmp_path: Path) -> None:
         with it.store.read_transaction() as tx:
             reserved.append(int(tx.fetch_one("reserved", factor=0.0)[0]))
 
-    it.on = lambda kind, _data: it.create_again() if kind == "created" else look() if kind == "stray" else None
+    it.on = lambda event: (
+        it.create_again()
+        if isinstance(event, events.BatchCreated)
+        else look()
+        if isinstance(event, events.StrayFound)
+        else None
+    )
     it.act()
     own = it.rows("SELECT max(reserved) FROM submissions")[0][0]
     assert reserved == [2 * own]  # type: ignore[operator]
@@ -230,13 +237,13 @@ def test_a_stray_of_a_shard_that_waits_to_be_sent_again_is_adopted(tmp_path: Pat
     it = trial(tmp_path, lines=12)
     it.rule = nth(*CREATE, 2, answered(429, "rate_limit_exceeded", {"retry-after": "100000"}, act=True))
     it.act()
-    assert "adopted" in it.kinds() and len(it.batches()) == 2
+    assert events.BatchAdopted in it.kinds() and len(it.batches()) == 2
     assert_paid_once(it, 12)
 
 
 def test_a_stray_that_failed_changes_nothing(tmp_path: Path) -> None:
     it = trial(tmp_path, faults={"fail_batches": {"2": "token_limit_exceeded"}})
-    it.once_told("created", lambda: it.create_again(then=20))
+    it.once_told(events.BatchCreated, lambda: it.create_again(then=20))
     it.act()
     assert [status for _, status in it.batches()] == ["completed", "failed"]
     assert_paid_once(it, 6)
@@ -244,7 +251,7 @@ def test_a_stray_that_failed_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_batch_that_failed_leaves_its_lines_to_the_stray_beside_it(tmp_path: Path) -> None:
     it = trial(tmp_path, faults={"fail_batches": {"1": "token_limit_exceeded"}})
-    it.once_told("created", lambda: it.create_again(then=20))
+    it.once_told(events.BatchCreated, lambda: it.create_again(then=20))
     it.act()
     assert [status for _, status in it.batches()] == ["failed", "completed"]
     assert_paid_once(it, 6)
@@ -257,7 +264,7 @@ def test_a_stray_of_a_settled_shard_is_cancelled_and_changes_nothing(tmp_path: P
         limits={"enqueued_tokens": 8000, "tokens_per_shard": 5000},
         api={"delete_remote_files": False},
     )
-    it.once_told("settled", it.create_again)
+    it.once_told(events.BatchSettled, it.create_again)
     assert it.act() == Finish()
     assert [status for _, status in it.batches()].count("cancelled") == 1
     # What it executes before the cancel arrives was paid by whoever made it, and moves no line of ours.
@@ -269,7 +276,7 @@ def test_a_batch_of_another_run_or_of_a_state_put_back_is_left_alone(tmp_path: P
     it = trial(tmp_path)
     run = it.rows("SELECT run_id FROM runs")[0][0]
     foreign = [{"batcher_run": "other"}, {"batcher_run": str(run), "batcher_submission": "77", "batcher_shard": "9"}]
-    it.once_told("created", lambda: [it.create_again(metadata) for metadata in foreign])
+    it.once_told(events.BatchCreated, lambda: [it.create_again(metadata) for metadata in foreign])
     it.act()
     assert it.rows("SELECT count(*) FROM batches") == [(1,)]
     assert it.states() == {"done": 6}
@@ -279,7 +286,7 @@ def test_a_provider_that_drops_metadata_is_matched_by_the_input_file(tmp_path: P
     it = trial(tmp_path, lines=12, faults={"drop_metadata": True})
     it.rule = nth(*CREATE, 1, lost)
     it.act()
-    assert "adopted" in it.kinds() and len(it.batches()) == 2
+    assert events.BatchAdopted in it.kinds() and len(it.batches()) == 2
     assert_paid_once(it, 12)
 
 
@@ -294,9 +301,9 @@ def test_without_metadata_a_kept_files_earlier_batch_is_not_mistaken(tmp_path: P
 
 def test_without_metadata_a_stray_is_known_by_its_file(tmp_path: Path) -> None:
     it = trial(tmp_path, faults={"drop_metadata": True}, settings={"service_s": (600, 600)})
-    it.once_told("created", lambda: it.create_again(later=200))
+    it.once_told(events.BatchCreated, lambda: it.create_again(later=200))
     it.act()
-    assert "stray" in it.kinds() and it.states() == {"done": 6}
+    assert events.StrayFound in it.kinds() and it.states() == {"done": 6}
     assert [status for _, status in it.batches()] == ["completed", "cancelled"]
 
 
@@ -307,7 +314,7 @@ def test_the_orphan_of_a_lost_upload_is_deleted(tmp_path: Path) -> None:
     it = trial(tmp_path)
     it.rule = nth("POST", "/files", 1, lost)
     it.act()
-    assert "upload_again" in it.kinds()
+    assert events.UploadRepeated in it.kinds()
     assert it.input_files() == []
     assert_paid_once(it, 6)
 
@@ -335,7 +342,7 @@ def test_a_file_that_was_changed_on_disk_is_cut_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fate", [lost, answered(503)])
 def test_a_cancel_that_is_not_answered_is_asked_again(tmp_path: Path, fate: Rule) -> None:
     it = trial(tmp_path, settings={"service_s": (600, 600)})
-    it.once_told("created", lambda: it.create_again(later=200))
+    it.once_told(events.BatchCreated, lambda: it.create_again(later=200))
 
     def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
         if request.url.path.endswith("/cancel") and len(asked) < 5:  # more than the quick tries of a call
@@ -355,7 +362,7 @@ def test_a_cancel_that_is_not_answered_is_asked_again(tmp_path: Path, fate: Rule
 
 def test_a_batch_that_is_gone_is_held_after_the_grace(tmp_path: Path) -> None:
     it = trial(tmp_path)
-    it.once_told("created", it.sandbox.lifecycle.batches.clear)
+    it.once_told(events.BatchCreated, it.sandbox.lifecycle.batches.clear)
     it.act()
     assert it.states() == {"held": 6}
     assert it.rows("SELECT status FROM batches") == [("overdue",)]
@@ -370,9 +377,13 @@ def test_one_404_is_a_hiccup(tmp_path: Path) -> None:
         gone.update(it.sandbox.lifecycle.batches)
         it.sandbox.lifecycle.batches.clear()
 
-    it.on = lambda kind, _data: (
-        vanish() if kind == "created" else it.sandbox.lifecycle.batches.update(gone) if kind == "progress" else None  # type: ignore[arg-type]
-    )
+    def react(event: events.Event) -> None:
+        if isinstance(event, events.BatchCreated):
+            vanish()
+        elif isinstance(event, events.LinesProgressed):
+            it.sandbox.lifecycle.batches.update(gone)  # type: ignore[arg-type]
+
+    it.on = react
     it.act()
     assert_paid_once(it, 6)
 
@@ -390,7 +401,7 @@ def test_a_batch_that_does_not_end_is_overdue_two_hours_after_its_window(tmp_pat
 
 def test_ctrl_c_ends_at_a_safe_point_and_the_next_start_goes_on(tmp_path: Path) -> None:
     it = trial(tmp_path, lines=12)
-    it.interrupted = lambda: "created" in it.kinds()
+    it.interrupted = lambda: events.BatchCreated in it.kinds()
     assert it.act() == Finish(INTERRUPTED)
     assert len(it.batches()) == 1
     it.interrupted = lambda: False

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from batcher.catalog.prices import resolve_prices
+from batcher.core import events
 from batcher.core.actions import Finish, Wait
 from batcher.state import intents, quota_pauses
 from batcher.state.snapshot import load_budget, load_room
@@ -42,7 +43,7 @@ def test_a_full_queue_costs_no_try_and_the_file_is_kept(tmp_path: Path) -> None:
 
 def test_a_kept_file_that_is_too_old_is_uploaded_again(tmp_path: Path) -> None:
     it = trial(tmp_path, faults={"fail_batches": {"1": "token_limit_exceeded"}})
-    it.once_told("refused", lambda: it.clock.sleep(26 * DAY))
+    it.once_told(events.ShardRefused, lambda: it.clock.sleep(26 * DAY))
     it.act()
     assert it.rows("SELECT count(DISTINCT input_file_id), count(*) FROM batches") == [(2, 2)]
     assert it.input_files() == []
@@ -52,7 +53,7 @@ def test_a_kept_file_that_is_too_old_is_uploaded_again(tmp_path: Path) -> None:
 def test_a_refusal_at_the_call_itself_is_the_same(tmp_path: Path) -> None:
     it = trial(tmp_path, lines=12, settings={"refuse_at_create": True, "enqueued_tokens": 6000})
     it.act()
-    assert "refused" in it.kinds()
+    assert events.ShardRefused in it.kinds()
     assert it.rows("SELECT count(DISTINCT input_file_id) FROM batches") == [(2,)]
     assert it.rows("SELECT max(attempts) FROM artists") == [(1,)]
     assert_paid_once(it, 12)
@@ -212,7 +213,7 @@ def test_a_setup_that_the_service_names_by_a_few_lines_at_a_time_leaves_nothing_
 def test_lines_that_die_one_by_one_do_not_stop_a_job_that_has_bios(tmp_path: Path) -> None:
     failing = {str(n): "invalid_request" for n in range(2, 26)}
     it = trial(tmp_path, lines=60, per_shard=30, faults={"fail_batches": failing})
-    it.once_told("created", lambda: it.clock.sleep(BATCH_S + 60))
+    it.once_told(events.BatchCreated, lambda: it.clock.sleep(BATCH_S + 60))
     it.rule = _fails_at(range(1, 2), "invalid_request")
     assert it.act() == Finish()
     assert it.states() == {"dead": 24, "done": 36}
@@ -308,10 +309,10 @@ def test_the_budget_is_never_passed(tmp_path: Path) -> None:
     assert reserved > 0
     it = trial(tmp_path / "bound", lines=12, budget={"max_usd": 0.0012})
 
-    def check(kind: str, _data: object) -> None:
+    def check(event: events.Event) -> None:
         with it.store.read_transaction() as tx:
             budget = load_budget(tx, it.config, resolve_prices, load_room(tx, it.config))
-        assert budget.spent_usd + budget.in_flight_usd <= 0.0012, kind
+        assert budget.spent_usd + budget.in_flight_usd <= 0.0012, event
 
     it.on = check
     ended = it.act()
@@ -341,7 +342,7 @@ def test_a_pause_between_the_look_and_the_send_holds_the_shard(tmp_path: Path) -
         with it.store.transaction("test") as tx:
             tx.fetch_all("insert_pause", scope="all", reason="user", until=tx.now + 5000, tries=0, now=tx.now)
 
-    it.once_told("created", pause)
+    it.once_told(events.BatchCreated, pause)
     it.act()
     first, second = it.rows("SELECT create_intended_at FROM submissions ORDER BY submission")
     assert float(str(second[0])) >= float(str(first[0])) + 5000
@@ -350,7 +351,7 @@ def test_a_pause_between_the_look_and_the_send_holds_the_shard(tmp_path: Path) -
 
 def test_a_plan_that_cuts_again_between_the_look_and_the_send_does_no_harm(tmp_path: Path) -> None:
     it = trial(tmp_path, lines=12)
-    it.once_told("created", lambda: it.plan(it.folder / "artists.csv", replan=True))
+    it.once_told(events.BatchCreated, lambda: it.plan(it.folder / "artists.csv", replan=True))
     assert it.act() == Finish()
     assert it.states() == {"done": 6, "ready": 6}
     it.release()

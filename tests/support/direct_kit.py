@@ -37,7 +37,7 @@ class Scripted:
             raise told
         if told is not None:
             return told
-        answer: CompletionResponse = self._service.complete(endpoint, body)
+        answer: CompletionResponse = self._service.request_completion(endpoint, body)
         return answer
 
 

@@ -10,6 +10,7 @@ import openai
 import orjson
 
 from batcher.core.actions import Finish, Wait
+from batcher.core.events import Event
 from batcher.core.failures import FailureClass
 from batcher.lanes.batch.runner import BatchRunner
 from batcher.sandbox import Faults, SandboxSettings, apply_changes
@@ -34,7 +35,7 @@ class Tampering(httpx2.BaseTransport):
 
 
 class Trial(World):
-    """A world whose answers pass through `rule`, and whose `on` is called with what is told."""
+    """A world whose answers pass through `rule`, and whose `on` is called with each event."""
 
     def __init__(
         self, folder: Path, lines: int, faults: Mapping[str, object], settings: Mapping[str, object], **sections: object
@@ -43,7 +44,7 @@ class Trial(World):
         changed = apply_changes(fixed, {"faults": apply_changes(Faults(), faults), **settings})
         super().__init__(folder, changed, config_with(**{"poll": {"interval_s": 30}, **sections}))  # type: ignore[arg-type]
         self.rule: Rule = lambda request, send: send(request)
-        self.on: Callable[[str, Mapping[str, object]], object] = lambda _kind, _data: None
+        self.on: Callable[[Event], object] = lambda _event: None
         self.interrupted = lambda: False
         self.plan(write_table(folder / "artists.csv", lines, (1,)))
         self.release()
@@ -60,18 +61,18 @@ class Trial(World):
         return self.rule(request, send)
 
     def act(self, once: bool = False) -> Finish | Wait:
-        def tell(kind: str, data: Mapping[str, object]) -> None:
-            self.told.append((kind, data))
-            self.on(kind, data)
+        def notify(event: Event) -> None:
+            self.record_event(event)
+            self.on(event)
 
-        runner = BatchRunner(dataclasses.replace(self.tools(), tell=tell, interrupted=self.interrupted))
+        runner = BatchRunner(dataclasses.replace(self.tools(), notify=notify, interrupted=self.interrupted))
         runner.prepare_run()
         return runner.run_until_idle(once)
 
-    def once_told(self, kind: str, act: Callable[[], object]) -> None:
-        """Does something the first time that `kind` is told."""
+    def once_told(self, kind: type[Event], act: Callable[[], object]) -> None:
+        """Do something at the first event of this type."""
         left = [act]
-        self.on = lambda told, _data: left.pop()() if told == kind and left else None
+        self.on = lambda event: left.pop()() if isinstance(event, kind) and left else None
 
     def fault(self, **changes: object) -> None:
         self.sandbox.update_faults(changes)

@@ -5,7 +5,7 @@ Sleeping moves the clock, so that a week takes moments and no test waits.
 
 import atexit
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from batcher.catalog.prices import resolve_prices
 from batcher.catalog.tokens import TokenCounter
 from batcher.config import Config
 from batcher.core.actions import Finish, Wait
+from batcher.core.events import Event
 from batcher.core.failures import FailureClass
 from batcher.job.job import Job
 from batcher.job.loading import load_job
@@ -103,7 +104,7 @@ class World:
         self.sandbox = Sandbox(settings or SandboxSettings(), folder / "sandbox", self.clock)
         self.config = config or config_with()
         self.random = random.Random(7)
-        self.told: list[tuple[str, Mapping[str, object]]] = []
+        self.events: list[Event] = []
         self.store = Store(folder / "state", self.clock, self.clock.sleep)
         self.job = bios_job()
 
@@ -126,7 +127,7 @@ class World:
             jitter=self.random.random,
             clock=self.clock,
             sleep=self.clock.sleep,
-            tell=lambda kind, data: self.told.append((kind, data)),
+            notify=self.record_event,
         )
 
     def plan(self, table: Path, **options: object) -> None:
@@ -154,6 +155,10 @@ class World:
         with self.store.read_transaction() as tx:
             return tx.con.execute(sql).fetchall()
 
-    def kinds(self) -> Iterable[str]:
-        """What was told, in order."""
-        return [kind for kind, _ in self.told]
+    def record_event(self, event: Event) -> None:
+        """Keep an event that the lane has reported."""
+        self.events.append(event)
+
+    def kinds(self) -> Sequence[type[Event]]:
+        """Return the types of the events so far, in order."""
+        return [type(event) for event in self.events]

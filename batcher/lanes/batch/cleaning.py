@@ -22,12 +22,12 @@ LATER = 10.0
 class RemoteFileCleaner:
     """Deletes what is due."""
 
-    def __init__(self, tools: LaneContext) -> None:
-        self._tools = tools
+    def __init__(self, context: LaneContext) -> None:
+        self._context = context
 
     def clean_remote_files(self) -> None:
         """Looks for orphans that are due, and deletes files that are."""
-        with self._tools.store.read_transaction() as tx:
+        with self._context.store.read_transaction() as tx:
             orphans, files, run = (
                 tx.fetch_all("orphans_due", now=tx.now),
                 tx.fetch_all("files_due", now=tx.now),
@@ -39,12 +39,12 @@ class RemoteFileCleaner:
             self._delete_due_files(files)
 
     def _find_orphan_files(self, submission: int, shard: int, looks: int, name: str) -> None:
-        found = self._tools.service.find_files(name)
-        with self._tools.store.transaction("orphan_looked_for", patience_s=None) as tx:
+        found = self._context.service.find_files(name)
+        with self._context.store.transaction("orphan_looked_for", patience_s=None) as tx:
             for file in found:
                 tx.fetch_all("queue_file", file_id=file.file_id, purpose="batch", shard=shard, now=tx.now)
             over = bool(found) or looks + 1 >= ORPHAN_LOOKS
-            due = None if over else tx.now + max(1.0, absence_grace(tx, self._tools.config)) * LATER ** (looks + 1)
+            due = None if over else tx.now + max(1.0, absence_grace(tx, self._context.config)) * LATER ** (looks + 1)
             tx.fetch_all("looked_for_orphan", submission=submission, due=due)
 
     def _delete_due_files(self, due: list[StateRow]) -> None:
@@ -53,20 +53,20 @@ class RemoteFileCleaner:
         for file_id, tries in due:
             try:
                 crashpoints.mark_reached("delete.before")
-                self._tools.service.delete_file(file_id)
+                self._context.service.delete_file(file_id)
                 crashpoints.mark_reached("delete.after")
             except CallError as error:
                 failed = (file_id, tries, error)
                 break
             done.append(file_id)
-        with self._tools.store.transaction("clean", patience_s=None) as tx:
+        with self._context.store.transaction("clean", patience_s=None) as tx:
             for file_id in done:
                 tx.fetch_all("file_deleted", file_id=file_id, now=tx.now)
             if failed is None:
                 return
             file_id, tries, why = failed
             if isinstance(why, CallUnknown) or why.trouble.status == TOO_MANY:  # the others would fare no better now
-                wait = self._tools.next_delay_seconds(FailureClass.OUTAGE, 0, why.wait_s)
+                wait = self._context.next_delay_seconds(FailureClass.OUTAGE, 0, why.wait_s)
                 tx.fetch_all("postpone_files", now=tx.now, next=tx.now + wait)
-            wait = self._tools.next_delay_seconds(FailureClass.OUTAGE, tries, why.wait_s)
+            wait = self._context.next_delay_seconds(FailureClass.OUTAGE, tries, why.wait_s)
             tx.fetch_all("file_not_deleted", file_id=file_id, next=tx.now + wait, error=str(why))

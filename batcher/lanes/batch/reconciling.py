@@ -6,6 +6,7 @@ deleted, and a look after that finds nothing either.
 
 from batcher import crashpoints
 from batcher.config import Config
+from batcher.core import events
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import ShardState
 from batcher.core.remote import BatchListing, RemoteBatch
@@ -39,12 +40,12 @@ def absence_grace(tx: Transaction, config: Config) -> float:
 class IntentReconciler:
     """Closes open intents."""
 
-    def __init__(self, tools: LaneContext) -> None:
-        self._tools = tools
+    def __init__(self, context: LaneContext) -> None:
+        self._context = context
 
     def reconcile_shard(self, shard: int) -> None:
         """Finds out what an intent without an outcome has done."""
-        with self._tools.store.read_transaction() as tx:
+        with self._context.store.read_transaction() as tx:
             row = intents.load_shard(tx, shard)
             if row.submission is None:
                 return
@@ -56,10 +57,10 @@ class IntentReconciler:
             self._reconcile_create(submission, run)
 
     def _reconcile_upload(self, submission: Submission, name: str) -> None:
-        orphans = self._tools.service.find_files(name)
-        with self._tools.store.transaction("forget_upload", patience_s=None) as tx:
-            intents.forget_upload(tx, submission, orphans, tx.now + absence_grace(tx, self._tools.config))
-        self._tools.tell("upload_again", {"shard": submission.shard, "orphans": len(orphans)})
+        orphans = self._context.service.find_files(name)
+        with self._context.store.transaction("forget_upload", patience_s=None) as tx:
+            intents.forget_upload(tx, submission, orphans, tx.now + absence_grace(tx, self._context.config))
+        self._context.notify(events.UploadRepeated(shard=submission.shard))
 
     # --- create -----------------------------------------------------------------------------------------------------
 
@@ -77,25 +78,25 @@ class IntentReconciler:
 
     def _list_batches(self, submission: Submission) -> BatchListing:
         """A complete listing that begins now, back to the input file by the service's own clock."""
-        return self._tools.service.list_batches((submission.file_created_at or 0.0) - CLOCK_SKEW_S)
+        return self._context.service.list_batches((submission.file_created_at or 0.0) - CLOCK_SKEW_S)
 
     def _adopt_found_batches(self, submission: Submission, listing: BatchListing, run: str) -> bool:
         """Records every batch of this submission that the listing shows; whether there was one."""
-        with self._tools.store.read_transaction() as tx:
+        with self._context.store.read_transaction() as tx:
             found = strays.sort_best_first(_unrecorded_batches(tx, listing, run, submission))
         if not found:
             return False
-        with self._tools.store.transaction("adopt", patience_s=None) as tx:
-            told = [(strays.record_found_batch(tx, submission, batch), batch.batch_id) for batch in found]
+        with self._context.store.transaction("adopt", patience_s=None) as tx:
+            outcomes = [strays.record_found_batch(tx, submission, batch) for batch in found]
             tx.write_fact("unknown_calls", 0)
-        for kind, batch_id in told:
-            self._tools.tell(kind, {"shard": submission.shard, "batch": batch_id})
+        for outcome in outcomes:
+            self._context.notify(outcome)
         return True
 
     def _confirm_absence(self, submission: Submission, listing: BatchListing) -> bool:
         """Whether the batch has been absent for the grace; else writes down that it is absent now."""
-        with self._tools.store.transaction("absent_once", patience_s=None) as tx:
-            grace = absence_grace(tx, self._tools.config)
+        with self._context.store.transaction("absent_once", patience_s=None) as tx:
+            grace = absence_grace(tx, self._context.config)
             passed = _absence_seconds(submission, listing.server_time, tx.now)
             if passed is not None and passed >= grace:
                 return True
@@ -106,7 +107,7 @@ class IntentReconciler:
                 )  # fmt: skip
                 passed = 0.0
             tx.fetch_all("delay_shard", shard=submission.shard, until=tx.now + max(grace - passed, 0.01))
-        self._tools.tell("looking_for_batch", {"shard": submission.shard})
+        self._context.notify(events.BatchSearched(shard=submission.shard))
         return False
 
     def _delete_input_file(self, submission: Submission) -> bool:
@@ -116,47 +117,47 @@ class IntentReconciler:
         """
         assert submission.file_id is not None
         if submission.delete_intended_at is None:
-            if not self._tools.service.can_see_file(submission.file_id):
+            if not self._context.service.can_see_file(submission.file_id):
                 self._stop_for_foreign_key(submission)
                 return False
-            with self._tools.store.transaction("intend_delete") as tx:
+            with self._context.store.transaction("intend_delete") as tx:
                 tx.fetch_all("intend_delete", submission=submission.submission, now=tx.now)
         crashpoints.mark_reached("delete_input.before")
         try:
-            self._tools.service.delete_file(submission.file_id)
+            self._context.service.delete_file(submission.file_id)
         except CallRefused as error:
             if error.trouble.status in {401, 403, 429}:
                 raise
             self._handle_delete_refusal(submission, error)
             return False
         crashpoints.mark_reached("delete_input.after")
-        with self._tools.store.transaction("input_deleted", patience_s=None) as tx:
+        with self._context.store.transaction("input_deleted", patience_s=None) as tx:
             intents.record_input_deletion(tx, submission)
         return True
 
     def _handle_delete_refusal(self, submission: Submission, error: CallRefused) -> None:
         """The file is in use, perhaps: this shard waits, and is looked for again."""
-        self._tools.tell("call_failed", {"call": "delete", "why": str(error)})
-        with self._tools.store.transaction("delete_refused", patience_s=None) as tx:
+        self._context.notify(events.CallFailed(call="delete", reason=str(error)))
+        with self._context.store.transaction("delete_refused", patience_s=None) as tx:
             tx.fetch_all(
                 "delay_shard",
                 shard=submission.shard,
-                until=tx.now + self._tools.next_delay_seconds(FailureClass.OUTAGE, 2),
+                until=tx.now + self._context.next_delay_seconds(FailureClass.OUTAGE, 2),
             )
             tx.record_event("delete_refused", str(error), shard=submission.shard, submission=submission.submission)
 
     def _stop_for_foreign_key(self, submission: Submission) -> None:
-        with self._tools.store.transaction("stranger", patience_s=None) as tx:
+        with self._context.store.transaction("stranger", patience_s=None) as tx:
             tx.fetch_all(
                 "delay_shard",
                 shard=submission.shard,
-                until=tx.now + self._tools.next_delay_seconds(FailureClass.OUTAGE, 0),
+                until=tx.now + self._context.next_delay_seconds(FailureClass.OUTAGE, 0),
             )
             tx.write_fact("stopped", text=STRANGER.format(submission.shard))
 
     def _record_absence(self, submission: Submission) -> None:
         """The batch does not exist. Another batch of the shard that came to light meanwhile takes its place."""
-        with self._tools.store.transaction("find_absent", patience_s=None) as tx:
+        with self._context.store.transaction("find_absent", patience_s=None) as tx:
             others = strays.load_sibling_batches(tx, submission.shard)
             if others:
                 tx.move_shard(submission.shard, "record_create", f"adopted {others[0].batch_id}")
@@ -164,7 +165,7 @@ class IntentReconciler:
                 strays.keep_best_batch(tx, submission.shard)
             else:
                 intents.record_absent_batch(tx, submission)
-        self._tools.tell("absent", {"shard": submission.shard})
+        self._context.notify(events.BatchAbsent(shard=submission.shard))
 
 
 def _unrecorded_batches(tx: Transaction, listing: BatchListing, run: str, submission: Submission) -> list[RemoteBatch]:

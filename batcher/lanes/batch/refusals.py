@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
+from batcher.core import events
 from batcher.core.failures import (
     ErrorDetails,
     FailureClass,
@@ -28,8 +29,8 @@ from batcher.state.versions import load_version
 class RefusalHandler:
     """Writes down a refusal and what follows from it."""
 
-    def __init__(self, tools: LaneContext, ingestion: Ingestion) -> None:
-        self._tools, self._ingestion = tools, ingestion
+    def __init__(self, context: LaneContext, ingestion: Ingestion) -> None:
+        self._context, self._ingestion = context, ingestion
 
     def handle_failed_batch(self, batch: EndedBatch) -> None:
         """A batch that failed in validation: nothing was executed."""
@@ -37,8 +38,8 @@ class RefusalHandler:
             ErrorDetails(message="the batch failed without a reason")
         ]
         classes = {classify_batch_error(trouble): trouble for trouble in reversed(troubles)}
-        self._tools.tell("refused", {"shard": batch.shard, "batch": batch.batch_id, "why": troubles[0].message})
-        with self._tools.store.transaction("refuse_batch", patience_s=None) as tx:
+        self._context.notify(events.ShardRefused(shard=batch.shard, reason=troubles[0].message))
+        with self._context.store.transaction("refuse_batch", patience_s=None) as tx:
             if not tx.count_changed("settle_batch", batch_id=batch.batch_id, now=tx.now):
                 return
             tx.record_event("refused", troubles[0].message, shard=batch.shard, batch_id=batch.batch_id)
@@ -82,7 +83,7 @@ class RefusalHandler:
         else:
             self._record_quota_sample(tx, shard, trouble, of_room=False)
             intents.record_not_before(
-                tx, "send_after", tx.now + self._tools.next_delay_seconds(FailureClass.RATE_LIMIT, 0, wait_s)
+                tx, "send_after", tx.now + self._context.next_delay_seconds(FailureClass.RATE_LIMIT, 0, wait_s)
             )
 
     def stop_sending(self, tx: Transaction, trouble: ErrorDetails) -> None:
@@ -95,14 +96,16 @@ class RefusalHandler:
         """The queue is full: all wait for the next batch of ours to end, or for the backoff, whichever comes first."""
         n = int(tx.read_fact("room_refusals"))
         tx.write_fact("room_refusals", n + 1)
-        tx.write_fact("blocked_until", tx.now + self._tools.next_delay_seconds(FailureClass.ENQUEUED_LIMIT, n, wait_s))
+        tx.write_fact(
+            "blocked_until", tx.now + self._context.next_delay_seconds(FailureClass.ENQUEUED_LIMIT, n, wait_s)
+        )
         self._record_quota_sample(tx, shard, trouble)
 
     def _record_quota_sample(self, tx: Transaction, shard: int, trouble: ErrorDetails, of_room: bool = True) -> None:
         """A refusal for the history of the quota. One that is not of the room for tokens tells nothing of it."""
         model = load_version(tx, intents.load_shard(tx, shard).version)[0].model
         limit = parse_enqueued_limit(trouble.message)
-        reserved = load_room(tx, self._tools.config).reserved if of_room else None
+        reserved = load_room(tx, self._context.config).reserved if of_room else None
         detail = trouble.message or trouble.code
         quota_pauses.record_quota_sample(
             tx, "refusal", model, None, limit_tokens=limit, reserved=reserved, shard=shard, detail=detail
@@ -114,14 +117,14 @@ class RefusalHandler:
             discard_uploaded_file(tx, shard)  # we deleted it ourselves, so that a late create would name no file
             return
         (refusals,) = tx.fetch_one("count_refusal", shard=shard, until=0.0)
-        tries = self._tools.rules.policies[FailureClass.SHARD_REFUSED].tries
+        tries = self._context.rules.policies[FailureClass.SHARD_REFUSED].tries
         if tries is not None and refusals > tries:
             self.stop_sending(tx, trouble)
             return
         tx.fetch_all(
             "delay_shard",
             shard=shard,
-            until=tx.now + self._tools.next_delay_seconds(FailureClass.SHARD_REFUSED, refusals - 1, wait_s),
+            until=tx.now + self._context.next_delay_seconds(FailureClass.SHARD_REFUSED, refusals - 1, wait_s),
         )
         if missing:
             discard_uploaded_file(tx, shard)
@@ -154,7 +157,7 @@ class RefusalHandler:
     def _is_setup_fault(self, tx: Transaction, wrong: Mapping[str, Failure], lines: int) -> bool:
         """Whether the setup is at fault. The service names so many lines and no more: as long as nothing succeeds, what
         earlier batches lost by the same reason counts with these, and comes back."""
-        rules = self._tools.rules
+        rules = self._context.rules
         if len(wrong) == lines > 1 or (len(wrong) >= rules.setup_lines and len(wrong) > rules.setup_share * lines):
             return True
         code, n = Counter(failure.code for failure in wrong.values()).most_common(1)[0]
@@ -168,7 +171,7 @@ class RefusalHandler:
         """The custom_ids of the lines that `batch.errors` names by number (from 1), with their failures."""
         by_line = {trouble.line: trouble for trouble in troubles if trouble.line is not None}
         found: dict[str, Failure] = {}
-        path = shard_path(self._tools.store.folder, shard.shard)
+        path = shard_path(self._context.store.folder, shard.shard)
         if not path.exists() or file_sha256(path) != shard.sha256:
             return found
         with path.open("rb") as file:

@@ -6,6 +6,7 @@ transaction; nobody sleeps or calls the service holding it.
 
 from collections.abc import Callable
 
+from batcher.core import events
 from batcher.core.actions import (
     INTERRUPTED,
     Action,
@@ -46,38 +47,38 @@ Decide = Callable[[Snapshot, float], list[Action]]
 class BatchRunner:
     """Acts on one state until there is nothing left to do, or once around."""
 
-    def __init__(self, tools: LaneContext) -> None:
-        self._tools = tools
-        self._ingestion = Ingestion(tools.store, tools.service, tools.job, tools.rules, tools.jitter)
-        self._ingestion.delete = tools.config.api.delete_remote_files
-        self._ingestion.keep_raw = tools.config.results.keep_raw
-        self._ingestion.more_room = tools.config.retry.more_room
-        self._ingestion.pause_s = tools.config.pause.duration_hours * 3600
-        self._ingestion.prices = tools.prices
-        self._refusals = RefusalHandler(tools, self._ingestion)
-        self._sending = ShardSender(tools, self._refusals)
-        self._reconciling = IntentReconciler(tools)
-        self._watching = BatchWatcher(tools)
-        self._cleaning = RemoteFileCleaner(tools)
+    def __init__(self, context: LaneContext) -> None:
+        self._context = context
+        self._ingestion = Ingestion(context.store, context.service, context.job, context.rules, context.jitter)
+        self._ingestion.delete = context.config.api.delete_remote_files
+        self._ingestion.keep_raw = context.config.results.keep_raw
+        self._ingestion.more_room = context.config.retry.more_room
+        self._ingestion.pause_s = context.config.pause.duration_hours * 3600
+        self._ingestion.prices = context.prices
+        self._refusals = RefusalHandler(context, self._ingestion)
+        self._sending = ShardSender(context, self._refusals)
+        self._reconciling = IntentReconciler(context)
+        self._watching = BatchWatcher(context)
+        self._cleaning = RemoteFileCleaner(context)
 
     def prepare_run(self) -> None:
         """Forgets what an earlier command stopped for: the user has started this one to go on."""
-        remove_result_leftovers(self._tools.store.folder)
-        with self._tools.store.transaction("begin") as tx:
+        remove_result_leftovers(self._context.store.folder)
+        with self._context.store.transaction("begin") as tx:
             tx.write_fact("stopped", text="")
             tx.write_fact("polled_at", 0)
             tx.write_fact("outage_until", 0)
             tx.fetch_all("unread_now")
         try:
-            recut_parked_lines(self._tools.store, self._tools.job, self._tools.config)
+            recut_parked_lines(self._context.store, self._context.job, self._context.config)
         except JobError as error:  # they stay as they are; what is in flight needs no job
-            self._tools.tell("parked", {"why": str(error)})
+            self._context.notify(events.LinesParked(reason=str(error)))
 
     def run_until_idle(self, once: bool = False, how: Decide = decide_actions) -> Finish | Wait:
         """Acts until `how` finishes; once: only until there is something to wait for. What it ended with."""
         while True:
             for action in self._decide_actions(how):
-                if self._tools.interrupted():
+                if self._context.interrupted():
                     return Finish(INTERRUPTED)
                 if isinstance(action, Finish) or (once and isinstance(action, Wait)):
                     return action
@@ -87,16 +88,16 @@ class BatchRunner:
                     return refused
 
     def _decide_actions(self, how: Decide) -> list[Action]:
-        with self._tools.store.read_transaction(patience_s=None) as tx:
-            snapshot, now = load_snapshot(tx, self._tools.config, self._tools.prices), tx.now
+        with self._context.store.read_transaction(patience_s=None) as tx:
+            snapshot, now = load_snapshot(tx, self._context.config, self._context.prices), tx.now
         return how(snapshot, now)
 
     def _sleep_until_due(self, wait: Wait) -> None:
-        left = wait.until - self._tools.clock()
-        self._tools.tell("waiting", {"until": wait.until, "reason": wait.reason})
+        left = wait.until - self._context.clock()
+        self._context.notify(events.WaitStarted(until=wait.until, reason=wait.reason))
         if left > 0:
             # However long the wait, what other commands wish is seen within a poll interval.
-            self._tools.sleep(min(left, self._tools.config.poll.interval_s))
+            self._context.sleep(min(left, self._context.config.poll.interval_s))
 
     def _perform_action(self, action: Action) -> Finish | None:
         """Does one thing; what it ends with where the service refuses us.
@@ -128,7 +129,7 @@ class BatchRunner:
             case Cancel():
                 self._watching.cancel_batch(action.batch_id)
             case Withdraw():
-                with self._tools.store.transaction("withdraw") as tx:
+                with self._context.store.transaction("withdraw") as tx:
                     wishes.withdraw_shard(tx, action.shard)
             case Ingest():
                 self._ingest_batch(action.batch_id)
@@ -140,8 +141,8 @@ class BatchRunner:
     def _handle_call_failure(self, action: Action, error: CallError) -> Finish | None:
         """The service is out, or refuses us: a row says until when, and nobody pays."""
         failure = classify_call_error(error.trouble)
-        self._tools.tell("call_failed", {"call": type(action).__name__.lower(), "why": str(error)})
-        with self._tools.store.transaction("call_failed", patience_s=None) as tx:
+        self._context.notify(events.CallFailed(call=type(action).__name__.lower(), reason=str(error)))
+        with self._context.store.transaction("call_failed", patience_s=None) as tx:
             if failure is FailureClass.SETUP:
                 self._refusals.stop_sending(tx, error.trouble)
                 return Finish(tx.read_text_fact("stopped"))
@@ -150,7 +151,7 @@ class BatchRunner:
                 record_quota_failure(tx, self._ingestion.quota_rule, "a call", wait_s=error.wait_s)
             n = int(tx.read_fact("outages"))
             tx.write_fact("outages", n + 1)
-            until = tx.now + self._tools.next_delay_seconds(FailureClass.OUTAGE, n, error.wait_s)
+            until = tx.now + self._context.next_delay_seconds(FailureClass.OUTAGE, n, error.wait_s)
             tx.write_fact("outage_until", until)
             if error.wait_s is not None:  # what the service asked for outlives this process
                 intents.record_not_before(tx, "asked_until", until)
@@ -169,28 +170,27 @@ class BatchRunner:
             return
         taken = self._ingestion.ingest_batch(loaded)
         if taken is not None:
-            self._tools.tell(
-                "settled",
-                {
-                    "shard": taken.shard,
-                    "batch": batch_id,
-                    "status": taken.status,
-                    "bios": taken.bios,
-                    "failures": taken.failures,
-                    "odd": taken.odd,
-                },
+            self._context.notify(
+                events.BatchSettled(
+                    shard=taken.shard,
+                    batch_id=batch_id,
+                    status=taken.status,
+                    bios=taken.bios,
+                    failures=taken.failures,
+                    anomalies=taken.odd,
+                )
             )
 
     def _gather_shard(self, priority: int) -> None:
-        tools = self._tools
-        gathered = cut_retry_shard(tools.store, tools.job, tools.config, priority)
+        context = self._context
+        gathered = cut_retry_shard(context.store, context.job, context.config, priority)
         if gathered is not None:
             shard, lines = gathered
-            tools.tell("gathered", {"shard": shard, "priority": priority, "lines": lines})
+            context.notify(events.RetryShardCut(shard=shard, priority=priority, lines=lines))
 
     def _split_shard(self, shard: int) -> None:
         """Cuts a shard that can never fit: its lines become loose, and are gathered into smaller ones."""
-        with self._tools.store.transaction("split") as tx:
+        with self._context.store.transaction("split") as tx:
             if intents.load_shard(tx, shard).state not in WAITING_TO_BE_SENT:
                 return  # another command took it away meanwhile
             tx.fetch_all("queue_shard_file", shard=shard, now=tx.now)

@@ -5,6 +5,7 @@ reconciled (batcher/lanes/batch/reconciling.py), never guessed.
 """
 
 from batcher import crashpoints
+from batcher.core import events
 from batcher.core.actions import Send
 from batcher.core.admission import max_shard_cost
 from batcher.core.decide import WAITING_TO_BE_SENT
@@ -31,12 +32,12 @@ FILE_FRESH_S = 25 * 24 * 3600.0
 class ShardSender:
     """Uploads and creates."""
 
-    def __init__(self, tools: LaneContext, refusals: RefusalHandler) -> None:
-        self._tools, self._refusals = tools, refusals
+    def __init__(self, context: LaneContext, refusals: RefusalHandler) -> None:
+        self._context, self._refusals = context, refusals
 
     def send_shard(self, action: Send) -> None:
         """Starts one shard: from its file on disk, or from the one that is kept at OpenAI."""
-        with self._tools.store.transaction("intend_send") as tx:
+        with self._context.store.transaction("intend_send") as tx:
             shard = intents.load_shard(tx, action.shard)
             reservation = self._reserve_tokens(tx, shard, action)
             if reservation is None:
@@ -54,14 +55,14 @@ class ShardSender:
 
         Other commands write between the look that decided it and now: a pause, a plan that cut the shard again.
         """
-        room = load_room(tx, self._tools.config)
+        room = load_room(tx, self._context.config)
         if (
             shard.state not in WAITING_TO_BE_SENT
             or self._is_sending_blocked(tx, room)
             or action.reserved > room.headroom
         ):
             return None
-        budget = load_budget(tx, self._tools.config, self._tools.prices, room)
+        budget = load_budget(tx, self._context.config, self._context.prices, room)
         view = ShardView(shard.shard, shard.priority, shard.state, shard.lines, shard.tokens, version=shard.version)
         cost = max_shard_cost(view, budget)
         left = budget.max_usd - budget.spent_usd - budget.in_flight_usd
@@ -73,12 +74,12 @@ class ShardSender:
     def _is_sending_blocked(self, tx: Transaction, room: Room) -> bool:
         """Whether nothing may be sent any more: paused, or an earlier shard of the same decision was refused (none
         overtakes it), has shown that nothing can be sent, or that the service wants to be left alone."""
-        latest = latest_valid_wait(tx, self._tools.config)
+        latest = latest_valid_wait(tx, self._context.config)
         away = any(tx.now < tx.read_fact(name) <= latest for name in ("asked_until", "outage_until"))
         return self._is_sending_paused(tx) or away or room.blocked_until > tx.now or bool(tx.read_text_fact("stopped"))
 
     def _is_sending_paused(self, tx: Transaction) -> bool:
-        pauses = quota_pauses.load_open_pauses(tx, latest_valid_wait(tx, self._tools.config))
+        pauses = quota_pauses.load_open_pauses(tx, latest_valid_wait(tx, self._context.config))
         return any(p.scope == "all" and (p.until is None or p.until > tx.now) for p in pauses)
 
     def _write_send_intent(self, tx: Transaction, shard: ShardRow, reservation: Reservation) -> tuple[int | None, bool]:
@@ -94,25 +95,25 @@ class ShardSender:
 
     def _upload_shard_file(self, shard: ShardRow, submission: int) -> bool:
         """Uploads the file and writes the intent to create; whether it went well."""
-        path = shard_path(self._tools.store.folder, shard.shard)
+        path = shard_path(self._context.store.folder, shard.shard)
         if not path.exists() or file_sha256(path) != shard.sha256:
             self._handle_damaged_file(shard, submission)
             return False
-        self._tools.tell("uploading", {"shard": shard.shard, "lines": shard.lines, "bytes": path.stat().st_size})
+        self._context.notify(events.UploadStarted(shard=shard.shard, lines=shard.lines, bytes=path.stat().st_size))
         crashpoints.mark_reached("upload.before")
         try:
-            file = self._tools.service.upload_file(
+            file = self._context.service.upload_file(
                 path, self._upload_file_name(submission, shard.shard), self._report_bytes_sent
             )
         except CallRefused as error:
             self._handle_upload_refusal(submission, error)
             return False
         except CallUnknown as error:
-            self._tools.tell("call_failed", {"call": "upload", "shard": shard.shard, "why": str(error)})
+            self._context.notify(events.CallFailed(call="upload", reason=str(error)))
             self._delay_after_unknown(shard.shard, error)
             return False
         crashpoints.mark_reached("upload.after")
-        with self._tools.store.transaction("record_upload", patience_s=None) as tx:
+        with self._context.store.transaction("record_upload", patience_s=None) as tx:
             intents.record_upload(tx, intents.load_submission(tx, submission), file)
             wanted = not (self._is_sending_paused(tx) or wishes.is_cancel_requested(tx, shard.shard))
             if wanted:
@@ -122,67 +123,67 @@ class ShardSender:
         return wanted
 
     def _report_bytes_sent(self, sent: int) -> None:
-        self._tools.tell("bytes_sent", {"bytes": sent})
+        self._context.notify(events.BytesSent(bytes=sent))
 
     def _upload_file_name(self, submission: int, shard: int) -> str:
-        with self._tools.store.read_transaction() as tx:
+        with self._context.store.read_transaction() as tx:
             return input_file_name(intents.load_run_id(tx), shard, submission)
 
     def _handle_damaged_file(self, shard: ShardRow, submission: int) -> None:
         """The file on disk is not what was planned: its lines are rendered and cut again."""
-        with self._tools.store.transaction("file_damaged", patience_s=None) as tx:
+        with self._context.store.transaction("file_damaged", patience_s=None) as tx:
             intents.forget_upload(tx, intents.load_submission(tx, submission), [])
             tx.mark_shard_stale(shard.shard, "its file on disk is missing or was changed")
             tx.fetch_all("loosen_shard", shard=shard.shard)
 
     def _handle_upload_refusal(self, submission: int, error: CallRefused) -> None:
         failure = classify_call_error(error.trouble)
-        with self._tools.store.transaction("upload_refused", patience_s=None) as tx:
+        with self._context.store.transaction("upload_refused", patience_s=None) as tx:
             row = intents.load_submission(tx, submission)
             intents.forget_upload(tx, row, [])
             if failure is FailureClass.SHARD_REFUSED:
                 (refusals,) = tx.fetch_one("count_refusal", shard=row.shard, until=0.0)
-                tries = self._tools.rules.policies[failure].tries
+                tries = self._context.rules.policies[failure].tries
                 if tries is not None and refusals > tries:
                     self._refusals.stop_sending(tx, error.trouble)
-                wait = self._tools.next_delay_seconds(failure, refusals - 1, error.wait_s)
+                wait = self._context.next_delay_seconds(failure, refusals - 1, error.wait_s)
                 tx.fetch_all("delay_shard", shard=row.shard, until=tx.now + wait)
             else:
                 self._refusals.handle_refusal(tx, row.shard, failure, error.trouble, error.wait_s)
 
     def _delay_after_unknown(self, shard: int, error: CallUnknown) -> None:
         """Quickly at first, then as in an outage; as long as the service asks for."""
-        with self._tools.store.transaction("call_unknown", patience_s=None) as tx:
+        with self._context.store.transaction("call_unknown", patience_s=None) as tx:
             n = int(tx.read_fact("unknown_calls"))
             tx.write_fact("unknown_calls", n + 1)
-            quick = self._tools.rules.policies[FailureClass.CALL].tries or 0
+            quick = self._context.rules.policies[FailureClass.CALL].tries or 0
             failure, nth = (FailureClass.CALL, n) if n < quick else (FailureClass.OUTAGE, n - quick)
-            tx.fetch_all("delay_shard", shard=shard, until=tx.now + self._tools.next_delay_seconds(failure, nth))
+            tx.fetch_all("delay_shard", shard=shard, until=tx.now + self._context.next_delay_seconds(failure, nth))
             self._record_retry_after(tx, error)
 
     def _record_retry_after(self, tx: Transaction, error: CallUnknown) -> None:
         if error.wait_s is not None:
             intents.record_not_before(
-                tx, "asked_until", tx.now + self._tools.next_delay_seconds(FailureClass.OUTAGE, 0, error.wait_s)
+                tx, "asked_until", tx.now + self._context.next_delay_seconds(FailureClass.OUTAGE, 0, error.wait_s)
             )
 
     # --- create -----------------------------------------------------------------------------------------------------
 
     def _create_batch(self, submission: int) -> None:
-        with self._tools.store.read_transaction() as tx:
+        with self._context.store.read_transaction() as tx:
             row = intents.load_submission(tx, submission)
             version, _ = load_version(tx, intents.load_shard(tx, row.shard).version)
             metadata = build_batch_metadata(intents.load_run_id(tx), row)
         assert row.file_id is not None
         crashpoints.mark_reached("create.before")
         try:
-            batch = self._tools.service.create_batch(row.file_id, version.endpoint.value, metadata)
+            batch = self._context.service.create_batch(row.file_id, version.endpoint.value, metadata)
         except CallRefused as error:
             self._handle_create_refusal(row, error)
             return
         except CallUnknown as error:
-            self._tools.tell("call_failed", {"call": "create", "shard": row.shard, "why": str(error)})
-            with self._tools.store.transaction("create_unknown", patience_s=None) as tx:
+            self._context.notify(events.CallFailed(call="create", reason=str(error)))
+            with self._context.store.transaction("create_unknown", patience_s=None) as tx:
                 tx.record_event("create_unknown", str(error), shard=row.shard, submission=row.submission)
                 self._record_retry_after(tx, error)
             return
@@ -190,15 +191,15 @@ class ShardSender:
         self._record_created_batch(row, batch)
 
     def _record_created_batch(self, row: Submission, batch: RemoteBatch) -> None:
-        with self._tools.store.transaction("record_create", patience_s=None) as tx:
+        with self._context.store.transaction("record_create", patience_s=None) as tx:
             intents.record_create(tx, row, batch, "created")
             strays.keep_best_batch(tx, row.shard)
             tx.write_fact("unknown_calls", 0)
-        self._tools.tell("created", {"shard": row.shard, "batch": batch.batch_id, "lines": row.lines})
+        self._context.notify(events.BatchCreated(shard=row.shard, batch_id=batch.batch_id))
 
     def _handle_create_refusal(self, row: Submission, error: CallRefused) -> None:
         failure = classify_call_error(error.trouble)
-        self._tools.tell("refused", {"shard": row.shard, "why": str(error)})
-        with self._tools.store.transaction("refuse_create", patience_s=None) as tx:
+        self._context.notify(events.ShardRefused(shard=row.shard, reason=str(error)))
+        with self._context.store.transaction("refuse_create", patience_s=None) as tx:
             intents.record_create_refusal(tx, row, failure.value)
             self._refusals.handle_refusal(tx, row.shard, failure, error.trouble, error.wait_s)

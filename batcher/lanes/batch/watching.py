@@ -5,6 +5,7 @@ that the state does not know.
 from collections.abc import Collection, Mapping
 
 from batcher import crashpoints
+from batcher.core import events
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import BatchStatus, is_terminal
 from batcher.core.remote import FILE_LIFE_S, BatchListing, RemoteBatch
@@ -35,23 +36,23 @@ STRAYS_FOR_S = 26 * 3600.0
 class BatchWatcher:
     """Refreshes what the state knows of batches, and cancels those that it wants ended."""
 
-    def __init__(self, tools: LaneContext) -> None:
-        self._tools = tools
+    def __init__(self, context: LaneContext) -> None:
+        self._context = context
 
     def refresh_batches(self) -> None:
         """One look at everything in flight."""
-        with self._tools.store.read_transaction() as tx:
+        with self._context.store.read_transaction() as tx:
             known = intents.load_known_batches(tx)
             (floor,) = tx.fetch_one("listing_floor", since=tx.now - STRAYS_FOR_S)
             unread = [str(row[0]) for row in tx.fetch_all("unread_due", now=tx.now, since=tx.now - FILE_LIFE_S)]
         running = [batch for batch in known.values() if batch.ended_at is None]
-        listing = self._tools.service.list_batches((floor or 0.0) - CLOCK_SKEW_S)
+        listing = self._context.service.list_batches((floor or 0.0) - CLOCK_SKEW_S)
         seen: dict[str, RemoteBatch | None] = {batch.batch_id: batch for batch in listing.batches}
         late = [batch for batch in running if batch.batch_id not in seen]
         for batch_id in [batch.batch_id for batch in late] + unread:
             self._retrieve_batch(batch_id, seen)
         stranger = self._is_foreign_key(running, known.keys(), seen)
-        with self._tools.store.transaction("refresh", patience_s=None) as tx:
+        with self._context.store.transaction("refresh", patience_s=None) as tx:
             told_of = [batch for batch in running if batch.batch_id in seen]
             ended = [b for b in told_of if self._update_batch(tx, b, seen[b.batch_id], listing, stranger)]
             told = self._record_stray_batches(tx, listing, known.keys())
@@ -66,9 +67,9 @@ class BatchWatcher:
     def _retrieve_batch(self, batch_id: str, seen: dict[str, RemoteBatch | None]) -> None:
         """One batch that no listing showed. An error over it says nothing, and holds up none of the others."""
         try:
-            seen[batch_id] = self._tools.service.retrieve_batch(batch_id)
+            seen[batch_id] = self._context.service.retrieve_batch(batch_id)
         except CallUnknown as error:
-            self._tools.tell("call_failed", {"call": "retrieve", "why": str(error)})
+            self._context.notify(events.CallFailed(call="retrieve", reason=str(error)))
 
     def _is_foreign_key(
         self, running: list[KnownBatch], known: Collection[str], seen: Mapping[str, RemoteBatch | None]
@@ -77,7 +78,7 @@ class BatchWatcher:
         gone = [batch for batch in running if batch.batch_id in seen and seen[batch.batch_id] is None]
         if not gone or any(seen.get(batch_id) is not None for batch_id in known):
             return False
-        return not any(self._tools.service.can_see_file(batch.input_file_id) for batch in gone[:FILES_ASKED_FOR])
+        return not any(self._context.service.can_see_file(batch.input_file_id) for batch in gone[:FILES_ASKED_FOR])
 
     def _restore_overdue_batches(
         self, tx: Transaction, unread: list[str], seen: Mapping[str, RemoteBatch | None]
@@ -113,28 +114,29 @@ class BatchWatcher:
                 "missing", "the service does not know the batch", shard=known.shard, batch_id=known.batch_id
             )
             return False
-        if now - known.missing_since < absence_grace(tx, self._tools.config):
+        if now - known.missing_since < absence_grace(tx, self._context.config):
             return False
         return intents.update_batch(tx, known, _overdue_batch(known))
 
     def _record_stray_batches(
         self, tx: Transaction, listing: BatchListing, known: Collection[str]
-    ) -> list[tuple[str, int, str]]:
-        """Batches of ours that were never recorded, oldest first; what became of each."""
-        run, told = intents.load_run_id(tx), []
+    ) -> list[events.Event]:
+        """Record batches of ours that the state does not know, oldest first; return what became of each."""
+        run = intents.load_run_id(tx)
+        outcomes: list[events.Event] = []
         for batch in sorted(listing.batches, key=lambda b: b.created_at):
             submission = find_submission(tx, batch, run) if batch.batch_id not in known else None
             if submission is not None:
-                told.append((strays.record_found_batch(tx, submission, batch), submission.shard, batch.batch_id))
-        return told
+                outcomes.append(strays.record_found_batch(tx, submission, batch))
+        return outcomes
 
-    def _report_progress(self, running: int, told: list[tuple[str, int, str]]) -> None:
-        """What came to light, and how far the lines are: settled ones, and those that running batches have done."""
-        for kind, shard, batch_id in told:
-            self._tools.tell(kind, {"shard": shard, "batch": batch_id})
-        with self._tools.store.read_transaction() as tx:
+    def _report_progress(self, running: int, outcomes: list[events.Event]) -> None:
+        """Report what was found, and how far the lines are: settled ones, and those that running batches have done."""
+        for outcome in outcomes:
+            self._context.notify(outcome)
+        with self._context.store.read_transaction() as tx:
             total, settled, ahead = tx.fetch_one("progress")
-        self._tools.tell("progress", {"running": running, "lines": total, "done": settled + ahead})
+        self._context.notify(events.LinesProgressed(running=running, lines=total, done=settled + ahead))
 
     # --- cancelling -------------------------------------------------------------------------------------------------
 
@@ -143,28 +145,28 @@ class BatchWatcher:
         refused = ""
         crashpoints.mark_reached("cancel.before")
         try:
-            batch = self._tools.service.cancel_batch(batch_id)
+            batch = self._context.service.cancel_batch(batch_id)
         except CallRefused as error:
             if error.trouble.status in {401, 403, 429}:
                 raise
             batch, refused = None, str(error)
         except CallUnknown as error:  # asked again later, and nothing else waits for that
-            self._tools.tell("call_failed", {"call": "cancel", "why": str(error)})
-            with self._tools.store.transaction("cancel_unknown", patience_s=None) as tx:
+            self._context.notify(events.CallFailed(call="cancel", reason=str(error)))
+            with self._context.store.transaction("cancel_unknown", patience_s=None) as tx:
                 tx.fetch_all(
                     "cancel_later",
                     batch_id=batch_id,
-                    until=tx.now + self._tools.next_delay_seconds(OUTAGE, 0, error.wait_s),
+                    until=tx.now + self._context.next_delay_seconds(OUTAGE, 0, error.wait_s),
                 )
             return
         crashpoints.mark_reached("cancel.after")
-        with self._tools.store.transaction("record_cancel", patience_s=None) as tx:
+        with self._context.store.transaction("record_cancel", patience_s=None) as tx:
             known = intents.load_known_batch(tx, batch_id)
             tx.fetch_all("cancel_asked", batch_id=batch_id, now=tx.now)
             tx.record_event("cancel", refused or "asked", shard=known.shard, batch_id=batch_id)
             if batch is not None:
                 intents.update_batch(tx, known, batch)
-        self._tools.tell("cancelling", {"shard": known.shard, "batch": batch_id})
+        self._context.notify(events.CancelRequested(shard=known.shard, batch_id=batch_id))
 
 
 def _record_listing_lag(

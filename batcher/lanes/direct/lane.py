@@ -11,6 +11,7 @@ from dataclasses import replace
 from threading import Thread
 
 from batcher import crashpoints
+from batcher.core import events
 from batcher.core.actions import INTERRUPTED, Finish, Wait
 from batcher.core.decide_direct import LOOK_S, Claim, DirectLaneView, decide_direct_action
 from batcher.core.failures import FailureClass
@@ -41,12 +42,12 @@ DAILY, RATE, QUOTA = "daily requests", "rate limit", "quota"
 class DirectLane:
     """Works through the lines of a selection until none is left to ask for."""
 
-    def __init__(self, tools: LaneContext, selection: Selection, crew: Workers) -> None:
-        self._tools, self.crew = tools, crew
-        self._settings = tools.config.direct
+    def __init__(self, context: LaneContext, selection: Selection, crew: Workers) -> None:
+        self._context, self.crew = context, crew
+        self._settings = context.config.direct
         self._pacer = Pacer(self._settings.rpm, self._settings.tpm)
-        self._stock = ReadyLines(tools, selection, self._pacer)
-        self._answering = OutcomeJudge(tools)
+        self._stock = ReadyLines(context, selection, self._pacer)
+        self._answering = OutcomeJudge(context)
         self._came: queue.SimpleQueue[CallOutcome | BaseException] = queue.SimpleQueue()
         self.calls = 0
         """Calls that were made."""
@@ -57,7 +58,7 @@ class DirectLane:
 
     def prepare_run(self) -> None:
         """Finds out what became of the calls of a process that died, and forgets what an earlier one stopped for."""
-        with self._tools.store.transaction("begin") as tx:
+        with self._context.store.transaction("begin") as tx:
             tx.write_fact("stopped", text="")
             self._stock.selection = replace(self._stock.selection, first=int(tx.fetch_one("next_call")[0]))
             run = intents.load_run_id(tx)
@@ -66,7 +67,7 @@ class DirectLane:
             self._pacer.record_request(float(at), int(tokens))
         while self._recover_open_calls(run):
             pass
-        recut_parked_lines(self._tools.store, self._tools.job, self._tools.config)
+        recut_parked_lines(self._context.store, self._context.job, self._context.config)
 
     def run_until_idle(self, patient: bool = True) -> Finish:
         """Asks until nothing is left, or the user ends it; what is under way is always waited for.
@@ -82,19 +83,19 @@ class DirectLane:
             error = self._error or self._answering.error
             if error is not None:
                 raise error
-            recut_parked_lines(self._tools.store, self._tools.job, self._tools.config)
+            recut_parked_lines(self._context.store, self._context.job, self._context.config)
             if isinstance(step, Wait):
                 return Finish()
-            return Finish(INTERRUPTED) if not step.problem and self._tools.interrupted() else step
+            return Finish(INTERRUPTED) if not step.problem and self._context.interrupted() else step
 
     def _is_long_wait(self, wait: Wait) -> bool:
-        return wait.until > self._tools.clock() + self._tools.config.poll.interval_s
+        return wait.until > self._context.clock() + self._context.config.poll.interval_s
 
     # --- what a dead process left -----------------------------------------------------------------------------------
 
     def _recover_open_calls(self, run: str) -> bool:
         """Ends the calls that are open, some at a time; whether there were any."""
-        with self._tools.store.read_transaction() as tx:
+        with self._context.store.read_transaction() as tx:
             calls = direct_calls.load_open_calls(tx)
             if not calls:
                 return False
@@ -107,14 +108,14 @@ class DirectLane:
                 material.version.endpoint, {}, 0, material.prices,
             )  # fmt: skip
             stored = self._find_stored_answer(run, call.call, material.version)
-            at = self._tools.clock()
+            at = self._context.clock()
             came.append(
                 CallOutcome(asked, at)
                 if stored is None
                 else outcome_from_answer(asked, at, CompletionResponse(stored, {}))
             )
         reads = [self._answering.read_outcome(each) for each in came]
-        with self._tools.store.transaction("recover_calls", patience_s=None) as tx:
+        with self._context.store.transaction("recover_calls", patience_s=None) as tx:
             self._record_call_results(tx, reads)
         return True
 
@@ -125,14 +126,14 @@ class DirectLane:
         n = 0
         while True:
             try:
-                return self._tools.service.find_stored_completion(version.model, {CALL_KEY: f"{run}-{call}"})
+                return self._context.service.find_stored_completion(version.model, {CALL_KEY: f"{run}-{call}"})
             except CallRefused:
                 return None
             except CallError as error:
-                self._tools.tell("call_failed", {"call": "direct", "why": str(error)})
-                self._tools.sleep(self._tools.next_delay_seconds(FailureClass.OUTAGE, n, error.wait_s))
+                self._context.notify(events.CallFailed(call="direct", reason=str(error)))
+                self._context.sleep(self._context.next_delay_seconds(FailureClass.OUTAGE, n, error.wait_s))
                 n += 1
-                if self._tools.interrupted():  # nothing was begun, and no sleep lasts any more
+                if self._context.interrupted():  # nothing was begun, and no sleep lasts any more
                     raise KeyboardInterrupt from error
 
     # --- one round --------------------------------------------------------------------------------------------------
@@ -156,7 +157,7 @@ class DirectLane:
             reads = [self._answering.read_outcome(each) for each in came]
         self._load_ready_lines()
         asked: list[CallRequest] = []
-        with self._tools.store.transaction("direct", patience_s=None) as tx:
+        with self._context.store.transaction("direct", patience_s=None) as tx:
             self._running -= len(came)
             self._record_call_results(tx, reads)
             self._update_lane_limits(tx, reads)
@@ -172,7 +173,7 @@ class DirectLane:
         for each in asked:
             Thread(target=self._make_service_call, args=(each,), daemon=True).start()
         if isinstance(step, Claim):
-            return Wait(self._tools.clock() + GROUP_S, "")
+            return Wait(self._context.clock() + GROUP_S, "")
         return step
 
     def _step_without_claim(self, tx: Transaction) -> Wait | Finish:
@@ -194,27 +195,27 @@ class DirectLane:
 
     def _wait_for_outcomes(self, wait: Wait) -> None:
         if wait.reason:
-            self._tools.tell("waiting", {"until": wait.until, "reason": wait.reason})
-        left = max(0.0, wait.until - self._tools.clock())
+            self._context.notify(events.WaitStarted(until=wait.until, reason=wait.reason))
+        left = max(0.0, wait.until - self._context.clock())
         if not self._running:
-            self._tools.sleep(min(left, self._tools.config.poll.interval_s))
+            self._context.sleep(min(left, self._context.config.poll.interval_s))
             return
         try:
             self._came.put(self._came.get(timeout=left))
         except queue.Empty:
             return
-        self._tools.sleep(GROUP_S)
+        self._context.sleep(GROUP_S)
 
     def _make_service_call(self, asked: CallRequest) -> None:
         """One call, in a thread of its own."""
         came: CallOutcome | BaseException
         try:
             crashpoints.mark_reached("complete.before")
-            answer = self._tools.service.request_completion(asked.endpoint.value, asked.body)
+            answer = self._context.service.request_completion(asked.endpoint.value, asked.body)
             crashpoints.mark_reached("complete.after")
-            came = outcome_from_answer(asked, self._tools.clock(), answer)
+            came = outcome_from_answer(asked, self._context.clock(), answer)
         except CallError as error:
-            came = CallOutcome(asked, self._tools.clock(), None, error)
+            came = CallOutcome(asked, self._context.clock(), None, error)
         except BaseException as error:  # noqa: BLE001 - raised by the lane's own thread
             came = error
         self._came.put(came)
@@ -225,7 +226,7 @@ class DirectLane:
         if not reads:
             return
         direct_calls.record_answers(tx, self._answering.decide_lines(tx, reads))
-        room = self._tools.config.retry.more_room
+        room = self._context.config.retry.more_room
         cut_off = {r.came.asked.version for r in reads if r.failure is not None and r.failure.code == "length"}
         for version in cut_off if room else ():
             wider = register_wider_version(tx, version, room)
@@ -233,12 +234,12 @@ class DirectLane:
                 tx.fetch_all("widen_answers", version=wider, was=version)
         bios = [read.came.asked.asked_at for read in reads if read.failure is None]
         if bios:
-            latest = latest_valid_wait(tx, self._tools.config)
+            latest = latest_valid_wait(tx, self._context.config)
             tx.fetch_all("end_probed_pauses_at", asked_at=max(bios), latest=latest, now=tx.now)
         if len(bios) < len(reads):
             self._stock.mark_stale()
         done = len(bios)
-        self._tools.tell("answers", {"bios": done, "failures": len(reads) - done})
+        self._context.notify(events.AnswersRecorded(bios=done, failures=len(reads) - done))
 
     def _update_lane_limits(self, tx: Transaction, reads: Sequence[CallResult]) -> None:
         """What the answers mean for the lane: its windows, its crew, its pauses."""
@@ -267,7 +268,7 @@ class DirectLane:
             self._refused = self._outages = 0
             self.crew.record_success(room=self._stock.paced_until <= came.asked.asked_at)
         self._report_rate_limits(heard, tx.now)
-        return _quota_sample_row(tx.now, self._tools.config.model.name, heard)
+        return _quota_sample_row(tx.now, self._context.config.model.name, heard)
 
     def _handle_rate_refusal(self, tx: Transaction, came: CallOutcome) -> None:
         """One refusal slows all. Those of calls that were under way meanwhile tell of the same. Where the service says
@@ -276,18 +277,18 @@ class DirectLane:
             return
         self._refused_at = tx.now
         self.crew.record_refusal()
-        policy = self._tools.rules.policies[FailureClass.RATE_LIMIT]
+        policy = self._context.rules.policies[FailureClass.RATE_LIMIT]
         wait = came.error.wait_s if came.error else None
         n = self._refused
         self._refused += wait is None
         if wait is None and policy.tries is not None and n >= policy.tries:
-            until = tx.now + self._tools.config.pause.duration_hours * 3600
+            until = tx.now + self._context.config.pause.duration_hours * 3600
             quota_pauses.pause_sending(tx, "direct", RATE, until, f"{n + 1} calls in a row were refused for their rate")
             self._refused = 0
             return
         self._delay_next_calls(
             tx,
-            self._tools.next_delay_seconds(FailureClass.RATE_LIMIT, n, wait),
+            self._context.next_delay_seconds(FailureClass.RATE_LIMIT, n, wait),
             "the service has no room for more calls",
         )
 
@@ -296,31 +297,31 @@ class DirectLane:
         if came.asked.asked_at <= self._outage_at:
             return
         self._outage_at = tx.now
-        n, quick = self._outages, self._tools.rules.policies[FailureClass.CALL].tries or 0
+        n, quick = self._outages, self._context.rules.policies[FailureClass.CALL].tries or 0
         self._outages += 1
         wait = came.error.wait_s if came.error else None
         failure, nth = (FailureClass.CALL, n) if n < quick else (FailureClass.OUTAGE, n - quick)
         self._delay_next_calls(
-            tx, self._tools.next_delay_seconds(failure, nth, wait), str(came.error or "no answer that could be read")
+            tx, self._context.next_delay_seconds(failure, nth, wait), str(came.error or "no answer that could be read")
         )
 
     def _delay_next_calls(self, tx: Transaction, wait_s: float, why: str) -> None:
         intents.record_not_before(tx, "direct_until", tx.now + wait_s)
         tx.record_event("direct_waits", f"{wait_s:.0f} s: {why}")
-        self._tools.tell("call_failed", {"call": "direct", "why": why})
+        self._context.notify(events.CallFailed(call="direct", reason=why))
 
     def _quota_rule(self) -> QuotaRule:
-        pause_s = self._tools.config.pause.duration_hours * 3600
-        return QuotaRule(self._tools.rules, self._tools.jitter, pause_s)
+        pause_s = self._context.config.pause.duration_hours * 3600
+        return QuotaRule(self._context.rules, self._context.jitter, pause_s)
 
     def _report_rate_limits(self, heard: RateHeaders, now: float) -> None:
         """The headers every so many answers, and a warning once a minute where little is left."""
-        logging = self._tools.config.logging
+        logging = self._context.config.logging
         if logging.quota_every and self._answers % logging.quota_every == 0:
-            self._tools.tell("rate_limits", {"answers": self._answers, "heard": heard})
+            self._context.notify(events.RateLimitsSeen(answers=self._answers, headers=heard))
         if logging.rate_limit_warnings and heard.lowest_remaining_share < LOW_SHARE and now - self._warned_at >= 60:
             self._warned_at = now
-            self._tools.tell("rate_warning", {"share": heard.lowest_remaining_share})
+            self._context.notify(events.RateLimitLow(share=heard.lowest_remaining_share))
 
     def _record_worker_rate(self, tx: Transaction) -> None:
         """Keeps what one worker does in a second, for the next recommendation."""
@@ -332,7 +333,7 @@ class DirectLane:
     def _build_lane_view(self, tx: Transaction) -> DirectLaneView:
         tx.fetch_all("end_pauses_over", now=tx.now)
         left = self._daily_calls_left(tx)
-        latest = latest_valid_wait(tx, self._tools.config)
+        latest = latest_valid_wait(tx, self._context.config)
         asked_until, paced_until = tx.read_fact("direct_until"), self._stock.paced_until
         blocks = [
             (asked_until if asked_until <= latest else 0.0, "the service wants no calls before"),
@@ -352,7 +353,7 @@ class DirectLane:
             probing=probing or self._outages > 0,
             daily_left=left,
             stopped=self._answering.problem,
-            ending=self._tools.interrupted() or bool(self._error or self._answering.error),
+            ending=self._context.interrupted() or bool(self._error or self._answering.error),
         )
 
     def _daily_calls_left(self, tx: Transaction) -> int | None:
@@ -371,7 +372,7 @@ class DirectLane:
             left, reset_s = min(left, here), told.reset_s or DAY_S
         paused = any(
             p.reason == DAILY and (p.until or 0.0) > tx.now
-            for p in quota_pauses.load_open_pauses(tx, latest_valid_wait(tx, self._tools.config))
+            for p in quota_pauses.load_open_pauses(tx, latest_valid_wait(tx, self._context.config))
         )
         if left <= 0 and not self._running and not paused:
             said = f"{self._pause_threshold:.0%} of the day's requests are used"
@@ -387,7 +388,7 @@ class DirectLane:
 
     @property
     def _pause_threshold(self) -> float:
-        return self._tools.config.pause.threshold
+        return self._context.config.pause.threshold
 
 
 def _quota_sample_row(now: float, model: str, heard: RateHeaders) -> tuple[object, ...] | None:

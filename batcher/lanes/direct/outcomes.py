@@ -97,8 +97,8 @@ class CallResult:
 class OutcomeJudge:
     """Reads what came back, and decides the lines."""
 
-    def __init__(self, tools: LaneContext) -> None:
-        self._tools = tools
+    def __init__(self, context: LaneContext) -> None:
+        self._context = context
         self._counts: Counter[tuple[FailureClass, str]] = Counter()
         self._bios = 0
         self.problem = ""
@@ -122,7 +122,7 @@ class OutcomeJudge:
     def _judge_bio_text(self, came: CallOutcome, result: LineResult, text: str) -> LineResult:
         """The result with the accepted bio. What the job's code fails on is paid for: it is recorded, and then told."""
         try:
-            bio, failure = self._tools.job.validate_answer(self._tools.job.restore_artist(came.asked.data), text)
+            bio, failure = self._context.job.validate_answer(self._context.job.restore_artist(came.asked.data), text)
         except JobError as error:
             self.error = error
             return result._replace(text=None, failure=Failure(FailureClass.UNUSABLE, JOB_FAILED, str(error)[:300]))
@@ -146,7 +146,7 @@ class OutcomeJudge:
                     self.problem = f"the service refuses: {told}; mend it and run again"
         counts = [(failure, code, n) for (failure, code), n in self._counts.items()]
         of_job = int(tx.fetch_one("bios_of_job")[0]) + self._bios
-        self.problem = self.problem or find_setup_problem(self._tools.rules, counts, self._bios, of_job)
+        self.problem = self.problem or find_setup_problem(self._context.rules, counts, self._bios, of_job)
 
     def _build_call_record(self, tx: Transaction, read: CallResult) -> CallRecord:
         came, result, usage = read.came, read.result, read.result.usage
@@ -183,12 +183,14 @@ class OutcomeJudge:
             return self._retry_later_verdict(tx) if again else Verdict(ArtistState.HELD, counted=False)
         if failure.failure is FailureClass.SERVER and self.succeeded_at < came.asked.asked_at and free < FREE_TRIES:
             return self._retry_later_verdict(tx)  # an outage, as far as anybody knows
-        return decide_line_verdict(self._tools.rules, failure.failure, tries, attempts, tx.now, self._tools.jitter())
+        return decide_line_verdict(
+            self._context.rules, failure.failure, tries, attempts, tx.now, self._context.jitter()
+        )
 
     def _retry_later_verdict(self, tx: Transaction) -> Verdict:
         """Another line is asked for first: whether it is the line or the service shows then."""
         return Verdict(
-            ArtistState.WAITING, tx.now + self._tools.next_delay_seconds(FailureClass.OUTAGE, 0), counted=False
+            ArtistState.WAITING, tx.now + self._context.next_delay_seconds(FailureClass.OUTAGE, 0), counted=False
         )
 
 

@@ -47,8 +47,8 @@ class PreparedCall:
 class ReadyLines:
     """Lines of a selection that are ready to be asked for, the most urgent first."""
 
-    def __init__(self, tools: LaneContext, selection: Selection, pacer: Pacer) -> None:
-        self._tools, self.selection, self._pacer = tools, selection, pacer
+    def __init__(self, context: LaneContext, selection: Selection, pacer: Pacer) -> None:
+        self._context, self.selection, self._pacer = context, selection, pacer
         self._lines: deque[PreparedCall] = deque()
         self._materials: dict[int, VersionMaterial] = {}
         self._looked = False
@@ -74,22 +74,22 @@ class ReadyLines:
     def load_next_lines(self) -> None:
         """Reads and renders the next lines where there are none, if there may be some. Raises JobError where today's
         job.py renders a line otherwise than it was planned."""
-        now = self._tools.clock()
+        now = self._context.clock()
         if self._lines or (self._looked and (self.next_due is None or now < self.next_due)):
             return
-        with self._tools.store.transaction("direct_look", patience_s=None) as tx:
+        with self._context.store.transaction("direct_look", patience_s=None) as tx:
             lines, self.next_due = direct_calls.load_candidates(
-                tx, self.selection, LINES, latest_valid_wait(tx, self._tools.config)
+                tx, self.selection, LINES, latest_valid_wait(tx, self._context.config)
             )
             materials = {line.version: self.load_material(tx, line.version) for line in lines}
-            ratio = load_measured(tx).token_ratio * (1 + self._tools.config.limits.margin)
+            ratio = load_measured(tx).token_ratio * (1 + self._context.config.limits.margin)
         self._looked = not lines  # where there were some, there may be more behind them
         with job_output_to_stderr():
             self._lines.extend(self._prepare_call(line, materials[line.version], ratio) for line in lines)
 
     def _prepare_call(self, line: Candidate, material: VersionMaterial, ratio: float) -> PreparedCall:
         own = rerender_line(
-            self._tools.job, material.renderer, line.artist_id, line.custom_id, line.data, line.line_hash
+            self._context.job, material.renderer, line.artist_id, line.custom_id, line.data, line.line_hash
         )
         counted, most = int(line.tokens * ratio), material.version.max_output_tokens
         asked = CallRequest(
@@ -130,7 +130,7 @@ class ReadyLines:
                 self.paced_until = at
                 break
             if money is not None and each.usd > money - sum(p.usd for p in chosen):
-                most_usd = self._tools.config.budget.max_usd
+                most_usd = self._context.config.budget.max_usd
                 self.too_dear = f"the budget of ${most_usd:,g} leaves no room for another call"
                 break
             self._pacer.record_request(tx.now, each.asked.tokens)
@@ -140,7 +140,7 @@ class ReadyLines:
 
     def _assign_call_id(self, asked: CallRequest, call: int, run: str) -> CallRequest:
         body = asked.body
-        if self._tools.config.direct.store and asked.endpoint is Endpoint.CHAT:
+        if self._context.config.direct.store and asked.endpoint is Endpoint.CHAT:
             body = {**body, "store": True, "metadata": {CALL_KEY: f"{run}-{call}", "custom_id": asked.custom_id}}
         return replace(asked, call=call, body=body)
 
@@ -148,12 +148,14 @@ class ReadyLines:
         """What the lines of a version are made with."""
         if number not in self._materials:
             version, _ = load_version(tx, number)
-            self._materials[number] = VersionMaterial(version, LineRenderer(version), self._tools.prices(version.model))
+            self._materials[number] = VersionMaterial(
+                version, LineRenderer(version), self._context.prices(version.model)
+            )
         return self._materials[number]
 
     def _remaining_budget_usd(self, tx: Transaction) -> float | None:
         """Dollars that may still be spent; None: no bound."""
-        most = self._tools.config.budget.max_usd
+        most = self._context.config.budget.max_usd
         if not most:
             return None
         spent, in_flight = tx.fetch_one("money")

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from batcher.catalog.prices import resolve_prices
+from batcher.core import events
 from batcher.core.actions import Finish
 from batcher.errors import StateError
 from batcher.lanes.batch.ingest import FEWEST_READINGS, Ingestion
@@ -106,8 +107,8 @@ def test_an_odd_line_is_recorded_and_the_rest_taken(bench: Bench, name: str) -> 
     bench.act()
     assert bench.world.states() == {"done": LINES}
     assert bench.odd() == told
-    settled = next(data for kind, data in bench.world.told if kind == "settled")
-    assert settled["odd"] == told
+    settled = next(event for event in bench.world.events if isinstance(event, events.BatchSettled))
+    assert settled.anomalies == told
 
 
 def test_a_line_that_comes_twice_counts_once(bench: Bench) -> None:
@@ -556,7 +557,9 @@ def test_a_late_batch_of_a_settled_shard_gives_what_is_still_wanted(make: Make) 
     late = twins.world.service().retrieve_batch(twins.stray.id)
     assert late is not None
     with twins.world.store.transaction("late") as tx:
-        assert strays.record_found_batch(tx, intents.load_submission(tx, 1), late) == "stray"
+        assert strays.record_found_batch(tx, intents.load_submission(tx, 1), late) == events.StrayFound(
+            1, late.batch_id
+        )
     twins.act()
     assert twins.world.states() == {"done": LINES}
     assert twins.outcomes()["repeated"] == LINES - 2

@@ -1,0 +1,104 @@
+"""What happens while a lane works, in words: a line on stderr, or a change of the progress display."""
+
+from typing import assert_never
+
+from batcher.core import events
+from batcher.core.pacing import RateHeaders
+from batcher.views.progress import Display
+
+
+class EventReporter:
+    """Shows each event of a lane on a display."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self._bios = 0
+
+    def report_event(self, event: events.Event) -> None:
+        """Print the line of an event, or move the progress display."""
+        match event:
+            case events.LinesProgressed(done, lines, running):
+                self._display.report_progress("lines done", done, lines, f"{running} batches running")
+            case events.AnswersRecorded(bios):
+                self._bios += bios
+                self._display.report_progress("bios", self._bios)
+            case events.BytesSent(sent):
+                self._display.update_note(f"uploading, {sent / 1e6:.1f} MB sent")
+            case events.WaitStarted(reason=reason):
+                self._display.report_waiting(reason)
+            case _:
+                self._display.print_line(format_event(event))
+
+
+LineEvent = (
+    events.UploadStarted
+    | events.UploadRepeated
+    | events.BatchCreated
+    | events.BatchAdopted
+    | events.StrayFound
+    | events.BatchSearched
+    | events.BatchAbsent
+    | events.CancelRequested
+    | events.ShardRefused
+    | events.BatchSettled
+    | events.RetryShardCut
+    | events.LinesParked
+    | events.CallFailed
+    | events.LockHeld
+    | events.RateLimitsSeen
+    | events.RateLimitLow
+)
+"""The events that are shown as a line of their own."""
+
+
+def format_event(event: LineEvent) -> str:  # noqa: C901, PLR0911, PLR0912 - one line for each kind of event
+    """Return the line for an event."""
+    match event:
+        case events.UploadStarted(shard, lines, size):
+            return f"shard {shard}: uploading {lines:,} lines, {size / 1e6:.1f} MB"
+        case events.UploadRepeated(shard):
+            return f"shard {shard}: the upload's answer was lost; uploading again"
+        case events.BatchCreated(shard, batch_id):
+            return f"shard {shard}: batch {batch_id} created"
+        case events.BatchAdopted(shard, batch_id):
+            return f"shard {shard}: batch {batch_id} found and adopted, nothing was sent again"
+        case events.StrayFound(shard, batch_id):
+            return f"shard {shard}: batch {batch_id} of ours was not recorded; it counts as in flight"
+        case events.BatchSearched(shard):
+            return f"shard {shard}: the answer was lost; looking for its batch before anything else"
+        case events.BatchAbsent(shard):
+            return f"shard {shard}: no batch was made of it; it is sent anew"
+        case events.CancelRequested(shard, batch_id):
+            return f"shard {shard}: batch {batch_id} is to be cancelled"
+        case events.ShardRefused(shard, reason):
+            return f"shard {shard}: refused: {reason}"
+        case events.BatchSettled():
+            return _format_settled(event)
+        case events.RetryShardCut(shard, priority, lines):
+            return f"shard {shard}: cut from {lines:,} lines of priority {priority} to try again"
+        case events.LinesParked(reason):
+            return f"some planned lines stay in no shard: {reason}"
+        case events.CallFailed(call, reason):
+            return f"{call}: {reason}; trying again"
+        case events.LockHeld(reason):
+            return reason
+        case events.RateLimitsSeen(answers, headers):
+            return f"after {answers:,} answers: {format_rate_limits(headers)}"
+        case events.RateLimitLow(share):
+            return f"only {share:.0%} of a rate limit is left; slowing down"
+        case _:
+            assert_never(event)
+
+
+def _format_settled(event: events.BatchSettled) -> str:
+    failures = ", ".join(f"{n} {name}" for name, n in sorted(event.failures.items()))
+    tail = f"; failed: {failures}" if failures else ""
+    tail += f"; odd: {event.anomalies}" if event.anomalies else ""
+    return f"shard {event.shard}: {event.status}, {event.bios:,} bios{tail}"
+
+
+def format_rate_limits(headers: RateHeaders) -> str:
+    """Return the rate limits of an answer's headers, in words."""
+    limits = (("requests", headers.requests), ("tokens", headers.tokens), ("project tokens", headers.project_tokens))
+    parts = [f"{limit.remaining:,} of {limit.limit:,} {name} left" for name, limit in limits if limit is not None]
+    return ", ".join(parts) or "no limits told"
