@@ -25,6 +25,7 @@ from batcher.errors import BatcherError, ExitCode
 from batcher.job.loading import load_job
 from batcher.service.openai_service import OpenAIService, connect_service
 from batcher.service.service import CallError
+from batcher.state import facts
 from batcher.state.db.store import Store
 from batcher.state.snapshot import load_room
 
@@ -164,7 +165,7 @@ def _check_state_folder(store: Store) -> Iterator[Finding]:
     try:
         with store.read_transaction() as tx:
             shards = len(tx.fetch_all("wishable_shards"))
-            stopped = tx.read_text_fact("stopped")
+            stopped = facts.read_stop_reason(tx)
     except BatcherError as error:
         yield Finding("state", BAD, str(error), "see the sentence")
         return

@@ -21,8 +21,8 @@ from batcher.lanes.context import LaneContext
 from batcher.plan.checks import check_unsent_lines
 from batcher.service.openai_service import OpenAIService, connect_service
 from batcher.service.service import CallError, Service
+from batcher.state import facts
 from batcher.state.db.store import Store
-from batcher.state.snapshot import save_prices
 from batcher.views.events import EventReporter
 from batcher.views.progress import Display
 
@@ -94,8 +94,8 @@ def open_lane_context(
         with lane_lock(session.store.folder, lane, _build_wait_reporter(session), sleep, None):
             if _check_service(context.service, _has_been_reached(context.store)):
                 with context.store.transaction("reached") as tx:
-                    tx.write_fact("reached_at", tx.now)
-                    save_prices(tx, session.config.model.name, resolve_prices(session.config.model.name))
+                    facts.record_service_reached(tx)
+                    facts.save_prices(tx, session.config.model.name, resolve_prices(session.config.model.name))
             yield context
     finally:
         signal.signal(signal.SIGINT, before)
@@ -168,4 +168,4 @@ def _check_service(service: Service, known: bool) -> bool:
 
 def _has_been_reached(store: Store) -> bool:
     with store.read_transaction() as tx:
-        return tx.read_fact("reached_at") > 0
+        return facts.has_reached_service(tx)

@@ -27,11 +27,11 @@ from batcher.job.schema import output_column_types
 from batcher.plan.rows import READ_ROWS, BadRows, RowLocation, RowPreparer
 from batcher.plan.shard_cutting import ShardCutting
 from batcher.plan.tables import read_bios, table_name
+from batcher.state import facts
 from batcher.state import plan as state
 from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
 from batcher.state.outlook import Outlook, load_outlook
-from batcher.state.snapshot import save_prices
 from batcher.state.versions import find_version_number, register_version
 
 Progress = Callable[[str, int], None]
@@ -63,13 +63,9 @@ class PlanOptions:
         return orjson.dumps({**named, "limit": self.limit, "skip_bad_rows": self.skip_bad_rows}).decode()
 
 
-PLANNED_WITH = "planned_with"
-"""The fact that holds the options of the last plan."""
-
-
 def load_plan_options(tx: Transaction) -> PlanOptions | None:
     """The options of the last plan; None where it kept none."""
-    text = tx.read_text_fact(PLANNED_WITH)
+    text = facts.read_plan_options(tx)
     if not text:
         return None
     kept = orjson.loads(text)
@@ -211,8 +207,8 @@ class Planner:
         with ThreadPoolExecutor(1) as beside:  # the table of prices is loaded while DuckDB writes the artists
             prices = beside.submit(resolve_prices, model)
             self._record_artists(tx, home, number)
-        save_prices(tx, model, prices.result())
-        tx.write_fact(PLANNED_WITH, text=self.options.to_json())
+        facts.save_prices(tx, model, prices.result())
+        facts.save_plan_options(tx, self.options.to_json())
         tx.record_event("plan", f"{self.result.lines_planned} lines in {self.result.shards_cut} shards")
 
     def _check_version(self, tx: Transaction) -> None:

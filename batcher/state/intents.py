@@ -12,6 +12,7 @@ from batcher.core.failures import ErrorDetails
 from batcher.core.lifecycle import BatchStatus, ShardState, is_terminal, merge_batch_status
 from batcher.core.remote import RemoteBatch, RemoteFile
 from batcher.core.snapshot import BatchView, LooseLines, ShardView
+from batcher.state import facts
 from batcher.state.db.transaction import StateRow, Transaction
 
 
@@ -273,7 +274,7 @@ def update_batch(tx: Transaction, known: KnownBatch, batch: RemoteBatch) -> bool
     if status != known.status:
         tx.record_event("status", status, shard=known.shard, submission=known.submission, batch_id=batch.batch_id)
         if status == BatchStatus.IN_PROGRESS:
-            tx.write_fact("room_refusals", 0)
+            facts.reset_room_refusals(tx)
     return known.ended_at is None and is_terminal(status) and end_batch(tx, known, status)
 
 
@@ -286,7 +287,7 @@ def end_batch(tx: Transaction, known: KnownBatch, status: str) -> bool:
         tx.fetch_all("end_submission_tokens", submission=known.submission, now=tx.now)
         tx.move_shard(known.shard, "end")
     if status != BatchStatus.FAILED:  # one that was refused has made no room
-        tx.write_fact("blocked_until", 0)
+        facts.set_wait(tx, facts.Wait.ROOM, 0)
     return True
 
 
@@ -300,11 +301,6 @@ def parse_batch_errors(text: str | None) -> list[ErrorDetails]:
 
 
 # --- pauses, limits -------------------------------------------------------------------------------------------------
-
-
-def record_not_before(tx: Transaction, fact: str, until: float) -> None:
-    """Notes a time before which the service wants no calls (`asked_until`) or no batches (`send_after`)."""
-    tx.write_fact(fact, max(until, tx.read_fact(fact)))
 
 
 def load_due_lines(tx: Transaction, priority: int, most: int, latest: float) -> list[StateRow]:

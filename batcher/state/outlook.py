@@ -10,7 +10,7 @@ from batcher.core.model import JobVersion
 from batcher.core.pacing import LINES_PER_WORKER_S
 from batcher.core.room import MeasuredUsage, Room
 from batcher.core.snapshot import LooseLines, Pause
-from batcher.state import intents, quota_pauses
+from batcher.state import facts, intents, quota_pauses
 from batcher.state.db.transaction import Transaction
 from batcher.state.snapshot import (
     latest_valid_wait,
@@ -18,7 +18,6 @@ from batcher.state.snapshot import (
     load_room,
     load_spending,
     read_outage_until,
-    read_until_fact,
 )
 from batcher.state.versions import load_versions
 
@@ -97,8 +96,8 @@ def load_outlook(tx: Transaction, config: Config) -> Outlook:
         versions=versions,
         pauses=pauses,
         outage_until=outage_until,
-        direct_until=read_until_fact(tx, "direct_until", latest),
-        per_worker_s=tx.read_fact("direct_per_worker_s") or LINES_PER_WORKER_S,
+        direct_until=facts.read_wait(tx, facts.Wait.DIRECT, latest),
+        per_worker_s=facts.read_worker_rate(tx) or LINES_PER_WORKER_S,
     )
 
 

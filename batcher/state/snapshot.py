@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 
-import orjson
-
-from batcher.catalog.prices import ModelPrices, PriceOf, TokenRates, resolve_prices
+from batcher.catalog.prices import ModelPrices, PriceOf, resolve_prices
 from batcher.config import Config, enqueued_token_limit, shard_limits
 from batcher.core.cutting import default_shard_limits
 from batcher.core.lifecycle import INTENTS
@@ -13,7 +11,7 @@ from batcher.core.remote import FILE_LIFE_S
 from batcher.core.retry import latest_wait_time
 from batcher.core.room import Budget, Charge, MeasuredUsage, Room
 from batcher.core.snapshot import BatchView, ShardView, Snapshot
-from batcher.state import intents, quota_pauses
+from batcher.state import facts, intents, quota_pauses
 from batcher.state.db.transaction import Transaction
 from batcher.state.versions import load_versions
 
@@ -25,8 +23,6 @@ PIECES_AT_MOST = 32
 """A shard is halved no further than to this part of the limit: where others leave less there is no room, and cutting
 on would end in shards of single lines."""
 HOUR_S = 3600.0
-PRICES = "prices"
-"""The facts that hold the prices that the last command to plan or act has found, one for each model."""
 
 
 def load_snapshot(tx: Transaction, config: Config, price_of: PriceOf) -> Snapshot:
@@ -43,7 +39,7 @@ def load_snapshot(tx: Transaction, config: Config, price_of: PriceOf) -> Snapsho
         pauses=pauses,
         budget=load_budget(tx, config, price_of, room)._replace(frees=_can_free_budget(tx, config, shards, batches)),
         shard_limits=current_shard_limits(config, room),
-        polled_at=tx.read_fact("polled_at"),
+        polled_at=facts.read_poll_time(tx),
         poll_interval_s=config.poll.interval_s,
         outage_until=read_outage_until(tx, latest),
         created_last_hour=int(tx.fetch_one("created_since", since=tx.now - HOUR_S, now=tx.now)[0]),
@@ -53,7 +49,7 @@ def load_snapshot(tx: Transaction, config: Config, price_of: PriceOf) -> Snapsho
         probing=any(p.reason == "quota" and p.until is not None and p.until <= tx.now for p in pauses),
         probe_since=max((p.until or 0.0 for p in pauses if p.reason == "quota"), default=0.0),
         cancelled=frozenset(int(row[0]) for row in tx.fetch_all("open_wishes")),
-        stopped=tx.read_text_fact("stopped"),
+        stopped=facts.read_stop_reason(tx),
     )
 
 
@@ -72,12 +68,7 @@ def latest_valid_wait(tx: Transaction, config: Config) -> float:
 
 
 def read_outage_until(tx: Transaction, latest: float) -> float:
-    return max(read_until_fact(tx, name, latest) for name in ("outage_until", "asked_until"))
-
-
-def read_until_fact(tx: Transaction, name: str, latest: float) -> float:
-    until = tx.read_fact(name)
-    return until if until <= latest else 0.0
+    return max(facts.read_wait(tx, wait, latest) for wait in (facts.Wait.OUTAGE, facts.Wait.ASKED))
 
 
 def load_room(tx: Transaction, config: Config, measured: MeasuredUsage | None = None) -> Room:
@@ -98,7 +89,7 @@ def load_room(tx: Transaction, config: Config, measured: MeasuredUsage | None = 
         factor=factor,
         largest=None if half is None else max(1, least, int(half)),
         reserved=int(tx.fetch_one("reserved", factor=factor)[0]),
-        blocked_until=max(read_until_fact(tx, name, latest) for name in ("blocked_until", "send_after")),
+        blocked_until=max(facts.read_wait(tx, wait, latest) for wait in (facts.Wait.ROOM, facts.Wait.RATE)),
     )
 
 
@@ -130,19 +121,12 @@ def current_shard_limits(config: Config, room: Room) -> ShardLimits:
     return ShardLimits(limits.lines, limits.bytes, max(1, tokens))
 
 
-def save_prices(tx: Transaction, model: str, prices: ModelPrices | None) -> None:
-    """Keeps the prices, so that a look need not load the table of all models: that takes longer than the look."""
-    kept = {lane: rates._asdict() for lane, rates in prices._asdict().items()} if prices else None
-    tx.write_fact(f"{PRICES} {model}", text=orjson.dumps(kept).decode())
-
-
 def load_saved_prices(tx: Transaction, model: str) -> ModelPrices | None:
-    """The prices that were kept, else (of another model) those of today's table."""
-    kept = tx.read_text_fact(f"{PRICES} {model}")
-    if not kept:
+    """Return the prices that were saved; of another model those of today's table. None where they are unknown."""
+    try:
+        return facts.load_prices(tx, model)
+    except KeyError:
         return resolve_prices(model)
-    found = orjson.loads(kept)
-    return ModelPrices(TokenRates(**found["batch"]), TokenRates(**found["standard"])) if found else None
 
 
 def load_budget(tx: Transaction, config: Config, price_of: PriceOf, room: Room) -> Budget:

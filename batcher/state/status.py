@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from batcher.catalog.prices import PriceOf
 from batcher.config import Config
 from batcher.core.lifecycle import ArtistState, is_terminal
+from batcher.state import facts
 from batcher.state.costs import Costs, costs_by_shard, sum_costs
 from batcher.state.db.transaction import Transaction
 from batcher.state.expectation import Expectation, build_expectation
@@ -83,7 +84,7 @@ def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
         blocked_until=room.blocked_until,
         outage_until=outlook.outage_until,
         direct_until=outlook.direct_until,
-        stopped=tx.read_text_fact("stopped"),
+        stopped=facts.read_stop_reason(tx),
         costs=sum_costs(by_shard),
         expectation=build_expectation(outlook, config, price_of, tx.now),
         shard_costs=by_shard,

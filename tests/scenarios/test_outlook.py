@@ -17,11 +17,12 @@ from batcher.core.room import FEWEST_MEASURED, MeasuredUsage, Room
 from batcher.errors import ConfigError
 from batcher.plan.checks import check_unsent_lines
 from batcher.sandbox import Faults, SandboxSettings, apply_changes
+from batcher.state import facts
 from batcher.state.costs import Costs, sum_costs
 from batcher.state.db.transaction import Transaction
 from batcher.state.expectation import Expectation, build_expectation
 from batcher.state.outlook import REFUSED_FOR_S, Outlook, load_outlook
-from batcher.state.snapshot import LEARNED_FOR_S, load_budget, load_room, load_saved_prices, load_snapshot, save_prices
+from batcher.state.snapshot import LEARNED_FOR_S, load_budget, load_room, load_saved_prices, load_snapshot
 from batcher.state.status import Status, read_artist, read_status
 from batcher.views.sheet import format_usd
 from batcher.views.status import draw_status
@@ -435,11 +436,11 @@ def test_a_look_takes_the_prices_that_the_plan_kept_and_those_of_the_table_for_a
     with job.store.read_transaction() as tx:
         assert load_saved_prices(tx, MODEL) == resolve_prices(MODEL)
     with job.store.transaction("reached") as tx:
-        save_prices(tx, MODEL, kept)
+        facts.save_prices(tx, MODEL, kept)
     with job.store.read_transaction() as tx:
         assert load_saved_prices(tx, MODEL) == kept
         assert load_saved_prices(tx, "gpt-4.1") == resolve_prices("gpt-4.1")
     with job.store.transaction("reached") as tx:
-        save_prices(tx, MODEL, None)
+        facts.save_prices(tx, MODEL, None)
     with job.store.read_transaction() as tx:
         assert load_saved_prices(tx, MODEL) is None

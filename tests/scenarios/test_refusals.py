@@ -11,7 +11,7 @@ from rich.console import Console
 from batcher.catalog.prices import resolve_prices
 from batcher.core import events
 from batcher.core.actions import Finish, Wait
-from batcher.state import intents, quota_pauses
+from batcher.state import facts, quota_pauses
 from batcher.state.snapshot import load_budget, load_room
 from batcher.state.status import read_status
 from batcher.views.status import draw_status
@@ -438,7 +438,7 @@ def test_a_status_says_what_a_shard_waits_for_and_when_the_direct_lane_goes_on(t
     it.rule = nth("POST", "/batches", 1, answered(422, "no_such_code"))
     it.act(once=True)
     with it.store.transaction("test") as tx:
-        intents.record_not_before(tx, "direct_until", tx.now + 900)
+        facts.extend_wait(tx, facts.Wait.DIRECT, tx.now + 900)
     with it.store.read_transaction() as tx:
         seen = read_status(tx, it.config, resolve_prices)
     told = StringIO()

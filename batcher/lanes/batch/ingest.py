@@ -22,7 +22,7 @@ from batcher.disk.result_archive import archive_result_file, result_file_path
 from batcher.job.job import Job, job_output_to_stderr
 from batcher.lanes.batch.result_files import KnownLine, ResultReader, ResultReading, absent_row
 from batcher.service.service import CallError, CallRefused, Service
-from batcher.state import intents, wishes
+from batcher.state import facts, intents, wishes
 from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
 from batcher.state.intents import ShardRow
@@ -279,7 +279,7 @@ class Ingestion:
         elif bios:
             tx.fetch_all("end_probed_pauses", recorded_at=batch.recorded_at, latest=self._latest_wait(tx), now=tx.now)
         if problem:
-            tx.write_fact("stopped", text=problem)
+            facts.stop_sending(tx, problem)
         again = 0
         if failed:
             decider = VerdictDecider(self._rules, self._jitter, tx.now, counts, bios)

@@ -12,7 +12,7 @@ from batcher.core.lifecycle import ShardState
 from batcher.core.remote import BatchListing, RemoteBatch
 from batcher.lanes.context import LaneContext
 from batcher.service.service import CallRefused
-from batcher.state import intents, strays
+from batcher.state import facts, intents, strays
 from batcher.state.db.transaction import Transaction
 from batcher.state.intents import Submission
 from batcher.state.ownership import find_submission, input_file_name
@@ -27,13 +27,11 @@ STRANGER = (
     "the service does not know the file that we have uploaded for shard {}, nor its batch; "
     "is OPENAI_API_KEY of the project that it was sent from?"
 )
-LATE_LISTING = "listing_lag_s"
-"""The fact that keeps the longest lag that was seen between a batch and a listing that shows it."""
 
 
 def absence_grace(tx: Transaction, config: Config) -> float:
     """How long absence must last: the setting, or twice the longest lag that a listing has shown so far."""
-    learned = min(2 * tx.read_fact(LATE_LISTING), LONGEST_GRACE_S)
+    learned = min(2 * facts.read_listing_lag(tx), LONGEST_GRACE_S)
     return max(config.api.reconcile_grace_s, learned)
 
 
@@ -88,7 +86,7 @@ class IntentReconciler:
             return False
         with self._context.store.transaction("adopt", patience_s=None) as tx:
             outcomes = [strays.record_found_batch(tx, submission, batch) for batch in found]
-            tx.write_fact("unknown_calls", 0)
+            facts.reset_unknown_calls(tx)
         for outcome in outcomes:
             self._context.notify(outcome)
         return True
@@ -153,7 +151,7 @@ class IntentReconciler:
                 shard=submission.shard,
                 until=tx.now + self._context.next_delay_seconds(FailureClass.OUTAGE, 0),
             )
-            tx.write_fact("stopped", text=STRANGER.format(submission.shard))
+            facts.stop_sending(tx, STRANGER.format(submission.shard))
 
     def _record_absence(self, submission: Submission) -> None:
         """The batch does not exist. Another batch of the shard that came to light meanwhile takes its place."""

@@ -18,7 +18,7 @@ from batcher.core.model import Failure
 from batcher.disk.shard_files import file_sha256, shard_path
 from batcher.lanes.batch.ingest import EndedBatch, Ingestion
 from batcher.lanes.context import LaneContext
-from batcher.state import intents, quota_pauses, wishes
+from batcher.state import facts, intents, quota_pauses, wishes
 from batcher.state.db.transaction import Transaction
 from batcher.state.intents import ShardRow
 from batcher.state.quota_pauses import record_quota_failure
@@ -82,20 +82,19 @@ class RefusalHandler:
             self._handle_shard_refusal(tx, shard, trouble, wait_s)
         else:
             self._record_quota_sample(tx, shard, trouble, of_room=False)
-            intents.record_not_before(
-                tx, "send_after", tx.now + self._context.next_delay_seconds(FailureClass.RATE_LIMIT, 0, wait_s)
+            facts.extend_wait(
+                tx, facts.Wait.RATE, tx.now + self._context.next_delay_seconds(FailureClass.RATE_LIMIT, 0, wait_s)
             )
 
     def stop_sending(self, tx: Transaction, trouble: ErrorDetails) -> None:
         """Nothing more is sent until the user has mended it."""
         why = trouble.message or trouble.code
-        tx.write_fact("stopped", text=f"the service refuses us: {why}")
+        facts.stop_sending(tx, f"the service refuses us: {why}")
         tx.record_event("stopped", why)
 
     def _handle_full_queue(self, tx: Transaction, shard: int, trouble: ErrorDetails, wait_s: float | None) -> None:
         """The queue is full: all wait for the next batch of ours to end, or for the backoff, whichever comes first."""
-        n = int(tx.read_fact("room_refusals"))
-        tx.write_fact("room_refusals", n + 1)
+        n = facts.count_room_refusal(tx)
         tx.write_fact(
             "blocked_until", tx.now + self._context.next_delay_seconds(FailureClass.ENQUEUED_LIMIT, n, wait_s)
         )

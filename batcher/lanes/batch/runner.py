@@ -37,7 +37,7 @@ from batcher.lanes.batch.watching import BatchWatcher
 from batcher.lanes.context import LaneContext
 from batcher.plan.retry_shards import cut_retry_shard, recut_parked_lines
 from batcher.service.service import CallError
-from batcher.state import intents, wishes
+from batcher.state import facts, intents, wishes
 from batcher.state.quota_pauses import record_quota_failure
 from batcher.state.snapshot import load_snapshot
 
@@ -65,9 +65,8 @@ class BatchRunner:
         """Forgets what an earlier command stopped for: the user has started this one to go on."""
         remove_result_leftovers(self._context.store.folder)
         with self._context.store.transaction("begin") as tx:
-            tx.write_fact("stopped", text="")
-            tx.write_fact("polled_at", 0)
-            tx.write_fact("outage_until", 0)
+            facts.clear_stop_reason(tx)
+            facts.forget_poll(tx)
             tx.fetch_all("unread_now")
         try:
             recut_parked_lines(self._context.store, self._context.job, self._context.config)
@@ -145,16 +144,15 @@ class BatchRunner:
         with self._context.store.transaction("call_failed", patience_s=None) as tx:
             if failure is FailureClass.SETUP:
                 self._refusals.stop_sending(tx, error.trouble)
-                return Finish(tx.read_text_fact("stopped"))
+                return Finish(facts.read_stop_reason(tx))
             if failure is FailureClass.QUOTA:
                 # And what is no sending waits as in an outage.
                 record_quota_failure(tx, self._ingestion.quota_rule, "a call", wait_s=error.wait_s)
-            n = int(tx.read_fact("outages"))
-            tx.write_fact("outages", n + 1)
+            n = facts.count_outage(tx)
             until = tx.now + self._context.next_delay_seconds(FailureClass.OUTAGE, n, error.wait_s)
-            tx.write_fact("outage_until", until)
+            facts.set_wait(tx, facts.Wait.OUTAGE, until)
             if error.wait_s is not None:  # what the service asked for outlives this process
-                intents.record_not_before(tx, "asked_until", until)
+                facts.extend_wait(tx, facts.Wait.ASKED, until)
             tx.record_event("outage", str(error))
         return None
 

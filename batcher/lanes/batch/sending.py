@@ -18,7 +18,7 @@ from batcher.disk.shard_files import file_sha256, shard_path
 from batcher.lanes.batch.refusals import RefusalHandler, discard_uploaded_file
 from batcher.lanes.context import LaneContext
 from batcher.service.service import CallRefused, CallUnknown
-from batcher.state import intents, quota_pauses, strays, wishes
+from batcher.state import facts, intents, quota_pauses, strays, wishes
 from batcher.state.db.transaction import Transaction
 from batcher.state.intents import Reservation, ShardRow, Submission
 from batcher.state.ownership import build_batch_metadata, input_file_name
@@ -75,8 +75,8 @@ class ShardSender:
         """Whether nothing may be sent any more: paused, or an earlier shard of the same decision was refused (none
         overtakes it), has shown that nothing can be sent, or that the service wants to be left alone."""
         latest = latest_valid_wait(tx, self._context.config)
-        away = any(tx.now < tx.read_fact(name) <= latest for name in ("asked_until", "outage_until"))
-        return self._is_sending_paused(tx) or away or room.blocked_until > tx.now or bool(tx.read_text_fact("stopped"))
+        away = any(facts.read_wait(tx, wait, latest) > tx.now for wait in (facts.Wait.ASKED, facts.Wait.OUTAGE))
+        return self._is_sending_paused(tx) or away or room.blocked_until > tx.now or bool(facts.read_stop_reason(tx))
 
     def _is_sending_paused(self, tx: Transaction) -> bool:
         pauses = quota_pauses.load_open_pauses(tx, latest_valid_wait(tx, self._context.config))
@@ -154,8 +154,7 @@ class ShardSender:
     def _delay_after_unknown(self, shard: int, error: CallUnknown) -> None:
         """Quickly at first, then as in an outage; as long as the service asks for."""
         with self._context.store.transaction("call_unknown", patience_s=None) as tx:
-            n = int(tx.read_fact("unknown_calls"))
-            tx.write_fact("unknown_calls", n + 1)
+            n = facts.count_unknown_call(tx)
             quick = self._context.rules.policies[FailureClass.CALL].tries or 0
             failure, nth = (FailureClass.CALL, n) if n < quick else (FailureClass.OUTAGE, n - quick)
             tx.fetch_all("delay_shard", shard=shard, until=tx.now + self._context.next_delay_seconds(failure, nth))
@@ -163,8 +162,8 @@ class ShardSender:
 
     def _record_retry_after(self, tx: Transaction, error: CallUnknown) -> None:
         if error.wait_s is not None:
-            intents.record_not_before(
-                tx, "asked_until", tx.now + self._context.next_delay_seconds(FailureClass.OUTAGE, 0, error.wait_s)
+            facts.extend_wait(
+                tx, facts.Wait.ASKED, tx.now + self._context.next_delay_seconds(FailureClass.OUTAGE, 0, error.wait_s)
             )
 
     # --- create -----------------------------------------------------------------------------------------------------
@@ -194,7 +193,7 @@ class ShardSender:
         with self._context.store.transaction("record_create", patience_s=None) as tx:
             intents.record_create(tx, row, batch, "created")
             strays.keep_best_batch(tx, row.shard)
-            tx.write_fact("unknown_calls", 0)
+            facts.reset_unknown_calls(tx)
         self._context.notify(events.BatchCreated(shard=row.shard, batch_id=batch.batch_id))
 
     def _handle_create_refusal(self, row: Submission, error: CallRefused) -> None:

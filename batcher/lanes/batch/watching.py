@@ -10,10 +10,10 @@ from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import BatchStatus, is_terminal
 from batcher.core.remote import FILE_LIFE_S, BatchListing, RemoteBatch
 from batcher.lanes.batch.ingest import LOOK_AGAIN_S
-from batcher.lanes.batch.reconciling import CLOCK_SKEW_S, LATE_LISTING, absence_grace
+from batcher.lanes.batch.reconciling import CLOCK_SKEW_S, absence_grace
 from batcher.lanes.context import LaneContext
 from batcher.service.service import CallRefused, CallUnknown
-from batcher.state import intents, strays
+from batcher.state import facts, intents, strays
 from batcher.state.db.transaction import Transaction
 from batcher.state.intents import KnownBatch
 from batcher.state.ownership import find_submission
@@ -59,9 +59,8 @@ class BatchWatcher:
             self._restore_overdue_batches(tx, unread, seen)
             _record_listing_lag(tx, late, [seen.get(batch.batch_id) for batch in late], listing)
             if stranger:
-                tx.write_fact("stopped", text=STRANGER.format(len(running)))
-            tx.write_fact("polled_at", tx.now)
-            tx.write_fact("outages", 0)
+                facts.stop_sending(tx, STRANGER.format(len(running)))
+            facts.record_poll(tx)
         self._report_progress(len(running) - len(ended), told)
 
     def _retrieve_batch(self, batch_id: str, seen: dict[str, RemoteBatch | None]) -> None:
@@ -177,7 +176,7 @@ def _record_listing_lag(
         return
     lags = [listing.server_time - b.created_at for b, found in zip(late, seen, strict=True) if found is not None]
     if lags:
-        tx.write_fact(LATE_LISTING, max(*lags, tx.read_fact(LATE_LISTING)))
+        facts.record_listing_lag(tx, max(lags))
 
 
 def _overdue_batch(known: KnownBatch) -> RemoteBatch:

@@ -24,7 +24,7 @@ from batcher.lanes.direct.outcomes import CallOutcome, CallRequest, CallResult, 
 from batcher.lanes.direct.ready_lines import CALL_KEY, ReadyLines
 from batcher.plan.retry_shards import recut_parked_lines
 from batcher.service.service import CallError, CallRefused, CompletionResponse
-from batcher.state import direct_calls, intents, quota_pauses
+from batcher.state import direct_calls, facts, intents, quota_pauses
 from batcher.state.db.transaction import Transaction
 from batcher.state.direct_calls import Selection
 from batcher.state.quota_pauses import QuotaRule, record_quota_failure
@@ -59,7 +59,7 @@ class DirectLane:
     def prepare_run(self) -> None:
         """Finds out what became of the calls of a process that died, and forgets what an earlier one stopped for."""
         with self._context.store.transaction("begin") as tx:
-            tx.write_fact("stopped", text="")
+            facts.clear_stop_reason(tx)
             self._stock.selection = replace(self._stock.selection, first=int(tx.fetch_one("next_call")[0]))
             run = intents.load_run_id(tx)
             asked = tx.fetch_all("calls_of_the_last_minute", since=tx.now - MINUTE_S, now=tx.now)
@@ -247,7 +247,7 @@ class DirectLane:
         if samples:
             tx.insert_rows("quota_samples", samples)
         if self._answering.problem:
-            tx.write_fact("stopped", text=self._answering.problem)
+            facts.stop_sending(tx, self._answering.problem)
 
     def _learn_from_result(self, tx: Transaction, read: CallResult) -> tuple[object, ...] | None:
         came, failure = read.came, read.failure
@@ -306,7 +306,7 @@ class DirectLane:
         )
 
     def _delay_next_calls(self, tx: Transaction, wait_s: float, why: str) -> None:
-        intents.record_not_before(tx, "direct_until", tx.now + wait_s)
+        facts.extend_wait(tx, facts.Wait.DIRECT, tx.now + wait_s)
         tx.record_event("direct_waits", f"{wait_s:.0f} s: {why}")
         self._context.notify(events.CallFailed(call="direct", reason=why))
 
@@ -326,7 +326,7 @@ class DirectLane:
     def _record_worker_rate(self, tx: Transaction) -> None:
         """Keeps what one worker does in a second, for the next recommendation."""
         if self._answers and self._busy_s > 0:
-            tx.write_fact("direct_per_worker_s", self._answers / self._busy_s)
+            facts.record_worker_rate(tx, self._answers / self._busy_s)
 
     # --- deciding and claiming --------------------------------------------------------------------------------------
 
@@ -334,9 +334,9 @@ class DirectLane:
         tx.fetch_all("end_pauses_over", now=tx.now)
         left = self._daily_calls_left(tx)
         latest = latest_valid_wait(tx, self._context.config)
-        asked_until, paced_until = tx.read_fact("direct_until"), self._stock.paced_until
+        asked_until, paced_until = facts.read_wait(tx, facts.Wait.DIRECT, latest), self._stock.paced_until
         blocks = [
-            (asked_until if asked_until <= latest else 0.0, "the service wants no calls before"),
+            (asked_until, "the service wants no calls before"),
             (paced_until if paced_until <= tx.now + 2 * MINUTE_S else 0.0, "the minute's limit is used"),
         ]
         until, why = max(blocks)

@@ -122,10 +122,10 @@ SERVE = """
 import sys
 from pathlib import Path
 from batcher.sandbox import Sandbox, SandboxSettings, scaled_clock
-from batcher.sandbox.web.server import serve
+from batcher.sandbox.web.server import serve_sandbox
 
 sandbox = Sandbox(SandboxSettings(), Path(sys.argv[1]), scaled_clock(60))
-serve(sandbox, on_ready=lambda url: print(url, flush=True))
+serve_sandbox(sandbox, on_ready=lambda url: print(url, flush=True))
 """
 
 
