@@ -25,7 +25,7 @@ from batcher.errors import BatcherError, ExitCode
 from batcher.job.loading import load_job
 from batcher.service.openai_service import OpenAIService, connect_service
 from batcher.service.service import CallError
-from batcher.state import facts
+from batcher.state import facts, shards
 from batcher.state.db.store import Store
 from batcher.state.snapshot import load_room
 
@@ -164,7 +164,7 @@ def _check_state_folder(store: Store) -> Iterator[Finding]:
         return
     try:
         with store.read_transaction() as tx:
-            shards = len(tx.fetch_all("wishable_shards"))
+            count = len(shards.load_shard_states(tx))
             stopped = facts.read_stop_reason(tx)
     except BatcherError as error:
         yield Finding("state", BAD, str(error), "see the sentence")
@@ -172,7 +172,7 @@ def _check_state_folder(store: Store) -> Iterator[Finding]:
     if not os.access(store.folder, os.W_OK) or not os.access(store.path, os.W_OK):
         yield Finding("state", BAD, f"{store.path} cannot be written", "mend the rights of the state folder")
         return
-    yield Finding("state", OK, f"{store.path} is sound, {shards} shards")
+    yield Finding("state", OK, f"{store.path} is sound, {count} shards")
     if stopped:
         yield Finding("stopped", BAD, stopped, "mend it; the next `batcher poll` tries again")
 

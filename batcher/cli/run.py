@@ -20,6 +20,7 @@ from batcher.core.decide import HAND_OVER, decide_actions, decide_tail_actions
 from batcher.errors import ExitCode, StateError, compute_exit_code
 from batcher.lanes.batch.runner import Decide
 from batcher.plan.planner import PlanOptions, load_plan_options
+from batcher.state import submissions
 from batcher.state.direct_calls import Selection
 from batcher.views.plan import draw_plan
 from batcher.views.status import draw_status
@@ -61,7 +62,7 @@ def _run_batch_lane(session: Session, how: Decide) -> Finish | Wait:
 def _build_tail_decider(session: Session) -> Decide:
     """The decisions of a run whose last lines the direct lane takes."""
     with session.store.read_transaction() as tx:
-        deadline = float(tx.fetch_one("run")[1]) + session.config.deadline.hours * 3600
+        deadline = submissions.load_run(tx)[1] + session.config.deadline.hours * 3600
     return partial(decide_tail_actions, fewer_than=session.config.direct.tail_lines, deadline=deadline)
 
 

@@ -27,7 +27,7 @@ from batcher.job.schema import output_column_types
 from batcher.plan.rows import READ_ROWS, BadRows, RowLocation, RowPreparer
 from batcher.plan.shard_cutting import ShardCutting
 from batcher.plan.tables import read_bios, table_name
-from batcher.state import facts
+from batcher.state import facts, shards
 from batcher.state import plan as state
 from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
@@ -273,7 +273,7 @@ class Planner:
         if self.options.done is None:
             return
         for shard, was in tx.fetch_all("unsent_shards_of_done"):
-            tx.mark_shard_stale(shard, "a bio of its artists exists")
+            shards.mark_shard_stale(tx, shard, "a bio of its artists exists")
             tx.fetch_all("uncut_shard" if was == "planned" else "loosen_shard", shard=shard)
             self.result.outdated_shards += 1
         tx.fetch_all("take_over_done")
@@ -282,7 +282,7 @@ class Planner:
         """Takes every line that is not submitted out of its shard."""
         self.result.replanned = True
         for (shard,) in tx.fetch_all("unsent_shards"):
-            tx.mark_shard_stale(shard, "replanned")
+            shards.mark_shard_stale(tx, shard, "replanned")
             self.result.outdated_shards += 1
         tx.fetch_all("loosen_for_replan")
 

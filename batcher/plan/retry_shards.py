@@ -11,7 +11,7 @@ from batcher.core.rendering import LineRenderer
 from batcher.disk.shard_files import ShardWriter
 from batcher.errors import JobError
 from batcher.job.job import Job, job_output_to_stderr
-from batcher.state import intents
+from batcher.state import intents, shards
 from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
 from batcher.state.plan import PlannedLine, assign_lines, record_shards, stage_planned_lines
@@ -63,7 +63,7 @@ def _write_shard(
     folder: Path, job: Job, tx: Transaction, rows: Sequence[tuple[Any, ...]], limits: ShardLimits, retry: bool
 ) -> tuple[int, int]:
     """The new shard, and how many of the lines it holds. retry: it is released; else it is planned only."""
-    shard = int(tx.fetch_one("highest_shard")[0]) + 1
+    shard = shards.next_shard_number(tx)
     version_number, priority = int(rows[0][6]), int(rows[0][2])
     version, _ = load_version(tx, version_number)
     renderer, cutter = LineRenderer(version), ShardCutter(limits)

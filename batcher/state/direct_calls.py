@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 
 from batcher.core.lifecycle import VERDICT_EVENTS, ShardState, artist_transition
-from batcher.state import intents
+from batcher.state import shards
 from batcher.state.db.transaction import Transaction
 
 
@@ -121,12 +121,12 @@ def record_claims(tx: Transaction, lines: Sequence[tuple[Candidate, int, float]]
 def _dissolve_shard(tx: Transaction, shard: int) -> None:
     """A shard that loses lines to this lane is stale. The others of one that was released go on as loose lines; of one
     that was not they stay parked in it, until they are cut again."""
-    state = intents.load_shard(tx, shard).state
+    state = shards.load_shard(tx, shard).state
     if state is ShardState.STALE:
         return
-    tx.mark_shard_stale(shard, "the direct lane took lines out of it")
+    shards.mark_shard_stale(tx, shard, "the direct lane took lines out of it")
     if state is not ShardState.PLANNED:
-        tx.fetch_all("loosen_shard", shard=shard)
+        shards.loosen_shard_lines(tx, shard)
 
 
 def record_answers(tx: Transaction, answers: Sequence[CallRecord]) -> None:

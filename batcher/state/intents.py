@@ -3,95 +3,14 @@
 An intent is written before a call that costs money or leaves something behind, its outcome after.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
-
-import orjson
-
-from batcher.core.failures import ErrorDetails
-from batcher.core.lifecycle import BatchStatus, ShardState, is_terminal, merge_batch_status
+from batcher.core.lifecycle import ShardState
 from batcher.core.remote import RemoteBatch, RemoteFile
 from batcher.core.snapshot import BatchView, LooseLines, ShardView
-from batcher.state import facts
+from batcher.state import batches, remote_files, shards, submissions
+from batcher.state.batches import insert_batch, load_known_batch, update_batch
 from batcher.state.db.transaction import StateRow, Transaction
-
-
-class ShardRow(NamedTuple):
-    """A shard as the runner handles it."""
-
-    shard: int
-    priority: int
-    state: ShardState
-    lines: int
-    tokens: int
-    sha256: str
-    version: int
-    refusals: int
-    submission: int | None
-    file_id: str | None
-    file_created_at: float | None
-    """In the service's clock."""
-    retry: bool
-
-
-class Submission(NamedTuple):
-    """A submission as the runner handles it."""
-
-    submission: int
-    shard: int
-    lines: int
-    tokens: int
-    reserved: int
-    file_id: str | None
-    file_created_at: float | None
-    batch_id: str | None
-    intended_at: float
-    create_intended_at: float | None
-    absent_since: float | None
-    absent_since_local: float | None
-    cancel_wanted_at: float | None
-    outcome: str | None
-    delete_intended_at: float | None
-
-
-class Reservation(NamedTuple):
-    """What a submission takes of the limit, and what it leaves."""
-
-    reserved: int
-    limit_tokens: int
-    reserved_before: int
-    headroom_after: int
-    reserved_usd: float
-
-
-class KnownBatch(NamedTuple):
-    """A batch that the state knows."""
-
-    batch_id: str
-    submission: int
-    shard: int
-    status: str
-    created_at: float
-    ended_at: float | None
-    settled_at: float | None
-    input_file_id: str
-    missing_since: float | None
-
-
-def load_run_id(tx: Transaction) -> str:
-    """The random id of this job's run, which its batches carry in their metadata."""
-    return str(tx.fetch_one("run")[0])
-
-
-def load_shard(tx: Transaction, shard: int) -> ShardRow:
-    """One shard."""
-    row = tx.fetch_one("shard", shard=shard)
-    return ShardRow(row[0], row[1], ShardState(row[2]), *row[3:])
-
-
-def load_submission(tx: Transaction, submission: int) -> Submission:
-    """One submission."""
-    return Submission(*tx.fetch_one("submission", submission=submission))
+from batcher.state.shards import ShardRow
+from batcher.state.submissions import Reservation, Submission
 
 
 def load_active_work(
@@ -132,18 +51,18 @@ def _open_submission(tx: Transaction, shard: ShardRow, reservation: Reservation)
         limit_tokens=reservation.limit_tokens, reserved_before=reservation.reserved_before,
         headroom_after=reservation.headroom_after, reserved_usd=reservation.reserved_usd, now=tx.now,
     )  # fmt: skip
-    claimed = tx.move_lines("claim_lines", "claim_batch", shard=shard.shard, submission=submission)
+    claimed = submissions.claim_shard_lines(tx, shard.shard, submission)
     if claimed == shard.lines:
         return int(submission)
     close_submission(tx, submission, "cut again")
-    tx.mark_shard_stale(shard.shard, f"{claimed} of its {shard.lines} lines were left")
-    tx.fetch_all("loosen_shard", shard=shard.shard)
+    shards.mark_shard_stale(tx, shard.shard, f"{claimed} of its {shard.lines} lines were left")
+    shards.loosen_shard_lines(tx, shard.shard)
     return None
 
 
 def record_upload(tx: Transaction, submission: Submission, file: RemoteFile) -> None:
     """The file is at OpenAI; what comes next is the intent to create."""
-    tx.fetch_all("set_shard_file", shard=submission.shard, file_id=file.file_id, created_at=file.created_at)
+    shards.set_shard_file(tx, submission.shard, file.file_id, file.created_at)
     tx.move_shard(submission.shard, "record_upload", file.file_id)
 
 
@@ -155,9 +74,9 @@ def forget_upload(
     look_again: when to look for a file that may come to light late; None where none can.
     """
     for orphan in orphans:
-        tx.fetch_all("queue_file", file_id=orphan.file_id, purpose="batch", shard=submission.shard, now=tx.now)
+        remote_files.queue_file(tx, orphan.file_id, "batch", submission.shard)
     if look_again is not None and not orphans:
-        tx.fetch_all("watch_orphan", submission=submission.submission, due=look_again)
+        remote_files.watch_for_orphan(tx, submission.submission, look_again)
     close_submission(tx, submission.submission, "upload without a file")
     tx.move_shard(submission.shard, "forget_upload", f"{len(orphans)} orphans")
 
@@ -185,7 +104,7 @@ def intend_resubmission(tx: Transaction, shard: ShardRow, reservation: Reservati
 def record_create(tx: Transaction, submission: Submission, batch: RemoteBatch, how: str) -> None:
     """The batch exists: created just now, or found and adopted."""
     insert_batch(tx, submission, batch)
-    tx.fetch_all("set_submission_batch", submission=submission.submission, batch_id=batch.batch_id)
+    submissions.set_submission_batch(tx, submission.submission, batch.batch_id)
     tx.move_shard(submission.shard, "record_create", f"{how} {batch.batch_id}")
     record_service_state(tx, submission, batch)
 
@@ -194,7 +113,7 @@ def record_service_state(tx: Transaction, submission: Submission, batch: RemoteB
     """Writes what the service said of a batch that was recorded just now, and a wish to cancel that was waiting."""
     update_batch(tx, load_known_batch(tx, batch.batch_id), batch)
     if submission.cancel_wanted_at is not None:
-        tx.fetch_all("wish_cancel", batch_id=batch.batch_id, now=tx.now)
+        batches.intend_cancel(tx, batch.batch_id)
 
 
 def record_create_refusal(tx: Transaction, submission: Submission, why: str) -> None:
@@ -207,13 +126,15 @@ def record_absent_batch(tx: Transaction, submission: Submission) -> None:
     """The batch was shown to be absent, and its file is deleted: a late create would name no file."""
     close_submission(tx, submission.submission, "absent")
     tx.move_shard(submission.shard, "find_absent")
-    tx.fetch_all("set_shard_file", shard=submission.shard, file_id=None, created_at=None)
+    shards.set_shard_file(tx, submission.shard, None, None)
 
 
 def record_input_deletion(tx: Transaction, submission: Submission) -> None:
     """The input file is gone at OpenAI: no batch can be made of it any more."""
-    tx.fetch_all("queue_file", file_id=submission.file_id, purpose="batch", shard=submission.shard, now=tx.now)
-    tx.fetch_all("file_deleted", file_id=submission.file_id, now=tx.now)
+    if submission.file_id is None:
+        raise ValueError(f"submission {submission.submission} has no input file")
+    remote_files.queue_file(tx, submission.file_id, "batch", submission.shard)
+    remote_files.record_file_deleted(tx, submission.file_id)
 
 
 def is_file_deleted(tx: Transaction, file_id: str | None) -> bool:
@@ -228,76 +149,10 @@ def close_submission(tx: Transaction, submission: int, outcome: str) -> None:
     """
     tx.move_lines("hold_perhaps_paid", "hold", submission=submission)
     tx.move_lines("give_lines_back", "give_back", submission=submission)
-    tx.fetch_all("end_submission", submission=submission, outcome=outcome, now=tx.now)
+    submissions.end_submission(tx, submission, outcome)
 
 
 # --- batches --------------------------------------------------------------------------------------------------------
-
-
-def insert_batch(tx: Transaction, submission: Submission, batch: RemoteBatch, stray: bool = False) -> None:
-    """Records a batch for the first time. A stray's tokens are reserved beside those of its submission."""
-    reserved = submission.reserved if stray else 0
-    tx.fetch_all(
-        "insert_batch",
-        batch_id=batch.batch_id, submission=submission.submission, shard=submission.shard, stray=stray,
-        status="validating", created_at=batch.created_at, expires_at=batch.expires_at,
-        input_file_id=batch.input_file_id, reserved=reserved, now=tx.now,
-    )  # fmt: skip
-    tx.record_event(
-        "stray" if stray else "batch", shard=submission.shard, submission=submission.submission, batch_id=batch.batch_id
-    )
-
-
-def load_known_batches(tx: Transaction) -> Mapping[str, KnownBatch]:
-    """Every batch of this run that the state knows."""
-    return {row[0]: KnownBatch(*row) for row in tx.fetch_all("known_batches")}
-
-
-def load_known_batch(tx: Transaction, batch_id: str) -> KnownBatch:
-    """One batch that the state knows."""
-    return KnownBatch(*tx.fetch_one("known_batch", batch_id=batch_id))
-
-
-def update_batch(tx: Transaction, known: KnownBatch, batch: RemoteBatch) -> bool:
-    """Writes what the service says of a batch; whether it has ended just now. A terminal status absorbs; the ids of
-    its files, its counts and its usage may come later than the status."""
-    status = merge_batch_status(known.status, batch.status)
-    usage = batch.usage or (None, None, None)
-    errors = orjson.dumps([_error_to_json(e) for e in batch.errors]).decode() if batch.errors else None
-    tx.fetch_all(
-        "update_batch",
-        batch_id=batch.batch_id, status=status, expires_at=batch.expires_at, finished_at=batch.finished_at,
-        total=batch.total, completed=batch.completed, failed=batch.failed, output_file_id=batch.output_file_id,
-        error_file_id=batch.error_file_id, usage_input=usage[0], usage_cached=usage[1], usage_output=usage[2],
-        errors=errors,
-    )  # fmt: skip
-    if status != known.status:
-        tx.record_event("status", status, shard=known.shard, submission=known.submission, batch_id=batch.batch_id)
-        if status == BatchStatus.IN_PROGRESS:
-            facts.reset_room_refusals(tx)
-    return known.ended_at is None and is_terminal(status) and end_batch(tx, known, status)
-
-
-def end_batch(tx: Transaction, known: KnownBatch, status: str) -> bool:
-    """Records the end of a batch: its tokens are free, and whoever waits for room may try again."""
-    if not tx.count_changed("end_batch", batch_id=known.batch_id, now=tx.now):
-        return False
-    row = tx.fetch_one("batch", batch_id=known.batch_id)
-    if not row[3]:
-        tx.fetch_all("end_submission_tokens", submission=known.submission, now=tx.now)
-        tx.move_shard(known.shard, "end")
-    if status != BatchStatus.FAILED:  # one that was refused has made no room
-        facts.set_wait(tx, facts.Wait.ROOM, 0)
-    return True
-
-
-def _error_to_json(trouble: ErrorDetails) -> dict[str, object]:
-    return {"code": trouble.code, "message": trouble.message, "line": trouble.line}
-
-
-def parse_batch_errors(text: str | None) -> list[ErrorDetails]:
-    """The entries of `batch.errors` as they were kept."""
-    return [ErrorDetails(None, e["code"], "", e["message"], e["line"]) for e in orjson.loads(text or "[]")]
 
 
 # --- pauses, limits -------------------------------------------------------------------------------------------------

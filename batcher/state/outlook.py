@@ -10,7 +10,7 @@ from batcher.core.model import JobVersion
 from batcher.core.pacing import LINES_PER_WORKER_S
 from batcher.core.room import MeasuredUsage, Room
 from batcher.core.snapshot import LooseLines, Pause
-from batcher.state import facts, intents, quota_pauses
+from batcher.state import facts, intents, quota_pauses, submissions
 from batcher.state.db.transaction import Transaction
 from batcher.state.snapshot import (
     latest_valid_wait,
@@ -92,7 +92,7 @@ def load_outlook(tx: Transaction, config: Config) -> Outlook:
         spent_usd=spent,
         in_flight_usd=in_flight,
         waits_for_user=any(p.scope == "all" and p.until is None for p in pauses),
-        planned_at=float(tx.fetch_one("run")[1]),
+        planned_at=submissions.load_run(tx)[1],
         versions=versions,
         pauses=pauses,
         outage_until=outage_until,

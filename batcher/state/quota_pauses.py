@@ -6,7 +6,7 @@ from batcher.core.failures import FailureClass
 from batcher.core.retry import Jitter, RetryRules, latest_wait_time, retry_delay_seconds
 from batcher.core.snapshot import Pause
 from batcher.state.db.transaction import Transaction
-from batcher.state.intents import Reservation
+from batcher.state.submissions import Reservation
 from batcher.state.versions import load_versions
 
 

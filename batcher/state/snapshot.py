@@ -7,11 +7,11 @@ from batcher.config import Config, enqueued_token_limit, shard_limits
 from batcher.core.cutting import default_shard_limits
 from batcher.core.lifecycle import INTENTS
 from batcher.core.model import JobVersion, ShardLimits
-from batcher.core.remote import FILE_LIFE_S
 from batcher.core.retry import latest_wait_time
 from batcher.core.room import Budget, Charge, MeasuredUsage, Room
 from batcher.core.snapshot import BatchView, ShardView, Snapshot
 from batcher.state import facts, intents, quota_pauses
+from batcher.state.batches import load_unread_batches
 from batcher.state.db.transaction import Transaction
 from batcher.state.versions import load_versions
 
@@ -43,7 +43,7 @@ def load_snapshot(tx: Transaction, config: Config, price_of: PriceOf) -> Snapsho
         poll_interval_s=config.poll.interval_s,
         outage_until=read_outage_until(tx, latest),
         created_last_hour=int(tx.fetch_one("created_since", since=tx.now - HOUR_S, now=tx.now)[0]),
-        unread=len(tx.fetch_all("unread_due", now=tx.now, since=tx.now - FILE_LIFE_S)),
+        unread=len(load_unread_batches(tx)),
         files_due=int(tx.fetch_one("count_files_due", now=tx.now)[0]),
         lapsed_ceiling=load_lapsed_ceiling(tx, config),
         probing=any(p.reason == "quota" and p.until is not None and p.until <= tx.now for p in pauses),

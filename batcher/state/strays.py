@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from batcher.core.events import BatchAdopted, StrayFound
 from batcher.core.lifecycle import FINAL_SHARD_STATES, BatchStatus, ShardState, is_terminal
 from batcher.core.remote import RemoteBatch
-from batcher.state import intents
+from batcher.state import batches, intents, remote_files, shards, submissions
 from batcher.state.db.transaction import Transaction
-from batcher.state.intents import ShardRow, Submission
+from batcher.state.shards import ShardRow
+from batcher.state.submissions import Submission
 
 S = ShardState
 NOT_SENT = frozenset({S.PLANNED, S.RELEASED, S.UPLOADING, S.UPLOADED})
@@ -33,7 +34,7 @@ class SiblingBatch:
 
 def record_found_batch(tx: Transaction, submission: Submission, batch: RemoteBatch) -> BatchAdopted | StrayFound:
     """Record a batch of ours that the state does not know; return what became of it."""
-    shard = intents.load_shard(tx, submission.shard)
+    shard = shards.load_shard(tx, submission.shard)
     if shard.state is S.CREATING and shard.submission == submission.submission:
         intents.record_create(tx, submission, batch, "adopted")
         keep_best_batch(tx, shard.shard)
@@ -48,32 +49,32 @@ def _adopt_late_batch(tx: Transaction, shard: ShardRow, submission: Submission, 
     """The batch of a shard that waits to be sent again: it runs after all, so its old submission is opened again."""
     if shard.submission is not None:  # an upload that is under way is of no more use
         intents.close_submission(tx, shard.submission, "its batch was found")
-        tx.fetch_all("watch_orphan", submission=shard.submission, due=tx.now)
+        remote_files.watch_for_orphan(tx, shard.submission, tx.now)
     if shard.file_id != submission.file_id:  # one that was uploaded since is of no more use either
-        tx.fetch_all("queue_shard_file", shard=shard.shard, now=tx.now)
+        shards.queue_shard_file(tx, shard.shard)
     created_at = submission.file_created_at
-    tx.fetch_all("set_shard_file", shard=shard.shard, file_id=submission.file_id, created_at=created_at)
+    shards.set_shard_file(tx, shard.shard, submission.file_id, created_at)
     tx.fetch_all("reopen_submission", submission=submission.submission)
-    claimed = tx.move_lines("claim_lines", "claim_batch", shard=shard.shard, submission=submission.submission)
+    claimed = submissions.claim_shard_lines(tx, shard.shard, submission.submission)
     if not claimed:  # all its lines went elsewhere meanwhile
         intents.close_submission(tx, submission.submission, "its lines went elsewhere")
         return False
-    intents.insert_batch(tx, submission, batch)
-    tx.fetch_all("set_submission_batch", submission=submission.submission, batch_id=batch.batch_id)
+    batches.insert_batch(tx, submission, batch)
+    submissions.set_submission_batch(tx, submission.submission, batch.batch_id)
     tx.move_shard(shard.shard, "adopt_late", f"adopted {batch.batch_id}", submission=submission.submission)
     intents.record_service_state(tx, submission, batch)
     if shard.state is S.PLANNED:  # it was taken back from being sent
-        tx.fetch_all("wish_cancel", batch_id=batch.batch_id, now=tx.now)
+        batches.intend_cancel(tx, batch.batch_id)
     return True
 
 
 def _record_stray(tx: Transaction, shard: ShardRow, submission: Submission, batch: RemoteBatch) -> None:
     """A stray hangs on the submission that claims the lines now, so that its good results count for them."""
-    owner = intents.load_submission(tx, shard.submission) if shard.submission is not None else submission
-    intents.insert_batch(tx, owner, batch, stray=True)
+    owner = submissions.load_submission(tx, shard.submission) if shard.submission is not None else submission
+    batches.insert_batch(tx, owner, batch, stray=True)
     intents.record_service_state(tx, owner, batch)
     if shard.state in FINAL_SHARD_STATES | NOT_SENT:  # its lines have their verdicts, or went elsewhere
-        tx.fetch_all("wish_cancel", batch_id=batch.batch_id, now=tx.now)
+        batches.intend_cancel(tx, batch.batch_id)
     else:
         keep_best_batch(tx, shard.shard)
 
@@ -107,7 +108,7 @@ def keep_best_batch(tx: Transaction, shard: int) -> None:
         return  # nothing was done by it: the others may end
     for rival in found:
         if rival is not chief and not is_terminal(rival.status):
-            tx.fetch_all("wish_cancel", batch_id=rival.batch_id, now=tx.now)
+            batches.intend_cancel(tx, rival.batch_id)
             tx.record_event(
                 "double", "cancelled, another batch of the shard is kept", shard=shard, batch_id=rival.batch_id
             )
@@ -115,21 +116,21 @@ def keep_best_batch(tx: Transaction, shard: int) -> None:
 
 def _demote_batch(tx: Transaction, shard: int, chief: SiblingBatch) -> None:
     owner = _load_current_submission(tx, shard)
-    tx.fetch_all("set_stray", batch_id=chief.batch_id, stray=True, reserved=owner.reserved)
+    batches.set_batch_stray(tx, chief.batch_id, stray=True, reserved=owner.reserved)
 
 
 def promote_batch(tx: Transaction, shard: int, rival: SiblingBatch) -> None:
     """Makes a stray the batch that decides the shard's lines. The shard is in flight."""
     owner = _load_current_submission(tx, shard)
-    tx.fetch_all("set_stray", batch_id=rival.batch_id, stray=False, reserved=0)
-    tx.fetch_all("set_submission_batch", submission=owner.submission, batch_id=rival.batch_id)
+    batches.set_batch_stray(tx, rival.batch_id, stray=False, reserved=0)
+    submissions.set_submission_batch(tx, owner.submission, rival.batch_id)
     tx.record_event("keep", shard=shard, submission=owner.submission, batch_id=rival.batch_id)
     if rival.ended_at is not None:
-        tx.fetch_all("end_submission_tokens", submission=owner.submission, now=tx.now)
+        submissions.release_reserved_tokens(tx, owner.submission)
         tx.move_shard(shard, "end")
 
 
 def _load_current_submission(tx: Transaction, shard: int) -> Submission:
-    row = intents.load_shard(tx, shard)
+    row = shards.load_shard(tx, shard)
     assert row.submission is not None
-    return intents.load_submission(tx, row.submission)
+    return submissions.load_submission(tx, row.submission)

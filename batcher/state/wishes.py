@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import FINAL_SHARD_STATES, ArtistState, ShardState
 from batcher.errors import InputError
-from batcher.state import intents
+from batcher.state import batches, shards
 from batcher.state.db.transaction import Transaction
+from batcher.state.shards import load_shard_states
 
 S = ShardState
 UNSENT = frozenset({S.RELEASED, S.UPLOADED})
@@ -28,7 +29,7 @@ class CancelResult:
 
 def request_cancel(tx: Transaction, shards: Sequence[int]) -> CancelResult:
     """Asks to cancel these shards; none named: everything that was released. Raises InputError for a wrong number."""
-    states = {int(shard): ShardState(state) for shard, state in tx.fetch_all("wishable_shards")}
+    states = load_shard_states(tx)
     for shard in shards:
         _check_cancellable(shard, states.get(shard))
     targets = list(shards) or [s for s, state in states.items() if state not in FINAL_SHARD_STATES | {S.PLANNED}]
@@ -56,16 +57,16 @@ def _record_wish(tx: Transaction, shard: int) -> None:
     tx.fetch_all("insert_wish", shard=shard, now=tx.now)
     tx.fetch_all("wish_cancel_of_submission", shard=shard, now=tx.now)
     for (batch_id,) in tx.fetch_all("running_batches", shard=shard):
-        tx.fetch_all("wish_cancel", batch_id=batch_id, now=tx.now)
+        batches.intend_cancel(tx, batch_id)
 
 
 def withdraw_shard(tx: Transaction, shard: int) -> None:
     """Takes an unsent shard back to planned; the file that it may have at OpenAI is deleted. Another stays."""
-    if intents.load_shard(tx, shard).state not in UNSENT:
+    if shards.load_shard(tx, shard).state not in UNSENT:
         return
-    tx.fetch_all("queue_shard_file", shard=shard, now=tx.now)
+    shards.queue_shard_file(tx, shard)
     tx.move_shard(shard, "withdraw", "cancelled")
-    tx.fetch_all("set_shard_file", shard=shard, file_id=None, created_at=None)
+    shards.set_shard_file(tx, shard, None, None)
     fulfil_wish(tx, shard, "not sent")
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from batcher.cli.doctor import Finding, draw_findings, run_health_checks
 from batcher.sandbox import Faults, Sandbox, SandboxSettings, apply_changes, scaled_clock
 from batcher.sandbox.web.server import running_sandbox
+from batcher.state import remote_files
 from batcher.views.sheet import build_table, shorten_id
 from tests.processes.test_end_to_end import DEMO_SETTINGS, KEY, Shop
 from tests.support.world import ROOT, World, config_with, write_table
@@ -178,7 +179,7 @@ def test_a_foreign_state_a_full_disk_a_stopped_job_and_files_that_stay(
     practice.world.plan(tmp_path / "artists.csv")
     with practice.world.store.transaction("test") as tx:
         tx.write_fact("stopped", text="the service refuses us")
-        tx.fetch_all("queue_file", file_id="file-1", purpose="batch", shard=1, now=tx.now)
+        remote_files.queue_file(tx, "file-1", "batch", 1)
         tx.fetch_all("file_not_deleted", file_id="file-1", next=tx.now, error="503")
     monkeypatch.setattr("batcher.cli.doctor.shutil.disk_usage", lambda _path: shutil._ntuple_diskusage(1, 1, 1000))
     found = practice.look()

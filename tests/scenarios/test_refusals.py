@@ -11,7 +11,7 @@ from rich.console import Console
 from batcher.catalog.prices import resolve_prices
 from batcher.core import events
 from batcher.core.actions import Finish, Wait
-from batcher.state import facts, quota_pauses
+from batcher.state import facts, intents, quota_pauses, shards, submissions
 from batcher.state.snapshot import load_budget, load_room
 from batcher.state.status import read_status
 from batcher.views.status import draw_status
@@ -155,9 +155,9 @@ def test_where_others_leave_nothing_shards_are_not_cut_to_single_lines(tmp_path:
     it = trial(tmp_path, lines=60, per_shard=60, limits=limits)
     with it.store.transaction("test") as tx:
         for _ in range(3):
-            submission = intents.intend_upload(tx, intents.load_shard(tx, 1), intents.Reservation(1, 1, 0, 0, 0))
+            submission = intents.intend_upload(tx, shards.load_shard(tx, 1), submissions.Reservation(1, 1, 0, 0, 0))
             assert submission is not None
-            intents.forget_upload(tx, intents.load_submission(tx, submission), [])
+            intents.forget_upload(tx, submissions.load_submission(tx, submission), [])
             intents.close_submission(tx, submission, "refused: enqueued_limit")
         tx.con.execute("UPDATE shards SET tokens = 100 WHERE shard = 1")
         room = load_room(tx, it.config)

@@ -8,9 +8,9 @@ from batcher.core.failures import FailureClass
 from batcher.lanes.batch.reconciling import absence_grace
 from batcher.lanes.context import LaneContext
 from batcher.service.service import CallError, CallUnknown
-from batcher.state import intents
+from batcher.state import remote_files, submissions
 from batcher.state.db.transaction import StateRow
-from batcher.state.ownership import input_file_name
+from batcher.state.submissions import input_file_name
 
 ORPHAN_LOOKS = 3
 """How often a file is looked for that a lost upload may have left; then it expires by itself (30 days)."""
@@ -31,7 +31,7 @@ class RemoteFileCleaner:
             orphans, files, run = (
                 tx.fetch_all("orphans_due", now=tx.now),
                 tx.fetch_all("files_due", now=tx.now),
-                intents.load_run_id(tx),
+                submissions.load_run_id(tx),
             )
         for submission, shard, looks in orphans:
             self._find_orphan_files(submission, shard, looks, input_file_name(run, shard, submission))
@@ -42,7 +42,7 @@ class RemoteFileCleaner:
         found = self._context.service.find_files(name)
         with self._context.store.transaction("orphan_looked_for", patience_s=None) as tx:
             for file in found:
-                tx.fetch_all("queue_file", file_id=file.file_id, purpose="batch", shard=shard, now=tx.now)
+                remote_files.queue_file(tx, file.file_id, "batch", shard)
             over = bool(found) or looks + 1 >= ORPHAN_LOOKS
             due = None if over else tx.now + max(1.0, absence_grace(tx, self._context.config)) * LATER ** (looks + 1)
             tx.fetch_all("looked_for_orphan", submission=submission, due=due)
@@ -61,7 +61,7 @@ class RemoteFileCleaner:
             done.append(file_id)
         with self._context.store.transaction("clean", patience_s=None) as tx:
             for file_id in done:
-                tx.fetch_all("file_deleted", file_id=file_id, now=tx.now)
+                remote_files.record_file_deleted(tx, file_id)
             if failed is None:
                 return
             file_id, tries, why = failed

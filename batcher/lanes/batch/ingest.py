@@ -22,11 +22,12 @@ from batcher.disk.result_archive import archive_result_file, result_file_path
 from batcher.job.job import Job, job_output_to_stderr
 from batcher.lanes.batch.result_files import KnownLine, ResultReader, ResultReading, absent_row
 from batcher.service.service import CallError, CallRefused, Service
-from batcher.state import facts, intents, wishes
+from batcher.state import batches, facts, remote_files, shards, submissions, wishes
+from batcher.state.batches import EndedBatch
 from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
-from batcher.state.intents import ShardRow
 from batcher.state.quota_pauses import QuotaRule, record_quota_failure
+from batcher.state.shards import ShardRow
 from batcher.state.versions import load_version, register_wider_version
 
 READ_LINES = 2_000
@@ -38,29 +39,6 @@ FEWEST_READINGS = 10
 """And how often at least: a machine that slept through the day has not asked for a day."""
 
 ACCEPT_EVENTS = ("accept", "accept_late")
-
-
-@dataclass(frozen=True, slots=True)
-class EndedBatch:
-    """A batch whose results are to be taken in."""
-
-    batch_id: str
-    submission: int
-    shard: int
-    stray: bool
-    status: str
-    total: int
-    completed: int
-    failed: int
-    input_file_id: str
-    output_file_id: str | None
-    error_file_id: str | None
-    errors: str | None
-    read_first_at: float | None
-    ended_at: float | None
-    settled_at: float | None
-    recorded_at: float
-    """When we came to know of it, in our clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +98,8 @@ class Ingestion:
     def load_batch(self, batch_id: str) -> LoadedBatch:
         """A batch that the state knows."""
         with self._store.read_transaction() as tx:
-            batch = EndedBatch(*tx.fetch_one("batch", batch_id=batch_id))
-            version, _ = load_version(tx, intents.load_shard(tx, batch.shard).version)
+            batch = batches.load_batch(tx, batch_id)
+            version, _ = load_version(tx, shards.load_shard(tx, batch.shard).version)
         prices = self.prices(version.model)
         return LoadedBatch(batch, version.endpoint, prices.rates_for(Lane.BATCH) if prices is not None else None)
 
@@ -148,8 +126,8 @@ class Ingestion:
         if found is None:
             return batch
         with self._store.transaction("ask_again", patience_s=None) as tx:
-            intents.update_batch(tx, intents.load_known_batch(tx, batch.batch_id), found)
-            return EndedBatch(*tx.fetch_one("batch", batch_id=batch.batch_id))
+            batches.update_batch(tx, batches.load_known_batch(tx, batch.batch_id), found)
+            return batches.load_batch(tx, batch.batch_id)
 
     def _download_result_files(self, batch: EndedBatch) -> ResultReading:
         """The result files on disk, as far as they can be had. A refusal of our key is raised."""
@@ -177,7 +155,7 @@ class Ingestion:
     def _record_batch_results(
         self, tx: Transaction, loaded: LoadedBatch, reading: ResultReading
     ) -> IngestSummary | None:
-        batch, shard = loaded.batch, intents.load_shard(tx, loaded.batch.shard)
+        batch, shard = loaded.batch, shards.load_shard(tx, loaded.batch.shard)
         absent = self._stage_results(tx, loaded, reading, shard)
         bios = self._accept_bios(tx, batch, reading)
         read = len(reading.outputs)
@@ -319,20 +297,20 @@ class Ingestion:
     def _settle_batch(
         self, tx: Transaction, batch: EndedBatch, reading: ResultReading, decided: DecisionSummary
     ) -> None:
-        tx.fetch_all("settle_batch", batch_id=batch.batch_id, now=tx.now)
+        batches.settle_batch(tx, batch.batch_id)
         tx.fetch_all(
             "measure_batch", batch_id=batch.batch_id, failures=True, again=decided.again, decided=decided.lines
         )
         if self.delete:
             for file_id in reading.ids:  # what was not read is not deleted: it was paid for
-                tx.fetch_all("queue_file", file_id=file_id, purpose="batch_output", shard=batch.shard, now=tx.now)
+                remote_files.queue_file(tx, file_id, "batch_output", batch.shard)
         if not decided.lines:
             return
-        tx.fetch_all("end_submission", submission=batch.submission, outcome=batch.status, now=tx.now)
+        submissions.end_submission(tx, batch.submission, batch.status)
         tx.move_shard(batch.shard, "settle")
         wishes.fulfil_wish(tx, batch.shard, batch.status)
         if self.delete:
-            tx.fetch_all("queue_shard_file", shard=batch.shard, now=tx.now)
+            shards.queue_shard_file(tx, batch.shard)
 
 
 def _batch_sql_parameters(tx: Transaction, batch: EndedBatch) -> dict[str, object]:

@@ -12,10 +12,9 @@ from batcher.core.lifecycle import ShardState
 from batcher.core.remote import BatchListing, RemoteBatch
 from batcher.lanes.context import LaneContext
 from batcher.service.service import CallRefused
-from batcher.state import facts, intents, strays
+from batcher.state import batches, facts, intents, shards, strays, submissions
 from batcher.state.db.transaction import Transaction
-from batcher.state.intents import Submission
-from batcher.state.ownership import find_submission, input_file_name
+from batcher.state.submissions import Submission, find_submission, input_file_name
 
 CLOCK_SKEW_S = 300.0
 """How far the service's clocks may disagree: a batch may seem older than the file that it was made of."""
@@ -44,11 +43,11 @@ class IntentReconciler:
     def reconcile_shard(self, shard: int) -> None:
         """Finds out what an intent without an outcome has done."""
         with self._context.store.read_transaction() as tx:
-            row = intents.load_shard(tx, shard)
+            row = shards.load_shard(tx, shard)
             if row.submission is None:
                 return
-            submission = intents.load_submission(tx, row.submission)
-            run = intents.load_run_id(tx)
+            submission = submissions.load_submission(tx, row.submission)
+            run = submissions.load_run_id(tx)
         if row.state is ShardState.UPLOADING:
             self._reconcile_upload(submission, input_file_name(run, shard, submission.submission))
         elif row.state is ShardState.CREATING:
@@ -104,7 +103,7 @@ class IntentReconciler:
                     submission=submission.submission, at=listing.server_time, now=tx.now,
                 )  # fmt: skip
                 passed = 0.0
-            tx.fetch_all("delay_shard", shard=submission.shard, until=tx.now + max(grace - passed, 0.01))
+            shards.delay_shard(tx, submission.shard, tx.now + max(grace - passed, 0.01))
         self._context.notify(events.BatchSearched(shard=submission.shard))
         return False
 
@@ -168,7 +167,7 @@ class IntentReconciler:
 
 def _unrecorded_batches(tx: Transaction, listing: BatchListing, run: str, submission: Submission) -> list[RemoteBatch]:
     """The batches of a listing that the state does not know and that this submission asked for."""
-    known = intents.load_known_batches(tx)
+    known = batches.load_known_batches(tx)
     found = []
     for batch in listing.batches:
         if batch.batch_id in known:

@@ -16,12 +16,13 @@ from batcher.core.failures import (
 from batcher.core.lifecycle import ArtistState
 from batcher.core.model import Failure
 from batcher.disk.shard_files import file_sha256, shard_path
-from batcher.lanes.batch.ingest import EndedBatch, Ingestion
+from batcher.lanes.batch.ingest import Ingestion
 from batcher.lanes.context import LaneContext
-from batcher.state import facts, intents, quota_pauses, wishes
+from batcher.state import batches, facts, intents, quota_pauses, shards, wishes
+from batcher.state.batches import EndedBatch
 from batcher.state.db.transaction import Transaction
-from batcher.state.intents import ShardRow
 from batcher.state.quota_pauses import record_quota_failure
+from batcher.state.shards import ShardRow
 from batcher.state.snapshot import load_room
 from batcher.state.versions import load_version
 
@@ -34,13 +35,13 @@ class RefusalHandler:
 
     def handle_failed_batch(self, batch: EndedBatch) -> None:
         """A batch that failed in validation: nothing was executed."""
-        troubles = intents.parse_batch_errors(batch.errors) or [
+        troubles = batches.parse_batch_errors(batch.errors) or [
             ErrorDetails(message="the batch failed without a reason")
         ]
         classes = {classify_batch_error(trouble): trouble for trouble in reversed(troubles)}
         self._context.notify(events.ShardRefused(shard=batch.shard, reason=troubles[0].message))
         with self._context.store.transaction("refuse_batch", patience_s=None) as tx:
-            if not tx.count_changed("settle_batch", batch_id=batch.batch_id, now=tx.now):
+            if not batches.settle_batch(tx, batch.batch_id):
                 return
             tx.record_event("refused", troubles[0].message, shard=batch.shard, batch_id=batch.batch_id)
             if batch.stray:  # another batch of the shard decides its lines
@@ -102,7 +103,7 @@ class RefusalHandler:
 
     def _record_quota_sample(self, tx: Transaction, shard: int, trouble: ErrorDetails, of_room: bool = True) -> None:
         """A refusal for the history of the quota. One that is not of the room for tokens tells nothing of it."""
-        model = load_version(tx, intents.load_shard(tx, shard).version)[0].model
+        model = load_version(tx, shards.load_shard(tx, shard).version)[0].model
         limit = parse_enqueued_limit(trouble.message)
         reserved = load_room(tx, self._context.config).reserved if of_room else None
         detail = trouble.message or trouble.code
@@ -112,10 +113,10 @@ class RefusalHandler:
 
     def _handle_shard_refusal(self, tx: Transaction, shard: int, trouble: ErrorDetails, wait_s: float | None) -> None:
         missing = is_missing_file(trouble)
-        if missing and intents.is_file_deleted(tx, intents.load_shard(tx, shard).file_id):
+        if missing and intents.is_file_deleted(tx, shards.load_shard(tx, shard).file_id):
             discard_uploaded_file(tx, shard)  # we deleted it ourselves, so that a late create would name no file
             return
-        (refusals,) = tx.fetch_one("count_refusal", shard=shard, until=0.0)
+        refusals = shards.count_shard_refusal(tx, shard)
         tries = self._context.rules.policies[FailureClass.SHARD_REFUSED].tries
         if tries is not None and refusals > tries:
             self.stop_sending(tx, trouble)
@@ -130,7 +131,7 @@ class RefusalHandler:
 
     def _handle_refused_lines(self, tx: Transaction, batch: EndedBatch, troubles: Sequence[ErrorDetails]) -> None:
         """Single lines are at fault: they die, the others are cut again. Many of them are a fault of the setup."""
-        row = intents.load_shard(tx, batch.shard)
+        row = shards.load_shard(tx, batch.shard)
         wrong = self._failures_by_custom_id(row, troubles)
         if not wrong:  # the numbers are no lines of ours, or our copy of the file is gone: nobody is at fault
             self._return_refused_shard(tx, batch, FailureClass.SHARD_REFUSED, troubles[0])
@@ -149,9 +150,9 @@ class RefusalHandler:
         if wishes.is_cancel_requested(tx, batch.shard):
             tx.move_lines("hold_shard_lines", "hold", shard=batch.shard)
             wishes.fulfil_wish(tx, batch.shard, "lines refused")
-        tx.fetch_all("loosen_shard", shard=batch.shard)
+        shards.loosen_shard_lines(tx, batch.shard)
         tx.move_shard(batch.shard, "settle", f"{len(wrong)} lines refused")
-        tx.fetch_all("queue_shard_file", shard=batch.shard, now=tx.now)
+        shards.queue_shard_file(tx, batch.shard)
 
     def _is_setup_fault(self, tx: Transaction, wrong: Mapping[str, Failure], lines: int) -> bool:
         """Whether the setup is at fault. The service names so many lines and no more: as long as nothing succeeds, what
@@ -183,6 +184,6 @@ class RefusalHandler:
 
 def discard_uploaded_file(tx: Transaction, shard: int) -> None:
     """The file of an uploaded shard is of no more use: it is uploaded again, and the old one deleted."""
-    tx.fetch_all("queue_shard_file", shard=shard, now=tx.now)
+    shards.queue_shard_file(tx, shard)
     tx.move_shard(shard, "lose_file")
-    tx.fetch_all("set_shard_file", shard=shard, file_id=None, created_at=None)
+    shards.set_shard_file(tx, shard, None, None)

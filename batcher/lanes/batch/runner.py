@@ -37,7 +37,7 @@ from batcher.lanes.batch.watching import BatchWatcher
 from batcher.lanes.context import LaneContext
 from batcher.plan.retry_shards import cut_retry_shard, recut_parked_lines
 from batcher.service.service import CallError
-from batcher.state import facts, intents, wishes
+from batcher.state import facts, shards, wishes
 from batcher.state.quota_pauses import record_quota_failure
 from batcher.state.snapshot import load_snapshot
 
@@ -189,8 +189,8 @@ class BatchRunner:
     def _split_shard(self, shard: int) -> None:
         """Cuts a shard that can never fit: its lines become loose, and are gathered into smaller ones."""
         with self._context.store.transaction("split") as tx:
-            if intents.load_shard(tx, shard).state not in WAITING_TO_BE_SENT:
+            if shards.load_shard(tx, shard).state not in WAITING_TO_BE_SENT:
                 return  # another command took it away meanwhile
-            tx.fetch_all("queue_shard_file", shard=shard, now=tx.now)
+            shards.queue_shard_file(tx, shard)
             tx.move_shard(shard, "split")
-            tx.fetch_all("loosen_shard", shard=shard)
+            shards.loosen_shard_lines(tx, shard)

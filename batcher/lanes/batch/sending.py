@@ -18,11 +18,11 @@ from batcher.disk.shard_files import file_sha256, shard_path
 from batcher.lanes.batch.refusals import RefusalHandler, discard_uploaded_file
 from batcher.lanes.context import LaneContext
 from batcher.service.service import CallRefused, CallUnknown
-from batcher.state import facts, intents, quota_pauses, strays, wishes
+from batcher.state import facts, intents, quota_pauses, shards, strays, submissions, wishes
 from batcher.state.db.transaction import Transaction
-from batcher.state.intents import Reservation, ShardRow, Submission
-from batcher.state.ownership import build_batch_metadata, input_file_name
+from batcher.state.shards import ShardRow
 from batcher.state.snapshot import latest_valid_wait, load_budget, load_room
+from batcher.state.submissions import Reservation, Submission, build_batch_metadata, input_file_name
 from batcher.state.versions import load_version
 
 FILE_FRESH_S = 25 * 24 * 3600.0
@@ -38,7 +38,7 @@ class ShardSender:
     def send_shard(self, action: Send) -> None:
         """Starts one shard: from its file on disk, or from the one that is kept at OpenAI."""
         with self._context.store.transaction("intend_send") as tx:
-            shard = intents.load_shard(tx, action.shard)
+            shard = shards.load_shard(tx, action.shard)
             reservation = self._reserve_tokens(tx, shard, action)
             if reservation is None:
                 return
@@ -114,10 +114,10 @@ class ShardSender:
             return False
         crashpoints.mark_reached("upload.after")
         with self._context.store.transaction("record_upload", patience_s=None) as tx:
-            intents.record_upload(tx, intents.load_submission(tx, submission), file)
+            intents.record_upload(tx, submissions.load_submission(tx, submission), file)
             wanted = not (self._is_sending_paused(tx) or wishes.is_cancel_requested(tx, shard.shard))
             if wanted:
-                intents.intend_create(tx, intents.load_shard(tx, shard.shard), submission)
+                intents.intend_create(tx, shards.load_shard(tx, shard.shard), submission)
             else:  # an upload takes its time, and somebody has said stop meanwhile
                 intents.close_submission(tx, submission, "stopped before its batch was asked for")
         return wanted
@@ -127,27 +127,27 @@ class ShardSender:
 
     def _upload_file_name(self, submission: int, shard: int) -> str:
         with self._context.store.read_transaction() as tx:
-            return input_file_name(intents.load_run_id(tx), shard, submission)
+            return input_file_name(submissions.load_run_id(tx), shard, submission)
 
     def _handle_damaged_file(self, shard: ShardRow, submission: int) -> None:
         """The file on disk is not what was planned: its lines are rendered and cut again."""
         with self._context.store.transaction("file_damaged", patience_s=None) as tx:
-            intents.forget_upload(tx, intents.load_submission(tx, submission), [])
-            tx.mark_shard_stale(shard.shard, "its file on disk is missing or was changed")
-            tx.fetch_all("loosen_shard", shard=shard.shard)
+            intents.forget_upload(tx, submissions.load_submission(tx, submission), [])
+            shards.mark_shard_stale(tx, shard.shard, "its file on disk is missing or was changed")
+            shards.loosen_shard_lines(tx, shard.shard)
 
     def _handle_upload_refusal(self, submission: int, error: CallRefused) -> None:
         failure = classify_call_error(error.trouble)
         with self._context.store.transaction("upload_refused", patience_s=None) as tx:
-            row = intents.load_submission(tx, submission)
+            row = submissions.load_submission(tx, submission)
             intents.forget_upload(tx, row, [])
             if failure is FailureClass.SHARD_REFUSED:
-                (refusals,) = tx.fetch_one("count_refusal", shard=row.shard, until=0.0)
+                refusals = shards.count_shard_refusal(tx, row.shard)
                 tries = self._context.rules.policies[failure].tries
                 if tries is not None and refusals > tries:
                     self._refusals.stop_sending(tx, error.trouble)
                 wait = self._context.next_delay_seconds(failure, refusals - 1, error.wait_s)
-                tx.fetch_all("delay_shard", shard=row.shard, until=tx.now + wait)
+                shards.delay_shard(tx, row.shard, tx.now + wait)
             else:
                 self._refusals.handle_refusal(tx, row.shard, failure, error.trouble, error.wait_s)
 
@@ -157,7 +157,7 @@ class ShardSender:
             n = facts.count_unknown_call(tx)
             quick = self._context.rules.policies[FailureClass.CALL].tries or 0
             failure, nth = (FailureClass.CALL, n) if n < quick else (FailureClass.OUTAGE, n - quick)
-            tx.fetch_all("delay_shard", shard=shard, until=tx.now + self._context.next_delay_seconds(failure, nth))
+            shards.delay_shard(tx, shard, tx.now + self._context.next_delay_seconds(failure, nth))
             self._record_retry_after(tx, error)
 
     def _record_retry_after(self, tx: Transaction, error: CallUnknown) -> None:
@@ -170,9 +170,9 @@ class ShardSender:
 
     def _create_batch(self, submission: int) -> None:
         with self._context.store.read_transaction() as tx:
-            row = intents.load_submission(tx, submission)
-            version, _ = load_version(tx, intents.load_shard(tx, row.shard).version)
-            metadata = build_batch_metadata(intents.load_run_id(tx), row)
+            row = submissions.load_submission(tx, submission)
+            version, _ = load_version(tx, shards.load_shard(tx, row.shard).version)
+            metadata = build_batch_metadata(submissions.load_run_id(tx), row)
         assert row.file_id is not None
         crashpoints.mark_reached("create.before")
         try:

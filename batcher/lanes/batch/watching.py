@@ -8,15 +8,15 @@ from batcher import crashpoints
 from batcher.core import events
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import BatchStatus, is_terminal
-from batcher.core.remote import FILE_LIFE_S, BatchListing, RemoteBatch
+from batcher.core.remote import BatchListing, RemoteBatch
 from batcher.lanes.batch.ingest import LOOK_AGAIN_S
 from batcher.lanes.batch.reconciling import CLOCK_SKEW_S, absence_grace
 from batcher.lanes.context import LaneContext
 from batcher.service.service import CallRefused, CallUnknown
-from batcher.state import facts, intents, strays
+from batcher.state import batches, facts, strays, submissions
+from batcher.state.batches import KnownBatch
 from batcher.state.db.transaction import Transaction
-from batcher.state.intents import KnownBatch
-from batcher.state.ownership import find_submission
+from batcher.state.submissions import find_submission
 
 OVERDUE_S = 2 * 3600.0
 """How long after `expires_at` a batch may go on before it is given up as overdue."""
@@ -42,9 +42,9 @@ class BatchWatcher:
     def refresh_batches(self) -> None:
         """One look at everything in flight."""
         with self._context.store.read_transaction() as tx:
-            known = intents.load_known_batches(tx)
+            known = batches.load_known_batches(tx)
             (floor,) = tx.fetch_one("listing_floor", since=tx.now - STRAYS_FOR_S)
-            unread = [str(row[0]) for row in tx.fetch_all("unread_due", now=tx.now, since=tx.now - FILE_LIFE_S)]
+            unread = batches.load_unread_batches(tx)
         running = [batch for batch in known.values() if batch.ended_at is None]
         listing = self._context.service.list_batches((floor or 0.0) - CLOCK_SKEW_S)
         seen: dict[str, RemoteBatch | None] = {batch.batch_id: batch for batch in listing.batches}
@@ -89,7 +89,7 @@ class BatchWatcher:
                 tx.fetch_all("look_later", batch_id=batch_id, next=tx.now + LOOK_AGAIN_S)
                 continue
             tx.fetch_all("take_up_again", batch_id=batch_id, status=batch.status)
-            intents.update_batch(tx, intents.load_known_batch(tx, batch_id), batch)
+            batches.update_batch(tx, batches.load_known_batch(tx, batch_id), batch)
             tx.record_event("found_again", batch.status, batch_id=batch_id)
 
     def _update_batch(
@@ -103,7 +103,7 @@ class BatchWatcher:
             return not stranger and self._handle_missing_batch(tx, known, now)
         if late and not is_terminal(batch.status):
             batch = _overdue_batch(known)
-        return intents.update_batch(tx, known, batch)
+        return batches.update_batch(tx, known, batch)
 
     def _handle_missing_batch(self, tx: Transaction, known: KnownBatch, now: float) -> bool:
         """The service does not know the batch. One such answer may be a hiccup; it is believed after the grace."""
@@ -115,13 +115,13 @@ class BatchWatcher:
             return False
         if now - known.missing_since < absence_grace(tx, self._context.config):
             return False
-        return intents.update_batch(tx, known, _overdue_batch(known))
+        return batches.update_batch(tx, known, _overdue_batch(known))
 
     def _record_stray_batches(
         self, tx: Transaction, listing: BatchListing, known: Collection[str]
     ) -> list[events.Event]:
         """Record batches of ours that the state does not know, oldest first; return what became of each."""
-        run = intents.load_run_id(tx)
+        run = submissions.load_run_id(tx)
         outcomes: list[events.Event] = []
         for batch in sorted(listing.batches, key=lambda b: b.created_at):
             submission = find_submission(tx, batch, run) if batch.batch_id not in known else None
@@ -160,11 +160,11 @@ class BatchWatcher:
             return
         crashpoints.mark_reached("cancel.after")
         with self._context.store.transaction("record_cancel", patience_s=None) as tx:
-            known = intents.load_known_batch(tx, batch_id)
+            known = batches.load_known_batch(tx, batch_id)
             tx.fetch_all("cancel_asked", batch_id=batch_id, now=tx.now)
             tx.record_event("cancel", refused or "asked", shard=known.shard, batch_id=batch_id)
             if batch is not None:
-                intents.update_batch(tx, known, batch)
+                batches.update_batch(tx, known, batch)
         self._context.notify(events.CancelRequested(shard=known.shard, batch_id=batch_id))
 
 

@@ -24,7 +24,7 @@ from batcher.lanes.direct.outcomes import CallOutcome, CallRequest, CallResult, 
 from batcher.lanes.direct.ready_lines import CALL_KEY, ReadyLines
 from batcher.plan.retry_shards import recut_parked_lines
 from batcher.service.service import CallError, CallRefused, CompletionResponse
-from batcher.state import direct_calls, facts, intents, quota_pauses
+from batcher.state import direct_calls, facts, quota_pauses, submissions
 from batcher.state.db.transaction import Transaction
 from batcher.state.direct_calls import Selection
 from batcher.state.quota_pauses import QuotaRule, record_quota_failure
@@ -61,7 +61,7 @@ class DirectLane:
         with self._context.store.transaction("begin") as tx:
             facts.clear_stop_reason(tx)
             self._stock.selection = replace(self._stock.selection, first=int(tx.fetch_one("next_call")[0]))
-            run = intents.load_run_id(tx)
+            run = submissions.load_run_id(tx)
             asked = tx.fetch_all("calls_of_the_last_minute", since=tx.now - MINUTE_S, now=tx.now)
         for at, tokens in asked:
             self._pacer.record_request(float(at), int(tokens))

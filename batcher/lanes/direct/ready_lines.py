@@ -14,7 +14,7 @@ from batcher.job.job import job_output_to_stderr
 from batcher.lanes.context import LaneContext
 from batcher.lanes.direct.outcomes import CallRequest
 from batcher.plan.retry_shards import rerender_line
-from batcher.state import direct_calls, intents
+from batcher.state import direct_calls, submissions
 from batcher.state.db.transaction import Transaction
 from batcher.state.direct_calls import Candidate, Selection
 from batcher.state.snapshot import latest_valid_wait, load_measured
@@ -106,7 +106,7 @@ class ReadyLines:
             return []
         calls, run = (
             direct_calls.record_claims(tx, [(p.line, p.asked.tokens, p.usd) for p in chosen]),
-            intents.load_run_id(tx),
+            submissions.load_run_id(tx),
         )
         return [
             self._assign_call_id(replace(p.asked, asked_at=tx.now), call, run)

@@ -1,3 +1,28 @@
+-- name: fall_due
+UPDATE artists SET state = $target, wait_until = NULL
+WHERE priority = $priority AND shard IS NULL AND (wait_until <= $now OR wait_until > $latest)
+  AND list_contains($sources, state)
+
+-- name: loose_to_gather
+SELECT artist_id, custom_id, priority, data, tokens, line_hash, version FROM artists
+WHERE shard IS NULL AND state = 'ready' AND priority = $priority AND version IS NOT NULL
+  AND version = (SELECT min(version) FROM artists
+                 WHERE shard IS NULL AND state = 'ready' AND priority = $priority AND version IS NOT NULL)
+ORDER BY seq LIMIT $most
+
+-- name: insert_run
+INSERT INTO runs VALUES ($run_id, $now)
+
+-- name: parked_lines
+-- Lines of shards that were not released when the direct lane took lines out of them: to be cut again, not released.
+SELECT a.artist_id, a.custom_id, a.priority, a.data, a.tokens, a.line_hash, a.version
+FROM artists AS a JOIN shards AS s USING (shard)
+WHERE s.state = 'stale' AND a.state = 'ready'
+  AND (a.priority, a.version) = (
+      SELECT (x.priority, x.version) FROM artists AS x JOIN shards AS y USING (shard)
+      WHERE y.state = 'stale' AND x.state = 'ready' ORDER BY x.priority, x.version LIMIT 1)
+ORDER BY a.seq LIMIT $most
+
 -- name: create_prepared
 CREATE TEMP TABLE prepared (
     row INTEGER, artist_id VARCHAR, custom_id VARCHAR, artist_name VARCHAR, priority INTEGER,
@@ -102,9 +127,6 @@ WHERE NOT EXISTS (SELECT 1 FROM artists AS a WHERE a.artist_id = '(' || $table |
 -- A table that was read, by its name as seen from the state: no output may replace it.
 INSERT OR REPLACE INTO facts VALUES ('table ' || $table, NULL, $table)
 
--- name: tables_read
-SELECT text FROM facts WHERE starts_with(name, 'table ') ORDER BY name
-
 -- name: not_in_table
 SELECT count(*) FROM artists
 WHERE state IN ('ready', 'waiting') AND artist_id NOT IN (SELECT artist_id FROM prepared)
@@ -123,38 +145,12 @@ WHERE artists.artist_id = d.artist_id AND artists.state IN ('ready', 'waiting')
 -- name: highest_seq
 SELECT coalesce(max(seq), 0) FROM artists
 
--- name: highest_shard
-SELECT coalesce(max(shard), 0) FROM shards
-
 -- name: ordered_lines
 SELECT priority, seq, spooled, tokens, bytes FROM unplanned ORDER BY priority, seq
 
 -- name: write_planned
 UPDATE artists SET shard = p.shard, tokens = p.tokens, bytes = p.bytes, line_hash = p.line_hash, version = $version
 FROM planned AS p WHERE artists.artist_id = p.artist_id
-
--- name: versions
-SELECT version, fingerprint FROM versions ORDER BY version
-
--- name: version_definitions
-SELECT version, definition FROM versions ORDER BY version
-
--- name: unsent_by_version
--- Lines and shards that were never sent. What was sent once goes again as it was planned.
-SELECT version, sum(lines)::BIGINT, count(*) FROM shards
-WHERE NOT retry AND state IN ('planned', 'released', 'uploaded') GROUP BY version ORDER BY version
-
--- name: open_by_version
--- What is neither sent nor ended: lines and counted tokens.
-SELECT version, count(*), sum(tokens)::BIGINT FROM artists
-WHERE state IN ('ready', 'waiting') AND version IS NOT NULL GROUP BY version ORDER BY version
-
--- name: version_definition
-SELECT definition, constant_tokens FROM versions WHERE version = $version
-
--- name: insert_version
--- One that is known stays as it is.
-INSERT OR IGNORE INTO versions VALUES ($version, $fingerprint, $definition, $constant_tokens, $now)
 
 -- name: unsent_of_other_versions
 -- Lines that were never sent. What was sent once goes again as it was planned, whatever the prompt is now.

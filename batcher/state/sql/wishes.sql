@@ -1,5 +1,5 @@
--- name: wishable_shards
-SELECT shard, state FROM shards ORDER BY shard
+-- name: cancel_asked
+UPDATE batches SET cancel_asked_at = $now WHERE batch_id = $batch_id
 
 -- name: open_wishes
 -- Shards to be cancelled that are not at their end.

@@ -15,7 +15,7 @@ from batcher.errors import StateError
 from batcher.lanes.batch.ingest import FEWEST_READINGS, Ingestion
 from batcher.sandbox import Faults
 from batcher.sandbox.api.batches import Batch
-from batcher.state import intents, strays
+from batcher.state import strays, submissions
 from batcher.state.costs import costs_by_shard, sum_costs
 from batcher.state.versions import load_versions
 from tests.support.results_kit import HOURS, LINES, Bench, failed, patient_config, with_text
@@ -557,7 +557,7 @@ def test_a_late_batch_of_a_settled_shard_gives_what_is_still_wanted(make: Make) 
     late = twins.world.service().retrieve_batch(twins.stray.id)
     assert late is not None
     with twins.world.store.transaction("late") as tx:
-        assert strays.record_found_batch(tx, intents.load_submission(tx, 1), late) == events.StrayFound(
+        assert strays.record_found_batch(tx, submissions.load_submission(tx, 1), late) == events.StrayFound(
             1, late.batch_id
         )
     twins.act()

@@ -14,6 +14,7 @@ import pytest
 
 from batcher.disk.locks import lane_lock
 from batcher.errors import IllegalTransitionError, StateError
+from batcher.state import submissions
 from batcher.state.db import store as store_module
 from batcher.state.db.schema import SCHEMA_VERSION, load_migrations
 from batcher.state.db.store import RETRY_S, Store
@@ -386,7 +387,7 @@ def test_a_move_of_lines_takes_only_those_that_may_move(planned: Store) -> None:
     with planned.transaction("held") as tx:
         tx.con.execute("UPDATE artists SET state = 'held', failure = 'cancelled' WHERE artist_id = 'a'")
     with planned.transaction("claim") as tx:
-        assert tx.move_lines("claim_lines", "claim_batch", shard=1, submission=5) == 1
+        assert submissions.claim_shard_lines(tx, 1, 5) == 1
         states = tx.con.execute("SELECT artist_id, state FROM artists ORDER BY 1").fetchall()
         assert states == [("a", "held"), ("b", "in_batch")]
 

@@ -1,3 +1,31 @@
+-- name: hold_shard_lines
+UPDATE artists SET state = $target, failure = 'cancelled', code = 'cancelled_by_hand', message = 'cancelled by hand',
+                   wait_until = NULL
+WHERE shard = $shard AND state = 'ready' AND list_contains($sources, state)
+
+-- name: delay_batch
+UPDATE batches SET retry_at = $until, read_first_at = coalesce(read_first_at, $now) WHERE batch_id = $batch_id
+
+-- name: siblings
+-- Other batches of a shard: those that are not settled, and all.
+SELECT count(*) FILTER (settled_at IS NULL), count(*) FROM batches WHERE shard = $shard AND batch_id <> $batch_id
+
+-- name: refuse_line
+UPDATE artists
+SET state = $target, submission = NULL, attempts = attempts + 1, failure = $failure, code = $code, message = $message
+WHERE custom_id = $custom_id AND submission = $submission AND list_contains($sources, state)
+
+-- name: record_refused_line
+INSERT INTO attempts (artist_id, lane, shard, batch_id, outcome, code, message, counted, cost_usd, happened_at)
+SELECT artist_id, 'batch', shard, $batch_id, failure, code, message, true, 0, $now FROM artists
+WHERE custom_id = $custom_id
+
+-- name: dead_by_code
+SELECT count(*) FROM artists WHERE state = 'dead' AND failure = $failure AND code = $code
+
+-- name: bios_of_job
+SELECT count(*) FROM bios WHERE lane <> 'earlier'
+
 -- name: create_results
 -- One verdict a line: what was read of the lines that the batch's shard holds or held, and is news of this batch.
 CREATE TEMP TABLE results (
@@ -149,9 +177,3 @@ SELECT count(*) FROM decisions WHERE counted AND state IN ('ready', 'waiting')
 
 -- name: readings_failed
 SELECT count(*) FROM events WHERE kind = 'results_incomplete' AND batch_id = $batch_id
-
--- name: end_probed_pauses
--- A quota pause is over once something that was sent after it has succeeded.
-UPDATE pauses SET ended_at = $now
-WHERE ended_at IS NULL AND reason = 'quota'
-  AND (until > $latest OR until <= $recorded_at)

@@ -1,3 +1,7 @@
+-- name: calls_running
+-- One that is open for longer has lost its process.
+SELECT count(*) FROM direct_calls WHERE ended_at IS NULL AND intended_at > $since
+
 -- name: direct_lines
 -- What the direct lane may ask for, the most urgent first; lines that stand in no shard before those that do. `full`:
 -- as many lines as wished were taken on since the call `first`; only they go again.
@@ -102,26 +106,6 @@ WHERE artists.artist_id = w.artist_id AND w.code = 'length' AND artists.state IN
 
 -- name: end_calls
 UPDATE direct_calls SET ended_at = $now, outcome = w.outcome FROM answers AS w WHERE direct_calls.call = w.call
-
--- name: bios_of_job
-SELECT count(*) FROM bios WHERE lane <> 'earlier'
-
--- name: end_probed_pauses_at
--- A quota pause is over once something that was asked for after it has succeeded.
-UPDATE pauses SET ended_at = $now WHERE ended_at IS NULL AND reason = 'quota' AND (until > $latest OR until <= $asked_at) RETURNING pause
-
--- name: end_pauses_over
-UPDATE pauses SET ended_at = $now WHERE ended_at IS NULL AND scope = 'direct' AND until <= $now RETURNING pause
-
--- name: parked_lines
--- Lines of shards that were not released when the direct lane took lines out of them: to be cut again, not released.
-SELECT a.artist_id, a.custom_id, a.priority, a.data, a.tokens, a.line_hash, a.version
-FROM artists AS a JOIN shards AS s USING (shard)
-WHERE s.state = 'stale' AND a.state = 'ready'
-  AND (a.priority, a.version) = (
-      SELECT (x.priority, x.version) FROM artists AS x JOIN shards AS y USING (shard)
-      WHERE y.state = 'stale' AND x.state = 'ready' ORDER BY x.priority, x.version LIMIT 1)
-ORDER BY a.seq LIMIT $most
 
 -- name: outcomes_since
 SELECT outcome, count(*) FROM direct_calls WHERE call >= $first AND outcome IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1

@@ -23,15 +23,3 @@ INSERT INTO facts VALUES ($fact, $number, $text)
 -- The other two are named so that a file without them is none of ours.
 SELECT 1 FROM meta, runs
 WHERE meta.key = 'schema_version' AND meta.value = $version AND NOT EXISTS (SELECT 1 FROM artists, shards WHERE false)
-
--- name: run
-SELECT run_id, created_at FROM runs
-
--- name: insert_run
-INSERT INTO runs VALUES ($run_id, $now)
-
--- name: queue_shard_file
--- Asks before it inserts: INSERT OR IGNORE takes thrice as long, as does an UPDATE that returns what it has changed.
-INSERT INTO remote_files (file_id, purpose, shard, since)
-SELECT file_id, 'batch', shard, $now FROM shards
-WHERE shard = $shard AND file_id IS NOT NULL AND file_id NOT IN (SELECT file_id FROM remote_files)

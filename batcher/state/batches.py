@@ -1,0 +1,139 @@
+"""Batches as rows of the state: what the service said of each, and what was decided on it."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import orjson
+
+from batcher.core.failures import ErrorDetails
+from batcher.core.lifecycle import BatchStatus, is_terminal, merge_batch_status
+from batcher.core.remote import FILE_LIFE_S, RemoteBatch
+from batcher.state import facts, submissions
+from batcher.state.db.transaction import Transaction
+from batcher.state.submissions import Submission
+
+
+class KnownBatch(NamedTuple):
+    """A batch that the state knows."""
+
+    batch_id: str
+    submission: int
+    shard: int
+    status: str
+    created_at: float
+    ended_at: float | None
+    settled_at: float | None
+    input_file_id: str
+    missing_since: float | None
+
+
+def insert_batch(tx: Transaction, submission: Submission, batch: RemoteBatch, stray: bool = False) -> None:
+    """Records a batch for the first time. A stray's tokens are reserved beside those of its submission."""
+    reserved = submission.reserved if stray else 0
+    tx.fetch_all(
+        "insert_batch",
+        batch_id=batch.batch_id, submission=submission.submission, shard=submission.shard, stray=stray,
+        status="validating", created_at=batch.created_at, expires_at=batch.expires_at,
+        input_file_id=batch.input_file_id, reserved=reserved, now=tx.now,
+    )  # fmt: skip
+    tx.record_event(
+        "stray" if stray else "batch", shard=submission.shard, submission=submission.submission, batch_id=batch.batch_id
+    )
+
+
+def load_known_batches(tx: Transaction) -> Mapping[str, KnownBatch]:
+    """Every batch of this run that the state knows."""
+    return {row[0]: KnownBatch(*row) for row in tx.fetch_all("known_batches")}
+
+
+def load_known_batch(tx: Transaction, batch_id: str) -> KnownBatch:
+    """One batch that the state knows."""
+    return KnownBatch(*tx.fetch_one("known_batch", batch_id=batch_id))
+
+
+def update_batch(tx: Transaction, known: KnownBatch, batch: RemoteBatch) -> bool:
+    """Writes what the service says of a batch; whether it has ended just now. A terminal status absorbs; the ids of
+    its files, its counts and its usage may come later than the status."""
+    status = merge_batch_status(known.status, batch.status)
+    usage = batch.usage or (None, None, None)
+    errors = orjson.dumps([_error_to_json(e) for e in batch.errors]).decode() if batch.errors else None
+    tx.fetch_all(
+        "update_batch",
+        batch_id=batch.batch_id, status=status, expires_at=batch.expires_at, finished_at=batch.finished_at,
+        total=batch.total, completed=batch.completed, failed=batch.failed, output_file_id=batch.output_file_id,
+        error_file_id=batch.error_file_id, usage_input=usage[0], usage_cached=usage[1], usage_output=usage[2],
+        errors=errors,
+    )  # fmt: skip
+    if status != known.status:
+        tx.record_event("status", status, shard=known.shard, submission=known.submission, batch_id=batch.batch_id)
+        if status == BatchStatus.IN_PROGRESS:
+            facts.reset_room_refusals(tx)
+    return known.ended_at is None and is_terminal(status) and end_batch(tx, known, status)
+
+
+def end_batch(tx: Transaction, known: KnownBatch, status: str) -> bool:
+    """Records the end of a batch: its tokens are free, and whoever waits for room may try again."""
+    if not tx.count_changed("end_batch", batch_id=known.batch_id, now=tx.now):
+        return False
+    if not load_batch(tx, known.batch_id).stray:
+        submissions.release_reserved_tokens(tx, known.submission)
+        tx.move_shard(known.shard, "end")
+    if status != BatchStatus.FAILED:  # one that was refused has made no room
+        facts.set_wait(tx, facts.Wait.ROOM, 0)
+    return True
+
+
+def _error_to_json(trouble: ErrorDetails) -> dict[str, object]:
+    return {"code": trouble.code, "message": trouble.message, "line": trouble.line}
+
+
+def parse_batch_errors(text: str | None) -> list[ErrorDetails]:
+    """The entries of `batch.errors` as they were kept."""
+    return [ErrorDetails(None, e["code"], "", e["message"], e["line"]) for e in orjson.loads(text or "[]")]
+
+
+class EndedBatch(NamedTuple):
+    """A batch whose results are to be read."""
+
+    batch_id: str
+    submission: int
+    shard: int
+    stray: bool
+    status: str
+    total: int
+    completed: int
+    failed: int
+    input_file_id: str
+    output_file_id: str | None
+    error_file_id: str | None
+    errors: str | None
+    read_first_at: float | None
+    ended_at: float | None
+    settled_at: float | None
+    recorded_at: float
+    """When we first recorded it, in our clock."""
+
+
+def load_batch(tx: Transaction, batch_id: str) -> EndedBatch:
+    """Return a batch with all that its results depend on."""
+    return EndedBatch(*tx.fetch_one("batch", batch_id=batch_id))
+
+
+def settle_batch(tx: Transaction, batch_id: str) -> bool:
+    """Record that a batch's results are recorded; return False where they were before."""
+    return bool(tx.count_changed("settle_batch", batch_id=batch_id, now=tx.now))
+
+
+def intend_cancel(tx: Transaction, batch_id: str) -> None:
+    """Write the intent to cancel a running batch; the batch lane carries it out."""
+    tx.fetch_all("wish_cancel", batch_id=batch_id, now=tx.now)
+
+
+def set_batch_stray(tx: Transaction, batch_id: str, stray: bool, reserved: int) -> None:
+    """Mark a batch as one beside the batch that decides its shard's lines; a stray has its own reservation."""
+    tx.fetch_all("set_stray", batch_id=batch_id, stray=stray, reserved=reserved)
+
+
+def load_unread_batches(tx: Transaction) -> list[str]:
+    """Return the ids of batches that were given up with lines perhaps paid, and are due to be asked for again."""
+    return [str(row[0]) for row in tx.fetch_all("unread_due", now=tx.now, since=tx.now - FILE_LIFE_S)]

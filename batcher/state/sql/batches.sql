@@ -1,0 +1,74 @@
+-- name: known_batches
+SELECT batch_id, submission, shard, status, created_at, ended_at, settled_at, input_file_id, missing_since FROM batches
+
+-- name: known_batch
+SELECT batch_id, submission, shard, status, created_at, ended_at, settled_at, input_file_id, missing_since FROM batches
+WHERE batch_id = $batch_id
+
+-- name: listing_floor
+-- How far back a listing must go to show every batch in flight, and any that may yet come to light: of a submission
+-- whose create was refused or shown to be absent within the time that a batch may run.
+SELECT min(t) FROM (
+    SELECT min(created_at) AS t FROM batches WHERE ended_at IS NULL
+    UNION ALL
+    SELECT min(file_created_at) FROM submissions
+    WHERE batch_id IS NULL AND create_intended_at IS NOT NULL AND ended_at > $since
+)
+
+-- name: set_stray
+UPDATE batches SET stray = $stray, reserved = $reserved WHERE batch_id = $batch_id
+
+-- name: wish_cancel
+-- The intent to cancel a batch; its owner carries it out.
+UPDATE batches SET cancel_wanted_at = $now
+WHERE batch_id = $batch_id AND cancel_wanted_at IS NULL AND ended_at IS NULL
+RETURNING batch_id
+
+-- name: cancel_later
+UPDATE batches SET retry_at = $until WHERE batch_id = $batch_id
+
+-- name: unread_due
+-- Batches that were given up while lines of theirs are held as perhaps paid.
+SELECT b.batch_id FROM batches AS b
+WHERE b.unread AND b.settled_at IS NOT NULL AND b.created_at > $since AND b.retry_at <= $now
+  AND EXISTS (SELECT 1 FROM artists AS a WHERE a.shard = b.shard AND a.state = 'held' AND a.failure = 'missing')
+ORDER BY b.created_at LIMIT 100
+
+-- name: unread_now
+UPDATE batches SET retry_at = 0 WHERE unread AND settled_at IS NOT NULL
+
+-- name: look_later
+UPDATE batches SET retry_at = $next WHERE batch_id = $batch_id
+
+-- name: take_up_again
+-- `read_first_at` stays: what was asked for during a day is asked for once more, not for another day.
+UPDATE batches SET status = $status, settled_at = NULL, retry_at = 0, unread = false
+WHERE batch_id = $batch_id AND settled_at IS NOT NULL
+
+-- name: set_missing
+UPDATE batches SET missing_since = $at WHERE batch_id = $batch_id
+
+-- name: insert_batch
+INSERT INTO batches (batch_id, submission, shard, stray, status, created_at, expires_at, input_file_id, reserved, recorded_at)
+VALUES ($batch_id, $submission, $shard, $stray, $status, $created_at, $expires_at, $input_file_id, $reserved, $now)
+
+-- name: update_batch
+UPDATE batches
+-- What was known once is not forgotten: an answer without it (ours for a batch that is gone) says nothing.
+SET status = $status, expires_at = coalesce($expires_at, expires_at), finished_at = coalesce($finished_at, finished_at),
+    total = greatest($total, total), completed = greatest($completed, completed), failed = greatest($failed, failed),
+    output_file_id = coalesce($output_file_id, output_file_id), error_file_id = coalesce($error_file_id, error_file_id),
+    usage_input = coalesce($usage_input, usage_input), usage_cached = coalesce($usage_cached, usage_cached),
+    usage_output = coalesce($usage_output, usage_output), errors = coalesce($errors, errors), missing_since = NULL
+WHERE batch_id = $batch_id
+
+-- name: end_batch
+UPDATE batches SET ended_at = $now WHERE batch_id = $batch_id AND ended_at IS NULL
+
+-- name: settle_batch
+UPDATE batches SET settled_at = $now WHERE batch_id = $batch_id AND settled_at IS NULL
+
+-- name: batch
+SELECT batch_id, submission, shard, stray, status, total, completed, failed, input_file_id, output_file_id, error_file_id,
+       errors, read_first_at, ended_at, settled_at, recorded_at
+FROM batches WHERE batch_id = $batch_id

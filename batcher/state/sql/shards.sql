@@ -1,0 +1,45 @@
+-- name: release_shards
+UPDATE shards SET state = 'released'
+WHERE shard IN (SELECT shard FROM shards WHERE state = 'planned' ORDER BY priority, shard LIMIT $most)
+RETURNING shard
+
+-- name: loosen_shard
+UPDATE artists SET shard = NULL WHERE shard = $shard AND state = 'ready'
+
+-- name: set_shard_file
+UPDATE shards SET file_id = $file_id, file_created_at = $created_at WHERE shard = $shard
+
+-- name: delay_shard
+UPDATE shards SET wait_until = $until WHERE shard = $shard
+
+-- name: count_refusal
+UPDATE shards SET refusals = refusals + 1, wait_until = $until WHERE shard = $shard RETURNING refusals
+
+-- name: queue_shard_file
+-- Asks before it inserts: INSERT OR IGNORE takes thrice as long, as does an UPDATE that returns what it has changed.
+INSERT INTO remote_files (file_id, purpose, shard, since)
+SELECT file_id, 'batch', shard, $now FROM shards
+WHERE shard = $shard AND file_id IS NOT NULL AND file_id NOT IN (SELECT file_id FROM remote_files)
+
+-- name: highest_shard
+SELECT coalesce(max(shard), 0) FROM shards
+
+-- name: highest_submission
+SELECT coalesce(max(submission), 0) FROM submissions
+
+-- name: submissions_since
+SELECT n.shard, s.priority, n.batch_id, n.lines, n.tokens, n.reserved, n.headroom_after, n.limit_tokens, n.reserved_before
+FROM submissions AS n JOIN shards AS s USING (shard) WHERE n.submission > $after ORDER BY n.submission
+
+-- name: shards_not_sent
+SELECT shard FROM shards WHERE state IN ('released', 'uploaded') ORDER BY priority, shard
+
+-- name: count_planned
+SELECT count(*) FROM shards WHERE state = 'planned'
+
+-- name: wishable_shards
+SELECT shard, state FROM shards ORDER BY shard
+
+-- name: shard
+SELECT shard, priority, state, lines, tokens, sha256, version, refusals, submission, file_id, file_created_at, retry
+FROM shards WHERE shard = $shard

@@ -1,0 +1,29 @@
+-- name: submission_of_file
+SELECT max(submission) FROM submissions WHERE file_id = $file_id AND create_intended_at IS NOT NULL
+
+-- name: claim_lines
+UPDATE artists SET state = $target, submission = $submission
+WHERE shard = $shard AND list_contains($sources, state)
+
+-- name: set_submission_batch
+UPDATE submissions SET batch_id = $batch_id WHERE submission = $submission
+
+-- name: intend_delete
+UPDATE submissions SET delete_intended_at = $now WHERE submission = $submission
+
+-- name: set_absent_since
+UPDATE submissions SET absent_since = $at, absent_since_local = $now WHERE submission = $submission
+
+-- name: end_submission
+UPDATE submissions SET ended_at = coalesce(ended_at, $now), outcome = $outcome WHERE submission = $submission
+
+-- name: end_submission_tokens
+UPDATE submissions SET ended_at = coalesce(ended_at, $now) WHERE submission = $submission
+
+-- name: run
+SELECT run_id, created_at FROM runs
+
+-- name: submission
+SELECT submission, shard, lines, tokens, reserved, file_id, file_created_at, batch_id, intended_at, create_intended_at,
+       absent_since, absent_since_local, cancel_wanted_at, outcome, delete_intended_at
+FROM submissions WHERE submission = $submission

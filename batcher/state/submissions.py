@@ -1,0 +1,107 @@
+"""Submissions, one upload-and-create of a shard each, and the marks by which OpenAI's objects are known to be ours."""
+
+from typing import NamedTuple
+
+from batcher.core.remote import RemoteBatch
+from batcher.state.db.transaction import Transaction
+
+
+class Submission(NamedTuple):
+    """A submission as the runner handles it."""
+
+    submission: int
+    shard: int
+    lines: int
+    tokens: int
+    reserved: int
+    file_id: str | None
+    file_created_at: float | None
+    batch_id: str | None
+    intended_at: float
+    create_intended_at: float | None
+    absent_since: float | None
+    absent_since_local: float | None
+    cancel_wanted_at: float | None
+    outcome: str | None
+    delete_intended_at: float | None
+
+
+class Reservation(NamedTuple):
+    """What a submission takes of the limit, and what it leaves."""
+
+    reserved: int
+    limit_tokens: int
+    reserved_before: int
+    headroom_after: int
+    reserved_usd: float
+
+
+def load_submission(tx: Transaction, submission: int) -> Submission:
+    """One submission."""
+    return Submission(*tx.fetch_one("submission", submission=submission))
+
+
+RUN_KEY, SUBMISSION_KEY, SHARD_KEY = "batcher_run", "batcher_submission", "batcher_shard"
+
+
+def input_file_name(run: str, shard: int, submission: int) -> str:
+    """The name of a shard's file at OpenAI; the submission's own, so that an orphan can be told."""
+    return f"batcher-{run[:12]}-shard-{shard:05d}-submission-{submission}.jsonl"
+
+
+def build_batch_metadata(run: str, row: Submission) -> dict[str, str]:
+    """What a batch carries to be found by. Values are texts of under 512 characters (official description)."""
+    return {
+        RUN_KEY: run,
+        SUBMISSION_KEY: str(row.submission),
+        SHARD_KEY: str(row.shard),
+        "batcher_lines": str(row.lines),
+        "batcher_tokens": str(row.reserved),
+    }
+
+
+def find_submission(tx: Transaction, batch: RemoteBatch, run: str) -> Submission | None:
+    """The submission that asked for this batch; None when it is not ours.
+
+    A batch with our run id that names no submission of ours (a state put back from a backup) is nobody's here.
+    """
+    if RUN_KEY not in batch.metadata:
+        (number,) = tx.fetch_one("submission_of_file", file_id=batch.input_file_id)
+        return load_submission(tx, number) if number is not None else None
+    text = batch.metadata.get(SUBMISSION_KEY, "")
+    if batch.metadata[RUN_KEY] != run or not text.isdecimal() or len(text) > 9:
+        return None
+    rows = tx.fetch_all("submission", submission=int(text))
+    found = Submission(*rows[0]) if rows else None
+    return found if found is not None and batch.metadata.get(SHARD_KEY) == str(found.shard) else None
+
+
+def claim_shard_lines(tx: Transaction, shard: int, submission: int) -> int:
+    """Claim the ready lines of a shard for a submission; return how many there were."""
+    return tx.move_lines("claim_lines", "claim_batch", shard=shard, submission=submission)
+
+
+def set_submission_batch(tx: Transaction, submission: int, batch_id: str) -> None:
+    """Record the batch that a submission led to."""
+    tx.fetch_all("set_submission_batch", submission=submission, batch_id=batch_id)
+
+
+def release_reserved_tokens(tx: Transaction, submission: int) -> None:
+    """Record that the batch of a submission has ended, so that its tokens count no more."""
+    tx.fetch_all("end_submission_tokens", submission=submission, now=tx.now)
+
+
+def end_submission(tx: Transaction, submission: int, outcome: str) -> None:
+    """Record how a submission ended; its tokens count no more."""
+    tx.fetch_all("end_submission", submission=submission, outcome=outcome, now=tx.now)
+
+
+def load_run_id(tx: Transaction) -> str:
+    """Return the random id of this job's run, which its batches carry in their metadata."""
+    return load_run(tx)[0]
+
+
+def load_run(tx: Transaction) -> tuple[str, float]:
+    """Return the id of this job's run and when it was first planned (epoch seconds)."""
+    run_id, created_at = tx.fetch_one("run")
+    return str(run_id), float(created_at)
