@@ -24,7 +24,7 @@ from batcher.core.failures import FailureClass
 from batcher.errors import BatcherError, ExitCode
 from batcher.job.loading import load_job
 from batcher.service.openai_service import OpenAIService, connect_service
-from batcher.service.service import CallError
+from batcher.service.service import CallError, CallRefused
 from batcher.state import facts, shards
 from batcher.state.db.store import Store
 from batcher.state.snapshot import load_room
@@ -95,7 +95,7 @@ def _check_endpoint(service: OpenAIService) -> Finding:
     try:
         service.check_access()
     except CallError as error:
-        if error.trouble.status in {401, 403}:
+        if isinstance(error, CallRefused) and error.refuses_key:
             return Finding("endpoint", BAD, f"{address} refuses the key: {error}", "check OPENAI_API_KEY")
         todo = "check the network and OPENAI_BASE_URL; status.openai.com tells of outages"
         return Finding("endpoint", BAD, f"{address} does not answer as it should: {error}", todo)

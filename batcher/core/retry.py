@@ -93,6 +93,33 @@ class RetryRules(NamedTuple):
     """...and at least so many lines."""
 
 
+RETRY_AFTER_SPREAD_S = 5.0
+"""Up to this much is added to a Retry-After, so that not all callers come back at once."""
+
+
+def delay_after_failure(
+    rules: RetryRules, failure: FailureClass, n: int, jitter: float, wait_s: float | None = None
+) -> float:
+    """Return the seconds before repetition `n` (from 0) of what failed with a class.
+
+    jitter: a number in [0, 1). wait_s: the seconds of a Retry-After; it wins over the table, with up to 5 s on top.
+    """
+    if wait_s is not None:
+        return wait_s + RETRY_AFTER_SPREAD_S * jitter
+    return retry_delay_seconds(rules.policies[failure], n, jitter, rules.jitter_share)
+
+
+def delay_after_call_failure(rules: RetryRules, n: int, jitter: float, wait_s: float | None = None) -> float:
+    """Return the seconds before a call that failed `n` times in a row is repeated: quickly first, then as in an outage.
+
+    jitter, wait_s: as for `delay_after_failure`.
+    """
+    quick = rules.policies[FailureClass.CALL].tries or 0
+    if n < quick:
+        return delay_after_failure(rules, FailureClass.CALL, n, jitter, wait_s)
+    return delay_after_failure(rules, FailureClass.OUTAGE, n - quick, jitter, wait_s)
+
+
 WAIT_MARGIN_S = 3600.0
 """What is added to a delay on its way: the seconds on top of a Retry-After, a clock a little ahead."""
 

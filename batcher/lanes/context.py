@@ -8,7 +8,7 @@ from batcher.catalog.prices import PriceOf
 from batcher.config import Config
 from batcher.core.events import Event
 from batcher.core.failures import FailureClass
-from batcher.core.retry import Jitter, RetryRules, retry_delay_seconds
+from batcher.core.retry import Jitter, RetryRules, delay_after_call_failure, delay_after_failure
 from batcher.job.job import Job
 from batcher.service.service import Service
 from batcher.state.db.store import Store
@@ -37,7 +37,9 @@ class LaneContext:
     """Whether the user asked to end at the next safe point."""
 
     def next_delay_seconds(self, failure: FailureClass, n: int, wait_s: float | None = None) -> float:
-        """Seconds before repetition n of a class; a Retry-After wins, with up to 5 s on top."""
-        if wait_s is not None:
-            return wait_s + 5 * self.jitter()
-        return retry_delay_seconds(self.rules.policies[failure], n, self.jitter(), self.rules.jitter_share)
+        """Return the seconds before repetition `n` of a class; a Retry-After wins, with up to 5 s on top."""
+        return delay_after_failure(self.rules, failure, n, self.jitter(), wait_s)
+
+    def next_call_delay_seconds(self, n: int, wait_s: float | None = None) -> float:
+        """Return the seconds before a call is repeated that failed `n` times in a row before."""
+        return delay_after_call_failure(self.rules, n, self.jitter(), wait_s)

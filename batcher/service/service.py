@@ -24,6 +24,21 @@ class CallError(Exception):
 class CallRefused(CallError):  # noqa: N818 - a verdict, and read as one
     """The service answered and did not do it."""
 
+    @property
+    def refuses_key(self) -> bool:
+        """Whether the key, or its permission, was refused (401, 403): every other call would be, too."""
+        return self.trouble.status in {401, 403}
+
+    @property
+    def asks_to_wait(self) -> bool:
+        """Whether the call came too early (429): every other call would, too."""
+        return self.trouble.status == 429
+
+    @property
+    def concerns_all_calls(self) -> bool:
+        """Whether the refusal is about the caller and not about the object that was named."""
+        return self.refuses_key or self.asks_to_wait
+
 
 class CallUnknown(CallError):  # noqa: N818 - a verdict, and read as one
     """No answer came, or a server error: it may have been done."""

@@ -7,14 +7,13 @@ from batcher import crashpoints
 from batcher.core.failures import FailureClass
 from batcher.lanes.batch.reconciling import absence_grace
 from batcher.lanes.context import LaneContext
-from batcher.service.service import CallError, CallUnknown
+from batcher.service.service import CallError, CallRefused
 from batcher.state import remote_files, submissions
 from batcher.state.db.transaction import StateRow
 from batcher.state.submissions import input_file_name
 
 ORPHAN_LOOKS = 3
 """How often a file is looked for that a lost upload may have left; then it expires by itself (30 days)."""
-TOO_MANY = 429
 LATER = 10.0
 """Each look comes so many times later than the one before."""
 
@@ -65,7 +64,7 @@ class RemoteFileCleaner:
             if failed is None:
                 return
             file_id, tries, why = failed
-            if isinstance(why, CallUnknown) or why.trouble.status == TOO_MANY:  # the others would fare no better now
+            if not isinstance(why, CallRefused) or why.asks_to_wait:  # the others would fare no better now
                 wait = self._context.next_delay_seconds(FailureClass.OUTAGE, 0, why.wait_s)
                 tx.fetch_all("postpone_files", now=tx.now, next=tx.now + wait)
             wait = self._context.next_delay_seconds(FailureClass.OUTAGE, tries, why.wait_s)

@@ -140,7 +140,7 @@ class Ingestion:
             try:
                 self._service.download_file(file_id, path)
             except CallError as error:
-                if isinstance(error, CallRefused) and error.trouble.status in {401, 403}:
+                if isinstance(error, CallRefused) and error.refuses_key:
                     raise
                 reading.missing = f"{kind} file {file_id}: {error}"
                 reading.wait_s = max(reading.wait_s, error.wait_s or 0.0)

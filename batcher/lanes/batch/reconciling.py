@@ -123,7 +123,7 @@ class IntentReconciler:
         try:
             self._context.service.delete_file(submission.file_id)
         except CallRefused as error:
-            if error.trouble.status in {401, 403, 429}:
+            if error.concerns_all_calls:
                 raise
             self._handle_delete_refusal(submission, error)
             return False

@@ -155,9 +155,7 @@ class ShardSender:
         """Quickly at first, then as in an outage; as long as the service asks for."""
         with self._context.store.transaction("call_unknown", patience_s=None) as tx:
             n = facts.count_unknown_call(tx)
-            quick = self._context.rules.policies[FailureClass.CALL].tries or 0
-            failure, nth = (FailureClass.CALL, n) if n < quick else (FailureClass.OUTAGE, n - quick)
-            shards.delay_shard(tx, shard, tx.now + self._context.next_delay_seconds(failure, nth))
+            shards.delay_shard(tx, shard, tx.now + self._context.next_call_delay_seconds(n))
             self._record_retry_after(tx, error)
 
     def _record_retry_after(self, tx: Transaction, error: CallUnknown) -> None:

@@ -146,7 +146,7 @@ class BatchWatcher:
         try:
             batch = self._context.service.cancel_batch(batch_id)
         except CallRefused as error:
-            if error.trouble.status in {401, 403, 429}:
+            if error.concerns_all_calls:
                 raise
             batch, refused = None, str(error)
         except CallUnknown as error:  # asked again later, and nothing else waits for that

@@ -297,13 +297,9 @@ class DirectLane:
         if came.asked.asked_at <= self._outage_at:
             return
         self._outage_at = tx.now
-        n, quick = self._outages, self._context.rules.policies[FailureClass.CALL].tries or 0
+        delay_s = self._context.next_call_delay_seconds(self._outages, came.error.wait_s if came.error else None)
         self._outages += 1
-        wait = came.error.wait_s if came.error else None
-        failure, nth = (FailureClass.CALL, n) if n < quick else (FailureClass.OUTAGE, n - quick)
-        self._delay_next_calls(
-            tx, self._context.next_delay_seconds(failure, nth, wait), str(came.error or "no answer that could be read")
-        )
+        self._delay_next_calls(tx, delay_s, str(came.error or "no answer that could be read"))
 
     def _delay_next_calls(self, tx: Transaction, wait_s: float, why: str) -> None:
         facts.extend_wait(tx, facts.Wait.DIRECT, tx.now + wait_s)
