@@ -23,7 +23,8 @@ def press_ctrl_c_within(con: duckdb.DuckDBPyConnection) -> None:
 
 def test_within_a_statement(tmp_path: Path) -> None:
     world = World(tmp_path)
-    world.store.create_or_migrate()
+    with world.store.plan_transaction():
+        pass
     with pytest.raises(KeyboardInterrupt), world.store.transaction("endless") as tx:
         tx.write_fact("half", 1.0)
         tx.con.execute(PROGRESS)

@@ -29,7 +29,7 @@ from batcher.plan.planner import PlanOptions, plan_job
 from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.sandbox.web.transport import SandboxTransport
 from batcher.service.openai_service import OpenAIService
-from batcher.state.db import store as store_module
+from batcher.state.db.engine import Engine
 from batcher.state.db.store import Store
 from batcher.state.plan import count_artists_by_state
 
@@ -87,10 +87,10 @@ def kept_open(store: Store) -> Iterator[duckdb.DuckDBPyConnection]:
     """
     with (
         duckdb.connect(str(store.path)) as anchor,
-        mock.patch.object(store_module, "_attach_file", lambda *_: anchor.cursor()),
-        mock.patch.object(store_module.Store, "_ensure_engine"),
-        mock.patch.object(store_module.Store, "_detach_file"),
-        mock.patch.object(store_module.Store, "_run_checkpoint"),
+        mock.patch.object(Engine, "attach_file", lambda *_: anchor.cursor()),
+        mock.patch.object(Engine, "_ensure_started"),
+        mock.patch.object(Engine, "detach_file"),
+        mock.patch.object(Engine, "fold_log"),
     ):
         yield anchor
 

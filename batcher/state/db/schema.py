@@ -15,7 +15,7 @@ SCHEMA_VERSION = 4
 
 @cache
 def load_migrations() -> Sequence[str]:
-    """The migrations in order; the schema is their sum."""
+    """Return the scripts of the migrations in order; the schema is their sum."""
     folder = resources.files("batcher").joinpath("state/sql/migrations")
     return [
         f.read_text(encoding="utf-8") for f in sorted(folder.iterdir(), key=lambda f: f.name) if f.name[0].isdigit()
@@ -26,7 +26,7 @@ _TABLES = "SELECT table_name FROM duckdb_tables() WHERE NOT temporary AND databa
 
 
 def read_schema_version(con: duckdb.DuckDBPyConnection, path: Path) -> int:
-    """The schema's version; 0: nothing is in the file. Raises StateError for a foreign or newer file."""
+    """Return the version of the file's schema; 0 for an empty file. Raises StateError for a foreign or newer file."""
     tables = {row[0] for row in con.execute(_TABLES).fetchall()}
     if not tables:
         return 0
@@ -43,16 +43,16 @@ def read_schema_version(con: duckdb.DuckDBPyConnection, path: Path) -> int:
 
 
 def has_plan(con: duckdb.DuckDBPyConnection) -> bool:
-    """Whether the file is of this schema and holds a plan; in one statement, as every look at the state asks."""
+    """Return whether the file is of this schema and holds a plan: one statement, as each transaction asks it."""
     try:
         rows = con.execute(load_statements()["is_planned"], {"version": str(SCHEMA_VERSION)}).fetchall()
     except (duckdb.CatalogException, duckdb.BinderException, duckdb.ConversionException):
-        return False  # some other file's
+        return False  # a file of another program
     return bool(rows)
 
 
 def run_migrations(con: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Runs the migrations that the file lacks, in the open transaction. Raises StateError as `_version` does."""
+    """Run the migrations that the file lacks, in the open transaction. Raises StateError as reading it does."""
     version = read_schema_version(con, path)
     if version == SCHEMA_VERSION:
         return

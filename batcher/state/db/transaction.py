@@ -1,4 +1,8 @@
-"""One open transaction on the state: statements by name, facts, and guarded transitions."""
+"""One open transaction on the state: named statements, facts, and guarded transitions.
+
+Only the modules of `batcher/state` call the methods that run statements; the rest of the package has `now`, `undo`,
+`record_event` and `set_memory_limit`.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -12,10 +16,13 @@ from batcher.core.lifecycle import artist_transition, shard_transition
 from batcher.errors import IllegalTransitionError
 
 MEMORY_MB = 512
+"""Memory limit of the engine in MB."""
 STAGING_MB = 128
-"""What a plan has instead while it reads the table: rows beyond it go to the disk as they come, which costs nothing."""
+"""Memory limit in MB while `plan` reads the table: rows beyond it are written to the disk as they come, which takes no
+longer."""
 PLAN_MB = 200
-"""And what it has then, for each million of rows: three quarters of it are needed, with as many bios that exist."""
+"""Memory limit in MB for each million rows once the table is staged; 75% of it is used when every artist has an earlier
+bio."""
 
 StateRow = tuple[Any, ...]
 Fact = tuple[float | None, str | None]
@@ -24,7 +31,7 @@ UNSET: Fact = (None, None)
 
 @cache
 def load_statements() -> Mapping[str, str]:
-    """Every statement of batcher/state/sql/*.sql by its name (`-- name: ...` stands before it)."""
+    """Return every statement of batcher/state/sql/*.sql by its name, the line `-- name: ...` before it."""
     found: dict[str, str] = {}
     folder = resources.files("batcher").joinpath("state/sql")
     for file in sorted(folder.iterdir(), key=lambda f: f.name):
@@ -45,11 +52,11 @@ class Transaction:
         self.con = con
         self.now = now
         self.undo = ExitStack()
-        """What is called when the transaction fails, while the state is still held: takes back what SQL cannot."""
+        """Callbacks for a failed transaction, called while the file is attached: they undo what a rollback cannot."""
         self._facts: dict[str, Fact] | None = None
 
     def fetch_all(self, name: str, **params: object) -> list[StateRow]:
-        """Runs a named statement; its rows."""
+        """Run a named statement and return its rows."""
         return self._execute_statement(name, params).fetchall()
 
     def _execute_statement(self, name: str, params: Mapping[str, object]) -> duckdb.DuckDBPyConnection:
@@ -58,83 +65,79 @@ class Transaction:
         return self.con.execute(_parsed[name], params or None)
 
     def fetch_one(self, name: str, **params: object) -> StateRow:
-        """Runs a named statement that gives exactly one row."""
+        """Run a named statement and return its only row. Raises LookupError when it returns none or several."""
         rows = self.fetch_all(name, **params)
-        assert len(rows) == 1, f"{name} gave {len(rows)} rows"
+        if len(rows) != 1:
+            raise LookupError(f"the statement {name} returned {len(rows)} rows instead of one")
         return rows[0]
 
     def count_changed(self, name: str, **params: object) -> int:
-        """Runs a named statement that changes rows; how many."""
+        """Run a named statement that changes rows and return how many it changed."""
         return int(self.fetch_one(name, **params)[0])
 
     def fetch_dicts(self, name: str, **params: object) -> list[dict[str, Any]]:
-        """Runs a named statement; its rows by column name."""
+        """Run a named statement and return its rows as dictionaries by column name."""
         cursor = self._execute_statement(name, params)
         names = [column[0] for column in cursor.description or []]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def stream_rows(self, name: str, size: int, **params: object) -> Iterator[list[Any]]:
-        """Runs a named statement; its rows, so many at a time. No other may run before the last has been taken."""
+        """Run a named statement and yield its rows, `size` at a time. No other may run before the last is read."""
         cursor = self.con.execute(load_statements()[name], params or None)
         while rows := cursor.fetchmany(size):
             yield rows
 
     def set_memory_limit(self, rows: int) -> None:
-        """Gives a plan of so many rows its memory: all that it stages may go to the disk, but not the index of ids."""
+        """Set the memory limit for a plan of `rows` rows: staged rows may go to the disk, but not the index of ids."""
         room = min(max(1, -(-rows // 1_000_000)) * PLAN_MB, MEMORY_MB)
         self.con.execute(f"SET memory_limit = '{room}MB'")
 
     def insert_rows(self, table: str, rows: Sequence[Sequence[object]], columns: Sequence[str] | None = None) -> None:
-        """Adds rows to a table, fast (DuckDB's appender), inside this transaction."""
+        """Append rows to a table with DuckDB's appender, inside this transaction. columns: None for all, in order."""
         appender = self.con.appender(table, columns=list(columns)) if columns else self.con.appender(table)
         appender.append_rows(rows)
         appender.flush()
 
     def record_event(self, kind: str, detail: str = "", **where: object) -> None:
-        """Writes one event of the history. where: shard, submission, batch_id, artist_id."""
+        """Record one event of the history. where: shard, submission, batch_id, artist_id."""
         values = {"shard": None, "submission": None, "batch_id": None, "artist_id": None, **where}
         self.fetch_all("insert_event", at=self.now, kind=kind, detail=detail, **values)
 
     def move_shard(self, shard: int, event: str, detail: str = "", submission: int | None = None) -> None:
-        """Moves a shard along its state machine and writes the event; else raises IllegalTransitionError."""
+        """Move a shard along its state machine and record the event. Raises IllegalTransitionError if it may not."""
         sources, target = shard_transition(event)
         names = [source.value for source in sources]
         if not self.count_changed("move_shard", shard=shard, sources=names, target=target.value, submission=submission):
             raise IllegalTransitionError(f"shard {shard} is not in a state that can {event.replace('_', ' ')}")
         self.record_event(event, detail, shard=shard, submission=submission)
 
-    def mark_shard_stale(self, shard: int, why: str) -> None:
-        """Makes an unsent shard stale; a file that it has at OpenAI is deleted later. Its lines stay the caller's."""
-        self.move_shard(shard, "outdate", why)
-        self.fetch_all("queue_shard_file", shard=shard, now=self.now)
-
     def move_lines(self, statement: str, event: str, **params: object) -> int:
-        """Moves many artists along their state machine with a named statement; how many moved.
+        """Move many artists along their state machine with a named statement and return how many moved.
 
-        The statement has no RETURNING: with it, DuckDB deletes and inserts each row anew, twenty times as slow.
+        The statement has no RETURNING: with it, DuckDB deletes and inserts each row, which is twenty times as slow.
         """
         sources, target = artist_transition(event)
         return self.count_changed(statement, sources=[s.value for s in sources], target=target.value, **params)
 
     def read_fact(self, name: str) -> float:
-        """A number that the acting process keeps; 0 when it is not set."""
+        """Return a fact that is a number; 0 when it is not set."""
         number, _ = self._load_facts().get(name, UNSET)
         return float(number or 0)
 
     def read_text_fact(self, name: str) -> str:
-        """A text that the acting process keeps; "" when it is not set."""
+        """Return a fact that is a text; "" when it is not set."""
         _, text = self._load_facts().get(name, UNSET)
         return text or ""
 
     def write_fact(self, name: str, number: float | None = None, text: str | None = None) -> None:
-        """Keeps a number or a text. One that is kept already is not written again."""
+        """Set a fact to a number or a text. The value that it has already is not written again."""
         facts = self._load_facts()
         if facts.get(name) != (number, text):
             self.fetch_all("write_fact" if name in facts else "insert_fact", fact=name, number=number, text=text)
             facts[name] = (number, text)
 
     def _load_facts(self) -> dict[str, Fact]:
-        """There are some tens of them: to read them all once takes as long as to read one."""
+        """Read all facts once a transaction: there are some tens, and reading all takes as long as reading one."""
         if self._facts is None:
             self._facts = {name: (number, text) for name, number, text in self.fetch_all("facts")}
         return self._facts

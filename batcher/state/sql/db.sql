@@ -3,7 +3,7 @@ INSERT INTO events (happened_at, kind, shard, submission, batch_id, artist_id, d
 VALUES ($at, $kind, $shard, $submission, $batch_id, $artist_id, nullif($detail, ''))
 
 -- name: move_shard
--- An open submission stands with the states that have one, and with no other.
+-- A shard names its open submission in the states that have one, and in no other state.
 UPDATE shards
 SET state = $target,
     submission = CASE WHEN $target IN ('uploading', 'creating', 'in_flight', 'ended')
@@ -20,6 +20,6 @@ UPDATE facts SET number = $number, text = $text WHERE name = $fact
 INSERT INTO facts VALUES ($fact, $number, $text)
 
 -- name: is_planned
--- The other two are named so that a file without them is none of ours.
+-- The tables artists and shards are named so that the statement fails for a file without them, which is foreign.
 SELECT 1 FROM meta, runs
 WHERE meta.key = 'schema_version' AND meta.value = $version AND NOT EXISTS (SELECT 1 FROM artists, shards WHERE false)

@@ -9,6 +9,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import duckdb
@@ -16,13 +18,16 @@ import pytest
 
 from batcher.errors import StateError
 from batcher.state.db import checkpoint
-from batcher.state.db import store as store_module
+from batcher.state.db.engine import ROW_GROUP
+from batcher.state.db.schema import SCHEMA_VERSION, load_migrations
 from batcher.state.db.store import Store
 from tests.support.world import Clock
 
 PAGE = 4_096
+BLOCK = 262_144
+"""Bytes of a block in the files that DuckDB makes by default."""
 ROWS = checkpoint.LOG_BYTES // 40
-WHOLE = 7 * store_module.ROW_GROUP
+WHOLE = 7 * ROW_GROUP
 FILL = "INSERT INTO facts SELECT 'fact ' || i, i, repeat('x', 40) FROM range(?, ?) r(i)"
 
 
@@ -41,7 +46,8 @@ def facts(store: Store) -> int:
 def store(tmp_path: Path) -> Store:
     """A state with rows in its file and none in its log."""
     store = Store(tmp_path / "state", Clock(), lambda _seconds: None)
-    store.create_or_migrate()
+    with store.plan_transaction():
+        pass
     fill(store)
     assert not log_of(store).exists()
     return store
@@ -58,7 +64,7 @@ def copy_of(store: Store) -> Path:
 def put_copy(store: Store, before: bytes) -> None:
     """The copy of what a checkpoint overwrites in place in a file that was like this, its one block of metadata."""
     with copy_of(store).open("wb") as target:
-        pieces = [(0, checkpoint.HEADERS), (checkpoint.HEADERS, checkpoint.BLOCK)]
+        pieces = [(0, checkpoint.HEADERS), (checkpoint.HEADERS, BLOCK)]
         checkpoint.write_backup(io.BytesIO(before), target, pieces)
 
 
@@ -142,8 +148,8 @@ def test_all_that_a_checkpoint_overwrites_in_place_is_copied(
     assert len(blocks) > 1
     after = store.path.read_bytes()
     torn = bytearray(was["file"][: checkpoint.HEADERS] + after[checkpoint.HEADERS :] + was["file"][len(after) :])
-    for start in (checkpoint.HEADERS + block * checkpoint.BLOCK for block in blocks):
-        torn[start + PAGE : start + checkpoint.BLOCK] = was["file"][start + PAGE : start + checkpoint.BLOCK]
+    for start in (checkpoint.HEADERS + block * BLOCK for block in blocks):
+        torn[start + PAGE : start + BLOCK] = was["file"][start + PAGE : start + BLOCK]
     store.path.write_bytes(torn)
     log_of(store).write_bytes(was["log"])
     copy_of(store).write_bytes(was["copy"])
@@ -257,7 +263,7 @@ def test_a_disk_without_room_for_the_copy_costs_nothing(store: Store, monkeypatc
 
 
 def test_a_checkpoint_that_fails_costs_nothing(store: Store) -> None:
-    store._ensure_engine().execute("SET debug_checkpoint_abort = 'after_free_list_write'")
+    store._engine._ensure_started().execute("SET debug_checkpoint_abort = 'after_free_list_write'")
     fill(store, ROWS)
     assert copy_of(store).exists()
     assert facts(store) == 2 * ROWS
@@ -277,6 +283,84 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(store: Store, monk
     monkeypatch.setattr(Path, "open", refuse)
     assert facts(store) == ROWS
     assert copy_of(store).exists()
+
+
+def file_of(store: Store, options: str) -> Store:
+    """Makes the state file as another program might: with other options of DuckDB's."""
+    store.folder.mkdir()
+    with duckdb.connect() as con:
+        con.execute(f"ATTACH '{store.path}' AS made ({options}); USE made")
+        for script in load_migrations():
+            con.execute(script)
+        con.execute("INSERT INTO meta VALUES ('schema_version', ?)", [str(SCHEMA_VERSION)])
+        con.execute("INSERT INTO runs VALUES ('r', 1.0)")
+    return store
+
+
+def test_the_copy_is_made_of_blocks_of_the_size_that_the_file_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 16_384
+    small = file_of(Store(tmp_path / "small", Clock(), lambda _seconds: None), f"BLOCK_SIZE {size}")
+    fill(small)
+    was: dict[str, bytes] = {}
+
+    def look(name: str) -> None:
+        if name == "fold.before":
+            was.update(file=small.path.read_bytes(), log=log_of(small).read_bytes(), copy=copy_of(small).read_bytes())
+
+    monkeypatch.setattr("batcher.crashpoints.mark_reached", look)
+    fill(small, ROWS)
+    after = small.path.read_bytes()
+    torn = bytearray(was["file"][: checkpoint.HEADERS] + after[checkpoint.HEADERS :] + was["file"][len(after) :])
+    starts = [checkpoint.HEADERS + n * size for n in blocks_of_metadata(was["file"], was["log"], tmp_path / "seen")]
+    assert any(after[start : start + PAGE] != was["file"][start : start + PAGE] for start in starts)
+    for start in starts:
+        torn[start + PAGE : start + size] = was["file"][start + PAGE : start + size]
+    small.path.write_bytes(torn)
+    log_of(small).write_bytes(was["log"])
+    copy_of(small).write_bytes(was["copy"])
+    assert facts(small) == 2 * ROWS
+    assert len(was["copy"]) < checkpoint.HEADERS + 20 * size
+
+
+def every_way(folder: Path) -> Iterator[AbstractContextManager[object]]:
+    """Each way of opening the state, by a process of its own."""
+    for way in (Store.plan_transaction, Store.read_transaction, Store.dry_run_transaction):
+        yield way(Store(folder, Clock(), lambda _seconds: None))
+    yield Store(folder, Clock(), lambda _seconds: None).transaction("write")
+
+
+def check_refused(store: Store, version: int) -> None:
+    before = {path.name: path.read_bytes() for path in store.folder.iterdir()}
+    for way in every_way(store.folder):
+        with pytest.raises(StateError) as raised, way:
+            pass
+        assert str(raised.value) == (
+            f"{store.path} is of DuckDB's storage version {version}, this Batcher was tested with 999: "
+            "upgrade Batcher, or set another [state] dir"
+        )
+        assert {path.name: path.read_bytes() for path in store.folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("version", [68, 998, 1000])
+def test_a_file_with_the_number_of_another_storage_version_is_refused(store: Store, version: int) -> None:
+    """And left as it is, although a copy lies beside it that would be put back."""
+    fill(store, ROWS, 10)
+    put_copy(store, store.path.read_bytes())
+    with store.path.open("r+b") as file:
+        file.seek(12)
+        file.write(version.to_bytes(8, "little"))
+    check_refused(store, version)
+
+
+def test_a_file_of_an_older_storage_version_is_refused_although_duckdb_reads_it(tmp_path: Path) -> None:
+    check_refused(file_of(Store(tmp_path / "old", Clock(), lambda _seconds: None), "STORAGE_VERSION 'v1.4.0'"), 67)
+
+
+def test_a_new_file_is_of_the_storage_version_that_was_tested(store: Store) -> None:
+    assert checkpoint.check_storage_version(store.path)
+    assert not checkpoint.check_storage_version(store.path.with_name("nowhere"))
 
 
 # --- a new state -----------------------------------------------------------------------------------------------------
