@@ -1,8 +1,6 @@
 """The synchronous calls of our service: once, with the headers that came; what never went out is told from the rest."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx2
 import openai
@@ -10,7 +8,7 @@ import pytest
 
 from batcher.service.openai_service import OpenAIService
 from batcher.service.service import CallRefused, CallUnknown, CallUnsent
-from tests.support.api_kit import KEY, QUICK, Rig, answer, attached, refusal, scripted
+from tests.support.api_kit import KEY, QUICK, Rig, answer, refusal, scripted
 
 CHAT = "/v1/chat/completions"
 
@@ -19,35 +17,29 @@ def asked(**more: object) -> dict[str, object]:
     return {"model": "gpt-6-luna", "messages": [{"role": "user", "content": "Who was Vermeer?"}], **more}
 
 
-@pytest.fixture(params=["memory", "loopback"])
-def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
-    with attached(str(request.param), tmp_path) as rig:
-        yield rig
-
-
-def test_an_answer_comes_with_its_headers(desk: Rig) -> None:
-    found = desk.service.request_completion(CHAT, asked())
+def test_an_answer_comes_with_its_headers(rig: Rig) -> None:
+    found = rig.service.request_completion(CHAT, asked())
     assert json.loads(found.body)["choices"][0]["message"]["content"]
     assert found.headers["x-ratelimit-limit-requests"] == "5000"
     assert all(name == name.lower() for name in found.headers)
 
 
-def test_a_refusal_comes_with_its_headers_and_is_not_asked_again(desk: Rig) -> None:
-    desk.sandbox.update_settings({"rpm": 1})
-    desk.service.request_completion(CHAT, asked())
+def test_a_refusal_comes_with_its_headers_and_is_not_asked_again(rig: Rig) -> None:
+    rig.sandbox.update_settings({"rpm": 1})
+    rig.service.request_completion(CHAT, asked())
     with pytest.raises(CallRefused) as error:
-        desk.service.request_completion(CHAT, asked())
+        rig.service.request_completion(CHAT, asked())
     assert error.value.trouble.status == 429
     assert error.value.headers["x-ratelimit-remaining-requests"] == "0"
-    assert error.value.wait_s and not desk.slept
+    assert error.value.wait_s and not rig.slept
 
 
-def test_a_lost_answer_is_not_asked_for_again_and_may_be_paid(desk: Rig) -> None:
-    desk.fault(lose_answer={"direct": 1.0})
+def test_a_lost_answer_is_not_asked_for_again_and_may_be_paid(rig: Rig) -> None:
+    rig.fault(lose_answer={"direct": 1.0})
     with pytest.raises(CallUnknown) as error:
-        desk.service.request_completion(CHAT, asked())
+        rig.service.request_completion(CHAT, asked())
     assert not isinstance(error.value, CallUnsent)
-    assert sum(desk.sandbox.ledger.attempt_counts().values()) == 1
+    assert sum(rig.sandbox.ledger.attempt_counts().values()) == 1
 
 
 def test_what_no_connection_took_never_went_out() -> None:
@@ -57,13 +49,13 @@ def test_what_no_connection_took_never_went_out() -> None:
             OpenAIService(client, QUICK, lambda _s: None, lambda: 0.0).request_completion(CHAT, asked())
 
 
-def test_a_stored_answer_is_found_by_its_metadata_alone(desk: Rig) -> None:
+def test_a_stored_answer_is_found_by_its_metadata_alone(rig: Rig) -> None:
     for number in ("1", "2"):
-        desk.service.request_completion(CHAT, asked(store=True, metadata={"batcher_call": number}))
-    first, second = (desk.service.find_stored_completion("gpt-6-luna", {"batcher_call": n}) for n in ("1", "2"))
+        rig.service.request_completion(CHAT, asked(store=True, metadata={"batcher_call": number}))
+    first, second = (rig.service.find_stored_completion("gpt-6-luna", {"batcher_call": n}) for n in ("1", "2"))
     assert first and second and json.loads(first)["id"] != json.loads(second)["id"]
     assert json.loads(second)["metadata"] == {"batcher_call": "2"}
-    assert desk.service.find_stored_completion("gpt-6-luna", {"batcher_call": "3"}) is None
+    assert rig.service.find_stored_completion("gpt-6-luna", {"batcher_call": "3"}) is None
 
 
 def test_what_a_message_may_not_hold_is_replaced() -> None:

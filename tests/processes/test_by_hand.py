@@ -18,7 +18,7 @@ from batcher.sandbox import Faults, Sandbox, SandboxSettings, apply_changes, sca
 from batcher.sandbox.web.server import running_sandbox
 from batcher.state import remote_files
 from batcher.views.sheet import build_table, shorten_id
-from tests.processes.test_end_to_end import DEMO_SETTINGS, KEY, Shop
+from tests.support.shop import DEMO_SETTINGS, KEY, Shop
 from tests.support.world import ROOT, World, config_with, write_table
 
 SLOW = {"validating_s": (1, 1), "service_s": (86_000, 86_000), "finalizing_s": (1, 1), "cancelling_s": (1, 1)}

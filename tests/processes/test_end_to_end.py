@@ -1,74 +1,23 @@
 """The commands as a user types them: real processes, real HTTP, a sandbox on the loopback interface."""
 
 import json
-import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
 import pytest
 
-from batcher.sandbox import Faults, Sandbox, SandboxSettings, scaled_clock
-from batcher.sandbox.web.server import running_sandbox
-
-ROOT = Path(__file__).resolve().parents[2]
-KEY = "sk-this-is-a-secret-that-must-not-be-kept"
-FAULTS = {"server": 0.03, "rate_limit": 0.03, "invalid_json": 0.03, "content_policy": 0.02}
-DEMO_SETTINGS = """
-[poll]
-interval_s = 0.2
-[api]
-reconcile_grace_s = 0.5
-[retry]
-rate_limit = {base_s = 0.2, cap_s = 1}
-enqueued_limit = {base_s = 0.2, cap_s = 1}
-"""
-
-
-class Shop:
-    """A folder with only batcher.toml and jobs/, and a sandbox to speak to."""
-
-    def __init__(self, folder: Path, sandbox: Sandbox, url: str) -> None:
-        self.folder, self.sandbox = folder, sandbox
-        self.environment = {**os.environ, "OPENAI_BASE_URL": url, "OPENAI_API_KEY": KEY}
-        self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-
-    def shell(self, line: str) -> subprocess.CompletedProcess[str]:
-        """Runs a line in a shell, as a user would."""
-        return subprocess.run(
-            line, shell=True, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
-        )
-
-    def query(self, sql: str) -> list[tuple[object, ...]]:
-        """A query on files in the folder."""
-        with duckdb.connect() as con:
-            con.execute(f"SET file_search_path = '{self.folder}'")
-            return con.execute(sql).fetchall()
-
-
-@contextmanager
-def opened(base: Path) -> Iterator[Shop]:
-    """A shop whose sandbox runs an hour in two seconds and fails some lines; a batch takes some minutes."""
-    folder = base / "shop"
-    shutil.copytree(ROOT / "jobs", folder / "jobs")
-    (folder / "batcher.toml").write_text(DEMO_SETTINGS, encoding="utf-8")
-    settings = SandboxSettings(seed=3, service_s=(200, 600), faults=Faults(line_failures=FAULTS))
-    sandbox = Sandbox(settings, base / "sandbox", scaled_clock(1800))
-    with running_sandbox(sandbox) as url:
-        yield Shop(folder, sandbox, url)
+from tests.support.shop import KEY, Shop, open_shop
 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:
     """A shop in which nothing has been done."""
-    with opened(tmp_path) as made:
+    with open_shop(tmp_path) as made:
         yield made
 
 
@@ -88,7 +37,7 @@ class Finished:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     """For tests that only look at what the four commands have left."""
-    with opened(tmp_path_factory.mktemp("finished")) as made:
+    with open_shop(tmp_path_factory.mktemp("finished")) as made:
         yield Finished(made, made.shell(CHAIN + " --failed failed.parquet"))
 
 

@@ -347,11 +347,6 @@ def test_a_429_to_a_delete_spares_the_other_files(tmp_path: Path) -> None:
 # --- odd answers ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
-
-
 def test_an_answer_of_status_0_with_a_whole_body_is_taken(bench: Bench) -> None:
     rows = bench.read()
     rows[0]["response"]["status_code"] = 0

@@ -21,6 +21,8 @@ from tests.support.world import World, config_with, kept_open, write_table
 HOURS = 3600.0
 LINES = 12
 Rows = list[dict[str, Any]]
+Make = Callable[..., "Bench"]
+"""The fixture `make`: the kind of bench, and its options."""
 
 
 def patient_config(**sections: Mapping[str, object]) -> Config:

@@ -1,7 +1,7 @@
 """Taking in results: every oddity that a result file may have, by name; and what follows for the lines."""
 
 import gzip
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +18,7 @@ from batcher.sandbox.api.batches import Batch
 from batcher.state import strays, submissions
 from batcher.state.costs import costs_by_shard, sum_costs
 from batcher.state.versions import load_versions
-from tests.support.results_kit import HOURS, LINES, Bench, failed, patient_config, with_text
-
-Make = Callable[..., Bench]
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    """Makes benches, and lets their states go."""
-    made: list[Bench] = []
-
-    def build(kind: type[Bench] = Bench, **options: object) -> Bench:
-        made.append(kind(tmp_path, **options))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield build
-    for bench in made:
-        bench.close()
-
-
-@pytest.fixture
-def bench(make: Make) -> Bench:
-    return make()
-
+from tests.support.results_kit import HOURS, LINES, Bench, Make, failed, patient_config, with_text
 
 # --- files that are sound --------------------------------------------------------------------------------------------
 

@@ -16,12 +16,6 @@ from batcher.sandbox import SandboxSettings
 from tests.support.planner_kit import SLOW_POLLS, TEN_LINES, Desk, check_files, ids_of, lines_of, shard_files, shards
 from tests.support.world import World, config_with, counter, write_table
 
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
-
-
 # --- counting, ordering, cutting -------------------------------------------------------------------------------------
 
 

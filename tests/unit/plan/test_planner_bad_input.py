@@ -1,7 +1,6 @@
 """`plan` with bad tables, bad jobs and bad luck: each ends in one sentence, and nothing was changed."""
 
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -15,15 +14,9 @@ from batcher.disk.shard_files import ShardWriter, Spool
 from batcher.errors import ConfigError, InputError, JobError, StateError
 from batcher.plan.shard_cutting import ShardCutting
 from batcher.state.plan import OrderedLine
-from tests.processes.test_cli_bad_input import Place
+from tests.support.place import Place
 from tests.support.planner_kit import Desk, check_files, ids_of, lines_of, shard_files, snapshot
 from tests.support.world import ROOT, bios_job, config_with
-
-
-@pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
-
 
 # --- bios that exist -------------------------------------------------------------------------------------------------
 
@@ -415,13 +408,6 @@ def test_the_staging_tables_are_as_wide_as_their_rows(desk: Desk) -> None:
 
 
 # --- by the real command ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    folder = tmp_path / "place"
-    folder.mkdir()
-    return Place(folder)
 
 
 def test_what_a_job_prints_does_not_spoil_the_answer_for_machines(place: Place) -> None:

@@ -1,7 +1,7 @@
 """Our service over the real client: against the sandbox in memory and over loopback."""
 
 import tracemalloc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -17,18 +17,6 @@ from batcher.service.service import CallError, CallRefused, CallUnknown, Service
 from tests.support.api_kit import ENDED, FIXED, KEY, MEGABYTE, PAUSES, QUICK, Rig, answer, attached, scripted
 from tests.support.sandbox_kit import CHAT, DAY, START
 from tests.support.world import config_with
-
-
-@pytest.fixture(params=["memory", "loopback"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def rig(kind: str, tmp_path: Path) -> Iterator[Rig]:
-    with attached(kind, tmp_path) as found:
-        yield found
-
 
 # --- what each call does ----------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """`cancel` and `retry`: what the user asks for by hand, and what it may not change."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from batcher.state import wishes
 from batcher.state.status import read_artist
 from batcher.state.wishes import CancelResult, RetryFilter, RetryResult
 from tests.support.results_kit import HOURS, LINES, Bench, failed
+from tests.support.results_kit import Make as MakeBench
 
 Make = Callable[..., "Job"]
 
@@ -56,16 +57,15 @@ class Job(Bench):
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[Job] = []
+def make(make: MakeBench) -> Make:
+    """Make jobs as the shared fixture makes benches."""
 
     def build(**options: object) -> Job:
-        made.append(Job(tmp_path, **options))  # type: ignore[arg-type]
-        return made[-1]
+        job = make(Job, **options)
+        assert isinstance(job, Job)
+        return job
 
-    yield build
-    for job in made:
-        job.close()
+    return build
 
 
 # --- cancel ----------------------------------------------------------------------------------------------------------

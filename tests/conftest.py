@@ -1,0 +1,58 @@
+"""Fixtures that several test modules share; what they make stands in tests/support."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.api_kit import Rig, attached
+from tests.support.place import Place
+from tests.support.planner_kit import Desk
+from tests.support.results_kit import Bench, Make
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    """Return a world with a table and a job of the test's own, in which nothing is planned."""
+    return Desk(tmp_path)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """Return a folder as a user has it, for the real command."""
+    folder = tmp_path / "place"
+    folder.mkdir()
+    return Place(folder)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Return a function that makes benches, which are closed at the end."""
+    with ExitStack() as made:
+
+        def build(kind: type[Bench] = Bench, **options: object) -> Bench:
+            bench = kind(tmp_path, **options)  # type: ignore[arg-type]
+            made.callback(bench.close)
+            return bench
+
+        yield build
+
+
+@pytest.fixture
+def bench(make: Make) -> Bench:
+    """Return a job whose one batch has ended, and whose result files can be overwritten."""
+    return make()
+
+
+@pytest.fixture(params=["memory", "loopback"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Return how the client reaches the sandbox: in memory, or over a socket."""
+    return str(request.param)
+
+
+@pytest.fixture
+def rig(kind: str, tmp_path: Path) -> Iterator[Rig]:
+    """Return our service before a sandbox, once for each way to reach it."""
+    with attached(kind, tmp_path) as found:
+        yield found
