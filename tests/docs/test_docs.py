@@ -16,6 +16,7 @@ from batcher.core.lifecycle import ARTIST_EVENTS, SHARD_EVENTS, ArtistState, Sha
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 SOURCE = (ROOT / "batcher" / "core" / "lifecycle.py").read_text(encoding="utf-8")
 
 
@@ -93,6 +94,24 @@ def test_readme_names_only_keys_that_exist() -> None:
 
 
 def test_links_of_the_documents_lead_somewhere() -> None:
-    for document in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for document in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_paths_that_the_documents_name_exist() -> None:
+    for document in DOCUMENTS:
+        for path in re.findall(r"`((?:batcher|tests|docs|jobs)/[\w./]+)`", document.read_text(encoding="utf-8")):
+            assert (ROOT / path).exists(), f"{document.name}: {path}"
+
+
+def test_every_decision_is_in_the_index_and_has_its_three_parts() -> None:
+    folder = ROOT / "docs" / "decisions"
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    records = sorted(path for path in folder.glob("*.md") if path.name != "README.md")
+    assert [int(path.name[:4]) for path in records] == list(range(1, len(records) + 1))
+    for path in records:
+        text = path.read_text(encoding="utf-8")
+        assert re.findall(r"(?m)^## (.*)$", text) == ["Context", "Decision", "Consequences"], path.name
+        title = text.partition("\n")[0].removeprefix(f"# {int(path.name[:4])}. ")
+        assert f"| [{path.name[:4]}]({path.name}) | {title} |" in index, path.name
