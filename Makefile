@@ -1,40 +1,51 @@
-# `make test` is the one command: it makes the environment, then runs every check.
+# `make test` is the one command: it makes the environment, then runs every check. `make help` lists the others.
 PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: test demo lint types layers soak bench bench-peers constraints clean
+.DEFAULT_GOAL := test
+.PHONY: help test fast fmt demo lint types layers soak bench bench-peers constraints clean
 
-test: lint types layers
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not soak"
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-lint: $(STAMP)
+test: lint types layers ## every check, and every test but the soak
+	$(PYTEST) -m "not soak"
+
+fast: lint types layers ## every check, and the tests that need no real processes and are not marked slow
+	$(PYTEST) -m "not soak and not slow" --ignore tests/processes
+
+fmt: $(STAMP) ## format, and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lint: $(STAMP) ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(STAMP)
+types: $(STAMP) ## mypy
 	$(BIN)/mypy
 
-layers: $(STAMP)
+layers: $(STAMP) ## which folder may import which
 	$(BIN)/lint-imports
 
-# All tests and their long runs: deep properties, kills over many seeds.
-soak: $(STAMP)
+soak: $(STAMP) ## all tests and their long runs: deep properties, kills over many seeds
 	HYPOTHESIS_SOAK=1 $(BIN)/python -m pytest -n 2 --timeout 7200
 	$(BIN)/python -m tests.support.kill_harness --seeds 200 --lines 5000
 
-bench: $(STAMP)
+bench: $(STAMP) ## speed and memory beside a floor of the same run
 	$(BIN)/python -m benchmarks
 
 # Needs Python 3.12 beside (PEER_PYTHON names one) and the package registry.
-bench-peers: $(STAMP)
+bench-peers: $(STAMP) ## the same work with gpt-batch-api
 	$(BIN)/python -m benchmarks.peers
 
-demo: $(STAMP)
+demo: $(STAMP) ## the whole job against a local Batch API
 	$(BIN)/batcher demo
 
-constraints: $(STAMP)
+constraints: $(STAMP) ## write constraints.txt from the environment
 	@echo "# Names and versions that \`make test\` installs; regenerate with \`make constraints\`." > constraints.txt
 	$(PIP) freeze --exclude-editable --exclude setuptools --exclude wheel --exclude pip | grep -v '@' >> constraints.txt
 
@@ -43,5 +54,5 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $(STAMP)
 
-clean:
+clean: ## remove the environment and all caches
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

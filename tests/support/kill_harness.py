@@ -61,7 +61,7 @@ class Scenario:
 
     faults: Mapping[str, object] = field(default_factory=dict)
     script: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """The fates of the first calls of an operation (batcher/sandbox/faults.py)."""
+    """The fates of the first calls of an operation (batcher/sandbox/base/faults.py)."""
     settings: Mapping[str, object] = field(default_factory=dict)
     commands: Sequence[Sequence[str]] = (("run", "--out", "bios.csv"),)
     prelude: Sequence[tuple[Sequence[str], str]] = ()
