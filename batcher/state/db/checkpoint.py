@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from batcher.disk.durable import sync_folder
+from batcher.disk.durable import sync_path
 from batcher.errors import StateError
 
 HEADERS = 12_288
@@ -94,7 +94,7 @@ def backup_metadata(path: Path, metadata: Iterable[int], block_bytes: int) -> It
             unfinished.replace(copy)
         finally:
             unfinished.unlink(missing_ok=True)
-        sync_folder(path.parent)
+        sync_path(path.parent)
         yield copy
 
 

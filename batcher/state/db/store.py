@@ -103,6 +103,11 @@ class Store:
                 raise StateError(missing)
             yield Transaction(con, self._clock())
 
+    def require_plan(self) -> None:
+        """Raise StateError where no plan was made, or where the file is not a state."""
+        with self.read_transaction():
+            pass
+
     @contextmanager
     def _open_migrated(
         self, patience_s: float | None, read_only: bool = False, folds: bool = True
