@@ -1,4 +1,4 @@
-"""Fixtures that several test modules share; what they make stands in tests/support."""
+"""Fixtures that several test modules share; what they return is defined in tests/support."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack

@@ -1,6 +1,6 @@
 """Documentation that is held against the code: the lifecycle's picture, and every command and key that README names.
 
-`BATCHER_WRITE_DOCS=1 pytest tests/docs/test_docs.py` draws the picture anew.
+`BATCHER_WRITE_DOCS=1 pytest tests/docs/test_docs.py` draws the picture again.
 """
 
 import os
@@ -23,7 +23,7 @@ SOURCE = (ROOT / "batcher" / "core" / "lifecycle.py").read_text(encoding="utf-8"
 def picture(
     title: str, states: type[ArtistState] | type[ShardState], events: Mapping[str, tuple[frozenset[str], str]]
 ) -> str:
-    """One machine: a Mermaid diagram, and each state with what a crash leaves there."""
+    """Return one machine as a Mermaid diagram, with a table of its states and what a crash leaves there."""
     arrows = [
         f"    {source} --> {target}: {event.replace('_', ' ')}"
         for event, (sources, target) in events.items()
@@ -48,7 +48,7 @@ def picture(
 
 
 def comments(name: str) -> Iterator[str]:
-    """The comments under the members of an enumeration, in order."""
+    """Yield the comments under the members of an enumeration, in order."""
     body = SOURCE.split(f"class {name}(StrEnum):")[1].split("\nclass ")[0].split("\n\n\n")[0]
     for text in re.findall(r'= "[a-z_]+"\n    """(.*?)"""', body, re.DOTALL):
         yield re.sub(r"\s+", " ", text)

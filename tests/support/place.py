@@ -31,7 +31,7 @@ class Place:
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("OPENAI_", "BATCHER_"))}
-        clean["BATCHER_RETRY__CALL__TRIES"] = "0"  # an unanswered call is not repeated: nobody waits
+        clean["BATCHER_RETRY__CALL__TRIES"] = "0"  # an unanswered call is not repeated, so no test waits
         clean.pop("PYTHONDONTWRITEBYTECODE", None)  # a user's Python writes it where it may
         with tempfile.TemporaryDirectory() as name:
             out, err = Path(name) / "out", Path(name) / "err"
@@ -40,7 +40,7 @@ class Place:
         return subprocess.CompletedProcess(["batcher", *arguments], code, *told)
 
     def files(self) -> dict[str, bytes | None]:
-        """All that is on the disk; a lock file is no content."""
+        """Return every path of the folder with its content (None for a folder); lock files are left out."""
         return {
             str(path.relative_to(self.folder)): path.read_bytes() if path.is_file() else None
             for path in sorted(self.folder.rglob("*"))
@@ -48,7 +48,7 @@ class Place:
         }
 
     def refused(self, *arguments: str, code: int = 2, **environment: str) -> str:
-        """The sentence of a command that fails as it should."""
+        """Return the sentence of a command that must fail, and check that it changed nothing."""
         before = self.files()
         ended = self.run(*arguments, **environment)
         assert "Traceback" not in ended.stderr, ended.stderr

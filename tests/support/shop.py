@@ -36,13 +36,13 @@ class Shop:
         self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
     def shell(self, line: str) -> subprocess.CompletedProcess[str]:
-        """Runs a line in a shell, as a user would."""
+        """Run a line in a shell, as a user would."""
         return subprocess.run(
             line, shell=True, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
         )
 
     def query(self, sql: str) -> list[tuple[object, ...]]:
-        """A query on files in the folder."""
+        """Run a query on files in the folder."""
         with duckdb.connect() as con:
             con.execute(f"SET file_search_path = '{self.folder}'")
             return con.execute(sql).fetchall()
@@ -50,7 +50,7 @@ class Shop:
 
 @contextmanager
 def open_shop(base: Path) -> Iterator[Shop]:
-    """A shop whose sandbox runs an hour in two seconds and fails some lines; a batch takes some minutes."""
+    """Yield a shop whose sandbox runs an hour in two seconds and fails some lines; a batch takes some minutes."""
     folder = base / "shop"
     shutil.copytree(ROOT / "jobs", folder / "jobs")
     (folder / "batcher.toml").write_text(DEMO_SETTINGS, encoding="utf-8")

@@ -1,6 +1,6 @@
 """The state of one job: a folder with a DuckDB file, opened for one short transaction at a time.
 
-How the file is attached, and why each transaction attaches it anew, is described in `engine`.
+How the file is attached, and why only for the length of a transaction, is described in `engine`.
 """
 
 from collections.abc import Callable, Iterator

@@ -32,7 +32,7 @@ FILL = "INSERT INTO facts SELECT 'fact ' || i, i, repeat('x', 40) FROM range(?, 
 
 
 def fill(store: Store, first: int = 0, rows: int = ROWS) -> None:
-    """Commits rows enough for a log that is due to be folded in; or fewer."""
+    """Commit rows: by default enough for a log that is due to be folded."""
     with store.transaction("fill") as tx:
         tx.con.execute(FILL, [first, first + rows])
 
@@ -44,7 +44,7 @@ def facts(store: Store) -> int:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """A state with rows in its file and none in its log."""
+    """Return a state with rows in its file and none in its log."""
     store = Store(tmp_path / "state", Clock(), lambda _seconds: None)
     with store.plan_transaction():
         pass
@@ -62,14 +62,14 @@ def copy_of(store: Store) -> Path:
 
 
 def put_copy(store: Store, before: bytes) -> None:
-    """The copy of what a checkpoint overwrites in place in a file that was like this, its one block of metadata."""
+    """Write the copy that precedes a checkpoint of such a file: its headers and its one block of metadata."""
     with copy_of(store).open("wb") as target:
         pieces = [(0, checkpoint.HEADERS), (checkpoint.HEADERS, BLOCK)]
         checkpoint.write_backup(io.BytesIO(before), target, pieces)
 
 
 def checkpointed(store: Store, folder: Path) -> bytes:
-    """What the file holds once its log is folded in; the state itself is not touched."""
+    """Return what the file holds once its log is folded; the state itself is not touched."""
     folder.mkdir()
     for path in (store.path, log_of(store)):
         shutil.copy(path, folder)
@@ -79,7 +79,7 @@ def checkpointed(store: Store, folder: Path) -> bytes:
 
 
 def tear(store: Store, scratch: Path) -> None:
-    """Leaves what a process leaves that is killed in the middle of writing the file's metadata."""
+    """Leave the file as a process does that is killed while it writes the file's metadata."""
     after = checkpointed(store, scratch)
     before = store.path.read_bytes()
     assert (
@@ -106,7 +106,7 @@ def test_what_a_kill_within_a_checkpoint_leaves_is_refused_by_duckdb_and_mended_
 
 
 def blocks_of_metadata(file: bytes, log: bytes, folder: Path) -> list[int]:
-    """As an engine sees them that reads the file anew."""
+    """Return the numbers of the blocks with metadata, as an engine sees them that opens the file and its log."""
     folder.mkdir()
     (folder / "state.duckdb").write_bytes(file)
     (folder / "state.duckdb.wal").write_bytes(log)
@@ -204,7 +204,7 @@ def test_a_copy_of_somebody_who_is_at_work_is_left_alone(store: Store) -> None:
 
 
 def test_the_file_is_ours_alone_while_it_is_copied(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A descriptor of the file that is closed too early would drop the lock."""
+    """A descriptor of the file that is closed too early would release the lock."""
     seen = []
 
     def look(name: str) -> None:
@@ -286,7 +286,7 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(store: Store, monk
 
 
 def file_of(store: Store, options: str) -> Store:
-    """Makes the state file as another program might: with other options of DuckDB's."""
+    """Make the state file with other options of DuckDB's, as another program might."""
     store.folder.mkdir()
     with duckdb.connect() as con:
         con.execute(f"ATTACH '{store.path}' AS made ({options}); USE made")
@@ -345,7 +345,7 @@ def check_refused(store: Store, version: int) -> None:
 
 @pytest.mark.parametrize("version", [68, 998, 1000])
 def test_a_file_with_the_number_of_another_storage_version_is_refused(store: Store, version: int) -> None:
-    """And left as it is, although a copy lies beside it that would be put back."""
+    """The file stays as it is, although its folder holds a copy that would be restored."""
     fill(store, ROWS, 10)
     put_copy(store, store.path.read_bytes())
     with store.path.open("r+b") as file:
@@ -373,7 +373,7 @@ def plan_rows(store: Store, rows: int = ROWS) -> None:
 
 
 def test_a_new_state_is_written_at_its_commit_and_needs_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a kill within that write leaves behind the header, which comes last, is no plan; the next makes one."""
+    """The header is written last: what a kill within that write leaves is no plan, and the next command makes one."""
     store = Store(tmp_path / "state", Clock(), lambda _seconds: None)
     was: dict[str, bytes] = {}
     monkeypatch.setattr("batcher.crashpoints.mark_reached", lambda name: was.update({name: store.path.read_bytes()}))

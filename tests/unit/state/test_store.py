@@ -50,7 +50,7 @@ def store(tmp_path: Path, naps: Naps) -> Store:
 
 @pytest.fixture
 def planned(store: Store) -> Store:
-    """A state with a run, two artists and a planned shard."""
+    """Return a state with a run, two artists and a planned shard."""
     with store.plan_transaction() as tx:
         tx.fetch_all("insert_run", run_id="r", now=tx.now)
         tx.con.execute(ARTIST.format(columns="artist_id, shard", values="'a', 1"))
@@ -70,7 +70,7 @@ SHARD = (
 
 
 def refusal(store: Store) -> str:
-    """What every way of opening the state says; it must be one sentence."""
+    """Return the sentence with which every way of opening the state refuses; the state must stay as it is."""
     before = {path: path.read_bytes() for path in store.folder.rglob("*") if path.is_file()}
     sentences = set()
     for opened in (
@@ -134,7 +134,7 @@ def test_a_file_of_an_older_schema_is_brought_up_to_date_by_whatever_comes_first
 
 
 def test_hashes_of_whole_lines_are_forgotten(store: Store) -> None:
-    """Lines that an older Batcher planned are not compared: none of them stops a job that is under way."""
+    """The hashes of older lines cover more, so they are not compared: none of these lines may stop a running job."""
     store.folder.mkdir(parents=True, exist_ok=True)
     with duckdb.connect(str(store.path)) as con:
         for script in load_migrations()[:3]:
@@ -477,7 +477,7 @@ def test_no_name_is_given_twice() -> None:
 
 
 def limit_of(tx: Transaction) -> float:
-    """In MB: DuckDB tells it in MiB, rounded."""
+    """Return the memory limit in MB; DuckDB reports it in MiB, rounded."""
     ((text,),) = tx.con.execute("SELECT current_setting('memory_limit')").fetchall()
     return float(text.removesuffix(" MiB")) * 1.048576
 
