@@ -174,7 +174,6 @@ def test_no_attribute_of_another_object_is_set() -> None:
     assert found == [], f"{len(found)} places; pass it to the constructor, or call a method"
 
 
-@pytest.mark.xfail(strict=False, reason="being walled")
 def test_no_attribute_is_set_by_its_name() -> None:
     found = [
         place(path, node)
