@@ -16,8 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from batcher.core.cutting import MAX_BYTES
-from batcher.core.failures import FailureClass
-from batcher.core.retry import DEFAULT_POLICIES
+from batcher.core.retry import DEFAULT_POLICIES, RetryRules
 from batcher.service.openai_service import connect_service
 
 CHUNK = 1 << 20
@@ -28,8 +27,7 @@ def main(kind: str, way: str, url: str, path: Path) -> None:
     """One transfer."""
     os.environ.update(OPENAI_BASE_URL=f"{url}/v1", OPENAI_API_KEY="none")
     if kind == "batcher":
-        policy = DEFAULT_POLICIES[FailureClass.CALL]
-        service = connect_service(60.0, policy, time.sleep, random.random)
+        service = connect_service(60.0, RetryRules(DEFAULT_POLICIES), time.sleep, random.random)
         if way == "up":
             service.upload_file(path, "shard.jsonl")
         else:

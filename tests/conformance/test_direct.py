@@ -37,7 +37,7 @@ def test_a_refusal_comes_with_its_headers_and_is_not_asked_again(desk: Rig) -> N
     desk.service.request_completion(CHAT, asked())
     with pytest.raises(CallRefused) as error:
         desk.service.request_completion(CHAT, asked())
-    assert error.value.trouble.status == 429
+    assert error.value.details.status == 429
     assert error.value.headers["x-ratelimit-remaining-requests"] == "0"
     assert error.value.wait_s and not desk.slept
 

@@ -15,9 +15,9 @@ from batcher.core.lifecycle import is_terminal
 from batcher.core.model import Endpoint, Failure, LineResult, TokenUsage
 from batcher.core.remote import RemoteBatch, RemoteFile
 from batcher.core.result_line import parse_result_line
-from batcher.core.retry import RetryPolicy
 from batcher.service.openai_service import OpenAIService
 from batcher.service.service import CallUnknown
+from tests.support.api_kit import QUICK
 from tests.support.cassettes import RECORDINGS, Recorded, Replay, names, recorded, replayed
 
 pytestmark = [
@@ -213,7 +213,7 @@ def test_a_file_that_was_edited_is_refused_as_incomplete(tmp_path: Path) -> None
     longer = [len(call.content) > int(call.headers["content-length"]) for call in edited]
     assert longer == [False, True]
     assert all(call.whole for name in names() if name != EDITED for call in recorded(name))
-    with replayed(EDITED, RetryPolicy(0.5, 4, 3), repeats=True) as replay:
+    with replayed(EDITED, QUICK, repeats=True) as replay:
         for call in edited:
             cut_off(replay, call, tmp_path / "results.jsonl")
         assert replay.slept == [0.5, 1, 2] * 2 and len(replay.sent) == 8

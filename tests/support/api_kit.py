@@ -13,8 +13,9 @@ from typing import Any
 import httpx2
 import openai
 
+from batcher.core.failures import FailureClass
 from batcher.core.remote import RemoteBatch
-from batcher.core.retry import RetryPolicy
+from batcher.core.retry import RetryPolicy, RetryRules
 from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.sandbox.web.server import running_sandbox
 from batcher.sandbox.web.transport import SandboxTransport
@@ -22,7 +23,13 @@ from batcher.service.openai_service import OpenAIService
 from batcher.service.service import Service
 from tests.support.sandbox_kit import CHAT, START, encoded, lines
 
-QUICK = RetryPolicy(0.5, 4, 3)
+
+def call_rules(policy: RetryPolicy) -> RetryRules:
+    """Return rules whose calls are retried as the policy says."""
+    return RetryRules({FailureClass.CALL: policy})
+
+
+QUICK = call_rules(RetryPolicy(0.5, 4, 3))
 PAUSES = [0.5, 1.0, 2.0]
 KEY = "sk-" + string.ascii_lowercase + string.digits  # of a key's shape, so that hiding it is tested
 MEGABYTE = 1 << 20

@@ -16,12 +16,13 @@ import openai
 import vcr
 from vcr.cassette import Cassette
 
-from batcher.core.retry import RetryPolicy
+from batcher.core.retry import RetryPolicy, RetryRules
 from batcher.service.openai_service import OpenAIService
+from tests.support.api_kit import call_rules
 
 RECORDINGS = Path(__file__).resolve().parents[3] / "shared" / "recordings"
 API = "https://api.openai.com"
-ONCE = RetryPolicy(0.5, 4, 0)
+ONCE = call_rules(RetryPolicy(0.5, 4, 0))
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _recorded(request: Any, answer: Any) -> Recorded:
 
 
 @contextmanager
-def replayed(name: str, policy: RetryPolicy = ONCE, repeats: bool = False) -> Iterator[Replay]:
+def replayed(name: str, rules: RetryRules = ONCE, repeats: bool = False) -> Iterator[Replay]:
     """Our service, answered by the cassette alone; `repeats` gives the same answers again and again."""
     player = vcr.VCR(record_mode=vcr.mode.NONE, match_on=("method", "uri"))
     slept: list[float] = []
@@ -101,4 +102,4 @@ def replayed(name: str, policy: RetryPolicy = ONCE, repeats: bool = False) -> It
         httpx2.Client(event_hooks={"request": [sent.append]}, trust_env=False) as http,
     ):
         client = openai.OpenAI(api_key="sk-replay", base_url=f"{API}/v1", http_client=http)
-        yield Replay(OpenAIService(client, policy, slept.append, lambda: 0.0), cassette, sent, slept)
+        yield Replay(OpenAIService(client, rules, slept.append, lambda: 0.0), cassette, sent, slept)

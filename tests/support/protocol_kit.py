@@ -11,7 +11,6 @@ import orjson
 
 from batcher.core.actions import Finish, Wait
 from batcher.core.events import Event
-from batcher.core.failures import FailureClass
 from batcher.lanes.batch.runner import BatchRunner
 from batcher.sandbox import Faults, SandboxSettings, apply_changes
 from batcher.sandbox.web.transport import SandboxTransport
@@ -54,8 +53,7 @@ class Trial(World):
         client = openai.OpenAI(
             api_key="sk-test", base_url="http://sandbox/v1", http_client=httpx2.Client(transport=transport)
         )
-        policy = self.config.retry.to_rules().policies[FailureClass.CALL]
-        return OpenAIService(client, policy, self.clock.sleep, self.random.random)
+        return OpenAIService(client, self.config.retry.to_rules(), self.clock.sleep, self.random.random)
 
     def _ruled(self, request: httpx2.Request, send: Send) -> httpx2.Response:
         return self.rule(request, send)

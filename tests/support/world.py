@@ -20,7 +20,6 @@ from batcher.catalog.tokens import TokenCounter
 from batcher.config import Config
 from batcher.core.actions import Finish, Wait
 from batcher.core.events import Event
-from batcher.core.failures import FailureClass
 from batcher.job.job import Job
 from batcher.job.loading import load_job
 from batcher.lanes.batch.runner import BatchRunner
@@ -112,8 +111,7 @@ class World:
         """The real client over the sandbox's transport."""
         http = httpx2.Client(transport=SandboxTransport(self.sandbox))
         client = openai.OpenAI(api_key="sk-test", base_url="http://sandbox/v1", http_client=http, max_retries=0)
-        rules = self.config.retry.to_rules()
-        return OpenAIService(client, rules.policies[FailureClass.CALL], self.clock.sleep, self.random.random)
+        return OpenAIService(client, self.config.retry.to_rules(), self.clock.sleep, self.random.random)
 
     def tools(self) -> LaneContext:
         """What an acting process would have."""

@@ -14,7 +14,19 @@ from batcher.sandbox import Sandbox
 from batcher.sandbox.web.server import running_sandbox
 from batcher.service.openai_service import OpenAIService, connect_service
 from batcher.service.service import CallError, CallRefused, CallUnknown, Service
-from tests.support.api_kit import ENDED, FIXED, KEY, MEGABYTE, PAUSES, QUICK, Rig, answer, attached, scripted
+from tests.support.api_kit import (
+    ENDED,
+    FIXED,
+    KEY,
+    MEGABYTE,
+    PAUSES,
+    QUICK,
+    Rig,
+    answer,
+    attached,
+    call_rules,
+    scripted,
+)
 from tests.support.sandbox_kit import CHAT, DAY, START
 from tests.support.world import config_with
 
@@ -158,7 +170,7 @@ def test_a_download_that_breaks_off_leaves_what_was_there(rig: Rig) -> None:
     assert list(target.parent.iterdir()) == [target]
     with pytest.raises(CallRefused) as missing:
         rig.service.download_file("file-nobody", target)
-    assert missing.value.trouble.status == 404 and rig.slept == PAUSES
+    assert missing.value.details.status == 404 and rig.slept == PAUSES
 
 
 def test_a_download_passes_after_a_broken_try(rig: Rig) -> None:
@@ -212,7 +224,7 @@ def test_an_upload_is_sent_once_whatever_happens(rig: Rig, fault: str) -> None:
     rig.fault(**{fault: {"upload": 1.0}})
     error = once(rig, lambda: rig.service.upload_file(path, "in.jsonl"))
     assert rig.files() == (fault == "lose_answer") and rig.calls == {"POST files": 1}
-    assert error.trouble.status == (503 if fault == "refuse_before" else None)
+    assert error.details.status == (503 if fault == "refuse_before" else None)
     assert len(rig.service.find_files("in.jsonl")) == rig.files()  # the orphan is found
 
 
@@ -294,7 +306,7 @@ def test_a_policy_without_tries_asks_once(rig: Rig) -> None:
     rig.fault(refuse_before={"list": 1.0})
     for policy in (RetryPolicy(0.5, 4, 0), RetryPolicy(0.5, 4, None)):
         with pytest.raises(CallUnknown):
-            OpenAIService(rig.client, policy, rig.slept.append, lambda: 0.0).check_access()
+            OpenAIService(rig.client, call_rules(policy), rig.slept.append, lambda: 0.0).check_access()
     assert not rig.slept and rig.calls == {"GET batches": 2}
 
 
@@ -303,7 +315,7 @@ def test_a_policy_without_tries_asks_once(rig: Rig) -> None:
 
 def hidden(error: CallError, key: str) -> bool:
     """Whether no piece of the key stands in what we say of an error."""
-    said = str(error) + repr(error.trouble) + repr(error.args)
+    said = str(error) + repr(error.details) + repr(error.args)
     return not any(key[at : at + 4] in said for at in range(3, len(key) - 3))
 
 
@@ -311,7 +323,7 @@ def test_a_wrong_key_is_refused_and_not_quoted(rig: Rig) -> None:
     rig.sandbox.update_settings({"api_key": "sk-the-right-one"})
     with pytest.raises(CallRefused, match="Incorrect API key provided") as error:
         rig.service.check_access()
-    assert error.value.trouble.status == 401 and error.value.trouble.code == "invalid_api_key"
+    assert error.value.details.status == 401 and error.value.details.code == "invalid_api_key"
     assert hidden(error.value, KEY) and not rig.slept
 
 

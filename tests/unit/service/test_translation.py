@@ -74,7 +74,7 @@ def test_errors_become_ours(
     service, slept = scripted([answer(status, body, **headers)])
     with pytest.raises(CallError) as error:
         service.create_batch("file-1", CHAT, {})
-    assert (type(error.value), error.value.trouble, error.value.wait_s) == (kind, expected, wait)
+    assert (type(error.value), error.value.details, error.value.wait_s) == (kind, expected, wait)
     assert str(error.value) == expected.message and not slept
 
 
@@ -104,7 +104,7 @@ def test_an_account_without_money_is_not_asked_again(code: str) -> None:
     service, slept = scripted([answer(429, refusal("You exceeded your current quota", code, code))])
     with pytest.raises(CallRefused) as error:
         service.check_access()
-    assert error.value.trouble.code == code and not slept
+    assert error.value.details.code == code and not slept
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422])
@@ -232,6 +232,21 @@ def test_an_answer_that_cannot_be_read_is_none(odd: Answer, tmp_path: Path) -> N
             act(service)
         assert not slept
     for act in free:
+        service, slept = scripted([odd] * 4)
+        with pytest.raises(CallUnknown, match="not what the API sends"):
+            act(service)
+        assert slept == PAUSES
+
+
+@pytest.mark.parametrize("odd", [*UNREADABLE[:3], answer(200, []), answer(200, {"data": ["batch_1"]})])
+def test_no_listing_is_read_from_an_answer_of_another_shape(odd: Answer) -> None:
+    """Some of these shapes fail inside the client, where it attaches itself to the page; all become CallUnknown."""
+    listings: tuple[Act, ...] = (
+        lambda service: service.list_batches(0),
+        lambda service: service.find_files("in.jsonl"),
+        lambda service: service.find_stored_completion("gpt-6-luna", {"batcher_call": "1"}),
+    )
+    for act in listings:
         service, slept = scripted([odd] * 4)
         with pytest.raises(CallUnknown, match="not what the API sends"):
             act(service)
