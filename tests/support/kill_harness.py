@@ -129,9 +129,8 @@ class Killing:
             seed=seed, validating_s=(5, 10), service_s=(20, 40), finalizing_s=(5, 10), cancelling_s=(5, 10)
         )
         settings = apply_changes(fixed, {"faults": apply_changes(Faults(), scenario.faults), **scenario.settings})
-        self.sandbox = scenario.sandbox(settings, folder / "sandbox", scaled_clock(scenario.speed))
         self.chance = CountingChance(seed, scenario.script)
-        self.sandbox.chance = self.chance
+        self.sandbox = scenario.sandbox(settings, folder / "sandbox", scaled_clock(scenario.speed), self.chance)
         self.url = ""
         self.deaths = 0
         self.output = folder / "output.txt"

@@ -87,10 +87,10 @@ class Trial(World):
         """
         self.clock.sleep(later)
         first = next(iter(self.sandbox.lifecycle.batches.values()))
-        kept = dict(first.wish.metadata or {}) if metadata is None else dict(metadata)
+        kept = dict(first.request.metadata or {}) if metadata is None else dict(metadata)
         payload = {
-            "input_file_id": first.wish.input_file_id,
-            "endpoint": first.wish.endpoint,
+            "input_file_id": first.request.input_file_id,
+            "endpoint": first.request.endpoint,
             "completion_window": "24h",
             "metadata": kept or None,
         }

@@ -1,6 +1,6 @@
 """A server of a sandbox over HTTP, on the loopback interface alone.
 
-Bodies go through the disk: an upload is written as it arrives, a download is read as it leaves.
+Bodies go through the disk: an upload is written while it arrives, a download is read while it is sent.
 """
 
 import asyncio

@@ -42,9 +42,6 @@ def rig(kind: str, tmp_path: Path) -> Iterator[Rig]:
         yield found
 
 
-# --- what each call does ----------------------------------------------------------------------------------------------
-
-
 def test_the_service_is_one(rig: Rig) -> None:
     service: Service = rig.service
     service.check_access()
@@ -81,8 +78,8 @@ def test_a_batch_is_created_with_its_metadata(rig: Rig) -> None:
     file = rig.service.upload_file(rig.path(), "in.jsonl")
     asked = {"batcher_run": "r" * 32, "batcher_submission": "7"}
     batch = rig.service.create_batch(file.file_id, CHAT, asked)
-    wish = rig.sandbox.get_batch(batch.batch_id).wish
-    assert (wish.metadata, wish.endpoint, wish.output_life_s) == (asked, CHAT, 30 * DAY)
+    request = rig.sandbox.get_batch(batch.batch_id).request
+    assert (request.metadata, request.endpoint, request.output_life_s) == (asked, CHAT, 30 * DAY)
     assert batch == RemoteBatch(
         batch.batch_id, "validating", START, file.file_id, expires_at=START + DAY, metadata=asked
     )
@@ -198,8 +195,6 @@ def test_files_are_found_by_their_whole_name(rig: Rig) -> None:
     assert rig.service.find_files("batcher-run-shard") == []
 
 
-# --- answers that do not come -----------------------------------------------------------------------------------------
-
 Faults = Mapping[str, object]
 lost_or_refused = pytest.mark.parametrize("fault", ["lose_answer", "reset_before", "refuse_before"])
 
@@ -310,9 +305,6 @@ def test_a_policy_without_tries_asks_once(rig: Rig) -> None:
     assert not rig.slept and rig.calls == {"GET batches": 2}
 
 
-# --- secrets ----------------------------------------------------------------------------------------------------------
-
-
 def hidden(error: CallError, key: str) -> bool:
     """Whether no piece of the key stands in what we say of an error."""
     said = str(error) + repr(error.details) + repr(error.args)
@@ -341,9 +333,6 @@ def test_an_echoed_key_is_not_quoted(key: str) -> None:
         with pytest.raises(CallRefused) as error:
             service.check_access()
         assert hidden(error.value, key)
-
-
-# --- connecting -------------------------------------------------------------------------------------------------------
 
 
 def connected(monkeypatch: pytest.MonkeyPatch, key: str | None, url: str | None = None) -> OpenAIService:

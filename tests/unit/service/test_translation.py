@@ -137,9 +137,6 @@ def test_a_batch_that_ended_and_is_gone_when_it_is_cancelled() -> None:
     assert service.cancel_batch("batch_1") is None
 
 
-# --- odd shapes -------------------------------------------------------------------------------------------------------
-
-
 def read(**fields: object) -> RemoteBatch:
     found = scripted([answer(200, told(**fields))])[0].retrieve_batch("batch_1")
     assert found is not None
