@@ -1,4 +1,4 @@
-"""What the tests of the protocol share: a job whose answers can be tampered with, one request at a time."""
+"""What the tests of the protocol share: a job whose answers can be changed, one request at a time."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -20,11 +20,11 @@ from tests.support.world import World, config_with, write_table
 Send = Callable[[httpx2.Request], httpx2.Response]
 Rule = Callable[[httpx2.Request, Send], httpx2.Response]
 BATCH_S = 120.0
-"""How long a batch takes in these tests: 10 s of validation, 100 s of work, 10 s to finish."""
+"""Seconds that a batch needs in these tests: 10 of validation, 100 of work, 10 to finish."""
 
 
 class Tampering(httpx2.BaseTransport):
-    """Stands between the client and the sandbox; `rule` may change a request, an answer, or lose either."""
+    """A transport between the client and the sandbox; `rule` may change a request or an answer, or lose either."""
 
     def __init__(self, inner: httpx2.BaseTransport, rule: Rule) -> None:
         self._inner, self._rule = inner, rule
@@ -34,7 +34,7 @@ class Tampering(httpx2.BaseTransport):
 
 
 class Trial(World):
-    """A world whose answers pass through `rule`, and whose `on` is called with each event."""
+    """A world whose requests pass through `rule`, and whose `on` is called with each event."""
 
     def __init__(
         self, folder: Path, lines: int, faults: Mapping[str, object], settings: Mapping[str, object], **sections: object
@@ -68,7 +68,7 @@ class Trial(World):
         return runner.run_until_idle(once)
 
     def once_told(self, kind: type[Event], act: Callable[[], object]) -> None:
-        """Do something at the first event of this type."""
+        """Call `act` at the first event of this type."""
         left = [act]
         self.on = lambda event: left.pop()() if isinstance(event, kind) and left else None
 
@@ -76,14 +76,14 @@ class Trial(World):
         self.sandbox.update_faults(changes)
 
     def batches(self) -> list[tuple[str, str]]:
-        """(id, status) of every batch at the service, in the order of their creation."""
+        """Return (id, status) of every batch at the service, in the order of their creation."""
         self.sandbox.run_due_events()
         return [(batch.id, batch.status) for batch in self.sandbox.lifecycle.batches.values()]
 
     def create_again(self, metadata: Mapping[str, str] | None = None, later: float = 0.0, then: float = 0.0) -> str:
-        """A batch that our own client never heard of: the first one's file and metadata, asked for once more.
+        """Create a batch that our client does not know of, from the first one's file and metadata; return its id.
 
-        later: seconds that pass before; then: seconds that pass after.
+        later: seconds that pass before the creation; then: seconds that pass after it.
         """
         self.clock.sleep(later)
         first = next(iter(self.sandbox.lifecycle.batches.values()))
@@ -100,7 +100,7 @@ class Trial(World):
         return made.id
 
     def input_files(self) -> list[str]:
-        """The batch input files that are at the service."""
+        """Return the batch input files that exist at the service."""
         return [file.id for file in self.sandbox.files.list_files("batch", self.sandbox.now(), False)]
 
     def facts(self, name: str) -> float:
@@ -119,18 +119,18 @@ def trial(
     settings: Mapping[str, object] | None = None,
     **sections: Mapping[str, object],
 ) -> Trial:
-    """A planned and released job."""
+    """Return a planned and released job."""
     limits = {"lines_per_shard": per_shard, **sections.pop("limits", {})}
     return Trial(folder, lines, faults or {}, settings or {}, limits=limits, **sections)
 
 
 def is_call(request: httpx2.Request, method: str, path: str) -> bool:
-    """Whether a request is this call."""
+    """Return whether a request is this call."""
     return request.method == method and request.url.path == f"/v1{path}"
 
 
 def nth(method: str, path: str, number: int, act: Rule) -> Rule:
-    """A rule that applies to the nth such call alone."""
+    """Return a rule that applies to the nth such call alone."""
     count = 0
 
     def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
@@ -145,18 +145,18 @@ def nth(method: str, path: str, number: int, act: Rule) -> Rule:
 
 
 def every(method: str, path: str, act: Rule) -> Rule:
-    """A rule that applies to every such call."""
+    """Return a rule that applies to every such call."""
     return lambda request, send: act(request, send) if is_call(request, method, path) else send(request)
 
 
 def lost(request: httpx2.Request, send: Send) -> httpx2.Response:
-    """The call acts, and its answer does not come."""
+    """Perform the call, and lose its answer."""
     send(request).read()
     raise httpx2.ReadTimeout("The read operation timed out", request=request)
 
 
 def answered(status: int, code: str = "", headers: Mapping[str, str] | None = None, act: bool = False) -> Rule:
-    """An error in place of the answer; `act`: the call acts all the same."""
+    """Return a rule that answers with an error; with `act` the call takes effect nevertheless."""
 
     def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
         if act:
@@ -168,7 +168,7 @@ def answered(status: int, code: str = "", headers: Mapping[str, str] | None = No
 
 
 def changed(change: Callable[[dict[str, Any]], object]) -> Rule:
-    """The true answer with its JSON changed in place."""
+    """Return a rule that changes the JSON of the true answer in place."""
 
     def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
         response = send(request)
@@ -182,14 +182,14 @@ def changed(change: Callable[[dict[str, Any]], object]) -> Rule:
 
 
 def without_date(request: httpx2.Request, send: Send) -> httpx2.Response:
-    """The true answer of a service that tells no time."""
+    """Return the true answer without its Date header."""
     response = send(request)
     del response.headers["date"]
     return response
 
 
 def assert_paid_once(it: Trial, lines: int) -> None:
-    """Every line is done, and was executed exactly once."""
+    """Check that every line is done, and was executed exactly once."""
     assert it.states() == {"done": lines}
     assert it.paid()["executions"] == lines
     assert it.paid()["usable_more_than_once"] == 0

@@ -200,7 +200,7 @@ lost_or_refused = pytest.mark.parametrize("fault", ["lose_answer", "reset_before
 
 
 def arrived(rig: Rig) -> int:
-    """How many requests reached the sandbox so far (the question counts as one)."""
+    """Return how many requests have reached the sandbox, this question included."""
     return rig.sandbox.next_request_number()
 
 
@@ -208,7 +208,7 @@ def once(rig: Rig, act: Callable[[], object]) -> CallUnknown:
     before = arrived(rig)
     with pytest.raises(CallUnknown) as error:
         act()
-    assert arrived(rig) - before == 2  # one request, and the question itself
+    assert arrived(rig) - before == 2  # one request, and the call of `arrived` itself
     assert not rig.slept
     return error.value
 
@@ -220,7 +220,7 @@ def test_an_upload_is_sent_once_whatever_happens(rig: Rig, fault: str) -> None:
     error = once(rig, lambda: rig.service.upload_file(path, "in.jsonl"))
     assert rig.files() == (fault == "lose_answer") and rig.calls == {"POST files": 1}
     assert error.details.status == (503 if fault == "refuse_before" else None)
-    assert len(rig.service.find_files("in.jsonl")) == rig.files()  # the orphan is found
+    assert len(rig.service.find_files("in.jsonl")) == rig.files()  # the orphaned file is found
 
 
 @lost_or_refused
@@ -306,7 +306,7 @@ def test_a_policy_without_tries_asks_once(rig: Rig) -> None:
 
 
 def hidden(error: CallError, key: str) -> bool:
-    """Whether no piece of the key stands in what we say of an error."""
+    """Return whether the texts of an error contain no piece of the key."""
     said = str(error) + repr(error.details) + repr(error.args)
     return not any(key[at : at + 4] in said for at in range(3, len(key) - 3))
 
@@ -355,7 +355,7 @@ def test_the_environment_names_key_and_address(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize("key", [None, "", KEY + "\n", " " + KEY, KEY + "\r", "sk-abc def", "sk-äbc", "sk-\x00"])
 def test_a_key_that_cannot_be_sent_is_told_at_once(monkeypatch: pytest.MonkeyPatch, key: str | None) -> None:
     if key == "sk-\x00":
-        key = "sk-\x7f"  # no environment holds a NUL
+        key = "sk-\x7f"  # an environment variable cannot hold a NUL
     with pytest.raises(SetupError, match="OPENAI_API_KEY") as error:
         connected(monkeypatch, key)
     assert not key or key.strip() not in str(error.value)

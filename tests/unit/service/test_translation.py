@@ -1,4 +1,4 @@
-"""What our service makes of answers: refusals, waits, and whatever is not of the shape that the API sends."""
+"""How our service translates answers: refusals, waits, and answers that do not have the API's shape."""
 
 import gzip
 from collections.abc import Sequence
@@ -116,7 +116,7 @@ def test_a_refusal_is_not_asked_again(status: int) -> None:
 
 
 def test_a_wrong_address_is_no_batch_that_is_gone() -> None:
-    """Each would else give up a batch that runs, or forget a file that is there."""
+    """Return None for it, and a running batch would be given up, or an existing file be forgotten."""
     wrong = refusal("Invalid URL (GET /v2/batches/batch_1)", None, "invalid_request_error")
     acts: tuple[Act, ...] = (
         lambda service: service.retrieve_batch("batch_1"),
@@ -215,7 +215,7 @@ UNREADABLE = [
 
 @pytest.mark.parametrize("odd", UNREADABLE)
 def test_an_answer_that_cannot_be_read_is_none(odd: Answer, tmp_path: Path) -> None:
-    """A 200 from a proxy, or half of one, says nothing of what was done; above all not that a batch is absent."""
+    """Raise CallUnknown for a 200 of a proxy, or half of one: it says neither what was done nor what is absent."""
     path = tmp_path / "in.jsonl"
     path.write_bytes(b"{}\n")
     paid: tuple[Act, ...] = (
@@ -257,7 +257,7 @@ def test_a_batch_without_its_time_could_not_be_placed() -> None:
 
 
 def page(ids: Sequence[int], **more: object) -> Answer:
-    """A page of batches whose number is their age in seconds."""
+    """Return a page of batches whose numbers are their ages in seconds."""
     data = [told(id=f"batch_{number}", created_at=1_795_000_000 - number) for number in ids]
     return answer(200, {"object": "list", "data": data, **more}, date=SERVER_DATE)
 
