@@ -1,4 +1,4 @@
-"""`make bench`: every figure beside the floor of the same run. `--profile`: where the time goes."""
+"""`make bench`: prints every figure with the floor of the same run. `--profile`: prints where the time is spent."""
 
 import argparse
 import os
@@ -19,7 +19,7 @@ MILLION = 1_000_000
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure, and print the tables."""
     options = argparse.ArgumentParser(prog="python -m benchmarks")
     options.add_argument("--rows", type=int, default=ROWS)
     options.add_argument("--runs", type=int, default=RUNS)
@@ -42,13 +42,13 @@ def main() -> None:
 
 
 def machine() -> str:
-    """What was measured on."""
+    """Return the machine and versions that the figures were measured on."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("duckdb", "toktok-rs", "orjson", "pydantic", "openai"))
     return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {packages}"
 
 
 def profile(folder: Path) -> None:
-    """Where the time of a plan and of taking in goes: the functions with most time of their own."""
+    """Print where a plan and an ingest spend their time: the functions with most time of their own."""
     for title, arguments in (
         ("plan", ("batcher", "plan", "--json")),
         ("send", ("benchmarks.acting", "send", ".")),

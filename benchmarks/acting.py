@@ -1,6 +1,6 @@
 """One acting process without a network: `python -m benchmarks.acting send|take-in FOLDER`, after a plan in FOLDER.
 
-`send` releases and sends all, and writes the answers; `take-in` finds every batch ended and takes the answers in.
+`send` releases and sends every shard, and writes the answers; `take-in` finds every batch ended and ingests them.
 """
 
 import random
@@ -18,22 +18,22 @@ from benchmarks.shape import NOW
 
 
 class Clock:
-    """Time that moves when someone sleeps."""
+    """A clock that moves only by sleeping."""
 
     def __init__(self, now: float) -> None:
         self.now = now
 
     def __call__(self) -> float:
-        """Now."""
+        """Return the time."""
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        """Moves on."""
+        """Move the clock."""
         self.now += seconds
 
 
 def main(what: str, folder: Path) -> None:
-    """Acts once."""
+    """Run the batch lane once."""
     config = load_config(folder / "batcher.toml")
     clock = Clock(NOW if what == "send" else NOW + 7_200)
     store = Store(config.state.dir, clock, clock.sleep)

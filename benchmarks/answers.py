@@ -1,6 +1,6 @@
 """A service in this process that answers at once.
 
-What it costs to take answers in is measured with it, without a network or a server that uses the same processors.
+It serves to measure the cost of ingesting answers, without a network or a server on the same processors.
 """
 
 import json
@@ -15,11 +15,11 @@ from benchmarks.shape import NOW, write_answers
 
 
 def _nothing(_bytes: int) -> None:
-    """Tells nobody."""
+    """Ignore the progress."""
 
 
 class LocalService:
-    """Keeps its batches in a folder. `ended`: whether they have ended."""
+    """A service that keeps its batches in a folder. `ended`: whether they have ended."""
 
     def __init__(self, folder: Path, ended: bool) -> None:
         self._folder, self._ended = folder, ended
@@ -29,19 +29,19 @@ class LocalService:
         folder.mkdir(exist_ok=True)
 
     def check_access(self) -> None:
-        """Always there."""
+        """Do nothing: the service can always be reached."""
 
     def fetch_shutdown_date(self, _model: str) -> str | None:
-        """None is set."""
+        """Return "": no date is set."""
         return ""
 
     def upload_file(self, path: Path, name: str, _sent: Callable[[int], None] = _nothing) -> RemoteFile:
-        """Remembers where the file is."""
+        """Record where the file is."""
         self._uploads[f"file-{name}"] = path
         return RemoteFile(f"file-{name}", name, NOW)
 
     def create_batch(self, file_id: str, _endpoint: str, metadata: Mapping[str, str]) -> RemoteBatch:
-        """A batch, whose results are written at once."""
+        """Create a batch, and write its results at once."""
         batch_id = f"batch_{len(self._batches):05d}"
         lines = write_answers(self._uploads[file_id], self._folder / f"{batch_id}.jsonl")
         batch = {"id": batch_id, "file": file_id, "metadata": dict(metadata), "lines": lines}
@@ -49,35 +49,35 @@ class LocalService:
         return self._told(batch)
 
     def keep(self) -> None:
-        """Keeps the batches for the next process."""
+        """Write the batches to disk for the next process."""
         self._known.write_text(json.dumps(self._batches))
 
     def list_batches(self, _back_to: float) -> BatchListing:
-        """All."""
+        """Return all batches."""
         return BatchListing(tuple(self._told(batch) for batch in reversed(self._batches)), NOW)
 
     def retrieve_batch(self, batch_id: str) -> RemoteBatch | None:
-        """One."""
+        """Return one batch."""
         return next((self._told(batch) for batch in self._batches if batch["id"] == batch_id), None)
 
     def cancel_batch(self, batch_id: str) -> RemoteBatch | None:
-        """Does nothing."""
+        """Do nothing."""
         return self.retrieve_batch(batch_id)
 
     def download_file(self, file_id: str, path: Path) -> None:
-        """The results, put into place without copying them."""
+        """Put the results into place without copying them."""
         path.parent.mkdir(parents=True, exist_ok=True)
         os.link(self._folder / file_id, path)
 
     def delete_file(self, file_id: str) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     def can_see_file(self, _file_id: str) -> bool:
-        """Every file."""
+        """Return True for every file."""
         return True
 
     def find_files(self, _name: str) -> list[RemoteFile]:
-        """None is left over."""
+        """Return no files: no upload is ever lost."""
         return []
 
     def _told(self, batch: Mapping[str, Any]) -> RemoteBatch:
@@ -92,9 +92,9 @@ class LocalService:
         )  # fmt: skip
 
     def request_completion(self, _endpoint: str, _body: Mapping[str, object]) -> CompletionResponse:
-        """It answers batches only."""
+        """Raise NotImplementedError: only batches are answered."""
         raise NotImplementedError
 
     def find_stored_completion(self, _model: str, _metadata: Mapping[str, str]) -> bytes | None:
-        """It stores nothing."""
+        """Return None: nothing is stored."""
         return None

@@ -1,4 +1,4 @@
-"""The tables of what the commands cost, each beside its floor, over seeded data of real shape."""
+"""Tables of what the commands cost, each with its floor, over seeded data of real shape."""
 
 import compileall
 import json
@@ -23,11 +23,11 @@ tokens_per_shard = {tokens}
 dir = "state"
 """
 TOKENS_PER_SHARD = 1_212_000
-"""As tier 3 cuts them for gpt-6-luna: 25 shards of 42,888 lines."""
+"""Lines of a shard as tier 3 cuts them for gpt-6-luna: 25 shards of 42,888 lines."""
 
 
 class Bench:
-    """Commands in a folder, over a table of so many rows, each run several times."""
+    """Commands in a folder, over a table of `rows` rows, each run several times."""
 
     def __init__(self, folder: Path, rows: int, runs: int) -> None:
         self.folder, self.rows, self.runs = folder, rows, runs
@@ -40,14 +40,14 @@ class Bench:
         self.collecting = python("-m", "batcher", "collect", "--out", "bios.parquet")
 
     def tables(self) -> Iterator[Table]:
-        """Every table, in the order in which a job would go."""
+        """Yield every table, in the order of a job's steps."""
         yield self.plan()
         yield self.looks()
         yield self.results()
         yield self.transfer()
 
     def plan(self) -> Table:
-        """`plan`, start-up included, beside a straight script."""
+        """Measure `plan`, start-up included, and a straightforward script."""
         straight = python("-m", "benchmarks.floor_plan", str(self.table), str(self.folder))
         floor, planned = self.measure(Timed(straight, self.clear), Timed(self.planning, self.clear))
         drawn = table(f"plan of {self.rows:,} rows, start-up included")
@@ -56,7 +56,7 @@ class Bench:
         return drawn
 
     def looks(self) -> Table:
-        """What looks at a state with every line planned, and the smallest change of it."""
+        """Measure the commands that read a state with every line planned, and the smallest change of it."""
         drawn = table(f"looks at {self.rows:,} planned lines, start-up included")
         drawn.add_row(*row("python -c pass", self._again("-c", "pass")))
         drawn.add_row(*row("batcher version", self._again("-m", "batcher", "version")))
@@ -70,7 +70,7 @@ class Bench:
         return drawn
 
     def results(self) -> Table:
-        """Taking in and collecting the results of every line, without a network."""
+        """Measure ingesting and collecting the results of every line, without a network."""
         sent = self.send()
         answers = self.folder / "answers"
         size = sum(file.stat().st_size for file in answers.glob("*.jsonl"))
@@ -86,19 +86,19 @@ class Bench:
         return drawn
 
     def send(self) -> Measured:
-        """Sends every shard of a plan, has the answers written, and keeps the state as it is then."""
+        """Send every shard of a plan, write the answers, and keep a copy of the state."""
         sending = Timed(python("-m", "benchmarks.acting", "send", str(self.folder)))
         (sent,) = measure([sending], self.folder, PATHS, 1)
         shutil.copytree(self.folder / "state", self.folder / "sent")
         return sent
 
     def as_sent(self) -> None:
-        """Puts back the state in which nothing was taken in."""
+        """Restore the state from before the ingest."""
         shutil.rmtree(self.folder / "state")
         shutil.copytree(self.folder / "sent", self.folder / "state")
 
     def transfer(self) -> Table:
-        """Files of the largest size over loopback. The client takes longer to import than they take."""
+        """Measure transfers of files of the largest size over loopback; importing the client takes longer."""
         source, target = transfer.make_file(self.folder / "source"), self.folder / "target"
         drawn = table("one file of 200 MB over loopback, start-up included")
         client = "import benchmarks.transfer, openai, openai.types"
@@ -118,15 +118,15 @@ class Bench:
             drawn.add_row(f"  {step} alone", f"{seconds:.2f}", "", f"{seconds / floor.median_s:.2f}")
 
     def measure(self, *timed: Timed) -> list[Measured]:
-        """Commands in the folder, in turn."""
+        """Run commands in the folder, in turn."""
         return measure(timed, self.folder, PATHS, self.runs)
 
     def _again(self, *arguments: str) -> Measured:
-        """One command, over what is there."""
+        """Run one command on the current state."""
         return self.measure(Timed(python(*arguments)))[0]
 
     def clear(self) -> None:
-        """As it was before the first plan; once something was sent, without what the floors have left."""
+        """Restore the folder from before the first plan; after the first send only remove the files of the floors."""
         for name in ("floor.duckdb", "floor.jsonl", "floor.parquet"):
             (self.folder / name).unlink(missing_ok=True)
         if not (self.folder / "answers").exists():  # nothing was sent yet
@@ -134,4 +134,4 @@ class Bench:
 
 
 PATHS: Mapping[str, str] = {"PYTHONPATH": str(ROOT)}
-"""The commands run in another folder."""
+"""The measured commands run in another folder."""

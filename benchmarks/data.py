@@ -1,4 +1,4 @@
-"""The rows that are measured: the real table where it is present, else one of its shape."""
+"""The rows to measure with: the real table where it is present, else one of its shape."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ ROWS = 42_888
 
 
 def source_table(folder: Path, rows: int = ROWS) -> Path:
-    """A Parquet table of `rows` artists: the real one, or rows drawn (seeded) from those that come with the job."""
+    """Return a Parquet table of `rows` artists: the real one, or repetitions of it or of the job's own."""
     if rows == ROWS and REAL.exists():
         return REAL
     out = folder / f"artists-{rows}.parquet"

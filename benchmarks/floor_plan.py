@@ -20,7 +20,7 @@ FACTS = ("nationality", "born", "died", "dates", "gender", "birth_place", "death
 
 
 def main(table: str, folder: str) -> None:
-    """The steps, each timed."""
+    """Run the steps, and time each."""
     marks = [("start", time.perf_counter())]
     system = (ROOT / "jobs" / "bios" / "system.md").read_text(encoding="utf-8")
     columns = ", ".join(("artist_id", "artist_name", "priority", *FACTS))

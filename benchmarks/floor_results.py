@@ -1,4 +1,4 @@
-"""The floor of taking in and collecting: what the work costs without Batcher, in one process.
+"""The floor of ingesting and collecting: what the work costs without Batcher, in one process.
 
 Parsing each line and the answer within it, appending a row a line to DuckDB, and writing them as one Parquet file.
 Run as `python -m benchmarks.floor_results ANSWERS FOLDER`; prints seconds by step.
@@ -22,7 +22,7 @@ ROWS = 5_000
 
 
 def main(answers: Path, folder: Path) -> None:
-    """The steps, each timed."""
+    """Run the steps, and time each."""
     marks = [("start", time.perf_counter())]
     with duckdb.connect(str(folder / "floor.duckdb")) as con:
         con.execute(f"CREATE TABLE results ({COLUMNS})")

@@ -1,7 +1,7 @@
-"""How good the forecast of a running job is: its expected end at 25%, 50% and 75% of the lines, beside the true end.
+"""How good the forecast of a running job is: its expected end at 25%, 50% and 75% of the lines, and the true end.
 
-The simulation of `benchmarks.makespan`, with 2% of the lines going again; the forecaster sees what a running job sees
-(batches that ended, the ages of the others) and is not told the law of the service times.
+The simulation of `benchmarks.makespan`, with 2% of the lines retried; the forecaster sees what a running job sees
+(batches that ended, the ages of the others) and does not know the law of the service times.
 """
 
 import random
@@ -18,7 +18,7 @@ SEEDS = 8
 
 
 def load_of(run: Simulated) -> RemainingWork:
-    """What a running job knows of itself."""
+    """Return what a running job knows of itself."""
     room = run.snapshot.room
     flights = [BatchInFlight(run.reserved[s], run.shards[s].lines, run.now - at) for s, at in run.started.items()]
     unsent = sorted(run.snapshot.shards, key=lambda s: (s.priority, s.shard))
@@ -33,7 +33,11 @@ def load_of(run: Simulated) -> RemainingWork:
 
 
 def errors(tier: int, law: str, share: float, seed: int) -> list[tuple[float, float, bool]]:
-    """At each of SHARES: the error of the expected end (to the whole, to what is left), and whether it lay inside."""
+    """Return for each of SHARES how good the forecast was.
+
+    That is the error of the expected end, relative to the whole and to the rest, and whether the interval contained the
+    true end.
+    """
     dice = random.Random(seed)
     limit = lookup_tier_limit(MODEL, tier) or 0
     shards = cut(limit)
@@ -55,7 +59,7 @@ def errors(tier: int, law: str, share: float, seed: int) -> list[tuple[float, fl
 
 
 def show() -> None:
-    """Prints the table."""
+    """Print the table."""
     print(f"Error of the expected end (median of {SEEDS} seeds), to the whole job and to what is left of it:\n")
     print("| tier | service time | others hold | at 25%: whole | left | at 50%: whole | left | at 75%: whole | left |")
     print("|" + "---|" * 9)

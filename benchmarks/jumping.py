@@ -1,7 +1,7 @@
-"""`python -m benchmarks.jumping COMMAND ...`: a command of Batcher's that never waits, and believes it did.
+"""`python -m benchmarks.jumping COMMAND ...`: a command of Batcher's that never waits, although its clock says so.
 
-Whenever it would sleep, the clock of the sandbox that OPENAI_BASE_URL names moves forward by so much, and its own with
-it. All else is as always: the real command in a process of its own, real HTTP, and delays and intervals of their real
+Instead of sleeping it moves the clock of the sandbox that OPENAI_BASE_URL names forward, and its own with it.
+All else is as usual: the real command in a process of its own, real HTTP, and delays and intervals of their real
 length. So a week takes as long as its work does, and what is measured in seconds is measured in the job's own.
 """
 
@@ -16,12 +16,12 @@ _real_time = time.time
 
 
 def now() -> float:
-    """The time that has passed, and what was slept."""
+    """Return the real time plus the seconds that were slept."""
     return _real_time() + _PASSED_S[0]
 
 
 def sleep(seconds: float) -> None:
-    """Lets time pass for the sandbox and for this process."""
+    """Move the clocks of the sandbox and of this process forward."""
     url = os.environ["OPENAI_BASE_URL"].removesuffix("/v1") + "/_sandbox/advance"
     body = json.dumps({"seconds": max(0.0, seconds)}).encode()
     with urllib.request.urlopen(urllib.request.Request(url, body, {"Content-Type": "application/json"})) as answer:
@@ -30,7 +30,7 @@ def sleep(seconds: float) -> None:
 
 
 def main() -> None:
-    """Runs the command. The clock is changed before anything of Batcher's is imported and takes hold of it."""
+    """Run the command. The clock is replaced before any module of Batcher is imported and keeps a reference to it."""
     with mock.patch.object(time, "time", now), mock.patch.object(time, "sleep", sleep):
         from batcher.cli import app, process  # noqa: PLC0415 - see above
 

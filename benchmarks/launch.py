@@ -1,8 +1,8 @@
-"""Runs one command and says what it took: `python -S launch.py OUTPUT COMMAND ARGUMENT...`, as one line of JSON.
+"""Runs one command and prints what it needed: `python -S launch.py OUTPUT COMMAND ARGUMENT...`, as one line of JSON.
 
-A process of its own, which holds next to nothing: what the kernel counts as a process's peak begins with what its
-parent held when it started it. Of a command that starts processes of its own the kernel tells the largest alone, so all
-of them are added up fifty times a second.
+This is a process of its own with next to no memory: the peak that the kernel counts for a process begins with what its
+parent held when it started it. For a command that starts processes of its own the kernel reports the largest alone, so
+the memory of all of them is added up fifty times a second.
 """
 
 import json
@@ -17,7 +17,7 @@ PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1024**2
 
 
 def main(output: str, *command: str) -> None:
-    """Runs the command, with both its streams in the file `output`."""
+    """Run the command, with both its streams in the file `output`."""
     told = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     streams = [(os.POSIX_SPAWN_DUP2, told, stream) for stream in (1, 2)]
     began = time.perf_counter()
@@ -31,7 +31,7 @@ def main(output: str, *command: str) -> None:
 
 
 def sample(process: int, sums: list[float]) -> None:
-    """Adds to `sums` the megabytes of a process and its children, where it has any, until it ends."""
+    """Append to `sums` the megabytes of a process and its children, where it has any, until it ends."""
     while True:
         time.sleep(SAMPLE_S)
         try:
@@ -43,7 +43,7 @@ def sample(process: int, sums: list[float]) -> None:
 
 
 def resident_mb(process: str) -> float:
-    """What a process holds now; pages that it shares are counted too."""
+    """Return the memory of a process now; pages that it shares are counted too."""
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * PAGE_MB
 
 

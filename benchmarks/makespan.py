@@ -1,9 +1,9 @@
-"""How long a job takes under the enqueued-token limit: Batcher's decisions beside an oracle and two baselines.
+"""How long a job takes under the enqueued-token limit: Batcher's decisions compared with an oracle and two baselines.
 
 A simulation of the queue with a clock of its own; the decisions are the real ones (`batcher.core.decide`). The oracle
 schedules the same shards in the same order under limit x threshold; it knows beforehand what others hold of the limit
-and sees each end at once. Two bounds stand beside it that no scheduler can reach: a fluid, of the token-hours divided
-by the room (never less than the longest batch), and the future known, with the longest batches first whatever their
+and sees each end at once. Two more bounds cannot be reached by any scheduler: a fluid, of the token-hours divided by
+the room (never less than the longest batch), and the future known, with the longest batches first regardless of
 priority. The baselines are what scripts do: one batch at a time, and everything at once with a resubmission of what was
 refused every minute.
 """
@@ -41,7 +41,7 @@ LAWS: dict[str, Law] = {
 
 
 def cut(limit: int) -> list[ShardView]:
-    """The shards that Batcher cuts for a limit, of whole lines, one priority each."""
+    """Return the shards that Batcher cuts for a limit, of whole lines, one priority each."""
     size = max(1, default_shard_limits(limit, THRESHOLD, 1 + MARGIN).tokens // LINE_TOKENS)
     shards: list[ShardView] = []
     for priority, lines in PRIORITIES:
@@ -54,7 +54,7 @@ def cut(limit: int) -> list[ShardView]:
 
 @dataclass(slots=True)
 class Queue:
-    """The service's queue: what it holds, and when each batch ends."""
+    """The service's queue: the tokens in it, and when each batch ends."""
 
     limit: int
     phantom: int
@@ -65,7 +65,7 @@ class Queue:
     ended: list[int] = field(default_factory=list)
 
     def offer(self, shard: int, tokens: int, now: float) -> bool:
-        """Takes a batch in, or refuses it for the limit."""
+        """Accept a batch, or refuse it because of the limit."""
         self.pass_time(now)
         if self.held + tokens > self.limit - self.phantom:
             self.refused += 1
@@ -75,30 +75,30 @@ class Queue:
         return True
 
     def pass_time(self, now: float) -> None:
-        """Ends what has ended by now."""
+        """Remove the batches that have ended by now."""
         while self.ends and self.ends[0][0] <= now:
             _, shard, tokens = heapq.heappop(self.ends)
             self.held -= tokens
             self.ended.append(shard)
 
     def seen(self, now: float) -> list[int]:
-        """What has ended since the last look."""
+        """Return the batches that have ended since the last call."""
         self.pass_time(now)
         ended, self.ended = self.ended, []
         return ended
 
 
 def batcher_makespan(shards: Sequence[ShardView], queue: Queue, dice: random.Random) -> float:
-    """The time at which the last batch's end was seen, by the real decisions."""
+    """Return the time at which the real decisions saw the last batch's end."""
     run = Simulated(shards, queue, dice)
     run.to_its_end()
     return run.last
 
 
 class Simulated:
-    """The acting process: does what is decided, to a queue instead of a service.
+    """The acting process: performs the decisions on a queue instead of a service.
 
-    again: the share of a batch's lines that fails and goes again; law: the times of the batches cut from them.
+    again: the share of a batch's lines that fails and is retried; law: the service times of the batches of retries.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Simulated:
         self._refusals = 0
 
     def to_its_end(self, look: Callable[[], None] = lambda: None) -> None:
-        """Acts until nothing is left. look: called after each look at the service."""
+        """Act until nothing is left. look: called after each poll of the service."""
         while not self.finished:
             for action in decide_actions(self.snapshot, self.now):
                 if not self.do(action):
@@ -129,7 +129,7 @@ class Simulated:
                     look()
 
     def do(self, action: Action) -> bool:
-        """Does one thing; whether the rest of what was decided still stands."""
+        """Perform one action, and return whether the other decided actions are still valid."""
         if isinstance(action, Finish):
             self.finished = True
         elif isinstance(action, Wait):
@@ -188,19 +188,19 @@ class Simulated:
 
 
 def _capacity(queue: Queue) -> int:
-    """Reserved tokens that fit: limit x threshold, or what others leave of the limit."""
+    """Return the reserved tokens that fit: limit x threshold, or what others leave of the limit."""
     return min(int(queue.limit * THRESHOLD), int((queue.limit - queue.phantom) * (1 + MARGIN)))
 
 
 def fluid(shards: Sequence[ShardView], queue: Queue) -> float:
-    """Less than any schedule: token-hours divided by the room, never less than the longest batch."""
+    """Return a bound below any schedule: token-hours divided by the room, never less than the longest batch."""
     room = Room(queue.limit, THRESHOLD, 1 + MARGIN)
     area = sum(room.reserved_tokens(s.tokens) * queue.times[s.shard] for s in shards)
     return max(area / _capacity(queue), *queue.times.values())
 
 
 def oracle(shards: Sequence[ShardView], queue: Queue) -> float:
-    """The same shards in this order, each as soon as it fits."""
+    """Return the time of the same shards in this order, each sent as soon as it fits."""
     room, now, free = Room(queue.limit, THRESHOLD, 1 + MARGIN), 0.0, _capacity(queue)
     ends: list[tuple[float, int]] = []
     for shard in shards:
@@ -214,12 +214,12 @@ def oracle(shards: Sequence[ShardView], queue: Queue) -> float:
 
 
 def longest_first(shards: Sequence[ShardView], queue: Queue) -> float:
-    """The future known, and priorities forgotten."""
+    """Return the time with the future known, and priorities ignored."""
     return oracle(sorted(shards, key=lambda s: -queue.times[s.shard]), queue)
 
 
 def one_at_a_time(shards: Sequence[ShardView], queue: Queue) -> float:
-    """As much as the limit takes in one batch, then the next."""
+    """Return the time of one batch after the other, each as large as the limit allows."""
     total, used = 0.0, queue.limit + 1
     for shard in shards:
         if used + shard.tokens > queue.limit - queue.phantom:
@@ -229,7 +229,7 @@ def one_at_a_time(shards: Sequence[ShardView], queue: Queue) -> float:
 
 
 def as_many_as_possible(shards: Sequence[ShardView], queue: Queue) -> float:
-    """Everything at once, and what was refused again every minute."""
+    """Return the time when everything is sent at once, and what was refused is sent again every minute."""
     now, waiting, last = 0.0, list(shards), 0.0
     while waiting or queue.ends:
         queue.pass_time(now)
@@ -240,7 +240,7 @@ def as_many_as_possible(shards: Sequence[ShardView], queue: Queue) -> float:
 
 
 def rows(seeds: int = 5) -> list[tuple[str, ...]]:
-    """The table: tier, law, phantom, hours of the oracle, and the others' ratios to it with their refusals."""
+    """Return the table: tier, law, phantom, hours of the oracle, and the others' ratios to it with their refusals."""
     return [
         _row(tier, lookup_tier_limit(MODEL, tier) or 0, law, share, seeds)
         for tier in range(1, 6)
@@ -280,7 +280,7 @@ HEADER = (
 
 
 def show() -> None:
-    """Prints the table."""
+    """Print the table."""
     print("Makespan as a ratio to the oracle (mean of 5 seeds; 42,888 lines):\n")
     print("| " + " | ".join(HEADER) + " |")
     print("|" + "---|" * len(HEADER))

@@ -24,25 +24,25 @@ class Measured:
     least_s: float
     most_s: float
     processor_s: float
-    """User and system, of all threads: what does not change where others use the machine too."""
+    """Seconds in user and system mode, of all threads: unchanged when others use the machine, too."""
     peak_mb: float
     output: str
 
 
 def _nothing() -> None:
-    """Nothing has to be done before."""
+    """Do nothing: the default preparation of a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A command to be timed, and what is done before each run of it."""
+    """A command to be timed, and the preparation before each run of it."""
 
     command: Sequence[str]
     before: Callable[[], None] = _nothing
 
 
 def measure(timed: Sequence[Timed], folder: Path, environment: Mapping[str, str], runs: int = RUNS) -> list[Measured]:
-    """Runs commands several times in `folder`, in turn: what else the machine does meanwhile meets each of them."""
+    """Run commands several times in `folder`, in turn, so that other load on the machine affects all of them."""
     figures: list[list[tuple[float, float, float]]] = [[] for _ in timed]
     outputs = ["" for _ in timed]
     for _ in range(runs):
@@ -56,7 +56,7 @@ def measure(timed: Sequence[Timed], folder: Path, environment: Mapping[str, str]
 def _run(
     command: Sequence[str], folder: Path, environment: Mapping[str, str]
 ) -> tuple[tuple[float, float, float], str]:
-    """Seconds, processor seconds and peak megabytes of one run, and what it printed."""
+    """Return seconds, processor seconds and peak megabytes of one run, and what it printed."""
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as told:
         launcher = python("-S", str(LAUNCHER), told.name, *command)
         launched = subprocess.run(
@@ -76,12 +76,12 @@ def _summed(taken: Sequence[tuple[float, float, float]], output: str) -> Measure
 
 
 def python(*arguments: str) -> list[str]:
-    """A command of this interpreter's."""
+    """Return a command that runs with this interpreter."""
     return [sys.executable, *arguments]
 
 
 def table(title: str) -> Table:
-    """A table of what was measured."""
+    """Return a table of what was measured."""
     drawn = Table(title=title, title_justify="left")
     for column in ("what", "seconds", "least-most", "to the floor", "processor s", "to the floor", "peak MB"):
         drawn.add_column(column, justify="left" if column == "what" else "right")
@@ -89,7 +89,7 @@ def table(title: str) -> Table:
 
 
 def row(name: str, measured: Measured, floor: Measured | None = None) -> tuple[str, ...]:
-    """One row of it."""
+    """Return a row of the table."""
     return (
         name,
         f"{measured.median_s:.2f}",

@@ -1,7 +1,7 @@
 """Runs in gpt-batch-api's environment: the requests of a folder of batch files, built and batched, and their answers.
 
 `python -m benchmarks.peer SHARDS FOLDER build|parse`; prints the seconds without start-up, reading and what the
-other of the two takes. The client that it is given answers at once, from this process.
+other of the two needs. Its client is replaced by one that answers at once, from this process.
 """
 
 import json
@@ -20,7 +20,7 @@ from benchmarks.shape import NOW, write_answers
 
 
 def main(shards: Path, folder: Path, what: str) -> None:
-    """Builds, and perhaps parses, once."""
+    """Build the requests once, and parse the answers where that is measured."""
     logging.disable(logging.CRITICAL)
     requests = []
     for path in sorted(shards.glob("*.jsonl")):
@@ -49,7 +49,7 @@ def main(shards: Path, folder: Path, what: str) -> None:
 
 
 class Client:
-    """Has every batch completed as soon as it is made."""
+    """A client whose batches are completed as soon as they are created."""
 
     base_url = SimpleNamespace(host="localhost")
 
@@ -58,7 +58,7 @@ class Client:
 
 
 class Files:
-    """Keeps files, and writes the answers to those that hold requests."""
+    """The files of the client: it keeps them, and writes the answers to those that hold requests."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -80,14 +80,14 @@ class Files:
 
 
 class Content:
-    """As the client gives a file."""
+    """The content of a file, with the client's interface."""
 
     def __init__(self, text: str) -> None:
         self.text = text
 
 
 class Batches:
-    """Completes them."""
+    """The batches of the client, completed at once."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -100,7 +100,7 @@ class Batches:
 
 
 def _titled(body: dict[str, Any]) -> dict[str, Any]:
-    """Its counting fails for a property without a title."""
+    """Add the titles without which the peer's token counting fails."""
     for name, field in body["response_format"]["json_schema"]["schema"]["properties"].items():
         field["title"] = name
     return body

@@ -3,8 +3,8 @@
 It needs Python 3.12 (PEER_PYTHON names one) and the package registry. The requests are those that `batcher plan` has
 written, so reading the table, checking rows and rendering prompts cost Batcher alone, as do judging the answers, and
 writing them as one table. tiktoken would download its
-ranks; bpe-openai ships the same file. batchor is not measured: its licence (PolyForm Noncommercial) lets a company
-not run it.
+ranks; bpe-openai ships the same file. batchor is not measured: its licence (PolyForm Noncommercial) does not
+allow a company to run it.
 """
 
 import argparse
@@ -26,11 +26,11 @@ from benchmarks.measure import RUNS, Measured, Timed, measure, row, table
 
 GPT_BATCH_API = "gpt-batch-api==1.0.5"
 RANKS = "https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
-"""Where tiktoken has the ranks from; its cache is named after it."""
+"""The address from which tiktoken downloads the ranks; the file in its cache is named after it."""
 
 
 def main() -> None:
-    """Installs, measures and prints."""
+    """Install the peer, measure, and print the tables."""
     options = argparse.ArgumentParser(prog="python -m benchmarks.peers")
     options.add_argument("--rows", type=int, default=ROWS)
     options.add_argument("--runs", type=int, default=RUNS)
@@ -62,13 +62,13 @@ def main() -> None:
 
 
 def seconds(measured: Measured) -> float:
-    """What the peer tells of the work alone."""
+    """Return the seconds that the peer reports for the work alone."""
     told: float = json.loads(measured.output.splitlines()[-1])["seconds"]
     return told
 
 
 def install(folder: Path) -> Path:
-    """An environment with the peer in it; its interpreter."""
+    """Create an environment with the peer in it, and return its interpreter."""
     wanted = os.environ.get("PEER_PYTHON", "python3.12")
     try:
         subprocess.run([wanted, "-m", "venv", str(folder)], check=True)
@@ -79,7 +79,7 @@ def install(folder: Path) -> Path:
 
 
 def ranks(folder: Path) -> Path:
-    """A cache in which tiktoken finds the ranks of o200k_base."""
+    """Create a cache in which tiktoken finds the ranks of o200k_base."""
     cache = folder / "tiktoken"
     cache.mkdir()
     packed = resources.files("bpe_openai").joinpath("data/o200k_base.tiktoken.gz").read_bytes()

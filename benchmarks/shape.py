@@ -11,11 +11,11 @@ WORDS = (
     "still kept, in rooms that visitors remember for their calm, beside drawings, prints and letters to friends"
 )
 BIO_WORDS = 245
-"""So that a line of results has 2.3 KB, as measured."""
+"""A length that makes a line of results 2.3 KB long, as measured."""
 
 
 def write_answers(lines: Path, target: Path) -> int:
-    """Writes the results of a batch input file; how many."""
+    """Write the results of a batch input file, and return how many."""
     count = 0
     with lines.open("rb") as source, target.open("wb") as results:
         for raw in source:
@@ -26,7 +26,7 @@ def write_answers(lines: Path, target: Path) -> int:
 
 
 def answer(line_id: str, prompt: str) -> bytes:
-    """One line of a result file, as the API has it."""
+    """Return one line of a result file in the API's shape."""
     name = prompt.partition("\n")[0].removeprefix("Artist: ")
     dice = random.Random(line_id)
     words = " ".join(dice.choices(WORDS.split(), k=BIO_WORDS))

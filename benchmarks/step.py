@@ -11,7 +11,7 @@ STEPS = 15
 
 
 def main(folder: Path) -> None:
-    """The engine is started before, as in a process that acts."""
+    """Measure, with the engine started before, as in an acting process."""
     store = Store(folder, time.time, time.sleep)
     with store.read_transaction():
         pass

@@ -1,7 +1,7 @@
-"""Files of 200 MB over loopback, beside the bare protocol: `python -m benchmarks.transfer KIND WAY URL PATH`.
+"""Files of 200 MB over loopback, compared with the bare protocol: `python -m benchmarks.transfer KIND WAY URL PATH`.
 
 KIND is `batcher` (its client, as it uploads and downloads) or `floor` (http.client, a megabyte at a time); WAY is `up`
-or `down`. The server that answers takes and gives bytes, and does nothing else.
+or `down`. The server that answers receives and sends bytes, and does nothing else.
 """
 
 import http.client
@@ -16,8 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from batcher.core.cutting import MAX_BYTES
-from batcher.core.failures import FailureClass
-from batcher.core.retry import DEFAULT_POLICIES
+from batcher.core.retry import DEFAULT_POLICIES, RetryRules
 from batcher.service.openai_service import connect_service
 
 CHUNK = 1 << 20
@@ -25,11 +24,10 @@ FILE = '{"id": "file-1", "object": "file", "bytes": 1, "created_at": 1, "filenam
 
 
 def main(kind: str, way: str, url: str, path: Path) -> None:
-    """One transfer."""
+    """Make one transfer."""
     os.environ.update(OPENAI_BASE_URL=f"{url}/v1", OPENAI_API_KEY="none")
     if kind == "batcher":
-        policy = DEFAULT_POLICIES[FailureClass.CALL]
-        service = connect_service(60.0, policy, time.sleep, random.random)
+        service = connect_service(60.0, RetryRules(DEFAULT_POLICIES), time.sleep, random.random)
         if way == "up":
             service.upload_file(path, "shard.jsonl")
         else:
@@ -50,7 +48,7 @@ def main(kind: str, way: str, url: str, path: Path) -> None:
 
 @contextmanager
 def serving(source: Path) -> Iterator[str]:
-    """A server on loopback that takes any file and gives this one; its address."""
+    """Serve on loopback: accept any upload, send this file as every download. Yield the address."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -74,7 +72,7 @@ def serving(source: Path) -> Iterator[str]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Says nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -83,7 +81,7 @@ def serving(source: Path) -> Iterator[str]:
 
 
 def make_file(path: Path) -> Path:
-    """A file of the largest size that the service takes."""
+    """Write a file of the largest size that the service accepts, and return its path."""
     dice = random.Random(7)
     with path.open("wb") as file:
         for _ in range(MAX_BYTES // CHUNK):

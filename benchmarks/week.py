@@ -1,8 +1,8 @@
 """The whole job under bad luck: `batcher run` on a real table against the sandbox at tier 1, over HTTP.
 
 `python -m benchmarks.week TABLE.parquet`. All delays and intervals have their real length; waiting for them takes no
-time (`benchmarks.jumping`). Meanwhile batches are limited to a few an hour, the limit is halved, others take 30% of it,
-the quota is gone for half an hour, 2% of the lines of each class fail, one batch expires, and one line is poison.
+time (`benchmarks.jumping`). Meanwhile batches are limited to a few an hour, the limit is halved, others use 30% of it,
+the quota is exhausted for half an hour, 2% of the lines of each class fail, one batch expires, and one line is poison.
 """
 
 import argparse
@@ -28,21 +28,21 @@ HOUR = 3600.0
 MODEL = "gpt-6-luna"
 LIMIT = lookup_tier_limit(MODEL, 1) or 0
 PASSING = ("rate_limit", "server", "request_timeout", "refusal", "length", "invalid_json", "empty")
-"""Classes of which 2% of the lines fail at their first execution; with the permanent ones 0.2% each, or more than 1%
-would rightly end dead."""
+"""Classes of which 2% of the lines fail at their first execution. Of the permanent classes 0.2% fail, as otherwise more
+than 1% of the lines would rightly end dead."""
 PERMANENT = ("content_policy", "context_length")
 POISON = 7
 
 
 class Watched(Sandbox):
-    """Plays the course of events, by the share of the lines that were executed, and notes how rate limits ended."""
+    """A sandbox that plays the course of events by the share of executed lines, and notes how rate limits end."""
 
     def __init__(self, settings: SandboxSettings, folder: Path, lines: int) -> None:
         super().__init__(settings, folder, scaled_clock(1.0))
         self.lines = lines
         self.happened: list[str] = []
         self.recoveries: list[tuple[float, str]] = []
-        """When there was room for a batch again after a refusal, and the batch that was taken next."""
+        """When there was room for a batch again after a refusal, and the batch that was created next."""
         self._free_at = 0.0
         self._steps: list[tuple[float, str, Callable[[], None]]] = [
             (0.05, "batches limited to 6 an hour", lambda: self.update_settings({"batches_per_hour": 6})),
@@ -54,7 +54,7 @@ class Watched(Sandbox):
         ]
 
     def run_due_events(self) -> float:
-        """As the sandbox, and plays what is due."""
+        """Do as the sandbox does, and play the events that are due."""
         now = super().run_due_events()
         done = self.ledger._totals["executions"] / self.lines
         while self._steps and done >= self._steps[0][0]:
@@ -64,7 +64,7 @@ class Watched(Sandbox):
         return now
 
     def create_batch(self, payload: Mapping[str, object], lost: bool = False) -> Any:
-        """As the sandbox, and looks at the time."""
+        """Do as the sandbox does, and note the time."""
         try:
             made = super().create_batch(payload, lost)
         except ApiError as error:
@@ -72,7 +72,7 @@ class Watched(Sandbox):
                 self._free_at = self._creates._times[0] + HOUR
             raise
         if self._free_at and made is not None:
-            self.recoveries.append((min(self._free_at, self.now()), made.id))  # or somebody lifted it
+            self.recoveries.append((min(self._free_at, self.now()), made.id))  # or the limit was raised
             self._free_at = 0.0
         return made
 
@@ -83,7 +83,7 @@ class Watched(Sandbox):
 
 
 def configuration(table: Path) -> str:
-    """The settings: tier 1, all else as it is by default."""
+    """Return the settings: tier 1, all else as it is by default."""
     return "\n".join(
         [
             f'[job]\npath = "{ROOT / "jobs" / "bios"}"\ninput = "{table}"',
@@ -93,7 +93,7 @@ def configuration(table: Path) -> str:
 
 
 def main() -> None:
-    """Runs and prints the measures of success beside their targets."""
+    """Run the job, and print the measures of success with their targets."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.week")
     parser.add_argument("table", type=Path)
     parser.add_argument("--seed", type=int, default=1)
@@ -134,8 +134,8 @@ WITH refused AS (
 SELECT count(*) FILTER (held > 0.8 * named), count(*) FILTER (named IS NULL), count(*) FILTER (held <= 0.8 * named)
 FROM refused
 """
-"""Refusals for the enqueued limit: over what the service had named by then, before it had named any, and the others:
-what the rest of the organisation holds."""
+"""Refusals for the enqueued limit: over the limit that the service had named by then, before it had named any, and the
+others, caused by what the rest of the organisation holds."""
 
 
 RECOVERED = """
@@ -149,8 +149,8 @@ SELECT n.create_intended_at - greatest($free, CASE WHEN n.reserved_before + n.re
                                                    THEN l.finished_at ELSE 0 END)
 FROM taken AS n, latest AS l
 """
-"""From the end of a rate limit to the next batch, in seconds. Where the queue was full at that end, from when a batch
-of ours ended and made room."""
+"""Seconds from the end of a rate limit to the next batch; where the queue was full at that end, from the moment when a
+batch of ours ended and made room."""
 
 
 def _tell(folder: Path, sandbox: Watched, hours: float) -> None:

@@ -20,7 +20,6 @@ from rich.table import Table
 from batcher.catalog.prices import resolve_prices
 from batcher.cli.session import Session
 from batcher.config import Config, enqueued_token_limit
-from batcher.core.failures import FailureClass
 from batcher.errors import BatcherError, ExitCode
 from batcher.job.loading import load_job
 from batcher.service.openai_service import OpenAIService, connect_service
@@ -77,9 +76,8 @@ def _check_service(config: Config, now: float) -> Iterator[Finding]:
         yield Finding("key", BAD, "OPENAI_API_KEY is not set", "export your key (platform.openai.com, API keys)")
         return
     yield Finding("key", OK, "OPENAI_API_KEY is set")
-    policy = config.retry.to_rules().policies[FailureClass.CALL]
     try:
-        service = connect_service(config.api.timeout_s, policy, time.sleep, random.random)
+        service = connect_service(config.api.timeout_s, config.retry.to_rules(), time.sleep, random.random)
     except BatcherError as error:
         yield Finding("endpoint", BAD, str(error), "set OPENAI_API_KEY and OPENAI_BASE_URL anew")
         return

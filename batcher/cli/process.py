@@ -141,10 +141,7 @@ def check_service_reachable(session: Session) -> None:
 
 
 def _connect_service(config: Config, sleep: Callable[[float], None], jitter: Jitter) -> OpenAIService:
-    rules = config.retry.to_rules()
-    service = connect_service(config.api.timeout_s, rules.policies[FailureClass.CALL], sleep, jitter)
-    service.jitter_share = rules.jitter_share
-    return service
+    return connect_service(config.api.timeout_s, config.retry.to_rules(), sleep, jitter)
 
 
 def _check_service(service: Service, known: bool) -> bool:
@@ -155,10 +152,10 @@ def _check_service(service: Service, known: bool) -> bool:
     try:
         service.check_access()
     except CallError as error:
-        failure = classify_call_error(error.trouble)
+        failure = classify_call_error(error.details)
         if failure is FailureClass.SETUP:
             raise SetupError(f"the service refuses the key: {error}; check OPENAI_API_KEY") from error
-        if error.trouble.status is None and not known:
+        if error.details.status is None and not known:
             raise SetupError(f"the service cannot be reached: {error}; check OPENAI_BASE_URL") from error
         if failure is FailureClass.SHARD_REFUSED:
             raise SetupError(f"the address does not speak the Batch API: {error}; check OPENAI_BASE_URL") from error

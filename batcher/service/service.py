@@ -1,5 +1,6 @@
-"""The service as the lanes see it: a protocol, and the two errors that a call of it raises."""
+"""The service as the lanes see it: a protocol, and the errors that its calls raise."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,96 +9,116 @@ from typing import Protocol
 from batcher.core.failures import ErrorDetails
 from batcher.core.remote import BatchListing, RemoteBatch, RemoteFile
 
+_WRONG_ADDRESS = re.compile(r"Invalid URL\b")
+"""The beginning of OpenAI's 404 for a wrong address, as opposed to one for an id that does not exist."""
+
 
 class CallError(Exception):
-    """A call of ours failed. `trouble` says how; `wait_s` is what Retry-After asks for, `headers` came with it."""
+    """A failed call of the service.
+
+    details: the status, code and message of the answer. wait_s: the seconds of its Retry-After, None without one.
+    headers: the headers of the answer, names in lower case; empty where no answer arrived.
+    """
 
     def __init__(
-        self, trouble: ErrorDetails, wait_s: float | None = None, headers: Mapping[str, str] | None = None
+        self, details: ErrorDetails, wait_s: float | None = None, headers: Mapping[str, str] | None = None
     ) -> None:
-        super().__init__(trouble.message or trouble.code or "no answer")
-        self.trouble = trouble
+        super().__init__(details.message or details.code or "no answer")
+        self.details = details
         self.wait_s = wait_s
         self.headers = headers or {}
 
 
-class CallRefused(CallError):  # noqa: N818 - a verdict, and read as one
-    """The service answered and did not do it."""
+class CallRefused(CallError):  # noqa: N818 - named for the outcome of the call
+    """The service answered that it did not do what the call asks for."""
 
     @property
     def refuses_key(self) -> bool:
-        """Whether the key, or its permission, was refused (401, 403): every other call would be, too."""
-        return self.trouble.status in {401, 403}
+        """Whether the key or its permission was refused (401, 403): every other call would be refused, too."""
+        return self.details.status in {401, 403}
 
     @property
     def asks_to_wait(self) -> bool:
-        """Whether the call came too early (429): every other call would, too."""
-        return self.trouble.status == 429
+        """Whether the call came too early (429): every other call would be refused, too."""
+        return self.details.status == 429
 
     @property
     def concerns_all_calls(self) -> bool:
-        """Whether the refusal is about the caller and not about the object that was named."""
+        """Whether the refusal is about the caller rather than about the object that was named."""
         return self.refuses_key or self.asks_to_wait
 
+    @property
+    def names_missing_object(self) -> bool:
+        """Whether the batch or file that was named does not exist (404), as opposed to a wrong address."""
+        return self.details.status == 404 and not _WRONG_ADDRESS.match(self.details.message)
 
-class CallUnknown(CallError):  # noqa: N818 - a verdict, and read as one
-    """No answer came, or a server error: it may have been done."""
+    @property
+    def conflicts_with_state(self) -> bool:
+        """Whether the state of the object forbids the call (409), as when a batch that has ended is cancelled."""
+        return self.details.status == 409
+
+
+class CallUnknown(CallError):  # noqa: N818 - named for the outcome of the call
+    """No answer arrived, or a server error, or one that cannot be read: the call may have taken effect."""
 
 
 class CallUnsent(CallUnknown):
-    """No connection came about: nothing was sent."""
+    """The connection could not be opened: nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompletionResponse:
-    """What a synchronous call gave: the body as it came, and the headers (names in lower case)."""
+    """The answer to a synchronous call: its body, undecoded, and its headers (names in lower case)."""
 
     body: bytes
     headers: Mapping[str, str]
 
 
+def ignore_progress(_bytes: int) -> None:
+    """Ignore how far an upload is: the default where progress is not displayed."""
+
+
 class Service(Protocol):
-    """What the runner needs of a service."""
+    """The calls that the lanes make. All raise CallRefused or CallUnknown (CallUnsent where nothing was sent)."""
 
     def check_access(self) -> None:
-        """Asks whether key and address are good."""
+        """Make a call that costs nothing, to see whether the key and the address are good."""
 
     def fetch_shutdown_date(self, model: str) -> str | None:
-        """The day on which a model ends (YYYY-MM-DD; "" when none is set); None for an unknown model."""
+        """Return the day on which a model ends (YYYY-MM-DD; "" when none is set), None for an unknown model."""
 
-    def upload_file(self, path: Path, name: str, sent: Callable[[int], None] = ...) -> RemoteFile:
-        """Uploads a batch input file, once. sent: told how many bytes have gone."""
+    def upload_file(self, path: Path, name: str, report_sent: Callable[[int], None] = ...) -> RemoteFile:
+        """Upload a batch input file under a name; never repeated.
+
+        report_sent: called with the number of bytes that have been read for sending.
+        """
 
     def create_batch(self, file_id: str, endpoint: str, metadata: Mapping[str, str]) -> RemoteBatch:
-        """Asks for a batch, once."""
+        """Create a batch of an uploaded file; never repeated."""
 
     def list_batches(self, back_to: float) -> BatchListing:
-        """Every batch created at `back_to` or later."""
+        """Return every batch created at `back_to` (service time, epoch seconds) or later."""
 
     def retrieve_batch(self, batch_id: str) -> RemoteBatch | None:
-        """One batch; None when the service does not know it."""
+        """Return one batch, None when the service does not know it."""
 
     def cancel_batch(self, batch_id: str) -> RemoteBatch | None:
-        """Asks to cancel; None when the service does not know it."""
+        """Ask to cancel a batch and return it, None when the service does not know it."""
 
     def download_file(self, file_id: str, path: Path) -> None:
-        """The whole content of a file, moved into place when it is complete."""
+        """Download a file to `path`, which is only replaced once the download is complete."""
 
     def delete_file(self, file_id: str) -> None:
-        """Deletes a file; one that is gone counts as deleted."""
+        """Delete a file; one that does not exist counts as deleted."""
 
     def can_see_file(self, file_id: str) -> bool:
-        """Whether the key may see this file."""
+        """Return whether the key may see this file."""
 
     def find_files(self, name: str) -> list[RemoteFile]:
-        """Batch input files of exactly this name."""
+        """Return the batch input files with exactly this name."""
 
     def request_completion(self, endpoint: str, body: Mapping[str, object]) -> CompletionResponse:
-        """Asks for one answer now, once."""
+        """Request one answer synchronously; never repeated."""
 
     def find_stored_completion(self, model: str, metadata: Mapping[str, str]) -> bytes | None:
-        """A stored chat completion that carries this metadata; None where there is none."""
-
-
-def ignore_progress(_bytes: int) -> None:
-    """Tells nobody."""
+        """Return a stored chat completion that carries this metadata, as JSON; None where there is none."""

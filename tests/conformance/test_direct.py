@@ -1,4 +1,4 @@
-"""The synchronous calls of our service: once, with the headers that came; what never went out is told from the rest."""
+"""The synchronous calls of our service: made once, answered with headers; unsent and lost calls differ."""
 
 import json
 
@@ -29,7 +29,7 @@ def test_a_refusal_comes_with_its_headers_and_is_not_asked_again(rig: Rig) -> No
     rig.service.request_completion(CHAT, asked())
     with pytest.raises(CallRefused) as error:
         rig.service.request_completion(CHAT, asked())
-    assert error.value.trouble.status == 429
+    assert error.value.details.status == 429
     assert error.value.headers["x-ratelimit-remaining-requests"] == "0"
     assert error.value.wait_s and not rig.slept
 
@@ -59,7 +59,7 @@ def test_a_stored_answer_is_found_by_its_metadata_alone(rig: Rig) -> None:
 
 
 def test_what_a_message_may_not_hold_is_replaced() -> None:
-    """A lone surrogate, which JSON can say and no state can keep."""
+    """Replace a lone surrogate: JSON can carry one, and the database cannot store it."""
     body = b'{"error": {"message": "a \\ud800 b", "type": null, "param": null, "code": null}}'
     service, _ = scripted([answer(400, body, content_type="application/json")])
     with pytest.raises(CallRefused, match=r"a \? b"):

@@ -1,4 +1,4 @@
-"""Real traffic with OpenAI (early 2025, recorded by others) through our client code: it is understood as it is."""
+"""Real traffic with OpenAI (early 2025, recorded by others) through our client code: every answer is understood."""
 
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
@@ -15,9 +15,9 @@ from batcher.core.lifecycle import is_terminal
 from batcher.core.model import Endpoint, Failure, LineResult, TokenUsage
 from batcher.core.remote import RemoteBatch, RemoteFile
 from batcher.core.result_line import parse_result_line
-from batcher.core.retry import RetryPolicy
 from batcher.service.openai_service import OpenAIService
 from batcher.service.service import CallUnknown
+from tests.support.api_kit import QUICK
 from tests.support.cassettes import RECORDINGS, Recorded, Replay, names, recorded, replayed
 
 pytestmark = [
@@ -34,7 +34,7 @@ def test_there_is_something_to_replay() -> None:
 
 
 def asked_for(call: Recorded, service: OpenAIService, folder: Path) -> object:
-    """Makes the recorded call anew; what our service makes of the answer."""
+    """Repeat the recorded call, and return what our service returns for the recorded answer."""
     if call.what == "upload":
         path = folder / "shard.jsonl"
         path.write_bytes(b"{}\n")
@@ -50,7 +50,7 @@ def asked_for(call: Recorded, service: OpenAIService, folder: Path) -> object:
 
 
 def as_told(call: Recorded) -> object:
-    """What the answer says, read by hand."""
+    """Return what the answer says, read without our client code."""
     if call.what == "content":
         return call.content
     told = call.json()
@@ -75,7 +75,7 @@ def test_every_recorded_answer_is_read_as_it_is(name: str, tmp_path: Path) -> No
     with replayed(name) as replay:
         for call in recorded(name):
             if call.what == "file":
-                continue  # nothing of ours asks for a file's description
+                continue  # our code never requests the description of a file
             if call.whole:
                 assert asked_for(call, replay.service, tmp_path) == as_told(call)
             else:
@@ -91,7 +91,7 @@ def _files(name: str) -> int:
 
 
 def lives(name: str) -> Iterator[list[RemoteBatch]]:
-    """Each recorded batch of a cassette, from its creation on, as our service tells it."""
+    """Yield each recorded batch of a cassette as our service describes it, from its creation on."""
     with replayed(name) as replay:
         for created in (call for call in recorded(name) if call.what == "create"):
             asked = orjson.loads(created.sent)
@@ -125,7 +125,7 @@ def test_a_batch_lives_as_our_state_machine_expects(name: str) -> None:
 
 
 def lines_of(call: Recorded) -> list[tuple[Any, LineResult]]:
-    """Each line of a result file, as JSON and as we read it."""
+    """Yield each line of a result file, as JSON and as we parse it."""
     raw = call.content.split(b"\n")
     assert raw.pop() == b""  # a file ends with its last line
     found = [(orjson.loads(line), parse_result_line(line, Endpoint.CHAT)) for line in raw]
@@ -133,7 +133,7 @@ def lines_of(call: Recorded) -> list[tuple[Any, LineResult]]:
 
 
 def as_answered(told: Any) -> LineResult:
-    """What a line says, read by hand. One line was cut off (its authors wrote `length` over `stop`)."""
+    """Return what a line says, read without our parser. One was cut off (its authors wrote `length` over `stop`)."""
     reply = told["response"]["body"]
     (choice,) = reply["choices"]
     used = reply["usage"]
@@ -184,7 +184,7 @@ def test_as_many_lines_succeeded_as_the_batch_counts(name: str) -> None:
 
 @each_cassette
 def test_answers_carry_a_date_and_no_rate_limits(name: str) -> None:
-    """Absence of a batch is timed by the Date header; nothing may depend on rate-limit headers of these paths."""
+    """Check what we rely on: absence of a batch is timed by the Date header, no rate-limit header is needed."""
     for call in recorded(name):
         assert parsedate_to_datetime(call.headers["date"]).year == 2025
         assert not [key for key in call.headers if key.startswith(("x-ratelimit", "retry-after"))]
@@ -208,12 +208,12 @@ def cut_off(replay: Replay, call: Recorded, path: Path) -> None:
 
 
 def test_a_file_that_was_edited_is_refused_as_incomplete(tmp_path: Path) -> None:
-    """Two bodies of one cassette are not as long as their headers say, a longer one too: none is moved into place."""
+    """Refuse bodies whose length differs from their headers: one cassette has a shorter and a longer one."""
     edited = [call for call in recorded(EDITED) if not call.whole]
     longer = [len(call.content) > int(call.headers["content-length"]) for call in edited]
     assert longer == [False, True]
     assert all(call.whole for name in names() if name != EDITED for call in recorded(name))
-    with replayed(EDITED, RetryPolicy(0.5, 4, 3), repeats=True) as replay:
+    with replayed(EDITED, QUICK, repeats=True) as replay:
         for call in edited:
             cut_off(replay, call, tmp_path / "results.jsonl")
         assert replay.slept == [0.5, 1, 2] * 2 and len(replay.sent) == 8

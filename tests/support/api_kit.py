@@ -1,4 +1,4 @@
-"""Our service over the real client, before a sandbox or before a script."""
+"""Our service over the real client, answered by a sandbox or by a script."""
 
 import json
 import string
@@ -13,8 +13,9 @@ from typing import Any
 import httpx2
 import openai
 
+from batcher.core.failures import FailureClass
 from batcher.core.remote import RemoteBatch
-from batcher.core.retry import RetryPolicy
+from batcher.core.retry import RetryPolicy, RetryRules
 from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.sandbox.web.server import running_sandbox
 from batcher.sandbox.web.transport import SandboxTransport
@@ -22,16 +23,22 @@ from batcher.service.openai_service import OpenAIService
 from batcher.service.service import Service
 from tests.support.sandbox_kit import CHAT, START, encoded, lines
 
-QUICK = RetryPolicy(0.5, 4, 3)
+
+def call_rules(policy: RetryPolicy) -> RetryRules:
+    """Return rules whose calls are retried as the policy says."""
+    return RetryRules({FailureClass.CALL: policy})
+
+
+QUICK = call_rules(RetryPolicy(0.5, 4, 3))
 PAUSES = [0.5, 1.0, 2.0]
-KEY = "sk-" + string.ascii_lowercase + string.digits  # of a key's shape, so that hiding it is tested
+KEY = "sk-" + string.ascii_lowercase + string.digits  # has the shape of a key, so that tests show that it is redacted
 MEGABYTE = 1 << 20
 FIXED = SandboxSettings(validating_s=(10, 10), service_s=(1000, 1000), finalizing_s=(10, 10), cancelling_s=(10, 10))
 ENDED = 1020.0
 
 
 class Rig:
-    """A sandbox with a hand-moved clock and our service before it; `calls` counts what the client sends."""
+    """A sandbox whose clock is moved by hand, and our service in front of it; `calls` counts what the client sends."""
 
     def __init__(self, folder: Path) -> None:
         self.now = START
@@ -83,7 +90,7 @@ def attached(kind: str, folder: Path, key: str = KEY) -> Iterator[Rig]:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer of a script; its body is streamed, as from a socket."""
+    """A scripted answer; its body is streamed, as from a socket."""
 
     status: int
     headers: Mapping[str, str]
@@ -105,7 +112,7 @@ Act = Callable[[Service], object]
 
 
 def scripted(answers: Sequence[Answer], key: str = KEY, jitter: float = 0.0) -> Scripted:
-    """Our service before a script; a request beyond its end fails the test."""
+    """Return our service, answered by a script, and its delays; a request beyond the script's end fails the test."""
     left = iter(answers)
     transport = httpx2.MockTransport(lambda request: next(left).made())
     client = openai.OpenAI(
@@ -120,7 +127,7 @@ def refusal(message: str = "no", code: object = None, kind: object = None) -> di
 
 
 def told(**fields: object) -> dict[str, object]:
-    """A batch as little as it may be told."""
+    """Return the shortest description of a batch that can be read, with these fields added."""
     return {"id": "batch_1", "object": "batch", "created_at": 1_795_000_000, "status": "in_progress", **fields}
 
 

@@ -1,4 +1,4 @@
-"""Plays recorded traffic with OpenAI to the real client: vcrpy loads, matches and answers, and nothing goes out.
+"""Replays recorded traffic with OpenAI to the real client: vcrpy loads, matches and answers; no request is sent.
 
 The recordings lie beside the repository (`../shared/recordings`) and are never copied into it.
 """
@@ -16,12 +16,13 @@ import openai
 import vcr
 from vcr.cassette import Cassette
 
-from batcher.core.retry import RetryPolicy
+from batcher.core.retry import RetryPolicy, RetryRules
 from batcher.service.openai_service import OpenAIService
+from tests.support.api_kit import call_rules
 
 RECORDINGS = Path(__file__).resolve().parents[3] / "shared" / "recordings"
 API = "https://api.openai.com"
-ONCE = RetryPolicy(0.5, 4, 0)
+ONCE = call_rules(RetryPolicy(0.5, 4, 0))
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Recorded:
 
     @property
     def what(self) -> str:
-        """The call as the service has it: upload, file, create, retrieve or content."""
+        """The kind of the call: upload, file, create, retrieve or content."""
         if self.path.endswith("/content"):
             return "content"
         of_files = self.path.startswith("/v1/files")
@@ -54,13 +55,13 @@ class Recorded:
 
     @property
     def whole(self) -> bool:
-        """Whether as many bytes are there as its content-length says."""
+        """Whether the body is as long as its content-length says."""
         return len(self.content) == int(self.headers.get("content-length", len(self.content)))
 
 
 @dataclass
 class Replay:
-    """Our service in front of a cassette; `sent` are its requests, `slept` its pauses."""
+    """Our service in front of a cassette; `sent` are its requests, `slept` its delays in seconds."""
 
     service: OpenAIService
     cassette: Any
@@ -69,12 +70,12 @@ class Replay:
 
 
 def names() -> list[str]:
-    """The cassettes that are here; none without the reference data."""
+    """Return the names of the cassettes, sorted; empty without the reference data."""
     return sorted(path.stem for path in RECORDINGS.glob("*.yaml"))
 
 
 def recorded(name: str) -> list[Recorded]:
-    """What a cassette holds of the API (one of them recorded a price list too), in its order."""
+    """Return the calls to the API that a cassette holds, in its order (one of them recorded a price list too)."""
     cassette = Cassette.load(path=str(RECORDINGS / f"{name}.yaml"))
     calls = [_recorded(request, answer) for request, answer in cassette.data if request.uri.startswith(API)]
     assert calls
@@ -90,8 +91,8 @@ def _recorded(request: Any, answer: Any) -> Recorded:
 
 
 @contextmanager
-def replayed(name: str, policy: RetryPolicy = ONCE, repeats: bool = False) -> Iterator[Replay]:
-    """Our service, answered by the cassette alone; `repeats` gives the same answers again and again."""
+def replayed(name: str, rules: RetryRules = ONCE, repeats: bool = False) -> Iterator[Replay]:
+    """Yield our service, answered by the cassette alone; with `repeats` it may replay an answer several times."""
     player = vcr.VCR(record_mode=vcr.mode.NONE, match_on=("method", "uri"))
     slept: list[float] = []
     sent: list[httpx2.Request] = []
@@ -101,4 +102,4 @@ def replayed(name: str, policy: RetryPolicy = ONCE, repeats: bool = False) -> It
         httpx2.Client(event_hooks={"request": [sent.append]}, trust_env=False) as http,
     ):
         client = openai.OpenAI(api_key="sk-replay", base_url=f"{API}/v1", http_client=http)
-        yield Replay(OpenAIService(client, policy, slept.append, lambda: 0.0), cassette, sent, slept)
+        yield Replay(OpenAIService(client, rules, slept.append, lambda: 0.0), cassette, sent, slept)

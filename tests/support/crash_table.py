@@ -1,4 +1,4 @@
-"""Which scenario reaches which crash point, and the reading of the points from the code."""
+"""The scenario that reaches each crash point, and how the points are found in the code."""
 
 import ast
 from collections.abc import Iterator, Mapping
@@ -21,8 +21,10 @@ NOT_ACTING = ("service/", "sandbox/")
 
 
 class Doubling(Sandbox):
-    """Makes two batches of the first create, as a client that repeats its calls would; the second stays in validation
-    until it is cancelled, however long that takes, so that it executes nothing."""
+    """A sandbox that makes two batches of the first create, as for a client that repeats its calls.
+
+    The second stays in validation until it is cancelled, however long that takes, so that it executes nothing.
+    """
 
     def create_batch(self, payload: Mapping[str, object], lost: bool = False) -> Batch | None:
         made = super().create_batch(payload, lost)
@@ -34,7 +36,7 @@ class Doubling(Sandbox):
 
 
 class Full(Sandbox):
-    """Refuses the first create for its full queue, as Azure does: at the call itself."""
+    """A sandbox that refuses the first create because its queue is full, as Azure does: at the call itself."""
 
     asked = 0
 
@@ -47,7 +49,7 @@ class Full(Sandbox):
 
 
 class Forgetful(Sandbox):
-    """Does not know a file the first time that it is asked for one, as if the key were another project's."""
+    """A sandbox that does not find the first file that is requested, as if the key were another project's."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -63,7 +65,7 @@ class Forgetful(Sandbox):
 
 
 class InUse(Sandbox):
-    """Refuses to delete the first file that it is asked to, as one that is in use."""
+    """A sandbox that refuses the first deletion of a file, as for one that is in use."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -79,7 +81,7 @@ class InUse(Sandbox):
 
 
 def damage(folder: Path) -> None:
-    """Changes a shard's file between plan and run."""
+    """Change a shard's file between plan and run."""
     for path in sorted(folder.glob(".batcher/shards/shard-00001.jsonl")):
         path.write_bytes(path.read_bytes().replace(b"Artist Number", b"Artist  Number"))
 
@@ -185,7 +187,7 @@ CALLS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Effect:
-    """A call with an effect, and the points that stand around it in its function."""
+    """A call with an effect, and the crash points around it in its function."""
 
     where: str
     call: str
@@ -200,14 +202,14 @@ def _modules() -> Iterator[tuple[str, ast.Module]]:
 
 
 def _point(node: ast.AST) -> str:
-    """The name of a crash point that a call marks; "" for any other node."""
+    """Return the name of the crash point that a call marks, "" for any other node."""
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "crashpoints.mark_reached":
         return str(node.args[0].value) if isinstance(node.args[0], ast.Constant) else ""
     return ""
 
 
 def _commit(node: ast.AST) -> str:
-    """The name of a transaction that a call opens; "" for any other node."""
+    """Return the name of the transaction that a call opens, "" for any other node."""
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
         return ""
     place = {"transaction": 0, "_commit_on_exit": 1}.get(node.func.attr)
@@ -217,7 +219,7 @@ def _commit(node: ast.AST) -> str:
 
 
 def points() -> list[str]:
-    """Every crash point that the code names."""
+    """Return every crash point that the code names."""
     found: set[str] = set()
     for _, module in _modules():
         for node in ast.walk(module):
@@ -229,7 +231,7 @@ def points() -> list[str]:
 
 
 def effects() -> list[Effect]:
-    """Every call of the service with an effect."""
+    """Return every call of the service that has an effect."""
     found = []
     for name, module in _modules():
         if name.startswith(NOT_ACTING):
@@ -258,6 +260,6 @@ def _calls(function: ast.FunctionDef) -> Iterator[ast.Call]:
 
 
 def scenario_of(point: str) -> str:
-    """The scenario that reaches a point; "" where the table has none."""
+    """Return the scenario that reaches a point, "" where the table has none."""
     name, _, _ = point.partition(".")
     return (COMMITS if ".commit." in point else CALLS).get(name, "")

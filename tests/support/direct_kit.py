@@ -1,4 +1,4 @@
-"""A planned job and its direct lane in one process, with calls that a test may answer."""
+"""A planned job and its direct lane in one process; a test may answer its calls."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -47,7 +47,7 @@ class Desk(World):
     lane: DirectLane
     script: Script | None = None
     lost = ""
-    """The answers to calls whose body holds this are lost."""
+    """The answers to calls whose body contains this text are lost."""
 
     def tools(self) -> LaneContext:
         tools = super().tools()
@@ -56,7 +56,7 @@ class Desk(World):
         return tools
 
     def direct(self, workers: str | int = 4, **selection: Any) -> Finish:
-        """One process of the direct lane, from its start."""
+        """Run the direct lane as a process would, from its start."""
         self.lane = DirectLane(self.tools(), Selection(**selection), build_workers(workers))
         self.lane.prepare_run()
         return self.lane.run_until_idle()
@@ -68,7 +68,7 @@ class Desk(World):
 
 
 def settings_of(**sections: Mapping[str, object]) -> Config:
-    """Small shards, and a look at the state every hour: a day passes in few steps."""
+    """Return settings with small shards and a poll every hour, so that a day passes in few steps."""
     return config_with(**{"limits": {"lines_per_shard": 6}, "poll": {"interval_s": 3_600}, **sections})
 
 

@@ -1,4 +1,4 @@
-"""How many examples a property takes, in `make test` and in `make soak`."""
+"""The number of examples of a property, in `make test` and in `make soak`."""
 
 import os
 
@@ -8,6 +8,6 @@ SOAK = 20 if os.environ.get("HYPOTHESIS_SOAK") == "1" else 1
 
 
 def examples(count: int) -> settings:
-    """So many examples, twenty times as many in `make soak`, and no verdict that hangs on how busy the machine is."""
+    """Return settings for `count` examples, twenty times as many in `make soak`, that do not fail on a busy machine."""
     slow = [HealthCheck.too_slow]
     return settings(max_examples=count * SOAK, deadline=None, database=None, suppress_health_check=slow)

@@ -1,6 +1,6 @@
-"""Runs the real commands in processes that die, against a sandbox over HTTP that does not, and compares how it ended.
+"""Runs the real commands in processes that are killed, against a sandbox over HTTP that is not, and compares results.
 
-The sandbox's clock is fast, the delays of the failure table are short; nothing here depends on how long anything takes.
+The sandbox's clock is fast, the delays of the failure table are short; no result depends on how long anything takes.
 """
 
 import argparse
@@ -57,7 +57,7 @@ store = true
 
 @dataclass(frozen=True)
 class Scenario:
-    """A small job, what goes wrong at the service meanwhile, and the commands that do it."""
+    """A small job, what goes wrong at the service meanwhile, and the commands that do the job."""
 
     faults: Mapping[str, object] = field(default_factory=dict)
     script: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Scenario:
     settings: Mapping[str, object] = field(default_factory=dict)
     commands: Sequence[Sequence[str]] = (("run", "--out", "bios.csv"),)
     prelude: Sequence[tuple[Sequence[str], str]] = ()
-    """Commands that come before, each with the point at which it dies, whatever is tested."""
+    """Commands that run before the tested ones, each with the crash point at which it always dies ("": it ends)."""
     lines: int = 12
     per_shard: int = 6
     priorities: Sequence[int] = (1, 2)
@@ -76,16 +76,16 @@ class Scenario:
     poll: float = 0.15
     speed: float = 600.0
     table: Path | None = None
-    """A table of one's own, of `lines` rows."""
+    """A table instead of the generated one; it has `lines` rows."""
     sandbox: type[Sandbox] = Sandbox
     codes: Sequence[int] = (0, 4)
-    """Exit codes that its commands may end with."""
+    """Exit codes with which its commands may end."""
     prepare: Callable[[Path], None] = lambda _folder: None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: what must be the same whether it was killed or not."""
+    """How a job ended: everything that must be the same whether it was killed or not."""
 
     states: Mapping[str, str]
     bios: Mapping[str, str]
@@ -95,7 +95,7 @@ class Outcome:
 
 
 class CountingChance(FaultSampler):
-    """Plays the fates of a script first, and counts the answers that were lost after their effect."""
+    """A fault sampler that plays a script of fates first, and counts the answers lost after their effect."""
 
     def __init__(self, seed: int, script: Mapping[str, Sequence[str]]) -> None:
         super().__init__(seed)
@@ -129,21 +129,20 @@ class Killing:
             seed=seed, validating_s=(5, 10), service_s=(20, 40), finalizing_s=(5, 10), cancelling_s=(5, 10)
         )
         settings = apply_changes(fixed, {"faults": apply_changes(Faults(), scenario.faults), **scenario.settings})
-        self.sandbox = scenario.sandbox(settings, folder / "sandbox", scaled_clock(scenario.speed))
         self.chance = CountingChance(seed, scenario.script)
-        self.sandbox.chance = self.chance
+        self.sandbox = scenario.sandbox(settings, folder / "sandbox", scaled_clock(scenario.speed), self.chance)
         self.url = ""
         self.deaths = 0
         self.output = folder / "output.txt"
 
     @contextmanager
     def serving(self) -> Iterator["Killing"]:
-        """While this lasts the sandbox answers."""
+        """Serve the sandbox for the length of the block."""
         with running_sandbox(self.sandbox) as self.url:
             yield self
 
     def start(self, command: Sequence[str], output: Path | None = None) -> "subprocess.Popen[bytes]":
-        """One command in a process of its own; what it says goes to `output`."""
+        """Start a command in a process of its own; its output is appended to `output`."""
         arguments = [sys.executable, "-m", "batcher", *self._arguments(command)]
         with (output or self.output).open("ab") as said:
             return subprocess.Popen(arguments, cwd=self.folder, env=self._environment(), stdout=said, stderr=said)
@@ -157,12 +156,12 @@ class Killing:
         return env | {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": self.url, "PYTHONPATH": str(ROOT)}
 
     def done(self, command: Sequence[str], crash_at: str = "") -> int:
-        """One command to its end, which may be a crash point; its exit code."""
+        """Run a command to its end, which may be a crash point, and return its exit code."""
         env = {**self._environment(), CRASH_AT: crash_at}
         return nursery().run(self._arguments(command), self.folder, env, self.output, self.output)
 
     def finish(self, process: "subprocess.Popen[bytes]") -> int:
-        """Waits for the end of a command; its exit code."""
+        """Wait for the end of a command, and return its exit code."""
         try:
             return process.wait(LONGEST_COMMAND_S)
         except subprocess.TimeoutExpired:
@@ -171,7 +170,7 @@ class Killing:
             raise
 
     def run(self, crash_at: str = "") -> None:
-        """Every command in turn. The one that dies at `crash_at` is started again, once, without it."""
+        """Run every command in turn. The one that dies at `crash_at` is started once more, without it."""
         for command, point in self.scenario.prelude:
             assert self.done(command, point) == (-signal.SIGKILL if point else 0), self.output.read_text()
         self.scenario.prepare(self.folder)
@@ -184,9 +183,9 @@ class Killing:
             assert code in self.scenario.codes, f"{command} ended with {code}:\n{self.output.read_text()[-3000:]}"
 
     def run_under_fire(self, seed: int, life_s: Callable[[random.Random], float]) -> None:
-        """The same command again and again, killed when it has lived for `life_s`, until it ends by itself.
+        """Run the same command repeatedly, each time killed after `life_s` seconds, until it ends on its own.
 
-        Where the machine is so slow that a process dies before it comes to do anything, the next one gets longer.
+        A process that is killed before it has done anything, on a slow machine, is followed by one that lives longer.
         """
         dice, scale = random.Random(seed), 1.0
         (command,) = self.scenario.commands
@@ -201,7 +200,7 @@ class Killing:
             return
 
     def _lives(self, command: Sequence[str], seconds: float) -> int:
-        """One command, killed when it lives longer than so; its exit code."""
+        """Run a command, killed when it lives longer than this, and return its exit code."""
         pid = nursery().start(self._arguments(command), self.folder, self._environment(), self.output, self.output)
         end = time.monotonic() + seconds
         while not nursery().has_ended(pid):
@@ -212,17 +211,17 @@ class Killing:
         return nursery().wait(pid)
 
     def calls(self) -> int:
-        """Calls with an effect that the service has seen."""
+        """Return the number of calls with an effect that have reached the service."""
         return self.chance.seen
 
     def query(self, sql: str) -> list[tuple[object, ...]]:
-        """Any query on the state that the job has left."""
+        """Run any query on the state that the job has left, and return its rows."""
         with duckdb.connect(str(self.folder / ".batcher" / "state.duckdb"), read_only=True) as con:
             return con.execute(sql).fetchall()
 
     def outcome(self) -> Outcome:
-        """How it ended."""
-        self.sandbox.advance_clock(86_400.0)  # what runs unseen comes to its end, and is counted
+        """Return how the job ended."""
+        self.sandbox.advance_clock(86_400.0)  # batches that Batcher does not know of end, too, and are counted
         with self.sandbox.lock:
             self.sandbox.run_due_events()
         ledger = self.sandbox.ledger
@@ -235,7 +234,7 @@ class Killing:
         )
 
     def figures(self) -> Counter[str]:
-        """What a soak prints."""
+        """Return the figures that a soak prints."""
         adopted = "kind IN ('record_create', 'adopt_late') AND detail LIKE 'adopted%'"
         outcome = self.outcome()
         return Counter(
@@ -251,8 +250,10 @@ class Killing:
 
 
 def under_fire(seed: int, lines: int, folder: Path) -> Counter[str]:
-    """A job of `lines` that is killed every 0.1 to 2 s until it is done, while a fifth of the answers to uploads and
-    creates is lost and the listing lags; its figures."""
+    """Run a job of `lines` lines that is killed every 0.1 to 2 s until it is done, and return its figures.
+
+    Meanwhile a fifth of the answers to uploads and creates is lost, and the listing lags.
+    """
     job = Killing(folder, fire(lines), seed)
     with job.serving():
         job.run_under_fire(seed, lambda dice: dice.uniform(0.1, 2.0))
@@ -260,7 +261,7 @@ def under_fire(seed: int, lines: int, folder: Path) -> Counter[str]:
 
 
 def whole_table(table: Path, lines: int, folder: Path, seed: int = 0) -> Killing:
-    """A real table, killed every 5 s on average, while a tenth of all answers is lost and 2% of the lines fail."""
+    """Run a real table, killed every 5 s on average, while a tenth of all answers is lost and 2% of the lines fail."""
     calls = ("upload", "create", "list", "retrieve", "content", "delete")
     faults = {
         "lose_answer": dict.fromkeys(calls, 0.1), "list_lag_s": 60, "line_failures": {"server": 0.01, "refusal": 0.01},
@@ -273,13 +274,13 @@ def whole_table(table: Path, lines: int, folder: Path, seed: int = 0) -> Killing
 
 
 def fire(lines: int) -> Scenario:
-    """Ten shards, whatever the number of lines."""
+    """Return a job of `lines` lines in ten shards, whose answers get lost."""
     faults = {"lose_answer": {"upload": 0.2, "create": 0.2}, "list_lag_s": 60}
     return Scenario(faults, {}, {"service_s": [200, 600]}, (("run",),), lines=lines, per_shard=max(1, lines // 10))
 
 
 def main() -> None:
-    """`python -m tests.support.kill_harness --seeds 200 --lines 5000`: a line for each seed, and the sums."""
+    """`python -m tests.support.kill_harness --seeds 200 --lines 5000`: prints a line for each seed, and the sums."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--lines", type=int, default=5_000)
@@ -314,12 +315,12 @@ def _one_table(table: Path, seed: int) -> None:
 
 
 def told(figures: Mapping[str, int]) -> str:
-    """Figures on one line."""
+    """Return the figures as one line of text."""
     return ", ".join(f"{name} {n:,}" for name, n in figures.items())
 
 
 def wait_until(condition: Callable[[], bool], longest_s: float = 60.0) -> None:
-    """Polls until something holds; fails when it does not come to hold."""
+    """Wait until a condition holds; fail when it does not hold in time."""
     end = time.monotonic() + longest_s
     while not condition():
         assert time.monotonic() < end, "it did not come to hold"

@@ -1,7 +1,7 @@
 """Real processes that start at once: a nursery has imported everything, and forks one for each command.
 
-What a fork spares is the second that imports take, in each of hundreds of processes; that they work in a process
-started from nothing is what tests/processes/test_end_to_end.py shows.
+A fork saves the second that imports take, in each of hundreds of processes. That the commands also work in a process
+that has imported nothing is tested in tests/processes/test_end_to_end.py.
 """
 
 import atexit
@@ -33,7 +33,7 @@ COMMANDS = ("plan", "run", "status", "pause", "cancel", "init", "doctor")
 
 
 class Nursery:
-    """One process that forks others."""
+    """A process that forks others."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -45,23 +45,23 @@ class Nursery:
         )
 
     def run(self, arguments: Sequence[str], cwd: Path, env: Mapping[str, str], out: Path, err: Path) -> int:
-        """Runs `batcher` with these arguments to its end; the exit code, or minus the signal that killed it."""
+        """Run `batcher` with these arguments to its end; return the exit code, or minus the signal that killed it."""
         return self.wait(self.start(arguments, cwd, env, out, err))
 
     def start(self, arguments: Sequence[str], cwd: Path, env: Mapping[str, str], out: Path, err: Path) -> int:
-        """Starts `batcher` with these arguments; its process id.
+        """Start `batcher` with these arguments, and return its process id.
 
-        out, err: files that what it says is added to; they may be the same.
+        out, err: files to which its output is appended; they may be the same.
         """
         wish = {"arguments": list(arguments), "cwd": str(cwd), "env": dict(env), "out": str(out), "err": str(err)}
         return self._ask(wish)
 
     def wait(self, pid: int) -> int:
-        """Waits for the end of a process; its exit code, or minus the signal that killed it."""
+        """Wait for the end of a process; return its exit code, or minus the signal that killed it."""
         return self._ask({"wait": pid})
 
     def has_ended(self, pid: int) -> bool:
-        """Whether a process has ended; it is still to be waited for."""
+        """Return whether a process has ended; `wait` must still be called for it."""
         return bool(self._ask({"has_ended": pid}))
 
     def _ask(self, wish: Mapping[str, object]) -> int:
@@ -71,30 +71,30 @@ class Nursery:
         return int(self._process.stdout.readline())
 
     def close(self) -> None:
-        """Ends the nursery."""
+        """End the nursery."""
         self._process.communicate()
 
 
 @cache
 def nursery() -> Nursery:
-    """The nursery of this process."""
+    """Return the nursery of this process."""
     made = Nursery()
     atexit.register(made.close)
     return made
 
 
 def main() -> None:
-    """Forks, waits or looks, as each line on stdin says, and answers with a number."""
+    """Fork, wait or poll, as each line on stdin says, and answer with a number."""
     for name in (*PREPARED, *(f"batcher.cli.{command}" for command in COMMANDS)):
         importlib.import_module(name)
     toktok._encoding(ENCODING)
     resolve_prices("gpt-6-luna")
     with openai.OpenAI(api_key="none", base_url="http://127.0.0.1:9/v1") as client:
-        assert client.files and client.batches  # their types are imported when they are first asked for
+        assert client.files and client.batches  # their types are imported at their first use
     assert threading.active_count() == len(list(Path("/proc/self/task").iterdir())) == 1, (
         "a thread does not survive a fork"
     )
-    gc.freeze()  # a collection in a child would write to, and so copy, the pages of all this
+    gc.freeze()  # a garbage collection in a child would write to the pages of all this, and so copy them
     for line in sys.stdin:
         sys.stdout.write(f"{_answer(json.loads(line))}\n")
         sys.stdout.flush()
@@ -114,7 +114,7 @@ def _answer(wish: Mapping[str, Any]) -> int:
 
 
 def _become(wish: Mapping[str, Any]) -> None:
-    """The forked process: the command, as if it had been started so."""
+    """Run the command in the forked process, as if it had been started with these arguments."""
     os.chdir(str(wish["cwd"]))
     os.environ.clear()
     os.environ.update(wish["env"])
@@ -122,13 +122,13 @@ def _become(wish: Mapping[str, Any]) -> None:
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(str(wish[name]), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), number)
     sys.argv = ["batcher", *wish["arguments"]]
-    importlib.reload(importlib.import_module("batcher.crashpoints"))  # it read the environment when it was imported
+    importlib.reload(importlib.import_module("batcher.crashpoints"))  # it reads the environment at its import
     code = 1
     try:
         importlib.import_module("batcher.cli.app").main()
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
-    except BaseException:  # noqa: BLE001 - what Python does with an error that nobody catches
+    except BaseException:  # noqa: BLE001 - does what Python does with an uncaught error
         traceback.print_exc()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""What the tests of the protocol share: a job whose answers can be tampered with, one request at a time."""
+"""What the tests of the protocol share: a job whose answers can be changed, one request at a time."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -11,7 +11,6 @@ import orjson
 
 from batcher.core.actions import Finish, Wait
 from batcher.core.events import Event
-from batcher.core.failures import FailureClass
 from batcher.lanes.batch.runner import BatchRunner
 from batcher.sandbox import Faults, SandboxSettings, apply_changes
 from batcher.sandbox.web.transport import SandboxTransport
@@ -21,11 +20,11 @@ from tests.support.world import World, config_with, write_table
 Send = Callable[[httpx2.Request], httpx2.Response]
 Rule = Callable[[httpx2.Request, Send], httpx2.Response]
 BATCH_S = 120.0
-"""How long a batch takes in these tests: 10 s of validation, 100 s of work, 10 s to finish."""
+"""Seconds that a batch needs in these tests: 10 of validation, 100 of work, 10 to finish."""
 
 
 class Tampering(httpx2.BaseTransport):
-    """Stands between the client and the sandbox; `rule` may change a request, an answer, or lose either."""
+    """A transport between the client and the sandbox; `rule` may change a request or an answer, or lose either."""
 
     def __init__(self, inner: httpx2.BaseTransport, rule: Rule) -> None:
         self._inner, self._rule = inner, rule
@@ -35,7 +34,7 @@ class Tampering(httpx2.BaseTransport):
 
 
 class Trial(World):
-    """A world whose answers pass through `rule`, and whose `on` is called with each event."""
+    """A world whose requests pass through `rule`, and whose `on` is called with each event."""
 
     def __init__(
         self, folder: Path, lines: int, faults: Mapping[str, object], settings: Mapping[str, object], **sections: object
@@ -54,8 +53,7 @@ class Trial(World):
         client = openai.OpenAI(
             api_key="sk-test", base_url="http://sandbox/v1", http_client=httpx2.Client(transport=transport)
         )
-        policy = self.config.retry.to_rules().policies[FailureClass.CALL]
-        return OpenAIService(client, policy, self.clock.sleep, self.random.random)
+        return OpenAIService(client, self.config.retry.to_rules(), self.clock.sleep, self.random.random)
 
     def _ruled(self, request: httpx2.Request, send: Send) -> httpx2.Response:
         return self.rule(request, send)
@@ -70,7 +68,7 @@ class Trial(World):
         return runner.run_until_idle(once)
 
     def once_told(self, kind: type[Event], act: Callable[[], object]) -> None:
-        """Do something at the first event of this type."""
+        """Call `act` at the first event of this type."""
         left = [act]
         self.on = lambda event: left.pop()() if isinstance(event, kind) and left else None
 
@@ -78,21 +76,21 @@ class Trial(World):
         self.sandbox.update_faults(changes)
 
     def batches(self) -> list[tuple[str, str]]:
-        """(id, status) of every batch at the service, in the order of their creation."""
+        """Return (id, status) of every batch at the service, in the order of their creation."""
         self.sandbox.run_due_events()
         return [(batch.id, batch.status) for batch in self.sandbox.lifecycle.batches.values()]
 
     def create_again(self, metadata: Mapping[str, str] | None = None, later: float = 0.0, then: float = 0.0) -> str:
-        """A batch that our own client never heard of: the first one's file and metadata, asked for once more.
+        """Create a batch that our client does not know of, from the first one's file and metadata; return its id.
 
-        later: seconds that pass before; then: seconds that pass after.
+        later: seconds that pass before the creation; then: seconds that pass after it.
         """
         self.clock.sleep(later)
         first = next(iter(self.sandbox.lifecycle.batches.values()))
-        kept = dict(first.wish.metadata or {}) if metadata is None else dict(metadata)
+        kept = dict(first.request.metadata or {}) if metadata is None else dict(metadata)
         payload = {
-            "input_file_id": first.wish.input_file_id,
-            "endpoint": first.wish.endpoint,
+            "input_file_id": first.request.input_file_id,
+            "endpoint": first.request.endpoint,
             "completion_window": "24h",
             "metadata": kept or None,
         }
@@ -102,7 +100,7 @@ class Trial(World):
         return made.id
 
     def input_files(self) -> list[str]:
-        """The batch input files that are at the service."""
+        """Return the batch input files that exist at the service."""
         return [file.id for file in self.sandbox.files.list_files("batch", self.sandbox.now(), False)]
 
     def facts(self, name: str) -> float:
@@ -121,18 +119,18 @@ def trial(
     settings: Mapping[str, object] | None = None,
     **sections: Mapping[str, object],
 ) -> Trial:
-    """A planned and released job."""
+    """Return a planned and released job."""
     limits = {"lines_per_shard": per_shard, **sections.pop("limits", {})}
     return Trial(folder, lines, faults or {}, settings or {}, limits=limits, **sections)
 
 
 def is_call(request: httpx2.Request, method: str, path: str) -> bool:
-    """Whether a request is this call."""
+    """Return whether a request is this call."""
     return request.method == method and request.url.path == f"/v1{path}"
 
 
 def nth(method: str, path: str, number: int, act: Rule) -> Rule:
-    """A rule that applies to the nth such call alone."""
+    """Return a rule that applies to the nth such call alone."""
     count = 0
 
     def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
@@ -147,18 +145,18 @@ def nth(method: str, path: str, number: int, act: Rule) -> Rule:
 
 
 def every(method: str, path: str, act: Rule) -> Rule:
-    """A rule that applies to every such call."""
+    """Return a rule that applies to every such call."""
     return lambda request, send: act(request, send) if is_call(request, method, path) else send(request)
 
 
 def lost(request: httpx2.Request, send: Send) -> httpx2.Response:
-    """The call acts, and its answer does not come."""
+    """Perform the call, and lose its answer."""
     send(request).read()
     raise httpx2.ReadTimeout("The read operation timed out", request=request)
 
 
 def answered(status: int, code: str = "", headers: Mapping[str, str] | None = None, act: bool = False) -> Rule:
-    """An error in place of the answer; `act`: the call acts all the same."""
+    """Return a rule that answers with an error; with `act` the call takes effect nevertheless."""
 
     def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
         if act:
@@ -170,7 +168,7 @@ def answered(status: int, code: str = "", headers: Mapping[str, str] | None = No
 
 
 def changed(change: Callable[[dict[str, Any]], object]) -> Rule:
-    """The true answer with its JSON changed in place."""
+    """Return a rule that changes the JSON of the true answer in place."""
 
     def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
         response = send(request)
@@ -184,14 +182,14 @@ def changed(change: Callable[[dict[str, Any]], object]) -> Rule:
 
 
 def without_date(request: httpx2.Request, send: Send) -> httpx2.Response:
-    """The true answer of a service that tells no time."""
+    """Return the true answer without its Date header."""
     response = send(request)
     del response.headers["date"]
     return response
 
 
 def assert_paid_once(it: Trial, lines: int) -> None:
-    """Every line is done, and was executed exactly once."""
+    """Check that every line is done, and was executed exactly once."""
     assert it.states() == {"done": lines}
     assert it.paid()["executions"] == lines
     assert it.paid()["usable_more_than_once"] == 0

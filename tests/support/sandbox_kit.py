@@ -1,4 +1,4 @@
-"""What the sandbox's tests share: a sandbox with a hand-moved clock, and the real client in front of it."""
+"""What the sandbox's tests share: a sandbox whose clock is moved by hand, and the real client in front of it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -89,7 +89,7 @@ class Bench:
         return self.client.batches.retrieve(batch.id)
 
     def run(self, rows: Sequence[object], endpoint: str = CHAT) -> Batch:
-        """Create a batch and look at it a day later."""
+        """Create a batch and return it as it is a day later."""
         return self.later(self.create(rows, endpoint=endpoint), DAY + 1)
 
     def content(self, file_id: str | None) -> bytes:
@@ -106,7 +106,7 @@ class Bench:
 
 @contextmanager
 def bench(directory: Path, faults: dict[str, object] | None = None, **settings: Any) -> Iterator[Bench]:
-    """Open a bench; phases of a batch have fixed lengths: 10 s, 1,000 s, 10 s, and 10 s to cancel."""
+    """Yield a bench whose batches have phases of fixed lengths: 10 s, 1,000 s, 10 s, and 10 s to cancel."""
     fixed = SandboxSettings(validating_s=(10, 10), service_s=(1000, 1000), finalizing_s=(10, 10), cancelling_s=(10, 10))
     found = Bench(directory, apply_changes(fixed, {"faults": apply_changes(Faults(), faults or {}), **settings}))
     with found.http:

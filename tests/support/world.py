@@ -20,7 +20,6 @@ from batcher.catalog.tokens import TokenCounter
 from batcher.config import Config
 from batcher.core.actions import Finish, Wait
 from batcher.core.events import Event
-from batcher.core.failures import FailureClass
 from batcher.job.job import Job
 from batcher.job.loading import load_job
 from batcher.lanes.batch.runner import BatchRunner
@@ -38,7 +37,7 @@ START = 1_795_000_000.0  # November 2026
 
 
 class Clock:
-    """Time that moves when someone sleeps."""
+    """A clock that moves only by sleeping."""
 
     def __init__(self) -> None:
         self.now = START
@@ -51,14 +50,16 @@ class Clock:
 
 
 def config_with(**sections: Mapping[str, object]) -> Config:
-    """The default settings with some keys of some sections changed; and ten minutes between two looks at the batches,
-    as a simulated hour at the default takes a real second."""
+    """Return the default settings with these keys of these sections changed, and ten minutes between two polls.
+
+    At the default interval a simulated hour takes a real second.
+    """
     return Config(**{"poll": {"interval_s": 600}, **sections})
 
 
 @cache
 def counter() -> TokenCounter:
-    """One for all plans of this process: it takes half a second to start."""
+    """Return the counter of tokens, one for all plans of this process: it takes half a second to start."""
     counter = TokenCounter()
     atexit.register(counter.__exit__)
     return counter
@@ -66,12 +67,12 @@ def counter() -> TokenCounter:
 
 @cache
 def bios_job() -> Job:
-    """The job that comes with the project."""
+    """Return the job that comes with the project."""
     return load_job(ROOT / "jobs" / "bios")
 
 
 def write_table(path: Path, count: int, priorities: Sequence[int] = (1, 2, 3)) -> Path:
-    """A CSV of `count` artists whose priorities go round."""
+    """Write a CSV of `count` artists with the priorities in turn, and return its path."""
     cycle = len(priorities)
     rows = [f"a{n:05d},Artist Number {n},{priorities[n % cycle]},Dutch,{1600 + n % 300}" for n in range(count)]
     path.write_text("artist_id,artist_name,priority,nationality,born\n" + "\n".join(rows) + "\n", encoding="utf-8")
@@ -80,7 +81,7 @@ def write_table(path: Path, count: int, priorities: Sequence[int] = (1, 2, 3)) -
 
 @contextmanager
 def kept_open(store: Store) -> Iterator[duckdb.DuckDBPyConnection]:
-    """One connection to the state that stays open; meanwhile each transaction, of whatever store, is a cursor of it.
+    """Keep one connection to the state open; meanwhile every transaction of any store is a cursor of it.
 
     Starting DuckDB takes 16 ms and attaching a file some more, which adds up where a test opens a state hundreds of
     times. The file, the transactions and the SQL are the real ones.
@@ -109,14 +110,13 @@ class World:
         self.job = bios_job()
 
     def service(self) -> OpenAIService:
-        """The real client over the sandbox's transport."""
+        """Return our service over the real client and the sandbox's transport."""
         http = httpx2.Client(transport=SandboxTransport(self.sandbox))
         client = openai.OpenAI(api_key="sk-test", base_url="http://sandbox/v1", http_client=http, max_retries=0)
-        rules = self.config.retry.to_rules()
-        return OpenAIService(client, rules.policies[FailureClass.CALL], self.clock.sleep, self.random.random)
+        return OpenAIService(client, self.config.retry.to_rules(), self.clock.sleep, self.random.random)
 
     def tools(self) -> LaneContext:
-        """What an acting process would have."""
+        """Return the context of an acting process."""
         return LaneContext(
             store=self.store,
             service=self.service(),
@@ -131,27 +131,27 @@ class World:
         )
 
     def plan(self, table: Path, **options: object) -> None:
-        """Plans a table."""
+        """Plan a table."""
         plan_job(self.config, self.job, self.store, PlanOptions(table, **options), counter(), lambda *_: None)  # type: ignore[arg-type]
 
     def release(self, most: int = 1_000_000) -> int:
-        """Releases planned shards."""
+        """Release planned shards, and return how many."""
         with self.store.transaction("release") as tx:
             return len(tx.fetch_all("release_shards", most=most))
 
     def act(self, once: bool = False) -> Finish | Wait:
-        """One acting process, from its start."""
+        """Run the batch lane as one acting process would, from its start."""
         runner = BatchRunner(self.tools())
         runner.prepare_run()
         return runner.run_until_idle(once)
 
     def states(self) -> dict[str, int]:
-        """Artists by state."""
+        """Return the number of artists by state."""
         with self.store.read_transaction() as tx:
             return dict(count_artists_by_state(tx))
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:
-        """Any query on the state."""
+        """Run any query on the state, and return its rows."""
         with self.store.read_transaction() as tx:
             return tx.con.execute(sql).fetchall()
 

@@ -139,11 +139,11 @@ class BatchRunner:
 
     def _handle_call_failure(self, action: Action, error: CallError) -> Finish | None:
         """The service is out, or refuses us: a row says until when, and nobody pays."""
-        failure = classify_call_error(error.trouble)
+        failure = classify_call_error(error.details)
         self._context.notify(events.CallFailed(call=type(action).__name__.lower(), reason=str(error)))
         with self._context.store.transaction("call_failed", patience_s=None) as tx:
             if failure is FailureClass.SETUP:
-                self._refusals.stop_sending(tx, error.trouble)
+                self._refusals.stop_sending(tx, error.details)
                 return Finish(facts.read_stop_reason(tx))
             if failure is FailureClass.QUOTA:
                 # And what is no sending waits as in an outage.

@@ -137,7 +137,7 @@ class ShardSender:
             shards.loosen_shard_lines(tx, shard.shard)
 
     def _handle_upload_refusal(self, submission: int, error: CallRefused) -> None:
-        failure = classify_call_error(error.trouble)
+        failure = classify_call_error(error.details)
         with self._context.store.transaction("upload_refused", patience_s=None) as tx:
             row = submissions.load_submission(tx, submission)
             intents.forget_upload(tx, row, [])
@@ -145,11 +145,11 @@ class ShardSender:
                 refusals = shards.count_shard_refusal(tx, row.shard)
                 tries = self._context.rules.policies[failure].tries
                 if tries is not None and refusals > tries:
-                    self._refusals.stop_sending(tx, error.trouble)
+                    self._refusals.stop_sending(tx, error.details)
                 wait = self._context.next_delay_seconds(failure, refusals - 1, error.wait_s)
                 shards.delay_shard(tx, row.shard, tx.now + wait)
             else:
-                self._refusals.handle_refusal(tx, row.shard, failure, error.trouble, error.wait_s)
+                self._refusals.handle_refusal(tx, row.shard, failure, error.details, error.wait_s)
 
     def _delay_after_unknown(self, shard: int, error: CallUnknown) -> None:
         """Quickly at first, then as in an outage; as long as the service asks for."""
@@ -195,8 +195,8 @@ class ShardSender:
         self._context.notify(events.BatchCreated(shard=row.shard, batch_id=batch.batch_id))
 
     def _handle_create_refusal(self, row: Submission, error: CallRefused) -> None:
-        failure = classify_call_error(error.trouble)
+        failure = classify_call_error(error.details)
         self._context.notify(events.ShardRefused(shard=row.shard, reason=str(error)))
         with self._context.store.transaction("refuse_create", patience_s=None) as tx:
             intents.record_create_refusal(tx, row, failure.value)
-            self._refusals.handle_refusal(tx, row.shard, failure, error.trouble, error.wait_s)
+            self._refusals.handle_refusal(tx, row.shard, failure, error.details, error.wait_s)

@@ -67,12 +67,12 @@ class CallOutcome:
             return self.reply is None  # something in between, or an answer that was cut off
         if self.is_unsent:
             return False
-        return self.error is None or (isinstance(self.error, CallUnknown) and self.error.trouble.status is None)
+        return self.error is None or (isinstance(self.error, CallUnknown) and self.error.details.status is None)
 
     @property
     def trouble(self) -> ErrorDetails:
         """How the call failed."""
-        return self.error.trouble if self.error is not None else ErrorDetails()
+        return self.error.details if self.error is not None else ErrorDetails()
 
 
 def outcome_from_answer(asked: CallRequest, at: float, answer: CompletionResponse) -> CallOutcome:

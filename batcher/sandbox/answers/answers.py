@@ -38,14 +38,14 @@ class ModelAnswer:
 
 
 def build_answer(
-    endpoint: str, ask: ModelRequest, body: Mapping[str, object], ident: str, created: int, fault: str = ""
+    endpoint: str, request: ModelRequest, body: Mapping[str, object], ident: str, created: int, fault: str = ""
 ) -> ModelAnswer:
     """Return the answer to one request. `ident`: 32 hex digits; `fault`: a kind of LINE_KINDS that answers 200."""
-    content, cut = _build_content(ask, fault)
-    usage = _compute_usage(ask, _REFUSAL if fault == "refusal" else content)
+    content, cut = _build_content(request, fault)
+    usage = _compute_usage(request, _REFUSAL if fault == "refusal" else content)
     outcome = fault or ("length" if cut else "ok")
     build = _build_chat_body if endpoint == CHAT else _build_response_body
-    return ModelAnswer(build(ask, body, _AnswerParts(ident, created, content, usage, outcome)), usage, outcome)
+    return ModelAnswer(build(request, body, _AnswerParts(ident, created, content, usage, outcome)), usage, outcome)
 
 
 @dataclass(frozen=True)
@@ -57,20 +57,20 @@ class _AnswerParts:
     outcome: str
 
 
-def _build_content(ask: ModelRequest, fault: str) -> tuple[str, bool]:
+def _build_content(request: ModelRequest, fault: str) -> tuple[str, bool]:
     """Return the text, and whether it was cut at the request's own limit."""
     if fault in ("empty", "refusal"):
         return "", False
-    facts = parse_message_facts(ask.user_text)
-    if ask.schema is None:
+    facts = parse_message_facts(request.user_text)
+    if request.schema is None:
         content = build_placeholder_text(facts)
-    elif ask.schema:
-        content = orjson.dumps(plan_for_schema(ask.schema)(facts)).decode()
+    elif request.schema:
+        content = orjson.dumps(plan_for_schema(request.schema)(facts)).decode()
     else:
         content = orjson.dumps({"text": build_placeholder_text(facts)}).decode()
     if fault in _SPOILERS:
         return _SPOILERS[fault](content), False
-    return _cut_to_tokens(content, ask.max_tokens)
+    return _cut_to_tokens(content, request.max_tokens)
 
 
 _SPOILERS: Mapping[str, Callable[[str], str]] = {
@@ -89,14 +89,14 @@ def _cut_to_tokens(content: str, most: int | None) -> tuple[str, bool]:
     return content.encode()[: int(most * _BYTES_PER_TOKEN)].decode("utf-8", "ignore"), True
 
 
-def _compute_usage(ask: ModelRequest, text: str) -> BilledTokens:
-    prompt = ask.prompt_tokens
-    prefix = int((ask.first_bytes + ask.schema_bytes) / _BYTES_PER_TOKEN) // _CACHE_BLOCK * _CACHE_BLOCK
-    hit = prefix >= _CACHE_MIN and seeded_fraction(0, "cache", ask.user_text) < 0.7
+def _compute_usage(request: ModelRequest, text: str) -> BilledTokens:
+    prompt = request.prompt_tokens
+    prefix = int((request.first_bytes + request.schema_bytes) / _BYTES_PER_TOKEN) // _CACHE_BLOCK * _CACHE_BLOCK
+    hit = prefix >= _CACHE_MIN and seeded_fraction(0, "cache", request.user_text) < 0.7
     return BilledTokens(prompt, _count_tokens(text), min(prefix, prompt) if hit else 0)
 
 
-def _build_chat_body(ask: ModelRequest, body: Mapping[str, object], parts: _AnswerParts) -> dict[str, object]:
+def _build_chat_body(request: ModelRequest, body: Mapping[str, object], parts: _AnswerParts) -> dict[str, object]:
     refused = parts.outcome == "refusal"
     message: dict[str, object] = {
         "role": "assistant",
@@ -109,7 +109,7 @@ def _build_chat_body(ask: ModelRequest, body: Mapping[str, object], parts: _Answ
         "id": f"chatcmpl-{parts.ident[:29]}",
         "object": "chat.completion",
         "created": parts.created,
-        "model": resolve_snapshot(ask.model),
+        "model": resolve_snapshot(request.model),
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
         "usage": _chat_usage_json(parts.usage),
         "service_tier": "default",
@@ -135,7 +135,7 @@ def _chat_usage_json(usage: BilledTokens) -> dict[str, object]:
     }
 
 
-def _build_response_body(ask: ModelRequest, body: Mapping[str, object], parts: _AnswerParts) -> dict[str, object]:
+def _build_response_body(request: ModelRequest, body: Mapping[str, object], parts: _AnswerParts) -> dict[str, object]:
     cut = parts.outcome == "length"
     status = "incomplete" if cut else "completed"
     given = {name: body.get(name, default) for name, default in _RESPONSE_DEFAULTS.items()}
@@ -148,7 +148,7 @@ def _build_response_body(ask: ModelRequest, body: Mapping[str, object], parts: _
         "background": False,
         "error": None,
         "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
-        "model": resolve_snapshot(ask.model),
+        "model": resolve_snapshot(request.model),
         "output": [_build_output_message(parts, status)],
         "service_tier": "default",
         "usage": response_usage_json(parts.usage),

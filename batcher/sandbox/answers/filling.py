@@ -99,9 +99,9 @@ def _plan_constant(value: object) -> Plan:
 
 def _plan_choice(choices: list[object], key: str) -> Plan:
     def choose_value(facts: Facts) -> object:
-        said = facts.find_value(key)
+        given = facts.find_value(key)
         return (
-            said if said in choices else choices[int(seeded_fraction(0, "choice", key, facts.message) * len(choices))]
+            given if given in choices else choices[int(seeded_fraction(0, "choice", key, facts.message) * len(choices))]
         )
 
     return choose_value
@@ -141,10 +141,10 @@ def _plan_string(schema: Schema, _root: Schema, key: str, _depth: int) -> Plan:
     named = key.lower() in _NAMES
 
     def fill_string(facts: Facts) -> object:
-        said = facts.name if named else facts.find_value(key)
-        if said is None or len(said) < least:
+        given = facts.name if named else facts.find_value(key)
+        if given is None or len(given) < least:
             return build_placeholder_text(facts, least, most)
-        return said if most is None else truncate_at_word(said, most)
+        return given if most is None else truncate_at_word(given, most)
 
     return fill_string
 
@@ -157,8 +157,8 @@ def _plan_number(schema: Schema, _root: Schema, key: str, _depth: int) -> Plan:
         return low <= value <= high and (not whole or value.is_integer())
 
     def fill_number(facts: Facts) -> object:
-        said = facts.find_value(key)
-        candidates = [float(said)] if said and said.lstrip("-").isdigit() else []
+        given = facts.find_value(key)
+        candidates = [float(given)] if given and given.lstrip("-").isdigit() else []
         candidates += [*facts.find_numbers(), 0.0, low, high]
         value = next((each for each in candidates if math.isfinite(each) and is_in_bounds(each)), 0.0)
         return int(value) if whole else value

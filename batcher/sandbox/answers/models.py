@@ -55,7 +55,7 @@ SNAPSHOT: Mapping[str, str] = {
 }
 _FAMILY = {dated: plain for plain, dated in SNAPSHOT.items()}
 
-CREATED = 1_754_073_306  # of every model: the real dates matter to nobody here
+CREATED = 1_754_073_306  # of every model: the real dates do not matter here
 
 
 def family_name(model: str) -> str:

@@ -106,7 +106,7 @@ def _requested_max_tokens(body: Body) -> int | None:
 
 
 def find_value_error(body: Body) -> ApiError | None:
-    """Return the 400 that a line or a direct call meets for a value out of range, which validation lets pass."""
+    """Return the 400 that a line or a direct call meets for a value out of range, which validation accepts."""
     for name in _MAX_TOKENS:
         value = body.get(name)
         if isinstance(value, int) and value < 1:

@@ -2,7 +2,7 @@
 
 The message usually is a line "Artist: Pablo Picasso" and then "nationality: Spanish", "born: 1881" and so on, with or
 without bullets. The text names the artist, and holds no number that the message doesn't hold. However few the facts
-are, it is as long as a sentence or two, so that a job's own check of the length lets it pass.
+are, it is as long as a sentence or two, so that it passes a job's own check of the length.
 """
 
 import re
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 _MAX_FACTS = 10
 _MAX_VALUE = 120  # characters of one fact
-_USUAL = 80  # characters of a text whose length nobody has set
+_USUAL = 80  # characters of a text whose length no schema sets
 _PADDING = "It stands in for a real answer, and says only what the request said."
 _PAIR = re.compile(r"^\s*(?:[-*+\u2022\u2023\u25e6\u2013]\s+)?([^\W\d][\w .()/-]{0,40}?)\s*:\s*(\S.*)$")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -31,11 +31,12 @@ class Facts:
 
     def find_value(self, key: str) -> str | None:
         """Return the value that the message gives under this very key."""
-        return next((value for name, value in self.pairs if _is_same_key(name, key)), None)
+        pairs = {_normalize_key(name): value for name, value in reversed(self.pairs)}
+        return pairs.get(_normalize_key(key))
 
 
-def _is_same_key(left: str, right: str) -> bool:
-    return left.lower().replace(" ", "_") == right.lower().replace(" ", "_")
+def _normalize_key(key: str) -> str:
+    return key.lower().replace(" ", "_")
 
 
 def extract_content_text(content: object) -> str:
@@ -76,14 +77,14 @@ def truncate_at_word(text: str, limit: int) -> str:
 
 def build_placeholder_text(facts: Facts, least: int = 0, most: int | None = None) -> str:
     """Return the placeholder text, between `least` and `most` characters long."""
-    said = f"Sandbox text on {facts.name}"
+    sentence = f"Sandbox text on {facts.name}"
     if facts.pairs:
         shown = (f"{key} {truncate_at_word(value, _MAX_VALUE)}" for key, value in facts.pairs[:_MAX_FACTS])
-        said += ": " + "; ".join(shown)
-    said += "."
-    text = _pad_text(said, max(least, _USUAL))
-    if most is not None and len(text) > most:  # what only the usual length asks for is not worth a cut
-        text = _pad_text(said, least)
+        sentence += ": " + "; ".join(shown)
+    sentence += "."
+    text = _pad_text(sentence, max(least, _USUAL))
+    if most is not None and len(text) > most:  # padding up to the usual length is left out before anything is cut
+        text = _pad_text(sentence, least)
     return text if most is None or len(text) <= most else _fit_text(facts.name, text, least, most)
 
 

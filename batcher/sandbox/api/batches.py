@@ -58,14 +58,14 @@ class Batch:
 
     id: str
     ordinal: int  # the first batch is 1
-    wish: BatchRequest
+    request: BatchRequest
     created_at: float
     status: str = "validating"
     model: str | None = None
     errors: list[BatchError] = field(default_factory=list)
     stamps: dict[str, float] = field(default_factory=dict)
-    checked: CheckedInput | None = None
-    input: StoredFile | None = None  # pinned while the batch runs
+    checked_input: CheckedInput | None = None
+    input_file: StoredFile | None = None  # pinned while the batch runs
     total: int = 0
     tokens: int = 0  # estimated, while admitted to the queue
     service_s: float = 0.0
@@ -80,11 +80,12 @@ class Batch:
 
     @property
     def expires_at(self) -> float:
+        """When the completion window ends."""
         return self.created_at + WINDOW_S
 
     @property
     def ends_at(self) -> float:
-        """When the last line has been executed, if it doesn't stall."""
+        """When the last line has been executed, unless the batch stalls."""
         return self.stamps["in_progress_at"] + self.service_s
 
     def count_due_lines(self, now: float) -> int:
@@ -108,10 +109,10 @@ class Batch:
         return {
             "id": self.id,
             "object": "batch",
-            "endpoint": self.wish.endpoint,
+            "endpoint": self.request.endpoint,
             "model": self.model,
             "errors": {"object": "list", "data": self.errors} if self.errors else None,
-            "input_file_id": self.wish.input_file_id,
+            "input_file_id": self.request.input_file_id,
             "completion_window": "24h",
             "status": self.status,
             "output_file_id": self.output_file_id,
@@ -121,7 +122,7 @@ class Batch:
             **stamps,
             "request_counts": {"total": self.total, "completed": self.completed, "failed": self.failed},
             "usage": response_usage_json(self.usage) if started else None,
-            "metadata": None if drop_metadata else self.wish.metadata,
+            "metadata": None if drop_metadata else self.request.metadata,
         }
 
 

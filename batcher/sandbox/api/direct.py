@@ -7,7 +7,7 @@ from hashlib import sha256
 import orjson
 
 from batcher.sandbox.answers import models
-from batcher.sandbox.answers.answers import BilledTokens, build_answer
+from batcher.sandbox.answers.answers import build_answer
 from batcher.sandbox.answers.requests import CHAT, Body, find_body_error, find_value_error, parse_model_request
 from batcher.sandbox.api.batches import parse_metadata
 from batcher.sandbox.api.ledger import BilledExecution, Ledger
@@ -43,6 +43,7 @@ class RateBucket:
     at: float = 0.0
 
     def refill(self, now: float) -> None:
+        """Take off what has been refilled since the last call."""
         self.used = max(0.0, self.used - max(0.0, now - self.at) * self.limit / self.period_s)
         self.at = max(now, self.at)
 
@@ -52,6 +53,7 @@ class RateBucket:
 
     @property
     def remaining(self) -> int:
+        """What fits now, in whole units."""
         return max(0, int(self.limit - self.used))
 
     @property
@@ -110,6 +112,8 @@ class ModelBuckets:
 
 @dataclass(frozen=True)
 class DirectAnswer:
+    """The JSON body of a 200, and the x-ratelimit headers that go with it."""
+
     body: dict[str, object]
     headers: Mapping[str, str]
 
@@ -126,10 +130,13 @@ class DirectEndpoints:
     def answer_request(self, endpoint: str, body: Body, now: float) -> DirectAnswer:
         """Answer one request, or raise its error."""
         self._check_request(endpoint, body, now)
-        ask = parse_model_request(endpoint, body)
-        buckets = self._buckets_for_model(ask.model)
+        request = parse_model_request(endpoint, body)
+        buckets = self._buckets_for_model(request.model)
         buckets.admit_request(
-            ask.estimated_tokens + (ask.max_tokens or _DEFAULT_OUTPUT), now, ask.model, self.settings.organization
+            request.estimated_tokens + (request.max_tokens or _DEFAULT_OUTPUT),
+            now,
+            request.model,
+            self.settings.organization,
         )
         custom_id = ledger_key(body)
         attempt = self.ledger.count_attempt(custom_id)
@@ -137,17 +144,13 @@ class DirectEndpoints:
         if fault and fault not in ANSWERED:
             raise _line_fault_error(fault, buckets)
         ident = seeded_bytes(16, self.settings.seed, "direct", custom_id, attempt).hex()
-        found = build_answer(endpoint, ask, body, ident, int(now), fault)
-        self._record_execution(
-            BilledExecution(custom_id, None, models.resolve_snapshot(ask.model), found.outcome, now), found.usage
-        )
+        found = build_answer(endpoint, request, body, ident, int(now), fault)
+        execution = BilledExecution(custom_id, None, models.resolve_snapshot(request.model), found.outcome, now)
+        self.ledger.record_execution(execution, found.usage)
+        self.ledger.flush()
         if body.get("store") is True and endpoint == CHAT:
             self.stored[str(found.body["id"])] = found.body
         return DirectAnswer(found.body, buckets.rate_limit_headers())
-
-    def _record_execution(self, execution: BilledExecution, usage: BilledTokens) -> None:
-        self.ledger.record_execution(execution, usage)
-        self.ledger.flush()
 
     def _check_request(self, endpoint: str, body: Body, now: float) -> None:
         finding = find_body_error(endpoint, body)
@@ -177,15 +180,18 @@ class DirectEndpoints:
         self, model: str | None, metadata: Mapping[str, str], newest_first: bool
     ) -> list[dict[str, object]]:
         """Return the stored completions of a model whose metadata holds all the given pairs."""
-        found = [each for each in self.stored.values() if _is_matching_completion(each, model, metadata)]
+        snapshot = None if model is None else models.resolve_snapshot(model)
+        found = [
+            each
+            for each in self.stored.values()
+            if snapshot in (None, each["model"]) and _has_metadata(each.get("metadata"), metadata)
+        ]
         return found[::-1] if newest_first else found
 
 
-def _is_matching_completion(body: Mapping[str, object], model: str | None, wanted: Mapping[str, str]) -> bool:
-    metadata = body.get("metadata")
-    pairs = metadata if isinstance(metadata, Mapping) else {}
-    right_model = model is None or models.resolve_snapshot(model) == body["model"]
-    return right_model and all(pairs.get(key) == value for key, value in wanted.items())
+def _has_metadata(metadata: object, pairs: Mapping[str, str]) -> bool:
+    held = metadata if isinstance(metadata, Mapping) else {}
+    return all(held.get(key) == value for key, value in pairs.items())
 
 
 def ledger_key(body: Body) -> str:

@@ -1,18 +1,17 @@
-"""Runs the lines of a batch: reads them in a shuffled order, writes the results to the two files to be published.
+"""Executes the lines of a batch: reads them in a shuffled order, writes the results to the two files to be published.
 
 The order is a walk through all lines by a fixed stride that shares no divisor with their number: shuffled, the same
-in each run, and no list of 50,000 places is kept. Whoever stops half-way has a spread-out half.
+in each run, and without a list of 50,000 places in memory. A batch that stops half-way has executed a spread-out half.
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import orjson
 
-from batcher.sandbox.answers.answers import BilledTokens, ModelAnswer, build_answer
+from batcher.sandbox.answers.answers import BilledTokens, build_answer
 from batcher.sandbox.answers.requests import find_value_error, parse_model_request
 from batcher.sandbox.api.batches import Batch
 from batcher.sandbox.api.ledger import BilledExecution, Ledger
@@ -57,18 +56,17 @@ class LineExecutor:
         self._ledger = ledger
         self._seed = seed
         directory.mkdir(parents=True, exist_ok=True)
-        self._delete_leftover_parts()
-
-    def _delete_leftover_parts(self) -> None:
-        """Delete what a sandbox left that was killed: its batches are gone, and ours may have the same ids."""
-        for path in self._directory.glob("batch_*"):
+        # Left by a sandbox that was killed: its batches are gone, and ours may have the same ids.
+        for path in directory.glob("batch_*"):
             if path.suffix in (".output", ".error"):
                 path.unlink()
 
     def output_part_path(self, batch: Batch) -> Path:
+        """Return where the output file of a batch is written until it is published."""
         return self._directory / f"{batch.id}.output"
 
     def error_part_path(self, batch: Batch) -> Path:
+        """Return where the error file of a batch is written until it is published."""
         return self._directory / f"{batch.id}.error"
 
     def execute_lines(self, batch: Batch, target: int, faults: Faults) -> None:
@@ -97,12 +95,12 @@ class LineExecutor:
         self._write_results(batch, [], errors)
 
     def _read_lines(self, batch: Batch, target: int) -> Iterator[tuple[int, bytes]]:
-        """Yield (place, raw line) from `batch.done` on, which follows."""
-        if batch.done >= target or batch.checked is None or batch.input is None:
+        """Yield (place, raw line) from `batch.done` on, and count each line as done."""
+        if batch.done >= target or batch.checked_input is None or batch.input_file is None:
             return
         step, start = compute_stride(batch.total, self._seed, batch.ordinal)
-        offsets = batch.checked.offsets
-        with batch.input.path.open("rb") as source:
+        offsets = batch.checked_input.offsets
+        with batch.input_file.path.open("rb") as source:
             for place in range(batch.done, target):
                 source.seek(offsets[(start + place * step) % batch.total])
                 batch.done = place + 1
@@ -131,15 +129,12 @@ class LineExecutor:
         refused = find_value_error(body)
         if refused:
             return _http_error_result(ids, custom_id, refused.status, refused.to_json())
-        ask = parse_model_request(batch.wish.endpoint, body)
-        found = build_answer(batch.wish.endpoint, ask, body, ids[64:], int(time), fault)
-        self._record_execution(batch, custom_id, found, time)
-        response = {"status_code": 200, "request_id": ids[32:64], "body": found.body}
-        return _ResultLine(_encode_result_line(ids[:32], custom_id, response, None), True, found.usage)
-
-    def _record_execution(self, batch: Batch, custom_id: str, found: ModelAnswer, time: float) -> None:
+        model_request = parse_model_request(batch.request.endpoint, body)
+        found = build_answer(batch.request.endpoint, model_request, body, ids[64:], int(time), fault)
         execution = BilledExecution(custom_id, batch.id, batch.model or "", found.outcome, time)
         self._ledger.record_execution(execution, found.usage)
+        response = {"status_code": 200, "request_id": ids[32:64], "body": found.body}
+        return _ResultLine(_encode_result_line(ids[:32], custom_id, response, None), True, found.usage)
 
     def _draw_malformed_line(self, batch: Batch, place: int, line: bytes, rate: float) -> list[bytes]:
         point = seeded_fraction(self._seed, "corrupt", batch.id, place)
@@ -154,15 +149,10 @@ class LineExecutor:
     def _write_results(self, batch: Batch, output: list[bytes], errors: list[bytes]) -> None:
         for lines, path in ((output, self.output_part_path(batch)), (errors, self.error_part_path(batch))):
             if lines:
-                _append_lines(path, lines)
+                with path.open("ab") as file:
+                    file.writelines(lines)
+                lines.clear()
         self._ledger.flush()
-
-
-def _append_lines(path: Path, lines: list[bytes]) -> None:
-    file: BinaryIO
-    with path.open("ab") as file:
-        file.writelines(lines)
-    lines.clear()
 
 
 def _encode_result_line(ident: str, custom_id: str, response: object, error: object) -> bytes:

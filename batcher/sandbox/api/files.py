@@ -68,6 +68,7 @@ def parse_form_lifetime(fields: dict[str, str]) -> int | None:
 
 
 def check_lifetime(name: str, seconds: int) -> int:
+    """Return the seconds, or raise the 400 for a lifetime out of range."""
     if not MIN_LIFE_S <= seconds <= MAX_LIFE_S:
         raise out_of_range_error(name, seconds, MIN_LIFE_S, MAX_LIFE_S)
     return seconds
@@ -132,21 +133,25 @@ class FileStore:
         return found
 
     def list_files(self, purpose: str | None, now: float, newest_first: bool) -> list[StoredFile]:
+        """Return the files of a purpose (None: of every one), in the order of their creation or the reverse."""
         found = [each for each in self._files.values() if self.find(each.id, now)]
         if purpose:
             found = [each for each in found if each.purpose == purpose]
         return found[::-1] if newest_first else found
 
     def delete(self, file_id: str, now: float) -> dict[str, object]:
+        """Delete the file and return the object that says so, or raise the 404."""
         found = self.get(file_id, now)
         found.deleted = True
         self._delete_if_unpinned(found)
         return {"id": file_id, "object": "file", "deleted": True}
 
     def pin(self, stored: StoredFile) -> None:
+        """Keep the bytes of a file on disk until it is unpinned, deleted or not."""
         stored.pins += 1
 
     def unpin(self, stored: StoredFile) -> None:
+        """Undo one `pin`; remove the bytes of a deleted file that has no other."""
         stored.pins -= 1
         self._delete_if_unpinned(stored)
 

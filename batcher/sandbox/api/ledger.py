@@ -42,6 +42,7 @@ class Ledger:
         return self._attempts[custom_id]
 
     def record_execution(self, execution: BilledExecution, usage: BilledTokens) -> None:
+        """Count a billed execution and its tokens; its line reaches the disk with the next `flush`."""
         custom_id = execution.custom_id
         self._billed[custom_id] += 1
         self._totals["executions"] += 1
@@ -64,9 +65,11 @@ class Ledger:
         self._pending.append(orjson.dumps(row))
 
     def record_batch_end(self, batch_id: str, status: str, time: float) -> None:
+        """Record when and how a batch ended."""
         self.finished.append((batch_id, status, time))
 
     def flush(self) -> None:
+        """Append the lines recorded since the last call to the file."""
         if not self._pending:
             return
         with self._path.open("ab") as file:

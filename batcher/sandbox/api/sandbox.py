@@ -1,6 +1,6 @@
 """The sandbox: files, batches and the direct endpoints behind one lock and one clock.
 
-No threads and no sleeping: whatever is due by the clock happens at the next call. Everything random comes from the
+No threads and no sleeping: what is due by the clock happens at the next call. Everything random comes from the
 seed. Files are on disk in `directory`; batches live in memory, and end with the process.
 """
 
@@ -40,18 +40,22 @@ class CallWindow:
         self._times: deque[float] = deque()
 
     def is_full(self, limit: int, now: float) -> bool:
+        """Return whether the window holds as many calls as the limit allows."""
         while self._times and self._times[0] <= now - self._seconds:
             self._times.popleft()
         return len(self._times) >= limit
 
     def record_call(self, now: float) -> None:
+        """Count a call."""
         self._times.append(now)
 
 
 class Sandbox:
     """The service without HTTP. Hold `lock` around a sequence of calls that belongs together."""
 
-    def __init__(self, settings: SandboxSettings, directory: Path, clock: Clock) -> None:
+    def __init__(
+        self, settings: SandboxSettings, directory: Path, clock: Clock, fault_sampler: FaultSampler | None = None
+    ) -> None:
         self.lock = RLock()
         self.directory = directory
         self.incoming = directory / "incoming"
@@ -60,7 +64,7 @@ class Sandbox:
         self.ledger = Ledger(directory / "ledger.jsonl")
         self.lifecycle = Lifecycle(settings, directory / "parts", self.files, self.ledger)
         self.direct = DirectEndpoints(self.ledger, settings)
-        self.chance = FaultSampler(settings.seed)
+        self.fault_sampler = fault_sampler or FaultSampler(settings.seed)
         self._clock = clock
         self._offset = 0.0
         self._numbers = count(1)
@@ -69,6 +73,7 @@ class Sandbox:
 
     @property
     def settings(self) -> SandboxSettings:
+        """The settings that apply now, with the faults."""
         return self.lifecycle.settings
 
     @settings.setter
@@ -77,6 +82,7 @@ class Sandbox:
 
     @property
     def faults(self) -> Faults:
+        """The faults that are played now."""
         return self.settings.faults
 
     def update_faults(self, changes: Mapping[str, object]) -> None:
@@ -91,8 +97,6 @@ class Sandbox:
         """Return the ordinal of a request. Needs no lock: one step of the interpreter."""
         return next(self._numbers)
 
-    # --- time
-
     def now(self) -> float:
         """Return the sandbox's time, epoch seconds."""
         return self._clock() + self._offset
@@ -102,12 +106,10 @@ class Sandbox:
         self._offset += seconds
 
     def run_due_events(self) -> float:
-        """Let everything happen that is due, and return the time."""
+        """Run every event that is due, and return the time."""
         now = self.now()
         self.lifecycle.run_due_events(now)
         return now
-
-    # --- files
 
     def add_file(self, form: Form, source: Path) -> StoredFile:
         """Take over an uploaded file; `source` is moved."""
@@ -131,29 +133,29 @@ class Sandbox:
         stored.ready_at = now + self.faults.file_not_ready_s
         return stored
 
-    # --- batches
-
     def create_batch(self, payload: Mapping[str, object], lost: bool = False) -> Batch | None:
-        """Create a batch. With a lost answer and `late_create_s`, it only comes into being later: None."""
+        """Create a batch. With a lost answer and `late_create_s`, it is only created later: None."""
         now = self.now()
-        wish = parse_batch_request(payload)
+        request = parse_batch_request(payload)
         if self._creates.is_full(self.settings.batches_per_hour, now):
             raise _too_many_error("batches", self.settings.batches_per_hour, "hour")
         if lost and self.faults.late_create_s:
             self._creates.record_call(now)
-            self.lifecycle.create_batch_later(wish, now, self.faults.late_create_s)
+            self.lifecycle.create_batch_later(request, now, self.faults.late_create_s)
             return None
-        batch = self.lifecycle.create_batch(wish, now)
+        batch = self.lifecycle.create_batch(request, now)
         self._creates.record_call(now)
         return batch
 
     def get_batch(self, batch_id: str) -> Batch:
+        """Return the batch, or raise the 404."""
         found = self.lifecycle.batches.get(batch_id)
         if found is None:
             raise batch_not_found_error(batch_id)
         return found
 
     def cancel_batch(self, batch_id: str) -> Batch:
+        """Begin to cancel the batch and return it, or raise the 404, or the 409 for one that has ended."""
         batch = self.get_batch(batch_id)
         check_cancellable(batch)
         self.lifecycle.cancel_batch(batch, self.now())
@@ -165,6 +167,7 @@ class Sandbox:
         return [each for each in reversed(self.lifecycle.batches.values()) if each.created_at <= before]
 
     def batch_to_json(self, batch: Batch) -> dict[str, object]:
+        """Return the Batch object, without its metadata where a fault drops it."""
         return batch.to_json(self.faults.drop_metadata)
 
 

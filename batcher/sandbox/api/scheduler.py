@@ -9,6 +9,7 @@ enqueued tokens, a file that was deleted) is decided in the order in which it wo
 
 import heapq
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -42,10 +43,11 @@ class Lifecycle:
 
     @property
     def faults(self) -> Faults:
+        """The faults that are played now."""
         return self.settings.faults
 
     def run_due_events(self, now: float) -> None:
-        """Let everything happen that was due until `now`."""
+        """Run every event that was due until `now`, in the order of their times."""
         while self._events and self._events[0][0] <= now:
             at, _, act = heapq.heappop(self._events)
             act(at)
@@ -53,8 +55,6 @@ class Lifecycle:
             if batch.status == "in_progress":
                 self._executor.execute_lines(batch, batch.count_due_lines(now), self.faults)
         self._files.purge_expired(now)
-
-    # --- queue of enqueued tokens
 
     def queue_limit(self, model: str) -> int:
         """Return the enqueued-token limit of a model, in input tokens."""
@@ -77,43 +77,40 @@ class Lifecycle:
         return queue_full_message(checked.model, self.settings.organization, limit)
 
     def _admit_batch(self, batch: Batch, checked: CheckedInput) -> None:
-        batch.checked, batch.tokens = checked, checked.tokens
+        batch.checked_input, batch.tokens = checked, checked.tokens
         batch.model = models.resolve_snapshot(checked.model)
 
-    # --- creation and cancelling
-
-    def create_batch(self, wish: BatchRequest, now: float) -> Batch:
+    def create_batch(self, request: BatchRequest, now: float) -> Batch:
         """Create the batch, or raise the error of the call."""
-        stored = self._files.find(wish.input_file_id, now)
+        stored = self._files.find(request.input_file_id, now)
         if stored is None or now < stored.ready_at:
-            raise input_not_found_error(wish.input_file_id, self.settings.project)
+            raise input_not_found_error(request.input_file_id, self.settings.project)
         if stored.purpose != "batch":
             message = f"Invalid file purpose '{stored.purpose}' for the Batch API. Expected 'batch'."  # a guess
             raise ApiError(400, message, param="input_file_id", code="invalid_value")
         if not self.settings.refuse_at_create:
-            return self._add_batch(wish, now)
-        checked = check_input_file(stored.path, wish.endpoint, self._build_model_check(now), self.settings)
+            return self._add_batch(request, now)
+        checked = check_input_file(stored.path, request.endpoint, self._build_model_check(now), self.settings)
         refusal = None if checked.errors else self._find_queue_refusal(checked)
         if refusal:
             raise ApiError(400, refusal, code="token_limit_exceeded")
-        batch = self._add_batch(wish, now)
+        batch = self._add_batch(request, now)
         if not checked.errors:
             self._admit_batch(batch, checked)
         return batch
 
-    def create_batch_later(self, wish: BatchRequest, now: float, delay: float) -> None:
-        """Let a batch come into being after a delay, if its input file is still there by then."""
-        self._push_event(now + delay, lambda at: self._create_if_possible(wish, at))
+    def create_batch_later(self, request: BatchRequest, now: float, delay: float) -> None:
+        """Create the batch after a delay in seconds, if its input file is still there by then."""
 
-    def _create_if_possible(self, wish: BatchRequest, at: float) -> None:
-        try:
-            self.create_batch(wish, at)
-        except ApiError:
-            return  # nobody waits for this answer any more
+        def create_if_possible(at: float) -> None:
+            with suppress(ApiError):  # the client doesn't wait for this answer any more
+                self.create_batch(request, at)
 
-    def _add_batch(self, wish: BatchRequest, now: float) -> Batch:
+        self._push_event(now + delay, create_if_possible)
+
+    def _add_batch(self, request: BatchRequest, now: float) -> Batch:
         self._ordinal += 1
-        batch = Batch(f"batch_{seeded_hex_id(self.settings.seed, 'batch', self._ordinal)}", self._ordinal, wish, now)
+        batch = Batch(f"batch_{seeded_hex_id(self.settings.seed, 'batch', self._ordinal)}", self._ordinal, request, now)
         self.batches[batch.id] = self._live[batch.id] = batch
         self._schedule_next_event(batch, now + self._draw_duration("validating", self.settings.validating_s, batch))
         return batch
@@ -126,13 +123,11 @@ class Lifecycle:
         batch.stamps["cancelling_at"] = now
         self._schedule_next_event(batch, now + self._draw_duration("cancelling", self.settings.cancelling_s, batch))
 
-    # --- events
-
     def _push_event(self, time: float, act: Callable[[float], None]) -> None:
         heapq.heappush(self._events, (time, next(self._sequence), act))
 
     def _schedule_next_event(self, batch: Batch, time: float) -> None:
-        """Set the batch's next event; one that was set before is void."""
+        """Schedule the batch's next event; an earlier one that is still in the queue becomes void."""
         batch.version += 1
         version = batch.version
 
@@ -158,25 +153,25 @@ class Lifecycle:
         return frozenset(models.list_available(now, self.settings.limits)).__contains__
 
     def _finish_validation(self, batch: Batch, at: float) -> None:
-        stored = self._files.find(batch.wish.input_file_id, at)
+        stored = self._files.find(batch.request.input_file_id, at)
         code = self.faults.fail_batches.get(batch.ordinal)
         if stored is None:
             whose = f"organization {self.settings.organization}"
-            message = f"Cannot find file {batch.wish.input_file_id}, or {whose} does not have access to it."
+            message = f"Cannot find file {batch.request.input_file_id}, or {whose} does not have access to it."
             self._fail_batch(batch, at, [build_batch_error("invalid_request", message, "file_id")])
             return
-        checked = batch.checked or check_input_file(
-            stored.path, batch.wish.endpoint, self._build_model_check(at), self.settings
+        checked = batch.checked_input or check_input_file(
+            stored.path, batch.request.endpoint, self._build_model_check(at), self.settings
         )
         if code:
             self._fail_batch(batch, at, [build_batch_error(code, self._batch_failure_message(code, checked.model))])
         elif checked.errors:
             self._fail_batch(batch, at, checked.errors)
-        elif batch.checked is None and (refusal := self._find_queue_refusal(checked)):
+        elif batch.checked_input is None and (refusal := self._find_queue_refusal(checked)):
             self._fail_batch(batch, at, [build_batch_error("token_limit_exceeded", refusal)])
         else:
             self._admit_batch(batch, checked)
-            batch.input = stored
+            batch.input_file = stored
             self._files.pin(stored)
             self._start_batch(batch, at)
 
@@ -188,7 +183,7 @@ class Lifecycle:
     def _start_batch(self, batch: Batch, at: float) -> None:
         batch.status = "in_progress"
         batch.stamps["in_progress_at"] = at
-        batch.total = len(batch.checked.offsets) if batch.checked else 0
+        batch.total = len(batch.checked_input.offsets) if batch.checked_input else 0
         batch.service_s = self._draw_duration("service", self.settings.service_s, batch)
         batch.stalled = batch.ordinal in self.faults.expire_batches
         self._schedule_next_event(batch, batch.expires_at if batch.stalled else min(batch.ends_at, batch.expires_at))
@@ -208,7 +203,7 @@ class Lifecycle:
         self._end_batch(batch, "completed", at)
 
     def _finish_cancelling(self, batch: Batch, at: float) -> None:
-        if batch.input:
+        if batch.input_file:
             self._executor.abandon_lines(batch, "batch_cancelled")
         self._end_batch(batch, "cancelled", at)
 
@@ -217,14 +212,14 @@ class Lifecycle:
         self._end_batch(batch, "failed", at)
 
     def _end_batch(self, batch: Batch, status: str, at: float) -> None:
-        """Publish the result files, leave the queue, let go of the input."""
+        """Publish the result files, leave the queue, unpin the input file."""
         batch.status = status
         batch.stamps[f"{status}_at"] = at
         batch.output_file_id = self._publish_part(batch, self._executor.output_part_path(batch), "output", at)
         batch.error_file_id = self._publish_part(batch, self._executor.error_part_path(batch), "error", at)
-        if batch.input:
-            self._files.unpin(batch.input)
-        batch.input = batch.checked = None
+        if batch.input_file:
+            self._files.unpin(batch.input_file)
+        batch.input_file = batch.checked_input = None
         self._live.pop(batch.id, None)
         self._ledger.record_batch_end(batch.id, status, at)
 
@@ -232,6 +227,6 @@ class Lifecycle:
         if not part.exists():
             return None
         name = f"{batch.id}_{kind}.jsonl"
-        stored = self._files.add(part, name, "batch_output", at, batch.wish.output_life_s)
+        stored = self._files.add(part, name, "batch_output", at, batch.request.output_life_s)
         stored.ready_at = at + self.faults.file_not_ready_s
         return stored.id

@@ -22,6 +22,7 @@ Finding = tuple[str, str, str | None]  # code, message, param
 
 
 def build_batch_error(code: str, message: str, param: str | None = None, line: int | None = None) -> BatchError:
+    """Return one entry of `errors.data`; lines count from 1."""
     return {"code": code, "message": message, "param": param, "line": line}
 
 
@@ -128,7 +129,7 @@ class _InputChecker:
 def check_input_file(
     path: Path, endpoint: str, is_known: Callable[[str], bool], settings: SandboxSettings
 ) -> CheckedInput:
-    """Check a whole input file; stops early once it cannot pass and says enough."""
+    """Check an input file; stop early once it cannot pass and enough errors are known."""
     checker = _InputChecker(endpoint, is_known, settings)
     too_large = path.stat().st_size > settings.max_batch_bytes
     offset = 0

@@ -1,6 +1,6 @@
 """Chance that repeats: every random choice of the sandbox is a hash of the seed and of what it is about.
 
-Two runs with one seed and the same calls make the same choices, in whatever order the calls are looked at.
+Two runs with one seed and the same calls make the same choices, in any order of the calls.
 """
 
 from hashlib import blake2b

@@ -1,4 +1,4 @@
-"""Decides which call and which line meets a fault. The answer is a hash of the seed, so that a run repeats."""
+"""Draws the faults of calls and lines. What is drawn is a hash of the seed, so that a run can be repeated."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -72,11 +72,11 @@ class FaultSampler:
         return FINE
 
     def should_truncate(self, faults: Faults) -> bool:
-        """Say whether the download at hand is cut off; asked once per download."""
+        """Return whether the current download is cut off; called once per download."""
         return bool(faults.truncate_download) and self._draw_fraction("truncate", "content") < faults.truncate_download
 
     def should_time_out(self, operation: str) -> bool:
-        """Say how a lost answer shows itself: as a time-out, or as a closed connection."""
+        """Return whether a lost answer shows as a time-out rather than as a closed connection."""
         return self._draw_fraction("timeout", operation) < 0.5
 
     def _draw_fraction(self, what: str, operation: str) -> float:
@@ -84,6 +84,7 @@ class FaultSampler:
 
 
 def is_within_span(span: Span | None, time: float) -> bool:
+    """Return whether a time lies in a span; its end is not part of it."""
     return span is not None and span[0] <= time < span[1]
 
 

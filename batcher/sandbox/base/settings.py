@@ -1,6 +1,6 @@
 """What can be set in the sandbox: its size and speed, and the faults that it plays.
 
-Both are frozen values. `merged` makes a changed copy from JSON and refuses unknown names, naming the valid ones.
+Both are frozen values. `apply_changes` makes a changed copy from JSON and refuses unknown names, naming the valid ones.
 All times are seconds of the sandbox's clock, unless a comment says "real".
 """
 
@@ -46,9 +46,9 @@ class Faults:
     reset_before: Rates = field(default_factory=dict)  # operation -> share whose connection closes without effect
     slow_s: float = 0.0  # real seconds before an answer is sent
     truncate_download: float = 0.0  # share of downloads cut off at half
-    list_lag_s: float = 0.0  # a batch appears in lists only so long after its creation
-    late_create_s: float = 0.0  # with a lost answer: the batch comes into being only so much later
-    file_not_ready_s: float = 0.0  # a new file, an output file too, is "not found" for so long
+    list_lag_s: float = 0.0  # seconds after its creation before a batch appears in lists
+    late_create_s: float = 0.0  # with a lost answer: the batch is only created these seconds later
+    file_not_ready_s: float = 0.0  # seconds for which a new file, an output file too, is "not found"
     drop_metadata: bool = False  # batches come back without their metadata
     corrupt_output: float = 0.0  # share of output lines that are followed by a malformed extra line
     expire_batches: tuple[int, ...] = ()  # ordinals (the first batch is 1) that stall at half and expire

@@ -44,8 +44,8 @@ def _handle_api_request(sandbox: Sandbox, request: Request, number: int) -> Resp
             if is_within_span(sandbox.faults.outage_between, now):
                 raise overloaded_error()
             route, name = _find_route(request)
-            fate = sandbox.chance.draw_fate(sandbox.faults, route.operation)
-            times_out = sandbox.chance.should_time_out(route.operation)
+            fate = sandbox.fault_sampler.draw_fate(sandbox.faults, route.operation)
+            times_out = sandbox.fault_sampler.should_time_out(route.operation)
     except ApiError as error:
         return _build_error_response(sandbox, number, error)
     if fate == REFUSED:
@@ -70,8 +70,8 @@ def _check_api_key(sandbox: Sandbox, request: Request) -> None:
     found = _BEARER.fullmatch(request.headers.get("authorization", "").strip())
     if found is None:
         raise ApiError(401, MISSING_KEY)
-    key, wanted = found[1], sandbox.settings.api_key
-    if wanted is not None and key != wanted:
+    key, expected = found[1], sandbox.settings.api_key
+    if expected is not None and key != expected:
         shown = f"{key[:3]}{'*' * 8}{key[-4:]}" if len(key) > 12 else "*" * len(key)
         message = f"Incorrect API key provided: {shown}. You can find your API key at {KEYS_PAGE}."
         raise ApiError(401, message, code="invalid_api_key")
@@ -100,12 +100,9 @@ def _build_response(sandbox: Sandbox, number: int, act: Callable[[], Reply]) -> 
     if reply.file is None:
         return Response(200, headers, orjson.dumps(reply.json), WHOLE, False, delay)
     headers["content-type"] = "application/octet-stream"
-    headers["content-disposition"] = f'attachment; filename="{_safe_filename(reply.filename)}"'
+    filename = re.sub(r'[^ -~]|["\\]', "_", reply.filename)
+    headers["content-disposition"] = f'attachment; filename="{filename}"'
     return Response(200, headers, reply.file, WHOLE, reply.truncated, delay)
-
-
-def _safe_filename(filename: str) -> str:
-    return re.sub(r'[^ -~]|["\\]', "_", filename)
 
 
 def _build_error_response(sandbox: Sandbox, number: int, error: ApiError) -> Response:

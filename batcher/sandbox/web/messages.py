@@ -1,6 +1,7 @@
 """A request and a response as plain values, and the lists that both kinds of routes answer with."""
 
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +13,7 @@ from batcher.sandbox.base.errors import ApiError
 # How a response ends: sent whole; never, until the client's patience ends; never, the connection closes.
 WHOLE, TIMEOUT, CLOSED = "whole", "timeout", "closed"
 
+_PIECE = 1 << 20  # bytes of a body that are read and sent at once
 _Item = TypeVar("_Item")
 
 
@@ -26,6 +28,7 @@ class Request:
     body: bytes | Path = b""
 
     def query_parameter(self, name: str) -> str | None:
+        """Return the first value of a query parameter, or None where it isn't given."""
         return next((value for key, value in self.query if key == name), None)
 
     def parse_json(self) -> Mapping[str, object]:
@@ -38,6 +41,13 @@ class Request:
         if not isinstance(value, dict):
             raise ApiError(400, "The JSON body of your request must be an object.")
         return value
+
+
+def build_request(
+    method: str, path: str, query: Iterable[tuple[str, str]], headers: Mapping[str, str], body: bytes | Path
+) -> Request:
+    """Return a request made of what a web framework holds of it; header names may be in any case."""
+    return Request(method, path, tuple(query), {name.lower(): value for name, value in headers.items()}, body)
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,21 @@ class Response:
 
     @property
     def body_length(self) -> int:
+        """Bytes of the whole body, as its content-length says."""
         return self.body.stat().st_size if isinstance(self.body, Path) else len(self.body)
+
+    @property
+    def sent_length(self) -> int:
+        """Bytes of the body that are sent: half of a truncated one."""
+        return self.body_length // 2 if self.truncated else self.body_length
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the bytes that are sent, at most a megabyte at a time."""
+        left = self.sent_length
+        with self.body.open("rb") if isinstance(self.body, Path) else io.BytesIO(self.body) as source:
+            while left > 0 and (piece := source.read(min(_PIECE, left))):
+                left -= len(piece)
+                yield piece
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The calls of the API: which path does what. Each takes a `Call` and returns a `Reply`, or raises an `ApiError`."""
+"""The calls of the API by method and path. Each takes an `ApiCall` and returns a `Reply`, or raises an `ApiError`."""
 
 import re
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from batcher.sandbox.web.messages import Reply, Request, items_after, list_to_js
 
 @dataclass(frozen=True)
 class ApiCall:
-    """A request on its way; `name` is the id in its path, `lost` says that its answer won't arrive."""
+    """A request that has a route; `name` is the id in its path, `lost` says that its answer won't arrive."""
 
     sandbox: Sandbox
     request: Request
@@ -79,7 +79,7 @@ def _delete_file(call: ApiCall) -> Reply:
 def _get_file_content(call: ApiCall) -> Reply:
     sandbox = call.sandbox
     stored = sandbox.files.get(call.name, sandbox.now())
-    truncated = sandbox.chance.should_truncate(sandbox.faults)
+    truncated = sandbox.fault_sampler.should_truncate(sandbox.faults)
     return Reply(file=stored.path, filename=stored.filename, truncated=truncated)
 
 

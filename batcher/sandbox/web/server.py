@@ -1,6 +1,6 @@
-"""Serves a sandbox over HTTP, on the loopback interface alone.
+"""A server of a sandbox over HTTP, on the loopback interface alone.
 
-Bodies go through the disk: an upload is written as it arrives, a download is read as it leaves.
+Bodies go through the disk: an upload is written while it arrives, a download is read while it is sent.
 """
 
 import asyncio
@@ -9,9 +9,9 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
-from typing import BinaryIO
 
 import uvicorn
 from starlette.applications import Starlette
@@ -23,10 +23,9 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from batcher.sandbox.api.sandbox import Sandbox
-from batcher.sandbox.web.handle import Request, Response, handle_request
-from batcher.sandbox.web.messages import WHOLE
+from batcher.sandbox.web.handle import handle_request
+from batcher.sandbox.web.messages import WHOLE, Response, build_request
 
-_CHUNK = 1 << 20
 _ABORT = "sandbox.abort"
 _STARTUP_S = 30.0
 _MAX_JSON = 64 << 20  # bytes of a body that isn't an upload
@@ -35,7 +34,7 @@ OnReady = Callable[[str], object]
 
 
 class _Protocol(HttpToolsProtocol):
-    """Puts a way to break the connection off into the scope: faults need it, and ASGI has none."""
+    """Puts a function that closes the connection into the scope: faults need one, and ASGI has none."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -43,7 +42,7 @@ class _Protocol(HttpToolsProtocol):
 
 
 class _Endpoint:
-    """The ASGI side of `handle`."""
+    """The ASGI side of `handle_request`."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
@@ -63,13 +62,17 @@ class _Endpoint:
 
     async def _handle_incoming(self, incoming: StarletteRequest) -> Response:
         if not incoming.headers.get("content-type", "").startswith("multipart/"):
-            body = await _read_small_body(incoming)
-            return await run_in_threadpool(handle_request, self._sandbox, _convert_request(incoming, body))
+            return await self._handle_body(incoming, await _read_small_body(incoming))
         with tempfile.NamedTemporaryFile(dir=self._sandbox.incoming) as spool:
             async for chunk in incoming.stream():
                 spool.write(chunk)
             spool.flush()
-            return await run_in_threadpool(handle_request, self._sandbox, _convert_request(incoming, Path(spool.name)))
+            return await self._handle_body(incoming, Path(spool.name))
+
+    async def _handle_body(self, incoming: StarletteRequest, body: bytes | Path) -> Response:
+        query = incoming.query_params.multi_items()
+        plain = build_request(incoming.method, incoming.scope["path"], query, incoming.headers, body)
+        return await run_in_threadpool(handle_request, self._sandbox, plain)
 
 
 async def _read_small_body(incoming: StarletteRequest) -> bytes:
@@ -80,35 +83,15 @@ async def _read_small_body(incoming: StarletteRequest) -> bytes:
     return bytes(body) if len(body) <= _MAX_JSON else b""
 
 
-def _convert_request(incoming: StarletteRequest, body: bytes | Path) -> Request:
-    headers = {name.lower(): value for name, value in incoming.headers.items()}
-    query = tuple(incoming.query_params.multi_items())
-    return Request(incoming.method, incoming.scope["path"], query, headers, body)
-
-
 async def _send_response(response: Response, send: Send) -> None:
-    source = response.body.open("rb") if isinstance(response.body, Path) else None
-    try:
-        whole = response.body_length
-        headers = {**response.headers, "content-length": str(whole)}
-        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": response.status, "headers": raw})
-        wanted = whole // 2 if response.truncated else whole
-        if source:
-            await _send_file(source, wanted, send)
-        elif isinstance(response.body, bytes):
-            await send({"type": "http.response.body", "body": response.body[:wanted], "more_body": True})
-        if not response.truncated:  # else the server closes the connection, as the body isn't complete
-            await send({"type": "http.response.body", "body": b""})
-    finally:
-        if source:
-            source.close()
-
-
-async def _send_file(source: BinaryIO, wanted: int, send: Send) -> None:
-    while wanted > 0 and (chunk := await run_in_threadpool(source.read, min(_CHUNK, wanted))):
-        wanted -= len(chunk)
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    headers = {**response.headers, "content-length": str(response.body_length)}
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": response.status, "headers": raw})
+    read = partial(next, response.pieces(), b"")
+    while piece := await run_in_threadpool(read) if isinstance(response.body, Path) else read():
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    if not response.truncated:  # else the server closes the connection, as the body isn't complete
+        await send({"type": "http.response.body", "body": b""})
 
 
 async def _break_connection(scope: Scope, receive: Receive) -> None:
@@ -118,19 +101,20 @@ async def _break_connection(scope: Scope, receive: Receive) -> None:
 
 
 def build_app(sandbox: Sandbox) -> Starlette:
-    """Return the ASGI application. Faults that break connections need `serve` or `running_sandbox`."""
+    """Return the ASGI application. Faults that break connections need `serve_sandbox` or `running_sandbox`."""
     return Starlette(routes=[Mount("/", app=_Endpoint(sandbox))])
 
 
 class _Server(uvicorn.Server):
-    """Says when it listens."""
+    """A server that calls `on_ready` once it listens."""
 
-    on_ready: Callable[[], object] | None = None
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.on_ready:
-            self.on_ready()
+        self._on_ready()
 
 
 def require_loopback_host(host: str) -> str:
@@ -158,7 +142,7 @@ def _bind_listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _build_server(sandbox: Sandbox) -> _Server:
+def _build_server(sandbox: Sandbox, on_ready: Callable[[], object]) -> _Server:
     config = uvicorn.Config(
         build_app(sandbox),
         http=_Protocol,
@@ -172,7 +156,7 @@ def _build_server(sandbox: Sandbox) -> _Server:
         timeout_keep_alive=75,  # longer than a client's: else a reused connection could close under a request
         timeout_graceful_shutdown=2,
     )
-    return _Server(config)
+    return _Server(config, on_ready)
 
 
 def _base_url(listener: socket.socket) -> str:
@@ -183,10 +167,8 @@ def _base_url(listener: socket.socket) -> str:
 def serve_sandbox(sandbox: Sandbox, host: str = "127.0.0.1", port: int = 0, on_ready: OnReady | None = None) -> None:
     """Serve until a signal ends the process; `on_ready` gets the base URL once calls are answered."""
     listener = _bind_listener(host, port)
-    server = _build_server(sandbox)
     url = _base_url(listener)
-    if on_ready:
-        server.on_ready = lambda: on_ready(url)
+    server = _build_server(sandbox, lambda: on_ready(url) if on_ready else None)
     server.run(sockets=[listener])
 
 
@@ -194,16 +176,14 @@ def serve_sandbox(sandbox: Sandbox, host: str = "127.0.0.1", port: int = 0, on_r
 def running_sandbox(sandbox: Sandbox, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """Serve in a thread for the length of the block, which gets the base URL `http://127.0.0.1:PORT/v1`."""
     listener = _bind_listener(host, port)
-    server = _build_server(sandbox)
     ready = Event()
-    server.on_ready = ready.set
-    url = _base_url(listener)
+    server = _build_server(sandbox, ready.set)
     thread = Thread(target=server.run, kwargs={"sockets": [listener]}, name="sandbox", daemon=True)
     thread.start()
     try:
         if not ready.wait(_STARTUP_S):
             raise RuntimeError("the sandbox did not start")
-        yield url
+        yield _base_url(listener)
     finally:
         server.should_exit = True
         thread.join()

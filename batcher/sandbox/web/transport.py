@@ -1,47 +1,34 @@
-"""Lets the real client run against a sandbox without a socket.
+"""A transport by which the real client calls a sandbox without a socket.
 
 `openai.OpenAI(http_client=httpx2.Client(transport=SandboxTransport(sandbox)))`
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import httpx2
 
 from batcher.sandbox.api.sandbox import Sandbox
-from batcher.sandbox.web.handle import Request, Response, handle_request
-from batcher.sandbox.web.messages import TIMEOUT, WHOLE
-
-_CHUNK = 1 << 20
+from batcher.sandbox.web.handle import handle_request
+from batcher.sandbox.web.messages import TIMEOUT, WHOLE, Response, build_request
 
 
 class _BodyStream(httpx2.SyncByteStream):
-    """A body in chunks; a truncated one breaks off at half, as a closed connection does."""
+    """A body in pieces; a truncated one ends with the error of a closed connection."""
 
     def __init__(self, response: Response) -> None:
         self._response = response
 
     def __iter__(self) -> Iterator[bytes]:
-        whole = self._response.body_length
-        wanted = whole // 2 if self._response.truncated else whole
-        yield from _read_chunks(self._response.body, wanted)
-        if self._response.truncated:
+        response = self._response
+        yield from response.pieces()
+        if response.truncated:
             raise httpx2.RemoteProtocolError(
                 "peer closed connection without sending complete message body "
-                f"(received {wanted} bytes, expected {whole})"
+                f"(received {response.sent_length} bytes, expected {response.body_length})"
             )
-
-
-def _read_chunks(body: bytes | Path, wanted: int) -> Iterator[bytes]:
-    if isinstance(body, bytes):
-        yield body[:wanted]
-        return
-    with body.open("rb") as file:
-        while wanted > 0 and (chunk := file.read(min(_CHUNK, wanted))):
-            wanted -= len(chunk)
-            yield chunk
 
 
 class SandboxTransport(httpx2.BaseTransport):
@@ -56,6 +43,7 @@ class SandboxTransport(httpx2.BaseTransport):
         self._sleep = sleep
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Answer a request of the client, or raise what the client would raise for a broken connection."""
         response = self._send_to_sandbox(request)
         if response.ending != WHOLE:
             self._break_connection(request, response)
@@ -64,14 +52,18 @@ class SandboxTransport(httpx2.BaseTransport):
         return httpx2.Response(response.status, headers=headers, stream=_BodyStream(response), request=request)
 
     def _send_to_sandbox(self, request: httpx2.Request) -> Response:
-        multipart = request.headers.get("content-type", "").startswith("multipart/")
-        if not multipart:
-            return handle_request(self._sandbox, _convert_request(request, b"".join(request.stream)))  # type: ignore[arg-type]
+        chunks = cast(Iterable[bytes], request.stream)  # a synchronous client sends nothing else
+        if not request.headers.get("content-type", "").startswith("multipart/"):
+            return self._handle_body(request, b"".join(chunks))
         with tempfile.NamedTemporaryFile(dir=self._sandbox.incoming) as spool:
-            for chunk in request.stream:  # type: ignore[union-attr]
-                spool.write(chunk)
+            spool.writelines(chunks)
             spool.flush()
-            return handle_request(self._sandbox, _convert_request(request, Path(spool.name)))
+            return self._handle_body(request, Path(spool.name))
+
+    def _handle_body(self, request: httpx2.Request, body: bytes | Path) -> Response:
+        url = request.url
+        plain = build_request(request.method, url.path, url.params.multi_items(), request.headers, body)
+        return handle_request(self._sandbox, plain)
 
     def _simulate_delay(self, request: httpx2.Request, delay: float) -> None:
         patience = request.extensions.get("timeout", {}).get("read")
@@ -84,9 +76,3 @@ class SandboxTransport(httpx2.BaseTransport):
         if response.ending == TIMEOUT:
             raise httpx2.ReadTimeout("The read operation timed out", request=request)
         raise httpx2.RemoteProtocolError("Server disconnected without sending a response.", request=request)
-
-
-def _convert_request(request: httpx2.Request, body: bytes | Path) -> Request:
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    query = tuple(request.url.params.multi_items())
-    return Request(request.method, request.url.path, query, headers, body)

@@ -452,7 +452,7 @@ class Twins(Bench):
         with self.world.store.read_transaction() as tx:
             run_id = tx.fetch_one("run")[0]
         client = self.world.service()
-        wish = self.batch.wish
+        wish = self.batch.request
         metadata = dict(wish.metadata or {})
         assert metadata["batcher_run"] == run_id
         self.chief = self.batch

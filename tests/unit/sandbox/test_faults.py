@@ -16,7 +16,7 @@ from tests.support.sandbox_kit import DAY, START, Bench, bench, lines
 
 
 def first_result(it: Bench, batch: Batch) -> tuple[str, dict[str, Any]]:
-    """Return which file the one result stands in, and the result."""
+    """Return the kind of the file that holds the one result, and the result."""
     output, errors = it.results(batch.output_file_id), it.results(batch.error_file_id)
     assert len(output) + len(errors) == 1
     return ("output", output[0]) if output else ("error", errors[0])

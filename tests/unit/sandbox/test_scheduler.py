@@ -31,7 +31,7 @@ def test_a_batch_goes_through_its_states(tmp_path: Path) -> None:
 
 def test_results_come_shuffled_and_the_same_each_time(tmp_path: Path) -> None:
     contents = []
-    for name, step in (("one", DAY), ("two", 7.0)):  # looked at once, and often
+    for name, step in (("one", DAY), ("two", 7.0)):  # polled once, and often
         with bench(tmp_path / name) as it:
             batch = it.create(lines(50))
             for _ in range(200 if step < DAY else 1):
@@ -117,7 +117,7 @@ def test_lists_are_paged_newest_first(tmp_path: Path) -> None:
         made = [it.create_from(stored.id).id for _ in range(45)][::-1]
         page = it.client.batches.list(limit=20)
         assert [each.id for each in page.data] == made[:20] and page.has_more
-        assert [each.id for each in it.client.batches.list(limit=10)] == made  # the client turns the pages
+        assert [each.id for each in it.client.batches.list(limit=10)] == made  # the client fetches the next pages
         answer = it.raw("GET", f"/v1/batches?after={made[39]}").json()
         assert (answer["first_id"], answer["last_id"], answer["has_more"]) == (made[40], made[44], False)
         assert len(it.raw("GET", "/v1/batches").json()["data"]) == 20
@@ -131,7 +131,7 @@ def test_lists_are_paged_newest_first(tmp_path: Path) -> None:
 
 
 def tokens_of(it: Bench, rows: list[object]) -> int:
-    """Return what a batch of these lines takes of the queue."""
+    """Return the enqueued tokens of a batch of these lines."""
     it.create(rows)
     it.now += 11
     it.sandbox.run_due_events()

@@ -92,7 +92,7 @@ def test_the_file_as_a_whole(tmp_path: Path) -> None:
         it.sandbox.update_settings({"max_batch_bytes": size})
         assert it.run(lines(3)).status == "completed"
         it.sandbox.update_settings({"max_batch_bytes": 209_715_200})
-        assert it.run([*lines(5), b"  "]).status == "completed"  # blank lines are none
+        assert it.run([*lines(5), b"  "]).status == "completed"  # blank lines do not count
 
 
 def test_the_last_line_needs_no_newline(tmp_path: Path) -> None:

@@ -14,11 +14,21 @@ from batcher.sandbox import Sandbox
 from batcher.sandbox.web.server import running_sandbox
 from batcher.service.openai_service import OpenAIService, connect_service
 from batcher.service.service import CallError, CallRefused, CallUnknown, Service
-from tests.support.api_kit import ENDED, FIXED, KEY, MEGABYTE, PAUSES, QUICK, Rig, answer, attached, scripted
+from tests.support.api_kit import (
+    ENDED,
+    FIXED,
+    KEY,
+    MEGABYTE,
+    PAUSES,
+    QUICK,
+    Rig,
+    answer,
+    attached,
+    call_rules,
+    scripted,
+)
 from tests.support.sandbox_kit import CHAT, DAY, START
 from tests.support.world import config_with
-
-# --- what each call does ----------------------------------------------------------------------------------------------
 
 
 def test_the_service_is_one(rig: Rig) -> None:
@@ -57,8 +67,8 @@ def test_a_batch_is_created_with_its_metadata(rig: Rig) -> None:
     file = rig.service.upload_file(rig.path(), "in.jsonl")
     asked = {"batcher_run": "r" * 32, "batcher_submission": "7"}
     batch = rig.service.create_batch(file.file_id, CHAT, asked)
-    wish = rig.sandbox.get_batch(batch.batch_id).wish
-    assert (wish.metadata, wish.endpoint, wish.output_life_s) == (asked, CHAT, 30 * DAY)
+    request = rig.sandbox.get_batch(batch.batch_id).request
+    assert (request.metadata, request.endpoint, request.output_life_s) == (asked, CHAT, 30 * DAY)
     assert batch == RemoteBatch(
         batch.batch_id, "validating", START, file.file_id, expires_at=START + DAY, metadata=asked
     )
@@ -146,7 +156,7 @@ def test_a_download_that_breaks_off_leaves_what_was_there(rig: Rig) -> None:
     assert list(target.parent.iterdir()) == [target]
     with pytest.raises(CallRefused) as missing:
         rig.service.download_file("file-nobody", target)
-    assert missing.value.trouble.status == 404 and rig.slept == PAUSES
+    assert missing.value.details.status == 404 and rig.slept == PAUSES
 
 
 def test_a_download_passes_after_a_broken_try(rig: Rig) -> None:
@@ -174,14 +184,12 @@ def test_files_are_found_by_their_whole_name(rig: Rig) -> None:
     assert rig.service.find_files("batcher-run-shard") == []
 
 
-# --- answers that do not come -----------------------------------------------------------------------------------------
-
 Faults = Mapping[str, object]
 lost_or_refused = pytest.mark.parametrize("fault", ["lose_answer", "reset_before", "refuse_before"])
 
 
 def arrived(rig: Rig) -> int:
-    """How many requests reached the sandbox so far (the question counts as one)."""
+    """Return how many requests have reached the sandbox, this question included."""
     return rig.sandbox.next_request_number()
 
 
@@ -189,7 +197,7 @@ def once(rig: Rig, act: Callable[[], object]) -> CallUnknown:
     before = arrived(rig)
     with pytest.raises(CallUnknown) as error:
         act()
-    assert arrived(rig) - before == 2  # one request, and the question itself
+    assert arrived(rig) - before == 2  # one request, and the call of `arrived` itself
     assert not rig.slept
     return error.value
 
@@ -200,8 +208,8 @@ def test_an_upload_is_sent_once_whatever_happens(rig: Rig, fault: str) -> None:
     rig.fault(**{fault: {"upload": 1.0}})
     error = once(rig, lambda: rig.service.upload_file(path, "in.jsonl"))
     assert rig.files() == (fault == "lose_answer") and rig.calls == {"POST files": 1}
-    assert error.trouble.status == (503 if fault == "refuse_before" else None)
-    assert len(rig.service.find_files("in.jsonl")) == rig.files()  # the orphan is found
+    assert error.details.status == (503 if fault == "refuse_before" else None)
+    assert len(rig.service.find_files("in.jsonl")) == rig.files()  # the orphaned file is found
 
 
 @lost_or_refused
@@ -282,16 +290,13 @@ def test_a_policy_without_tries_asks_once(rig: Rig) -> None:
     rig.fault(refuse_before={"list": 1.0})
     for policy in (RetryPolicy(0.5, 4, 0), RetryPolicy(0.5, 4, None)):
         with pytest.raises(CallUnknown):
-            OpenAIService(rig.client, policy, rig.slept.append, lambda: 0.0).check_access()
+            OpenAIService(rig.client, call_rules(policy), rig.slept.append, lambda: 0.0).check_access()
     assert not rig.slept and rig.calls == {"GET batches": 2}
 
 
-# --- secrets ----------------------------------------------------------------------------------------------------------
-
-
 def hidden(error: CallError, key: str) -> bool:
-    """Whether no piece of the key stands in what we say of an error."""
-    said = str(error) + repr(error.trouble) + repr(error.args)
+    """Return whether the texts of an error contain no piece of the key."""
+    said = str(error) + repr(error.details) + repr(error.args)
     return not any(key[at : at + 4] in said for at in range(3, len(key) - 3))
 
 
@@ -299,7 +304,7 @@ def test_a_wrong_key_is_refused_and_not_quoted(rig: Rig) -> None:
     rig.sandbox.update_settings({"api_key": "sk-the-right-one"})
     with pytest.raises(CallRefused, match="Incorrect API key provided") as error:
         rig.service.check_access()
-    assert error.value.trouble.status == 401 and error.value.trouble.code == "invalid_api_key"
+    assert error.value.details.status == 401 and error.value.details.code == "invalid_api_key"
     assert hidden(error.value, KEY) and not rig.slept
 
 
@@ -317,9 +322,6 @@ def test_an_echoed_key_is_not_quoted(key: str) -> None:
         with pytest.raises(CallRefused) as error:
             service.check_access()
         assert hidden(error.value, key)
-
-
-# --- connecting -------------------------------------------------------------------------------------------------------
 
 
 def connected(monkeypatch: pytest.MonkeyPatch, key: str | None, url: str | None = None) -> OpenAIService:
@@ -342,7 +344,7 @@ def test_the_environment_names_key_and_address(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize("key", [None, "", KEY + "\n", " " + KEY, KEY + "\r", "sk-abc def", "sk-äbc", "sk-\x00"])
 def test_a_key_that_cannot_be_sent_is_told_at_once(monkeypatch: pytest.MonkeyPatch, key: str | None) -> None:
     if key == "sk-\x00":
-        key = "sk-\x7f"  # no environment holds a NUL
+        key = "sk-\x7f"  # an environment variable cannot hold a NUL
     with pytest.raises(SetupError, match="OPENAI_API_KEY") as error:
         connected(monkeypatch, key)
     assert not key or key.strip() not in str(error.value)

@@ -1,4 +1,4 @@
-"""What our service makes of answers: refusals, waits, and whatever is not of the shape that the API sends."""
+"""How our service translates answers: refusals, waits, and answers that do not have the API's shape."""
 
 import gzip
 from collections.abc import Sequence
@@ -74,7 +74,7 @@ def test_errors_become_ours(
     service, slept = scripted([answer(status, body, **headers)])
     with pytest.raises(CallError) as error:
         service.create_batch("file-1", CHAT, {})
-    assert (type(error.value), error.value.trouble, error.value.wait_s) == (kind, expected, wait)
+    assert (type(error.value), error.value.details, error.value.wait_s) == (kind, expected, wait)
     assert str(error.value) == expected.message and not slept
 
 
@@ -104,7 +104,7 @@ def test_an_account_without_money_is_not_asked_again(code: str) -> None:
     service, slept = scripted([answer(429, refusal("You exceeded your current quota", code, code))])
     with pytest.raises(CallRefused) as error:
         service.check_access()
-    assert error.value.trouble.code == code and not slept
+    assert error.value.details.code == code and not slept
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422])
@@ -116,7 +116,7 @@ def test_a_refusal_is_not_asked_again(status: int) -> None:
 
 
 def test_a_wrong_address_is_no_batch_that_is_gone() -> None:
-    """Each would else give up a batch that runs, or forget a file that is there."""
+    """Return None for it, and a running batch would be given up, or an existing file be forgotten."""
     wrong = refusal("Invalid URL (GET /v2/batches/batch_1)", None, "invalid_request_error")
     acts: tuple[Act, ...] = (
         lambda service: service.retrieve_batch("batch_1"),
@@ -135,9 +135,6 @@ def test_a_wrong_address_is_no_batch_that_is_gone() -> None:
 def test_a_batch_that_ended_and_is_gone_when_it_is_cancelled() -> None:
     service, _ = scripted([answer(409, refusal("Cannot cancel")), answer(404, refusal("No batch found"))])
     assert service.cancel_batch("batch_1") is None
-
-
-# --- odd shapes -------------------------------------------------------------------------------------------------------
 
 
 def read(**fields: object) -> RemoteBatch:
@@ -218,7 +215,7 @@ UNREADABLE = [
 
 @pytest.mark.parametrize("odd", UNREADABLE)
 def test_an_answer_that_cannot_be_read_is_none(odd: Answer, tmp_path: Path) -> None:
-    """A 200 from a proxy, or half of one, says nothing of what was done; above all not that a batch is absent."""
+    """Raise CallUnknown for a 200 of a proxy, or half of one: it says neither what was done nor what is absent."""
     path = tmp_path / "in.jsonl"
     path.write_bytes(b"{}\n")
     paid: tuple[Act, ...] = (
@@ -238,6 +235,21 @@ def test_an_answer_that_cannot_be_read_is_none(odd: Answer, tmp_path: Path) -> N
         assert slept == PAUSES
 
 
+@pytest.mark.parametrize("odd", [*UNREADABLE[:3], answer(200, []), answer(200, {"data": ["batch_1"]})])
+def test_no_listing_is_read_from_an_answer_of_another_shape(odd: Answer) -> None:
+    """Some of these shapes fail inside the client, where it attaches itself to the page; all become CallUnknown."""
+    listings: tuple[Act, ...] = (
+        lambda service: service.list_batches(0),
+        lambda service: service.find_files("in.jsonl"),
+        lambda service: service.find_stored_completion("gpt-6-luna", {"batcher_call": "1"}),
+    )
+    for act in listings:
+        service, slept = scripted([odd] * 4)
+        with pytest.raises(CallUnknown, match="not what the API sends"):
+            act(service)
+        assert slept == PAUSES
+
+
 def test_a_batch_without_its_time_could_not_be_placed() -> None:
     service, _ = scripted([answer(200, told(created_at=None))])
     with pytest.raises(CallUnknown):
@@ -245,7 +257,7 @@ def test_a_batch_without_its_time_could_not_be_placed() -> None:
 
 
 def page(ids: Sequence[int], **more: object) -> Answer:
-    """A page of batches whose number is their age in seconds."""
+    """Return a page of batches whose numbers are their ages in seconds."""
     data = [told(id=f"batch_{number}", created_at=1_795_000_000 - number) for number in ids]
     return answer(200, {"object": "list", "data": data, **more}, date=SERVER_DATE)
 
