@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from batcher.disk.durable import sync_folder
+from batcher.disk.durable import sync_path
 
 HEADERS = 12_288
 """Bytes of DuckDB's three headers at the start of a file. A checkpoint takes effect by writing one of them."""
@@ -58,7 +58,7 @@ def backup_metadata(path: Path, metadata: Iterable[int]) -> Iterator[Path]:
             beside.replace(copy)
         finally:
             beside.unlink(missing_ok=True)
-        sync_folder(path.parent)
+        sync_path(path.parent)
         yield copy
 
 

@@ -13,7 +13,7 @@ from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint
 from batcher.core.rendering import LineRenderer
 from batcher.errors import InputError, JobError
-from batcher.job.job import Job, encode_row, job_output_to_stderr
+from batcher.job.job import Job, job_output_to_stderr
 from batcher.job.loading import load_job
 from batcher.job.schema import build_strict_schema, output_column_types
 
@@ -332,7 +332,7 @@ def test_a_column_may_be_mapped_by_an_alias_and_the_stored_row_reads_the_same(ma
     source = JOB.replace("artist_name: str", "artist_name: str = Field(alias='Full name')")
     job = load_job(make(job=source.replace("import BaseModel", "import BaseModel, Field")))
     ana = job.parse_artist_row({"artist_id": "a", "Full name": "Ana"}, "t.csv, row 2")
-    assert job.restore_artist(encode_row(ana)) == ana
+    assert job.restore_artist(job.encode_row(ana)) == ana
 
 
 FIELDS = ["artist_id", "artist_name", "born", "priority"]

@@ -377,11 +377,10 @@ def test_a_file_that_is_not_finished_goes_away(desk: Desk) -> None:
     renderer = LineRenderer(desk.world.job.build_version("gpt-6-luna", Endpoint.CHAT, 600))
     limits, own = ShardLimits(9, 9_999, 9), renderer.encode_own_part("a", "Ana")
     with closing(Spool(desk.folder)) as spool, pytest.raises(ZeroDivisionError):
-        line = OrderedLine(1, 1, spool.append_piece(own), 9, renderer.line_size(own))
-        with ShardCutting(renderer, spool, limits, desk.folder, 1) as cutting:
-            cutting.cut_lines(
-                [line, line]
-            )  # each is a shard of its own: the first is in place when the second is begun
+        line: OrderedLine = (1, 1, spool.append_piece(own), 9, renderer.line_size(own))
+        with ShardCutting(renderer, limits, desk.folder, 1) as cutting:
+            # Each is a shard of its own: the first is in place when the second is begun.
+            cutting.cut_spooled_lines(spool, [line, line])
             raise ZeroDivisionError
     assert [path.name for path in (desk.folder / "shards").iterdir()] == ["shard-00001.jsonl"]
 
