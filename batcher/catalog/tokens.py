@@ -88,15 +88,17 @@ class TokenCounter:
         except BrokenPipeError:
             answer = b""
         if not answer:
-            raise BatcherError(f"the process that counts tokens {_describe_exit(self._process.wait())}")
+            code = self._process.wait()
+            if code < 0:
+                raise BatcherError(
+                    f"the process that counts tokens was killed (signal {-code}); run the same command again"
+                )
+            raise BatcherError(
+                f"the process that counts tokens ended with exit status {code}; mend what it complains of, "
+                "and run the same command again"
+            )
         counts: list[int] = orjson.loads(answer)
         return counts
-
-
-def _describe_exit(code: int) -> str:
-    if code < 0:
-        return f"was killed (signal {-code}); run the same command again"
-    return f"ended with exit status {code}; mend what it complains of, and run the same command again"
 
 
 def serve_counts() -> None:

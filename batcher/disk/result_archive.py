@@ -1,5 +1,5 @@
-"""The result files as they were downloaded, kept compressed in the state folder: they were paid for, whatever became of
-their results.
+"""The result files as they were downloaded, kept compressed in the state folder: they were paid for, and remain
+where their results could not be used.
 
 A file is compressed before its results are committed. So a crash leaves the plain file, the compressed one, or both,
 and what is deleted at OpenAI afterwards is on this disk. The format is gzip, which any machine can read. ISA-L writes
@@ -37,7 +37,7 @@ def archive_file_path(path: Path) -> Path:
 
 
 def archive_result_file(path: Path) -> None:
-    """Compress a file into one beside it, which survives a power cut once this returns. The plain file stays."""
+    """Compress a file into another, which survives a power cut once this returns. The plain file stays."""
     target = archive_file_path(path)
     part = target.with_name(target.name + ".part")
     with path.open("rb") as source, part.open("wb") as raw:

@@ -199,7 +199,7 @@ class RowPreparer:
             )
 
     def _find_problem(self, artist_id: str, priority: int, tokens: int) -> str:
-        """Return what is wrong with a row; "" for nothing."""
+        """Return what is wrong with a row; "" where nothing is."""
         if not artist_id:
             return "column artist_id is empty"
         if not 1 <= priority <= LARGEST_PRIORITY:

@@ -11,7 +11,7 @@ from batcher.disk.shard_files import ShardWriter, Spool
 from batcher.state.plan import Cut, OrderedLine
 
 BUFFER_LINES = 1_000
-"""Lines that are written together: each write costs some time, whatever its size."""
+"""Lines that are written together: each write has a cost that does not depend on its size."""
 
 
 class ShardCutting:

@@ -6,8 +6,8 @@ with it. They are made and used in this order, within one transaction:
 1. `create_staging_tables` makes the empty tables prepared, done_rows, skipped_rows and cuts, and three views:
    new_rows (rows of prepared whose artist the state does not hold), unplanned (rows that are to go into a shard) and
    planned (unplanned, each with the shard that cuts gives it).
-2. `stage_prepared_rows` fills prepared from the input table; `remove_repeated_rows` drops the rows whose artist stands
-   in an earlier row; `stage_skipped_rows` fills skipped_rows.
+2. `stage_prepared_rows` fills prepared from the input table; `remove_repeated_rows` drops the rows whose artist has
+   an earlier row; `stage_skipped_rows` fills skipped_rows.
 3. `stage_earlier_bios` fills done_rows; `find_repeated_bio` and `count_unknown_bios` check it.
 4. `keep_most_urgent_rows` drops rows of prepared beyond --limit; `number_new_rows` sets the variable highest_seq, by
    which the view new_rows numbers its rows. Only now may new_rows, unplanned and planned be read.
@@ -84,7 +84,7 @@ class StoredLine(NamedTuple):
 
 
 class RepeatedRow(NamedTuple):
-    """A row of the input table whose artist stands in an earlier row."""
+    """A row of the input table whose artist has an earlier row."""
 
     row: int
     first_row: int
@@ -161,7 +161,7 @@ def set_plan_memory(tx: Transaction, rows_read: int) -> None:
 
 
 def remove_repeated_rows(tx: Transaction) -> list[RepeatedRow]:
-    """Remove staged rows whose artist stands in an earlier row; return them."""
+    """Remove staged rows whose artist has an earlier row; return them."""
     repeated = [RepeatedRow(*row) for row in tx.fetch_all("repeated_rows")]
     if repeated:
         tx.fetch_all("drop_repeated_rows")

@@ -1,4 +1,4 @@
-"""What the tests of `plan` share: a desk with a table and a job of its own, and looks at what a plan has left."""
+"""What the tests of `plan` share: a desk with a table and a job of its own, and readers of what a plan has left."""
 
 import hashlib
 from collections.abc import Mapping
@@ -75,7 +75,7 @@ class Desk:
         return plan_job(world.config, world.job, world.store, chosen, counter(), lambda *_: None)
 
     def refused(self, kind: type[BatcherError], table: Path, **options: Any) -> str:
-        """The sentence of a plan that fails; and it changes nothing."""
+        """Return the sentence of a plan that fails, after a check that it has changed nothing."""
         before = snapshot(self.world)
         with pytest.raises(kind) as raised:
             self.plan(table, **options)
@@ -84,7 +84,7 @@ class Desk:
 
 
 def snapshot(world: World) -> object:
-    """The content of every table of the state and of every file beside it; None where there is no folder."""
+    """Return the content of every table of the state and of its other files; None where there is no folder."""
     if not world.store.folder.exists():
         return None
     files = {
@@ -117,7 +117,7 @@ def shards(world: World) -> list[tuple[object, ...]]:
 
 
 def check_files(world: World) -> None:
-    """Sizes, counts and digests that are recorded are those of the files; no file is there that the state lacks."""
+    """Check that recorded sizes, counts and digests are those of the files, and that no other file is there."""
     files = shard_files(world)
     recorded = world.rows("SELECT shard, lines, bytes, sha256 FROM shards ORDER BY shard")
     assert [f"shard-{row[0]:05d}.jsonl" for row in recorded] == list(files)

@@ -44,7 +44,7 @@ SET VARIABLE highest_seq = $highest
 SELECT coalesce(max(seq), 0) FROM artists
 
 -- name: repeated_rows
--- Rows whose artist stands in an earlier row already.
+-- Rows whose artist has an earlier row.
 SELECT p.row, f.first, p.artist_id
 FROM prepared AS p JOIN (SELECT artist_id, min(row) AS first FROM prepared GROUP BY artist_id) AS f USING (artist_id)
 WHERE p.row > f.first ORDER BY p.row
