@@ -12,7 +12,10 @@ def _load_limit_table() -> dict[str, list[int]]:
 
 
 def lookup_tier_limit(model: str, tier: int) -> int | None:
-    """The enqueued-token limit of a model at a tier, where the table has it; a dated name counts as its model."""
+    """Return the enqueued tokens that a model allows at a tier; None where the table does not have them.
+
+    A name with a date behind it (gpt-6-luna-2026-07-01) counts as its model.
+    """
     tiers = _load_limit_table().get(model) or _load_limit_table().get(model[:-11] if _has_date_suffix(model) else model)
     return tiers[tier - 1] if tiers and tier <= len(tiers) else None
 

@@ -7,23 +7,27 @@ checked to be below the standard ones.
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from batcher.core.model import Lane, TokenUsage
 
+if TYPE_CHECKING:
+    from genai_prices.types import PriceCalculation
+
 PROBE_TOKENS = 1_000
-"""Below every long-context step (the lowest is 128,000 input tokens), so that the base rates are read."""
+"""Tokens of the requests that the rates are read from. They are below every long-context step (the lowest is 128,000
+input tokens), so that the rates are the base rates."""
 
 
 class TokenRates(NamedTuple):
-    """Dollars a token."""
+    """Dollars for each token."""
 
     input: float
     cached: float
     output: float
 
     def usage_cost(self, usage: TokenUsage) -> float:
-        """Dollars of one execution."""
+        """Return the dollars of one execution."""
         fresh = max(0, usage.input - usage.cached)
         return fresh * self.input + usage.cached * self.cached + usage.output * self.output
 
@@ -35,7 +39,7 @@ class ModelPrices(NamedTuple):
     standard: TokenRates
 
     def rates_for(self, lane: Lane) -> TokenRates:
-        """The rates of a lane."""
+        """Return the rates of a lane."""
         return self.standard if lane is Lane.DIRECT else self.batch
 
 
@@ -45,7 +49,7 @@ PriceOf = Callable[[str], ModelPrices | None]
 
 @cache
 def resolve_prices(model: str, at: datetime | None = None) -> ModelPrices | None:
-    """The rates of an OpenAI model at a time (default: of the first call); None where the table does not know it."""
+    """Return the rates of an OpenAI model at a time (default: of the first call); None where the table lacks them."""
     when = at or datetime.now(UTC)
     batch, standard = _fetch_rates(model, {"processing": "batch"}, when), _fetch_rates(model, {}, when)
     if batch is None or standard is None or not (batch.input < standard.input and batch.output < standard.output):
@@ -54,14 +58,8 @@ def resolve_prices(model: str, at: datetime | None = None) -> ModelPrices | None
 
 
 def _fetch_rates(model: str, context: dict[str, str], when: datetime) -> TokenRates | None:
-    from genai_prices import Usage as PricedUsage  # noqa: PLC0415 - not needed by status, show, pause
-    from genai_prices import calc_price  # noqa: PLC0415
-
     def price_per_token(**tokens: int) -> float:
-        priced = calc_price(
-            PricedUsage(**tokens), model, provider_id="openai", price_context=context, genai_request_timestamp=when
-        )
-        return float(priced.total_price / PROBE_TOKENS)
+        return float(_price_request(model, tokens, context, when).total_price / PROBE_TOKENS)
 
     try:
         return TokenRates(
@@ -74,11 +72,23 @@ def _fetch_rates(model: str, context: dict[str, str], when: datetime) -> TokenRa
 
 
 def lookup_context_window(model: str) -> int | None:
-    """The model's context in tokens, where the table tells it."""
-    from genai_prices import Usage as PricedUsage  # noqa: PLC0415
-    from genai_prices import calc_price  # noqa: PLC0415
-
+    """Return the model's context in tokens; None where the table does not have it."""
     try:
-        return calc_price(PricedUsage(input_tokens=1), model, provider_id="openai").model.context_window
+        return _price_request(model, {"input_tokens": 1}).model.context_window
     except LookupError:
         return None
+
+
+def _price_request(
+    model: str, tokens: dict[str, int], context: dict[str, str] | None = None, when: datetime | None = None
+) -> "PriceCalculation":
+    """Return genai-prices' calculation for a request. Raises LookupError for an unknown model."""
+    import genai_prices  # noqa: PLC0415 - it loads the table of all models, and most commands need no price
+
+    return genai_prices.calc_price(
+        genai_prices.Usage(**tokens),
+        model,
+        provider_id="openai",
+        price_context=context,
+        genai_request_timestamp=when,
+    )

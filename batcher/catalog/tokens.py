@@ -17,35 +17,37 @@ import orjson
 from batcher.errors import BatcherError
 
 ENCODING = "o200k_base"
+"""The name of the encoding, as the tokenizer knows it."""
 PIPE_BYTES = 1 << 20
-"""A third of a chunk of texts. Each time that a pipe is full its writer must get the interpreter's lock again: with
-the usual 64 KB the process that counts is the slowest part of a plan. Linux lets anybody have as much."""
-
-SERVE = "from batcher.catalog.tokens import serve; serve()"
+"""Bytes of the pipe to the counting process: a third of a chunk of texts. Whenever the pipe is full, its writer needs
+the interpreter's lock again to go on; with the usual 64 KB that makes counting the slowest part of a plan. Linux allows
+every user this size."""
 
 
 def count_tokens(texts: Sequence[str]) -> list[int]:
-    """Tokens of each text. One call for many texts: a call has a cost of its own."""
-    import toktok  # noqa: PLC0415 - whoever has it counted elsewhere need not load it
+    """Return the tokens of each text. One call for many texts is faster than a call for each."""
+    import toktok  # noqa: PLC0415 - only the counting process needs the tokenizer, and loading it takes memory and time
 
     counts: list[int] = toktok.batch_count(texts, ENCODING)
     return counts
 
 
 class TokenCounter:
-    """Counts in a process beside this one, which loads the ranks (0.4 s, 60 MB) while the table is read.
+    """Counts in a child process, which loads the tokenizer's ranks (0.4 s, 60 MB) while this one reads the table.
 
-    Not in a thread: the tokenizer holds the interpreter's lock while it loads. The process keeps nothing, and ends
-    when this one does, however it ends. Used as a context.
+    A thread would not do: the tokenizer holds the interpreter's lock while it loads. The child stores nothing, and ends
+    when this process does, however that ends: it reads the end of its input then. Used as a context.
     """
 
     def __init__(self) -> None:
-        """Starts it. Raises BatcherError where no process can be made."""
-        # It finds the modules that this process finds, and no others (-P). Ctrl-C is for this process alone.
+        """Start the child. Raises BatcherError where no process can be started."""
+        # The child imports from the same folders as this process, and from no others (-P). It is in a process group of
+        # its own, so that Ctrl-C reaches this process alone.
         path = [place for place in sys.path if isinstance(place, str)]
-        command = [sys.executable or "python3", "-P", "-c", f"import sys; sys.path[:] = {path!r}; {SERVE}"]
+        program = f"import sys; sys.path[:] = {path!r}; from {__name__} import serve_counts; serve_counts()"
+        command = [sys.executable or "python3", "-P", "-c", program]
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, and our own words
+            self._process = subprocess.Popen(  # noqa: S603 - the program is this interpreter, and no text of it is a user's
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0
             )
         except OSError as error:
@@ -53,27 +55,28 @@ class TokenCounter:
                 f"no process can be started that counts tokens ({command[0]}: {error.strerror}); "
                 "let this user have more processes or memory, and run the same command again"
             ) from error
-        assert self._process.stdin is not None and self._process.stdout is not None
+        if self._process.stdin is None or self._process.stdout is None:
+            raise ValueError("the process that counts tokens was started without pipes")
         self._texts, self._counts = self._process.stdin, self._process.stdout
         if hasattr(fcntl, "F_SETPIPE_SZ"):
-            with suppress(OSError):  # it was only to be faster
+            with suppress(OSError):  # a smaller pipe is only slower
                 fcntl.fcntl(self._texts, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._thread = ThreadPoolExecutor(1)
 
     def __enter__(self) -> "TokenCounter":
-        """Itself."""
+        """Return itself."""
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Ends the process; what it still counts is of no use to anybody."""
+        """End the child; counts that are not done yet are discarded."""
         self._process.kill()
         self._thread.shutdown(cancel_futures=True)
         self._process.communicate()
 
     def count(self, texts: Sequence[str]) -> "Future[list[int]]":
-        """The tokens of each text, once they are counted: in the order of the calls, one at a time.
+        """Return the tokens of each text, once they are counted. Calls are served one at a time, in their order.
 
-        The result raises BatcherError where the process has ended.
+        The future's result raises BatcherError where the child has ended.
         """
         return self._thread.submit(self._request_counts, texts)
 
@@ -85,20 +88,25 @@ class TokenCounter:
         except BrokenPipeError:
             answer = b""
         if not answer:
-            raise BatcherError(f"the process that counts tokens {_describe_exit(self._process.wait())}")
+            code = self._process.wait()
+            if code < 0:
+                raise BatcherError(
+                    f"the process that counts tokens was killed (signal {-code}); run the same command again"
+                )
+            raise BatcherError(
+                f"the process that counts tokens ended with exit status {code}; mend what it complains of, "
+                "and run the same command again"
+            )
         counts: list[int] = orjson.loads(answer)
         return counts
 
 
-def _describe_exit(code: int) -> str:
-    if code < 0:
-        return f"was killed (signal {-code}); run the same command again"
-    return f"ended with exit status {code}; mend what it complains of, and run the same command again"
+def serve_counts() -> None:
+    """Read JSON lists of texts from stdin, one a line, and write a list of their token counts for each; end at EOF.
 
-
-def serve() -> None:
-    """Answers a line of texts with a line of their counts, until nobody asks."""
-    signal(SIGPIPE, SIG_DFL)  # nobody waits for the answer any more: that is no error
+    This is all that the child process does.
+    """
+    signal(SIGPIPE, SIG_DFL)  # the parent may end before its answer is written; that is no error
     for line in sys.stdin.buffer:
         sys.stdout.buffer.write(orjson.dumps(count_tokens(orjson.loads(line)), option=orjson.OPT_APPEND_NEWLINE))
         sys.stdout.buffer.flush()

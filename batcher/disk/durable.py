@@ -1,16 +1,11 @@
-"""What was written survives a power cut."""
+"""Making what was written survive a power cut."""
 
 import os
 from pathlib import Path
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes a rename in `folder` survive a power cut."""
-    sync_path(folder)
-
-
 def sync_path(path: Path) -> None:
-    """Makes what was written to a file, or renamed in a folder, survive a power cut."""
+    """Make what was written to a file, or the renames in a folder, survive a power cut. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -9,16 +9,18 @@ from pathlib import Path
 from batcher.errors import StateError
 
 RETRY_S = 0.2
+"""Seconds between two attempts to acquire a lock that another process holds."""
 
 
 @contextmanager
 def lane_lock(
     folder: Path, lane: str, waiting: Callable[[str], None], sleep: Callable[[float], None], patience_s: float | None
 ) -> Iterator[None]:
-    """Holds `<lane>.lock` in the state folder, waiting for its owner.
+    """Hold `<lane>.lock` in the state folder, once its owner has released it.
 
-    waiting: told once, when another process holds it. patience_s: None waits without a bound.
-    Raises StateError when the patience ends, or when the folder cannot be written.
+    waiting: called once with a sentence for the user, where another process holds the lock. patience_s: seconds to
+    wait; None waits without a bound. Raises StateError where the lock is still held then, or the folder cannot be
+    written.
     """
     path = folder / f"{lane}.lock"
     try:

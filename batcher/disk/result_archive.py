@@ -1,8 +1,9 @@
-"""The result files as they came, kept compressed in the state folder: what was paid for, whatever we made of it.
+"""The result files as they were downloaded, kept compressed in the state folder: they were paid for, and remain
+where their results could not be used.
 
-A file is compressed before its results are committed, so that a crash leaves the plain file, or the compressed one,
-or both, and what is deleted at OpenAI afterwards is on this disk. The format is gzip, which any machine can read; ISA-L
-writes it: 500 MB/s, a quarter of zlib's time, for files of the same size (a fifth of what came).
+A file is compressed before its results are committed. So a crash leaves the plain file, the compressed one, or both,
+and what is deleted at OpenAI afterwards is on this disk. The format is gzip, which any machine can read. ISA-L writes
+it at 500 MB/s, in a quarter of zlib's time, and the files are as small (a fifth of what was downloaded).
 """
 
 import hashlib
@@ -12,16 +13,18 @@ from pathlib import Path
 
 from isal import isal_zlib
 
-from batcher.disk.durable import sync_folder
+from batcher.disk.durable import sync_path
 
 LEVEL = 1
+"""ISA-L's level of compression, of 0 to 3."""
 GZIP = 31
 """zlib's number for the gzip format with the largest window."""
-CHUNK = 1 << 20
+CHUNK_BYTES = 1 << 20
+"""Bytes that are compressed at a time."""
 
 
 def result_file_path(folder: Path, batch_id: str, kind: str) -> Path:
-    """Where a batch's plain output or error file stands in the state folder."""
+    """Return the path of a batch's plain output or error file. kind: output or error."""
     # The id comes from the service: one that is no plain name must not lead out of the folder.
     plain = re.fullmatch(r"[\w-]{1,100}", batch_id, re.ASCII)
     name = batch_id if plain else hashlib.sha256(batch_id.encode()).hexdigest()[:32]
@@ -29,27 +32,27 @@ def result_file_path(folder: Path, batch_id: str, kind: str) -> Path:
 
 
 def archive_file_path(path: Path) -> Path:
-    """The compressed file of a plain one."""
+    """Return the path of the compressed file of a plain one."""
     return path.with_name(path.name + ".gz")
 
 
 def archive_result_file(path: Path) -> None:
-    """Compresses a file beside itself, safe on the disk when this returns. The plain one stays."""
+    """Compress a file into another, which survives a power cut once this returns. The plain file stays."""
     target = archive_file_path(path)
-    beside = target.with_name(target.name + ".part")
-    with path.open("rb") as source, beside.open("wb") as raw:
-        packing = isal_zlib.compressobj(LEVEL, wbits=GZIP)
-        while chunk := source.read(CHUNK):
-            raw.write(packing.compress(chunk))
-        raw.write(packing.flush())
+    part = target.with_name(target.name + ".part")
+    with path.open("rb") as source, part.open("wb") as raw:
+        compressor = isal_zlib.compressobj(LEVEL, wbits=GZIP)
+        while chunk := source.read(CHUNK_BYTES):
+            raw.write(compressor.compress(chunk))
+        raw.write(compressor.flush())
         raw.flush()
         os.fsync(raw.fileno())
-    beside.replace(target)
-    sync_folder(path.parent)
+    part.replace(target)
+    sync_path(path.parent)
 
 
 def remove_result_leftovers(folder: Path) -> None:
-    """Removes what a killed process left: pieces of files, and plain files that are kept compressed."""
+    """Remove what a killed process left: unfinished files, and plain files of which there is a compressed one."""
     results = folder / "results"
     for path in (*results.glob("*.part"), *results.glob("*.jsonl")):
         if path.suffix == ".part" or archive_file_path(path).exists():

@@ -1,4 +1,4 @@
-"""Writing shard files: beside, fsynced, moved into place, with the sha256 of what was written."""
+"""Writing shard files: under another name, fsynced, moved into place, with the sha256 of what was written."""
 
 import hashlib
 import os
@@ -7,51 +7,55 @@ from contextlib import suppress
 from pathlib import Path
 
 from batcher.core.model import WrittenShard
-from batcher.disk.durable import sync_folder
+from batcher.disk.durable import sync_path
 from batcher.errors import StateError
 
 READ_BYTES = 1 << 14
-"""Read at once from the spool: some tens of lines."""
+"""Bytes that are read from the spool at a time: some tens of lines."""
 WRITE_BYTES = 1 << 20
-"""Written at once into it."""
+"""Bytes that are written into the spool at a time."""
 
 
 def shard_path(folder: Path, shard: int) -> Path:
-    """Where a shard's file stands in the state folder."""
+    """Return the path of a shard's file in the state folder."""
     return folder / "shards" / f"shard-{shard:05d}.jsonl"
 
 
 class Spool:
-    """Pieces of lines between the reading of the table and the cutting of shards, in a file without a name.
+    """Stores pieces of lines from the reading of the table to the cutting of shards, in a file without a name.
 
-    In the state they would go to the disk three times: staged, sorted, and read again.
+    In the state they would be written to the disk three times: staged, sorted, and read again.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file = tempfile.TemporaryFile(dir=folder, buffering=WRITE_BYTES)  # noqa: SIM115 - closed with the plan
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=WRITE_BYTES)  # noqa: SIM115 - `close` closes it, at the end of the plan
         self._end = 0
-        self._read, self._read_at = b"", 0
+        self._buffer, self._buffer_at = b"", 0
 
     def append_piece(self, piece: bytes) -> int:
-        """Keeps a piece; where it begins."""
+        """Store a piece; return the offset at which it begins."""
         at = self._end
         self._file.write(piece)
         self._end += len(piece)
         return at
 
     def read_piece(self, at: int, length: int) -> bytes:
-        """A piece that was kept, after `flush`. Nearly always the next one, so some are read at once."""
-        begin = at - self._read_at
-        if begin < 0 or begin + length > len(self._read):
-            self._read, self._read_at, begin = os.pread(self._file.fileno(), max(length, READ_BYTES), at), at, 0
-        return self._read[begin : begin + length]
+        """Return a piece that was stored before the last `flush`.
+
+        It is nearly always the next one, so READ_BYTES are read at a time.
+        """
+        begin = at - self._buffer_at
+        if begin < 0 or begin + length > len(self._buffer):
+            self._buffer = os.pread(self._file.fileno(), max(length, READ_BYTES), at)
+            self._buffer_at, begin = at, 0
+        return self._buffer[begin : begin + length]
 
     def flush(self) -> None:
-        """Lets what was put be got."""
+        """Write all pieces to the file, so that `read_piece` sees them."""
         self._file.flush()
 
     def close(self) -> None:
-        """Gives the file up."""
+        """Remove the file."""
         self._file.close()
 
 
@@ -62,39 +66,39 @@ class ShardWriter:
         self.shard, self.priority = shard, priority
         self.lines = self.tokens = self.bytes = 0
         self._path = shard_path(folder, shard)
-        self._beside = self._path.with_suffix(".part")
+        self._part_path = self._path.with_suffix(".part")
         self._sha = hashlib.sha256()
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._beside.open("wb")
+        self._file = self._part_path.open("wb")
 
     def write_lines(self, data: bytes, lines: int, tokens: int) -> None:
-        """Adds so many lines; `tokens` is what they count together. `hash` must be told of the same data."""
+        """Write lines. data: their bytes; tokens: their sum. `update_digest` must be called with the same data."""
         self._file.write(data)
         self.lines += lines
         self.tokens += tokens
         self.bytes += len(data)
 
     def update_digest(self, data: bytes) -> None:
-        """Adds to the digest what is written; apart from `write`, so that the two may go on side by side."""
+        """Add data to the digest. It is a method of its own, so that a thread may hash what is being written."""
         self._sha.update(data)
 
     def close(self) -> WrittenShard:
-        """Flushes to disk and moves into place."""
+        """Sync the file to the disk and move it into place."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        self._beside.replace(self._path)
-        sync_folder(self._path.parent)
+        self._part_path.replace(self._path)
+        sync_path(self._path.parent)
         return WrittenShard(self.shard, self.priority, self.lines, self.tokens, self.bytes, self._sha.hexdigest())
 
     def discard_file(self) -> None:
-        """Gives the file up where `close` was not reached."""
+        """Remove the file where `close` was not reached."""
         self._file.close()
-        self._beside.unlink(missing_ok=True)
+        self._part_path.unlink(missing_ok=True)
 
 
 def remove_shard_leftovers(folder: Path, highest: int) -> None:
-    """Removes what an unfinished plan left: files of shards beyond the highest that the state knows, and parts."""
+    """Remove what an unfinished plan left: unfinished files, and those of shards beyond the highest in the state."""
     shards = folder / "shards"
     if not shards.is_dir():
         return
@@ -102,12 +106,12 @@ def remove_shard_leftovers(folder: Path, highest: int) -> None:
         number = path.stem.removeprefix("shard-")
         if path.suffix == ".part" or (path.suffix == ".jsonl" and number.isdecimal() and int(number) > highest):
             path.unlink(missing_ok=True)
-    with suppress(OSError):  # it holds the files of other shards
+    with suppress(OSError):  # not empty: it holds the files of other shards
         shards.rmdir()
 
 
 def file_sha256(path: Path) -> str:
-    """The digest of a file. Raises StateError when it is gone."""
+    """Return the sha256 of a file. Raises StateError where it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,59 +1,58 @@
-"""Loading a job folder: what to ask, of whom, and which answers are good enough.
+"""A job: what to ask, of whom, and which answers are good enough.
 
-A job is a folder with `job.py` (`Artist` with `prompt_values`, `Bio`, `accept`), `system.md` and `user.md`. It says
-what to ask, never how to send it.
+A job is loaded from a folder with `job.py` (`Artist` with `prompt_values`, `Bio`, `accept`), `system.md` and `user.md`.
+It says what to ask, never how to send it.
 """
 
 import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, Failure, JobVersion
 from batcher.errors import BatcherError, InputError, JobError
 
+JOB_CODE_ERRORS = (Exception, SystemExit)
+"""What the user's code may raise and must not end Batcher with: any error, and SystemExit (of `sys.exit()`), which is
+no Exception. KeyboardInterrupt is not among them, as Ctrl-C is meant for Batcher."""
+
 
 class JobCodeGuard:
-    """While this lasts, the job's own code runs: whatever it raises becomes a JobError that names the place."""
+    """A context that the job's own code runs in: its errors become a JobError that names the place and the line.
+
+    Entering a context takes time, and a `try` none. Code that runs for every row or line is therefore called in a
+    `try`, and its error is raised again within the guard: `except JOB_CODE_ERRORS: with JobCodeGuard(where): raise`.
+    """
 
     def __init__(self, where: object) -> None:
         self._where = where
 
     def __enter__(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        """Raises JobError for any error but Batcher's own."""
-        if isinstance(error, Exception | SystemExit) and not isinstance(error, BatcherError):
-            raise JobError(
-                f"{self._where}: {_format_job_line(error)}{_format_exception(error)}; mend job.py"
-            ) from error
+        """Raise JobError for any error but Batcher's own."""
+        if isinstance(error, JOB_CODE_ERRORS) and not isinstance(error, BatcherError):
+            frames = traceback.extract_tb(error.__traceback__)
+            lines = [f.lineno for f in frames if Path(f.filename).name == "job.py" and f.filename != __file__]
+            place = f"job.py, line {lines[-1]}: " if lines else ""
+            text = str(error).strip()
+            reason = f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+            raise JobError(f"{self._where}: {place}{reason}; mend job.py") from error
 
 
 def job_output_to_stderr() -> AbstractContextManager[object]:
-    """While this lasts, what a job prints goes to stderr: stdout is for the answer, which a machine may be reading."""
+    """Return a context in which what a job prints goes to stderr: stdout is for the command's answer."""
     return redirect_stdout(sys.stderr)
-
-
-def _format_job_line(error: BaseException) -> str:
-    """The last line of a job.py that the error went through."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [f.lineno for f in frames if Path(f.filename).name == "job.py" and f.filename != __file__]
-    return f"job.py, line {lines[-1]}: " if lines else ""
-
-
-def _format_exception(error: BaseException) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +67,17 @@ class Job:
     template: str
     schema: Mapping[str, object]
     columns: Collection[str] | None = None
-    """The columns of a table that Artist looks at; None: perhaps all."""
+    """The columns of a table that Artist reads; None: perhaps all."""
+    _adapter: TypeAdapter[Any] = field(init=False, repr=False, compare=False)
+    """Validates and serializes Artist: as `Artist.model_validate` and `model_dump_json` do, and faster, as each call of
+    the two passes through Python once more."""
+
+    def __post_init__(self) -> None:
+        """Set what follows from the fields, once; the class is frozen."""
+        object.__setattr__(self, "_adapter", TypeAdapter(self.artist))
 
     def build_version(self, model: str, endpoint: Endpoint, max_output_tokens: int) -> JobVersion:
-        """What this job asks with these settings."""
+        """Return what this job asks with these settings."""
         return JobVersion(
             self.name,
             model,
@@ -84,43 +90,56 @@ class Job:
         )
 
     def parse_artist_row(self, row: Mapping[str, object], where: object) -> Any:
-        """The artist of an input row; empty texts count as absent. Raises InputError naming row and column."""
+        """Return the artist of an input row; empty texts count as absent.
+
+        Raises InputError naming row and column, and JobError where the job's code fails.
+        """
         given = {column: value for column, value in row.items() if value is not None and value != ""}
         for column, value in given.items():
-            if type(value) is str and "\0" in value and self._reads_column(column):
+            if type(value) is str and "\0" in value and self._may_read_column(column):
                 raise InputError(
                     f"{where}, column {column}: holds a NUL character, which no request can carry; remove it"
                 )
-        # As JobCode, at no cost where all is well: this is done for every row.
         try:
-            return self.artist.__pydantic_validator__.validate_python(given)
+            return self._adapter.validator.validate_python(given)
         except ValidationError as error:
             raise InputError(f"{where}, {_describe_row_error(error, row)}") from None
-        except (Exception, SystemExit):
+        except JOB_CODE_ERRORS:
             with JobCodeGuard(where):
                 raise
 
-    def _reads_column(self, column: str) -> bool:
+    def _may_read_column(self, column: str) -> bool:
         fields = self.artist.model_fields
-        return column in fields or any(field.validation_alias is not None for field in fields.values())
+        return column in fields or any(info.validation_alias is not None for info in fields.values())
+
+    def encode_row(self, artist: BaseModel) -> str:
+        """Return the row as the JSON that the state keeps, of which a line is rendered again.
+
+        Raises JobError where it has no JSON.
+        """
+        try:
+            return self._adapter.serializer.to_json(artist, exclude_none=True).decode()
+        except JOB_CODE_ERRORS:
+            with JobCodeGuard(f"artist {getattr(artist, 'artist_id', '')}: the row cannot be kept as JSON"):
+                raise
 
     def restore_artist(self, data: str) -> Any:
-        """The artist of a row as the state keeps it (JSON). Raises JobError when today's job.py refuses it."""
+        """Return the artist of a row that `encode_row` wrote. Raises JobError where today's job.py refuses it."""
         try:
             return self.artist.model_validate_json(data, by_alias=True, by_name=True)
         except ValidationError as error:
             raise JobError(
                 f"job.py refuses a row that was planned, {_describe_validation_error(error)}; undo the change"
             ) from None
-        except (Exception, SystemExit):
+        except JOB_CODE_ERRORS:
             with JobCodeGuard("a row that was planned"):
                 raise
 
     def prompt_values(self, artist: Any, where: object) -> Mapping[str, str]:
-        """What the artist puts into user.md. Raises JobError naming the row when the job's code fails."""
+        """Return what the artist puts into user.md. Raises JobError naming the row where the job's code fails."""
         try:
             values = artist.prompt_values()
-        except (Exception, SystemExit):
+        except JOB_CODE_ERRORS:
             with JobCodeGuard(where):
                 raise
         if type(values) is not dict and not isinstance(values, Mapping):
@@ -131,12 +150,15 @@ class Job:
         return values
 
     def validate_answer(self, artist: Any, text: str) -> tuple[str, None] | tuple[None, Failure]:
-        """The accepted bio as compact JSON, or why the text is none (class UNUSABLE)."""
+        """Return the accepted bio as compact JSON, or why the text is none (class UNUSABLE).
+
+        Raises JobError where the job's code fails.
+        """
         try:
             bio = self.bio.model_validate_json(text)
         except ValidationError as error:
             return None, Failure(FailureClass.UNUSABLE, "invalid_output", _describe_validation_error(error)[:300])
-        except (Exception, SystemExit):
+        except JOB_CODE_ERRORS:
             with JobCodeGuard(f"artist {artist.artist_id}"):
                 raise
         return self._accept_bio(artist, bio)
@@ -145,7 +167,7 @@ class Job:
         try:
             reason = self.accept(artist, bio)
             data = bio.model_dump_json(by_alias=True)
-        except (Exception, SystemExit):
+        except JOB_CODE_ERRORS:
             with JobCodeGuard(f"artist {artist.artist_id}"):
                 raise
         if reason is None:
@@ -157,7 +179,7 @@ class Job:
 
 
 def _describe_row_error(error: ValidationError, row: Mapping[str, object]) -> str:
-    """What is wrong with a row. A needed column that is there and holds nothing is not missing, but empty."""
+    """Return what is wrong with a row. A needed column that is there and holds nothing is empty, not missing."""
     first = error.errors(include_url=False, include_context=False)[0]
     if first["type"] == "missing" and first["loc"][0] in row:
         return f"column {first['loc'][0]} is empty"
@@ -171,7 +193,7 @@ def _describe_validation_error(error: ValidationError) -> str:
     if not column:
         return message
     message = message.removesuffix(".")
-    # A sentence of the job's own may name the field itself: "born must be a whole number."
+    # A message that the job wrote may name the field itself: "born must be a whole number."
     named = message if message.startswith(f"{column} ") else f"{column}: {message}"
     shown = "" if first["type"] in {"missing", "value_error"} else f" (it is {_shorten_repr(first['input'])})"
     return f"column {named}{shown}"
@@ -180,12 +202,3 @@ def _describe_validation_error(error: ValidationError) -> str:
 def _shorten_repr(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def encode_row(artist: BaseModel) -> str:
-    """The row as the state keeps it: what a line is rendered from again. Raises JobError when it has no JSON."""
-    try:
-        return artist.__pydantic_serializer__.to_json(artist, exclude_none=True).decode()
-    except (Exception, SystemExit):
-        with JobCodeGuard(f"artist {getattr(artist, 'artist_id', '')}: the row cannot be kept as JSON"):
-            raise

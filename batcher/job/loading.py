@@ -20,7 +20,7 @@ NEEDED_FIELDS = ("artist_id", "artist_name")
 
 
 def load_job(folder: Path) -> Job:
-    """The job in `folder`. Raises JobError with the file and line of what is wrong."""
+    """Return the job in `folder`. Raises JobError with the file and line of what is wrong."""
     for name in ("job.py", "system.md", "user.md"):
         if not _is_file(folder / name):
             raise JobError(f"{folder} is no job: {name} is missing; `batcher init` writes an example")
@@ -31,11 +31,15 @@ def load_job(folder: Path) -> Job:
     accept = _load_accept_check(module, folder)
     with JobCodeGuard(f"{folder / 'job.py'}: Bio has no JSON schema"):
         schema = build_strict_schema(bio)
-    return Job(folder.name, artist, bio, accept, _load_system_prompt(folder), template, schema, _artist_columns(artist))
+    system = _read_text(folder / "system.md")
+    if not system:
+        raise JobError(f"{folder / 'system.md'} is empty; write into it what every request has in common")
+    return Job(folder.name, artist, bio, accept, system, template, schema, _artist_columns(artist))
 
 
 def _load_accept_check(module: ModuleType, folder: Path) -> Callable[[Any, Any], str | None]:
-    """The acceptance check. That it cannot be called must not show at the first answer, which is paid by then."""
+    """Return the acceptance check. Raises JobError where it cannot be called: at the first answer it would be too late,
+    as that is paid for."""
     accept: object = getattr(module, "accept", None)
     if not callable(accept):
         raise JobError(f"{folder / 'job.py'} has no accept(artist, bio) function; return None to accept")
@@ -49,13 +53,6 @@ def _load_accept_check(module: ModuleType, folder: Path) -> Callable[[Any, Any],
                 "write accept(artist, bio), and return None to accept"
             ) from None
     return accept
-
-
-def _load_system_prompt(folder: Path) -> str:
-    text = _read_text(folder / "system.md")
-    if not text:
-        raise JobError(f"{folder / 'system.md'} is empty; write into it what every request has in common")
-    return text
 
 
 def _load_user_template(folder: Path) -> str:
@@ -90,21 +87,23 @@ def _read_text(path: Path) -> str:
 
 
 class _JobLoader(SourceFileLoader):
-    """Loads a job and leaves nothing beside it."""
+    """Loads job.py and writes no bytecode into its folder, which is the user's."""
 
     def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
-        """Keeps no bytecode: a job's folder is the user's."""
+        """Do nothing."""
 
 
 def _import_job_module(path: Path) -> ModuleType:
     name = f"batcher_job_{path.parent.name}"
-    spec = importlib.util.spec_from_file_location(name, path, loader=_JobLoader(name, str(path)))
-    assert spec is not None and spec.loader is not None
+    loader = _JobLoader(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    if spec is None:
+        raise JobError(f"{path} cannot be loaded as a module")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     with job_output_to_stderr(), JobCodeGuard(f"{path} cannot be loaded"):
         try:
-            spec.loader.exec_module(module)
+            loader.exec_module(module)
         except SyntaxError as error:
             line = f", line {error.lineno}" if error.lineno else ""
             raise JobError(f"{error.filename or path}{line}: {error.msg}; mend the file") from None
@@ -127,10 +126,15 @@ def _check_artist_model(artist: type[BaseModel], folder: Path) -> None:
 
 
 def _artist_columns(artist: type[BaseModel]) -> Collection[str] | None:
-    """The columns that the model looks at; None where others may matter to it, or to code of its own."""
-    code = artist.__pydantic_custom_init__ or artist.__pydantic_decorators__.model_validators
-    if code or artist.model_config.get("extra", "ignore") != "ignore":
+    """Return the columns that the model reads; None where it may read others.
+
+    It may where it keeps extra fields, and where code of its own is given the whole row: a model validator, or an
+    `__init__`. Pydantic has no public way to ask for these two; __pydantic_decorators__ and __pydantic_custom_init__
+    are what its own code looks at.
+    """
+    has_own_code = artist.__pydantic_custom_init__ or artist.__pydantic_decorators__.model_validators
+    if has_own_code or artist.model_config.get("extra", "ignore") != "ignore":
         return None
     names = [field.validation_alias or name for name, field in artist.model_fields.items()]
-    plain = [name for name in names if isinstance(name, str)]
-    return {*artist.model_fields, *plain} if plain == names else None
+    texts = [name for name in names if isinstance(name, str)]  # an alias may also be a path, or a choice of names
+    return {*artist.model_fields, *texts} if texts == names else None

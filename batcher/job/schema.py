@@ -1,4 +1,4 @@
-"""The JSON schema of a bio, as strict structured output wants it, and the columns that `collect` makes of it."""
+"""The JSON schema of a bio, as strict structured output requires it, and the columns that `collect` makes of it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,15 +8,16 @@ from pydantic import BaseModel
 from batcher.errors import JobError
 from batcher.job.job import Job
 
-COLLECTED = (
+COLLECT_COLUMNS = (
     "artist_id", "artist_name", "priority", "model", "finish_reason", "tokens_input", "tokens_cached", "tokens_output",
     "cost_usd", "lane", "shard", "batch_id", "attempts", "completed_at",
 )  # fmt: skip
-"""The columns that `collect` writes beside the job's own: no field of Bio may take one of these names."""
+"""The columns that `collect` writes in addition to the job's own. No field of Bio may have one of these names."""
 
 
 def build_strict_schema(model: type[BaseModel]) -> Mapping[str, object]:
-    """The model's JSON schema as strict structured output wants it: all required, nothing additional, no defaults.
+    """Return the model's JSON schema as strict structured output requires it: all fields required, no others allowed,
+    no defaults.
 
     Source: OpenAI, guides/structured-outputs. Raises JobError for a field that it cannot express.
     """
@@ -28,16 +29,14 @@ def build_strict_schema(model: type[BaseModel]) -> Mapping[str, object]:
     if not properties:
         raise JobError(f"{model.__name__} has no field; give it one for each part of an answer")
     for name in properties:
-        if name.lower() in COLLECTED:
+        if name.lower() in COLLECT_COLUMNS:
             raise JobError(f"{model.__name__}.{name} has the name of a column that `collect` writes; rename it")
     _check_expressible(raw, model.__name__)
-    schema = _make_strict(raw)
-    assert isinstance(schema, dict)
-    return schema
+    return _make_strict(raw)
 
 
 def _check_expressible(node: Mapping[str, Any], place: str) -> None:
-    """Raises JobError for what strict mode cannot say: values of any type, and free mappings."""
+    """Raise JobError for what strict mode cannot express: values of any type, and mappings with free keys."""
     if not node.keys() - {"title", "description"}:
         raise JobError(f"{place} may be anything; structured output needs a type")
     if node.get("type") == "object" and "properties" not in node:
@@ -49,23 +48,26 @@ def _check_expressible(node: Mapping[str, Any], place: str) -> None:
         _check_expressible(sub, place)
 
 
-def _make_strict(node: object) -> object:
-    if isinstance(node, list):
-        return [_make_strict(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    out = {key: _make_entry_strict(key, value) for key, value in node.items() if key not in {"title", "default"}}
-    if node.get("type") == "object":
-        out["additionalProperties"] = False
-        out["required"] = list(node.get("properties", {}))
-    return out
+def _make_strict(schema: Mapping[str, object]) -> dict[str, object]:
+    """Return a schema, and all those in it, without titles and defaults, and with all fields of objects required."""
+    strict: dict[str, object] = {}
+    for key, value in schema.items():
+        # The keys of `properties` and `$defs` are the user's names, not keywords: none of them is dropped.
+        if key in {"properties", "$defs"} and isinstance(value, dict):
+            strict[key] = {name: _make_value_strict(sub) for name, sub in value.items()}
+        elif key not in {"title", "default"}:
+            strict[key] = _make_value_strict(value)
+    if schema.get("type") == "object":
+        properties = schema.get("properties")
+        strict["additionalProperties"] = False
+        strict["required"] = list(properties) if isinstance(properties, dict) else []
+    return strict
 
 
-def _make_entry_strict(key: str, value: object) -> object:
-    # The keys of `properties` and `$defs` are names of the user's, not keywords: none of them is dropped.
-    if key in {"properties", "$defs"} and isinstance(value, dict):
-        return {name: _make_strict(sub) for name, sub in value.items()}
-    return _make_strict(value)
+def _make_value_strict(value: object) -> object:
+    if isinstance(value, list):
+        return [_make_value_strict(item) for item in value]
+    return _make_strict(value) if isinstance(value, dict) else value
 
 
 _COLUMN_TYPES = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
@@ -74,13 +76,13 @@ _TYPE_NAMES = {str: "string", bool: "boolean", int: "integer", float: "number", 
 
 
 def output_column_types(job: Job) -> dict[str, str]:
-    """The job's output fields and their DuckDB types, for `collect`; what is no scalar stays JSON text."""
+    """Return the job's output fields and their DuckDB types, for `collect`. A field that is no scalar is JSON."""
     defs = job.schema.get("$defs", {})
     return {name: _column_type(_json_types(field, defs)) for name, field in _schema_fields(job.schema).items()}
 
 
 def _schema_fields(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The fields of a model's schema; that of a model which holds itself is a reference."""
+    """Return the fields of a model's schema. The schema of a model that contains itself is a reference."""
     properties: Mapping[str, Any] = _resolve_reference(schema, schema.get("$defs", {})).get("properties", {})
     return properties
 
@@ -92,19 +94,20 @@ def _resolve_reference(node: Mapping[str, Any], defs: Any) -> Mapping[str, Any]:
 
 
 def _json_types(node: Mapping[str, Any], defs: Any) -> set[str]:
-    """The types of what a field may hold, in JSON's words; "" for any that the schema does not tell."""
+    """Return the JSON types of what a field may hold; "" for one that the schema does not name."""
     node = _resolve_reference(node, defs)
     options = node.get("anyOf") or node.get("oneOf") or node.get("allOf")
     if options:
         return {kind for option in options for kind in _json_types(option, defs)}
     if "type" in node:
         return {str(node["type"])}
-    values = node.get("enum", [node["const"]] if "const" in node else [])  # of mixed types, which have no `type`
+    values = node.get("enum", [node["const"]] if "const" in node else [])  # a choice of several types has no `type`
     return {_TYPE_NAMES.get(type(value), "") for value in values} or {""}
 
 
 def _column_type(kinds: set[str]) -> str:
-    """The type that holds them all: texts beside numbers are texts, and so are numbers beside truths."""
+    """Return the DuckDB type that holds values of all these JSON types: several scalar types together are text, but for
+    integers and other numbers."""
     named = kinds - {"null"}
     if named == {"integer", "number"}:
         return "DOUBLE"

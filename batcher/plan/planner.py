@@ -1,4 +1,4 @@
-"""`batcher plan`: reads the table, renders and counts every line, cuts shards, writes them and the state.
+"""`batcher plan`: reads the table, renders and counts every line, cuts shards, and writes their files and the state.
 
 Nothing is changed until the whole input is sound: all happens in one transaction, and shard files are moved into
 place before it commits. The same input and settings on an empty state give the same files, byte for byte.
@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,22 +20,24 @@ from batcher.catalog.prices import resolve_prices
 from batcher.catalog.tokens import TokenCounter
 from batcher.config import Config, shard_limits
 from batcher.core.cutting import split_chunks
+from batcher.core.lifecycle import ShardState
 from batcher.disk.shard_files import Spool, remove_shard_leftovers
-from batcher.errors import ConfigError, InputError
+from batcher.errors import ConfigError, InputError, StateError
 from batcher.job.job import Job, job_output_to_stderr
 from batcher.job.schema import output_column_types
 from batcher.plan.rows import READ_ROWS, BadRows, RowLocation, RowPreparer
 from batcher.plan.shard_cutting import ShardCutting
 from batcher.plan.tables import read_bios, table_name
 from batcher.state import facts, shards
-from batcher.state import plan as state
+from batcher.state import plan as plan_state
 from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
 from batcher.state.outlook import Outlook, load_outlook
-from batcher.state.versions import find_version_number, register_version
+from batcher.state.plan import OpenShard, PriorityTotals, SkippedRow
+from batcher.state.versions import count_unsent_of_other_versions, find_version_number, register_version
 
 Progress = Callable[[str, int], None]
-"""Told what is going on and how many rows are done."""
+"""Is called with what the plan is doing, and how many rows that is done for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +54,19 @@ class PlanOptions:
     def with_overrides(
         self, input: Path | None, done: Path | None, limit: int | None, skip_bad_rows: bool
     ) -> "PlanOptions":
-        """With what was given on the command line."""
+        """Return these options with those of the command line in their place."""
         return replace(
             self, input=input or self.input, done=done or self.done, limit=limit, skip_bad_rows=skip_bad_rows
         )
 
     def to_json(self) -> str:
-        """What `run` repeats, as the state keeps it."""
+        """Return the options that `run` repeats, as the JSON that the state keeps."""
         named = {"input": str(self.input.resolve()), "done": str(self.done.resolve()) if self.done else ""}
         return orjson.dumps({**named, "limit": self.limit, "skip_bad_rows": self.skip_bad_rows}).decode()
 
 
 def load_plan_options(tx: Transaction) -> PlanOptions | None:
-    """The options of the last plan; None where it kept none."""
+    """Return the options of the last plan; None where the state has none."""
     text = facts.read_plan_options(tx)
     if not text:
         return None
@@ -73,90 +75,75 @@ def load_plan_options(tx: Transaction) -> PlanOptions | None:
     return PlanOptions(Path(kept["input"]), done, kept["limit"], kept["skip_bad_rows"])
 
 
-class PriorityRow(NamedTuple):
-    """What a plan holds of one priority; lines, tokens and bytes of what is still to be sent."""
-
-    priority: int
-    artists: int
-    done_before: int
-    lines: int
-    tokens: int
-    bytes: int
-
-
-class PlannedShard(NamedTuple):
-    """A shard that is not over."""
-
-    shard: int
-    priority: int
-    retry: bool
-    state: str
-    lines: int
-    tokens: int
-    bytes: int
-
-
 @dataclass(frozen=True, slots=True)
 class PlanReport:
-    """The whole plan as it stands: what the state holds, whoever put it there."""
+    """The whole plan as it stands: everything that the state holds, of this plan and of earlier ones."""
 
-    priorities: list[PriorityRow]
-    shards: list[PlannedShard]
+    priorities: list[PriorityTotals]
+    shards: list[OpenShard]
     states: Mapping[str, int]
     outlook: Outlook
 
 
 def read_plan(tx: Transaction, config: Config) -> PlanReport:
-    """The plan as it stands."""
+    """Return the plan as it stands."""
     return PlanReport(
-        [PriorityRow(*row) for row in tx.fetch_all("plan_by_priority")],
-        [PlannedShard(*row) for row in tx.fetch_all("plan_shards")],
-        state.count_artists_by_state(tx),
+        plan_state.load_priority_totals(tx),
+        plan_state.load_open_shards(tx),
+        plan_state.count_artists_by_state(tx),
         load_outlook(tx, config),
     )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class PlanResult:
-    """What `plan` did; the numbers of the whole state are in the report that is read afterwards.
+    """What this plan did. The numbers of the whole state are in the report.
 
-    not_in_table: artists that are still to be asked for, and have no good row in this table. They stay planned: another
-    table may hold them, and what the user has dropped for good cannot be told from it.
+    not_in_table: artists that are still to be sent and have no good row in this table. They stay planned: another table
+    may hold them, and a row that the user has removed for good looks the same.
     """
 
-    lines_planned: int = 0
-    shards_cut: int = 0
-    artists_new: int = 0
-    rows_read: int = 0
-    changed_rows: int = 0
-    done_unknown: int = 0
-    skipped: list[tuple[int, str]] = field(default_factory=list)
-    outdated_shards: int = 0
-    replanned: bool = False
-    not_in_table: int = 0
+    lines_planned: int
+    shards_cut: int
+    artists_new: int
+    rows_read: int
+    changed_rows: int
+    done_unknown: int
+    skipped: list[SkippedRow]
+    outdated_shards: int
+    replanned: bool
+    not_in_table: int
+
+
+class CutTotals(NamedTuple):
+    """What one plan has cut."""
+
+    lines: int
+    shards: int
 
 
 def plan_job(
     config: Config, job: Job, store: Store, options: PlanOptions, counter: TokenCounter, progress: Progress
 ) -> tuple[PlanResult, PlanReport]:
-    """Plans the job. Raises InputError, JobError, ConfigError or StateError; then nothing was changed."""
+    """Plan the job. Raises InputError, JobError, ConfigError or StateError; then nothing was changed."""
     version = job.build_version(config.model.name, config.model.endpoint, config.model.max_output_tokens)
     preparer = RowPreparer(config, job, version, counter)
     planner = Planner(config, preparer, options, progress)
-    if not options.dry_run:
-        with job_output_to_stderr(), _pause_garbage_collection(), store.plan_transaction() as tx:
-            return planner.make_plan(tx, store.folder, store.folder)
-    with (
-        job_output_to_stderr(),
-        _pause_garbage_collection(),
-        tempfile.TemporaryDirectory(prefix="batcher-dry-run-") as name,
-    ):
-        return _plan_dry_run(planner, store, Path(name))
+    with job_output_to_stderr(), _pause_garbage_collection():
+        if not options.dry_run:
+            with store.plan_transaction() as tx:
+                return planner.make_plan(tx, store.folder, store.folder)
+        # A dry run does the same; its shard files are removed, and its transaction is rolled back.
+        with tempfile.TemporaryDirectory(prefix="batcher-dry-run-") as name:
+            scratch = Path(name)
+            target = store if store.exists() else store.with_folder(scratch)
+            with target.dry_run_transaction() as tx:
+                return planner.make_plan(tx, scratch, store.folder)
 
 
 @contextmanager
 def _pause_garbage_collection() -> Iterator[None]:
-    """While this lasts nobody looks for cycles among the objects: rows make none, and looking takes a twentieth."""
+    """Switch the cyclic garbage collector off: rows make no cycles, and it costs 5% of a plan."""
     gc.disable()
     try:
         yield
@@ -164,154 +151,158 @@ def _pause_garbage_collection() -> Iterator[None]:
         gc.enable()
 
 
-def _plan_dry_run(planner: "Planner", store: Store, scratch: Path) -> tuple[PlanResult, PlanReport]:
-    """Plans for real, with shard files that go away and a transaction that is taken back."""
-    target = store if store.exists() else store.with_folder(scratch)
-    with target.dry_run_transaction() as tx:
-        return planner.make_plan(tx, scratch, store.folder)
-
-
 class Planner:
-    """One run of `plan`."""
+    """The steps of one plan, all within one transaction."""
 
     def __init__(self, config: Config, preparer: RowPreparer, options: PlanOptions, progress: Progress) -> None:
         self.config, self.preparer, self.options, self.progress = config, preparer, options, progress
         self.limits = shard_limits(config)
-        self.result = PlanResult()
 
     def make_plan(self, tx: Transaction, folder: Path, home: Path) -> tuple[PlanResult, PlanReport]:
-        """Everything, inside one transaction. folder: where shard files go; home: the folder of the state."""
+        """Plan. folder: where the shard files go; home: the folder of the state. Raises as `plan_job` does."""
         with closing(Spool(folder)) as spool:
-            self._run_steps(tx, folder, home, spool)
-        return self.result, read_plan(tx, self.config)
+            result = self._run_steps(tx, folder, home, spool)
+        return result, read_plan(tx, self.config)
 
-    def _run_steps(self, tx: Transaction, folder: Path, home: Path, spool: Spool) -> None:
-        state.create_staging_tables(tx)
-        if not tx.fetch_all("run"):
-            tx.fetch_all("insert_run", run_id=uuid.uuid4().hex, now=tx.now)
+    def _run_steps(self, tx: Transaction, folder: Path, home: Path, spool: Spool) -> PlanResult:
+        plan_state.create_staging_tables(tx)
+        plan_state.start_run(tx, uuid.uuid4().hex)
         self._check_version(tx)
-        self._read_input(tx, spool)
-        self._read_earlier_bios(tx)
-        known = self._number_new_rows(tx)
-        self._apply_earlier_bios(tx)
-        self.result.not_in_table = int(tx.fetch_one("not_in_table")[0])
+        skipped = self._read_input(tx, spool)
+        done_unknown = self._read_earlier_bios(tx)
+        changed_rows = plan_state.count_changed_rows(tx)
+        if self.options.limit is not None:
+            plan_state.keep_most_urgent_rows(tx, self.options.limit)
+        has_earlier_artists = plan_state.number_new_rows(tx) > 0
+        outdated_shards = self._apply_earlier_bios(tx)
+        not_in_table = plan_state.count_artists_not_in_table(tx)
         if self.options.replan:
-            self._loosen_unsent_lines(tx)
-        if known:
-            self._restage_lines(tx, spool)
-        number = register_version(tx, self.preparer.version, self.preparer.constant_tokens)
-        self._cut_shards(tx, folder, spool, number)
-        if known:
-            state.assign_lines(tx, number)
+            outdated_shards += self._unplan_unsent_shards(tx)
+        if has_earlier_artists:
+            # A line that is cut again is made of its artist's row in this table, else of the row that the state keeps.
+            plan_state.update_changed_rows(tx)
+            for chunk in split_chunks(plan_state.load_kept_rows(tx), READ_ROWS):
+                prepared = self.preparer.prepare_stored_rows(chunk, spool.append_piece)
+                plan_state.stage_prepared_rows(tx, list(prepared))
+        version = register_version(tx, self.preparer.version, self.preparer.constant_tokens)
+        cut = self._cut_shards(tx, folder, spool, version)
+        if has_earlier_artists:
+            plan_state.assign_lines(tx, version)
         model = self.preparer.version.model
-        with ThreadPoolExecutor(1) as beside:  # the table of prices is loaded while DuckDB writes the artists
-            prices = beside.submit(resolve_prices, model)
-            self._record_artists(tx, home, number)
+        with ThreadPoolExecutor(1) as thread:  # the table of prices is loaded while DuckDB writes the artists
+            prices = thread.submit(resolve_prices, model)
+            artists_new = self._record_artists(tx, home, version)
         facts.save_prices(tx, model, prices.result())
         facts.save_plan_options(tx, self.options.to_json())
-        tx.record_event("plan", f"{self.result.lines_planned} lines in {self.result.shards_cut} shards")
+        tx.record_event("plan", f"{cut.lines} lines in {cut.shards} shards")
+        return PlanResult(
+            lines_planned=cut.lines,
+            shards_cut=cut.shards,
+            artists_new=artists_new,
+            rows_read=self.preparer.rows_read,
+            changed_rows=changed_rows,
+            done_unknown=done_unknown,
+            skipped=skipped,
+            outdated_shards=outdated_shards,
+            replanned=self.options.replan,
+            not_in_table=not_in_table,
+        )
 
     def _check_version(self, tx: Transaction) -> None:
         number = find_version_number(tx, self.preparer.version)
-        lines, shards = tx.fetch_one("unsent_of_other_versions", version=number)
-        if lines and not self.options.replan:
+        unsent = count_unsent_of_other_versions(tx, number)
+        if unsent.lines and not self.options.replan:
             raise ConfigError(
-                f"the prompt, schema or model is not that of {lines:,} unsent lines in {shards} shards; "
+                f"the prompt, schema or model is not that of {unsent.lines:,} unsent lines in {unsent.shards} shards; "
                 "`batcher plan --replan` cuts them again (what was submitted stays as it is)"
             )
 
-    def _read_input(self, tx: Transaction, spool: Spool) -> None:
+    def _read_input(self, tx: Transaction, spool: Spool) -> BadRows:
+        """Stage the rows of the input table; return the bad ones, which --skip-bad-rows allows."""
         bad: BadRows = []
         for rows in self.preparer.prepare_rows(self.options.input, spool.append_piece, bad):
-            state.stage_prepared_rows(tx, rows)
+            plan_state.stage_prepared_rows(tx, rows)
             self.progress("rows read", self.preparer.rows_read)
-        self.result.rows_read = self.preparer.rows_read
-        if not self.result.rows_read:
+        if not self.preparer.rows_read:
             raise InputError(f"{self.options.input} has no rows; there is nothing to plan")
-        tx.set_memory_limit(int(tx.fetch_one("highest_seq")[0]) + self.result.rows_read)
-        again = tx.fetch_all("prepared_again")
-        for row, first, artist_id in again:
-            bad.append(
-                (row, f"{RowLocation(self.options.input, row)}: artist_id {artist_id!r} is already in row {first}")
-            )
-        if again:
-            tx.fetch_all("drop_prepared_again")
-        self._handle_bad_rows(tx, sorted(bad))
-
-    def _handle_bad_rows(self, tx: Transaction, bad: BadRows) -> None:
+        plan_state.set_plan_memory(tx, self.preparer.rows_read)
+        for row, first_row, artist_id in plan_state.remove_repeated_rows(tx):
+            location = RowLocation(self.options.input, row)
+            bad.append((row, f"{location}: artist_id {artist_id!r} is already in row {first_row}"))
+        bad.sort()
         if bad and not self.options.skip_bad_rows:
             more = f" ({len(bad) - 1:,} more bad rows)" if len(bad) > 1 else ""
             raise InputError(f"{bad[0][1]}{more}; mend the table, or leave such rows out with --skip-bad-rows")
         if bad:
-            tx.insert_rows("skipped_rows", bad)
-        self.result.skipped = bad
+            plan_state.stage_skipped_rows(tx, bad)
+        return bad
 
-    def _read_earlier_bios(self, tx: Transaction) -> None:
+    def _read_earlier_bios(self, tx: Transaction) -> int:
+        """Stage the bios that exist; return how many of them belong to no artist."""
         done = self.options.done
         if done is None:
-            return
+            return 0
         for chunk in split_chunks(read_bios(done, output_column_types(self.preparer.job)), READ_ROWS):
-            tx.insert_rows("done_rows", chunk)
-        twice = tx.fetch_all("done_twice")
-        if twice:
-            artist_id, first, last = twice[0]
+            plan_state.stage_earlier_bios(tx, chunk)
+        repeated = plan_state.find_repeated_bio(tx)
+        if repeated is not None:
+            artist_id, first, last = repeated
             raise InputError(f"{done}, row {last}: artist_id {artist_id!r} is already in row {first}; keep one of them")
-        self.result.done_unknown = int(tx.fetch_one("done_unknown")[0])
+        return plan_state.count_unknown_bios(tx)
 
-    def _number_new_rows(self, tx: Transaction) -> bool:
-        """Numbers the rows of new artists, with --limit the most urgent; whether the state holds others."""
-        self.result.changed_rows = int(tx.fetch_one("input_changed")[0])
-        if self.options.limit is not None:
-            tx.fetch_all("limit_prepared", limit=self.options.limit)
-        highest = int(tx.fetch_one("highest_seq")[0])
-        tx.fetch_all("number_from", highest=highest)
-        return highest > 0
+    def _apply_earlier_bios(self, tx: Transaction) -> int:
+        """Take artists whose bio exists out of their unsent shards; return how many shards became stale by that.
 
-    def _apply_earlier_bios(self, tx: Transaction) -> None:
-        """Artists whose bio exists after all leave their unsent shards. What is left of a planned shard is cut again,
-        of a released one it goes with the lines that are gathered."""
+        The other lines of a planned shard are cut again by this plan, those of a released one go into a retry shard.
+        """
         if self.options.done is None:
-            return
-        for shard, was in tx.fetch_all("unsent_shards_of_done"):
+            return 0
+        outdated = plan_state.load_unsent_shards_with_bios(tx)
+        for shard, state in outdated:
             shards.mark_shard_stale(tx, shard, "a bio of its artists exists")
-            tx.fetch_all("uncut_shard" if was == "planned" else "loosen_shard", shard=shard)
-            self.result.outdated_shards += 1
-        tx.fetch_all("take_over_done")
+            if state is ShardState.PLANNED:
+                plan_state.unplan_shard_lines(tx, shard)
+            else:
+                shards.loosen_shard_lines(tx, shard)
+        plan_state.mark_done_before(tx)
+        return len(outdated)
 
-    def _loosen_unsent_lines(self, tx: Transaction) -> None:
-        """Takes every line that is not submitted out of its shard."""
-        self.result.replanned = True
-        for (shard,) in tx.fetch_all("unsent_shards"):
+    def _unplan_unsent_shards(self, tx: Transaction) -> int:
+        """Have every line that is not submitted cut again; return how many shards became stale by that."""
+        unsent = plan_state.load_unsent_shards(tx)
+        for shard in unsent:
             shards.mark_shard_stale(tx, shard, "replanned")
-            self.result.outdated_shards += 1
-        tx.fetch_all("loosen_for_replan")
+        plan_state.unplan_ready_lines(tx)
+        return len(unsent)
 
-    def _restage_lines(self, tx: Transaction, spool: Spool) -> None:
-        """What is cut again goes with its row as the table has it now; where the table has none, as it was kept."""
-        tx.fetch_all("take_changed_rows")
-        for chunk in split_chunks(iter(tx.fetch_all("kept_rows")), READ_ROWS):
-            state.stage_prepared_rows(tx, list(self.preparer.prepare_stored_rows(chunk, spool.append_piece)))
+    def _cut_shards(self, tx: Transaction, folder: Path, spool: Spool, version: int) -> CutTotals:
+        """Write the shard files. Raises StateError where the disk refuses them."""
+        first = shards.next_shard_number(tx)
+        remove_shard_leftovers(folder, first - 1)
+        tx.undo.callback(remove_shard_leftovers, folder, first - 1)
+        lines_planned = 0
+        try:
+            with ShardCutting(self.preparer.renderer, self.limits, folder, first) as cutting:
+                for lines in plan_state.stream_ordered_lines(tx):
+                    cutting.cut_spooled_lines(spool, lines)
+                    lines_planned += len(lines)
+                    self.progress("lines planned", lines_planned)
+                written = cutting.finish_shards()
+        except OSError as error:
+            raise StateError(
+                f"{error.filename or folder} cannot be written: {error.strerror}; make room or mend the rights "
+                "of the state folder, and plan again"
+            ) from error
+        plan_state.stage_cuts(tx, cutting.cuts)
+        plan_state.record_shards(tx, written, version, "planned", retry=False)
+        return CutTotals(lines_planned, len(written))
 
-    def _cut_shards(self, tx: Transaction, folder: Path, spool: Spool, version: int) -> None:
-        highest = int(tx.fetch_one("highest_shard")[0])
-        remove_shard_leftovers(folder, highest)
-        tx.undo.callback(remove_shard_leftovers, folder, highest)
-        with ShardCutting(self.preparer.renderer, spool, self.limits, folder, highest + 1) as cutting:
-            for lines in state.stream_ordered_lines(tx):
-                cutting.cut_lines(lines)
-                self.result.lines_planned += len(lines)
-                self.progress("lines planned", self.result.lines_planned)
-            shards = cutting.finish_shards()
-        state.stage_cuts(tx, cutting.cuts)
-        self.result.shards_cut = len(shards)
-        state.record_shards(tx, shards, version, "planned", retry=False)
-
-    def _record_artists(self, tx: Transaction, home: Path, version: int) -> None:
-        """Writes what is new: the artists, the bad rows, the bios that exist, and the tables that were read."""
-        self.result.artists_new = int(tx.fetch_one("insert_new_artists", version=version)[0])
-        table = table_name(self.options.input, home)
-        tx.fetch_all("forget_mended_rows", table=table)
-        tx.fetch_all("insert_skipped", table=table)
-        tx.fetch_all("insert_earlier_bios")
+    def _record_artists(self, tx: Transaction, home: Path, version: int) -> int:
+        """Write the new artists, the bad rows, the bios that exist and the names of the tables that were read; return
+        how many artists are new."""
+        artists_new = plan_state.insert_new_artists(tx, version)
+        plan_state.record_skipped_rows(tx, table_name(self.options.input, home))
+        plan_state.insert_earlier_bios(tx)
         for path in filter(None, (self.options.input, self.options.done)):
-            tx.fetch_all("note_table", table=table_name(path, home))
+            plan_state.record_table_read(tx, table_name(path, home))
+        return artists_new

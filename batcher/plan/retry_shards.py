@@ -1,55 +1,62 @@
-"""Cutting retry shards: loose lines are rendered again from their rows and must match what was planned."""
+"""Cutting retry shards: lines that are in no shard are rendered again from their rows, and must match their hashes."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from batcher.config import Config
-from batcher.core.cutting import ShardCutter
 from batcher.core.model import ShardLimits
 from batcher.core.rendering import LineRenderer
-from batcher.disk.shard_files import ShardWriter
 from batcher.errors import JobError
 from batcher.job.job import Job, job_output_to_stderr
-from batcher.state import intents, shards
+from batcher.plan.shard_cutting import ShardCutting
+from batcher.state import plan as plan_state
+from batcher.state import shards
 from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
-from batcher.state.plan import PlannedLine, assign_lines, record_shards, stage_planned_lines
+from batcher.state.plan import PlannedLine, StoredLine
 from batcher.state.snapshot import current_shard_limits, latest_valid_wait, load_room
 from batcher.state.versions import load_version
 
 
-def cut_retry_shard(store: Store, job: Job, config: Config, priority: int) -> tuple[int, int] | None:
-    """Cuts one released retry shard from the due loose lines of a priority; its number and how many lines it holds.
+class RetryShard(NamedTuple):
+    """A retry shard that was cut, and how many lines it holds."""
 
-    None where no line is due. Raises JobError when today's job.py renders a line otherwise than it was planned.
+    shard: int
+    lines: int
+
+
+def cut_retry_shard(store: Store, job: Job, config: Config, priority: int) -> RetryShard | None:
+    """Cut one released shard from the due lines of a priority that are in no shard; None where no line is due.
+
+    Raises JobError when today's job.py renders a line otherwise than it was planned.
     """
     with job_output_to_stderr(), store.transaction("gather") as tx:
         limits = current_shard_limits(config, load_room(tx, config))
-        rows = intents.load_due_lines(tx, priority, limits.lines, latest_valid_wait(tx, config))
-        if not rows:
+        lines = plan_state.load_due_lines(tx, priority, limits.lines, latest_valid_wait(tx, config))
+        if not lines:
             return None
-        return _write_shard(store.folder, job, tx, rows, limits, retry=True)
+        return _write_shard(store.folder, job, tx, lines, limits, retry=True)
 
 
 def recut_parked_lines(store: Store, job: Job, config: Config) -> None:
-    """Cuts the lines again that a direct lane left in shards which were not released: into planned shards.
+    """Cut the lines that a direct lane left in unreleased shards into planned shards.
 
-    Raises JobError as `gather` does.
+    Raises JobError as `cut_retry_shard` does.
     """
     while True:
         with job_output_to_stderr(), store.transaction("recut") as tx:
             limits = current_shard_limits(config, load_room(tx, config))
-            rows = tx.fetch_all("parked_lines", most=limits.lines)
-            if not rows:
+            lines = plan_state.load_parked_lines(tx, limits.lines)
+            if not lines:
                 return
-            _write_shard(store.folder, job, tx, rows, limits, retry=False)
+            _write_shard(store.folder, job, tx, lines, limits, retry=False)
 
 
 def rerender_line(
     job: Job, renderer: LineRenderer, artist_id: str, line_id: str, data: str, expected: int | None
 ) -> bytes:
-    """A line's own part, from its row. Raises JobError where it has another hash than `expected` (None: any)."""
+    """Return a line's own part, from its row. Raises JobError where its hash is not `expected` (None: any)."""
     values = job.prompt_values(job.restore_artist(data), f"artist {artist_id}")
     own = renderer.encode_own_part(line_id, renderer.render_user_text(values))
     if expected is not None and renderer.hash_line(own) != expected:
@@ -60,26 +67,27 @@ def rerender_line(
 
 
 def _write_shard(
-    folder: Path, job: Job, tx: Transaction, rows: Sequence[tuple[Any, ...]], limits: ShardLimits, retry: bool
-) -> tuple[int, int]:
-    """The new shard, and how many of the lines it holds. retry: it is released; else it is planned only."""
+    folder: Path, job: Job, tx: Transaction, lines: Sequence[StoredLine], limits: ShardLimits, retry: bool
+) -> RetryShard:
+    """Cut a shard from the first lines that fit into it. They are of one version and priority.
+
+    retry: the shard is released and a retry; else it is only planned.
+    """
     shard = shards.next_shard_number(tx)
-    version_number, priority = int(rows[0][6]), int(rows[0][2])
-    version, _ = load_version(tx, version_number)
-    renderer, cutter = LineRenderer(version), ShardCutter(limits)
-    writer = ShardWriter(folder, shard, priority)
+    version_number, priority = lines[0].version, lines[0].priority
+    renderer = LineRenderer(load_version(tx, version_number).version)
     planned: list[PlannedLine] = []
-    for artist_id, line_id, _, data, tokens, expected, _ in rows:
-        own = rerender_line(job, renderer, artist_id, line_id, data, expected)
-        size = renderer.line_size(own)
-        if cutter.add_line(priority, size, tokens) and planned:
-            break
-        line = renderer.render_line(own)
-        writer.update_digest(line)
-        writer.write_lines(line, 1, tokens)
-        planned.append(PlannedLine(artist_id, shard, tokens, size, renderer.hash_line(own)))
-    stage_planned_lines(tx, planned)
-    record_shards(tx, [writer.close()], version_number, "released" if retry else "planned", retry=retry)
-    assign_lines(tx, version_number)
+    with ShardCutting(renderer, limits, folder, shard) as cutting:
+        for line in lines:
+            own = rerender_line(job, renderer, line.artist_id, line.custom_id, line.data, line.line_hash)
+            size = renderer.line_size(own)
+            if planned and not cutting.can_add_line(priority, size, line.tokens):
+                break
+            cutting.add_line(priority, own, size, line.tokens)
+            planned.append(PlannedLine(line.artist_id, shard, line.tokens, size, renderer.hash_line(own)))
+        written = cutting.finish_shards()
+    plan_state.stage_planned_lines(tx, planned)
+    plan_state.record_shards(tx, written, version_number, "released" if retry else "planned", retry=retry)
+    plan_state.assign_lines(tx, version_number)
     tx.record_event("gather", f"{len(planned)} lines", shard=shard)
-    return shard, len(planned)
+    return RetryShard(shard, len(planned))

@@ -1,4 +1,8 @@
-"""Input rows made ready to become lines: read, checked, rendered and counted, a chunk at a time."""
+"""Input rows made ready to become lines: read, checked, rendered and counted, a chunk at a time.
+
+A row takes these forms: `TableRow` (a dict, from plan/tables.py), `LocatedArtist` (checked by the job), `RenderedRow`
+(with its part of the prompt), `PreparedRow` (counted and hashed, as the staging table takes it).
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -6,9 +10,7 @@ from concurrent.futures import Future
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from pydantic.fields import FieldInfo
+from typing import Any, NamedTuple
 
 from batcher.catalog.prices import lookup_context_window
 from batcher.catalog.tokens import TokenCounter
@@ -17,33 +19,33 @@ from batcher.core.cutting import split_chunks
 from batcher.core.model import JobVersion
 from batcher.core.rendering import LineRenderer, make_custom_id, overhead_tokens
 from batcher.errors import ConfigError, InputError, JobError
-from batcher.job.job import Job, encode_row
-from batcher.plan.tables import read_table
-from batcher.state.plan import PreparedRow
+from batcher.job.job import Job
+from batcher.plan.tables import TableRow, read_table
+from batcher.state.plan import PreparedRow, SkippedRow, StoredRow
 
 READ_ROWS = 5_000
+"""Rows of a chunk: they are rendered, counted and staged together."""
 AHEAD_CHUNKS = 4
-"""Chunks that may be rendered before the first is counted: by then the tokenizer is loaded, or nearly."""
+"""Chunks that may be rendered before the first is counted. By then the tokenizer is loaded, or nearly."""
 AHEAD_CHARACTERS = 12_000_000
-"""And what their texts may come to: so much that of usual rows all the chunks fit."""
+"""Most characters of the texts in those chunks. The chunks of ordinary rows stay below it."""
 LARGEST_PRIORITY = 2**31 - 1
+"""The largest number in a column of type INTEGER."""
 SMALLEST_WINDOW = 4_096
-"""Tokens of prompt and answer that every model takes (the first gpt-3.5-turbo took no more, and none takes fewer): for
-shorter lines the table of all models need not be loaded."""
+"""Tokens of prompt and answer that every model allows (the first gpt-3.5-turbo allowed no more, and none allows fewer).
+For shorter lines the table of all models need not be loaded."""
 DEFAULT_PRIORITY = 3
 """The priority of a table without such a column."""
 
-Keep = Callable[[bytes], int]
-"""Keeps what a line has of its own; gives back where."""
+SpoolPart = Callable[[bytes], int]
+"""Stores the part of a line that no other line shares; returns where it is stored."""
 
-BadRows = list[tuple[int, str]]
+BadRows = list[SkippedRow]
 """Rows that are left out or refused: number, and what is wrong."""
-
-TokenCounts = Future[list[int]]
 
 
 class RowLocation:
-    """A row of the table; its words are made when somebody asks for them, which for nearly all rows is never."""
+    """A row of the table. Its text is made only when it is needed, which for nearly all rows is never."""
 
     __slots__ = ("_path", "row")
 
@@ -54,8 +56,21 @@ class RowLocation:
         return f"{self._path}, row {self.row}"
 
 
-Rendered = list[tuple[RowLocation, Any, str]]
-"""Artists with their places, and each one's part of the prompt."""
+LocatedArtist = tuple[RowLocation, Any]
+"""An artist, as the job's own model, and the row that it was read from."""
+
+RenderedRow = tuple[RowLocation, Any, str]
+"""An artist as in `LocatedArtist`, and the artist's part of the prompt."""
+
+
+class RenderedChunk(NamedTuple):
+    """Rows that are rendered and are being counted."""
+
+    rows: list[RenderedRow]
+    counts: "Future[list[int]]"
+    """Tokens of each row's part of the prompt."""
+    characters: int
+    """Characters of all those parts."""
 
 
 class RowPreparer:
@@ -66,7 +81,7 @@ class RowPreparer:
         self.renderer = LineRenderer(version)
         self.rows_read = 0
         self._counter = counter
-        self._counted = counter.count(self.renderer.constant_texts())
+        self._constant_counts = counter.count(self.renderer.constant_texts())
         self._ceiling = int(enqueued_token_limit(config) * config.limits.threshold)
         self._factor = 1 + config.limits.margin
 
@@ -77,7 +92,7 @@ class RowPreparer:
     @cached_property
     def constant_tokens(self) -> int:
         """Tokens that every line has in common. Raises ConfigError where the limit has no room for any line."""
-        constant = sum(self._counted.result()) + overhead_tokens()
+        constant = sum(self._constant_counts.result()) + overhead_tokens()
         if constant * self._factor > self._ceiling:
             raise ConfigError(
                 f"the enqueued-token limit x threshold is {self._ceiling:,} tokens, and the prompt alone takes "
@@ -86,35 +101,39 @@ class RowPreparer:
             )
         return constant
 
-    def prepare_rows(self, table: Path, keep: Keep, bad: BadRows) -> Iterator[list[PreparedRow]]:
-        """The good rows of a table; others go to `bad`. Raises InputError or JobError for what is no row's fault."""
-        ahead: deque[tuple[Rendered, TokenCounts, int]] = deque()
+    def prepare_rows(self, table: Path, spool_part: SpoolPart, bad: BadRows) -> Iterator[list[PreparedRow]]:
+        """Yield the good rows of a table, a chunk at a time; append the others to `bad`.
+
+        Raises InputError or JobError for what is wrong with the whole table or with the job.
+        """
+        ahead: deque[RenderedChunk] = deque()
         characters = 0
         for chunk in split_chunks(self._read_artists(table, bad), READ_ROWS):
-            rendered = self._render_chunk(chunk)
+            rendered = [(where, artist, self._render_text(artist, where)) for where, artist in chunk]
+            self._check_round_trip(*rendered[0])
             texts = [text for _, _, text in rendered]
-            ahead.append((rendered, self._counter.count(texts), sum(map(len, texts))))
-            characters += ahead[-1][2]
+            ahead.append(RenderedChunk(rendered, self._counter.count(texts), sum(map(len, texts))))
+            characters += ahead[-1].characters
             while len(ahead) > AHEAD_CHUNKS or characters > AHEAD_CHARACTERS:
-                first, counts, long = ahead.popleft()
-                characters -= long
-                yield list(self._build_prepared_rows(first, counts, keep, bad))
-        for rendered, counts, _ in ahead:
-            yield list(self._build_prepared_rows(rendered, counts, keep, bad))
+                first = ahead.popleft()
+                characters -= first.characters
+                yield list(self._build_prepared_rows(first, spool_part, bad))
+        for rest in ahead:
+            yield list(self._build_prepared_rows(rest, spool_part, bad))
 
-    def _read_artists(self, table: Path, bad: BadRows) -> Iterator[tuple[RowLocation, Any]]:
-        """Valid artists with their places."""
-        # Each row of JSONL has columns of its own, so a missing one is that row's fault.
-        checked = table.suffix.lower() == ".jsonl"
+    def _read_artists(self, table: Path, bad: BadRows) -> Iterator[LocatedArtist]:
+        """Yield the artists of valid rows; append the other rows to `bad`."""
+        # Each row of JSONL has columns of its own, so a missing one is the fault of that row.
+        columns_checked = table.suffix.lower() == ".jsonl"
         for number, row in read_table(table, self.job.columns):
             self.rows_read += 1
             where = RowLocation(table, number)
             try:
                 if isinstance(row, InputError):
                     raise row
-                if not checked:
+                if not columns_checked:
                     self._check_columns(table, row)
-                    checked = True
+                    columns_checked = True
                 artist = self.job.parse_artist_row(row, where)
             except WrongColumnsError:
                 raise
@@ -123,27 +142,20 @@ class RowPreparer:
             else:
                 yield where, artist
 
-    def _check_columns(self, table: Path, row: dict[str, object]) -> None:
-        fields = self.job.artist.model_fields
-        missing = [name for name, info in fields.items() if _is_column_required(info) and name not in row]
-        if missing:
-            _, whole = next(read_table(table))
-            columns = ", ".join(whole) if isinstance(whole, dict) else ""
-            raise WrongColumnsError(
-                f"{table} has no column {missing[0]}; its columns are {columns or 'none'}: "
-                "rename one, or give it an alias in job.py"
-            )
+    def _check_columns(self, table: Path, row: TableRow) -> None:
+        """Raise WrongColumnsError where the table lacks a column that every row needs."""
+        for name, field in self.job.artist.model_fields.items():
+            if name not in row and field.is_required() and field.validation_alias is None:
+                _, full_row = next(read_table(table))
+                columns = ", ".join(full_row) if isinstance(full_row, dict) else ""
+                raise WrongColumnsError(
+                    f"{table} has no column {name}; its columns are {columns or 'none'}: "
+                    "rename one, or give it an alias in job.py"
+                )
 
-    def _render_chunk(self, chunk: Sequence[tuple[RowLocation, Any]]) -> Rendered:
-        rendered = [(where, artist, self._render_text(artist, where)) for where, artist in chunk]
-        self._check_round_trip(*rendered[0])
-        return rendered
-
-    def _build_prepared_rows(
-        self, rendered: Rendered, counts: TokenCounts, keep: Keep, bad: BadRows
-    ) -> Iterator[PreparedRow]:
+    def _build_prepared_rows(self, chunk: RenderedChunk, spool_part: SpoolPart, bad: BadRows) -> Iterator[PreparedRow]:
         renderer, constant = self.renderer, self.constant_tokens
-        for (where, artist, text), counted in zip(rendered, counts.result(), strict=True):
+        for (where, artist, text), counted in zip(chunk.rows, chunk.counts.result(), strict=True):
             tokens = counted + constant
             priority = _parse_priority(artist, where)
             artist_id, name = str(artist.artist_id), str(artist.artist_name)
@@ -151,24 +163,23 @@ class RowPreparer:
             if problem:
                 bad.append((where.row, f"{where} ({name}): {problem}"))
                 continue
-            line_id, data = make_custom_id(artist_id), encode_row(artist)
+            line_id, data = make_custom_id(artist_id), self.job.encode_row(artist)
             own = renderer.encode_own_part(line_id, text)
-            row = (where.row, artist_id, line_id, name, priority, data, keep(own), tokens)
-            yield (*row, renderer.line_size(own), renderer.hash_line(own))
+            size, line_hash = renderer.line_size(own), renderer.hash_line(own)
+            yield where.row, artist_id, line_id, name, priority, data, spool_part(own), tokens, size, line_hash
 
-    def prepare_stored_rows(self, rows: Sequence[tuple[Any, ...]], keep: Keep) -> Iterator[PreparedRow]:
-        """Rows as the state keeps them (artist_id, custom_id, name, priority, data). Raises JobError."""
-        texts = [self._render_text(self.job.restore_artist(row[4]), f"artist {row[0]}") for row in rows]
-        renderer = self.renderer
-        for (artist_id, line_id, name, priority, data), text, counted in zip(
-            rows, texts, self._counter.count(texts).result(), strict=True
-        ):
-            own, tokens = renderer.encode_own_part(line_id, text), counted + self.constant_tokens
-            row = (0, artist_id, line_id, name, priority, data, keep(own), tokens)
-            yield (*row, renderer.line_size(own), renderer.hash_line(own))
+    def prepare_stored_rows(self, rows: Sequence[StoredRow], spool_part: SpoolPart) -> Iterator[PreparedRow]:
+        """Yield rows as the state keeps them, made ready again. Raises JobError."""
+        renderer, restore = self.renderer, self.job.restore_artist
+        texts = [self._render_text(restore(data), f"artist {artist_id}") for artist_id, _, _, _, data in rows]
+        counts, constant = self._counter.count(texts).result(), self.constant_tokens
+        for (artist_id, line_id, name, priority, data), text, counted in zip(rows, texts, counts, strict=True):
+            own, tokens = renderer.encode_own_part(line_id, text), counted + constant
+            size, line_hash = renderer.line_size(own), renderer.hash_line(own)
+            yield 0, artist_id, line_id, name, priority, data, spool_part(own), tokens, size, line_hash
 
     def _render_text(self, artist: Any, where: object) -> str:
-        """The artist's part of the prompt. Raises JobError naming the row."""
+        """Return the artist's part of the prompt. Raises JobError naming the row."""
         values = self.job.prompt_values(artist, where)
         try:
             text = self.renderer.render_user_text(values)
@@ -180,25 +191,23 @@ class RowPreparer:
         return text
 
     def _check_round_trip(self, where: RowLocation, artist: Any, text: str) -> None:
-        """A line that fails is rendered from the row as the state keeps it: that must give the same text."""
-        if self._render_text(self.job.restore_artist(encode_row(artist)), where) != text:
+        """Raise JobError where the row as the state keeps it gives another text: retries are rendered from that row."""
+        if self._render_text(self.job.restore_artist(self.job.encode_row(artist)), where) != text:
             raise JobError(
                 f"{where}: the artist reads otherwise once it was stored and read again; "
                 "the validators of Artist must leave alone what they made"
             )
 
     def _find_problem(self, artist_id: str, priority: int, tokens: int) -> str:
+        """Return what is wrong with a row; "" where nothing is."""
         if not artist_id:
             return "column artist_id is empty"
         if not 1 <= priority <= LARGEST_PRIORITY:
             return f"column priority: must be 1 (the most urgent) or more (it is {priority})"
-        return self._find_length_problem(tokens)
-
-    def _find_length_problem(self, tokens: int) -> str:
-        whole = tokens + self.version.max_output_tokens
-        if whole > SMALLEST_WINDOW and self._context_window is not None and whole > self._context_window:
+        most = tokens + self.version.max_output_tokens
+        if most > SMALLEST_WINDOW and self._context_window is not None and most > self._context_window:
             window = self._context_window
-            return f"prompt and answer are {whole:,} tokens, the context of {self.version.model} is {window:,}"
+            return f"prompt and answer are {most:,} tokens, the context of {self.version.model} is {window:,}"
         if tokens * self._factor > self._ceiling:
             return f"one line of {tokens:,} tokens is over the enqueued-token limit x threshold of {self._ceiling:,}"
         return ""
@@ -206,10 +215,6 @@ class RowPreparer:
 
 class WrongColumnsError(InputError):
     """The table lacks a column that every row needs: no row is at fault."""
-
-
-def _is_column_required(field: FieldInfo) -> bool:
-    return field.is_required() and field.validation_alias is None
 
 
 def _parse_priority(artist: Any, where: object) -> int:

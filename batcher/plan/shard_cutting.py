@@ -8,74 +8,81 @@ from batcher.core.cutting import ShardCutter
 from batcher.core.model import ShardLimits, WrittenShard
 from batcher.core.rendering import LineRenderer
 from batcher.disk.shard_files import ShardWriter, Spool
-from batcher.errors import StateError
 from batcher.state.plan import Cut, OrderedLine
 
-HELD_LINES = 1_000
-"""Lines that are written together: a write has a cost of its own."""
+BUFFER_LINES = 1_000
+"""Lines that are written together: each write has a cost that does not depend on its size."""
 
 
 class ShardCutting:
     """Renders lines in order and writes them into shard files, opening a new one where the limits say so.
 
-    Hashing and syncing need no interpreter, so they go on in a thread beside the rendering and writing: in order, and
-    never more than one step behind. Used as a context: a file that is not finished goes away.
+    Hashing and syncing do not need the interpreter's lock, so they run in a thread while the next lines are rendered
+    and written: in order, and never more than one step behind. Used as a context: a file that is not finished is
+    removed.
     """
 
-    def __init__(self, renderer: LineRenderer, spool: Spool, limits: ShardLimits, folder: Path, first: int) -> None:
-        self._renderer, self._spool, self._folder, self._next = renderer, spool, folder, first
+    def __init__(self, renderer: LineRenderer, limits: ShardLimits, folder: Path, first: int) -> None:
+        """first: the number of the first shard."""
+        self._renderer, self._folder, self._next = renderer, folder, first
         self._cutter = ShardCutter(limits)
         self._writer: ShardWriter | None = None
         self._written: list[WrittenShard] = []
-        self._held: list[bytes] = []
-        self._held_lines = self._held_tokens = 0
+        self._buffer: list[bytes] = []
+        self._buffered_lines = self._buffered_tokens = 0
         self.cuts: list[Cut] = []
-        """Where each shard begins."""
+        """Where each shard begins, of the lines that `cut_spooled_lines` was given."""
         self._thread = ThreadPoolExecutor(1)
         self._step: Future[None] | None = None
 
     def __enter__(self) -> "ShardCutting":
-        """Itself."""
+        """Return itself."""
         return self
 
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        """Gives up the file that is not finished. Raises StateError for what the disk refuses."""
+    def __exit__(self, *_error: object) -> None:
+        """Remove the file that is not finished."""
         self._thread.shutdown()
         if self._writer is not None:
             self._writer.discard_file()
-        if isinstance(error, OSError):
-            raise StateError(
-                f"{error.filename or self._folder} cannot be written: {error.strerror}; make room or mend the rights "
-                "of the state folder, and plan again"
-            ) from error
 
-    def cut_lines(self, lines: Sequence[OrderedLine]) -> None:
-        """Writes lines."""
-        self._spool.flush()
+    def cut_spooled_lines(self, spool: Spool, lines: Sequence[OrderedLine]) -> None:
+        """Add lines whose own parts are in the spool. Raises OSError where the disk refuses them."""
+        spool.flush()
+        constant_bytes, add_line = self._renderer.constant_bytes, self.add_line
         for priority, seq, spooled, tokens, size in lines:
-            if self._cutter.add_line(priority, size, tokens):
-                self._start_shard(priority, seq)
-            self._held += self._renderer.line_pieces(self._spool.read_piece(spooled, size - self._renderer.shared))
-            self._held_lines += 1
-            self._held_tokens += tokens
-            if self._held_lines >= HELD_LINES:
-                self._flush_lines()
+            if add_line(priority, spool.read_piece(spooled, size - constant_bytes), size, tokens):
+                self.cuts.append(Cut(self._next - 1, priority, seq))
 
-    def _start_shard(self, priority: int, seq: int) -> None:
-        self._close_shard()
-        self._writer = ShardWriter(self._folder, self._next, priority)
-        self.cuts.append(Cut(self._next, priority, seq))
-        self._next += 1
+    def can_add_line(self, priority: int, size: int, tokens: int) -> bool:
+        """Return whether a line of `size` bytes goes into the open shard."""
+        return self._cutter.fits(priority, size, tokens)
 
-    def _flush_lines(self) -> None:
-        if self._writer is not None and self._held:
-            data = b"".join(self._held)
+    def add_line(self, priority: int, own: bytes, size: int, tokens: int) -> bool:
+        """Add a line of `size` bytes, given by its own part; return whether it opened a new shard.
+
+        Raises OSError where the disk refuses it.
+        """
+        opened = self._cutter.add_line(priority, size, tokens)
+        if opened:
+            self._close_shard()
+            self._writer = ShardWriter(self._folder, self._next, priority)
+            self._next += 1
+        self._buffer += self._renderer.line_pieces(own)
+        self._buffered_lines += 1
+        self._buffered_tokens += tokens
+        if self._buffered_lines >= BUFFER_LINES:
+            self._flush_buffer()
+        return opened
+
+    def _flush_buffer(self) -> None:
+        if self._writer is not None and self._buffer:
+            data = b"".join(self._buffer)
             self._run_in_thread(self._writer.update_digest, data)
-            self._writer.write_lines(data, self._held_lines, self._held_tokens)
-            self._held, self._held_lines, self._held_tokens = [], 0, 0
+            self._writer.write_lines(data, self._buffered_lines, self._buffered_tokens)
+            self._buffer, self._buffered_lines, self._buffered_tokens = [], 0, 0
 
     def _close_shard(self) -> None:
-        self._flush_lines()
+        self._flush_buffer()
         if self._writer is not None:
             self._run_in_thread(self._close_writer, self._writer)
             self._writer = None
@@ -88,7 +95,7 @@ class ShardCutting:
             raise
 
     def _run_in_thread(self, work: Callable[..., None], *arguments: object) -> None:
-        """Does this in the thread, once what it does now has come to its end; raises what that has raised."""
+        """Wait for the thread's last task, raising its error, and submit the next one."""
         self._wait_for_thread()
         self._step = self._thread.submit(work, *arguments)
 
@@ -97,7 +104,7 @@ class ShardCutting:
             self._step.result()
 
     def finish_shards(self) -> list[WrittenShard]:
-        """Closes the last shard; all that were written."""
+        """Close the last shard; return all that were written. Raises OSError where the disk refuses a file."""
         self._close_shard()
         self._wait_for_thread()
         return self._written

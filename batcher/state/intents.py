@@ -8,7 +8,7 @@ from batcher.core.remote import RemoteBatch, RemoteFile
 from batcher.core.snapshot import BatchView, LooseLines, ShardView
 from batcher.state import batches, remote_files, shards, submissions
 from batcher.state.batches import insert_batch, load_known_batch, update_batch
-from batcher.state.db.transaction import StateRow, Transaction
+from batcher.state.db.transaction import Transaction
 from batcher.state.shards import ShardRow
 from batcher.state.submissions import Reservation, Submission
 
@@ -153,12 +153,3 @@ def close_submission(tx: Transaction, submission: int, outcome: str) -> None:
 
 
 # --- batches --------------------------------------------------------------------------------------------------------
-
-
-# --- pauses, limits -------------------------------------------------------------------------------------------------
-
-
-def load_due_lines(tx: Transaction, priority: int, most: int, latest: float) -> list[StateRow]:
-    """The due loose lines of a priority, oldest first, of one job version. latest: as for `views`."""
-    tx.move_lines("fall_due", "fall_due", priority=priority, now=tx.now, latest=latest)
-    return tx.fetch_all("loose_to_gather", priority=priority, most=most)

@@ -19,7 +19,7 @@ from batcher.state.snapshot import (
     load_spending,
     read_outage_until,
 )
-from batcher.state.versions import load_versions
+from batcher.state.versions import load_open_lines, load_versions
 
 REFUSED_FOR_S = 2 * 3600.0
 """How long a refusal tells how much room others leave, for the forecast."""
@@ -88,7 +88,7 @@ def load_outlook(tx: Transaction, config: Config) -> Outlook:
         ),
         ended_s=tuple(float(row[0]) for row in tx.fetch_all("service_times")),
         measured=measured,
-        open=[OpenLines(versions[number], *rest) for number, *rest in tx.fetch_all("open_by_version")],
+        open=[OpenLines(versions[part.version], part.lines, part.tokens) for part in load_open_lines(tx)],
         spent_usd=spent,
         in_flight_usd=in_flight,
         waits_for_user=any(p.scope == "all" and p.until is None for p in pauses),

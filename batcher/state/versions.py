@@ -1,7 +1,8 @@
-"""Job versions: what was asked, whole, so that a line can be rendered again."""
+"""Job versions: everything that was asked, stored so that a line can be rendered again."""
 
 from collections.abc import Mapping
 from hashlib import sha256
+from typing import NamedTuple
 
 import orjson
 
@@ -9,26 +10,57 @@ from batcher.core.model import Endpoint, JobVersion
 from batcher.state.db.transaction import Transaction
 
 
+class StoredVersion(NamedTuple):
+    """A version, and the tokens that each of its lines has in common with the others."""
+
+    version: JobVersion
+    constant_tokens: int
+
+
+class UnsentLines(NamedTuple):
+    """The lines of a version that were never sent, and the shards that hold them."""
+
+    version: int
+    lines: int
+    shards: int
+
+
+class UnsentCount(NamedTuple):
+    """Lines that were never sent, and the shards that hold them."""
+
+    lines: int
+    shards: int
+
+
+class OpenVersionLines(NamedTuple):
+    """The lines of a version that are neither sent nor ended, and their counted tokens."""
+
+    version: int
+    lines: int
+    tokens: int
+
+
 def encode_version(version: JobVersion) -> str:
-    """The version as the state keeps it. The schema keeps its order: a model answers in it, and lines repeat it."""
+    """Return the version as the JSON that the state keeps. The schema keeps its order: a model answers in it, and
+    lines repeat it."""
     return orjson.dumps(version._asdict()).decode()
 
 
 def decode_version(definition: str) -> JobVersion:
-    """The version that `encode_version` wrote."""
+    """Return the version of which `encode_version` made this JSON."""
     data = orjson.loads(definition)
     return JobVersion(**{**data, "endpoint": Endpoint(data["endpoint"])})
 
 
 def find_version_number(tx: Transaction, version: JobVersion) -> int:
-    """The number of this version: the one that it has, or the next."""
+    """Return the number of this version: its own where the state has it, else the next one."""
     fingerprint = _version_fingerprint(version)
     known = tx.fetch_all("versions")
     return next((int(number) for number, seen in known if seen == fingerprint), len(known) + 1)
 
 
 def register_version(tx: Transaction, version: JobVersion, constant_tokens: int) -> int:
-    """The number of this version, new or known."""
+    """Record a version where it is new; return its number."""
     number = find_version_number(tx, version)
     tx.fetch_all(
         "insert_version",
@@ -42,20 +74,38 @@ def _version_fingerprint(version: JobVersion) -> str:
     return sha256(encode_version(version).encode()).hexdigest()
 
 
-def load_version(tx: Transaction, number: int) -> tuple[JobVersion, int]:
-    """A stored version and the tokens that each of its lines has in common."""
+def load_version(tx: Transaction, number: int) -> StoredVersion:
+    """Return a version by its number."""
     definition, constant_tokens = tx.fetch_one("version_definition", version=number)
-    return decode_version(definition), constant_tokens
+    return StoredVersion(decode_version(definition), int(constant_tokens))
 
 
 def load_versions(tx: Transaction) -> Mapping[int, JobVersion]:
-    """Every version that anything was planned with."""
+    """Return every version that anything was planned with, by its number."""
     return {int(number): decode_version(definition) for number, definition in tx.fetch_all("version_definitions")}
 
 
 def register_wider_version(tx: Transaction, number: int, room: int) -> int | None:
-    """The version that asks the same with `room` as max_output_tokens; None where the version has as much."""
+    """Record a version that asks the same with `room` as max_output_tokens; return its number.
+
+    None where the version allows as many output tokens already.
+    """
     version, constant_tokens = load_version(tx, number)
     if version.max_output_tokens >= room:
         return None
     return register_version(tx, version._replace(max_output_tokens=room), constant_tokens)
+
+
+def load_unsent_lines(tx: Transaction) -> list[UnsentLines]:
+    """Return the lines that were never sent, by version."""
+    return [UnsentLines(*row) for row in tx.fetch_all("unsent_by_version")]
+
+
+def count_unsent_of_other_versions(tx: Transaction, version: int) -> UnsentCount:
+    """Count the lines that were never sent and were planned with another version than this one."""
+    return UnsentCount(*tx.fetch_one("unsent_of_other_versions", version=version))
+
+
+def load_open_lines(tx: Transaction) -> list[OpenVersionLines]:
+    """Return the lines that are neither sent nor ended, by version."""
+    return [OpenVersionLines(*row) for row in tx.fetch_all("open_by_version")]

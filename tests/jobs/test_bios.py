@@ -46,9 +46,6 @@ def verdict(name: str, text: str, **facts: object) -> str | None:
     return reason
 
 
-# --- the input -------------------------------------------------------------------------------------------------------
-
-
 def test_csv_strings_and_native_values_give_the_same_artist() -> None:
     native = artist(born=1840, died=1926, number_of_works=12, priority=2, nationality="French")
     strings = artist(
@@ -158,9 +155,6 @@ def test_template_like_names_are_data(name: str) -> None:
     assert verdict(name, f"{name} is the name under which little else is known.") is None
 
 
-# --- the output and the prompts --------------------------------------------------------------------------------------
-
-
 def test_the_schema_is_strict_as_it_stands() -> None:
     schema = job.Bio.model_json_schema()
     assert to_strict_json_schema(job.Bio) == schema
@@ -183,9 +177,6 @@ def test_the_prompts_fit_the_values() -> None:
     system = (FOLDER / "system.md").read_text("utf-8")
     assert 1_500 <= len(system) <= 2_300
     assert "{" not in system
-
-
-# --- the table -------------------------------------------------------------------------------------------------------
 
 
 def table() -> list[dict[str, str]]:
@@ -224,8 +215,6 @@ def test_the_table_has_its_difficult_rows() -> None:
     assert names["Guerrilla Girls"]["artist_type"] == "organization"
     assert any("active" in row["dates"] for row in names.values())
 
-
-# --- the acceptance check --------------------------------------------------------------------------------------------
 
 LIFE = {
     "born": 1840,
@@ -358,11 +347,8 @@ def test_a_hostile_name_takes_no_time() -> None:
         assert verdict(name, "Nobody is named in this text, in 1066 or ever.") is not None
 
 
-# --- the real table --------------------------------------------------------------------------------------------------
-
-
 def templated(one: Any, name: str) -> str:
-    """An honest biography of nothing but the name and the facts."""
+    """Return an honest biography of nothing but the name and the facts."""
     facts = [line.partition(": ")[2] for line in one.prompt_values()["facts"].split("\n") if ": " in line]
     return " ".join((f"{name} is named in museum collections.", *(f"Stated: {fact}." for fact in facts)))
 
@@ -395,7 +381,7 @@ def test_an_invented_year_is_refused_for_each_real_artist(real: list[Any]) -> No
 
 @pytest.mark.shared
 def test_the_name_of_another_real_artist_is_refused(real: list[Any]) -> None:
-    """Namesakes and names that the facts state too cannot be told apart: they are a handful."""
+    """Refuse all but a handful: namesakes, and names that the facts state too, are not to be distinguished."""
     others = {one.artist_id: other.artist_name for one, other in zip(real, real[20_000:] + real[:20_000], strict=True)}
     wrong = refused(real, lambda one: templated(one, others[one.artist_id]))
     print(f"another's name is refused for {len(wrong)} of {len(real)}")

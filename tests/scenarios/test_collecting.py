@@ -27,18 +27,18 @@ def desk(tmp_path: Path) -> Desk:
 
 
 def done(desk: Desk, name: str, **bios: object) -> Path:
-    """A table of bios that exist."""
+    """Write a table of bios that exist."""
     rows = (orjson.dumps({"artist_id": key, **bio}) for key, bio in bios.items())  # type: ignore[dict-item]
     return desk.table(b"\n".join(rows), name)
 
 
 def more(desk: Desk, **bios: object) -> None:
-    """Gives more artists a bio."""
+    """Give more artists a bio."""
     desk.plan(desk.folder / "t.csv", done=done(desk, "more.jsonl", **bios))
 
 
 def stored(desk: Desk, artist_id: str, **changes: object) -> None:
-    """What an earlier job.py, or an odd model, has left in a bio."""
+    """Change a bio into one that an earlier job.py, or an odd model, has left."""
     with desk.world.store.transaction("as if") as tx:
         ((data,),) = tx.con.execute("SELECT data FROM bios WHERE artist_id = ?", [artist_id]).fetchall()
         text = orjson.dumps({**orjson.loads(data), **changes}).decode().replace('"BIG"', "9" * 30)
@@ -50,15 +50,12 @@ def collected(desk: Desk, name: str, only_new: bool = False, failed: Path | None
 
 
 def ids(path: Path) -> list[str]:
-    """The artists of a JSONL file, in its order."""
+    """Return the artists of a JSONL file, in its order."""
     return [orjson.loads(line)["artist_id"] for line in path.read_bytes().splitlines()]
 
 
-# --- columns ---------------------------------------------------------------------------------------------------------
-
-
 def columns(path: Path) -> dict[str, tuple[str, list[object]]]:
-    """The job's own columns of a Parquet file: type and values."""
+    """Return the job's own columns of a Parquet file: type and values."""
     with duckdb.connect() as con:
         found = con.execute("SELECT bio, born, share, sure, tags FROM read_parquet(?)", [str(path)])
         described = [(str(column[0]), str(column[1])) for column in found.description or []]
@@ -67,8 +64,8 @@ def columns(path: Path) -> dict[str, tuple[str, list[object]]]:
 
 
 def test_every_field_is_a_column_of_its_type(desk: Desk) -> None:
-    told = collected(desk, "bios.parquet")
-    assert (told.bios, told.open, told.notes) == (2, 1, [])
+    result = collected(desk, "bios.parquet")
+    assert (result.bios, result.open, result.notes) == (2, 1, [])
     assert columns(desk.folder / "bios.parquet") == {
         "bio": ("VARCHAR", ["Ana was.", "Bo was."]),
         "born": ("BIGINT", [1899, None]),
@@ -96,29 +93,29 @@ def test_a_value_that_does_not_fit_is_kept_and_told_and_blocks_nothing(
     desk: Desk, field: str, value: object, texts: list[str], what: str
 ) -> None:
     stored(desk, "b", **{field: value})
-    told = collected(desk, "bios.parquet")
+    result = collected(desk, "bios.parquet")
     found = columns(desk.folder / "bios.parquet")
-    assert told.bios == 2
-    assert told.notes == [f"column {field} is written as text: artist b has {what}"]
+    assert result.bios == 2
+    assert result.notes == [f"column {field} is written as text: artist b has {what}"]
     assert found[field] == ("VARCHAR", texts)
     assert found["bio"] == ("VARCHAR", ["Ana was.", "Bo was."])
 
 
 @pytest.mark.parametrize("field", ["born", "share", "sure", "tags", "bio"])
 def test_a_field_that_a_bio_lacks_is_empty(desk: Desk, field: str) -> None:
-    """Bio has a field more than when the bio was made."""
+    """Collect a bio that was made when Bio had a field less."""
     stored(desk, "b", **{field: None})
     assert collected(desk, "bios.jsonl").notes == []
 
 
 def test_a_bio_of_text_where_the_job_wants_a_number_now(desk: Desk) -> None:
-    """The whole type of a field changed: no row has it any more."""
+    """Collect bios of which none has the type that a field has now."""
     desk.write_job(bio="bio: int\n    tags: list[str]")
-    told = collected(desk, "bios.jsonl")
+    result = collected(desk, "bios.jsonl")
     assert [orjson.loads(line)["bio"] for line in (desk.folder / "bios.jsonl").read_bytes().splitlines()] == [
         "Ana was.", "Bo was.",
     ]  # fmt: skip
-    assert [note.partition(":")[0] for note in told.notes] == ["column bio is written as text"]
+    assert [note.partition(":")[0] for note in result.notes] == ["column bio is written as text"]
 
 
 def test_choices_are_written_without_quotes(desk: Desk) -> None:
@@ -133,27 +130,24 @@ def test_choices_are_written_without_quotes(desk: Desk) -> None:
     ]  # fmt: skip
 
 
-# --- what is new -----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("first_only_new", [False, True])
 def test_only_new_is_what_no_collect_has_written(desk: Desk, first_only_new: bool) -> None:
     assert collected(desk, "first.jsonl", first_only_new).bios == 2
     more(desk, c={**ANA, "bio": "Cy was."})
-    told = collected(desk, "new.jsonl", only_new=True)
-    assert (told.bios, told.kept, told.notes) == (1, False, [])
+    result = collected(desk, "new.jsonl", only_new=True)
+    assert (result.bios, result.kept, result.notes) == (1, False, [])
     assert ids(desk.folder / "new.jsonl") == ["c"]
     assert collected(desk, "all.jsonl").bios == 3  # without the option, all of them, at any time
 
 
 def test_a_file_is_not_replaced_by_one_with_nothing_new(desk: Desk) -> None:
-    """What --only-new wrote stands in that file alone."""
+    """Keep the file: what --only-new wrote is in no other."""
     out, failed = desk.folder / "new.jsonl", desk.folder / "failed.jsonl"
     collected(desk, "new.jsonl", only_new=True)
     before = out.read_bytes()
-    told = collected(desk, "new.jsonl", only_new=True, failed=failed)
-    assert (told.bios, told.kept, told.notes) == (0, True, [f"nothing new; {out} is left as it is"])
-    assert (told.open, told.failed) == (1, 0)
+    result = collected(desk, "new.jsonl", only_new=True, failed=failed)
+    assert (result.bios, result.kept, result.notes) == (0, True, [f"nothing new; {out} is left as it is"])
+    assert (result.open, result.failed) == (1, 0)
     assert out.read_bytes() == before
     assert failed.exists()
     assert collected(desk, "other.jsonl", only_new=True).kept is False  # a reader of the file finds an empty one
@@ -192,9 +186,6 @@ def test_a_file_that_cannot_be_moved_into_place_was_not_collected(desk: Desk, mo
     assert collected(desk, "bios.jsonl", only_new=True).bios == 2
 
 
-# --- files that are never written ------------------------------------------------------------------------------------
-
-
 def refused(call: Callable[[], Any], folder: Path) -> str:
     with pytest.raises(InputError) as raised:
         call()
@@ -231,13 +222,13 @@ def test_two_targets_are_two_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", ["--out", "--failed"])
 def test_no_table_that_was_ever_planned_is_written(desk: Desk, option: str) -> None:
-    """Not only that of the last plan; and the state tells them from its own place, wherever the project is moved to."""
+    """Protect the tables of all plans. The state keeps their paths relative to its own folder."""
     desk.plan(desk.table(HEAD + "d,Di\n", "second.csv"))
     for name in ("t.csv", "second.csv", "d.jsonl"):
         before = (desk.folder / name).read_bytes()
         out, failed = (name, None) if option == "--out" else ("bios.jsonl", desk.folder / name)
-        told = refused(lambda out=out, failed=failed: collected(desk, out, failed=failed), desk.folder)  # type: ignore[misc]
-        assert told == f"{option} names {name}, a table that the job reads; name another file"
+        result = refused(lambda out=out, failed=failed: collected(desk, out, failed=failed), desk.folder)  # type: ignore[misc]
+        assert result == f"{option} names {name}, a table that the job reads; name another file"
         assert (desk.folder / name).read_bytes() == before
     assert not (desk.folder / "bios.jsonl").exists()
 

@@ -1,27 +1,5 @@
--- name: fall_due
-UPDATE artists SET state = $target, wait_until = NULL
-WHERE priority = $priority AND shard IS NULL AND (wait_until <= $now OR wait_until > $latest)
-  AND list_contains($sources, state)
-
--- name: loose_to_gather
-SELECT artist_id, custom_id, priority, data, tokens, line_hash, version FROM artists
-WHERE shard IS NULL AND state = 'ready' AND priority = $priority AND version IS NOT NULL
-  AND version = (SELECT min(version) FROM artists
-                 WHERE shard IS NULL AND state = 'ready' AND priority = $priority AND version IS NOT NULL)
-ORDER BY seq LIMIT $most
-
 -- name: insert_run
-INSERT INTO runs VALUES ($run_id, $now)
-
--- name: parked_lines
--- Lines of shards that were not released when the direct lane took lines out of them: to be cut again, not released.
-SELECT a.artist_id, a.custom_id, a.priority, a.data, a.tokens, a.line_hash, a.version
-FROM artists AS a JOIN shards AS s USING (shard)
-WHERE s.state = 'stale' AND a.state = 'ready'
-  AND (a.priority, a.version) = (
-      SELECT (x.priority, x.version) FROM artists AS x JOIN shards AS y USING (shard)
-      WHERE y.state = 'stale' AND x.state = 'ready' ORDER BY x.priority, x.version LIMIT 1)
-ORDER BY a.seq LIMIT $most
+INSERT INTO runs SELECT $run_id, $now WHERE NOT EXISTS (SELECT 1 FROM runs)
 
 -- name: create_prepared
 CREATE TEMP TABLE prepared (
@@ -35,19 +13,12 @@ CREATE TEMP TABLE done_rows (row INTEGER, artist_id VARCHAR, data VARCHAR)
 -- name: create_skipped
 CREATE TEMP TABLE skipped_rows (row INTEGER, message VARCHAR)
 
--- name: create_planned
-CREATE TEMP TABLE planned (
-    artist_id VARCHAR, shard INTEGER, tokens INTEGER, bytes INTEGER, line_hash UBIGINT
-)
-
 -- name: create_cuts
 CREATE TEMP TABLE cuts (shard INTEGER, priority INTEGER, seq INTEGER)
 
--- name: number_from
-SET VARIABLE highest_seq = $highest
-
 -- name: view_new_rows
--- Rows of artists that the state does not hold. They are numbered behind those that it holds.
+-- Rows of artists that the state does not hold, numbered from its highest number on. A view takes no parameters, so the
+-- number comes in a variable of the session, which number_from sets before the view is read.
 CREATE TEMP VIEW new_rows AS
 SELECT (getvariable('highest_seq') + p.row)::INTEGER AS seq, p.*
 FROM prepared AS p WHERE NOT EXISTS (SELECT 1 FROM artists AS a WHERE a.artist_id = p.artist_id)
@@ -61,29 +32,35 @@ SELECT a.seq, p.* FROM prepared AS p JOIN artists AS a USING (artist_id)
 WHERE a.state = 'ready' AND a.version IS NULL AND a.shard IS NULL
 
 -- name: view_planned
--- The shard of each: the last of its priority that does not begin behind it.
+-- The shard of a line is the last one of its priority whose first line is not behind it.
 CREATE TEMP VIEW planned AS
 SELECT u.artist_id, u.seq, c.shard, u.tokens, u.bytes, u.line_hash
 FROM unplanned AS u ASOF JOIN cuts AS c ON u.priority = c.priority AND u.seq >= c.seq
 
--- name: prepared_again
--- Rows whose artist stands in an earlier row already.
+-- name: number_from
+SET VARIABLE highest_seq = $highest
+
+-- name: highest_seq
+SELECT coalesce(max(seq), 0) FROM artists
+
+-- name: repeated_rows
+-- Rows whose artist has an earlier row.
 SELECT p.row, f.first, p.artist_id
 FROM prepared AS p JOIN (SELECT artist_id, min(row) AS first FROM prepared GROUP BY artist_id) AS f USING (artist_id)
 WHERE p.row > f.first ORDER BY p.row
 
--- name: drop_prepared_again
+-- name: drop_repeated_rows
 DELETE FROM prepared WHERE row NOT IN (SELECT min(row) FROM prepared GROUP BY artist_id)
 
--- name: done_twice
+-- name: repeated_bio
 SELECT artist_id, min(row), max(row) FROM done_rows GROUP BY artist_id HAVING count(*) > 1 ORDER BY 2 LIMIT 1
 
--- name: done_unknown
+-- name: count_unknown_bios
 SELECT count(*) FROM done_rows AS d
 WHERE NOT EXISTS (SELECT 1 FROM prepared AS p WHERE p.artist_id = d.artist_id)
   AND NOT EXISTS (SELECT 1 FROM artists AS a WHERE a.artist_id = d.artist_id)
 
--- name: input_changed
+-- name: count_changed_rows
 SELECT count(*) FROM prepared AS p JOIN artists AS a USING (artist_id)
 WHERE a.data <> p.data OR a.priority <> p.priority
 
@@ -97,10 +74,55 @@ DELETE FROM prepared WHERE artist_id IN (
     ) WHERE n > $limit
 )
 
+-- name: unsent_shards
+SELECT shard FROM shards WHERE state IN ('planned', 'released', 'uploaded')
+
+-- name: unsent_shards_of_done
+SELECT shard, state FROM shards
+WHERE state IN ('planned', 'released', 'uploaded') AND shard IN (
+    SELECT a.shard FROM artists AS a JOIN done_rows AS d USING (artist_id) WHERE a.state = 'ready'
+)
+ORDER BY shard
+
+-- name: unplan_shard
+-- A ready artist without a version is in the view unplanned.
+UPDATE artists SET shard = NULL, version = NULL, line_hash = NULL WHERE shard = $shard AND state = 'ready'
+
+-- name: unplan_ready_lines
+UPDATE artists SET shard = NULL, version = NULL, line_hash = NULL
+WHERE state = 'ready'
+
+-- name: mark_done_before
+UPDATE artists SET state = 'done_before', shard = NULL, version = NULL, wait_until = NULL
+FROM done_rows AS d
+WHERE artists.artist_id = d.artist_id AND artists.state IN ('ready', 'waiting')
+
+-- name: count_not_in_table
+SELECT count(*) FROM artists
+WHERE state IN ('ready', 'waiting') AND artist_id NOT IN (SELECT artist_id FROM prepared)
+
+-- name: update_changed_rows
+UPDATE artists SET data = p.data, priority = p.priority, artist_name = p.artist_name
+FROM prepared AS p
+WHERE artists.artist_id = p.artist_id AND artists.state = 'ready' AND artists.version IS NULL
+  AND (artists.data <> p.data OR artists.priority <> p.priority OR artists.artist_name <> p.artist_name)
+
+-- name: kept_rows
+SELECT artist_id, custom_id, artist_name, priority, data FROM artists
+WHERE state = 'ready' AND version IS NULL AND shard IS NULL
+  AND artist_id NOT IN (SELECT artist_id FROM prepared)
+
+-- name: ordered_lines
+SELECT priority, seq, spooled, tokens, bytes FROM unplanned ORDER BY priority, seq
+
+-- name: write_planned
+UPDATE artists SET shard = p.shard, tokens = p.tokens, bytes = p.bytes, line_hash = p.line_hash, version = $version
+FROM planned AS p WHERE artists.artist_id = p.artist_id
+
 -- name: insert_new_artists
--- Each with its shard at once: to insert all and then to write the shards over them takes ten times as long. What is
--- joined is narrow, so that it fits beside the index of a million ids. They stay in the order of the table, so that a look
--- at one shard reads a part of it.
+-- Each artist is inserted with its shard: to insert all and then to update them with their shards takes ten times as
+-- long. The join reads two columns of planned, so that it fits into the memory beside the index of a million ids. The
+-- artists stay in the order of the table, so that a query for one shard reads only a part of them.
 INSERT INTO artists (artist_id, seq, custom_id, artist_name, priority, data, state, shard,
                      version, tokens, bytes, line_hash)
 SELECT n.artist_id, n.seq, n.custom_id, n.artist_name, n.priority, n.data,
@@ -110,8 +132,8 @@ SELECT n.artist_id, n.seq, n.custom_id, n.artist_name, n.priority, n.data,
 FROM new_rows AS n LEFT JOIN done_rows AS d USING (artist_id)
 LEFT JOIN (SELECT seq, shard FROM planned) AS s USING (seq)
 
--- name: forget_mended_rows
--- Bad rows of this table that are bad no more: each row of the table counts once.
+-- name: delete_corrected_rows
+-- Rows of this table that were bad in an earlier plan and are good now: each row of the table counts once.
 DELETE FROM artists WHERE state = 'skipped' AND starts_with(artist_id, '(' || $table || ' row ')
   AND artist_id NOT IN (SELECT '(' || $table || ' row ' || row || ')' FROM skipped_rows)
 
@@ -123,57 +145,18 @@ SELECT '(' || $table || ' row ' || s.row || ')',
 FROM skipped_rows AS s
 WHERE NOT EXISTS (SELECT 1 FROM artists AS a WHERE a.artist_id = '(' || $table || ' row ' || s.row || ')')
 
--- name: note_table
--- A table that was read, by its name as seen from the state: no output may replace it.
-INSERT OR REPLACE INTO facts VALUES ('table ' || $table, NULL, $table)
-
--- name: not_in_table
-SELECT count(*) FROM artists
-WHERE state IN ('ready', 'waiting') AND artist_id NOT IN (SELECT artist_id FROM prepared)
-
 -- name: insert_earlier_bios
 INSERT INTO bios (artist_id, data, lane)
 SELECT d.artist_id, d.data, 'earlier'
 FROM done_rows AS d JOIN artists AS a USING (artist_id)
 WHERE a.state = 'done_before' AND NOT EXISTS (SELECT 1 FROM bios AS b WHERE b.artist_id = d.artist_id)
 
--- name: take_over_done
-UPDATE artists SET state = 'done_before', shard = NULL, version = NULL, wait_until = NULL
-FROM done_rows AS d
-WHERE artists.artist_id = d.artist_id AND artists.state IN ('ready', 'waiting')
+-- name: insert_table_name
+-- The tables that were read are kept among the facts, each under a name that begins with "table ".
+INSERT OR REPLACE INTO facts VALUES ('table ' || $table, NULL, $table)
 
--- name: highest_seq
-SELECT coalesce(max(seq), 0) FROM artists
-
--- name: ordered_lines
-SELECT priority, seq, spooled, tokens, bytes FROM unplanned ORDER BY priority, seq
-
--- name: write_planned
-UPDATE artists SET shard = p.shard, tokens = p.tokens, bytes = p.bytes, line_hash = p.line_hash, version = $version
-FROM planned AS p WHERE artists.artist_id = p.artist_id
-
--- name: unsent_of_other_versions
--- Lines that were never sent. What was sent once goes again as it was planned, whatever the prompt is now.
-SELECT count(*), count(DISTINCT shard) FROM artists AS a JOIN shards AS s USING (shard)
-WHERE a.state = 'ready' AND NOT s.retry AND s.state IN ('planned', 'released', 'uploaded') AND a.version <> $version
-
--- name: unsent_shards
-SELECT shard FROM shards WHERE state IN ('planned', 'released', 'uploaded')
-
--- name: loosen_for_replan
-UPDATE artists SET shard = NULL, version = NULL, line_hash = NULL
-WHERE state = 'ready'
-
--- name: kept_rows
-SELECT artist_id, custom_id, artist_name, priority, data FROM artists
-WHERE state = 'ready' AND version IS NULL AND shard IS NULL
-  AND artist_id NOT IN (SELECT artist_id FROM prepared)
-
--- name: take_changed_rows
-UPDATE artists SET data = p.data, priority = p.priority, artist_name = p.artist_name
-FROM prepared AS p
-WHERE artists.artist_id = p.artist_id AND artists.state = 'ready' AND artists.version IS NULL
-  AND (artists.data <> p.data OR artists.priority <> p.priority OR artists.artist_name <> p.artist_name)
+-- name: tables_read
+SELECT text FROM facts WHERE starts_with(name, 'table ') ORDER BY name
 
 -- name: plan_by_priority
 SELECT priority, count(*) FILTER (state <> 'skipped') AS artists,
@@ -190,12 +173,30 @@ WHERE state NOT IN ('settled', 'stale', 'split') ORDER BY priority, shard
 -- name: count_by_state
 SELECT state, count(*) FROM artists GROUP BY state ORDER BY state
 
--- name: unsent_shards_of_done
-SELECT shard, state FROM shards
-WHERE state IN ('planned', 'released', 'uploaded') AND shard IN (
-    SELECT a.shard FROM artists AS a JOIN done_rows AS d USING (artist_id) WHERE a.state = 'ready'
-)
-ORDER BY shard
+-- name: fall_due
+UPDATE artists SET state = $target, wait_until = NULL
+WHERE priority = $priority AND shard IS NULL AND (wait_until <= $now OR wait_until > $latest)
+  AND list_contains($sources, state)
 
--- name: uncut_shard
-UPDATE artists SET shard = NULL, version = NULL, line_hash = NULL WHERE shard = $shard AND state = 'ready'
+-- name: loose_to_gather
+SELECT artist_id, custom_id, priority, data, tokens, line_hash, version FROM artists
+WHERE shard IS NULL AND state = 'ready' AND priority = $priority AND version IS NOT NULL
+  AND version = (SELECT min(version) FROM artists
+                 WHERE shard IS NULL AND state = 'ready' AND priority = $priority AND version IS NOT NULL)
+ORDER BY seq LIMIT $most
+
+-- name: parked_lines
+-- The direct lane took lines out of these shards before they were released. The rest is cut again and not released.
+SELECT a.artist_id, a.custom_id, a.priority, a.data, a.tokens, a.line_hash, a.version
+FROM artists AS a JOIN shards AS s USING (shard)
+WHERE s.state = 'stale' AND a.state = 'ready'
+  AND (a.priority, a.version) = (
+      SELECT (x.priority, x.version) FROM artists AS x JOIN shards AS y USING (shard)
+      WHERE y.state = 'stale' AND x.state = 'ready' ORDER BY x.priority, x.version LIMIT 1)
+ORDER BY a.seq LIMIT $most
+
+-- name: create_planned
+-- For a retry shard, whose lines are not in the staging tables of a plan: write_planned reads it as it reads the view.
+CREATE TEMP TABLE planned (
+    artist_id VARCHAR, shard INTEGER, tokens INTEGER, bytes INTEGER, line_hash UBIGINT
+)

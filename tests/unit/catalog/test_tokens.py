@@ -1,4 +1,4 @@
-"""The process that counts tokens: it counts as the tokenizer does, and outlives nobody."""
+"""The process that counts tokens: it counts as the tokenizer does, and ends when its owner does."""
 
 import os
 import signal
@@ -27,8 +27,8 @@ sys.stdin.read()
 
 def test_what_is_asked_at_once_comes_in_order() -> None:
     texts = [[f"{n} words " * n, "Łódź\n\u2028 \\ \0"] for n in range(1, 40)]
-    asked = [counter().count(some) for some in texts]
-    assert [counts.result() for counts in asked] == [count_tokens(some) for some in texts]
+    futures = [counter().count(some) for some in texts]
+    assert [counts.result() for counts in futures] == [count_tokens(some) for some in texts]
 
 
 def test_more_than_a_pipe_holds() -> None:
@@ -53,7 +53,7 @@ def test_a_plan_whose_counting_process_was_killed_says_so_and_changes_nothing(tm
 def test_how_far_the_table_is_read_ahead(
     characters: int, ahead: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A chunk has ten rows of some 100 characters here; so many wait for their counts when the first is taken."""
+    """Read `ahead` chunks before the first is returned. Here a chunk has ten rows of some 100 characters."""
     monkeypatch.setattr(plan_rows, "READ_ROWS", 10)
     monkeypatch.setattr(plan_rows, "AHEAD_CHUNKS", 3)
     monkeypatch.setattr(plan_rows, "AHEAD_CHARACTERS", characters)
@@ -68,15 +68,15 @@ def test_how_far_the_table_is_read_ahead(
 
 
 @pytest.mark.parametrize(
-    ("interpreter", "told"),
+    ("interpreter", "sentence"),
     [
         ("/bin/false", r"ended with exit status 1; mend what it complains of"),
         ("/no/python", r"/no/python: No such file"),
     ],
 )
-def test_where_none_can_work_it_is_said(interpreter: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_none_can_work_it_is_said(interpreter: str, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", interpreter)
-    with pytest.raises(BatcherError, match=told), TokenCounter() as counting:
+    with pytest.raises(BatcherError, match=sentence), TokenCounter() as counting:
         counting.count(["a text"]).result()
 
 
@@ -89,7 +89,7 @@ def test_it_ends_with_a_plan_that_fails() -> None:
 
 
 def test_it_ends_when_its_owner_is_killed() -> None:
-    """Both have the pipe that is read here: it comes to its end when both have ended."""
+    """Read the pipe that both processes hold open: it ends when both have ended."""
     with subprocess.Popen(
         [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as owner:

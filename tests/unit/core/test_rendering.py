@@ -1,4 +1,4 @@
-"""Ids, lines and shards: what is rendered is what was meant, whatever the values are, and cut within the limits."""
+"""Ids, lines and shards: values of any kind are rendered as data, and lines are cut within the limits."""
 
 import itertools
 import json
@@ -65,9 +65,6 @@ ODD = [
 ]
 
 
-# --- custom_id -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("artist_id", "line_id"),
     [
@@ -115,9 +112,6 @@ def test_an_id_that_looks_like_an_escaped_or_shortened_one_is_still_its_own(arti
     line_id = make_custom_id(artist_id)
     assert make_custom_id(line_id) != line_id or line_id == artist_id
     assert ("~" in line_id) == (len(line_id) == 200 and line_id != artist_id and line_id[183] == "~")
-
-
-# --- templates -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -179,11 +173,8 @@ def test_a_value_is_never_read_as_a_template(value: str) -> None:
     assert text == "Name: " + value + "\nFacts: f {kept} " + value
 
 
-# --- lines -----------------------------------------------------------------------------------------------------------
-
-
 def line_of(version: JobVersion, line_id: str, user_text: str) -> bytes:
-    """One line; its size is told without rendering it."""
+    """Return one line, after a check that its size is known without rendering it."""
     renderer = LineRenderer(version)
     own = renderer.encode_own_part(line_id, user_text)
     line = renderer.render_line(own)
@@ -197,7 +188,7 @@ def hash_of(version: JobVersion, line_id: str, user_text: str) -> int:
 
 
 def _plain(version: JobVersion, line_id: str, user_text: str) -> dict[str, object]:
-    """The line as OpenAI's guide has it, built without any of our shortcuts."""
+    """Return the line as OpenAI's guide has it, built without any of our shortcuts."""
     messages = [{"role": "system", "content": version.system}, {"role": "user", "content": user_text}]
     schema = {"name": version.schema_name, "strict": True, "schema": dict(version.schema)}
     asked: dict[str, object] = {"model": version.model}
@@ -290,11 +281,8 @@ def test_what_every_line_repeats_is_counted_once() -> None:
     assert ": " not in schema
 
 
-# --- tokens ----------------------------------------------------------------------------------------------------------
-
-
 def test_the_overhead_reproduces_the_24_tokens_that_openai_billed() -> None:
-    """The official description's BatchRequestOutput example: prompt_tokens 24."""
+    """Count as the official description's BatchRequestOutput example does: prompt_tokens 24."""
     counts = count_tokens(["You are a helpful assistant.", "What is 2+2?"])
     assert overhead_tokens() == 11
     assert sum(counts) + overhead_tokens() == 24
@@ -305,12 +293,12 @@ def test_the_overhead_reproduces_the_24_tokens_that_openai_billed() -> None:
 def _encoding() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # how it opens its own files
-        import bpe_openai  # noqa: PLC0415
+        import bpe_openai  # noqa: PLC0415 - importing it warns, which is caught here
     return bpe_openai.get_encoding(ENCODING)
 
 
 def _reference(texts: list[str]) -> list[int]:
-    """Tokens by another implementation, with the ranks that OpenAI publishes."""
+    """Return the tokens by another implementation, with the ranks that OpenAI publishes."""
     return [len(_encoding().encode_ordinary(text)) for text in texts]
 
 
@@ -346,8 +334,6 @@ TOKEN_STRATEGY = st.lists(st.text(KNOWN, max_size=60) | st.sampled_from(TOKEN_TE
 def test_tokens_are_counted_exactly_whatever_the_text_is(texts: list[str]) -> None:
     assert count_tokens(texts) == _reference(texts)
 
-
-# --- shards ----------------------------------------------------------------------------------------------------------
 
 Line = tuple[int, int, int]
 """Priority, bytes, tokens."""

@@ -1,4 +1,4 @@
-"""Loading a job folder and running its code: what is taken, and the sentence for each way in which it can be wrong."""
+"""Loading a job folder and running its code: what is accepted, and the sentence for each thing that can be wrong."""
 
 import sys
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint
 from batcher.core.rendering import LineRenderer
 from batcher.errors import InputError, JobError
-from batcher.job.job import Job, encode_row, job_output_to_stderr
+from batcher.job.job import Job, job_output_to_stderr
 from batcher.job.loading import load_job
 from batcher.job.schema import build_strict_schema, output_column_types
 
@@ -44,7 +44,7 @@ Make = Callable[..., Path]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Writes a job folder; a None leaves the file out."""
+    """Write a job folder; a None leaves the file out."""
 
     def written(job: str | bytes | None = JOB, system: Any = "Be brief.", user: Any = "Artist: {artist_name}") -> Path:
         folder = tmp_path / "painters"
@@ -65,9 +65,6 @@ def refusal(folder: Path) -> str:
 
 def artist(job: Job, **more: object) -> Any:
     return job.parse_artist_row({"artist_id": "a", "artist_name": "Ana", **more}, "t.csv, row 2")
-
-
-# --- loading ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_sound_job_is_loaded_and_nothing_is_left_beside_it(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,8 +212,6 @@ def test_an_acceptance_check_may_take_more_where_it_need_not(make: Make, accept:
     assert load_job(make(job=JOB.replace("accept(artist, bio)", accept))).name == "painters"
 
 
-# --- what the job's code prints --------------------------------------------------------------------------------------
-
 TALKING = """\
 print("imported")
 from pydantic import BaseModel, field_validator
@@ -258,12 +253,9 @@ def test_what_a_job_prints_goes_to_stderr(make: Make, capsys: pytest.CaptureFixt
         with pytest.raises(JobError):
             job.validate_answer(ana, '{"bio": "bad"}')
     print("the answer")
-    told = capsys.readouterr()
-    assert told.out == "the answer\n"
-    assert told.err.split() == ["imported", "validated", "asked", "judged", "judged"]
-
-
-# --- rows ------------------------------------------------------------------------------------------------------------
+    printed = capsys.readouterr()
+    assert printed.out == "the answer\n"
+    assert printed.err.split() == ["imported", "validated", "asked", "judged", "judged"]
 
 
 @pytest.mark.parametrize(
@@ -332,7 +324,7 @@ def test_a_column_may_be_mapped_by_an_alias_and_the_stored_row_reads_the_same(ma
     source = JOB.replace("artist_name: str", "artist_name: str = Field(alias='Full name')")
     job = load_job(make(job=source.replace("import BaseModel", "import BaseModel, Field")))
     ana = job.parse_artist_row({"artist_id": "a", "Full name": "Ana"}, "t.csv, row 2")
-    assert job.restore_artist(encode_row(ana)) == ana
+    assert job.restore_artist(job.encode_row(ana)) == ana
 
 
 FIELDS = ["artist_id", "artist_name", "born", "priority"]
@@ -415,9 +407,6 @@ def test_code_of_the_job_that_fails_on_a_row_names_the_row(make: Make, job: str,
     assert str(raised.value) == sentence
 
 
-# --- answers ---------------------------------------------------------------------------------------------------------
-
-
 def test_judging(make: Make) -> None:
     job = load_job(make())
     assert job.validate_answer(artist(job), '{"bio": "Ana painted."}') == ('{"bio":"Ana painted."}', None)
@@ -458,9 +447,6 @@ def test_an_acceptance_check_that_fails_names_the_artist(make: Make, job: str, s
     assert str(raised.value) == sentence
 
 
-# --- schema ----------------------------------------------------------------------------------------------------------
-
-
 class Work(BaseModel):
     title: str
     default: int = 3
@@ -478,7 +464,7 @@ class Everything(BaseModel):
 
 
 def test_the_schema_is_strict_all_the_way_down() -> None:
-    """Names of fields are no keywords: none is dropped, whatever it is called."""
+    """Keep a field of any name, as it is no keyword."""
     work = {"$ref": "#/$defs/Work"}
     assert build_strict_schema(Everything) == {
         "$defs": {

@@ -20,7 +20,7 @@ from tests.support.world import World, config_with, counter, write_table
 
 
 def test_counts_and_order(desk: Desk) -> None:
-    """The most urgent first, ties in input order, and no shard of two priorities."""
+    """Cut the most urgent lines first, ties in input order, and no shard of two priorities."""
     desk.world.config = config_with(limits={"lines_per_shard": 2})
     rows = ["x,X,2", "b,B,1", "a,A,1", "y,Y,2", "c,C,1", "z,Z,7"]
     result, report = desk.plan(desk.table("artist_id,artist_name,priority\n" + "\n".join(rows)))
@@ -80,7 +80,7 @@ def test_ids_that_are_numbers_are_taken_as_texts(desk: Desk) -> None:
 
 @pytest.mark.parametrize("id_type", ["str", "int"])
 def test_ids_of_parquet_may_be_numbers_decimals_or_uuids(desk: Desk, id_type: str) -> None:
-    """The example's Artist and the project's take them all; here a job that declares them as they are."""
+    """Plan with a job that declares ids as the table has them; the example's Artist and the project's accept all."""
     desk.write_job(id_type=id_type)
     path, done = desk.folder / "t.parquet", desk.folder / "done.parquet"
     kind = "DECIMAL(20, 0)" if id_type == "int" else "UUID"
@@ -103,9 +103,6 @@ def test_a_priority_may_be_declared_as_any_number_and_must_be_whole(desk: Desk, 
     assert sentence == f"t.csv, row 2: Artist.priority is {kind}; declare it as int"
 
 
-# --- planning again --------------------------------------------------------------------------------------------------
-
-
 def test_planning_again_adds_only_new_artists(desk: Desk) -> None:
     head = "artist_id,artist_name,priority\n"
     desk.plan(desk.table(head + "a,Ana,2\nb,Bo,1\n"))
@@ -126,7 +123,7 @@ def test_artists_that_are_not_in_the_table_any_more_are_counted_and_stay_planned
     assert first.not_in_table == 0
     done = desk.table("artist_id,bio\nb,Was.\n", "done.csv")
     again, report = desk.plan(desk.table(head + "a,Ana\ne,Ed\n"), done=done)
-    assert again.not_in_table == 2  # b is done, and asked for no more
+    assert again.not_in_table == 2  # b is done, and is not to be sent
     assert report.states == {"ready": 4, "done_before": 1}
     limited, _ = desk.plan(desk.table(head + "a,Ana\nc,Cy\nd,Di\ne,Ed\nf,Flo\ng,Gus\n"), limit=1)
     assert (limited.not_in_table, limited.artists_new) == (0, 1)
@@ -174,7 +171,7 @@ def test_an_edited_prompt_asks_for_replan_and_changes_nothing(desk: Desk) -> Non
 
 
 def test_lines_that_were_tried_go_again_as_they_were_planned_whatever_the_prompt_is_now(desk: Desk) -> None:
-    """A shard of lines that failed waits for room: it was sent once, and is no reason to ask for --replan."""
+    """Ask for no --replan where a retry shard waits for room: its lines were sent once."""
     table = desk.table("artist_id,artist_name\na,Ana\n")
     desk.plan(table)
     with desk.world.store.transaction("as if gathered") as tx:
@@ -183,9 +180,6 @@ def test_lines_that_were_tried_go_again_as_they_were_planned_whatever_the_prompt
     before = shard_files(desk.world)
     assert desk.plan(table)[0].lines_planned == 0
     assert shard_files(desk.world) == before
-
-
-# --- beside what was submitted ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -204,7 +198,7 @@ def partly(tmp_path: Path) -> World:
 
 
 def sent(world: World) -> object:
-    """All that the state holds of what was submitted."""
+    """Return all that the state holds of what was submitted."""
     return [world.rows(f"SELECT * FROM {name} ORDER BY ALL") for name in ("submissions", "batches", "attempts")] + [
         world.rows("SELECT * FROM shards WHERE shard <= 2 ORDER BY shard"),
         world.rows("SELECT * FROM artists WHERE shard <= 2 ORDER BY artist_id"),
@@ -229,7 +223,7 @@ def test_replan_touches_nothing_that_was_submitted(partly: World) -> None:
 
 
 def test_a_bio_that_exists_after_all_takes_its_line_out(partly: World) -> None:
-    """Of a shard in flight nothing is taken; planned lines are cut again, released ones stay released."""
+    """Take no line out of a shard in flight; cut planned lines again, and keep released ones released."""
     before = sent(partly)
     ids = {n: [str(row[0]) for row in partly.rows(f"SELECT artist_id FROM artists WHERE shard = {n} ORDER BY seq")]
            for n in range(1, 7)}  # fmt: skip
@@ -250,7 +244,7 @@ def test_a_bio_that_exists_after_all_takes_its_line_out(partly: World) -> None:
 
 
 def test_a_done_table_beside_another_input_leaves_no_line_behind(desk: Desk) -> None:
-    """Lines of a shard that is cut again go with it even if the table of today does not hold them."""
+    """Cut all lines of a stale shard again, even those that this table does not hold."""
     desk.plan(desk.table("artist_id,artist_name\na,Ana\nb,Bo\n"))
     done = desk.table("artist_id,bio\na,Was.\n", "done.csv")
     _, report = desk.plan(desk.table("artist_id,artist_name\nc,Cy\n", "other.csv"), done=done)
@@ -260,7 +254,7 @@ def test_a_done_table_beside_another_input_leaves_no_line_behind(desk: Desk) -> 
 
 
 def test_a_line_cut_again_is_kept_as_it_is_rendered(desk: Desk) -> None:
-    """The row in the state is the one that the line was made from: a later try renders it again."""
+    """Keep the row that the line was made from: a retry renders it again."""
     head = "artist_id,artist_name,fact\n"
     desk.plan(desk.table(head + "a,Ana,old\nb,Bo,old\n"))
     desk.plan(desk.table(head + "a,Ana,old\nb,Bo,new\n"), done=desk.table("artist_id,bio\na,Was.\n", "done.csv"))
@@ -291,8 +285,6 @@ def test_waiting_lines_go_again_as_they_were_planned_and_replan_is_not_asked_for
     world.plan(table, done=done)
     assert world.states() == {"waiting": 9, "done_before": 1}
 
-
-# --- values are data -------------------------------------------------------------------------------------------------
 
 NAMES = [
     "{{7*7}}",

@@ -12,6 +12,7 @@ from batcher.core.model import Endpoint, ShardLimits
 from batcher.core.rendering import LineRenderer
 from batcher.disk.shard_files import ShardWriter, Spool
 from batcher.errors import ConfigError, InputError, JobError, StateError
+from batcher.plan.retry_shards import cut_retry_shard
 from batcher.plan.shard_cutting import ShardCutting
 from batcher.state.plan import OrderedLine
 from tests.support.place import Place
@@ -39,7 +40,7 @@ WHOLE = {"bio": "Ana was.", "sparse": True, "born": 1899, "share": 0.5, "tags": 
 
 @pytest.mark.parametrize("ending", [".parquet", ".csv", ".jsonl"])
 def test_bios_that_batcher_wrote_are_taken_over_with_all_their_fields(desk: Desk, ending: str) -> None:
-    """What one job collected is what another starts from, in whatever format, and what that one collects again."""
+    """Start a job from what another has collected, in any format, and collect the same file again."""
     desk.write_job(bio=FIELDS)
     table = desk.table("artist_id,artist_name\na,Ana\nb,Bo\n")
     done = desk.table(orjson.dumps({"artist_id": "a", **WHOLE, "more": 1}), "done.jsonl")
@@ -50,9 +51,9 @@ def test_bios_that_batcher_wrote_are_taken_over_with_all_their_fields(desk: Desk
     other.plan(table, done=collected)
     ((data, lane),) = other.world.rows("SELECT data, lane FROM bios")
     assert (orjson.loads(str(data)), lane) == (WHOLE, "earlier")
-    again = desk.folder / f"again{ending}"
-    collect_bios(other.world.store, other.world.job, again, None, False)
-    assert again.read_bytes() == collected.read_bytes()
+    recollected = desk.folder / f"again{ending}"
+    collect_bios(other.world.store, other.world.job, recollected, None, False)
+    assert recollected.read_bytes() == collected.read_bytes()
 
 
 def test_a_field_of_an_earlier_bio_that_does_not_fit_is_kept_as_it_is(desk: Desk) -> None:
@@ -79,8 +80,6 @@ def test_a_bad_table_of_bios_is_named(desk: Desk, text: str, sentence: str) -> N
     table = desk.table("artist_id,artist_name\na,Ana\n")
     assert desk.refused(InputError, table, done=desk.table(text, "d.csv")) == sentence
 
-
-# --- bad rows --------------------------------------------------------------------------------------------------------
 
 MEND = "; mend the table, or leave such rows out with --skip-bad-rows"
 
@@ -228,8 +227,8 @@ def test_bad_rows_left_out_are_listed_and_every_row_is_somewhere(desk: Desk) -> 
 
 def test_a_row_that_was_mended_is_skipped_no_more(desk: Desk) -> None:
     desk.plan(desk.table(BAD_ROWS, "t.jsonl"), skip_bad_rows=True)
-    _, again = desk.plan(desk.table(BAD_ROWS, "t.jsonl"), skip_bad_rows=True)
-    assert again.states == {"ready": 2, "skipped": 6}
+    _, report = desk.plan(desk.table(BAD_ROWS, "t.jsonl"), skip_bad_rows=True)
+    assert report.states == {"ready": 2, "skipped": 6}
     mended = BAD_ROWS.replace('{"artist_id": "b"}', '{"artist_id": "b", "artist_name": "Bo"}')
     result, report = desk.plan(desk.table(mended, "t.jsonl"), skip_bad_rows=True)
     assert report.states == {"ready": 3, "skipped": 5}
@@ -256,9 +255,6 @@ def test_a_table_without_a_needed_column_is_no_matter_of_rows(desk: Desk) -> Non
     assert "has no column artist_name" in sentence
 
 
-# --- code of the job that fails --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("parts", "sentence"),
     [
@@ -280,9 +276,6 @@ def test_a_failing_job_is_named_with_the_row(desk: Desk, parts: dict[str, str], 
     assert not desk.world.store.folder.exists()
 
 
-# --- dry run ---------------------------------------------------------------------------------------------------------
-
-
 def test_a_dry_run_says_the_same_numbers_and_writes_nothing(desk: Desk) -> None:
     table = desk.table("artist_id,artist_name\n" + "".join(f"a{n},Name {n}\n" for n in range(25)))
     dry = desk.plan(table, dry_run=True)
@@ -300,11 +293,8 @@ def test_a_dry_run_beside_a_plan_changes_nothing(desk: Desk) -> None:
     assert desk.plan(table, replan=True) == dry
 
 
-# --- plans that fail -------------------------------------------------------------------------------------------------
-
-
 def failing_on(monkeypatch: pytest.MonkeyPatch, error: BaseException, after: int) -> None:
-    """The cutting fails once so many shard files are in place."""
+    """Make the cutting fail once `after` shard files are in place."""
     original = ShardWriter.close
     closed = 0
 
@@ -370,17 +360,27 @@ def test_a_file_that_is_not_finished_goes_away(desk: Desk) -> None:
     renderer = LineRenderer(desk.world.job.build_version("gpt-6-luna", Endpoint.CHAT, 600))
     limits, own = ShardLimits(9, 9_999, 9), renderer.encode_own_part("a", "Ana")
     with closing(Spool(desk.folder)) as spool, pytest.raises(ZeroDivisionError):
-        line = OrderedLine(1, 1, spool.append_piece(own), 9, renderer.line_size(own))
-        with ShardCutting(renderer, spool, limits, desk.folder, 1) as cutting:
-            cutting.cut_lines(
-                [line, line]
-            )  # each is a shard of its own: the first is in place when the second is begun
+        line: OrderedLine = (1, 1, spool.append_piece(own), 9, renderer.line_size(own))
+        with ShardCutting(renderer, limits, desk.folder, 1) as cutting:
+            # Each is a shard of its own: the first is in place when the second is begun.
+            cutting.cut_spooled_lines(spool, [line, line])
             raise ZeroDivisionError
     assert [path.name for path in (desk.folder / "shards").iterdir()] == ["shard-00001.jsonl"]
 
 
+def test_a_retry_shard_that_fails_leaves_no_file(desk: Desk) -> None:
+    desk.plan(desk.table("artist_id,artist_name\na,Ana\nb,Bo\n"))
+    with desk.world.store.transaction("as if its shard was split") as tx:
+        tx.con.execute("UPDATE artists SET shard = NULL")
+    before = snapshot(desk.world)
+    desk.write_job(values='{"artist_name": self.artist_name.replace("Bo", "Bob"), "fact": self.fact or "none"}')
+    with pytest.raises(JobError, match="renders artist b otherwise than it was planned"):
+        cut_retry_shard(desk.world.store, desk.world.job, desk.world.config, 3)
+    assert snapshot(desk.world) == before
+
+
 def test_files_that_a_killed_plan_left_go_with_the_next_one(desk: Desk) -> None:
-    """A killed plan leaves files under their final names; the state does not know them, and the next may cut fewer."""
+    """Remove files that a killed plan left under their final names: the next plan may cut fewer shards."""
     table = desk.table("artist_id,artist_name\na,Ana\n")
     desk.plan(table)
     folder = desk.world.store.folder / "shards"
@@ -401,7 +401,7 @@ def test_a_failing_plan_leaves_what_else_is_in_its_folder(desk: Desk) -> None:
 
 
 def test_the_staging_tables_are_as_wide_as_their_rows(desk: Desk) -> None:
-    """Ids are only compared within the state: a long and a strange one keep apart."""
+    """Tell ids apart that differ in their last character alone: they are compared in full."""
     long = "x" * 300
     desk.plan(desk.table(f"artist_id,artist_name\n{long}a,Ana\n{long}b,Bo\n"))
     assert len({line["custom_id"] for line in lines_of(desk.world, 1)}) == 2

@@ -22,7 +22,7 @@ def table(folder: Path, name: str, content: bytes) -> Path:
 
 
 def rows(path: Path) -> list[tuple[int, Any]]:
-    """Rows as they come; a bad one as its sentence, without the folder."""
+    """Return the rows in order; a bad one as its sentence, without the folder."""
     return [(n, str(row).replace(f"{path.parent}/", "") if isinstance(row, InputError) else row)
             for n, row in read_table(path)]  # fmt: skip
 
@@ -93,7 +93,7 @@ def test_csv_refusals(tmp_path: Path, content: bytes, sentence: str) -> None:
 
 
 def test_the_position_of_a_bad_byte_is_exact_far_into_a_file(tmp_path: Path) -> None:
-    """The decoder reads ahead in blocks; the sentence must name the row all the same."""
+    """Name the row although the decoder reads ahead in blocks."""
     content = HEADER + b"".join(b"a%d,Ana\n" % n for n in range(20_000)) + b"z,\xff\n" + b"y,Yo\n" * 9_000
     assert refusal(table(tmp_path, "t.csv", content)).startswith("t.csv, row 20002: byte 3 of the line is 0xff")
 
@@ -161,7 +161,7 @@ def test_parquet_rows_over_several_fetches(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_types_that_only_parquet_has_read_as_in_any_table(tmp_path: Path) -> None:
-    """An id that is a UUID is a text, one that is a whole DECIMAL a number; a fraction stays exact."""
+    """Read a UUID as a text and a whole DECIMAL as an int; keep a fraction exact."""
     ident = "0f3b1e8e-6f0e-4a53-8f3a-0d3b1c9f9a10"
     query = f"""
         SELECT '{ident}'::UUID AS u, 7::DECIMAL(38, 0) AS whole, 2.00::DECIMAL(9, 2) AS zeros,

@@ -1,0 +1,108 @@
+"""The columns of a file of bios: the query that makes them of the job's fields, and the types that hold every value."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from batcher.state import bios
+from batcher.state.db.transaction import Transaction
+
+_BIOS_QUERY = """
+    SELECT a.artist_id, a.artist_name, a.priority, {fields},
+           b.model, b.finish_reason, b.tokens_input, b.tokens_cached, b.tokens_output, b.cost_usd, b.lane, b.shard,
+           b.batch_id, b.attempts, make_timestamp((b.completed_at * 1000000)::BIGINT) AS completed_at
+    FROM (SELECT *, json_extract_string(data, [{paths}]) AS texts FROM bios) AS b
+    JOIN artists AS a USING (artist_id) WHERE {condition}
+    ORDER BY a.priority, a.seq
+"""
+
+_MISFIT_QUERY = """
+    SELECT a.artist_id, left(json_extract(b.data, {path})::VARCHAR, 60)
+    FROM bios AS b JOIN artists AS a USING (artist_id) WHERE {condition}
+      AND (coalesce(json_type(b.data, {path}), 'NULL') NOT IN ('NULL', {json_types}) OR {too_large})
+    ORDER BY a.seq LIMIT 1
+"""
+
+_TOO_LARGE = "TRY_CAST(b.data ->> {path} AS {kind}) IS NULL AND json_type(b.data, {path}) <> 'NULL'"
+
+
+class ColumnCheck(NamedTuple):
+    """How to find a value that a column type cannot hold."""
+
+    json_types: str
+    """The JSON types that the column type can hold, as a list in SQL."""
+    too_large: str
+    """A condition in SQL for values of those types that are out of its range."""
+    description: str
+    """What the column type holds, for the user."""
+
+
+_CHECKS: Mapping[str, ColumnCheck] = {
+    "BIGINT": ColumnCheck("'BIGINT', 'UBIGINT'", _TOO_LARGE, "a whole number of at most 64 bits"),
+    "DOUBLE": ColumnCheck("'BIGINT', 'UBIGINT', 'DOUBLE'", _TOO_LARGE, "a number"),
+    "BOOLEAN": ColumnCheck("'BOOLEAN'", "false", "true or false"),
+}
+"""The column types that a value may fail to fit. A cast alone is no check: DuckDB casts '3.7' to the whole number 4,
+and 'yes' to true."""
+
+
+class ColumnChoice(NamedTuple):
+    """The DuckDB types of the job's columns, and a note for each column that became text."""
+
+    types: Mapping[str, str]
+    notes: list[str]
+
+
+def choose_column_types(tx: Transaction, columns: Mapping[str, str], only_new: bool) -> ColumnChoice:
+    """Return types for the columns that hold every value of the bios that are to be written.
+
+    Bios outlive a change of job.py, and a model may write an integer of 30 digits. One such value must neither block
+    the other bios nor be lost, and a NULL in its place would be a loss that stays unseen. So the whole column is
+    written as text, which changes no value, and a note names the first artist with such a value.
+    """
+    types, notes = dict(columns), []
+    for name, kind in columns.items():
+        if kind not in _CHECKS:
+            continue
+        misfit = bios.find_misfit(tx, build_misfit_query(name, kind, only_new))
+        if misfit is not None:
+            types[name] = "VARCHAR"
+            notes.append(
+                f"column {name} is written as text: artist {misfit.artist_id} has {misfit.value}, "
+                f"which is not {_CHECKS[kind].description}"
+            )
+    return ColumnChoice(types, notes)
+
+
+def build_misfit_query(name: str, kind: str, only_new: bool) -> str:
+    """Return the query for the first artist whose value is not of the column's type."""
+    path, check = _json_path(name), _CHECKS[kind]
+    return _MISFIT_QUERY.format(
+        path=path,
+        condition=_collected_condition(only_new),
+        json_types=check.json_types,
+        too_large=check.too_large.format(path=path, kind=kind),
+    )
+
+
+def build_bios_query(types: Mapping[str, str], only_new: bool) -> str:
+    """Return the query for the bios; the job's own fields become columns of these DuckDB types."""
+    fields = []
+    for n, (name, kind) in enumerate(types.items(), 1):
+        value = f"json_extract(b.data, {_json_path(name)})" if kind == "JSON" else f"b.texts[{n}]::{kind}"
+        quoted = name.replace('"', '""')
+        fields.append(f'{value} AS "{quoted}"')
+    return _BIOS_QUERY.format(
+        fields=",\n".join(fields),
+        paths=", ".join(map(_json_path, types)),  # all in one call, as each call parses the bio
+        condition=_collected_condition(only_new),
+    )
+
+
+def _collected_condition(only_new: bool) -> str:
+    return "b.collected_at IS NULL" if only_new else "true"
+
+
+def _json_path(name: str) -> str:
+    """Return a field of a bio as a JSON path of DuckDB's, quoted as a text in SQL."""
+    escaped = name.replace('"', '\\"').replace("'", "''")
+    return f"""'$."{escaped}"'"""
