@@ -69,7 +69,7 @@ def _parse_response(line_id: str, data: Json, endpoint: Endpoint) -> LineResult:
         return LineResult(line_id, failure=_parse_failure(status, data, response), status=status)
     if not reply:
         return _unusable_result(line_id, "empty_body", "the answer has no body", status)
-    return _parse_chat_body(line_id, reply) if endpoint is Endpoint.CHAT else _parse_responses_body(line_id, reply)
+    return parse_response_body(line_id, reply, endpoint)
 
 
 def _is_whole_answer(status: int | None, data: Json, reply: Json) -> bool:

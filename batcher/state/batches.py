@@ -124,6 +124,33 @@ def settle_batch(tx: Transaction, batch_id: str) -> bool:
     return bool(tx.count_changed("settle_batch", batch_id=batch_id, now=tx.now))
 
 
+def mark_unread(tx: Transaction, batch_id: str, next_look: float) -> None:
+    """Record that a batch is given up with lines perhaps paid. next_look: when to look for it again (epoch seconds)."""
+    tx.fetch_all("mark_unread", batch_id=batch_id, next=next_look)
+
+
+def postpone_reading(tx: Transaction, batch_id: str, until: float) -> None:
+    """Record that a batch's results were incomplete now, and are to be read again at `until` (epoch seconds)."""
+    tx.fetch_all("postpone_reading", batch_id=batch_id, until=until, now=tx.now)
+
+
+def count_failed_readings(tx: Transaction, batch_id: str) -> int:
+    """Return how often the results of a batch were read and found to be incomplete."""
+    return int(tx.fetch_one("failed_readings", batch_id=batch_id)[0])
+
+
+class SiblingCount(NamedTuple):
+    """How many other batches of the same shard there are."""
+
+    unsettled: int
+    all: int
+
+
+def count_siblings(tx: Transaction, batch: EndedBatch) -> SiblingCount:
+    """Return how many other batches of its shard the state knows."""
+    return SiblingCount(*tx.fetch_one("count_siblings", shard=batch.shard, batch_id=batch.batch_id))
+
+
 def intend_cancel(tx: Transaction, batch_id: str) -> None:
     """Write the intent to cancel a running batch; the batch lane carries it out."""
     tx.fetch_all("wish_cancel", batch_id=batch_id, now=tx.now)

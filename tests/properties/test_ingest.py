@@ -7,6 +7,7 @@ import atexit
 import shutil
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 
 from batcher.lanes.batch.ingest import Ingestion
 from batcher.lanes.batch.watching import BatchWatcher
-from tests.support.results_kit import Bench, failed
+from tests.support.results_kit import Bench, failed, patient_config
 
 LINES = 9
 FAILURES = (
@@ -98,10 +99,8 @@ def test_whatever_comes_each_artist_is_somewhere_and_has_its_own_text(
 @cache
 def reader() -> Ingestion:
     """What takes the results in; files are not kept, for speed."""
-    tools = ended()[0].world.tools()
-    ingestion = Ingestion(tools.store, tools.service, tools.job, tools.rules, tools.jitter)
-    ingestion.keep_raw = False
-    return ingestion
+    context = ended()[0].world.tools()
+    return Ingestion(replace(context, config=patient_config(results={"keep_raw": False})))
 
 
 @cache

@@ -72,3 +72,15 @@ UPDATE batches SET settled_at = $now WHERE batch_id = $batch_id AND settled_at I
 SELECT batch_id, submission, shard, stray, status, total, completed, failed, input_file_id, output_file_id, error_file_id,
        errors, read_first_at, ended_at, settled_at, recorded_at
 FROM batches WHERE batch_id = $batch_id
+
+-- name: count_siblings
+SELECT count(*) FILTER (settled_at IS NULL), count(*) FROM batches WHERE shard = $shard AND batch_id <> $batch_id
+
+-- name: failed_readings
+SELECT count(*) FROM events WHERE kind = 'results_incomplete' AND batch_id = $batch_id
+
+-- name: postpone_reading
+UPDATE batches SET retry_at = $until, read_first_at = coalesce(read_first_at, $now) WHERE batch_id = $batch_id
+
+-- name: mark_unread
+UPDATE batches SET unread = true, retry_at = $next WHERE batch_id = $batch_id

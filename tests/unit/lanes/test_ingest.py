@@ -15,7 +15,7 @@ from batcher.errors import StateError
 from batcher.lanes.batch.ingest import FEWEST_READINGS, Ingestion
 from batcher.sandbox import Faults
 from batcher.sandbox.api.batches import Batch
-from batcher.state import strays, submissions
+from batcher.state import results, strays, submissions
 from batcher.state.costs import costs_by_shard, sum_costs
 from batcher.state.versions import load_versions
 from tests.support.results_kit import HOURS, LINES, Bench, failed, patient_config, with_text
@@ -315,26 +315,30 @@ def test_an_output_file_that_is_gone_holds_what_is_perhaps_paid(bench: Bench) ->
 def test_ingesting_twice_changes_nothing(bench: Bench) -> None:
     bench.act()
     before = [bench.world.rows(f"SELECT * FROM {t} ORDER BY ALL") for t in ("artists", "attempts", "bios", "events")]
-    tools = bench.world.tools()
-    ingestion = Ingestion(tools.store, tools.service, tools.job, tools.rules, tools.jitter)
+    ingestion = Ingestion(bench.world.tools())
     assert ingestion.ingest_batch(ingestion.load_batch(bench.batch.id)) is None
     after = [bench.world.rows(f"SELECT * FROM {t} ORDER BY ALL") for t in ("artists", "attempts", "bios", "events")]
     assert before == after
 
 
-@pytest.mark.parametrize("step", ["_accept_bios", "_decide_failed_lines", "_settle_batch"])
-def test_a_crash_within_leaves_nothing_changed(bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+@pytest.mark.parametrize(
+    ("owner", "step"),
+    [(results, "accept_bios"), (Ingestion, "_decide_failed_lines"), (Ingestion, "_settle_batch")],
+)
+def test_a_crash_within_leaves_nothing_changed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, owner: object, step: str
+) -> None:
     rows = bench.read()
     bench.write([*rows[2:]])
     bench.write([failed(rows[0], 500, "server_error"), failed(rows[1], 400, "context_length_exceeded")], "error")
     bench.batch.completed, bench.batch.failed = LINES - 2, 2
-    real = getattr(Ingestion, step)
+    real = getattr(owner, step)
 
-    def die(self: Ingestion, *args: Any) -> object:
-        real(self, *args)
+    def die(*args: Any) -> object:
+        real(*args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Ingestion, step, die)
+    monkeypatch.setattr(owner, step, die)
     with pytest.raises(KeyboardInterrupt):
         bench.act()
     bench.check_conservation()
