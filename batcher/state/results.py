@@ -1,17 +1,19 @@
 """The results of an ended batch as rows: staged, accepted, decided and settled, in one transaction.
 
-The functions stand in the order in which an ingestion calls them: from `load_known_lines` it stages, from `accept_bios`
+The functions follow the order in which an ingestion calls them: from `load_known_lines` it stages, from `accept_bios`
 it accepts, from `record_undecided_failures` it decides, and `record_batch_usage` settles. They pass rows on in four
 temporary tables, which end with the connection and are filled in this order:
 
 1. `results`: what this batch says of its lines. A row for each line that a result file reports (its first success, or
-   else its first failure), and for each line of the batch that neither file reports. `data` is the accepted bio, and
-   NULL for a failure; `open` and `claimed` are those of `KnownLine`.
-2. `failures`: the rows of `results` without a bio (`own`), and the failures that other batches of the same shard have
-   recorded without deciding them.
-3. `verdicts`: one row for each claimed line in `failures`, with the failure that decides about it.
-4. `decisions`: one row for each of `verdicts`: the line's next `state`, `wait_until` (epoch seconds; NULL unless it
-   waits), and whether the failure `counted` as one of its tries.
+   else its first failure), and for each line of the batch that neither file reports. Columns: `artist_id` to `claimed`
+   as in `KnownLine`; `data` is the accepted bio, NULL for a failure; `model`, `finish_reason`, the tokens, `cost_usd`
+   (NULL where the price is unknown), `completed_at` (epoch seconds) and `status_code` as the service reports them;
+   `failure` (the class), `code` and `message`, NULL for a bio.
+2. `failures`: the rows of `results` without a bio (`own` is true, `batch_id` is this batch), and the failures that
+   other batches of the shard have recorded without deciding them (`own` is false). Other columns: as in `results`.
+3. `verdicts`: one row for each claimed line in `failures`, with the failure that decides about it. Same columns.
+4. `decisions`: one row for each row of `verdicts`. Columns: `artist_id`; `state`, the line's next state; `wait_until`
+   (epoch seconds, NULL unless it waits); `counted`, whether the failure is one of its tries.
 
 The last three exist only where this batch decides the failed lines of its shard. Each statement works on all lines at
 once, and rows that Python makes are inserted in chunks: the cost of a line is what bounds the throughput here.
@@ -47,7 +49,7 @@ class KnownLine(NamedTuple):
     open: bool
     """The line has no bio and takes one."""
     claimed: bool
-    """The line waits for its shard's batch, which decides about a failure."""
+    """The shard's open submission holds the line, so that its failure is the shard's to decide."""
     data: str
     """The artist's row as JSON."""
     custom_id: str

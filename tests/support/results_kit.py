@@ -1,4 +1,4 @@
-"""What the tests of results share: a job whose batch has ended, and whose result files can be overwritten."""
+"""What tests of results share: a job whose batch has ended, and whose result files can be overwritten."""
 
 import atexit
 import json
@@ -24,7 +24,7 @@ Rows = list[dict[str, Any]]
 
 
 def patient_config(**sections: Mapping[str, object]) -> Config:
-    """Settings under which a day of waiting takes few rounds."""
+    """Return settings under which a day of waiting takes few rounds."""
     patient: dict[str, Mapping[str, object]] = {
         "poll": {"interval_s": 3_600},
         "retry": {"outage": {"base_s": 600, "cap_s": 3600}},
@@ -34,7 +34,7 @@ def patient_config(**sections: Mapping[str, object]) -> Config:
 
 @cache
 def planned(lines: int, per_shard: int) -> Path:
-    """A folder with a planned and released job, to be copied."""
+    """Return a folder with a planned and released job, to be copied."""
     folder = Path(tempfile.mkdtemp(prefix="batcher-planned-"))
     atexit.register(shutil.rmtree, folder)
     world = World(folder, config=patient_config(limits={"lines_per_shard": per_shard}))
@@ -45,7 +45,7 @@ def planned(lines: int, per_shard: int) -> Path:
 
 
 class Bench:
-    """A world with one batch that has ended, whose files can be overwritten before anyone reads them."""
+    """A world with one batch that has ended, whose files can be overwritten before they are read."""
 
     def __init__(
         self, folder: Path, lines: int = LINES, config: Config | None = None, per_shard: int = 1000, **faults: object
@@ -58,13 +58,13 @@ class Bench:
         self.batch = self.run_batch()
 
     def open(self) -> None:
-        """Opens the state and keeps it open."""
+        """Open the state and keep it open."""
         self.kept = ExitStack()
         self.anchor = self.kept.enter_context(kept_open(self.world.store))
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """The state is open as long as this lasts."""
+        """Keep the state open as long as this lasts."""
         self.open()
         try:
             yield
@@ -72,17 +72,15 @@ class Bench:
             self.close()
 
     def close(self) -> None:
-        """Lets the state go."""
+        """Close the state."""
         self.kept.close()
 
     def run_batch(self) -> Batch:
-        """Starts what can be started, and lets the service end it."""
+        """Send what can be sent, and have the service end it; return the last batch."""
         self.world.act(once=True)
         self.world.clock.sleep(3 * HOURS)
         self.world.sandbox.run_due_events()
         return list(self.world.sandbox.lifecycle.batches.values())[-1]
-
-    # --- the service's files
 
     def read(self, kind: str = "output") -> Rows:
         file_id = self.file_id(kind)
@@ -95,7 +93,7 @@ class Bench:
         return self.batch.output_file_id if kind == "output" else self.batch.error_file_id
 
     def write(self, rows: Sequence[object], kind: str = "output") -> None:
-        """Puts other lines into a result file: objects, or bytes as they are."""
+        """Write other lines into a result file: objects, or bytes as they are."""
         self.write_bytes(b"".join((r if isinstance(r, bytes) else json.dumps(r).encode()) + b"\n" for r in rows), kind)
 
     def write_bytes(self, data: bytes, kind: str = "output") -> None:
@@ -110,15 +108,13 @@ class Bench:
         files._files[file_id].path.write_bytes(data)
         files._files[file_id].bytes = len(data)
 
-    # --- what became of it
-
     def act(self, once: bool = True) -> object:
         ended = self.world.act(once)
         self.check_conservation()
         return ended
 
     def act_later(self) -> object:
-        """After the pause that incomplete results are given."""
+        """Act after the delay before incomplete results are read again."""
         self.world.clock.sleep(HOURS)
         return self.act()
 
@@ -148,14 +144,14 @@ class Bench:
 
 
 def failed(row: Mapping[str, Any], status: int, code: str, kind: str = "", message: str = "no") -> dict[str, Any]:
-    """The line of an artist, failed as if by HTTP."""
+    """Return the line of an artist, failed as if by HTTP."""
     error = {"message": message, "type": kind or code, "param": None, "code": code}
     response = {"status_code": status, "request_id": "0" * 32, "body": {"error": error}}
     return {**row, "response": response, "error": None}
 
 
 def with_text(row: Mapping[str, Any], change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-    """The line with the answer's JSON text changed."""
+    """Return the line with the answer's JSON text changed."""
     changed: dict[str, Any] = orjson.loads(orjson.dumps(row))
     message = changed["response"]["body"]["choices"][0]["message"]
     content = orjson.loads(message["content"])

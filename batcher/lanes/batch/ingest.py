@@ -48,9 +48,9 @@ class IngestSummary:
     failures: Mapping[str, int]
     """Failed lines by class."""
     problem: str
-    """What stops the job; "" for nothing."""
+    """What stops the job; "" where it continues."""
     anomalies: str
-    """What was odd about the files, in words; "" for nothing."""
+    """What was odd about the files, in words; "" where nothing was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class DecisionSummary:
     retried: int = 0
     """Lines that are retried at the cost of a try."""
     problem: str = ""
-    """What stops the job; "" for nothing."""
+    """What stops the job; "" where it continues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +277,7 @@ def _decide_line(decider: VerdictDecider, line: FailedLine) -> Decision:
 
 
 def _describe_shortage(batch: EndedBatch, read: int, absent: int) -> str:
-    """Return what the files still lack, in words; "" for nothing.
+    """Return what the files still lack, in words; "" where they are complete.
 
     read: lines of the output file; absent: lines that neither file holds.
     """

@@ -146,8 +146,7 @@ class RefusalHandler:
         shards.queue_shard_file(tx, batch.shard)
 
     def _is_setup_at_fault(self, tx: Transaction, refused: Mapping[str, Failure], lines: int) -> bool:
-        """Return whether the setup is at fault; the lines that earlier batches gave up for the same reason are then
-        ready again.
+        """Return whether the setup is at fault, and make lines ready again that were given up for the same reason.
 
         The service names only a few of a batch's lines. As long as nothing succeeds, those of earlier batches count
         with these.

@@ -55,7 +55,7 @@ class ResultTally:
     """What was read so far of a batch's files. Changed by its own methods alone."""
 
     outputs: set[str] = field(default_factory=set)
-    """The custom_ids in the output file, whatever their status: some have status 0, and count as completed."""
+    """The custom_ids in the output file. Lines of status 0 are among them, because they count as completed there."""
     final: dict[str, bool] = field(default_factory=dict)
     """The lines that were read, by custom_id, and whether their verdict is final: a failure may yet be superseded."""
     bios: int = 0
@@ -108,7 +108,10 @@ class ResultTally:
             self.anomalies[Anomaly.SECOND_ANSWER] += 1
 
     def describe_anomalies(self, count_mismatch: str) -> str:
-        """Return what was odd, in words; "" for nothing. count_mismatch: how the service's counts differ, or ""."""
+        """Return what was odd, in words; "" where nothing was.
+
+        count_mismatch: how the service's counts differ from what was read, in words, or "".
+        """
         texts = [f"{n:,} {anomaly}" for anomaly, n in self.anomalies.items()]
         if count_mismatch:
             texts.append(count_mismatch)
