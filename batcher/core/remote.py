@@ -1,4 +1,4 @@
-"""Files and batches as the service describes them. Times are in the service's clock."""
+"""Files and batches as the service describes them. Times are epoch seconds by the service's clock."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -7,12 +7,12 @@ from typing import NamedTuple
 from batcher.core.failures import ErrorDetails
 
 FILE_LIFE_S = 30 * 24 * 3600
-"""How long input and output files live at OpenAI (the longest that the API takes; official description,
-FileExpirationAfter): what a dead client leaves goes away by itself."""
+"""Seconds after which OpenAI deletes our input and output files, so that nothing is left of a client that died. It is
+the longest time that the API accepts (official description, FileExpirationAfter)."""
 
 
 class RemoteFile(NamedTuple):
-    """A file at OpenAI; `created_at` in the service's clock."""
+    """A file at OpenAI."""
 
     file_id: str
     name: str
@@ -20,7 +20,7 @@ class RemoteFile(NamedTuple):
 
 
 class RemoteBatch(NamedTuple):
-    """A batch as the service tells it. Unset ids are None (an empty id counts as unset)."""
+    """A batch as the service reports it. Ids that are not set are None (an empty id counts as not set)."""
 
     batch_id: str
     status: str
@@ -34,12 +34,14 @@ class RemoteBatch(NamedTuple):
     completed: int = 0
     failed: int = 0
     usage: tuple[int, int, int] | None = None
+    """Input, cached and output tokens."""
     errors: tuple[ErrorDetails, ...] = ()
     metadata: Mapping[str, str] = MappingProxyType({})
 
 
 class BatchListing(NamedTuple):
-    """Batches, newest first, back to a time; `server_time` is the Date header of its first page."""
+    """The batches back to a time, newest first."""
 
     batches: tuple[RemoteBatch, ...]
     server_time: float
+    """The Date header of the first page."""

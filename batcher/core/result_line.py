@@ -1,6 +1,6 @@
-"""Reading result files: a pure function of one line's bytes. Tolerant of shape, strict in types, never fatal.
+"""Reading a line of a result file, as a pure function of its bytes: tolerant of shape, strict in types, never fatal.
 
-Lines are split at b"\\n" only: U+2028, U+2029 and U+0085 may stand inside strings.
+Lines are split at b"\\n" only, because U+2028, U+2029 and U+0085 may occur inside strings.
 """
 
 import json
@@ -14,12 +14,12 @@ from batcher.core.failures import ErrorDetails, FailureClass, classify_line_erro
 from batcher.core.model import Endpoint, Failure, LineResult, TokenUsage
 
 MESSAGE_LENGTH = 500
-"""Characters of a service's message that are kept with a failed line."""
+"""The most characters of a service's message that are kept with a failed line."""
 
 LARGEST_INT = 2**31 - 1
-"""No status and no token count of one line is larger; beyond it the number is nonsense (and no column holds it)."""
+"""The largest status or token count of a line that makes sense; the columns of the state hold no larger one."""
 LATEST_TIME = 1e11
-"""Seconds since the epoch, in the year 5138: a later time is nonsense."""
+"""The latest time that makes sense, in seconds since the epoch: in the year 5138."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 Json = Mapping[str, object]
@@ -27,9 +27,9 @@ NO_JSON: Json = {}
 
 
 def parse_result_line(raw: bytes, endpoint: Endpoint) -> LineResult | None:
-    """The result that a line carries; None for an empty line.
+    """Return the result that a line carries; None for an empty line. Raises nothing.
 
-    A line that is not JSON, or has no custom_id, comes back with `custom_id=""` and an UNUSABLE failure.
+    The result of a line that is not a JSON object, or has no custom_id, has `custom_id=""` and an UNUSABLE failure.
     """
     if not raw or raw.isspace():
         return None
@@ -43,7 +43,10 @@ def parse_result_line(raw: bytes, endpoint: Endpoint) -> LineResult | None:
 
 
 def parse_json_object(raw: bytes) -> Json | None:
-    """A JSON object, or None. Lone surrogate escapes, which orjson refuses, are read by the standard library."""
+    """Return a JSON object; None for anything else. Raises nothing.
+
+    Text that orjson refuses (a lone surrogate, bytes that are not UTF-8) is read by the standard library.
+    """
     try:
         data = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -52,8 +55,8 @@ def parse_json_object(raw: bytes) -> Json | None:
 
 
 def _parse_json_leniently(raw: bytes) -> object:
-    # What is no text that could be stored (a lone surrogate, bytes that are not UTF-8) becomes U+FFFD, as a decoder
-    # would have it; a mark of the byte order is none of the text.
+    # What cannot be stored as text (a lone surrogate, bytes that are not UTF-8) becomes U+FFFD, as lenient decoders do;
+    # a byte order mark is dropped.
     try:
         text = json.dumps(json.loads(raw.decode("utf-8-sig", "replace")), ensure_ascii=False)
         return json.loads(_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text))
@@ -65,32 +68,30 @@ def _parse_response(line_id: str, data: Json, endpoint: Endpoint) -> LineResult:
     response = _as_object(data.get("response"))
     status = _as_int(response.get("status_code"))
     reply = _as_object(response.get("body"))
-    if status != 200 and not _is_whole_answer(status, data, reply):
+    if status != 200 and not _has_paid_answer(status, data, reply):
         return LineResult(line_id, failure=_parse_failure(status, data, response), status=status)
     if not reply:
-        return _unusable_result(line_id, "empty_body", "the answer has no body", status)
-    return _parse_chat_body(line_id, reply) if endpoint is Endpoint.CHAT else _parse_responses_body(line_id, reply)
+        failure = Failure(FailureClass.UNUSABLE, "empty_body", "the answer has no body")
+        return LineResult(line_id, failure=failure, status=status)
+    return parse_response_body(line_id, reply, endpoint)
 
 
-def _is_whole_answer(status: int | None, data: Json, reply: Json) -> bool:
-    """Whether a line of status 0, or of none, carries a whole answer all the same: it was paid for."""
-    whole = bool(reply.get("choices") or reply.get("output"))
-    return status in {0, None} and whole and not _as_object(data.get("error")) and not _as_object(reply.get("error"))
+def _has_paid_answer(status: int | None, data: Json, reply: Json) -> bool:
+    """Return whether a line with status 0, or with none, carries an answer without an error: it was paid for."""
+    if status not in {0, None} or _as_object(data.get("error")) or _as_object(reply.get("error")):
+        return False
+    return bool(reply.get("choices") or reply.get("output"))
 
 
 def _parse_failure(status: int | None, data: Json, response: Json) -> Failure:
     error = _as_object(data.get("error")) or _as_object(_as_object(response.get("body")).get("error"))
-    trouble = ErrorDetails(status, _get_text(error, "code"), _get_text(error, "type"), _get_text(error, "message"))
-    code = trouble.code or trouble.kind or (f"http_{status}" if status is not None else "no_response")
-    return Failure(classify_line_error(trouble), code, trouble.message[:MESSAGE_LENGTH])
-
-
-def _unusable_result(line_id: str, code: str, message: str, status: int | None) -> LineResult:
-    return LineResult(line_id, failure=Failure(FailureClass.UNUSABLE, code, message), status=status)
+    details = ErrorDetails(status, _get_text(error, "code"), _get_text(error, "type"), _get_text(error, "message"))
+    code = details.code or details.kind or (f"http_{status}" if status is not None else "no_response")
+    return Failure(classify_line_error(details), code, details.message[:MESSAGE_LENGTH])
 
 
 def parse_response_body(line_id: str, reply: Json, endpoint: Endpoint) -> LineResult:
-    """The result in the body of a 200 answer, from either lane."""
+    """Return the result in the body of an answer with status 200, from either lane."""
     return _parse_chat_body(line_id, reply) if endpoint is Endpoint.CHAT else _parse_responses_body(line_id, reply)
 
 
@@ -112,7 +113,7 @@ def _parse_responses_body(line_id: str, reply: Json) -> LineResult:
     finish = {"max_output_tokens": "length", "": "stop"}.get(reason, reason)
     text, failure = check_answer_text(content, finish, refusal)
     if any(_get_text(_as_object(reply.get("error")), key) for key in ("code", "message")):
-        # A response that failed comes with 200 all the same.
+        # A response that failed has status 200 as well.
         text, failure = None, _parse_failure(None, reply, NO_JSON)
     usage = _parse_token_usage(reply, "input_tokens", "input_tokens_details", "output_tokens")
     ended = _as_time(reply.get("completed_at") or reply.get("created_at"))
@@ -120,7 +121,7 @@ def _parse_responses_body(line_id: str, reply: Json) -> LineResult:
 
 
 def _join_output_text(reply: Json) -> tuple[str, str]:
-    """The joined output_text parts and the joined refusals of a response's messages."""
+    """Return the joined output_text parts and the joined refusals of a response's messages."""
     output = reply.get("output")
     messages = [_as_object(item) for item in output] if isinstance(output, list) else []
     parts = [_as_object(p) for m in messages if m.get("type") == "message" for p in _as_list(m.get("content"))]
@@ -129,7 +130,7 @@ def _join_output_text(reply: Json) -> tuple[str, str]:
 
 
 def check_answer_text(content: str, finish_reason: str, refusal: str) -> tuple[str | None, Failure | None]:
-    """The text of an answer, or why it cannot be used: refused, cut off, filtered, or empty."""
+    """Return the text of an answer, or why it cannot be used: refused, cut off, filtered, or empty."""
     if refusal:
         return None, Failure(FailureClass.UNUSABLE, "refusal", refusal[:MESSAGE_LENGTH])
     if finish_reason == "length":
@@ -141,12 +142,12 @@ def check_answer_text(content: str, finish_reason: str, refusal: str) -> tuple[s
     return content, None
 
 
-def _parse_token_usage(reply: Json, read: str, read_details: str, written: str) -> TokenUsage:
+def _parse_token_usage(reply: Json, input_key: str, details_key: str, output_key: str) -> TokenUsage:
     usage = _as_object(reply.get("usage"))
     return TokenUsage(
-        _get_count(usage, read),
-        _get_count(_as_object(usage.get(read_details)), "cached_tokens"),
-        _get_count(usage, written),
+        _get_count(usage, input_key),
+        _get_count(_as_object(usage.get(details_key)), "cached_tokens"),
+        _get_count(usage, output_key),
     )
 
 

@@ -1,18 +1,20 @@
-"""What becomes of the failed lines of one batch, with the batch as a whole in view. Pure.
+"""What becomes of failed lines and refused shards, as pure functions of counts and settings.
 
-A line alone cannot tell a storm of rate limits from its own bad luck, nor a wrong setup from a wrong line.
+Failed lines are decided with their whole batch in view: a line alone cannot distinguish a storm of rate limits from
+bad luck of its own, nor a wrong setup from a wrong line.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import ArtistState, BatchStatus
-from batcher.core.retry import Jitter, RetryPolicy, RetryRules, retry_delay_seconds
+from batcher.core.retry import Jitter, RetryRules, retry_delay_seconds
 
 
 class Verdict(NamedTuple):
-    """What becomes of a failed line: its next state, the time it waits for (epoch seconds), and why."""
+    """What becomes of a failed line: its next state, the time it waits for (epoch seconds), and if it cost a try."""
 
     state: ArtistState
     wait_until: float | None = None
@@ -22,9 +24,10 @@ class Verdict(NamedTuple):
 def decide_line_verdict(
     rules: RetryRules, failure: FailureClass, tries: int, attempts: int, now: float, jitter: float
 ) -> Verdict:
-    """The verdict on a line that failed with `failure`.
+    """Return the verdict on a line that failed with `failure` at `now` (epoch seconds).
 
-    tries: failures of this class that counted before; attempts: all that counted before, in every class.
+    tries: earlier failures of this class that counted; attempts: earlier attempts that counted, of every class.
+    jitter: a number in [0, 1).
     """
     if failure in {FailureClass.CANCELLED, FailureClass.MISSING}:
         return Verdict(ArtistState.HELD)
@@ -40,30 +43,31 @@ def decide_line_verdict(
     policy = rules.policies[failure]
     if (policy.tries is not None and tries >= policy.tries) or attempts + 1 >= rules.max_attempts:
         return Verdict(ArtistState.DEAD)
-    return _retry_verdict(policy, tries, now, jitter, rules.jitter_share)
-
-
-def _retry_verdict(policy: RetryPolicy, tries: int, now: float, jitter: float, share: float) -> Verdict:
     if policy.base_s <= 0:
         return Verdict(ArtistState.READY)
-    return Verdict(ArtistState.WAITING, now + retry_delay_seconds(policy, tries, jitter, share))
+    return Verdict(ArtistState.WAITING, now + retry_delay_seconds(policy, tries, jitter, rules.jitter_share))
 
 
 def storm_verdict(rules: RetryRules, now: float, jitter: float) -> Verdict:
-    """The verdict when a rate limit hit over 5% of a batch: everyone waits the base delay, and no try is spent."""
+    """Return the verdict on a rate-limited line in a storm: it waits the base delay, and no try is spent."""
     policy = rules.policies[FailureClass.RATE_LIMIT]
     return Verdict(ArtistState.WAITING, now + retry_delay_seconds(policy, 0, jitter, rules.jitter_share), counted=False)
 
 
-Counts = Sequence[tuple[FailureClass, str, int]]
-"""Failed lines by class and code."""
+FailureCounts = Sequence[tuple[FailureClass, str, int]]
+"""Failed lines of a batch: the class, the service's code and the number of lines, for each class and code."""
 
 FREE_STORMS = 10
-"""How often a storm costs a line no try: without an end, a line that is always limited would go round for ever."""
+"""How many storms are free of charge for a line. They are bounded: else a line that is always limited would be retried
+for ever."""
 
 
 def classify_missing_line(status: str, completed: int, read: int, counted: bool = True) -> tuple[FailureClass, str]:
-    """The class and the code of a line that no file holds, by how its batch ended. counted: the service told counts."""
+    """Return the class and the code of a line that neither result file holds.
+
+    status: how its batch ended; completed: lines that the service counts as completed; read: lines that were read;
+    counted: whether the service reported counts at all.
+    """
     uncertain = status == BatchStatus.COMPLETED and not counted
     if completed > read or uncertain or status == BatchStatus.OVERDUE:
         return FailureClass.MISSING, "perhaps_paid"
@@ -74,10 +78,10 @@ def classify_missing_line(status: str, completed: int, read: int, counted: bool 
     return FailureClass.SERVER, "no_result"
 
 
-def find_setup_problem(rules: RetryRules, counts: Counts, bios: int, bios_of_job: int) -> str:
-    """Why the job must stop: the setup refused, or one reason for too many lines. "" when it goes on.
+def find_setup_problem(rules: RetryRules, counts: FailureCounts, bios: int, bios_of_job: int) -> str:
+    """Return why the job must stop: the setup was refused, or one reason fails too many lines; "" where it may go on.
 
-    bios: of this batch; bios_of_job: of all batches so far.
+    bios: accepted bios of this batch; bios_of_job: those of all batches so far.
     """
     lines = bios + sum(n for _, _, n in counts)
     for failure, code, n in counts:
@@ -88,33 +92,45 @@ def find_setup_problem(rules: RetryRules, counts: Counts, bios: int, bios_of_job
 
 
 def _is_setup_fault(rules: RetryRules, failure: FailureClass, n: int, lines: int, bios_of_job: int) -> bool:
+    """Return whether `n` of `lines` lines failed for one reason that lies in the setup or the prompt."""
     if failure is FailureClass.SETUP and not bios_of_job:
         return True
-    if (
-        failure is FailureClass.INVALID and not bios_of_job and n == lines > 1
-    ):  # a first small trial that is refused whole
+    if failure is FailureClass.INVALID and not bios_of_job and n == lines > 1:  # a small first trial, refused entirely
         return True
     if n < rules.setup_lines or failure not in {FailureClass.SETUP, FailureClass.INVALID, FailureClass.UNUSABLE}:
         return False
-    # Answers of no use come and go by chance; they are the prompt's fault where nothing has ever succeeded.
+    # Some unusable answers occur by chance with any prompt; it is at fault only where no line has ever succeeded.
     return not bios_of_job or (failure is not FailureClass.UNUSABLE and n > rules.setup_share * lines)
 
 
+def is_rate_limit_storm(rules: RetryRules, counts: FailureCounts, bios: int) -> bool:
+    """Return whether rate limits hit so large a share of a batch (`storm_share`) that no line is charged for them."""
+    lines = bios + sum(n for _, _, n in counts)
+    limited = sum(n for failure, _, n in counts if failure is FailureClass.RATE_LIMIT)
+    return limited > rules.storm_share * lines
+
+
+@dataclass(frozen=True, slots=True)
 class VerdictDecider:
     """Decides the failed lines of one batch."""
 
-    def __init__(self, rules: RetryRules, jitter: Jitter, now: float, counts: Counts, bios: int) -> None:
-        self._rules, self._jitter, self._now = rules, jitter, now
-        lines = bios + sum(n for _, _, n in counts)
-        limited = sum(n for failure, _, n in counts if failure is FailureClass.RATE_LIMIT)
-        self._storm = limited > rules.storm_share * lines
-        self.stopped = False
-        """The job stops for the setup: no line pays for it."""
-        self.cancelled = False
-        """The user cancels this shard: nothing of it goes again by itself."""
+    rules: RetryRules
+    jitter: Jitter
+    now: float
+    """The time of the decision, in epoch seconds."""
+    storm: bool
+    """Whether the batch met a storm of rate limits."""
+    stopped: bool
+    """Whether the job stops for its setup: lines that failed because of it are not charged."""
+    cancelled: bool
+    """Whether the user cancels the shard: lines that would be retried are held."""
 
     def decide_verdict(self, failure: FailureClass, attempts: int, tries: int, free: int) -> Verdict:
-        """The verdict on one line. tries: earlier failures of this class that counted; free: those that did not."""
+        """Return the verdict on one line.
+
+        attempts: earlier attempts that counted; tries: earlier failures of this class that counted; free: those that
+        did not.
+        """
         verdict = self._failure_verdict(failure, attempts, tries, free)
         if self.cancelled and verdict.state in {ArtistState.READY, ArtistState.WAITING}:
             return Verdict(ArtistState.HELD, counted=verdict.counted)
@@ -123,9 +139,41 @@ class VerdictDecider:
     def _failure_verdict(self, failure: FailureClass, attempts: int, tries: int, free: int) -> Verdict:
         if self.stopped and failure in {FailureClass.SETUP, FailureClass.INVALID, FailureClass.UNUSABLE}:
             return Verdict(ArtistState.READY, counted=False)
-        if failure is FailureClass.RATE_LIMIT and self._storm and free < FREE_STORMS:
-            return storm_verdict(self._rules, self._now, self._jitter())
+        if failure is FailureClass.RATE_LIMIT and self.storm and free < FREE_STORMS:
+            return storm_verdict(self.rules, self.now, self.jitter())
         if failure is FailureClass.SETUP:
-            # A few lines refused as if by the setup, beside lines that were answered: tried again like server errors.
+            # A few lines were refused as if by the setup while others were answered: retry them like server errors.
             failure = FailureClass.SERVER
-        return decide_line_verdict(self._rules, failure, tries, attempts, self._now, self._jitter())
+        return decide_line_verdict(self.rules, failure, tries, attempts, self.now, self.jitter())
+
+
+def choose_batch_failure(classes: Collection[FailureClass]) -> FailureClass:
+    """Return the class that decides about a batch that failed in validation, from the classes of all its errors.
+
+    INVALID, where single lines are at fault, only if no error has another class.
+    """
+    if set(classes) == {FailureClass.INVALID}:
+        return FailureClass.INVALID
+    of_all = (FailureClass.ENQUEUED_LIMIT, FailureClass.QUOTA, FailureClass.SETUP)
+    return next((failure for failure in of_all if failure in classes), FailureClass.SHARD_REFUSED)
+
+
+def is_setup_refusal(rules: RetryRules, refused: int, lines: int) -> bool:
+    """Return whether the setup is at fault where validation refused `refused` of the `lines` lines of a shard."""
+    if refused == lines > 1:
+        return True
+    return refused >= rules.setup_lines and refused > rules.setup_share * lines
+
+
+def is_setup_reason(rules: RetryRules, refused: int, bios_of_job: int) -> bool:
+    """Return whether one reason for refusing lines lies in the setup: many lines of the job, and none has succeeded.
+
+    refused: lines of all batches so far. The service names only a few lines of a batch, so that they add up slowly.
+    """
+    return refused >= rules.setup_lines and not bios_of_job
+
+
+def is_shard_given_up(rules: RetryRules, refusals: int) -> bool:
+    """Return whether a shard was refused more often than it may be retried."""
+    tries = rules.policies[FailureClass.SHARD_REFUSED].tries
+    return tries is not None and refusals > tries

@@ -12,6 +12,7 @@ from batcher.core.retry import Jitter, RetryRules, delay_after_call_failure, del
 from batcher.job.job import Job
 from batcher.service.service import Service
 from batcher.state.db.store import Store
+from batcher.state.quota_pauses import QuotaRule
 
 
 def _ignore_event(_event: Event) -> None:
@@ -35,6 +36,11 @@ class LaneContext:
     """Called with each event; the views put it into words."""
     interrupted: Callable[[], bool] = lambda: False
     """Whether the user asked to end at the next safe point."""
+
+    @property
+    def quota_rule(self) -> QuotaRule:
+        """How quota failures are handled under these settings."""
+        return QuotaRule(self.rules, self.jitter, self.config.pause.duration_hours * 3600)
 
     def next_delay_seconds(self, failure: FailureClass, n: int, wait_s: float | None = None) -> float:
         """Return the seconds before repetition `n` of a class; a Retry-After wins, with up to 5 s on top."""

@@ -1,4 +1,4 @@
-"""Batches as rows of the state: what the service said of each, and what was decided on it."""
+"""Batches as rows of the state: what the service reported of each, and what was decided about it."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -28,7 +28,10 @@ class KnownBatch(NamedTuple):
 
 
 def insert_batch(tx: Transaction, submission: Submission, batch: RemoteBatch, stray: bool = False) -> None:
-    """Records a batch for the first time. A stray's tokens are reserved beside those of its submission."""
+    """Record a batch for the first time.
+
+    stray: another batch decides the lines of its shard. It reserves as many tokens as its submission, in addition.
+    """
     reserved = submission.reserved if stray else 0
     tx.fetch_all(
         "insert_batch",
@@ -42,21 +45,24 @@ def insert_batch(tx: Transaction, submission: Submission, batch: RemoteBatch, st
 
 
 def load_known_batches(tx: Transaction) -> Mapping[str, KnownBatch]:
-    """Every batch of this run that the state knows."""
+    """Return every batch of this run that the state knows, by its id."""
     return {row[0]: KnownBatch(*row) for row in tx.fetch_all("known_batches")}
 
 
 def load_known_batch(tx: Transaction, batch_id: str) -> KnownBatch:
-    """One batch that the state knows."""
+    """Return one batch that the state knows."""
     return KnownBatch(*tx.fetch_one("known_batch", batch_id=batch_id))
 
 
 def update_batch(tx: Transaction, known: KnownBatch, batch: RemoteBatch) -> bool:
-    """Writes what the service says of a batch; whether it has ended just now. A terminal status absorbs; the ids of
-    its files, its counts and its usage may come later than the status."""
+    """Record what the service reports of a batch; return whether it has ended just now.
+
+    A terminal status stays. The ids of its files, its counts and its usage may come later than the status.
+    """
     status = merge_batch_status(known.status, batch.status)
     usage = batch.usage or (None, None, None)
-    errors = orjson.dumps([_error_to_json(e) for e in batch.errors]).decode() if batch.errors else None
+    entries = [{"code": e.code, "message": e.message, "line": e.line} for e in batch.errors]
+    errors = orjson.dumps(entries).decode() if entries else None
     tx.fetch_all(
         "update_batch",
         batch_id=batch.batch_id, status=status, expires_at=batch.expires_at, finished_at=batch.finished_at,
@@ -72,23 +78,22 @@ def update_batch(tx: Transaction, known: KnownBatch, batch: RemoteBatch) -> bool
 
 
 def end_batch(tx: Transaction, known: KnownBatch, status: str) -> bool:
-    """Records the end of a batch: its tokens are free, and whoever waits for room may try again."""
+    """Record the end of a batch: its tokens are free, and shards that wait for room may be sent again.
+
+    Return whether it was not recorded before.
+    """
     if not tx.count_changed("end_batch", batch_id=known.batch_id, now=tx.now):
         return False
     if not load_batch(tx, known.batch_id).stray:
         submissions.release_reserved_tokens(tx, known.submission)
         tx.move_shard(known.shard, "end")
-    if status != BatchStatus.FAILED:  # one that was refused has made no room
+    if status != BatchStatus.FAILED:  # a batch that was refused has made no room
         facts.set_wait(tx, facts.Wait.ROOM, 0)
     return True
 
 
-def _error_to_json(trouble: ErrorDetails) -> dict[str, object]:
-    return {"code": trouble.code, "message": trouble.message, "line": trouble.line}
-
-
 def parse_batch_errors(text: str | None) -> list[ErrorDetails]:
-    """The entries of `batch.errors` as they were kept."""
+    """Return the errors of a batch from the text that `update_batch` has stored; none for None."""
     return [ErrorDetails(None, e["code"], "", e["message"], e["line"]) for e in orjson.loads(text or "[]")]
 
 
@@ -111,7 +116,7 @@ class EndedBatch(NamedTuple):
     ended_at: float | None
     settled_at: float | None
     recorded_at: float
-    """When we first recorded it, in our clock."""
+    """When we first recorded it, by our clock."""
 
 
 def load_batch(tx: Transaction, batch_id: str) -> EndedBatch:
@@ -120,8 +125,35 @@ def load_batch(tx: Transaction, batch_id: str) -> EndedBatch:
 
 
 def settle_batch(tx: Transaction, batch_id: str) -> bool:
-    """Record that a batch's results are recorded; return False where they were before."""
+    """Record that a batch's results are recorded; return False where this was recorded before."""
     return bool(tx.count_changed("settle_batch", batch_id=batch_id, now=tx.now))
+
+
+def mark_unread(tx: Transaction, batch_id: str, next_look: float) -> None:
+    """Record that a batch is given up with lines perhaps paid. next_look: when to look for it again (epoch seconds)."""
+    tx.fetch_all("mark_unread", batch_id=batch_id, next=next_look)
+
+
+def postpone_reading(tx: Transaction, batch_id: str, until: float) -> None:
+    """Record that a batch's results were incomplete now, and are to be read again at `until` (epoch seconds)."""
+    tx.fetch_all("postpone_reading", batch_id=batch_id, until=until, now=tx.now)
+
+
+def count_failed_readings(tx: Transaction, batch_id: str) -> int:
+    """Return how often the results of a batch were read and found to be incomplete."""
+    return int(tx.fetch_one("failed_readings", batch_id=batch_id)[0])
+
+
+class SiblingCount(NamedTuple):
+    """How many other batches of the same shard there are."""
+
+    unsettled: int
+    all: int
+
+
+def count_siblings(tx: Transaction, batch: EndedBatch) -> SiblingCount:
+    """Return how many other batches of its shard the state knows."""
+    return SiblingCount(*tx.fetch_one("count_siblings", shard=batch.shard, batch_id=batch.batch_id))
 
 
 def intend_cancel(tx: Transaction, batch_id: str) -> None:
@@ -130,10 +162,10 @@ def intend_cancel(tx: Transaction, batch_id: str) -> None:
 
 
 def set_batch_stray(tx: Transaction, batch_id: str, stray: bool, reserved: int) -> None:
-    """Mark a batch as one beside the batch that decides its shard's lines; a stray has its own reservation."""
+    """Mark whether another batch decides the lines of this batch's shard. reserved: the tokens of a stray, else 0."""
     tx.fetch_all("set_stray", batch_id=batch_id, stray=stray, reserved=reserved)
 
 
 def load_unread_batches(tx: Transaction) -> list[str]:
-    """Return the ids of batches that were given up with lines perhaps paid, and are due to be asked for again."""
+    """Return the ids of batches that were given up with lines perhaps paid, and are due to be looked for again."""
     return [str(row[0]) for row in tx.fetch_all("unread_due", now=tx.now, since=tx.now - FILE_LIFE_S)]

@@ -122,6 +122,12 @@ def record_create_refusal(tx: Transaction, submission: Submission, why: str) -> 
     tx.move_shard(submission.shard, "refuse_create", why)
 
 
+def record_batch_refusal(tx: Transaction, submission: int, shard: int, outcome: str, message: str) -> None:
+    """Record that the service refused a batch after it was created: its lines are free, and its file is kept."""
+    close_submission(tx, submission, outcome)
+    tx.move_shard(shard, "refuse_batch", message)
+
+
 def record_absent_batch(tx: Transaction, submission: Submission) -> None:
     """The batch was shown to be absent, and its file is deleted: a late create would name no file."""
     close_submission(tx, submission.submission, "absent")

@@ -57,6 +57,14 @@ def pause_sending(tx: Transaction, scope: str, reason: str, until: float | None,
     tx.record_event("pause", detail)
 
 
+def end_probed_pauses(tx: Transaction, sent_at: float, latest: float) -> None:
+    """End the quota pauses that were over when a successful request was sent (`sent_at`, epoch seconds).
+
+    latest: a pause until later was set by a clock that was ahead, and ends as well.
+    """
+    tx.fetch_all("end_probed_pauses", sent_at=sent_at, latest=latest, now=tx.now)
+
+
 def record_quota_sample(
     tx: Transaction, source: str, model: str, reservation: Reservation | None, **more: object
 ) -> None:

@@ -50,6 +50,11 @@ def loosen_shard_lines(tx: Transaction, shard: int) -> None:
     tx.fetch_all("loosen_shard", shard=shard)
 
 
+def hold_shard_lines(tx: Transaction, shard: int) -> None:
+    """Hold the ready lines of a shard that the user has cancelled."""
+    tx.move_lines("hold_shard_lines", "hold", shard=shard)
+
+
 def set_shard_file(tx: Transaction, shard: int, file_id: str | None, created_at: float | None) -> None:
     """Record the file at OpenAI that a batch of this shard may use; None: there is none."""
     tx.fetch_all("set_shard_file", shard=shard, file_id=file_id, created_at=created_at)
@@ -58,6 +63,18 @@ def set_shard_file(tx: Transaction, shard: int, file_id: str | None, created_at:
 def queue_shard_file(tx: Transaction, shard: int) -> None:
     """Have the shard's file at OpenAI deleted, where it has one."""
     tx.fetch_all("queue_shard_file", shard=shard, now=tx.now)
+
+
+def discard_uploaded_file(tx: Transaction, shard: int) -> None:
+    """Have the file of an uploaded shard deleted at OpenAI, and the shard uploaded again."""
+    queue_shard_file(tx, shard)
+    tx.move_shard(shard, "lose_file")
+    set_shard_file(tx, shard, None, None)
+
+
+def settle_shard(tx: Transaction, shard: int, details: str = "") -> None:
+    """Record that every line of a shard has its verdict. details: for the event in the history."""
+    tx.move_shard(shard, "settle", details)
 
 
 def mark_shard_stale(tx: Transaction, shard: int, why: str) -> None:

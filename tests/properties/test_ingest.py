@@ -1,12 +1,13 @@
-"""Any result file for any shard: each artist in one state, no text in a wrong place, no count wrong.
+"""Any result file for any shard: each artist is in one state, no text is in a wrong place, and no count is wrong.
 
-The files are made by chance: a part of the lines, in any order, twice, failed in any way, with garbage between them.
+The files are random: some of the lines, in any order, twice, failed in any way, with garbage between them.
 """
 
 import atexit
 import shutil
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 
 from batcher.lanes.batch.ingest import Ingestion
 from batcher.lanes.batch.watching import BatchWatcher
-from tests.support.results_kit import Bench, failed
+from tests.support.results_kit import Bench, failed, patient_config
 
 LINES = 9
 FAILURES = (
@@ -58,7 +59,7 @@ def make_line(rows: list[dict[str, Any]], made: tuple[Any, ...]) -> object:
 
 @cache
 def ended() -> tuple[Bench, bytes, float]:
-    """A bench whose batch has ended and was not read, its state file, and the time."""
+    """Return a bench whose batch has ended and was not read, its state file, and the time."""
     folder = Path(tempfile.mkdtemp(prefix="batcher-property-"))
     atexit.register(shutil.rmtree, folder)
     bench = Bench(folder, LINES)
@@ -97,16 +98,14 @@ def test_whatever_comes_each_artist_is_somewhere_and_has_its_own_text(
 
 @cache
 def reader() -> Ingestion:
-    """What takes the results in; files are not kept, for speed."""
-    tools = ended()[0].world.tools()
-    ingestion = Ingestion(tools.store, tools.service, tools.job, tools.rules, tools.jitter)
-    ingestion.keep_raw = False
-    return ingestion
+    """Return an ingestion that does not keep the files, for speed."""
+    context = ended()[0].world.tools()
+    return Ingestion(replace(context, config=patient_config(results={"keep_raw": False})))
 
 
 @cache
 def answers() -> list[dict[str, Any]]:
-    """What the service has answered, in the order of the artists."""
+    """Return what the service has answered, in the order of the artists."""
     bench, _, _ = ended()
     return sorted(bench.read(), key=lambda row: str(row["custom_id"]))
 

@@ -1,4 +1,4 @@
-"""What the tests of results share: a job whose batch has ended, and whose result files can be overwritten."""
+"""What tests of results share: a job whose batch has ended, and whose result files can be overwritten."""
 
 import atexit
 import json

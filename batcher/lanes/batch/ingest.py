@@ -1,340 +1,286 @@
-"""Taking in the results of an ended batch: both files, one transaction, one verdict a line.
+"""Recording the results of an ended batch: both files, one transaction, one verdict for each line.
 
-A crash anywhere repeats the whole and changes nothing twice. Usable answers are taken at every reading, even while
-something is still missing; failures are decided once, when all that the service counts was read, or given up on, and
-no other batch of the same shard is unsettled.
+A crash anywhere repeats the ingestion, and repeating it changes nothing twice. Usable answers are accepted at every
+reading, even while others are missing. Failures are decided once: when everything that the service counts was read or
+was given up, and no other batch of the shard is unsettled.
 """
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from batcher import crashpoints
-from batcher.catalog.prices import PriceOf, TokenRates, resolve_prices
-from batcher.core.cutting import split_chunks
+from batcher.catalog.prices import TokenRates
 from batcher.core.failures import FailureClass
-from batcher.core.lifecycle import VERDICT_EVENTS, BatchStatus, ShardState, artist_transition
+from batcher.core.lifecycle import BatchStatus, ShardState
 from batcher.core.model import Endpoint, Lane
-from batcher.core.retry import Jitter, RetryRules, latest_wait_time, retry_delay_seconds
-from batcher.core.verdicts import VerdictDecider, classify_missing_line, find_setup_problem
+from batcher.core.retry import retry_delay_seconds
+from batcher.core.verdicts import VerdictDecider, classify_missing_line, find_setup_problem, is_rate_limit_storm
 from batcher.disk.result_archive import archive_result_file, result_file_path
-from batcher.job.job import Job, job_output_to_stderr
-from batcher.lanes.batch.result_files import KnownLine, ResultReader, ResultReading, absent_row
-from batcher.service.service import CallError, CallRefused, Service
-from batcher.state import batches, facts, remote_files, shards, submissions, wishes
+from batcher.job.job import job_output_to_stderr
+from batcher.lanes.batch.result_files import Anomaly, DownloadedFiles, ResultFile, ResultReader, absent_row
+from batcher.lanes.context import LaneContext
+from batcher.service.service import CallError, CallRefused
+from batcher.state import batches, facts, quota_pauses, remote_files, results, shards, submissions, wishes
 from batcher.state.batches import EndedBatch
-from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
-from batcher.state.quota_pauses import QuotaRule, record_quota_failure
+from batcher.state.results import Decision, FailedLine
 from batcher.state.shards import ShardRow
+from batcher.state.snapshot import latest_valid_wait
 from batcher.state.versions import load_version, register_wider_version
 
-READ_LINES = 2_000
 PATIENCE_S = 24 * 3600.0
-"""How long incomplete results are asked for again before the rest is held as perhaps paid."""
+"""How long incomplete results are read again before the lines that are missing are held as perhaps paid."""
 LOOK_AGAIN_S = 3600.0
-"""Between two looks for a batch that was given up."""
+"""The time between two looks for a batch that was given up."""
 FEWEST_READINGS = 10
-"""And how often at least: a machine that slept through the day has not asked for a day."""
-
-ACCEPT_EVENTS = ("accept", "accept_late")
+"""Fewest failed readings before giving up, so that a suspended machine does not run out of patience while asleep."""
 
 
 @dataclass(frozen=True, slots=True)
 class IngestSummary:
-    """What an ingestion did, for the display."""
+    """What an ingestion recorded, for the display."""
 
     batch_id: str
     shard: int
     status: str
     bios: int
     failures: Mapping[str, int]
-    problem: str = ""
-    odd: str = ""
-    """What was odd about the files, in words."""
+    """Failed lines by class."""
+    problem: str
+    """What stops the job; "" where it continues."""
+    anomalies: str
+    """What was odd about the files, in words; "" where nothing was."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionSummary:
-    """What became of the failed lines. `lines`: those of the shard, where this batch decides them; else 0."""
+    """What was decided about the failed lines."""
 
     lines: int
+    """The lines of the shard where this batch decides about them, else 0."""
     failures: Mapping[str, int] = field(default_factory=dict)
-    again: int = 0
+    """Failed lines by class."""
+    retried: int = 0
+    """Lines that are retried at the cost of a try."""
     problem: str = ""
-    """What stops the whole job."""
+    """What stops the job; "" where it continues."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedBatch:
-    """An ended batch, and what its lines were asked."""
+    """An ended batch, and how its lines were requested."""
 
     batch: EndedBatch
     endpoint: Endpoint
     rates: TokenRates | None
+    """The price of a token; None where it is unknown."""
 
 
 class Ingestion:
-    """Takes in batches. `delete`: files at OpenAI are deleted afterwards; `keep_raw`: the files are kept here."""
+    """Records the results of ended batches."""
 
-    def __init__(self, store: Store, service: Service, job: Job, rules: RetryRules, jitter: Jitter) -> None:
-        self._store, self._service, self._job = store, service, job
-        self._rules, self._jitter = rules, jitter
-        self.delete = True
-        self.keep_raw = True
-        self.prices: PriceOf = resolve_prices
-
-    more_room = 0
-    """max_output_tokens for the next tries of answers that were cut off; 0: as before."""
-    pause_s = 24 * 3600.0
-    """How long sending pauses when the quota failures do not end."""
-
-    @property
-    def quota_rule(self) -> QuotaRule:
-        """What follows a quota failure."""
-        return QuotaRule(self._rules, self._jitter, self.pause_s)
+    def __init__(self, context: LaneContext) -> None:
+        self._context = context
 
     def load_batch(self, batch_id: str) -> LoadedBatch:
-        """A batch that the state knows."""
-        with self._store.read_transaction() as tx:
+        """Return a batch that the state knows."""
+        with self._context.store.read_transaction() as tx:
             batch = batches.load_batch(tx, batch_id)
             version, _ = load_version(tx, shards.load_shard(tx, batch.shard).version)
-        prices = self.prices(version.model)
+        prices = self._context.prices(version.model)
         return LoadedBatch(batch, version.endpoint, prices.rates_for(Lane.BATCH) if prices is not None else None)
 
     def ingest_batch(self, loaded: LoadedBatch) -> IngestSummary | None:
-        """Reads and records one batch; None when it is settled already, or not complete yet."""
+        """Read and record one batch; return None when it is settled already, or not complete yet.
+
+        Raises CallRefused where the service refuses our key.
+        """
         batch = loaded.batch
         if batch.settled_at is not None:
             return None
         if batch.read_first_at is not None or not (batch.output_file_id or batch.error_file_id):
             loaded = replace(loaded, batch=self._refresh_batch(batch))
-        reading = self._download_result_files(loaded.batch)
-        if self.keep_raw:
-            for path, _ in reading.files:
-                archive_result_file(path)
-        with job_output_to_stderr(), self._store.transaction("ingest", patience_s=None) as tx:
-            taken = self._record_batch_results(tx, loaded, reading)
-        for path, _ in reading.files:
-            path.unlink(missing_ok=True)
-        return taken
+        downloaded = self._download_result_files(loaded.batch)
+        if self._context.config.results.keep_raw:
+            for file in downloaded.files:
+                archive_result_file(file.path)
+        with job_output_to_stderr(), self._context.store.transaction("ingest", patience_s=None) as tx:
+            summary = self._record_batch_results(tx, loaded, downloaded)
+        for file in downloaded.files:
+            file.path.unlink(missing_ok=True)
+        return summary
 
     def _refresh_batch(self, batch: EndedBatch) -> EndedBatch:
-        """The batch as the service tells it now: its files and counts may come later than its end."""
-        found = self._service.retrieve_batch(batch.batch_id)
+        """Return the batch as the service reports it now: its files and counts may come later than its end."""
+        found = self._context.service.retrieve_batch(batch.batch_id)
         if found is None:
             return batch
-        with self._store.transaction("ask_again", patience_s=None) as tx:
+        with self._context.store.transaction("ask_again", patience_s=None) as tx:
             batches.update_batch(tx, batches.load_known_batch(tx, batch.batch_id), found)
             return batches.load_batch(tx, batch.batch_id)
 
-    def _download_result_files(self, batch: EndedBatch) -> ResultReading:
-        """The result files on disk, as far as they can be had. A refusal of our key is raised."""
-        reading = ResultReading()
+    def _download_result_files(self, batch: EndedBatch) -> DownloadedFiles:
+        """Download the result files, as far as possible. Raises CallRefused where the service refuses our key."""
+        files: list[ResultFile] = []
+        problem, wait_s = "", 0.0
         for kind, file_id in (("output", batch.output_file_id), ("error", batch.error_file_id)):
             if not file_id:
                 continue
-            path = result_file_path(self._store.folder, batch.batch_id, kind)
+            path = result_file_path(self._context.store.folder, batch.batch_id, kind)
             crashpoints.mark_reached("download.before")
             try:
-                self._service.download_file(file_id, path)
+                self._context.service.download_file(file_id, path)
             except CallError as error:
                 if isinstance(error, CallRefused) and error.refuses_key:
                     raise
-                reading.missing = f"{kind} file {file_id}: {error}"
-                reading.wait_s = max(reading.wait_s, error.wait_s or 0.0)
+                problem = f"{kind} file {file_id}: {error}"
+                wait_s = max(wait_s, error.wait_s or 0.0)
                 continue
             crashpoints.mark_reached("download.after")
-            reading.files.append((path, kind == "output"))
-            reading.ids.append(file_id)
-        return reading
-
-    # --- recording --------------------------------------------------------------------------------------------------
+            files.append(ResultFile(file_id, path, kind == "output"))
+        return DownloadedFiles(tuple(files), problem, wait_s)
 
     def _record_batch_results(
-        self, tx: Transaction, loaded: LoadedBatch, reading: ResultReading
+        self, tx: Transaction, loaded: LoadedBatch, downloaded: DownloadedFiles
     ) -> IngestSummary | None:
+        """Record what the files hold; return None where something is missing and the files are to be read again."""
         batch, shard = loaded.batch, shards.load_shard(tx, loaded.batch.shard)
-        absent = self._stage_results(tx, loaded, reading, shard)
-        bios = self._accept_bios(tx, batch, reading)
-        read = len(reading.outputs)
-        unread = len(absent) - reading.odd["malformed lines"]  # they stand there, and say nothing
-        missing = reading.missing or _describe_shortage(batch, read + reading.malformed_outputs, unread)
+        reader = self._stage_results(tx, loaded, downloaded, shard)
+        tally, absent = reader.tally, reader.absent_lines()
+        bios = results.accept_bios(tx, batch, tally.bios)
+        read = len(tally.outputs)
+        # A malformed line is one of the absent lines: it is in the file, and reading it again brings nothing.
+        unread = len(absent) - tally.anomalies[Anomaly.MALFORMED]
+        missing = downloaded.error or _describe_shortage(batch, read + tally.malformed_outputs, unread)
         if missing and self._should_read_again(tx, batch):
-            self._postpone_reading(tx, batch, missing, reading.wait_s)
+            self._postpone_reading(tx, batch, missing, downloaded.wait_s)
             return None
         if missing or batch.status == BatchStatus.OVERDUE:
-            tx.fetch_all("mark_unread", batch_id=batch.batch_id, next=tx.now + LOOK_AGAIN_S)
-        reading.sums = _describe_count_mismatch(batch, read)
-        if reading.describe_oddities():
-            tx.record_event("odd_results", reading.describe_oddities(), batch_id=batch.batch_id, shard=batch.shard)
+            batches.mark_unread(tx, batch.batch_id, tx.now + LOOK_AGAIN_S)
+        anomalies = tally.describe_anomalies(_describe_count_mismatch(batch, read))
+        if anomalies:
+            tx.record_event("odd_results", anomalies, batch_id=batch.batch_id, shard=batch.shard)
         failure, code = classify_missing_line(batch.status, batch.completed, read, counted=batch.total > 0)
-        if absent:
-            tx.insert_rows("results", [absent_row(line, failure, code) for line in absent])
-        decided = self._decide_or_defer(tx, batch, shard, bool(absent) or not all(reading.found.values()))
-        self._settle_batch(tx, batch, reading, decided)
-        told = f"{bios} bios, {sum(decided.failures.values())} failures"
-        tx.record_event("settled", told, batch_id=batch.batch_id, shard=batch.shard)
+        results.add_results(tx, (absent_row(line, failure, code) for line in absent))
+        decision = self._decide_or_defer(tx, batch, shard, bool(absent) or tally.has_failures)
+        self._settle_batch(tx, batch, downloaded, decision)
+        details = f"{bios} bios, {sum(decision.failures.values())} failures"
+        tx.record_event("settled", details, batch_id=batch.batch_id, shard=batch.shard)
         return IngestSummary(
-            batch.batch_id,
-            batch.shard,
-            batch.status,
-            bios,
-            decided.failures,
-            decided.problem,
-            reading.describe_oddities(),
+            batch.batch_id, batch.shard, batch.status, bios, decision.failures, decision.problem, anomalies
         )
 
     def _stage_results(
-        self, tx: Transaction, loaded: LoadedBatch, reading: ResultReading, shard: ShardRow
-    ) -> list[KnownLine]:
-        """Reads the files into `results`; the lines that this batch has to decide and that neither file holds."""
-        states = [s.value for event in ACCEPT_EVENTS for s in artist_transition(event)[0]]
-        found = tx.fetch_all("lines_of_shard", shard=shard.shard, claim=shard.submission, open=states)
-        if len(found) < shard.lines:
-            found += tx.fetch_all("lines_gone", shard=shard.shard, open=states)
-        lines = {row[0]: KnownLine._make(row[1:]) for row in found}
-        taken = {row[0] for row in tx.fetch_all("lines_taken", shard=shard.shard, batch_id=loaded.batch.batch_id)}
-        tx.fetch_all("create_results")
-        reader = ResultReader(self._job, loaded.endpoint, loaded.rates, lines, taken)
-        for chunk in split_chunks(reader.read_verdict_rows(reading), READ_LINES):
-            tx.insert_rows("results", chunk)
-        if reading.superseded:
-            tx.fetch_all("drop_superseded")
-        return reader.absent_lines(reading)
-
-    def _accept_bios(self, tx: Transaction, batch: EndedBatch, reading: ResultReading) -> int:
-        """Takes every usable answer for a line that has no bio yet, whichever batch it comes from; how many."""
-        where = _batch_sql_parameters(tx, batch)
-        tx.fetch_all("record_successes", **where)
-        tx.fetch_all("insert_bios", **{key: where[key] for key in ("shard", "batch_id", "now")})
-        moved = 0
-        for event in ACCEPT_EVENTS:
-            if moved < reading.bios:
-                moved += tx.move_lines("accept_lines", event, shard=batch.shard)
-        return moved
+        self, tx: Transaction, loaded: LoadedBatch, downloaded: DownloadedFiles, shard: ShardRow
+    ) -> ResultReader:
+        """Read the files into the table `results`; return the reader with its tally."""
+        lines = results.load_known_lines(tx, shard)
+        recorded = results.load_recorded_artists(tx, loaded.batch)
+        reader = ResultReader(self._context.job, loaded.endpoint, loaded.rates, lines, recorded)
+        results.create_results(tx)
+        results.add_results(tx, reader.read_files(downloaded.files))
+        if reader.tally.superseded:
+            results.drop_superseded_failures(tx)
+        return reader
 
     def _should_read_again(self, tx: Transaction, batch: EndedBatch) -> bool:
-        """Whether incomplete results are asked for again."""
+        """Return whether incomplete results are to be read again."""
         since = batch.read_first_at
         if since is None or tx.now < since + PATIENCE_S:
             return True
-        return int(tx.fetch_one("readings_failed", batch_id=batch.batch_id)[0]) < FEWEST_READINGS
+        return batches.count_failed_readings(tx, batch.batch_id) < FEWEST_READINGS
 
-    def _postpone_reading(self, tx: Transaction, batch: EndedBatch, why: str, asked_s: float) -> None:
-        policy = self._rules.policies[FailureClass.OUTAGE]
+    def _postpone_reading(self, tx: Transaction, batch: EndedBatch, reason: str, wait_s: float) -> None:
+        """Read a batch again after the delay of an outage that has lasted as long, or after `wait_s` if that is later.
+
+        The batch keeps what was recorded of it so far.
+        """
+        rules = self._context.rules
+        policy = rules.policies[FailureClass.OUTAGE]
         waited = max(0.0, tx.now - (batch.read_first_at or tx.now))
         n = int(waited // max(policy.base_s, 1.0))
-        wait = max(asked_s, retry_delay_seconds(policy, n, self._jitter(), self._rules.jitter_share))
-        tx.fetch_all("delay_batch", batch_id=batch.batch_id, until=tx.now + wait, now=tx.now)
-        tx.fetch_all("measure_batch", batch_id=batch.batch_id, failures=False, again=0, decided=0)
-        tx.record_event("results_incomplete", why, batch_id=batch.batch_id, shard=batch.shard)
-
-    # --- verdicts ---------------------------------------------------------------------------------------------------
+        wait = max(wait_s, retry_delay_seconds(policy, n, self._context.jitter(), rules.jitter_share))
+        batches.postpone_reading(tx, batch.batch_id, tx.now + wait)
+        results.record_batch_usage(tx, batch.batch_id, failures=False)
+        tx.record_event("results_incomplete", reason, batch_id=batch.batch_id, shard=batch.shard)
 
     def _decide_or_defer(self, tx: Transaction, batch: EndedBatch, shard: ShardRow, failed: bool) -> DecisionSummary:
-        """The verdicts on failed lines, unless another batch of the shard has the last word on them.
-
-        failed: some lines of this batch failed.
-        """
-        unsettled, others = tx.fetch_one("siblings", shard=batch.shard, batch_id=batch.batch_id)
-        if not unsettled and shard.state is ShardState.ENDED:
-            return self._decide_failed_lines(tx, batch, shard, failed or others > 0)
+        """Decide about the failed lines, unless another batch of the shard will. failed: this batch has some."""
+        siblings = batches.count_siblings(tx, batch)
+        if not siblings.unsettled and shard.state is ShardState.ENDED:
+            return self._decide_failed_lines(tx, batch, shard, failed or siblings.all > 0)
         if failed:
-            tx.fetch_all("record_failures_undecided", **_batch_sql_parameters(tx, batch))
+            results.record_undecided_failures(tx, batch)
         return DecisionSummary(lines=0)
 
     def _decide_failed_lines(
         self, tx: Transaction, batch: EndedBatch, shard: ShardRow, failed: bool
     ) -> DecisionSummary:
-        """Decides every failed line. failed: there may be some."""
-        counts = _count_failed_lines(tx, batch, shard) if failed else []
-        bios, bios_of_job = tx.fetch_one("bios_so_far", shard=batch.shard)
-        problem = find_setup_problem(self._rules, counts, bios, bios_of_job)
-        if any(failure is FailureClass.QUOTA for failure, _, _ in counts):
-            record_quota_failure(tx, self.quota_rule, f"batch {batch.batch_id}", batch.recorded_at)
-        elif bios:
-            tx.fetch_all("end_probed_pauses", recorded_at=batch.recorded_at, latest=self._latest_wait(tx), now=tx.now)
+        """Decide about every failed line of the shard. failed: whether there may be any."""
+        rules = self._context.rules
+        counts = results.stage_failures(tx, batch, shard) if failed else []
+        bios = results.count_bios(tx, batch.shard)
+        problem = find_setup_problem(rules, counts, bios.of_shard, bios.of_job)
+        if any(count.failure is FailureClass.QUOTA for count in counts):
+            quota_pauses.record_quota_failure(
+                tx, self._context.quota_rule, f"batch {batch.batch_id}", batch.recorded_at
+            )
+        elif bios.of_shard:
+            quota_pauses.end_probed_pauses(tx, batch.recorded_at, latest_valid_wait(tx, self._context.config))
         if problem:
             facts.stop_sending(tx, problem)
-        again = 0
+        retried = 0
         if failed:
-            decider = VerdictDecider(self._rules, self._jitter, tx.now, counts, bios)
-            decider.stopped, decider.cancelled = bool(problem), wishes.is_cancel_requested(tx, batch.shard)
-            again = self._write_verdicts(tx, batch, shard, decider)
+            storm = is_rate_limit_storm(rules, counts, bios.of_shard)
+            cancelled = wishes.is_cancel_requested(tx, batch.shard)
+            decider = VerdictDecider(rules, self._context.jitter, tx.now, storm, bool(problem), cancelled)
+            retried = self._record_decisions(tx, batch, shard, decider)
         totals: Counter[str] = Counter()
-        for failure, _, n in counts:
-            totals[failure.value] += n
-        return DecisionSummary(shard.lines, dict(totals), again, problem)
+        for count in counts:
+            totals[count.failure.value] += count.lines
+        return DecisionSummary(shard.lines, dict(totals), retried, problem)
 
-    def _write_verdicts(self, tx: Transaction, batch: EndedBatch, shard: ShardRow, decider: VerdictDecider) -> int:
-        """Writes what becomes of the failed lines; how many go again at a try's cost."""
-        decided: Counter[str] = Counter()
-        tx.fetch_all("create_decisions")
-        for chunk in split_chunks(iter(tx.fetch_all("failed_lines")), READ_LINES):
-            decisions = [_decision_row(decider, *line) for line in chunk]
-            tx.insert_rows("decisions", decisions)
-            decided.update(state for _, state, _, _ in decisions)
-        tx.fetch_all("record_failures", **_batch_sql_parameters(tx, batch))
-        tx.fetch_all("count_failures_of_siblings")
-        for event in VERDICT_EVENTS:
-            if artist_transition(event)[1].value in decided:
-                tx.move_lines("move_failed_lines", event)
-        if self.more_room and tx.fetch_one("count_cut_off")[0]:
-            self._widen_output_limit(tx, shard.version)
-        return int(tx.fetch_one("count_again")[0])
-
-    def _widen_output_limit(self, tx: Transaction, version: int) -> None:
-        """Gives the lines whose answers were cut off more room from now on."""
-        wider = register_wider_version(tx, version, self.more_room)
-        if wider is not None:
-            tx.fetch_all("widen_lines", version=wider)
-
-    def _latest_wait(self, tx: Transaction) -> float:
-        return latest_wait_time(self._rules, self.pause_s, tx.now)
+    def _record_decisions(self, tx: Transaction, batch: EndedBatch, shard: ShardRow, decider: VerdictDecider) -> int:
+        """Decide and move the failed lines; return how many are retried at the cost of a try."""
+        decisions = (_decide_line(decider, line) for line in results.load_failed_lines(tx))
+        results.record_decisions(tx, batch, decisions)
+        more_room = self._context.config.retry.more_room
+        if more_room and results.has_cut_off_lines(tx):
+            wider = register_wider_version(tx, shard.version, more_room)
+            if wider is not None:
+                results.widen_cut_off_lines(tx, wider)
+        return results.count_retried_lines(tx)
 
     def _settle_batch(
-        self, tx: Transaction, batch: EndedBatch, reading: ResultReading, decided: DecisionSummary
+        self, tx: Transaction, batch: EndedBatch, downloaded: DownloadedFiles, decision: DecisionSummary
     ) -> None:
+        """Record that the batch is settled, and its shard with it where this batch decided about the lines."""
+        delete = self._context.config.api.delete_remote_files
         batches.settle_batch(tx, batch.batch_id)
-        tx.fetch_all(
-            "measure_batch", batch_id=batch.batch_id, failures=True, again=decided.again, decided=decided.lines
-        )
-        if self.delete:
-            for file_id in reading.ids:  # what was not read is not deleted: it was paid for
-                remote_files.queue_file(tx, file_id, "batch_output", batch.shard)
-        if not decided.lines:
+        results.record_batch_usage(tx, batch.batch_id, failures=True, retried=decision.retried, decided=decision.lines)
+        if delete:
+            for file in downloaded.files:  # a file that was not read stays at the service: it was paid for
+                remote_files.queue_file(tx, file.file_id, "batch_output", batch.shard)
+        if not decision.lines:
             return
         submissions.end_submission(tx, batch.submission, batch.status)
-        tx.move_shard(batch.shard, "settle")
+        shards.settle_shard(tx, batch.shard)
         wishes.fulfil_wish(tx, batch.shard, batch.status)
-        if self.delete:
+        if delete:
             shards.queue_shard_file(tx, batch.shard)
 
 
-def _batch_sql_parameters(tx: Transaction, batch: EndedBatch) -> dict[str, object]:
-    return {"shard": batch.shard, "submission": batch.submission, "batch_id": batch.batch_id, "now": tx.now}
-
-
-def _count_failed_lines(tx: Transaction, batch: EndedBatch, shard: ShardRow) -> list[tuple[FailureClass, str, int]]:
-    """The failed lines that are to be decided now, by class and code."""
-    tx.fetch_all("create_failures", batch_id=batch.batch_id)
-    tx.fetch_all("add_failures_of_siblings", claim=shard.submission, shard=batch.shard, batch_id=batch.batch_id)
-    tx.fetch_all("create_verdicts")
-    return [(FailureClass(failure), code, n) for failure, code, n in tx.fetch_all("failure_counts")]
-
-
-def _decision_row(
-    decider: VerdictDecider, artist_id: str, failure: str, attempts: int, tries: int, free: int
-) -> tuple[Any, ...]:
-    """The decision on one line, as the table `decisions` takes it."""
-    verdict = decider.decide_verdict(FailureClass(failure), attempts, tries, free)
-    return artist_id, verdict.state.value, verdict.wait_until, verdict.counted
+def _decide_line(decider: VerdictDecider, line: FailedLine) -> Decision:
+    verdict = decider.decide_verdict(FailureClass(line.failure), line.attempts, line.tries, line.free)
+    return Decision(line.artist_id, verdict.state.value, verdict.wait_until, verdict.counted)
 
 
 def _describe_shortage(batch: EndedBatch, read: int, absent: int) -> str:
-    """What the files still lack; "" for nothing. absent: lines that neither file holds."""
+    """Return what the files still lack, in words; "" where they are complete.
+
+    read: lines of the output file; absent: lines that neither file holds.
+    """
     if batch.status == BatchStatus.OVERDUE:
         return ""
     if batch.completed > read:
@@ -342,14 +288,15 @@ def _describe_shortage(batch: EndedBatch, read: int, absent: int) -> str:
     if absent > 0 and batch.status == BatchStatus.COMPLETED and not batch.total:
         return f"{absent:,} lines are in neither file, and the service tells no counts"
     if absent > 0 and batch.read_first_at is None:
-        # A batch may show its end before its counts and its files: one more look costs a minute.
+        # A batch may show its end before its counts and its files: a second reading costs a minute.
         return f"{absent:,} lines are in neither file so far"
     return ""
 
 
 def _describe_count_mismatch(batch: EndedBatch, read: int) -> str:
+    """Return how the service's counts differ from the answers that were read, in words; "" where they agree."""
     counted = batch.completed + batch.failed
     if batch.completed == read and counted == batch.total:
         return ""
-    told = f"the service counts {batch.completed:,} done and {batch.failed:,} failed of {batch.total:,}"
-    return f"{told}, {read:,} answers were read"
+    counts = f"the service counts {batch.completed:,} done and {batch.failed:,} failed of {batch.total:,}"
+    return f"{counts}, {read:,} answers were read"

@@ -1,4 +1,7 @@
-"""What follows when the service refuses a shard, at once (HTTP) or later (a batch that failed). No line pays."""
+"""What follows when the service refuses a shard: at once (an HTTP error), or later (a batch that failed in validation).
+
+Nothing was executed, so that no line is charged a try, except for one that validation names as invalid.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,175 +18,162 @@ from batcher.core.failures import (
 )
 from batcher.core.lifecycle import ArtistState
 from batcher.core.model import Failure
+from batcher.core.verdicts import choose_batch_failure, is_setup_reason, is_setup_refusal, is_shard_given_up
 from batcher.disk.shard_files import file_sha256, shard_path
-from batcher.lanes.batch.ingest import Ingestion
 from batcher.lanes.context import LaneContext
-from batcher.state import batches, facts, intents, quota_pauses, shards, wishes
+from batcher.state import batches, facts, intents, quota_pauses, results, shards, wishes
 from batcher.state.batches import EndedBatch
 from batcher.state.db.transaction import Transaction
-from batcher.state.quota_pauses import record_quota_failure
 from batcher.state.shards import ShardRow
 from batcher.state.snapshot import load_room
 from batcher.state.versions import load_version
 
 
 class RefusalHandler:
-    """Writes down a refusal and what follows from it."""
+    """Records a refusal and what follows from it."""
 
-    def __init__(self, context: LaneContext, ingestion: Ingestion) -> None:
-        self._context, self._ingestion = context, ingestion
+    def __init__(self, context: LaneContext) -> None:
+        self._context = context
 
     def handle_failed_batch(self, batch: EndedBatch) -> None:
-        """A batch that failed in validation: nothing was executed."""
-        troubles = batches.parse_batch_errors(batch.errors) or [
-            ErrorDetails(message="the batch failed without a reason")
-        ]
-        classes = {classify_batch_error(trouble): trouble for trouble in reversed(troubles)}
-        self._context.notify(events.ShardRefused(shard=batch.shard, reason=troubles[0].message))
+        """Handle a batch that failed in validation: nothing of it was executed."""
+        errors = batches.parse_batch_errors(batch.errors) or [ErrorDetails(message="the batch failed without a reason")]
+        first_of_class = {classify_batch_error(error): error for error in reversed(errors)}
+        self._context.notify(events.ShardRefused(shard=batch.shard, reason=errors[0].message))
         with self._context.store.transaction("refuse_batch", patience_s=None) as tx:
             if not batches.settle_batch(tx, batch.batch_id):
                 return
-            tx.record_event("refused", troubles[0].message, shard=batch.shard, batch_id=batch.batch_id)
-            if batch.stray:  # another batch of the shard decides its lines
-                if FailureClass.ENQUEUED_LIMIT in classes:
-                    self._record_quota_sample(tx, batch.shard, classes[FailureClass.ENQUEUED_LIMIT])
+            tx.record_event("refused", errors[0].message, shard=batch.shard, batch_id=batch.batch_id)
+            if batch.stray:  # another batch of the shard decides about its lines
+                if FailureClass.ENQUEUED_LIMIT in first_of_class:
+                    self._record_quota_sample(tx, batch.shard, first_of_class[FailureClass.ENQUEUED_LIMIT])
                 return
-            if set(classes) == {FailureClass.INVALID}:
-                self._handle_refused_lines(tx, batch, troubles)
-                return
-            failure = next(
-                (f for f in (FailureClass.ENQUEUED_LIMIT, FailureClass.QUOTA, FailureClass.SETUP) if f in classes),
-                FailureClass.SHARD_REFUSED,
-            )
-            trouble = classes.get(failure, troubles[0])
-            self._return_refused_shard(tx, batch, failure, trouble)
+            failure = choose_batch_failure(first_of_class.keys())
+            if failure is FailureClass.INVALID:
+                self._handle_refused_lines(tx, batch, errors)
+            else:
+                self._return_refused_shard(tx, batch, failure, first_of_class.get(failure, errors[0]))
 
     def _return_refused_shard(
-        self, tx: Transaction, batch: EndedBatch, failure: FailureClass, trouble: ErrorDetails
+        self, tx: Transaction, batch: EndedBatch, failure: FailureClass, error: ErrorDetails
     ) -> None:
-        """The shard is as before; its file is kept."""
-        intents.close_submission(tx, batch.submission, f"refused: {failure.value}")
-        tx.move_shard(batch.shard, "refuse_batch", trouble.message)
+        """Put the shard back to where it was before its batch was created; its file is kept."""
+        intents.record_batch_refusal(tx, batch.submission, batch.shard, f"refused: {failure.value}", error.message)
         if failure is FailureClass.QUOTA:
-            record_quota_failure(tx, self._ingestion.quota_rule, f"shard {batch.shard}", batch.recorded_at)
+            quota_pauses.record_quota_failure(tx, self._context.quota_rule, f"shard {batch.shard}", batch.recorded_at)
         else:
-            self.handle_refusal(tx, batch.shard, failure, trouble)
+            self.handle_refusal(tx, batch.shard, failure, error)
 
     def handle_refusal(
-        self, tx: Transaction, shard: int, failure: FailureClass, trouble: ErrorDetails, wait_s: float | None = None
+        self, tx: Transaction, shard: int, failure: FailureClass, error: ErrorDetails, wait_s: float | None = None
     ) -> None:
-        """What a refusal of this class brings. The shard is `uploaded` and its lines are free."""
+        """Record what follows from a refusal of this class. The shard is `uploaded` and its lines are free.
+
+        wait_s: the seconds of a Retry-After.
+        """
         if failure is FailureClass.ENQUEUED_LIMIT:
-            self._handle_full_queue(tx, shard, trouble, wait_s)
+            self._handle_full_queue(tx, shard, error, wait_s)
         elif failure is FailureClass.QUOTA:
-            record_quota_failure(tx, self._ingestion.quota_rule, f"shard {shard}", wait_s=wait_s)
+            quota_pauses.record_quota_failure(tx, self._context.quota_rule, f"shard {shard}", wait_s=wait_s)
         elif failure is FailureClass.SETUP:
-            self.stop_sending(tx, trouble)
+            self.stop_sending(tx, error)
         elif failure is FailureClass.SHARD_REFUSED:
-            self._handle_shard_refusal(tx, shard, trouble, wait_s)
+            self._handle_shard_refusal(tx, shard, error, wait_s)
         else:
-            self._record_quota_sample(tx, shard, trouble, of_room=False)
-            facts.extend_wait(
-                tx, facts.Wait.RATE, tx.now + self._context.next_delay_seconds(FailureClass.RATE_LIMIT, 0, wait_s)
-            )
+            self._record_quota_sample(tx, shard, error, of_room=False)
+            delay_s = self._context.next_delay_seconds(FailureClass.RATE_LIMIT, 0, wait_s)
+            facts.extend_wait(tx, facts.Wait.RATE, tx.now + delay_s)
 
-    def stop_sending(self, tx: Transaction, trouble: ErrorDetails) -> None:
-        """Nothing more is sent until the user has mended it."""
-        why = trouble.message or trouble.code
-        facts.stop_sending(tx, f"the service refuses us: {why}")
-        tx.record_event("stopped", why)
+    def stop_sending(self, tx: Transaction, error: ErrorDetails) -> None:
+        """Send nothing more until the user has corrected what the service refuses."""
+        reason = error.message or error.code
+        facts.stop_sending(tx, f"the service refuses us: {reason}")
+        tx.record_event("stopped", reason)
 
-    def _handle_full_queue(self, tx: Transaction, shard: int, trouble: ErrorDetails, wait_s: float | None) -> None:
-        """The queue is full: all wait for the next batch of ours to end, or for the backoff, whichever comes first."""
+    def _handle_full_queue(self, tx: Transaction, shard: int, error: ErrorDetails, wait_s: float | None) -> None:
+        """Have all shards wait for the next batch of ours to end, or for the delay, whichever comes first."""
         n = facts.count_room_refusal(tx)
-        tx.write_fact(
-            "blocked_until", tx.now + self._context.next_delay_seconds(FailureClass.ENQUEUED_LIMIT, n, wait_s)
-        )
-        self._record_quota_sample(tx, shard, trouble)
+        delay_s = self._context.next_delay_seconds(FailureClass.ENQUEUED_LIMIT, n, wait_s)
+        facts.set_wait(tx, facts.Wait.ROOM, tx.now + delay_s)
+        self._record_quota_sample(tx, shard, error)
 
-    def _record_quota_sample(self, tx: Transaction, shard: int, trouble: ErrorDetails, of_room: bool = True) -> None:
-        """A refusal for the history of the quota. One that is not of the room for tokens tells nothing of it."""
+    def _record_quota_sample(self, tx: Transaction, shard: int, error: ErrorDetails, of_room: bool = True) -> None:
+        """Record a refusal in the history of the quota.
+
+        of_room: whether it was refused for the enqueued-token limit; only then the tokens in flight matter to it.
+        """
         model = load_version(tx, shards.load_shard(tx, shard).version)[0].model
-        limit = parse_enqueued_limit(trouble.message)
+        limit = parse_enqueued_limit(error.message)
         reserved = load_room(tx, self._context.config).reserved if of_room else None
-        detail = trouble.message or trouble.code
+        detail = error.message or error.code
         quota_pauses.record_quota_sample(
             tx, "refusal", model, None, limit_tokens=limit, reserved=reserved, shard=shard, detail=detail
         )
 
-    def _handle_shard_refusal(self, tx: Transaction, shard: int, trouble: ErrorDetails, wait_s: float | None) -> None:
-        missing = is_missing_file(trouble)
+    def _handle_shard_refusal(self, tx: Transaction, shard: int, error: ErrorDetails, wait_s: float | None) -> None:
+        """Retry this shard after a delay, or stop sending once it was refused too often."""
+        missing = is_missing_file(error)
         if missing and intents.is_file_deleted(tx, shards.load_shard(tx, shard).file_id):
-            discard_uploaded_file(tx, shard)  # we deleted it ourselves, so that a late create would name no file
+            shards.discard_uploaded_file(tx, shard)  # we deleted it, so that a late create would name no file
             return
         refusals = shards.count_shard_refusal(tx, shard)
-        tries = self._context.rules.policies[FailureClass.SHARD_REFUSED].tries
-        if tries is not None and refusals > tries:
-            self.stop_sending(tx, trouble)
+        if is_shard_given_up(self._context.rules, refusals):
+            self.stop_sending(tx, error)
             return
-        tx.fetch_all(
-            "delay_shard",
-            shard=shard,
-            until=tx.now + self._context.next_delay_seconds(FailureClass.SHARD_REFUSED, refusals - 1, wait_s),
-        )
+        delay_s = self._context.next_delay_seconds(FailureClass.SHARD_REFUSED, refusals - 1, wait_s)
+        shards.delay_shard(tx, shard, tx.now + delay_s)
         if missing:
-            discard_uploaded_file(tx, shard)
+            shards.discard_uploaded_file(tx, shard)
 
-    def _handle_refused_lines(self, tx: Transaction, batch: EndedBatch, troubles: Sequence[ErrorDetails]) -> None:
-        """Single lines are at fault: they die, the others are cut again. Many of them are a fault of the setup."""
+    def _handle_refused_lines(self, tx: Transaction, batch: EndedBatch, errors: Sequence[ErrorDetails]) -> None:
+        """Give up the lines that validation names, and cut the others again. Too many of them are the setup's fault."""
         row = shards.load_shard(tx, batch.shard)
-        wrong = self._failures_by_custom_id(row, troubles)
-        if not wrong:  # the numbers are no lines of ours, or our copy of the file is gone: nobody is at fault
-            self._return_refused_shard(tx, batch, FailureClass.SHARD_REFUSED, troubles[0])
+        refused = self._failures_by_custom_id(row, errors)
+        if not refused:  # the numbers name no lines of ours, or our copy of the file is gone: no line is at fault
+            self._return_refused_shard(tx, batch, FailureClass.SHARD_REFUSED, errors[0])
             return
-        if self._is_setup_fault(tx, wrong, row.lines):
-            self.stop_sending(tx, troubles[0])
-            wrong = {}
-        for line_id, failure in wrong.items():
-            tx.move_lines(
-                "refuse_line", "give_up",
-                custom_id=line_id, submission=batch.submission, failure=failure.failure.value,
-                code=failure.code, message=failure.message,
-            )  # fmt: skip
-            tx.fetch_all("record_refused_line", custom_id=line_id, batch_id=batch.batch_id, now=tx.now)
+        if self._is_setup_at_fault(tx, refused, row.lines):
+            self.stop_sending(tx, errors[0])
+            refused = {}
+        for custom_id, failure in refused.items():
+            results.record_refused_line(tx, batch, custom_id, failure)
         intents.close_submission(tx, batch.submission, "lines refused")
         if wishes.is_cancel_requested(tx, batch.shard):
-            tx.move_lines("hold_shard_lines", "hold", shard=batch.shard)
+            shards.hold_shard_lines(tx, batch.shard)
             wishes.fulfil_wish(tx, batch.shard, "lines refused")
         shards.loosen_shard_lines(tx, batch.shard)
-        tx.move_shard(batch.shard, "settle", f"{len(wrong)} lines refused")
+        shards.settle_shard(tx, batch.shard, f"{len(refused)} lines refused")
         shards.queue_shard_file(tx, batch.shard)
 
-    def _is_setup_fault(self, tx: Transaction, wrong: Mapping[str, Failure], lines: int) -> bool:
-        """Whether the setup is at fault. The service names so many lines and no more: as long as nothing succeeds, what
-        earlier batches lost by the same reason counts with these, and comes back."""
+    def _is_setup_at_fault(self, tx: Transaction, refused: Mapping[str, Failure], lines: int) -> bool:
+        """Return whether the setup is at fault, and make lines ready again that were given up for the same reason.
+
+        The service names only a few of a batch's lines. As long as nothing succeeds, those of earlier batches count
+        with these.
+        """
         rules = self._context.rules
-        if len(wrong) == lines > 1 or (len(wrong) >= rules.setup_lines and len(wrong) > rules.setup_share * lines):
+        if is_setup_refusal(rules, len(refused), lines):
             return True
-        code, n = Counter(failure.code for failure in wrong.values()).most_common(1)[0]
-        (before,) = tx.fetch_one("dead_by_code", failure=FailureClass.INVALID.value, code=code)
-        if n + before < rules.setup_lines or tx.fetch_one("bios_of_job")[0]:
+        code, n = Counter(failure.code for failure in refused.values()).most_common(1)[0]
+        history = results.load_refusal_history(tx, FailureClass.INVALID, code)
+        if not is_setup_reason(rules, n + history.dead, history.bios_of_job):
             return False
         wishes.retry_lines(tx, wishes.RetryFilter(FailureClass.INVALID, states=(ArtistState.DEAD,), code=code))
         return True
 
-    def _failures_by_custom_id(self, shard: ShardRow, troubles: Sequence[ErrorDetails]) -> dict[str, Failure]:
-        """The custom_ids of the lines that `batch.errors` names by number (from 1), with their failures."""
-        by_line = {trouble.line: trouble for trouble in troubles if trouble.line is not None}
+    def _failures_by_custom_id(self, shard: ShardRow, errors: Sequence[ErrorDetails]) -> dict[str, Failure]:
+        """Return the lines that `batch.errors` names by number (from 1), by custom_id.
+
+        It is empty where our copy of the shard's file is gone or was changed.
+        """
+        by_line = {error.line: error for error in errors if error.line is not None}
         found: dict[str, Failure] = {}
         path = shard_path(self._context.store.folder, shard.shard)
         if not path.exists() or file_sha256(path) != shard.sha256:
             return found
         with path.open("rb") as file:
             for number, raw in enumerate(file, 1):
-                trouble = by_line.get(number)
-                if trouble is not None:
-                    found[orjson.loads(raw)["custom_id"]] = Failure(FailureClass.INVALID, trouble.code, trouble.message)
+                error = by_line.get(number)
+                if error is not None:
+                    found[orjson.loads(raw)["custom_id"]] = Failure(FailureClass.INVALID, error.code, error.message)
         return found
-
-
-def discard_uploaded_file(tx: Transaction, shard: int) -> None:
-    """The file of an uploaded shard is of no more use: it is uploaded again, and the old one deleted."""
-    shards.queue_shard_file(tx, shard)
-    tx.move_shard(shard, "lose_file")
-    shards.set_shard_file(tx, shard, None, None)

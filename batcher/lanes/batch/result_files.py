@@ -1,11 +1,12 @@
-"""Reading the files of an ended batch: each line judged, and one verdict a line and batch.
+"""Reading the result files of an ended batch: each line is judged, and gets one verdict for the batch.
 
-A function of the files and of what the state holds of the lines; nothing is written here.
+What is read depends on the files and on what the state holds of the lines alone; nothing is written here.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,147 +15,174 @@ from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, Failure, LineResult
 from batcher.core.result_line import parse_result_line
 from batcher.job.job import Job
+from batcher.state.results import KnownLine, ResultRow, result_row
 
-ResultRow = tuple[object, ...]
-"""A verdict, as the table `results` takes it."""
-KEPT = 6
-"""Fields of a line that the table begins with."""
-NO_FAILURE = (None, None, None)
-READ_BYTES = 1 << 16
-"""Read at once: the usual 8 KB are four lines."""
+BUFFER_BYTES = 1 << 16
+"""The read buffer of a result file. Python's default of 8 KB holds about four lines."""
 
 
-class KnownLine(NamedTuple):
-    """What the state holds of a line whose results are read."""
+class ResultFile(NamedTuple):
+    """A result file of a batch, on the local disk."""
 
-    artist_id: str
-    seq: int
-    attempts: int
-    tokens: int
-    open: bool
-    """It has no bio yet, and takes one."""
-    claimed: bool
-    """Its failure is this batch's to decide."""
-    data: str
-    """The artist's row."""
+    file_id: str
+    """Its id at the service."""
+    path: Path
+    is_output: bool
+    """Whether it is the output file; else it is the error file."""
+
+
+class DownloadedFiles(NamedTuple):
+    """The result files of a batch, as far as they could be downloaded."""
+
+    files: tuple[ResultFile, ...]
+    error: str
+    """Why a file could not be downloaded; "" when all could."""
+    wait_s: float
+    """The seconds that the service asks to wait before the next try."""
+
+
+class Anomaly(StrEnum):
+    """What may be odd about the lines of result files, in the words of the report."""
+
+    MALFORMED = "malformed lines"
+    FOREIGN = "lines of nobody in this shard"
+    DUPLICATE = "lines that stand there twice"
+    SECOND_ANSWER = "second answers for lines that have a bio"
 
 
 @dataclass(slots=True)
-class ResultReading:
-    """One reading of a batch's files: what could not be read, what was odd, and what came of the lines."""
+class ResultTally:
+    """What was read so far of a batch's files. Changed by its own methods alone."""
 
-    files: list[tuple[Path, bool]] = field(default_factory=list)
-    """Each with whether it is the output file."""
-    ids: list[str] = field(default_factory=list)
-    """The files' ids at the service."""
-    missing: str = ""
-    """Why a file could not be read; "" when all could."""
-    wait_s: float = 0.0
-    """What the service asks to wait before the next reading."""
-    malformed_outputs: int = 0
-    odd: Counter[str] = field(default_factory=Counter)
-    sums: str = ""
-    """How the service's counts differ from what was read."""
     outputs: set[str] = field(default_factory=set)
-    """The ids of the lines in the output file, by whatever status: some come with 0, and count as completed there."""
-    found: dict[str, bool] = field(default_factory=dict)
-    """The lines that were read, by id; whether there is nothing to be added to their verdict."""
+    """The custom_ids in the output file. Lines of status 0 are among them, because they count as completed there."""
+    final: dict[str, bool] = field(default_factory=dict)
+    """The lines that were read, by custom_id, and whether their verdict is final: a failure may yet be superseded."""
     bios: int = 0
+    """Accepted bios of lines that had none."""
     superseded: bool = False
-    """Whether a line has a success behind a failure."""
+    """Whether a line was reported again with a success after a failure."""
+    malformed_outputs: int = 0
+    """Malformed lines of the output file."""
+    anomalies: Counter[Anomaly] = field(default_factory=Counter)
 
-    def describe_oddities(self) -> str:
-        """What was odd, in words; "" for nothing."""
-        return "; ".join([f"{n:,} {what}" for what, n in self.odd.items() if n] + [self.sums] * bool(self.sums))
+    @property
+    def has_failures(self) -> bool:
+        """Whether a line was read that has failed."""
+        return not all(self.final.values())
+
+    def count_foreign_line(self, custom_id: str, is_output: bool) -> None:
+        """Count a line that names no artist of the shard. custom_id: "" for a malformed line."""
+        if custom_id:
+            self.anomalies[Anomaly.FOREIGN] += 1
+            return
+        self.anomalies[Anomaly.MALFORMED] += 1
+        if is_output:
+            self.malformed_outputs += 1
+
+    def count_known_line(self, custom_id: str, is_output: bool) -> bool | None:
+        """Count a line of the shard; return whether its verdict was final before, None where it had none."""
+        if is_output:
+            self.outputs.add(custom_id)
+        final = self.final.get(custom_id)
+        if final is not None:
+            self.anomalies[Anomaly.DUPLICATE] += 1
+        return final
+
+    def skip_line(self, custom_id: str) -> None:
+        """Leave a line as it is: its verdict is final, or an earlier reading has recorded it."""
+        self.final[custom_id] = True
+
+    def count_failure(self, custom_id: str) -> None:
+        """Count the first failure of a line."""
+        self.final[custom_id] = False
+
+    def count_bio(self, custom_id: str, is_open: bool) -> None:
+        """Count an accepted bio. is_open: whether the line had none before."""
+        if custom_id in self.final:
+            self.superseded = True
+        self.final[custom_id] = True
+        if is_open:
+            self.bios += 1
+        else:
+            self.anomalies[Anomaly.SECOND_ANSWER] += 1
+
+    def describe_anomalies(self, count_mismatch: str) -> str:
+        """Return what was odd, in words; "" where nothing was.
+
+        count_mismatch: how the service's counts differ from what was read, in words, or "".
+        """
+        texts = [f"{n:,} {anomaly}" for anomaly, n in self.anomalies.items()]
+        if count_mismatch:
+            texts.append(count_mismatch)
+        return "; ".join(texts)
 
 
-@dataclass(frozen=True, slots=True)
 class ResultReader:
-    """Reads the lines of a shard. `rates`: what a token costs; None where nobody knows.
+    """Reads the result files of one batch, and tallies what it reads.
 
-    lines: by their ids. taken: artists whose verdict an earlier reading of this batch has recorded.
+    rates: the price of a token; None where it is unknown. lines: those of the shard, by custom_id.
+    recorded: the artists whose result an earlier reading of this batch has recorded.
     """
 
-    job: Job
-    endpoint: Endpoint
-    rates: TokenRates | None
-    lines: Mapping[str, KnownLine]
-    taken: Set[str]
+    def __init__(
+        self,
+        job: Job,
+        endpoint: Endpoint,
+        rates: TokenRates | None,
+        lines: Mapping[str, KnownLine],
+        recorded: Set[str],
+    ) -> None:
+        self._job, self._endpoint, self._rates = job, endpoint, rates
+        self._lines, self._recorded = lines, recorded
+        self.tally = ResultTally()
 
-    def read_verdict_rows(self, reading: ResultReading) -> Iterator[ResultRow]:
-        """The verdicts, in the order of the files: the first success of a line, else its first failure.
+    def read_files(self, files: tuple[ResultFile, ...]) -> Iterator[ResultRow]:
+        """Yield a row for each line, in the order of the files: its first success, or else its first failure.
 
-        Of a line that first fails and then succeeds both come, and `superseded` is set.
+        A line that first fails and then succeeds gives two rows, and the tally says that there is such a line.
         """
-        for path, output in reading.files:
-            with path.open("rb", buffering=READ_BYTES) as file:
+        for result_file in files:
+            with result_file.path.open("rb", buffering=BUFFER_BYTES) as file:
                 for raw in file:
-                    result = parse_result_line(raw, self.endpoint)
+                    result = parse_result_line(raw, self._endpoint)
                     if result is not None:
-                        row = self._verdict_row(result, output, reading)
+                        row = self._judge_line(result, result_file.is_output)
                         if row is not None:
                             yield row
 
-    def _verdict_row(self, result: LineResult, output: bool, reading: ResultReading) -> ResultRow | None:
-        """The row of a line; None where there is nothing to record."""
-        line = self.lines.get(result.custom_id)
+    def _judge_line(self, result: LineResult, is_output: bool) -> ResultRow | None:
+        """Return the row of a line; None where there is nothing to record."""
+        line, tally = self._lines.get(result.custom_id), self.tally
         if line is None:
-            _count_foreign_line(result.custom_id, output, reading)
+            tally.count_foreign_line(result.custom_id, is_output)
             return None
-        if output:
-            reading.outputs.add(result.custom_id)
-        known = reading.found.get(result.custom_id)
-        if known is not None:
-            reading.odd["lines that stand there twice"] += 1
-        if known or line.artist_id in self.taken:
-            reading.found[result.custom_id] = True
+        final = tally.count_known_line(result.custom_id, is_output)
+        if final or line.artist_id in self._recorded:
+            tally.skip_line(result.custom_id)
             return None
-        return self._judge_line(line, result, reading, first=known is None)
-
-    def absent_lines(self, reading: ResultReading) -> list[KnownLine]:
-        """The lines that this batch has to decide and of which the files say nothing new."""
-        return [
-            line
-            for line_id, line in self.lines.items()
-            if line.claimed and (line_id not in reading.found or line.artist_id in self.taken)
-        ]
-
-    def _judge_line(self, line: KnownLine, result: LineResult, reading: ResultReading, first: bool) -> ResultRow | None:
         bio, failure = None, result.failure
         if result.text is not None:
-            bio, failure = self.job.validate_answer(self.job.restore_artist(line.data), result.text)
-        if bio is None and not first:
+            bio, failure = self._job.validate_answer(self._job.restore_artist(line.data), result.text)
+        if bio is not None:
+            tally.count_bio(result.custom_id, line.open)
+        elif final is None:
+            tally.count_failure(result.custom_id)
+        else:  # another failure of a line that has failed before
             return None
-        reading.found[result.custom_id] = bio is not None
-        reading.superseded |= not first
-        if bio is not None and line.open:
-            reading.bios += 1
-        elif bio is not None:
-            reading.odd["second answers for lines that have a bio"] += 1
-        return _result_row(line, result, bio, failure, self.rates)
+        cost_usd = self._rates.usage_cost(result.usage) if self._rates is not None else None
+        return result_row(line, result, bio, failure, cost_usd)
 
-
-def _count_foreign_line(line_id: str, output: bool, reading: ResultReading) -> None:
-    """Counts a line that names no artist of this shard."""
-    if line_id:
-        reading.odd["lines of nobody in this shard"] += 1
-    else:
-        reading.odd["malformed lines"] += 1
-        reading.malformed_outputs += output
-
-
-def _result_row(
-    line: KnownLine, result: LineResult, bio: str | None, failure: Failure | None, rates: TokenRates | None
-) -> ResultRow:
-    usage = result.usage
-    return (
-        *line[:KEPT], bio, result.model, result.finish_reason, usage.input, usage.cached, usage.output,
-        rates.usage_cost(usage) if rates is not None else None, result.completed_at, result.status,
-        *((failure.failure.value, failure.code, failure.message) if failure is not None else NO_FAILURE),
-    )  # fmt: skip
+    def absent_lines(self) -> list[KnownLine]:
+        """Return the lines that this batch has to decide and of which its files say nothing new."""
+        return [
+            line
+            for custom_id, line in self._lines.items()
+            if line.claimed and (custom_id not in self.tally.final or line.artist_id in self._recorded)
+        ]
 
 
 def absent_row(line: KnownLine, failure: FailureClass, code: str) -> ResultRow:
-    """The verdict on a line that this batch has to decide and that neither file holds."""
-    why = Failure(failure, code, "neither result file holds the line")
-    return _result_row(line, LineResult(""), None, why, None)
+    """Return the row of a line that this batch has to decide and that neither file holds."""
+    reason = Failure(failure, code, "neither result file holds the line")
+    return result_row(line, LineResult(line.custom_id), None, reason, None)

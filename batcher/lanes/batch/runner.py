@@ -49,13 +49,8 @@ class BatchRunner:
 
     def __init__(self, context: LaneContext) -> None:
         self._context = context
-        self._ingestion = Ingestion(context.store, context.service, context.job, context.rules, context.jitter)
-        self._ingestion.delete = context.config.api.delete_remote_files
-        self._ingestion.keep_raw = context.config.results.keep_raw
-        self._ingestion.more_room = context.config.retry.more_room
-        self._ingestion.pause_s = context.config.pause.duration_hours * 3600
-        self._ingestion.prices = context.prices
-        self._refusals = RefusalHandler(context, self._ingestion)
+        self._ingestion = Ingestion(context)
+        self._refusals = RefusalHandler(context)
         self._sending = ShardSender(context, self._refusals)
         self._reconciling = IntentReconciler(context)
         self._watching = BatchWatcher(context)
@@ -147,7 +142,7 @@ class BatchRunner:
                 return Finish(facts.read_stop_reason(tx))
             if failure is FailureClass.QUOTA:
                 # And what is no sending waits as in an outage.
-                record_quota_failure(tx, self._ingestion.quota_rule, "a call", wait_s=error.wait_s)
+                record_quota_failure(tx, self._context.quota_rule, "a call", wait_s=error.wait_s)
             n = facts.count_outage(tx)
             until = tx.now + self._context.next_delay_seconds(FailureClass.OUTAGE, n, error.wait_s)
             facts.set_wait(tx, facts.Wait.OUTAGE, until)
@@ -166,16 +161,16 @@ class BatchRunner:
         if batch.status == BatchStatus.FAILED and not executed:
             self._refusals.handle_failed_batch(batch)
             return
-        taken = self._ingestion.ingest_batch(loaded)
-        if taken is not None:
+        summary = self._ingestion.ingest_batch(loaded)
+        if summary is not None:
             self._context.notify(
                 events.BatchSettled(
-                    shard=taken.shard,
+                    shard=summary.shard,
                     batch_id=batch_id,
-                    status=taken.status,
-                    bios=taken.bios,
-                    failures=taken.failures,
-                    anomalies=taken.odd,
+                    status=summary.status,
+                    bios=summary.bios,
+                    failures=summary.failures,
+                    anomalies=summary.anomalies,
                 )
             )
 

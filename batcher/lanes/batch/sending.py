@@ -15,7 +15,7 @@ from batcher.core.remote import RemoteBatch
 from batcher.core.room import Room
 from batcher.core.snapshot import ShardView
 from batcher.disk.shard_files import file_sha256, shard_path
-from batcher.lanes.batch.refusals import RefusalHandler, discard_uploaded_file
+from batcher.lanes.batch.refusals import RefusalHandler
 from batcher.lanes.context import LaneContext
 from batcher.service.service import CallRefused, CallUnknown
 from batcher.state import facts, intents, quota_pauses, shards, strays, submissions, wishes
@@ -88,7 +88,7 @@ class ShardSender:
             fresh = tx.now - (shard.file_created_at or 0.0) < FILE_FRESH_S
             if fresh and not intents.is_file_deleted(tx, shard.file_id):
                 return intents.intend_resubmission(tx, shard, reservation), True
-            discard_uploaded_file(tx, shard.shard)
+            shards.discard_uploaded_file(tx, shard.shard)
         return intents.intend_upload(tx, shard, reservation), False
 
     # --- upload -----------------------------------------------------------------------------------------------------

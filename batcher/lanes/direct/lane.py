@@ -27,7 +27,7 @@ from batcher.service.service import CallError, CallRefused, CompletionResponse
 from batcher.state import direct_calls, facts, quota_pauses, submissions
 from batcher.state.db.transaction import Transaction
 from batcher.state.direct_calls import Selection
-from batcher.state.quota_pauses import QuotaRule, record_quota_failure
+from batcher.state.quota_pauses import record_quota_failure
 from batcher.state.snapshot import latest_valid_wait
 from batcher.state.versions import register_wider_version
 
@@ -235,7 +235,7 @@ class DirectLane:
         bios = [read.came.asked.asked_at for read in reads if read.failure is None]
         if bios:
             latest = latest_valid_wait(tx, self._context.config)
-            tx.fetch_all("end_probed_pauses_at", asked_at=max(bios), latest=latest, now=tx.now)
+            quota_pauses.end_probed_pauses(tx, max(bios), latest)
         if len(bios) < len(reads):
             self._stock.mark_stale()
         done = len(bios)
@@ -261,7 +261,7 @@ class DirectLane:
             self._handle_rate_refusal(tx, came)
         elif kind is FailureClass.QUOTA:
             wait = came.error.wait_s if came.error else None
-            record_quota_failure(tx, self._quota_rule(), f"call {came.asked.call}", came.asked.asked_at, wait)
+            record_quota_failure(tx, self._context.quota_rule, f"call {came.asked.call}", came.asked.asked_at, wait)
         elif came.is_unsent or came.is_lost or kind is FailureClass.SERVER:
             self._handle_service_outage(tx, came)
         else:  # it was answered, whatever the answer is worth
@@ -305,10 +305,6 @@ class DirectLane:
         facts.extend_wait(tx, facts.Wait.DIRECT, tx.now + wait_s)
         tx.record_event("direct_waits", f"{wait_s:.0f} s: {why}")
         self._context.notify(events.CallFailed(call="direct", reason=why))
-
-    def _quota_rule(self) -> QuotaRule:
-        pause_s = self._context.config.pause.duration_hours * 3600
-        return QuotaRule(self._context.rules, self._context.jitter, pause_s)
 
     def _report_rate_limits(self, heard: RateHeaders, now: float) -> None:
         """The headers every so many answers, and a warning once a minute where little is left."""

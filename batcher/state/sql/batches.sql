@@ -6,7 +6,7 @@ SELECT batch_id, submission, shard, status, created_at, ended_at, settled_at, in
 WHERE batch_id = $batch_id
 
 -- name: listing_floor
--- How far back a listing must go to show every batch in flight, and any that may yet come to light: of a submission
+-- How far back a listing must go to show every batch in flight, and every batch that may still appear: of a submission
 -- whose create was refused or shown to be absent within the time that a batch may run.
 SELECT min(t) FROM (
     SELECT min(created_at) AS t FROM batches WHERE ended_at IS NULL
@@ -19,7 +19,7 @@ SELECT min(t) FROM (
 UPDATE batches SET stray = $stray, reserved = $reserved WHERE batch_id = $batch_id
 
 -- name: wish_cancel
--- The intent to cancel a batch; its owner carries it out.
+-- The intent to cancel a batch, which the process of the batch lane carries out.
 UPDATE batches SET cancel_wanted_at = $now
 WHERE batch_id = $batch_id AND cancel_wanted_at IS NULL AND ended_at IS NULL
 RETURNING batch_id
@@ -28,7 +28,7 @@ RETURNING batch_id
 UPDATE batches SET retry_at = $until WHERE batch_id = $batch_id
 
 -- name: unread_due
--- Batches that were given up while lines of theirs are held as perhaps paid.
+-- Batches that were given up while some of their lines are held as perhaps paid.
 SELECT b.batch_id FROM batches AS b
 WHERE b.unread AND b.settled_at IS NOT NULL AND b.created_at > $since AND b.retry_at <= $now
   AND EXISTS (SELECT 1 FROM artists AS a WHERE a.shard = b.shard AND a.state = 'held' AND a.failure = 'missing')
@@ -41,7 +41,7 @@ UPDATE batches SET retry_at = 0 WHERE unread AND settled_at IS NOT NULL
 UPDATE batches SET retry_at = $next WHERE batch_id = $batch_id
 
 -- name: take_up_again
--- `read_first_at` stays: what was asked for during a day is asked for once more, not for another day.
+-- `read_first_at` stays: results that were missing for a day are read once more, not for another day.
 UPDATE batches SET status = $status, settled_at = NULL, retry_at = 0, unread = false
 WHERE batch_id = $batch_id AND settled_at IS NOT NULL
 
@@ -54,7 +54,7 @@ VALUES ($batch_id, $submission, $shard, $stray, $status, $created_at, $expires_a
 
 -- name: update_batch
 UPDATE batches
--- What was known once is not forgotten: an answer without it (ours for a batch that is gone) says nothing.
+-- A value that is known stays where the report lacks it, as ours of a batch that is gone does.
 SET status = $status, expires_at = coalesce($expires_at, expires_at), finished_at = coalesce($finished_at, finished_at),
     total = greatest($total, total), completed = greatest($completed, completed), failed = greatest($failed, failed),
     output_file_id = coalesce($output_file_id, output_file_id), error_file_id = coalesce($error_file_id, error_file_id),
@@ -72,3 +72,15 @@ UPDATE batches SET settled_at = $now WHERE batch_id = $batch_id AND settled_at I
 SELECT batch_id, submission, shard, stray, status, total, completed, failed, input_file_id, output_file_id, error_file_id,
        errors, read_first_at, ended_at, settled_at, recorded_at
 FROM batches WHERE batch_id = $batch_id
+
+-- name: count_siblings
+SELECT count(*) FILTER (settled_at IS NULL), count(*) FROM batches WHERE shard = $shard AND batch_id <> $batch_id
+
+-- name: failed_readings
+SELECT count(*) FROM events WHERE kind = 'results_incomplete' AND batch_id = $batch_id
+
+-- name: postpone_reading
+UPDATE batches SET retry_at = $until, read_first_at = coalesce(read_first_at, $now) WHERE batch_id = $batch_id
+
+-- name: mark_unread
+UPDATE batches SET unread = true, retry_at = $next WHERE batch_id = $batch_id

@@ -17,15 +17,9 @@ SELECT coalesce(max(pause), 0) + 1, $scope, $reason, $now, $until, $tries FROM p
 INSERT INTO quota_samples (happened_at, source, model, limit_tokens, reserved, own, headroom, shard, detail)
 VALUES ($now, $source, $model, $limit_tokens, $reserved, $own, $headroom, $shard, $detail)
 
--- name: end_probed_pauses_at
--- A quota pause is over once something that was asked for after it has succeeded.
-UPDATE pauses SET ended_at = $now WHERE ended_at IS NULL AND reason = 'quota' AND (until > $latest OR until <= $asked_at) RETURNING pause
+-- name: end_probed_pauses
+UPDATE pauses SET ended_at = $now
+WHERE ended_at IS NULL AND reason = 'quota' AND (until > $latest OR until <= $sent_at)
 
 -- name: end_pauses_over
 UPDATE pauses SET ended_at = $now WHERE ended_at IS NULL AND scope = 'direct' AND until <= $now RETURNING pause
-
--- name: end_probed_pauses
--- A quota pause is over once something that was sent after it has succeeded.
-UPDATE pauses SET ended_at = $now
-WHERE ended_at IS NULL AND reason = 'quota'
-  AND (until > $latest OR until <= $recorded_at)

@@ -6,6 +6,11 @@ RETURNING shard
 -- name: loosen_shard
 UPDATE artists SET shard = NULL WHERE shard = $shard AND state = 'ready'
 
+-- name: hold_shard_lines
+UPDATE artists SET state = $target, failure = 'cancelled', code = 'cancelled_by_hand', message = 'cancelled by hand',
+                   wait_until = NULL
+WHERE shard = $shard AND state = 'ready' AND list_contains($sources, state)
+
 -- name: set_shard_file
 UPDATE shards SET file_id = $file_id, file_created_at = $created_at WHERE shard = $shard
 

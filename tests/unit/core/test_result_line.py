@@ -1,4 +1,4 @@
-"""Reading result lines: each shape that was ever seen, and whatever else may come. No exception, no guess."""
+"""Reading result lines: each shape that was ever seen, and arbitrary input. No exception, no guess."""
 
 import json
 import math
@@ -94,8 +94,6 @@ def _why(result: LineResult) -> tuple[FailureClass, str]:
 
 GOOD = {CHAT: _chat(), RESPONSES: _response()}
 
-# --- successes -------------------------------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize("endpoint", Endpoint)
 def test_a_success_is_read_whole(endpoint: Endpoint) -> None:
@@ -146,9 +144,6 @@ def test_line_separators_of_unicode_do_not_split_a_file() -> None:
 def test_the_parts_of_a_response_are_joined() -> None:
     body = _response({"type": "output_text", "text": "A "}, {"type": "other"}, {"type": "output_text", "text": "bio."})
     assert _read(_line(body), RESPONSES).text == "A bio."
-
-
-# --- no success, though 200 ------------------------------------------------------------------------------------------
 
 
 def _refused() -> dict[str, Any]:
@@ -235,8 +230,6 @@ def test_a_verdict_on_a_text() -> None:
         assert failure is not None
 
 
-# --- error lines -----------------------------------------------------------------------------------------------------
-
 QUOTA = {
     "message": "You exceeded your current quota",
     "type": "insufficient_quota",
@@ -275,8 +268,8 @@ def test_an_error_line_has_its_class(raw: bytes, failure: F, code: str, status: 
 def test_a_whole_answer_is_taken_though_its_status_is_none(status: object) -> None:
     """It was paid for, and nothing in it speaks of an error."""
     assert _read(_line(_chat(), status)).text == "A bio."
-    told = {"message": "m", "code": "server_error"}
-    assert _why(_read(_line(_chat() | {"error": told}, status))) == (F.SERVER, "server_error")
+    error = {"message": "m", "code": "server_error"}
+    assert _why(_read(_line(_chat() | {"error": error}, status))) == (F.SERVER, "server_error")
 
 
 def test_a_message_is_kept_but_not_all_of_it() -> None:
@@ -288,9 +281,6 @@ def test_a_message_is_kept_but_not_all_of_it() -> None:
     failure = _read(_line(refused)).failure
     assert failure is not None
     assert failure.message == "r" * MESSAGE_LENGTH
-
-
-# --- lines that are none ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("odd", [b"A \xff\xfe bio.", b"A \xed\xa0\x80 bio."])
@@ -356,9 +346,6 @@ def test_numbers_that_json_does_not_have_do_no_harm() -> None:
         assert (result.text, result.usage, result.completed_at) == ("A bio.", TokenUsage(0, 16, 7), None)
 
 
-# --- numbers ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "usage",
     [
@@ -404,11 +391,8 @@ def test_a_number_too_large_for_a_float_does_no_harm() -> None:
     assert (result.text, result.completed_at, result.usage) == ("A \ufffd.", None, TokenUsage(0, 16, 7))
 
 
-# --- anything at all -------------------------------------------------------------------------------------------------
-
-
 def _sound(result: LineResult | None) -> None:
-    """What every caller may rely on, and every column can hold."""
+    """Assert what every caller may rely on, and every column can hold."""
     if result is None:
         return
     assert (result.text is None) == (result.failure is not None)
@@ -419,8 +403,8 @@ def _sound(result: LineResult | None) -> None:
     assert result.completed_at is None or math.isfinite(result.completed_at)
     failure = result.failure
     assert failure is None or (failure.code and len(failure.message) <= MESSAGE_LENGTH)
-    told = (failure.code, failure.message) if failure else ()
-    for text in (result.custom_id, result.text or "", result.model, result.finish_reason, *told):
+    reason = (failure.code, failure.message) if failure else ()
+    for text in (result.custom_id, result.text or "", result.model, result.finish_reason, *reason):
         text.encode()
 
 

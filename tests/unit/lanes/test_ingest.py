@@ -1,4 +1,4 @@
-"""Taking in results: every oddity that a result file may have, by name; and what follows for the lines."""
+"""Recording results: every oddity that a result file may have, by name, and what follows for the lines."""
 
 import gzip
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +15,10 @@ from batcher.errors import StateError
 from batcher.lanes.batch.ingest import FEWEST_READINGS, Ingestion
 from batcher.sandbox import Faults
 from batcher.sandbox.api.batches import Batch
-from batcher.state import strays, submissions
+from batcher.state import results, strays, submissions
 from batcher.state.costs import costs_by_shard, sum_costs
 from batcher.state.versions import load_versions
 from tests.support.results_kit import HOURS, LINES, Bench, Make, failed, patient_config, with_text
-
-# --- files that are sound --------------------------------------------------------------------------------------------
 
 
 def test_every_line_becomes_a_bio_with_its_evidence(bench: Bench) -> None:
@@ -56,8 +54,6 @@ def test_pieces_that_a_killed_process_left_are_swept(bench: Bench) -> None:
     assert left == ["y.jsonl.gz", "z.jsonl"]
 
 
-# --- odd lines: recorded, never fatal --------------------------------------------------------------------------------
-
 NOBODY = {"custom_id": "nobody", "response": {"status_code": 200, "body": {}}, "error": None}
 ODD_LINES: Mapping[str, tuple[Sequence[bytes], str]] = {
     "empty lines": ([b"", b"  ", b"\r"], ""),
@@ -80,13 +76,13 @@ ODD_LINES: Mapping[str, tuple[Sequence[bytes], str]] = {
 
 @pytest.mark.parametrize("name", ODD_LINES)
 def test_an_odd_line_is_recorded_and_the_rest_taken(bench: Bench, name: str) -> None:
-    lines, told = ODD_LINES[name]
+    lines, anomalies = ODD_LINES[name]
     bench.write([*lines[:1], *bench.read(), *lines[1:]])
     bench.act()
     assert bench.world.states() == {"done": LINES}
-    assert bench.odd() == told
+    assert bench.odd() == anomalies
     settled = next(event for event in bench.world.events if isinstance(event, events.BatchSettled))
-    assert settled.anomalies == told
+    assert settled.anomalies == anomalies
 
 
 def test_a_line_that_comes_twice_counts_once(bench: Bench) -> None:
@@ -171,9 +167,6 @@ def test_a_line_of_fifty_megabytes_is_read(bench: Bench) -> None:
     bench.write(rows)
     bench.act()
     assert bench.world.states() == {"done": LINES}
-
-
-# --- counts, and files that cannot be read ---------------------------------------------------------------------------
 
 
 def test_all_lines_failed_and_there_is_no_output_file(bench: Bench) -> None:
@@ -287,32 +280,33 @@ def test_an_output_file_that_is_gone_holds_what_is_perhaps_paid(bench: Bench) ->
     assert bench.world.states() == {"held": LINES - 1, "dead": 1}
 
 
-# --- in one transaction, once ----------------------------------------------------------------------------------------
-
-
 def test_ingesting_twice_changes_nothing(bench: Bench) -> None:
     bench.act()
     before = [bench.world.rows(f"SELECT * FROM {t} ORDER BY ALL") for t in ("artists", "attempts", "bios", "events")]
-    tools = bench.world.tools()
-    ingestion = Ingestion(tools.store, tools.service, tools.job, tools.rules, tools.jitter)
+    ingestion = Ingestion(bench.world.tools())
     assert ingestion.ingest_batch(ingestion.load_batch(bench.batch.id)) is None
     after = [bench.world.rows(f"SELECT * FROM {t} ORDER BY ALL") for t in ("artists", "attempts", "bios", "events")]
     assert before == after
 
 
-@pytest.mark.parametrize("step", ["_accept_bios", "_decide_failed_lines", "_settle_batch"])
-def test_a_crash_within_leaves_nothing_changed(bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+@pytest.mark.parametrize(
+    ("owner", "step"),
+    [(results, "accept_bios"), (Ingestion, "_decide_failed_lines"), (Ingestion, "_settle_batch")],
+)
+def test_a_crash_within_leaves_nothing_changed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, owner: object, step: str
+) -> None:
     rows = bench.read()
     bench.write([*rows[2:]])
     bench.write([failed(rows[0], 500, "server_error"), failed(rows[1], 400, "context_length_exceeded")], "error")
     bench.batch.completed, bench.batch.failed = LINES - 2, 2
-    real = getattr(Ingestion, step)
+    real = getattr(owner, step)
 
-    def die(self: Ingestion, *args: Any) -> object:
-        real(self, *args)
+    def die(*args: Any) -> object:
+        real(*args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Ingestion, step, die)
+    monkeypatch.setattr(owner, step, die)
     with pytest.raises(KeyboardInterrupt):
         bench.act()
     bench.check_conservation()
@@ -338,11 +332,8 @@ def test_outputs_are_deleted_only_after_they_are_kept(bench: Bench, monkeypatch:
     assert bench.count("remote_files", "purpose = 'batch_output' AND deleted_at IS NOT NULL") == 1
 
 
-# --- verdicts --------------------------------------------------------------------------------------------------------
-
-
 def split(bench: Bench, bad: int, status: int, code: str, kind: str = "") -> Iterator[str]:
-    """Lets the first `bad` lines fail; their ids."""
+    """Make the first `bad` lines fail; return their ids."""
     rows = bench.read()
     bench.write(rows[bad:])
     bench.write([failed(row, status, code, kind) for row in rows[:bad]], "error")
@@ -441,9 +432,6 @@ def test_lines_of_an_expired_batch_go_again_and_those_of_a_cancelled_one_are_hel
     assert bench.count("artists", "failure = 'expired' AND state IN ('ready', 'in_batch')") == 2
 
 
-# --- batches of one shard --------------------------------------------------------------------------------------------
-
-
 class Twins(Bench):
     """Two batches of one shard: the recorded one, and a stray that a lost answer left."""
 
@@ -455,7 +443,7 @@ class Twins(Bench):
         wish = self.batch.request
         metadata = dict(wish.metadata or {})
         assert metadata["batcher_run"] == run_id
-        self.chief = self.batch
+        self.recorded = self.batch
         self.world.clock.sleep(5)
         client.create_batch(wish.input_file_id, wish.endpoint, metadata)
         self.stray = list(self.world.sandbox.lifecycle.batches.values())[-1]
@@ -469,7 +457,7 @@ def twins(make: Make) -> Bench:
 
 
 def fail_in(bench: Bench, batch: Batch, bad: Mapping[int, tuple[int, str]], absent: Sequence[int] = ()) -> None:
-    """Lets lines of a batch fail, by number, or stand in neither file."""
+    """Make lines of a batch fail, by number, or leave them out of both files."""
     bench.batch = batch
     rows = sorted(bench.read(), key=lambda row: str(row["custom_id"]))
     good = [row for n, row in enumerate(rows) if n not in bad and n not in absent]
@@ -484,7 +472,7 @@ def verdicts(bench: Bench) -> dict[str, tuple[object, ...]]:
 
 
 def test_successes_of_both_are_taken_and_the_second_is_wasted_cost(twins: Twins) -> None:
-    fail_in(twins, twins.chief, {0: (500, "server_error"), 1: (500, "server_error")})
+    fail_in(twins, twins.recorded, {0: (500, "server_error"), 1: (500, "server_error")})
     fail_in(twins, twins.stray, {1: (500, "server_error"), 2: (500, "server_error")})
     twins.act()
     assert verdicts(twins).keys() == {"a00001"}
@@ -498,7 +486,7 @@ def test_successes_of_both_are_taken_and_the_second_is_wasted_cost(twins: Twins)
 
 def test_a_failure_of_the_first_is_kept_where_the_second_lacks_the_line(twins: Twins) -> None:
     fail_in(twins, twins.stray, {0: (400, "context_length_exceeded"), 1: (500, "server_error")})
-    fail_in(twins, twins.chief, {}, absent=(0, 1))
+    fail_in(twins, twins.recorded, {}, absent=(0, 1))
     twins.act()
     twins.act_later()
     assert verdicts(twins)["a00000"] == ("dead", "invalid", 1)
@@ -506,7 +494,7 @@ def test_a_failure_of_the_first_is_kept_where_the_second_lacks_the_line(twins: T
 
 
 def test_what_was_not_executed_says_less_than_what_was(twins: Twins) -> None:
-    fail_in(twins, twins.chief, {0: (500, "server_error")})
+    fail_in(twins, twins.recorded, {0: (500, "server_error")})
     fail_in(twins, twins.stray, {0: (0, "batch_cancelled"), 1: (0, "batch_cancelled")})
     twins.act()
     assert verdicts(twins)["a00000"][1:] == ("server", 1)
@@ -515,9 +503,9 @@ def test_what_was_not_executed_says_less_than_what_was(twins: Twins) -> None:
 
 def test_failures_wait_for_the_last_sibling(twins: Twins) -> None:
     fail_in(twins, twins.stray, {0: (500, "server_error")})
-    fail_in(twins, twins.chief, {0: (500, "server_error")})
-    assert twins.chief.output_file_id is not None
-    twins.world.sandbox.files._files[twins.chief.output_file_id].ready_at = twins.world.clock() + HOURS
+    fail_in(twins, twins.recorded, {0: (500, "server_error")})
+    assert twins.recorded.output_file_id is not None
+    twins.world.sandbox.files._files[twins.recorded.output_file_id].ready_at = twins.world.clock() + HOURS
     twins.act()
     assert verdicts(twins) == {"a00000": ("in_batch", None, 0)}
     twins.act(once=False)
@@ -528,7 +516,7 @@ def test_a_late_batch_of_a_settled_shard_gives_what_is_still_wanted(make: Make) 
     twins = make(Twins)
     assert isinstance(twins, Twins)
     del twins.world.sandbox.lifecycle.batches[twins.stray.id]  # not seen yet
-    fail_in(twins, twins.chief, {0: (400, "context_length_exceeded"), 1: (429, "insufficient_quota")})
+    fail_in(twins, twins.recorded, {0: (400, "context_length_exceeded"), 1: (429, "insufficient_quota")})
     twins.act()
     assert twins.world.states() == {"done": LINES - 2, "dead": 1, "ready": 1}
     twins.world.sandbox.lifecycle.batches[twins.stray.id] = twins.stray
