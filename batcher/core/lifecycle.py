@@ -102,6 +102,7 @@ VERDICT_EVENTS = ("give_back", "delay", "hold", "give_up")
 FINAL_SHARD_STATES = frozenset({S.SETTLED, S.STALE, S.SPLIT})
 OPEN_ARTIST_STATES = frozenset({A.READY, A.WAITING, A.IN_BATCH, A.IN_DIRECT})
 INTENTS = frozenset({S.UPLOADING, S.CREATING})
+SENDABLE_STATES = frozenset({S.RELEASED, S.UPLOADED})
 
 
 def artist_transition(event: str) -> tuple[frozenset[ArtistState], ArtistState]:

@@ -56,6 +56,24 @@ class Pause(NamedTuple):
     until: float | None
     tries: int = 0
 
+    def is_active(self, now: float) -> bool:
+        """Return whether the pause still lasts."""
+        return self.until is None or self.until > now
+
+
+class SendGate(NamedTuple):
+    """What keeps shards from being sent, whatever their size, as read at one moment. Times are epoch seconds."""
+
+    pauses: tuple[Pause, ...] = ()
+    outage_until: float = 0.0
+    """No call before this time: the service does not answer, or asked for it by a Retry-After."""
+    blocked_until: float = 0.0
+    """No shard before this time: the service refused one, for its enqueued-token limit or for its rate."""
+    stopped: str = ""
+    """Why nothing is sent until the user has acted; "" where sending goes on."""
+    cancelled: frozenset[int] = frozenset()
+    """Shards that the user asked to cancel, and that have not come to their end."""
+
 
 class Snapshot(NamedTuple):
     """All that a decision may know. It holds shards and counts, never a row per line."""
@@ -85,4 +103,9 @@ class Snapshot(NamedTuple):
     cancelled: frozenset[int] = frozenset()
     """Shards that the user asked to cancel, and that have not come to their end."""
     stopped: str = ""
-    """A setup failure: nothing is sent until the user has mended it."""
+    """A setup failure: nothing is sent until the user has corrected it."""
+
+    @property
+    def gate(self) -> SendGate:
+        """What keeps shards from being sent, whatever their size."""
+        return SendGate(self.pauses, self.outage_until, self.room.blocked_until, self.stopped, self.cancelled)

@@ -18,7 +18,7 @@ from batcher.core.model import Failure
 from batcher.disk.shard_files import file_sha256, shard_path
 from batcher.lanes.batch.ingest import Ingestion
 from batcher.lanes.context import LaneContext
-from batcher.state import batches, facts, intents, quota_pauses, shards, wishes
+from batcher.state import batches, facts, intents, quota_pauses, remote_files, shards, wishes
 from batcher.state.batches import EndedBatch
 from batcher.state.db.transaction import Transaction
 from batcher.state.quota_pauses import record_quota_failure
@@ -107,13 +107,11 @@ class RefusalHandler:
         limit = parse_enqueued_limit(trouble.message)
         reserved = load_room(tx, self._context.config).reserved if of_room else None
         detail = trouble.message or trouble.code
-        quota_pauses.record_quota_sample(
-            tx, "refusal", model, None, limit_tokens=limit, reserved=reserved, shard=shard, detail=detail
-        )
+        quota_pauses.record_refusal_sample(tx, model, detail, shard=shard, limit_tokens=limit, reserved=reserved)
 
     def _handle_shard_refusal(self, tx: Transaction, shard: int, trouble: ErrorDetails, wait_s: float | None) -> None:
         missing = is_missing_file(trouble)
-        if missing and intents.is_file_deleted(tx, shards.load_shard(tx, shard).file_id):
+        if missing and remote_files.is_file_deleted(tx, shards.load_shard(tx, shard).file_id):
             discard_uploaded_file(tx, shard)  # we deleted it ourselves, so that a late create would name no file
             return
         refusals = shards.count_shard_refusal(tx, shard)

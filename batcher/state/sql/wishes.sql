@@ -1,6 +1,3 @@
--- name: cancel_asked
-UPDATE batches SET cancel_asked_at = $now WHERE batch_id = $batch_id
-
 -- name: open_wishes
 -- Shards to be cancelled that are not at their end.
 SELECT w.shard, s.state FROM wishes AS w JOIN shards AS s USING (shard)
@@ -12,13 +9,6 @@ SELECT $shard, $now WHERE NOT EXISTS (SELECT 1 FROM wishes WHERE shard = $shard 
 
 -- name: end_wishes
 UPDATE wishes SET ended_at = $now, outcome = $outcome WHERE shard = $shard AND ended_at IS NULL
-
--- name: running_batches
-SELECT batch_id FROM batches WHERE shard = $shard AND ended_at IS NULL
-
--- name: wish_cancel_of_submission
-UPDATE submissions SET cancel_wanted_at = coalesce(cancel_wanted_at, $now)
-WHERE submission = (SELECT submission FROM shards WHERE shard = $shard)
 
 -- name: hold_loose_lines
 UPDATE artists SET state = $target, wait_until = NULL, failure = coalesce(failure, 'cancelled'),
