@@ -9,12 +9,15 @@ import httpx2
 import orjson
 import pytest
 
+from batcher.catalog.prices import resolve_prices
 from batcher.core import events
 from batcher.core.actions import Finish
+from batcher.core.admission import find_gate_obstacle
 from batcher.core.events import Event
 from batcher.lanes.batch.runner import BatchRunner
 from batcher.sandbox import Sandbox, SandboxSettings
-from batcher.state import wishes
+from batcher.state import facts, wishes
+from batcher.state.snapshot import latest_valid_wait, load_send_gate, load_snapshot
 from tests.scenarios.test_bad_luck import HOURS, Unlucky
 from tests.support.protocol_kit import Rule, Send, Trial, answered, assert_paid_once, changed, is_call, lost, nth, trial
 from tests.support.results_kit import LINES, Bench
@@ -46,6 +49,19 @@ def pause(it: Trial, seconds: float) -> None:
 def cancel(it: Trial, *shards: int) -> None:
     with it.store.transaction("cancel") as tx:
         wishes.request_cancel(tx, shards)
+
+
+@pytest.mark.parametrize("wait", [wait for wait in facts.Wait if wait is not facts.Wait.DIRECT])
+def test_every_wait_shuts_the_gate_until_it_is_over(tmp_path: Path, wait: facts.Wait) -> None:
+    it = trial(tmp_path)
+    with it.store.transaction("wait") as tx:
+        assert find_gate_obstacle(load_send_gate(tx, it.config), tx.now) == ""
+        facts.set_wait(tx, wait, tx.now + 60)
+        gate = load_send_gate(tx, it.config)
+        assert gate == load_snapshot(tx, it.config, resolve_prices).gate
+        assert find_gate_obstacle(gate, tx.now) != "" and find_gate_obstacle(gate, tx.now + 60) == ""
+        facts.set_wait(tx, wait, latest_valid_wait(tx, it.config) + 1)
+        assert find_gate_obstacle(load_send_gate(tx, it.config), tx.now) == ""
 
 
 # --- late ends ------------------------------------------------------------------------------------------------------
