@@ -74,7 +74,7 @@ def find_gate_obstacle(gate: SendGate, now: float) -> str:
 
 
 def find_room_obstacle(reserved: int, free: int) -> str:
-    """Return why a shard that reserves so many tokens does not fit into the free ones; "" where it does."""
+    """Return why a shard that reserves these tokens does not fit into the free ones; "" where it does."""
     return f"needs {reserved:,} tokens, {max(free, 0):,} are free" if reserved > free else ""
 
 

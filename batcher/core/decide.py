@@ -1,7 +1,7 @@
-"""What to do next: `decide(snapshot, now) -> actions`. Pure; the runner performs what it says and asks again.
+"""Deciding what to do next: `decide_actions(snapshot, now)`. Pure; the runner performs the actions and asks again.
 
-The order is that of the promises: first find out what an interrupted call has done, then take in what was paid
-for, then look, and only then send more.
+The order is that of the promises: first find out what an interrupted call has done, then record the results that were
+paid for, then refresh the batches, and only then send more.
 """
 
 from batcher.core.actions import (
@@ -20,11 +20,11 @@ from batcher.core.actions import (
 )
 from batcher.core.admission import BATCHES_PER_HOUR, NO_ANSWER, NO_ROOM, admit_shards, find_gate_obstacle
 from batcher.core.lifecycle import INTENTS, SENDABLE_STATES, is_terminal
-from batcher.core.snapshot import BatchView, LooseLines, Pause, ShardView, Snapshot
+from batcher.core.snapshot import LooseLines, Pause, ShardView, Snapshot
 
 
 def decide_actions(snapshot: Snapshot, now: float) -> list[Action]:
-    """The next actions, in order; never empty. A Wait or a Finish stands last and alone."""
+    """Return the next actions, in order; never empty. A Wait or a Finish is the only one."""
     if snapshot.outage_until > now:
         return [Wait(snapshot.outage_until, NO_ANSWER)]
     urgent = _urgent_actions(snapshot, now)
@@ -37,7 +37,7 @@ def decide_actions(snapshot: Snapshot, now: float) -> list[Action]:
 
 
 def decide_cancel_actions(snapshot: Snapshot, now: float) -> list[Action]:
-    """The next actions of a process that sends nothing, and only follows what is to be cancelled to its end."""
+    """Return the next actions of a process that sends nothing and only follows cancelled batches to their end."""
     if snapshot.outage_until > now:
         return [Wait(snapshot.outage_until, NO_ANSWER)]
     urgent = _urgent_actions(snapshot, now)
@@ -49,13 +49,15 @@ def decide_cancel_actions(snapshot: Snapshot, now: float) -> list[Action]:
 
 
 def _urgent_actions(snapshot: Snapshot, now: float) -> list[Action]:
-    """Open intents, results that wait, and a look at what is in flight when it is time for one."""
+    """Return what comes before sending: open intents, cancels, results, a refresh that is due, and file deletions."""
     actions: list[Action] = [Reconcile(s.shard) for s in snapshot.shards if s.state in INTENTS and s.wait_until <= now]
     actions += [Cancel(b.batch_id) for b in snapshot.batches if b.cancels]
     actions += [
         Withdraw(s.shard) for s in snapshot.shards if s.shard in snapshot.cancelled and s.state in SENDABLE_STATES
     ]
-    actions += [Ingest(b.batch_id) for b in snapshot.batches if _should_ingest(b, now)]
+    actions += [
+        Ingest(b.batch_id) for b in snapshot.batches if is_terminal(b.status) and b.retry_at <= now and not b.held_back
+    ]
     if (
         _has_running_batches(snapshot) or snapshot.unread
     ) and not snapshot.polled_at <= now < snapshot.polled_at + snapshot.poll_interval_s:
@@ -65,16 +67,12 @@ def _urgent_actions(snapshot: Snapshot, now: float) -> list[Action]:
     return actions
 
 
-def _should_ingest(batch: BatchView, now: float) -> bool:
-    return is_terminal(batch.status) and batch.retry_at <= now and not batch.held_back
-
-
 def _has_running_batches(snapshot: Snapshot) -> bool:
     return any(not is_terminal(b.status) for b in snapshot.batches)
 
 
 def _sending_actions(snapshot: Snapshot, now: float) -> tuple[list[Action], Hold | Refuse | None]:
-    """New work, and what keeps the next shard back: for now, or (a shard that can never be sent) for good."""
+    """Return new work, and what keeps the next shard back: for now (Hold), or for good (Refuse)."""
     if find_gate_obstacle(snapshot.gate, now) or _must_await_probe(snapshot):
         return [], None
     queue = [s for s in snapshot.shards if s.state in SENDABLE_STATES and s.wait_until <= now]
@@ -102,7 +100,7 @@ def _lane_pauses(snapshot: Snapshot) -> list[Pause]:
 
 
 def _should_cut_retries(group: LooseLines, queue: list[ShardView], snapshot: Snapshot, now: float) -> bool:
-    """Whether loose lines become a shard now: they fill one, or nothing as urgent waits and no more fall due soon.
+    """Return whether loose lines become a shard now: they fill one, or nothing as urgent waits and no more are due.
 
     Retries of an urgent priority do not queue behind less urgent shards (promise 4).
     """
@@ -146,7 +144,7 @@ def _has_open_work(snapshot: Snapshot) -> bool:
 
 
 def _upcoming_waits(snapshot: Snapshot, now: float) -> list[Wait]:
-    """Every time at which something becomes possible, with its reason."""
+    """Return every time at which something becomes possible, with its reason."""
     waits = [Wait(b.retry_at, "results not complete yet") for b in snapshot.batches if b.retry_at > now]
     if _has_running_batches(snapshot):
         waits.append(Wait(snapshot.polled_at + snapshot.poll_interval_s, "batches are running"))
@@ -165,15 +163,18 @@ def _upcoming_waits(snapshot: Snapshot, now: float) -> list[Wait]:
 
 
 HAND_OVER = "the rest goes to the direct lane"
-"""What `decide_tail` finishes with."""
+"""The problem that `decide_tail_actions` finishes with when the direct lane is to do the rest."""
 
 LONGEST_BATCH_S = 24 * 3600.0
-"""The completion window: what is sent now may take so long."""
+"""The completion window of a batch in seconds: what is sent now may take this long (OpenAI, guides/batch, 2026-07)."""
 
 
 def decide_tail_actions(snapshot: Snapshot, now: float, *, fewer_than: int, deadline: float) -> list[Action]:
-    """As `decide`, and hands over what can be sent now once fewer lines than so are left to send, or once a batch may
-    end after the deadline (epoch seconds)."""
+    """Return the next actions as `decide_actions` does, or hand the rest over to the direct lane.
+
+    It is handed over once fewer than `fewer_than` lines are left to send, or once a batch that is sent now may end
+    after the deadline (epoch seconds). Only what could be sent now is handed over.
+    """
     waiting = [s for s in snapshot.shards if s.state in SENDABLE_STATES]
     lines = sum(s.lines for s in waiting) + sum(g.lines for g in snapshot.loose)
     due = any(s.wait_until <= now for s in waiting) or any(g.due <= now for g in snapshot.loose)

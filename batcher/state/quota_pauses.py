@@ -66,11 +66,10 @@ def pause_sending(tx: Transaction, scope: str, reason: str, until: float | None,
 
 def record_submission_sample(tx: Transaction, model: str, shard: int, reservation: Reservation) -> None:
     """Add a submission to the history of the quota: what it reserves, and what it leaves."""
-    tx.fetch_all(
-        "insert_quota_sample",
-        source="submission", model=model, shard=shard, limit_tokens=reservation.limit_tokens,
-        reserved=reservation.reserved_before, own=reservation.reserved, headroom=reservation.headroom_after,
-        detail=None, now=tx.now,
+    _insert_sample(
+        tx, "submission", model,
+        shard=shard, limit_tokens=reservation.limit_tokens, reserved=reservation.reserved_before,
+        own=reservation.reserved, headroom=reservation.headroom_after,
     )  # fmt: skip
 
 
@@ -87,8 +86,10 @@ def record_refusal_sample(
 
     limit_tokens: the limit that it names; reserved: the tokens that were in flight; None: it says nothing of it.
     """
-    tx.fetch_all(
-        "insert_quota_sample",
-        source="refusal", model=model, shard=shard, limit_tokens=limit_tokens,
-        reserved=reserved, own=None, headroom=None, detail=detail, now=tx.now,
-    )  # fmt: skip
+    _insert_sample(tx, "refusal", model, shard=shard, limit_tokens=limit_tokens, reserved=reserved, detail=detail)
+
+
+def _insert_sample(tx: Transaction, source: str, model: str, **values: int | str | None) -> None:
+    """Add a row to the history of the quota; columns that are not among `values` are empty."""
+    empty = dict.fromkeys(("limit_tokens", "reserved", "own", "headroom", "shard", "detail"))
+    tx.fetch_all("insert_quota_sample", source=source, model=model, now=tx.now, **{**empty, **values})

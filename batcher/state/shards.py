@@ -65,6 +65,13 @@ def queue_shard_file(tx: Transaction, shard: int) -> None:
     tx.fetch_all("queue_shard_file", shard=shard, now=tx.now)
 
 
+def discard_uploaded_file(tx: Transaction, shard: int) -> None:
+    """Have the file of an uploaded shard deleted at OpenAI, and the shard uploaded again."""
+    queue_shard_file(tx, shard)
+    tx.move_shard(shard, "lose_file")
+    set_shard_file(tx, shard, None, None)
+
+
 def mark_shard_stale(tx: Transaction, shard: int, why: str) -> None:
     """Make an unsent shard stale and have its file at OpenAI deleted. The caller decides where its lines go."""
     tx.move_shard(shard, "outdate", why)

@@ -1,7 +1,5 @@
 """Reading the state as a decision sees it."""
 
-from typing import NamedTuple
-
 from batcher.catalog.prices import ModelPrices, PriceOf, resolve_prices
 from batcher.config import Config, enqueued_token_limit, shard_limits
 from batcher.core.cutting import default_shard_limits
@@ -26,13 +24,6 @@ PIECES_AT_MOST = 32
 Where others leave less than that there is no room, and halving further would end in shards of single lines.
 """
 HOUR_S = 3600.0
-
-
-class Spending(NamedTuple):
-    """Dollars that are spent, and that are in flight."""
-
-    spent_usd: float
-    in_flight_usd: float
 
 
 def load_snapshot(tx: Transaction, config: Config, price_of: PriceOf) -> Snapshot:
@@ -65,7 +56,7 @@ def load_snapshot(tx: Transaction, config: Config, price_of: PriceOf) -> Snapsho
 
 
 def load_send_gate(tx: Transaction, config: Config) -> SendGate:
-    """Return what keeps shards from being sent at this moment, whatever their size."""
+    """Return what keeps shards of any size from being sent at this moment."""
     latest = latest_valid_wait(tx, config)
     return SendGate(
         pauses=quota_pauses.load_open_pauses(tx, latest),
@@ -77,7 +68,7 @@ def load_send_gate(tx: Transaction, config: Config) -> SendGate:
 
 
 def load_user_gate(tx: Transaction, config: Config) -> SendGate:
-    """Return the part of the gate that is read once more before a create: pauses and cancelled shards."""
+    """Return the part of the gate that is checked right before a create: pauses and cancelled shards."""
     pauses = quota_pauses.load_open_pauses(tx, latest_valid_wait(tx, config))
     return SendGate(pauses=pauses, cancelled=frozenset(wishes.load_open_wishes(tx)))
 
@@ -106,7 +97,7 @@ def _read_blocked_until(tx: Transaction, latest: float) -> float:
 def load_room(tx: Transaction, config: Config, measured: MeasuredUsage | None = None) -> Room:
     """Return the limit in force (what the service last said within a day, else the settings) and what we hold of it.
 
-    measured: what the settled batches teach, where the caller has loaded it already.
+    measured: what the settled batches show, where the caller has loaded it already.
     """
     named, half = tx.fetch_one(
         "learned", model=config.model.name, since=tx.now - LEARNED_FOR_S, now=tx.now, often=REFUSED_ALONE
@@ -125,7 +116,7 @@ def load_room(tx: Transaction, config: Config, measured: MeasuredUsage | None = 
 
 
 def load_measured(tx: Transaction) -> MeasuredUsage:
-    """Return what the settled batches teach."""
+    """Return what the settled batches show."""
     return MeasuredUsage(*tx.fetch_one("measured"))
 
 
@@ -165,11 +156,11 @@ def load_saved_prices(tx: Transaction, model: str) -> ModelPrices | None:
 
 def load_budget(tx: Transaction, config: Config, price_of: PriceOf, room: Room) -> Budget:
     """Return the dollars. A line costs what the version that it was planned with says, not today's settings."""
-    spending = load_spending(tx, config)
+    spent, in_flight = load_spending(tx, config)
     return Budget(
         max_usd=config.budget.max_usd,
-        spent_usd=spending.spent_usd,
-        in_flight_usd=spending.in_flight_usd,
+        spent_usd=spent,
+        in_flight_usd=in_flight,
         charges={
             number: compute_charge(version, prices, room)
             for number, version in load_versions(tx).items()
@@ -183,7 +174,7 @@ def compute_charge(version: JobVersion, prices: ModelPrices, room: Room) -> Char
     return Charge(prices.batch.input * room.factor, prices.batch.output * version.max_output_tokens)
 
 
-def load_spending(tx: Transaction, config: Config) -> Spending:
-    """Return what is spent and in flight; zeros where no bound is set: adding them up reads every attempt there was."""
+def load_spending(tx: Transaction, config: Config) -> tuple[float, float]:
+    """Dollars spent and in flight. Without a bound nobody asks, and adding them up reads every attempt there was."""
     spent, in_flight = tx.fetch_one("money") if config.budget.max_usd > 0 else (0, 0)
-    return Spending(float(spent), float(in_flight))
+    return float(spent), float(in_flight)

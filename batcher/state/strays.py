@@ -121,7 +121,7 @@ def keep_best_batch(tx: Transaction, shard: int) -> None:
 
 
 def adopt_sibling_batch(tx: Transaction, shard: int) -> bool:
-    """Let another batch of the shard take the place of one that does not exist; return whether there is another."""
+    """Put another batch of the shard in the place of one that does not exist; return whether there is another."""
     siblings = _load_sibling_batches(tx, shard)
     if not siblings:
         return False

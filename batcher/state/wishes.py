@@ -86,10 +86,10 @@ def is_cancel_requested(tx: Transaction, shard: int) -> bool:
 
 
 class RetriedLines(NamedTuple):
-    """Lines that came back from one state after failures of one class."""
+    """Lines that came back, by the state and the failure that they had."""
 
     state: str
-    failure: str
+    class_: str
     lines: int
 
 

@@ -1,4 +1,4 @@
-"""Interleavings that a review found: late files and ends, foreign keys, rivals, wishes in the middle of a call."""
+"""Interleavings that a review found: late files and ends, foreign keys, second batches, wishes during a call."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -29,7 +29,7 @@ HOURLY = {"interval_s": 3600}
 
 
 def looks(change: Callable[[dict[str, Any]], object]) -> Rule:
-    """Every description of a batch changed in place, in listings too."""
+    """Change every description of a batch in place, in listings too."""
 
     def each(body: dict[str, Any]) -> None:
         for batch in body.get("data", [body] if "status" in body else []):
@@ -68,7 +68,7 @@ def test_every_wait_shuts_the_gate_until_it_is_over(tmp_path: Path, wait: facts.
 
 
 def hides_the_second_until_absent(it: Trial, then: Callable[[], None]) -> None:
-    """The second create's answer is lost, and its batch shows only once it was taken for absent."""
+    """Lose the second create's answer, and show its batch only once it was judged absent."""
     creates: list[int] = []
     absent: list[int] = []
 

@@ -186,7 +186,7 @@ def test_a_line_that_the_service_names_dies_alone(tmp_path: Path) -> None:
 
 
 def _fails_at(lines: range, code: str) -> Rule:
-    """Every batch fails in validation, and the service names these of its lines."""
+    """Fail every batch in validation, with an error for each of these lines."""
 
     def named(body: dict[str, object]) -> None:
         for batch in body["data"]:  # type: ignore[attr-defined]

@@ -112,7 +112,7 @@ class RefusalHandler:
     def _handle_shard_refusal(self, tx: Transaction, shard: int, trouble: ErrorDetails, wait_s: float | None) -> None:
         missing = is_missing_file(trouble)
         if missing and remote_files.is_file_deleted(tx, shards.load_shard(tx, shard).file_id):
-            discard_uploaded_file(tx, shard)  # we deleted it ourselves, so that a late create would name no file
+            shards.discard_uploaded_file(tx, shard)  # we deleted it ourselves, so that a late create would name no file
             return
         refusals = shards.count_shard_refusal(tx, shard)
         tries = self._context.rules.policies[FailureClass.SHARD_REFUSED].tries
@@ -125,7 +125,7 @@ class RefusalHandler:
             until=tx.now + self._context.next_delay_seconds(FailureClass.SHARD_REFUSED, refusals - 1, wait_s),
         )
         if missing:
-            discard_uploaded_file(tx, shard)
+            shards.discard_uploaded_file(tx, shard)
 
     def _handle_refused_lines(self, tx: Transaction, batch: EndedBatch, troubles: Sequence[ErrorDetails]) -> None:
         """Single lines are at fault: they die, the others are cut again. Many of them are a fault of the setup."""
@@ -178,10 +178,3 @@ class RefusalHandler:
                 if trouble is not None:
                     found[orjson.loads(raw)["custom_id"]] = Failure(FailureClass.INVALID, trouble.code, trouble.message)
         return found
-
-
-def discard_uploaded_file(tx: Transaction, shard: int) -> None:
-    """The file of an uploaded shard is of no more use: it is uploaded again, and the old one deleted."""
-    shards.queue_shard_file(tx, shard)
-    tx.move_shard(shard, "lose_file")
-    shards.set_shard_file(tx, shard, None, None)

@@ -11,7 +11,7 @@ from batcher.core.admission import find_send_obstacle, max_shard_cost
 from batcher.core.failures import FailureClass, classify_call_error
 from batcher.core.lifecycle import ShardState
 from batcher.disk.shard_files import file_sha256, shard_path
-from batcher.lanes.batch.refusals import RefusalHandler, discard_uploaded_file
+from batcher.lanes.batch.refusals import RefusalHandler
 from batcher.lanes.context import LaneContext
 from batcher.service.service import CallRefused, CallUnknown
 from batcher.state import facts, intents, quota_pauses, remote_files, shards, strays, submissions
@@ -43,7 +43,7 @@ class ShardSender:
                 submission = intents.intend_resubmission(tx, shard, reservation)
             else:
                 if shard.state is ShardState.UPLOADED:
-                    discard_uploaded_file(tx, shard.shard)
+                    shards.discard_uploaded_file(tx, shard.shard)
                 submission = intents.intend_upload(tx, shard, reservation)
             if submission is None:
                 return

@@ -1,3 +1,17 @@
+-- name: money
+-- A stray costs as much as the batch beside it. What was given up is reserved for the lines that are perhaps paid and
+-- that nobody has bought again.
+SELECT (SELECT coalesce(sum(cost_usd), 0) FROM attempts),
+       (SELECT coalesce(sum(reserved_usd), 0) FROM submissions WHERE outcome IS NULL)
+     + (SELECT coalesce(sum(n.reserved_usd), 0) FROM batches AS b JOIN submissions AS n USING (submission)
+        WHERE b.stray AND b.settled_at IS NULL)
+     + (SELECT coalesce(sum(n.reserved_usd / n.lines), 0)
+        FROM batches AS b JOIN submissions AS n USING (submission) JOIN attempts AS t ON t.batch_id = b.batch_id
+        JOIN artists AS a USING (artist_id)
+        WHERE b.settled_at IS NOT NULL AND (b.stray OR n.outcome IS NOT NULL) AND t.outcome = 'missing'
+          AND a.failure = 'missing' AND a.state IN ('held', 'ready', 'waiting'))
+     + (SELECT coalesce(sum(reserved_usd), 0) FROM direct_calls WHERE ended_at IS NULL OR outcome = 'lost')
+
 -- name: money_by_shard
 -- What the tries of each shard (of one artist, where one is named) have cost: bios, dollars, dollars without a bio,
 -- tries whose price was not known, and the tokens that went at batch rates.

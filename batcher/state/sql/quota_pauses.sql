@@ -2,7 +2,7 @@
 SELECT scope, reason, since, CASE WHEN until > $latest THEN 0 ELSE until END, tries FROM pauses WHERE ended_at IS NULL
 
 -- name: quota_paused_until
--- When the last quota pause was over, or will be.
+-- When the last quota pause ended, or will end.
 SELECT max(over) FROM (SELECT least(until, coalesce(ended_at, until)) AS over FROM pauses WHERE reason = 'quota')
 WHERE over <= $latest
 
@@ -18,14 +18,14 @@ INSERT INTO quota_samples (happened_at, source, model, limit_tokens, reserved, o
 VALUES ($now, $source, $model, $limit_tokens, $reserved, $own, $headroom, $shard, $detail)
 
 -- name: end_probed_pauses_at
--- A quota pause is over once something that was asked for after it has succeeded.
+-- A quota pause ends once a request that was sent after it has succeeded.
 UPDATE pauses SET ended_at = $now WHERE ended_at IS NULL AND reason = 'quota' AND (until > $latest OR until <= $asked_at) RETURNING pause
 
 -- name: end_pauses_over
 UPDATE pauses SET ended_at = $now WHERE ended_at IS NULL AND scope = 'direct' AND until <= $now RETURNING pause
 
 -- name: end_probed_pauses
--- A quota pause is over once something that was sent after it has succeeded.
+-- A quota pause ends once a batch that was recorded after it has succeeded.
 UPDATE pauses SET ended_at = $now
 WHERE ended_at IS NULL AND reason = 'quota'
   AND (until > $latest OR until <= $recorded_at)

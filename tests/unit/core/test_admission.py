@@ -1,4 +1,4 @@
-"""Admission: never past the limit, never out of turn, never over the budget, whatever happens in whatever order."""
+"""Admission: never past the limit, never out of turn, never over the budget, in any order of events."""
 
 from random import Random
 
@@ -113,7 +113,7 @@ def test_reserved_tokens_are_rounded_up() -> None:
 
 
 def test_a_shard_cut_to_fill_the_queue_does_fill_it() -> None:
-    """Once: 170 tokens x 1.1 were 188, which did not fit into 187, and were split into 170 tokens, for ever."""
+    """Pin a bug: 170 tokens x 1.1 became 188, which did not fit into 187, and were split into 170 tokens, for ever."""
     room = Room(limit=187, threshold=1.0, factor=1.1)
     assert admit_shards([_shard(1, 171)], room, FREE) == [Split(1, 170)]
     assert admit_shards([_shard(2, 170)], room, FREE) == [Send(2, 187, 0)]
