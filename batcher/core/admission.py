@@ -35,19 +35,20 @@ def find_send_obstacle(
 
     reserved: the tokens that it would reserve. room, budget: None where its tokens and dollars are reserved already.
 
-    The decision, the transaction of the intent and the check before the create do not ask for all of the same:
+    The decision, the transaction of the intent and the check before the create do not check all of the same:
 
     - The decision goes by the parts of this function (`find_gate_obstacle`, `find_room_obstacle`,
-      `find_budget_obstacle`). It alone looks at the time until which a shard waits, the batches created within the hour
-      and the probe after a quota pause: only the process that decides changes these, and it decides again after each
-      of its own changes. It leaves out cancelled shards: it has withdrawn them before anything is sent.
+      `find_budget_obstacle`). It alone splits shards, and checks the time until which a shard waits, the batches created
+      within the hour, and the probe after a quota pause or past a lapsed limit. Waits and creates are changed only by
+      the process that decides, and the decision counts the batches that it lets through. A quota pause that begins and
+      ends before the intent makes the next decision probe. Cancelled shards were withdrawn before it sends anything.
     - The intent is written after earlier shards of the same decision were sent, and while other commands write. They
-      may have paused, cancelled, stopped or cut the shard again; an earlier shard may have been refused, which no
-      later one overtakes, or may have used the room or the budget. So everything is asked for again with the values
-      of that very transaction.
+      may have paused, cancelled, stopped, cut the shard again or used the budget; and where an earlier shard was
+      refused, none may overtake it. So everything is checked again, with the values of that very transaction.
     - Before the create the submission has reserved its tokens and dollars, and counting them twice would keep it back.
-      Only what the user or a quota failure asks for is read then: pauses and cancelled shards. A stop that the direct
-      lane has set meanwhile does not keep an uploaded shard back: the create itself shows whether it holds here too.
+      Only pauses and cancelled shards are checked: the upload takes its time, and the user or a quota failure may have
+      stopped the sending meanwhile. A stop that the direct lane has recorded meanwhile does not keep an uploaded shard
+      back: the create shows whether the service refuses this lane too.
     """
     if shard.state not in SENDABLE_STATES:
         return f"it is {shard.state}"

@@ -15,8 +15,7 @@ from batcher.state.db.transaction import Transaction
 from batcher.state.shards import ShardRow
 from batcher.state.submissions import Submission
 
-S = ShardState
-NOT_SENT = frozenset({S.PLANNED, S.RELEASED, S.UPLOADING, S.UPLOADED})
+NOT_SENT = frozenset({ShardState.PLANNED, ShardState.RELEASED, ShardState.UPLOADING, ShardState.UPLOADED})
 NOTHING_DONE = frozenset({BatchStatus.FAILED, BatchStatus.OVERDUE})
 """Statuses of a batch that has executed nothing that can be read."""
 
@@ -37,7 +36,7 @@ class SiblingBatch:
 def record_found_batch(tx: Transaction, submission: Submission, batch: RemoteBatch) -> BatchAdopted | StrayFound:
     """Record a batch of ours that the state does not know; return what became of it."""
     shard = shards.load_shard(tx, submission.shard)
-    if shard.state is S.CREATING and shard.submission == submission.submission:
+    if shard.state is ShardState.CREATING and shard.submission == submission.submission:
         intents.record_create(tx, submission, batch, "adopted")
         keep_best_batch(tx, shard.shard)
         return BatchAdopted(shard.shard, batch.batch_id)
@@ -68,7 +67,7 @@ def _adopt_late_batch(tx: Transaction, shard: ShardRow, submission: Submission, 
     submissions.set_submission_batch(tx, submission.submission, batch.batch_id)
     tx.move_shard(shard.shard, "adopt_late", f"adopted {batch.batch_id}", submission=submission.submission)
     intents.record_service_state(tx, submission, batch)
-    if shard.state is S.PLANNED:  # the user has cancelled the shard before it was sent again
+    if shard.state is ShardState.PLANNED:  # the user has cancelled the shard before it was sent again
         batches.intend_cancel(tx, batch.batch_id)
     return True
 

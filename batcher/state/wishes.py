@@ -14,8 +14,6 @@ from batcher.state import batches, shards, submissions
 from batcher.state.db.transaction import Transaction
 from batcher.state.shards import load_shard_states
 
-S = ShardState
-
 
 class CancelResult(NamedTuple):
     """What a cancel led to: shards in flight, shards that became planned again, and retries that are held."""
@@ -33,7 +31,9 @@ def request_cancel(tx: Transaction, shards: Sequence[int]) -> CancelResult:
     states = load_shard_states(tx)
     for shard in shards:
         _check_cancellable(shard, states.get(shard))
-    targets = list(shards) or [s for s, state in states.items() if state not in FINAL_SHARD_STATES | {S.PLANNED}]
+    targets = list(shards) or [
+        s for s, state in states.items() if state not in FINAL_SHARD_STATES | {ShardState.PLANNED}
+    ]
     withdrawn = [shard for shard in targets if states[shard] in SENDABLE_STATES]
     following = [shard for shard in targets if states[shard] not in SENDABLE_STATES]
     for shard in withdrawn:
@@ -51,7 +51,7 @@ def request_cancel(tx: Transaction, shards: Sequence[int]) -> CancelResult:
 def _check_cancellable(shard: int, state: ShardState | None) -> None:
     if state is None:
         raise InputError(f"there is no shard {shard}; `batcher status --json` and `batcher plan` name them")
-    if state is S.PLANNED:
+    if state is ShardState.PLANNED:
         raise InputError(f"shard {shard} was not released, so there is nothing to cancel")
     if state in FINAL_SHARD_STATES:
         raise InputError(f"shard {shard} is {state}: it has ended, and nothing of it is in flight")
