@@ -38,10 +38,10 @@ def find_send_obstacle(
     The decision, the transaction of the intent and the check before the create do not check all of the same:
 
     - The decision goes by the parts of this function (`find_gate_obstacle`, `find_room_obstacle`,
-      `find_budget_obstacle`). It alone splits shards, and checks the time until which a shard waits, the batches created
-      within the hour, and the probe after a quota pause or past a lapsed limit. Waits and creates are changed only by
-      the process that decides, and the decision counts the batches that it lets through. A quota pause that begins and
-      ends before the intent makes the next decision probe. Cancelled shards were withdrawn before it sends anything.
+      `find_budget_obstacle`). It alone splits shards, and checks the time until which a shard waits, the batches of the
+      last hour, and the probe after a quota pause or past a lapsed limit. Waits and creates are changed only by the
+      process that decides, and the decision counts the batches that it lets through. A quota pause that begins and ends
+      before the intent makes the next decision probe. Cancelled shards were withdrawn before it sends anything.
     - The intent is written after earlier shards of the same decision were sent, and while other commands write. They
       may have paused, cancelled, stopped, cut the shard again or used the budget; and where an earlier shard was
       refused, none may overtake it. So everything is checked again, with the values of that very transaction.

@@ -279,6 +279,19 @@ def test_a_pause_during_the_upload_is_in_time_and_keeps_the_file(tmp_path: Path)
     assert_paid_once(it, 6)
 
 
+def test_a_stop_of_the_direct_lane_during_the_upload_keeps_the_next_shard_back_and_not_this_one(tmp_path: Path) -> None:
+    it = trial(tmp_path, lines=12)
+
+    def stop() -> None:
+        with it.store.transaction("stop") as tx:
+            facts.stop_sending(tx, "the key was refused")
+
+    it.once_told(events.UploadStarted, stop)
+    assert it.act() == Finish("the key was refused")
+    assert len(it.batches()) == 1
+    assert it.states() == {"in_batch": 6, "ready": 6}
+
+
 def test_a_cancel_holds_though_the_batch_fails_for_single_lines(tmp_path: Path) -> None:
     it = trial(tmp_path, faults={"fail_batches": {"1": "unknown_thing"}})
     wrong = [{"code": "invalid_json_line", "message": "bad", "line": 1, "param": None}]
