@@ -62,7 +62,7 @@ def _run_batch_lane(session: Session, how: Decide) -> Finish | Wait:
 def _build_tail_decider(session: Session) -> Decide:
     """The decisions of a run whose last lines the direct lane takes."""
     with session.store.read_transaction() as tx:
-        deadline = submissions.load_run(tx)[1] + session.config.deadline.hours * 3600
+        deadline = submissions.load_run(tx).planned_at + session.config.deadline.hours * 3600
     return partial(decide_tail_actions, fewer_than=session.config.direct.tail_lines, deadline=deadline)
 
 

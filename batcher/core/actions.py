@@ -26,19 +26,19 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """Take a shard that the user cancels, and that turned out not to be sent, back to planned."""
+    """Make a shard that the user cancels, and that turned out not to be sent, planned again."""
 
     shard: int
 
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
-    """Ask the service how our batches stand."""
+    """Ask the service for the status of our batches."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clean:
-    """Delete files at OpenAI that are needed no more."""
+    """Delete files at OpenAI that are no longer needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Gather:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing can be done before `until` (epoch seconds); why, in words for the user."""
+    """Wait until `until` (epoch seconds), as nothing can be done before. reason: words for the user."""
 
     until: float
     reason: str
@@ -58,18 +58,18 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Nothing is left to do here. `problem` is "" unless something of the user's is needed."""
+    """End the run: nothing is left to do. `problem` is "" unless the user has to act."""
 
     problem: str = ""
 
 
 INTERRUPTED = "interrupted"
-"""What a process finishes with when the user asked it to end."""
+"""The problem that a process finishes with when the user asked it to end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Start this shard now."""
+    """Send this shard now. Tokens that it reserves, and that are free after it."""
 
     shard: int
     reserved: int
@@ -78,7 +78,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """This shard can never fit, or others leave too little room: cut it to at most `tokens` counted tokens."""
+    """Cut this shard to at most `tokens` counted tokens: it can never fit, or others leave too little room."""
 
     shard: int
     tokens: int
@@ -86,7 +86,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """This shard cannot be sent whatever ends: a single line is over the limit, or the budget is too small."""
+    """Send nothing more: this shard can never be sent. A single line is over the limit, or the budget is too small."""
 
     shard: int
     reason: str
@@ -94,7 +94,7 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Nothing more is sent now; why, in words for the user."""
+    """Send nothing more for now. reason: words for the user."""
 
     shard: int
     reason: str

@@ -1,7 +1,7 @@
-"""What to do next: `decide(snapshot, now) -> actions`. Pure; the runner performs what it says and asks again.
+"""Deciding what to do next: `decide_actions(snapshot, now)`. Pure; the runner performs the actions and asks again.
 
-The order is that of the promises: first find out what an interrupted call has done, then take in what was paid
-for, then look, and only then send more.
+The order is that of the promises: first find out what an interrupted call has done, then record the results that were
+paid for, then refresh the batches, and only then send more.
 """
 
 from batcher.core.actions import (
@@ -18,17 +18,15 @@ from batcher.core.actions import (
     Wait,
     Withdraw,
 )
-from batcher.core.admission import BATCHES_PER_HOUR, admit_shards
-from batcher.core.lifecycle import INTENTS, ShardState, is_terminal
-from batcher.core.snapshot import BatchView, LooseLines, Pause, ShardView, Snapshot
-
-WAITING_TO_BE_SENT = frozenset({ShardState.RELEASED, ShardState.UPLOADED})
+from batcher.core.admission import BATCHES_PER_HOUR, NO_ANSWER, NO_ROOM, admit_shards, find_gate_obstacle
+from batcher.core.lifecycle import INTENTS, SENDABLE_STATES, is_terminal
+from batcher.core.snapshot import LooseLines, Pause, ShardView, Snapshot
 
 
 def decide_actions(snapshot: Snapshot, now: float) -> list[Action]:
-    """The next actions, in order; never empty. A Wait or a Finish stands last and alone."""
+    """Return the next actions, in order; never empty. A Wait or a Finish is the only one."""
     if snapshot.outage_until > now:
-        return [Wait(snapshot.outage_until, "the service does not answer")]
+        return [Wait(snapshot.outage_until, NO_ANSWER)]
     urgent = _urgent_actions(snapshot, now)
     if urgent:
         return urgent
@@ -39,9 +37,9 @@ def decide_actions(snapshot: Snapshot, now: float) -> list[Action]:
 
 
 def decide_cancel_actions(snapshot: Snapshot, now: float) -> list[Action]:
-    """The next actions of a process that sends nothing, and only follows what is to be cancelled to its end."""
+    """Return the next actions of a process that sends nothing and only follows cancelled batches to their end."""
     if snapshot.outage_until > now:
-        return [Wait(snapshot.outage_until, "the service does not answer")]
+        return [Wait(snapshot.outage_until, NO_ANSWER)]
     urgent = _urgent_actions(snapshot, now)
     if urgent or not snapshot.cancelled:
         return urgent or [Finish()]
@@ -50,16 +48,16 @@ def decide_cancel_actions(snapshot: Snapshot, now: float) -> list[Action]:
     return [Wait(min([t for t in times if t > now] + [next_look]), "batches are being cancelled")]
 
 
-def _is_unsent(shard: ShardView) -> bool:
-    return shard.state in WAITING_TO_BE_SENT
-
-
 def _urgent_actions(snapshot: Snapshot, now: float) -> list[Action]:
-    """Open intents, results that wait, and a look at what is in flight when it is time for one."""
+    """Return what comes before sending: open intents, cancels, results, a refresh that is due, and file deletions."""
     actions: list[Action] = [Reconcile(s.shard) for s in snapshot.shards if s.state in INTENTS and s.wait_until <= now]
     actions += [Cancel(b.batch_id) for b in snapshot.batches if b.cancels]
-    actions += [Withdraw(s.shard) for s in snapshot.shards if s.shard in snapshot.cancelled and _is_unsent(s)]
-    actions += [Ingest(b.batch_id) for b in snapshot.batches if _should_ingest(b, now)]
+    actions += [
+        Withdraw(s.shard) for s in snapshot.shards if s.shard in snapshot.cancelled and s.state in SENDABLE_STATES
+    ]
+    actions += [
+        Ingest(b.batch_id) for b in snapshot.batches if is_terminal(b.status) and b.retry_at <= now and not b.held_back
+    ]
     if (
         _has_running_batches(snapshot) or snapshot.unread
     ) and not snapshot.polled_at <= now < snapshot.polled_at + snapshot.poll_interval_s:
@@ -69,50 +67,40 @@ def _urgent_actions(snapshot: Snapshot, now: float) -> list[Action]:
     return actions
 
 
-def _should_ingest(batch: BatchView, now: float) -> bool:
-    return is_terminal(batch.status) and batch.retry_at <= now and not batch.held_back
-
-
 def _has_running_batches(snapshot: Snapshot) -> bool:
     return any(not is_terminal(b.status) for b in snapshot.batches)
 
 
 def _sending_actions(snapshot: Snapshot, now: float) -> tuple[list[Action], Hold | Refuse | None]:
-    """New work, and what keeps the next shard back: for now, or (a shard that can never be sent) for good."""
-    if _is_sending_blocked(snapshot, now):
+    """Return new work, and what keeps the next shard back: for now (Hold), or for good (Refuse)."""
+    if find_gate_obstacle(snapshot.gate, now) or _must_await_probe(snapshot):
         return [], None
-    queue = [s for s in snapshot.shards if s.state in WAITING_TO_BE_SENT and s.wait_until <= now]
+    queue = [s for s in snapshot.shards if s.state in SENDABLE_STATES and s.wait_until <= now]
     gather: list[Action] = [Gather(g.priority) for g in snapshot.loose if _should_cut_retries(g, queue, snapshot, now)]
     if gather:
         return gather, None
     return _admit_queue(queue, snapshot)
 
 
-def _is_sending_blocked(snapshot: Snapshot, now: float) -> bool:
-    """Whether nothing may be sent now: paused, refused for the limit, or a probe is on its way."""
-    paused = any(p.until is None or p.until > now for p in _lane_pauses(snapshot))
-    probe = snapshot.probing and _is_probe_running(snapshot)
-    return paused or snapshot.room.blocked_until > now or probe or _is_testing_limit(snapshot)
+def _must_await_probe(snapshot: Snapshot) -> bool:
+    """Return whether one shard was sent to test what the service takes, and has no outcome yet; the others wait for it.
 
-
-def _is_testing_limit(snapshot: Snapshot) -> bool:
-    """Whether a shard is on its way past a limit that has lapsed; the others wait for what becomes of it."""
-    return snapshot.lapsed_ceiling is not None and snapshot.room.reserved > snapshot.lapsed_ceiling
+    It is a test after a quota pause, where anything that was sent since may show that the quota is back (an open
+    intent is perhaps a batch), or past a limit that has lapsed.
+    """
+    if snapshot.lapsed_ceiling is not None and snapshot.room.reserved > snapshot.lapsed_ceiling:
+        return True
+    sent = any(batch.recorded_at >= snapshot.probe_since for batch in snapshot.batches)
+    return snapshot.probing and (sent or any(s.state in INTENTS for s in snapshot.shards))
 
 
 def _lane_pauses(snapshot: Snapshot) -> list[Pause]:
-    """The pauses that concern this lane."""
+    """Return the pauses that concern this lane."""
     return [p for p in snapshot.pauses if p.scope == "all"]
 
 
-def _is_probe_running(snapshot: Snapshot) -> bool:
-    """Whether something was sent since the pause that may still tell; an open intent is perhaps a batch."""
-    sent = any(batch.recorded_at >= snapshot.probe_since for batch in snapshot.batches)
-    return sent or any(s.state in INTENTS for s in snapshot.shards)
-
-
 def _should_cut_retries(group: LooseLines, queue: list[ShardView], snapshot: Snapshot, now: float) -> bool:
-    """Whether loose lines become a shard now: they fill one, or nothing as urgent waits and no more fall due soon.
+    """Return whether loose lines become a shard now: they fill one, or nothing as urgent waits and no more are due.
 
     Retries of an urgent priority do not queue behind less urgent shards (promise 4).
     """
@@ -156,7 +144,7 @@ def _has_open_work(snapshot: Snapshot) -> bool:
 
 
 def _upcoming_waits(snapshot: Snapshot, now: float) -> list[Wait]:
-    """Every time at which something becomes possible, with its reason."""
+    """Return every time at which something becomes possible, with its reason."""
     waits = [Wait(b.retry_at, "results not complete yet") for b in snapshot.batches if b.retry_at > now]
     if _has_running_batches(snapshot):
         waits.append(Wait(snapshot.polled_at + snapshot.poll_interval_s, "batches are running"))
@@ -168,26 +156,29 @@ def _upcoming_waits(snapshot: Snapshot, now: float) -> list[Wait]:
         Wait(p.until, f"paused: {p.reason}") for p in _lane_pauses(snapshot) if p.until is not None and p.until > now
     ]
     if snapshot.room.blocked_until > now:
-        waits.append(Wait(snapshot.room.blocked_until, "the service has no room for more"))
+        waits.append(Wait(snapshot.room.blocked_until, NO_ROOM))
     if snapshot.created_last_hour >= BATCHES_PER_HOUR:
         waits.append(Wait(now + 60, f"{BATCHES_PER_HOUR:,} batches were created within the hour"))
     return waits
 
 
 HAND_OVER = "the rest goes to the direct lane"
-"""What `decide_tail` finishes with."""
+"""The problem that `decide_tail_actions` finishes with when the direct lane is to do the rest."""
 
 LONGEST_BATCH_S = 24 * 3600.0
-"""The completion window: what is sent now may take so long."""
+"""The completion window of a batch in seconds: what is sent now may take this long (OpenAI, guides/batch, 2026-07)."""
 
 
 def decide_tail_actions(snapshot: Snapshot, now: float, *, fewer_than: int, deadline: float) -> list[Action]:
-    """As `decide`, and hands over what can be sent now once fewer lines than so are left to send, or once a batch may
-    end after the deadline (epoch seconds)."""
-    waiting = [s for s in snapshot.shards if s.state in WAITING_TO_BE_SENT]
+    """Return the next actions as `decide_actions` does, or hand the rest over to the direct lane.
+
+    It is handed over once fewer than `fewer_than` lines are left to send, or once a batch that is sent now may end
+    after the deadline (epoch seconds). Only what could be sent now is handed over.
+    """
+    waiting = [s for s in snapshot.shards if s.state in SENDABLE_STATES]
     lines = sum(s.lines for s in waiting) + sum(g.lines for g in snapshot.loose)
     due = any(s.wait_until <= now for s in waiting) or any(g.due <= now for g in snapshot.loose)
-    closed = snapshot.stopped or any(p.until is None or p.until > now for p in snapshot.pauses)
+    closed = snapshot.stopped or any(p.is_active(now) for p in snapshot.pauses)
     late = now + LONGEST_BATCH_S > deadline
     if due and not closed and (lines < fewer_than or late):
         return [Finish(HAND_OVER)]

@@ -1,7 +1,6 @@
 """What happens while a lane works, as values. The lanes report them; the views put them into words.
 
-Named tuples: a long run reports many, and nothing but their fields is of interest. `shard` is a shard's number,
-`batch_id` OpenAI's id of a batch.
+They are NamedTuples, because a long run reports many. `shard` is a shard's number, `batch_id` OpenAI's id of a batch.
 """
 
 from collections.abc import Mapping
@@ -39,14 +38,14 @@ class BatchCreated(NamedTuple):
 
 
 class BatchAdopted(NamedTuple):
-    """A batch whose create had no answer was found, and is followed from here on."""
+    """A batch whose create had no answer was found, and is followed from now on."""
 
     shard: int
     batch_id: str
 
 
 class StrayFound(NamedTuple):
-    """A batch of ours was found that the state did not know, beside the one that it follows."""
+    """A second batch of a shard was found, which the state did not know."""
 
     shard: int
     batch_id: str
@@ -79,7 +78,7 @@ class ShardRefused(NamedTuple):
 
 
 class BatchSettled(NamedTuple):
-    """The results of a batch are recorded. failures: lines by class; anomalies: oddities of the files, in words."""
+    """The results of a batch are recorded. failures: lines by class; anomalies: faults of its files, in words."""
 
     shard: int
     batch_id: str
@@ -104,7 +103,7 @@ class LinesParked(NamedTuple):
 
 
 class CallFailed(NamedTuple):
-    """A call of ours failed and will be retried. call: what was asked for, in one word."""
+    """A call of ours failed and will be retried. call: what it was for, in one word."""
 
     call: str
     reason: str
@@ -124,12 +123,12 @@ class LockHeld(NamedTuple):
 
 
 class LinesProgressed(NamedTuple):
-    """How far the released lines are, those that running batches have finished included."""
+    """How many of the released lines are done, including those that running batches have finished."""
 
     done: int
     lines: int
     running: int
-    """Batches that have not ended."""
+    """How many batches have not ended."""
 
 
 class AnswersRecorded(NamedTuple):
@@ -140,7 +139,7 @@ class AnswersRecorded(NamedTuple):
 
 
 class RateLimitsSeen(NamedTuple):
-    """The rate-limit headers of an answer, reported every so many answers."""
+    """The rate-limit headers of an answer, reported once for every `[logging] quota_every` answers."""
 
     answers: int
     headers: "RateHeaders"

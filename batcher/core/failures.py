@@ -1,4 +1,4 @@
-"""Classifying failures: what the service sent, as one of the classes of the failure table. Pure."""
+"""Classifying failures: what the service sent becomes one of the classes of the failure table. Pure."""
 
 import re
 from enum import StrEnum
@@ -11,7 +11,7 @@ class FailureClass(StrEnum):
     RATE_LIMIT = "rate_limit"
     CALL = "call"
     OUTAGE = "outage"
-    """What follows the quick tries of a call: the service is down, and asked again at leisure."""
+    """What follows the quick retries of a call: the service is down, and is retried at long intervals."""
     ENQUEUED_LIMIT = "enqueued_limit"
     SHARD_REFUSED = "shard_refused"
     QUOTA = "quota"
@@ -43,14 +43,14 @@ _INVALID_CODES = frozenset(
 )  # fmt: skip
 
 _INVALID_IMAGE = "invalid_image"
-"""How the codes of images that cannot be read begin."""
+"""Prefix of the codes for images that cannot be read."""
 
 _QUEUE_TEXT = re.compile(
     r"enqueued (?:token|request)s? limit reached|number of enqueued tokens has surpassed", re.IGNORECASE
 )
 
 _TOO_LARGE_TEXT = re.compile(r"request too large for ", re.IGNORECASE)
-"""Comes as rate_limit_exceeded, though no repetition makes the request smaller."""
+"""The code of this message is rate_limit_exceeded, but a retry does not make the request smaller."""
 
 _BILLING_TEXT = re.compile(r"billing hard limit|exceeded your current quota", re.IGNORECASE)
 
@@ -68,7 +68,7 @@ _SERVER_FROM = 500
 
 
 class ErrorDetails(NamedTuple):
-    """A failure as the service told it, in one shape for a call, a batch and a line."""
+    """A failure as the service described it, in one shape for a call, a batch and a line."""
 
     status: int | None = None
     code: str = ""
@@ -77,43 +77,44 @@ class ErrorDetails(NamedTuple):
     line: int | None = None
 
 
-def classify_call_error(trouble: ErrorDetails) -> FailureClass:
-    """The class of a failed HTTP call of ours. A 4xx that is about the call is SHARD_REFUSED, as is an unknown one: no
-    line is at fault, none dies."""
-    known = _classify_code(trouble)
-    refused = trouble.status is not None and 400 <= trouble.status < _SERVER_FROM and trouble.status not in {408, 409}
-    if known is FailureClass.INVALID or (known is FailureClass.SERVER and refused and trouble.status != 429):
+def classify_call_error(details: ErrorDetails) -> FailureClass:
+    """Return the class of a failed HTTP call of ours.
+
+    A 4xx that is about the call is SHARD_REFUSED, as is an unknown one: no line is at fault, so none dies.
+    """
+    known = _classify_code(details)
+    refused = details.status is not None and 400 <= details.status < _SERVER_FROM and details.status not in {408, 409}
+    if known is FailureClass.INVALID or (known is FailureClass.SERVER and refused and details.status != 429):
         return FailureClass.SHARD_REFUSED
-    return known or _classify_call_status(trouble.status)
-
-
-def _classify_call_status(status: int | None) -> FailureClass:
-    if status is None or status in {408, 409, 429} or status >= _SERVER_FROM:
+    if known is not None:
+        return known
+    if details.status is None or details.status in {408, 409, 429} or details.status >= _SERVER_FROM:
         return FailureClass.CALL
-    return FailureClass.SETUP if status in {401, 403} else FailureClass.SHARD_REFUSED
+    return FailureClass.SETUP if details.status in {401, 403} else FailureClass.SHARD_REFUSED
 
 
-def classify_batch_error(trouble: ErrorDetails) -> FailureClass:
-    """The class of one entry of `batch.errors`. An entry with a line number is that line's fault, unless the service
-    says that it is its own."""
-    known = _classify_code(trouble)
-    if known is FailureClass.RATE_LIMIT:  # too many batches or requests at once: there is room later
+def classify_batch_error(details: ErrorDetails) -> FailureClass:
+    """Return the class of one entry of `batch.errors`.
+
+    An entry with a line number is that line's fault, unless the service says that it is its own.
+    """
+    known = _classify_code(details)
+    if known is FailureClass.RATE_LIMIT:  # too many batches or requests at once: there will be room later
         return FailureClass.ENQUEUED_LIMIT
     if known in {FailureClass.ENQUEUED_LIMIT, FailureClass.QUOTA, FailureClass.SETUP}:
         return known
-    return FailureClass.SHARD_REFUSED if trouble.line is None or known is FailureClass.SERVER else FailureClass.INVALID
+    return FailureClass.SHARD_REFUSED if details.line is None or known is FailureClass.SERVER else FailureClass.INVALID
 
 
-def classify_line_error(trouble: ErrorDetails) -> FailureClass:
-    """The class of a failed line in an output or error file. Unknown errors are SERVER: tried again, then dead."""
-    if trouble.code == "batch_expired":
+def classify_line_error(details: ErrorDetails) -> FailureClass:
+    """Return the class of a failed line in an output or error file. Unknown errors are SERVER: retried, then dead."""
+    if details.code == "batch_expired":
         return FailureClass.EXPIRED
-    if trouble.code == "batch_cancelled":
+    if details.code == "batch_cancelled":
         return FailureClass.CANCELLED
-    known = _classify_code(trouble) or _classify_line_status(trouble.status)
-    return (
-        FailureClass.RATE_LIMIT if known is FailureClass.ENQUEUED_LIMIT else known
-    )  # a line has no queue: it waits, and its tries count
+    known = _classify_code(details) or _classify_line_status(details.status)
+    # A single line does not wait for room in the queue: it is retried as after a rate limit, and its tries count.
+    return FailureClass.RATE_LIMIT if known is FailureClass.ENQUEUED_LIMIT else known
 
 
 def _classify_line_status(status: int | None) -> FailureClass:
@@ -121,22 +122,19 @@ def _classify_line_status(status: int | None) -> FailureClass:
         return FailureClass.RATE_LIMIT
     if status in {401, 403, 404}:
         return FailureClass.SETUP
-    return (
-        FailureClass.INVALID
-        if status is not None and 400 <= status < _SERVER_FROM and status != 408
-        else FailureClass.SERVER
-    )
+    is_refused = status is not None and 400 <= status < _SERVER_FROM and status != 408
+    return FailureClass.INVALID if is_refused else FailureClass.SERVER
 
 
-def _classify_code(trouble: ErrorDetails) -> FailureClass | None:
-    if trouble.code == "token_limit_exceeded" or _QUEUE_TEXT.search(trouble.message):
+def _classify_code(details: ErrorDetails) -> FailureClass | None:
+    if details.code == "token_limit_exceeded" or _QUEUE_TEXT.search(details.message):
         return FailureClass.ENQUEUED_LIMIT
-    if _QUOTA_CODES & {trouble.code, trouble.kind} or _BILLING_TEXT.search(trouble.message):
+    if _QUOTA_CODES & {details.code, details.kind} or _BILLING_TEXT.search(details.message):
         return FailureClass.QUOTA
-    if _TOO_LARGE_TEXT.match(trouble.message) or trouble.code.startswith(_INVALID_IMAGE):
+    if _TOO_LARGE_TEXT.match(details.message) or details.code.startswith(_INVALID_IMAGE):
         return FailureClass.INVALID
     for codes, failure in _CODE_TABLE:
-        if trouble.code in codes:
+        if details.code in codes:
             return failure
     return None
 
@@ -149,15 +147,16 @@ _CODE_TABLE = (
 )
 
 
-def is_missing_file(trouble: ErrorDetails) -> bool:
-    """Whether the service says that it cannot find the input file (then it is uploaded again)."""
-    return "cannot find file" in trouble.message.lower() or "no such file" in trouble.message.lower()
+def is_missing_file(details: ErrorDetails) -> bool:
+    """Return whether the service says that it cannot find the input file (then it is uploaded again)."""
+    return "cannot find file" in details.message.lower() or "no such file" in details.message.lower()
 
 
 def parse_enqueued_limit(message: str) -> int | None:
-    """The enqueued-token limit that a refusal names, such as "Limit: 2,000,000 enqueued tokens" or "limit of 30K".
+    """Return the enqueued-token limit that a refusal names, in tokens.
 
-    None where it names none, or one that cannot be meant.
+    It is written as "Limit: 2,000,000 enqueued tokens" or "limit of 30K". None where there is none, or where the
+    number is under 1 or over 10^15 and so cannot be a limit.
     """
     found = _LIMIT_TEXT.search(message)
     if not found:

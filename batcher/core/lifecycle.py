@@ -1,8 +1,8 @@
 """The state machines of artists and shards: one table each, and the only place that knows them.
 
-`artist_event` and `shard_event` tell the states in which an event is legal, and where it leads.
-The store repeats the guard in SQL (`UPDATE ... WHERE state IN sources`), so that an illegal event
-changes nothing even when two processes disagree. The picture in docs/lifecycle.md is drawn from here.
+`artist_transition` and `shard_transition` return the states in which an event is legal, and the state that it leads to.
+The store repeats the guard in SQL (`UPDATE ... WHERE state IN sources`), so that an illegal event changes nothing even
+when two processes disagree. The picture in docs/lifecycle.md is drawn from here.
 """
 
 from collections.abc import Mapping
@@ -12,32 +12,31 @@ from batcher.errors import IllegalTransitionError
 
 
 class ArtistState(StrEnum):
-    """Where an artist stands. Each artist is in exactly one state, and the states add up to the input."""
+    """The states of an artist. Each artist is in exactly one, and the states add up to the input."""
 
     SKIPPED = "skipped"
-    """A bad row, left out by wish (`--skip-bad-rows`). Final."""
+    """A bad row, left out at the user's request (`--skip-bad-rows`). Final."""
     DONE_BEFORE = "done_before"
-    """Has a bio from an earlier run (`--done`). Final; never asked for."""
+    """Has a bio from an earlier run (`--done`). Final; never requested."""
     READY = "ready"
     """May be sent. A crash leaves it here when nothing was sent for it."""
     WAITING = "waiting"
-    """Failed, and goes again at its time (`wait_until`). A crash changes nothing: the time is a row."""
+    """Failed, and is retried at its time (`wait_until`). A crash changes nothing: the time is stored."""
     IN_BATCH = "in_batch"
     """Claimed by an open submission. A crash leaves it here; the next owner of batch.lock reconciles the
     submission, and its end moves the line on."""
     IN_DIRECT = "in_direct"
-    """Claimed by a synchronous call. A crash leaves it here; the next owner of direct.lock asks again."""
+    """Claimed by a synchronous call. A crash leaves it here; the next owner of direct.lock repeats the call."""
     HELD = "held"
-    """Waits for a word of the user's (cancelled, or perhaps paid). Nothing moves it but `retry`, or a bio that
-    comes late."""
+    """Waits for the user (cancelled, or perhaps paid). Only `retry` moves it, or a bio that arrives late."""
     DONE = "done"
     """Has an accepted bio. Final."""
     DEAD = "dead"
-    """Given up, with its reason. Only `retry` brings it back; a bio that comes late is taken."""
+    """Given up, with its reason. Only `retry` brings it back; a bio that arrives late is accepted."""
 
 
 class ShardState(StrEnum):
-    """Where a shard stands."""
+    """The states of a shard."""
 
     PLANNED = "planned"
     """Cut and written to disk; not released. A crash leaves it sound: the file was moved into place first."""
@@ -49,12 +48,12 @@ class ShardState(StrEnum):
     UPLOADED = "uploaded"
     """Its file is at OpenAI and no batch names it. Waits for room (`wait_until`) and is created from there."""
     CREATING = "creating"
-    """Intent: a batch was asked for. A crash leaves "perhaps done"; the next owner looks for the batch by its
+    """Intent: a batch was requested. A crash leaves "perhaps done"; the next owner searches for the batch by its
     metadata and adopts it, or proves it absent before anything is repeated."""
     IN_FLIGHT = "in_flight"
     """A batch runs. A crash changes nothing: the batch goes on, and the next owner polls it."""
     ENDED = "ended"
-    """Its batch has ended and its results are not taken in. A crash repeats the download."""
+    """Its batch has ended and its results are not recorded yet. A crash repeats the download."""
     SETTLED = "settled"
     """Every line has its verdict. Final."""
     STALE = "stale"
@@ -98,24 +97,25 @@ SHARD_EVENTS: Mapping[str, tuple[frozenset[ShardState], ShardState]] = {
 }
 
 VERDICT_EVENTS = ("give_back", "delay", "hold", "give_up")
-"""The events that move failed lines on; each moves those whose verdict is its target."""
+"""The events that move failed lines. Each moves the lines whose verdict is its target state."""
 FINAL_SHARD_STATES = frozenset({S.SETTLED, S.STALE, S.SPLIT})
 OPEN_ARTIST_STATES = frozenset({A.READY, A.WAITING, A.IN_BATCH, A.IN_DIRECT})
 INTENTS = frozenset({S.UPLOADING, S.CREATING})
+SENDABLE_STATES = frozenset({S.RELEASED, S.UPLOADED})
 
 
 def artist_transition(event: str) -> tuple[frozenset[ArtistState], ArtistState]:
-    """The legal sources and the target of an artist's event. Raises KeyError for an unknown event."""
+    """Return the legal sources and the target of an artist's event. Raises KeyError for an unknown event."""
     return ARTIST_EVENTS[event]
 
 
 def shard_transition(event: str) -> tuple[frozenset[ShardState], ShardState]:
-    """The legal sources and the target of a shard's event. Raises KeyError for an unknown event."""
+    """Return the legal sources and the target of a shard's event. Raises KeyError for an unknown event."""
     return SHARD_EVENTS[event]
 
 
 def next_shard_state(state: ShardState, event: str) -> ShardState:
-    """The state after `event`. Raises IllegalTransitionError, which leaves the shard where it is."""
+    """Return the state after `event`. Raises IllegalTransitionError, which leaves the shard where it is."""
     sources, target = SHARD_EVENTS[event]
     if state not in sources:
         raise IllegalTransitionError(f"a shard that is {state} cannot {event.replace('_', ' ')}")
@@ -123,7 +123,7 @@ def next_shard_state(state: ShardState, event: str) -> ShardState:
 
 
 class BatchStatus(StrEnum):
-    """OpenAI's statuses (the official description, `Batch.status`). Any other text means "not finished"."""
+    """OpenAI's statuses (official description, `Batch.status`). Any other text means "not finished"."""
 
     VALIDATING = "validating"
     FAILED = "failed"
@@ -134,7 +134,7 @@ class BatchStatus(StrEnum):
     CANCELLING = "cancelling"
     CANCELLED = "cancelled"
     OVERDUE = "overdue"
-    """Ours, not the service's: a batch that it no longer knows, or that has not ended long after it should have."""
+    """Our own status: a batch that the service no longer knows, or that has not ended long after it should have."""
 
 
 TERMINAL_STATUSES = frozenset(
@@ -143,10 +143,10 @@ TERMINAL_STATUSES = frozenset(
 
 
 def is_terminal(status: str) -> bool:
-    """Whether a batch of this status has ended. An unknown status has not (promise 6)."""
+    """Return whether a batch of this status has ended. One of an unknown status has not (promise 6)."""
     return status in TERMINAL_STATUSES
 
 
 def merge_batch_status(known: str, seen: str) -> str:
-    """The status to keep when `seen` arrives after `known`: a terminal one absorbs whatever comes late."""
+    """Return the status to keep when `seen` arrives after `known`: a terminal one is never replaced."""
     return known if is_terminal(known) else seen

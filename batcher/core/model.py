@@ -2,8 +2,9 @@
 
 Times are seconds since the epoch (float, UTC). Tokens are input tokens unless the name says otherwise.
 
-Tuples by name, here and in whatever else a look at the state loads: the class of a frozen dataclass takes six times as
-long to make, and a short command makes fifty; a value of it takes five times as long, and there is one a line of some.
+They are NamedTuples rather than dataclasses, as is everything that `status` loads: a NamedTuple is defined six times
+faster than a frozen dataclass, and a short command defines about fifty; it is created five times faster, and some are
+created for each line.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from batcher.core.failures import FailureClass
 
 
 class Lane(StrEnum):
-    """How a bio came to be: the Batch API, the synchronous endpoint, or an earlier run."""
+    """The origin of a bio: the Batch API, the synchronous endpoint, or an earlier run."""
 
     BATCH = "batch"
     DIRECT = "direct"
@@ -29,7 +30,7 @@ class Endpoint(StrEnum):
 
 
 class JobVersion(NamedTuple):
-    """What is asked, whole: everything of a line but the artist. Two equal versions render equal lines."""
+    """Everything that a line consists of, except the artist. Two equal versions render equal lines."""
 
     name: str
     model: str
@@ -50,7 +51,7 @@ class TokenUsage(NamedTuple):
 
 
 class ShardLimits(NamedTuple):
-    """How large a shard may become: whichever bound is reached first."""
+    """The largest size of a shard; the bound that is reached first counts."""
 
     lines: int
     bytes: int
@@ -66,7 +67,10 @@ class Failure(NamedTuple):
 
 
 class LineResult(NamedTuple):
-    """One line of a result file, read. `custom_id` is "" where it has none; exactly one of text, failure is set."""
+    """One line of a result file, parsed.
+
+    `custom_id` is "" where it has none; exactly one of `text` and `failure` is set.
+    """
 
     custom_id: str
     text: str | None = None
@@ -79,7 +83,7 @@ class LineResult(NamedTuple):
 
 
 class WrittenShard(NamedTuple):
-    """A shard file in place: what the state records of it."""
+    """A shard file that was written: what the state records of it."""
 
     shard: int
     priority: int

@@ -1,7 +1,6 @@
-"""What went wrong, and what follows: the failure table as two pure functions.
+"""Delays before a retry, by the failure table. Pure: nothing here sleeps or reads a clock.
 
-`classify_*` turn what the service sent into a class; `decide_line` turns a class and a history into a verdict.
-Delays are base x 2^n up to the cap, with jitter inside the cap. Nothing here sleeps or reads a clock.
+A delay is base x 2^n up to the cap, with jitter that takes something off; a Retry-After replaces it.
 """
 
 import re
@@ -13,7 +12,7 @@ from batcher.core.failures import FailureClass
 
 
 class RetryPolicy(NamedTuple):
-    """How a class is repeated: `tries` repetitions after the first (None: no limit), delays in seconds."""
+    """How a class is retried: at most `tries` times (None: no limit), after delays in seconds."""
 
     base_s: float
     cap_s: float
@@ -37,23 +36,26 @@ DEFAULT_POLICIES: Mapping[FailureClass, RetryPolicy] = {
 }
 
 MAX_DOUBLINGS = 30
-"""2^30 x any base is past every cap; clamped so that a long outage cannot overflow."""
+"""Largest exponent of a delay: 2^30 x any base is past every cap, and a long outage cannot overflow."""
 
 
 def retry_delay_seconds(policy: RetryPolicy, n: int, jitter: float, jitter_share: float = 0.10) -> float:
-    """Seconds before repetition `n` (from 0). `jitter` in [0, 1) takes up to `jitter_share` off: inside the cap."""
+    """Return the seconds before retry `n` (from 0).
+
+    jitter: a number in [0, 1); it takes up to `jitter_share` off, so that the delay stays within the cap.
+    """
     full = min(policy.cap_s, policy.base_s * float(2 ** min(n, MAX_DOUBLINGS)))
     return full * (1 - jitter_share * jitter)
 
 
 LONGEST_RETRY_AFTER_S = 24 * 3600.0
-"""No answer makes us wait longer than a day before we ask again: a nonsense date must not stop the job for good."""
+"""Longest wait in seconds that an answer may ask for: a wrong date must not stop the job for good."""
 
 
 def parse_retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds that the service asks to wait: `retry-after-ms`, or `Retry-After` in seconds or as an HTTP date.
+    """Return the seconds that the service asks to wait: `retry-after-ms`, or `Retry-After` in seconds or as a date.
 
-    Header names in lower case. Nonsense and negative values are None, a time that is past is 0.
+    headers: names in lower case. Values that cannot be read or are negative give None, a time in the past gives 0.
     """
     milliseconds = _parse_number(headers.get("retry-after-ms", ""))
     text = headers.get("retry-after", "")
@@ -68,7 +70,7 @@ def _seconds_until(http_date: str, now: float) -> float | None:
 
     try:
         date = parsedate_to_datetime(http_date)
-        if date.tzinfo is None:  # as asctime writes it, or with -0000: HTTP dates are UTC
+        if date.tzinfo is None:  # written as by asctime, or with -0000: HTTP dates are UTC
             date = date.replace(tzinfo=UTC)
         return max(0.0, date.timestamp() - now)
     except (ValueError, TypeError, OverflowError):
@@ -81,26 +83,30 @@ def _parse_number(text: str) -> float | None:
 
 
 class RetryRules(NamedTuple):
-    """The failure table as the user has set it."""
+    """The failure table with the user's settings."""
 
     policies: Mapping[FailureClass, RetryPolicy]
     max_attempts: int = 8
     jitter_share: float = 0.10
     storm_share: float = 0.05
+    """Rate limits that hit more than this share of a batch cost its lines no try."""
     setup_share: float = 0.05
-    """The share of a batch that one reason must take to be the setup's fault rather than that of the lines..."""
+    """Once a bio exists, one reason is the setup's fault only when more than this share of a batch fails for it."""
     setup_lines: int = 20
-    """...and at least so many lines."""
+    """Fewest lines that must fail for one reason before it is the setup's fault.
+
+    Before the first bio fewer are enough when the reason is of the setup, or when it fails a whole batch.
+    """
 
 
 RETRY_AFTER_SPREAD_S = 5.0
-"""Up to this much is added to a Retry-After, so that not all callers come back at once."""
+"""Up to this many seconds are added to a Retry-After, so that not all callers come back at once."""
 
 
 def delay_after_failure(
     rules: RetryRules, failure: FailureClass, n: int, jitter: float, wait_s: float | None = None
 ) -> float:
-    """Return the seconds before repetition `n` (from 0) of what failed with a class.
+    """Return the seconds before retry `n` (from 0) of what failed with a class.
 
     jitter: a number in [0, 1). wait_s: the seconds of a Retry-After; it wins over the table, with up to 5 s on top.
     """
@@ -110,7 +116,7 @@ def delay_after_failure(
 
 
 def delay_after_call_failure(rules: RetryRules, n: int, jitter: float, wait_s: float | None = None) -> float:
-    """Return the seconds before a call that failed `n` times in a row is repeated: quickly first, then as in an outage.
+    """Return the seconds before a call that failed `n` times in a row is retried: quickly first, then as in an outage.
 
     jitter, wait_s: as for `delay_after_failure`.
     """
@@ -121,17 +127,18 @@ def delay_after_call_failure(rules: RetryRules, n: int, jitter: float, wait_s: f
 
 
 WAIT_MARGIN_S = 3600.0
-"""What is added to a delay on its way: the seconds on top of a Retry-After, a clock a little ahead."""
+"""Seconds by which a wait may exceed the longest delay: the spread of a Retry-After, a clock slightly ahead."""
 
 
 def latest_wait_time(rules: RetryRules, pause_s: float, now: float) -> float:
-    """The latest time that a wait or a pause may have; pause_s: the longest one by itself.
+    """Return the latest time (epoch seconds) that a wait or a pause may have.
 
-    A later one was written by a clock that was ahead: no delay could have set it, so it counts as past.
+    pause_s: the longest pause (seconds) that begins without the user. A later time was written by a clock that was
+    ahead: no delay could have set it, so it counts as past.
     """
     longest = max(LONGEST_RETRY_AFTER_S, pause_s, *(policy.cap_s for policy in rules.policies.values()))
     return now + longest + WAIT_MARGIN_S
 
 
 Jitter = Callable[[], float]
-"""Gives a number in [0, 1); passed in, so that a week of delays can be simulated."""
+"""Returns a number in [0, 1). It is passed in, so that a week of delays can be simulated."""

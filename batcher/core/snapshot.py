@@ -1,4 +1,4 @@
-"""The state as a decision sees it: shards, batches and counts, never a row per line."""
+"""The state as a decision sees it: shards, batches and counts, never a row for each line."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from batcher.core.room import Budget, Room
 
 
 class ShardView(NamedTuple):
-    """A shard as the decision sees it; one of at most thousands, never one a line."""
+    """A shard as a decision sees it. There are thousands of them at most."""
 
     shard: int
     priority: int
@@ -22,24 +22,27 @@ class ShardView(NamedTuple):
 
 
 class BatchView(NamedTuple):
-    """A batch that is not settled. `reserved` counts against the limit until its end is recorded."""
+    """A batch that is not settled. Its `reserved` tokens count against the limit until its end is recorded."""
 
     batch_id: str
     shard: int | None
     status: str
     reserved: int
     retry_at: float = 0.0
-    """Not before this time are its results asked for again."""
+    """Its results are not requested before this time (epoch seconds)."""
     cancels: bool = False
-    """It is to be cancelled, and the service was not asked yet."""
+    """Whether it is to be cancelled and the service was not asked yet."""
     recorded_at: float = 0.0
-    """When we came to know of it."""
+    """When we first recorded it (epoch seconds)."""
     held_back: bool = False
-    """Another batch of its shard is read first: this one has the last word on the lines."""
+    """Whether another batch of its shard is read first, because this one decides the lines."""
 
 
 class LooseLines(NamedTuple):
-    """Lines of one priority that belong to no shard: they failed, or were left over, and go again at `due`."""
+    """Lines of one priority that belong to no shard: they failed, or were left over.
+
+    They may be sent from `due` on (epoch seconds).
+    """
 
     priority: int
     lines: int
@@ -48,7 +51,10 @@ class LooseLines(NamedTuple):
 
 
 class Pause(NamedTuple):
-    """Nothing new is sent in `scope` (direct, all) until `until` (None: until the user resumes)."""
+    """A pause: nothing new is sent in `scope` (direct, all) until `until` (None: until the user resumes).
+
+    tries: how many pauses for the same reason preceded it.
+    """
 
     scope: str
     reason: str
@@ -56,9 +62,27 @@ class Pause(NamedTuple):
     until: float | None
     tries: int = 0
 
+    def is_active(self, now: float) -> bool:
+        """Return whether the pause still lasts."""
+        return self.until is None or self.until > now
+
+
+class SendGate(NamedTuple):
+    """What keeps shards of any size from being sent, as read at one moment. Times are epoch seconds."""
+
+    pauses: tuple[Pause, ...] = ()
+    outage_until: float = 0.0
+    """No call before this time: the service does not answer, or asked for it by a Retry-After."""
+    blocked_until: float = 0.0
+    """No shard before this time: the service refused one, for its enqueued-token limit or for its rate."""
+    stopped: str = ""
+    """Why nothing is sent until the user has acted; "" where sending goes on."""
+    cancelled: frozenset[int] = frozenset()
+    """Shards that the user asked to cancel, and that have not come to their end."""
+
 
 class Snapshot(NamedTuple):
-    """All that a decision may know. It holds shards and counts, never a row per line."""
+    """Everything that a decision may use. It holds shards and counts, never a row for each line."""
 
     room: Room
     shards: tuple[ShardView, ...] = ()
@@ -72,17 +96,24 @@ class Snapshot(NamedTuple):
     outage_until: float = 0.0
     created_last_hour: int = 0
     unread: int = 0
-    """Batches that were given up, and are to be asked for again now."""
+    """How many batches that were given up are to be requested again now."""
     files_due: int = 0
-    """Files at OpenAI that are to be deleted now."""
+    """How many files at OpenAI are to be deleted or searched for now."""
     lapsed_ceiling: int | None = None
-    """The most that may be reserved under a limit that a refusal named and that has lapsed, until one shard has
-    passed it; None: nothing is to be tested."""
+    """The most tokens that could be reserved under a limit that a refusal named and that has lapsed.
+
+    One shard at a time tests whether more may be reserved by now. None: nothing is to be tested.
+    """
     probing: bool = False
-    """A quota pause has ended and nothing has succeeded since: one shard at a time, until one does."""
+    """Whether a quota pause has ended and nothing has succeeded since: one shard is sent at a time until one does."""
     probe_since: float = 0.0
-    """When the quota pause ended: only what was sent since then is a probe."""
+    """When the quota pause ended (epoch seconds): only what was sent since then is a probe."""
     cancelled: frozenset[int] = frozenset()
     """Shards that the user asked to cancel, and that have not come to their end."""
     stopped: str = ""
-    """A setup failure: nothing is sent until the user has mended it."""
+    """A setup failure: nothing is sent until the user has corrected it."""
+
+    @property
+    def gate(self) -> SendGate:
+        """What keeps shards of any size from being sent."""
+        return SendGate(self.pauses, self.outage_until, self.room.blocked_until, self.stopped, self.cancelled)

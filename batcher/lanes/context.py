@@ -1,4 +1,7 @@
-"""What the acting process acts with. Time, chance and sleep are passed in, so that a week can be simulated."""
+"""Everything that a lane depends on: store, service, job, settings, clock.
+
+Clock, jitter and sleep are passed in, so that a week can be simulated.
+"""
 
 import time
 from collections.abc import Callable
@@ -21,7 +24,7 @@ def _ignore_event(_event: Event) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LaneContext:
-    """The store, the service and the settings of one acting process."""
+    """The dependencies and settings of one acting process."""
 
     store: Store
     service: Service
@@ -33,9 +36,9 @@ class LaneContext:
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     notify: Callable[[Event], None] = _ignore_event
-    """Called with each event; the views put it into words."""
+    """Is called with each event; the views put it into words."""
     interrupted: Callable[[], bool] = lambda: False
-    """Whether the user asked to end at the next safe point."""
+    """Returns whether the user asked to end at the next safe point."""
 
     @property
     def quota_rule(self) -> QuotaRule:
@@ -43,9 +46,9 @@ class LaneContext:
         return QuotaRule(self.rules, self.jitter, self.config.pause.duration_hours * 3600)
 
     def next_delay_seconds(self, failure: FailureClass, n: int, wait_s: float | None = None) -> float:
-        """Return the seconds before repetition `n` of a class; a Retry-After wins, with up to 5 s on top."""
+        """Return the seconds before retry `n` of a class; a Retry-After (`wait_s`) wins, with up to 5 s on top."""
         return delay_after_failure(self.rules, failure, n, self.jitter(), wait_s)
 
     def next_call_delay_seconds(self, n: int, wait_s: float | None = None) -> float:
-        """Return the seconds before a call is repeated that failed `n` times in a row before."""
+        """Return the seconds before a call that has failed `n` times in a row is retried."""
         return delay_after_call_failure(self.rules, n, self.jitter(), wait_s)

@@ -169,3 +169,57 @@ def set_batch_stray(tx: Transaction, batch_id: str, stray: bool, reserved: int) 
 def load_unread_batches(tx: Transaction) -> list[str]:
     """Return the ids of batches that were given up with lines perhaps paid, and are due to be looked for again."""
     return [str(row[0]) for row in tx.fetch_all("unread_due", now=tx.now, since=tx.now - FILE_LIFE_S)]
+
+
+def make_unread_due(tx: Transaction) -> None:
+    """Have every batch that was given up with lines perhaps paid requested again at the next opportunity."""
+    tx.fetch_all("unread_now")
+
+
+def postpone_batch(tx: Transaction, batch_id: str, until: float) -> None:
+    """Keep a batch from being cancelled or read before `until` (epoch seconds)."""
+    tx.fetch_all("postpone_batch", batch_id=batch_id, until=until)
+
+
+def reopen_batch(tx: Transaction, batch_id: str, status: str) -> None:
+    """Have the results of a batch that was given up read, because the service knows it after all."""
+    tx.fetch_all("take_up_again", batch_id=batch_id, status=status)
+
+
+def record_missing_batch(tx: Transaction, batch_id: str, at: float) -> None:
+    """Record that the service does not know a batch. at: epoch seconds, by the server's clock where it is known."""
+    tx.fetch_all("set_missing", batch_id=batch_id, at=at)
+
+
+def record_cancel_request(tx: Transaction, batch_id: str) -> None:
+    """Record that the service was asked to cancel a batch."""
+    tx.fetch_all("cancel_asked", batch_id=batch_id, now=tx.now)
+
+
+def load_running_batch_ids(tx: Transaction, shard: int) -> list[str]:
+    """Return the ids of a shard's batches that have not ended."""
+    return [str(batch_id) for (batch_id,) in tx.fetch_all("running_batches", shard=shard)]
+
+
+def load_listing_floor(tx: Transaction, since: float) -> float:
+    """Return how far back a listing must go to show every batch that matters (epoch seconds); 0 where none does.
+
+    since: when a submission was closed at the earliest whose batch may still appear.
+    """
+    (floor,) = tx.fetch_one("listing_floor", since=since)
+    return float(floor or 0.0)
+
+
+class LineProgress(NamedTuple):
+    """How far the released lines are."""
+
+    lines: int
+    settled: int
+    """Lines that are done, dead or held."""
+    executed: int
+    """Lines that unsettled batches have done."""
+
+
+def load_line_progress(tx: Transaction) -> LineProgress:
+    """Return how far the released lines are."""
+    return LineProgress(*tx.fetch_one("progress"))

@@ -29,7 +29,7 @@ class Wait(StrEnum):
 def read_wait(tx: Transaction, wait: Wait, latest: float) -> float:
     """Return the time (epoch seconds) until which to wait; 0 where there is nothing to wait for.
 
-    latest: a later time was set by a clock that was ahead, and counts as past. This is the one place that decides it.
+    latest: a later time was set by a clock that was ahead, and counts as past. For facts that is decided here alone.
     """
     until = tx.read_fact(wait.value)
     return until if until <= latest else 0.0
@@ -98,7 +98,7 @@ def count_room_refusal(tx: Transaction) -> int:
 
 
 def reset_room_refusals(tx: Transaction) -> None:
-    """Record that a shard was taken within the limit."""
+    """Record that the service accepted a shard within the limit."""
     tx.write_fact("room_refusals", 0)
 
 
@@ -158,6 +158,6 @@ def load_prices(tx: Transaction, model: str) -> ModelPrices | None:
 
 
 def save_prices(tx: Transaction, model: str, prices: ModelPrices | None) -> None:
-    """Keep the prices of a model, so that `status` need not load the table of all models."""
+    """Keep the prices of a model, so that `status` does not load the table of all models."""
     kept = {lane: rates._asdict() for lane, rates in prices._asdict().items()} if prices else None
     tx.write_fact(f"prices {model}", text=orjson.dumps(kept).decode())

@@ -3,6 +3,8 @@
 An intent is written before a call that costs money or leaves something behind, its outcome after.
 """
 
+from typing import NamedTuple
+
 from batcher.core.lifecycle import ShardState
 from batcher.core.remote import RemoteBatch, RemoteFile
 from batcher.core.snapshot import BatchView, LooseLines, ShardView
@@ -13,30 +15,34 @@ from batcher.state.shards import ShardRow
 from batcher.state.submissions import Reservation, Submission
 
 
-def load_active_work(
-    tx: Transaction, latest: float
-) -> tuple[tuple[ShardView, ...], tuple[BatchView, ...], tuple[LooseLines, ...]]:
-    """Shards that are under way, batches that are not settled, and lines that belong to no shard.
+class ActiveWork(NamedTuple):
+    """What is under way: shards, batches that are not settled, and lines that belong to no shard."""
+
+    shards: tuple[ShardView, ...]
+    batches: tuple[BatchView, ...]
+    loose: tuple[LooseLines, ...]
+
+
+def load_active_work(tx: Transaction, latest: float) -> ActiveWork:
+    """Return what is under way.
 
     latest: a time to wait for that is later was written by a clock that was ahead, and counts as past.
     """
-    shards = tuple(
-        ShardView(r[0], r[1], ShardState(r[2]), *r[3:]) for r in tx.fetch_all("active_shards", latest=latest)
+    views = (ShardView(*row) for row in tx.fetch_all("active_shards", latest=latest))
+    return ActiveWork(
+        shards=tuple(view._replace(state=ShardState(view.state)) for view in views),
+        batches=tuple(BatchView(*row) for row in tx.fetch_all("open_batches", now=tx.now, latest=latest)),
+        loose=load_loose_lines(tx, latest),
     )
-    batches = tuple(BatchView(*row) for row in tx.fetch_all("open_batches", now=tx.now, latest=latest))
-    return shards, batches, load_loose_lines(tx, latest)
 
 
 def load_loose_lines(tx: Transaction, latest: float) -> tuple[LooseLines, ...]:
-    """Lines that belong to no shard. latest: as for `views`."""
+    """Return the lines that belong to no shard, counted. latest: as for `load_active_work`."""
     return tuple(LooseLines(*row) for row in tx.fetch_all("loose_lines", now=tx.now, latest=latest))
 
 
-# --- upload ---------------------------------------------------------------------------------------------------------
-
-
 def intend_upload(tx: Transaction, shard: ShardRow, reservation: Reservation) -> int | None:
-    """Writes the intent and claims the lines; the submission, or None when the shard was made stale instead."""
+    """Write the intent to upload and claim the lines; return the submission, or None when the shard became stale."""
     submission = _open_submission(tx, shard, reservation)
     if submission is not None:
         tx.move_shard(shard.shard, "intend_upload", submission=submission)
@@ -44,7 +50,10 @@ def intend_upload(tx: Transaction, shard: ShardRow, reservation: Reservation) ->
 
 
 def _open_submission(tx: Transaction, shard: ShardRow, reservation: Reservation) -> int | None:
-    """A new submission that claims the shard's lines. Lines that are gone elsewhere make the shard stale."""
+    """Open a submission that claims the shard's lines; return its number.
+
+    Where some of the lines have gone elsewhere the shard becomes stale instead, and None is returned.
+    """
     (submission,) = tx.fetch_one(
         "insert_submission",
         shard=shard.shard, lines=shard.lines, tokens=shard.tokens, reserved=reservation.reserved,
@@ -61,31 +70,28 @@ def _open_submission(tx: Transaction, shard: ShardRow, reservation: Reservation)
 
 
 def record_upload(tx: Transaction, submission: Submission, file: RemoteFile) -> None:
-    """The file is at OpenAI; what comes next is the intent to create."""
+    """Record that the file is at OpenAI; the intent to create comes next."""
     shards.set_shard_file(tx, submission.shard, file.file_id, file.created_at)
     tx.move_shard(submission.shard, "record_upload", file.file_id)
 
 
 def forget_upload(
-    tx: Transaction, submission: Submission, orphans: list[RemoteFile], look_again: float | None = None
+    tx: Transaction, submission: Submission, orphans: list[RemoteFile], search_at: float | None = None
 ) -> None:
-    """The upload gave no file: uploads cost nothing, so it is done again, and what it left is deleted.
+    """Record that an upload gave no file. Uploads cost nothing: the shard is uploaded again, the orphans are deleted.
 
-    look_again: when to look for a file that may come to light late; None where none can.
+    search_at: when to search for a file that appears late (epoch seconds); None where none can.
     """
     for orphan in orphans:
         remote_files.queue_file(tx, orphan.file_id, "batch", submission.shard)
-    if look_again is not None and not orphans:
-        remote_files.watch_for_orphan(tx, submission.submission, look_again)
+    if search_at is not None and not orphans:
+        remote_files.watch_for_orphan(tx, submission.submission, search_at)
     close_submission(tx, submission.submission, "upload without a file")
     tx.move_shard(submission.shard, "forget_upload", f"{len(orphans)} orphans")
 
 
-# --- create ---------------------------------------------------------------------------------------------------------
-
-
 def intend_create(tx: Transaction, shard: ShardRow, submission: int) -> None:
-    """Writes the intent to create a batch from the shard's file."""
+    """Write the intent to create a batch from the shard's file."""
     tx.fetch_all(
         "set_create_intended",
         submission=submission, file_id=shard.file_id, created_at=shard.file_created_at, now=tx.now,
@@ -94,7 +100,10 @@ def intend_create(tx: Transaction, shard: ShardRow, submission: int) -> None:
 
 
 def intend_resubmission(tx: Transaction, shard: ShardRow, reservation: Reservation) -> int | None:
-    """A new submission from a file that is kept at OpenAI, with its intent to create; None: made stale instead."""
+    """Open a submission of a file that is kept at OpenAI and write its intent to create; return the submission.
+
+    None is returned when the shard became stale instead.
+    """
     submission = _open_submission(tx, shard, reservation)
     if submission is not None:
         intend_create(tx, shard, submission)
@@ -102,7 +111,7 @@ def intend_resubmission(tx: Transaction, shard: ShardRow, reservation: Reservati
 
 
 def record_create(tx: Transaction, submission: Submission, batch: RemoteBatch, how: str) -> None:
-    """The batch exists: created just now, or found and adopted."""
+    """Record that the batch of a submission exists. how: created or adopted."""
     insert_batch(tx, submission, batch)
     submissions.set_submission_batch(tx, submission.submission, batch.batch_id)
     tx.move_shard(submission.shard, "record_create", f"{how} {batch.batch_id}")
@@ -110,14 +119,14 @@ def record_create(tx: Transaction, submission: Submission, batch: RemoteBatch, h
 
 
 def record_service_state(tx: Transaction, submission: Submission, batch: RemoteBatch) -> None:
-    """Writes what the service said of a batch that was recorded just now, and a wish to cancel that was waiting."""
+    """Record what the service said of a batch that was just inserted, and a request to cancel that waited for it."""
     update_batch(tx, load_known_batch(tx, batch.batch_id), batch)
     if submission.cancel_wanted_at is not None:
         batches.intend_cancel(tx, batch.batch_id)
 
 
 def record_create_refusal(tx: Transaction, submission: Submission, why: str) -> None:
-    """The service answered and did not do it; the file is kept."""
+    """Record that the service answered and created no batch. The file is kept."""
     close_submission(tx, submission.submission, f"refused: {why}")
     tx.move_shard(submission.shard, "refuse_create", why)
 
@@ -129,33 +138,28 @@ def record_batch_refusal(tx: Transaction, submission: int, shard: int, outcome: 
 
 
 def record_absent_batch(tx: Transaction, submission: Submission) -> None:
-    """The batch was shown to be absent, and its file is deleted: a late create would name no file."""
+    """Record that the batch was shown to be absent. Its file is deleted, so a late create names no file."""
     close_submission(tx, submission.submission, "absent")
     tx.move_shard(submission.shard, "find_absent")
     shards.set_shard_file(tx, submission.shard, None, None)
 
 
 def record_input_deletion(tx: Transaction, submission: Submission) -> None:
-    """The input file is gone at OpenAI: no batch can be made of it any more."""
+    """Record that the input file is gone at OpenAI, so that no batch can be made of it.
+
+    Raises ValueError where the submission has no input file.
+    """
     if submission.file_id is None:
         raise ValueError(f"submission {submission.submission} has no input file")
     remote_files.queue_file(tx, submission.file_id, "batch", submission.shard)
     remote_files.record_file_deleted(tx, submission.file_id)
 
 
-def is_file_deleted(tx: Transaction, file_id: str | None) -> bool:
-    """Whether we have deleted this file at OpenAI."""
-    return bool(tx.fetch_one("is_deleted", file_id=file_id)[0])
-
-
 def close_submission(tx: Transaction, submission: int, outcome: str) -> None:
-    """Ends a submission that no batch settles: its lines go back, its tokens are free.
+    """End a submission that no batch settles: its lines become ready, its tokens are free.
 
-    Lines that another batch of the shard has perhaps paid for are held: they are never bought again by themselves.
+    Lines that another batch of the shard has perhaps paid for are held: only the user may buy them again.
     """
     tx.move_lines("hold_perhaps_paid", "hold", submission=submission)
     tx.move_lines("give_lines_back", "give_back", submission=submission)
     submissions.end_submission(tx, submission, outcome)
-
-
-# --- batches --------------------------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def load_outlook(tx: Transaction, config: Config) -> Outlook:
         spent_usd=spent,
         in_flight_usd=in_flight,
         waits_for_user=any(p.scope == "all" and p.until is None for p in pauses),
-        planned_at=submissions.load_run(tx)[1],
+        planned_at=submissions.load_run(tx).planned_at,
         versions=versions,
         pauses=pauses,
         outage_until=outage_until,

@@ -1,4 +1,4 @@
-"""Pauses that begin by themselves: sending stops for a time. Functions of an open transaction."""
+"""Pauses of sending, and the history of the quota. Functions of an open transaction."""
 
 from dataclasses import dataclass
 
@@ -12,24 +12,25 @@ from batcher.state.versions import load_versions
 
 @dataclass(frozen=True, slots=True)
 class QuotaRule:
-    """How the failure table has quota failures handled."""
+    """How quota failures are handled, by the failure table."""
 
     rules: RetryRules
     jitter: Jitter
     pause_s: float
-    """How long sending pauses when they do not end."""
+    """How long (seconds) sending pauses when they do not end."""
 
 
 def record_quota_failure(
     tx: Transaction, rule: QuotaRule, detail: str, sent_at: float | None = None, wait_s: float | None = None
 ) -> None:
-    """One quota event: sending pauses, longer each time, and for a day after the last try.
+    """Record one quota failure and pause sending: longer each time, and for `rule.pause_s` after the last try.
 
-    sent_at: when that was sent which tells of it. What was sent before a pause tells of the same incident, however late
-    it ends; a call (None) tells of now. wait_s: a Retry-After; no pause is shorter.
+    sent_at: when the request that failed was sent (epoch seconds); None: now. A request that was sent before a pause
+    belongs to the incident that the pause is for, however late it ends, and pauses nothing. wait_s: the seconds of a
+    Retry-After; no pause is shorter.
     """
     versions = load_versions(tx)
-    record_quota_sample(tx, "refusal", versions[max(versions)].model, None, detail=f"insufficient quota ({detail})")
+    record_refusal_sample(tx, versions[max(versions)].model, detail=f"insufficient quota ({detail})")
     policy = rule.rules.policies[FailureClass.QUOTA]
     latest = latest_wait_time(rule.rules, rule.pause_s, tx.now)
     earlier = [p for p in load_open_pauses(tx, latest) if p.reason == "quota"]
@@ -46,12 +47,18 @@ def record_quota_failure(
 
 
 def load_open_pauses(tx: Transaction, latest: float) -> tuple[Pause, ...]:
-    """The pauses that have not been ended, over or not. latest: as for `views`."""
+    """Return the pauses that were not ended, whether or not their time is over.
+
+    latest: a time that is later was written by a clock that was ahead, and counts as past.
+    """
     return tuple(Pause(*row) for row in tx.fetch_all("open_pauses", latest=latest))
 
 
 def pause_sending(tx: Transaction, scope: str, reason: str, until: float | None, detail: str, tries: int = 0) -> None:
-    """Stops sending in a scope (direct, all) until a time; an earlier pause for the same reason ends."""
+    """Stop sending in a scope (direct, all) until a time (epoch seconds; None: until the user resumes).
+
+    An earlier pause for the same reason ends. tries: how many pauses for this reason preceded it.
+    """
     tx.fetch_all("end_pauses", reasons=[reason], now=tx.now)
     tx.fetch_all("insert_pause", scope=scope, reason=reason, until=until, tries=tries, now=tx.now)
     tx.record_event("pause", detail)
@@ -65,17 +72,32 @@ def end_probed_pauses(tx: Transaction, sent_at: float, latest: float) -> None:
     tx.fetch_all("end_probed_pauses", sent_at=sent_at, latest=latest, now=tx.now)
 
 
-def record_quota_sample(
-    tx: Transaction, source: str, model: str, reservation: Reservation | None, **more: object
+def record_submission_sample(tx: Transaction, model: str, shard: int, reservation: Reservation) -> None:
+    """Add a submission to the history of the quota: what it reserves, and what it leaves."""
+    _insert_sample(
+        tx, "submission", model,
+        shard=shard, limit_tokens=reservation.limit_tokens, reserved=reservation.reserved_before,
+        own=reservation.reserved, headroom=reservation.headroom_after,
+    )  # fmt: skip
+
+
+def record_refusal_sample(
+    tx: Transaction,
+    model: str,
+    detail: str | None = None,
+    *,
+    shard: int | None = None,
+    limit_tokens: int | None = None,
+    reserved: int | None = None,
 ) -> None:
-    """Adds a row to the quota history. more: limit_tokens, reserved, shard, detail."""
-    values: dict[str, object] = {"limit_tokens": None, "shard": None, "detail": None}
-    taken: dict[str, object] = {"reserved": None, "own": None, "headroom": None}
-    if reservation is not None:
-        values["limit_tokens"] = reservation.limit_tokens
-        taken = {
-            "reserved": reservation.reserved_before,
-            "own": reservation.reserved,
-            "headroom": reservation.headroom_after,
-        }
-    tx.fetch_all("insert_quota_sample", source=source, model=model, now=tx.now, **{**values, **taken, **more})
+    """Add a refusal to the history of the quota.
+
+    limit_tokens: the limit that it names; reserved: the tokens that were in flight; None: it says nothing of it.
+    """
+    _insert_sample(tx, "refusal", model, shard=shard, limit_tokens=limit_tokens, reserved=reserved, detail=detail)
+
+
+def _insert_sample(tx: Transaction, source: str, model: str, **values: int | str | None) -> None:
+    """Add a row to the history of the quota; columns that are not among `values` are empty."""
+    empty = dict.fromkeys(("limit_tokens", "reserved", "own", "headroom", "shard", "detail"))
+    tx.fetch_all("insert_quota_sample", source=source, model=model, now=tx.now, **{**empty, **values})

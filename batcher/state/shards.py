@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from batcher.core.lifecycle import ShardState
+from batcher.core.lifecycle import SENDABLE_STATES, ShardState
+from batcher.core.snapshot import ShardView
 from batcher.state.db.transaction import Transaction
 
 
@@ -23,11 +24,15 @@ class ShardRow(NamedTuple):
     """In the service's clock."""
     retry: bool
 
+    def to_view(self) -> ShardView:
+        """Return the shard as a decision sees it, without the time until which it waits."""
+        return ShardView(self.shard, self.priority, self.state, self.lines, self.tokens, version=self.version)
+
 
 def load_shard(tx: Transaction, shard: int) -> ShardRow:
-    """One shard."""
-    row = tx.fetch_one("shard", shard=shard)
-    return ShardRow(row[0], row[1], ShardState(row[2]), *row[3:])
+    """Return one shard."""
+    row = ShardRow(*tx.fetch_one("shard", shard=shard))
+    return row._replace(state=ShardState(row.state))
 
 
 def next_shard_number(tx: Transaction) -> int:
@@ -78,9 +83,21 @@ def settle_shard(tx: Transaction, shard: int, details: str = "") -> None:
 
 
 def mark_shard_stale(tx: Transaction, shard: int, why: str) -> None:
-    """Make an unsent shard stale and have its file at OpenAI deleted. Its lines stay the caller's to place."""
+    """Make an unsent shard stale and have its file at OpenAI deleted. The caller decides where its lines go."""
     tx.move_shard(shard, "outdate", why)
     queue_shard_file(tx, shard)
+
+
+def split_shard(tx: Transaction, shard: int) -> None:
+    """Split a shard that can never fit: its lines become loose, and are gathered into smaller ones.
+
+    A shard that another command has taken away meanwhile is left alone.
+    """
+    if load_shard(tx, shard).state not in SENDABLE_STATES:
+        return
+    queue_shard_file(tx, shard)
+    tx.move_shard(shard, "split")
+    loosen_shard_lines(tx, shard)
 
 
 def load_shard_states(tx: Transaction) -> dict[int, ShardState]:

@@ -1,6 +1,4 @@
-"""The look at the state that a decision is made from."""
-
-from collections.abc import Sequence
+"""Reading the state as a decision sees it."""
 
 from batcher.catalog.prices import ModelPrices, PriceOf, resolve_prices
 from batcher.config import Config, enqueued_token_limit, shard_limits
@@ -9,79 +7,103 @@ from batcher.core.lifecycle import INTENTS
 from batcher.core.model import JobVersion, ShardLimits
 from batcher.core.retry import latest_wait_time
 from batcher.core.room import Budget, Charge, MeasuredUsage, Room
-from batcher.core.snapshot import BatchView, ShardView, Snapshot
-from batcher.state import facts, intents, quota_pauses
+from batcher.core.snapshot import SendGate, Snapshot
+from batcher.state import facts, intents, quota_pauses, remote_files, wishes
 from batcher.state.batches import load_unread_batches
 from batcher.state.db.transaction import Transaction
+from batcher.state.intents import ActiveWork
 from batcher.state.versions import load_versions
 
 LEARNED_FOR_S = 24 * 3600.0
-"""How long a limit that a refusal named is believed."""
+"""How long (seconds) a limit that a refusal named is believed."""
 REFUSED_ALONE = 3
-"""How often a shard is refused for the limit, with nothing of ours in flight before it, until it is halved."""
+"""Refusals of a shard for the limit, with nothing of ours in flight before it, after which it is halved."""
 PIECES_AT_MOST = 32
-"""A shard is halved no further than to this part of the limit: where others leave less there is no room, and cutting
-on would end in shards of single lines."""
+"""The smallest part of the limit to which a shard is halved is one in this many.
+
+Where others leave less than that there is no room, and halving further would end in shards of single lines.
+"""
 HOUR_S = 3600.0
 
 
 def load_snapshot(tx: Transaction, config: Config, price_of: PriceOf) -> Snapshot:
-    """The snapshot of this moment."""
+    """Return the snapshot of this moment."""
     latest = latest_valid_wait(tx, config)
-    shards, batches, loose = intents.load_active_work(tx, latest)
+    work = intents.load_active_work(tx, latest)
     room = load_room(tx, config)
-    pauses = quota_pauses.load_open_pauses(tx, latest)
+    gate = load_send_gate(tx, config)
+    quota_pauses_open = [p for p in gate.pauses if p.reason == "quota"]
     return Snapshot(
         room=room,
-        shards=shards,
-        batches=batches,
-        loose=loose,
-        pauses=pauses,
-        budget=load_budget(tx, config, price_of, room)._replace(frees=_can_free_budget(tx, config, shards, batches)),
+        shards=work.shards,
+        batches=work.batches,
+        loose=work.loose,
+        pauses=gate.pauses,
+        budget=load_budget(tx, config, price_of, room)._replace(frees=_can_free_budget(tx, config, work)),
         shard_limits=current_shard_limits(config, room),
         polled_at=facts.read_poll_time(tx),
         poll_interval_s=config.poll.interval_s,
-        outage_until=read_outage_until(tx, latest),
+        outage_until=gate.outage_until,
         created_last_hour=int(tx.fetch_one("created_since", since=tx.now - HOUR_S, now=tx.now)[0]),
         unread=len(load_unread_batches(tx)),
-        files_due=int(tx.fetch_one("count_files_due", now=tx.now)[0]),
+        files_due=remote_files.count_due_files(tx),
         lapsed_ceiling=load_lapsed_ceiling(tx, config),
-        probing=any(p.reason == "quota" and p.until is not None and p.until <= tx.now for p in pauses),
-        probe_since=max((p.until or 0.0 for p in pauses if p.reason == "quota"), default=0.0),
-        cancelled=frozenset(int(row[0]) for row in tx.fetch_all("open_wishes")),
-        stopped=facts.read_stop_reason(tx),
+        probing=any(p.until is not None and p.until <= tx.now for p in quota_pauses_open),
+        probe_since=max((p.until or 0.0 for p in quota_pauses_open), default=0.0),
+        cancelled=gate.cancelled,
+        stopped=gate.stopped,
     )
 
 
-def _can_free_budget(
-    tx: Transaction, config: Config, shards: Sequence[ShardView], batches: Sequence[BatchView]
-) -> bool:
-    """Whether anything runs whose end may free money. Without a bound nobody asks."""
-    if config.budget.max_usd <= 0 or batches or any(shard.state in INTENTS for shard in shards):
+def load_send_gate(tx: Transaction, config: Config) -> SendGate:
+    """Return what keeps shards of any size from being sent at this moment."""
+    latest = latest_valid_wait(tx, config)
+    return SendGate(
+        pauses=quota_pauses.load_open_pauses(tx, latest),
+        outage_until=read_outage_until(tx, latest),
+        blocked_until=_read_blocked_until(tx, latest),
+        stopped=facts.read_stop_reason(tx),
+        cancelled=frozenset(wishes.load_open_wishes(tx)),
+    )
+
+
+def load_user_gate(tx: Transaction, config: Config) -> SendGate:
+    """Return the part of the gate that is checked right before a create: pauses and cancelled shards."""
+    pauses = quota_pauses.load_open_pauses(tx, latest_valid_wait(tx, config))
+    return SendGate(pauses=pauses, cancelled=frozenset(wishes.load_open_wishes(tx)))
+
+
+def _can_free_budget(tx: Transaction, config: Config, work: ActiveWork) -> bool:
+    """Return whether anything runs whose end may free money; True where no bound is set, as it is not needed then."""
+    if config.budget.max_usd <= 0 or work.batches or any(shard.state in INTENTS for shard in work.shards):
         return True
     return bool(tx.fetch_one("calls_running", since=tx.now - HOUR_S)[0])
 
 
 def latest_valid_wait(tx: Transaction, config: Config) -> float:
-    """The latest time that a wait or a pause may have, by these settings."""
+    """Return the latest time (epoch seconds) that a wait or a pause may have, by these settings."""
     return latest_wait_time(config.retry.to_rules(), config.pause.duration_hours * HOUR_S, tx.now)
 
 
 def read_outage_until(tx: Transaction, latest: float) -> float:
+    """Return the time (epoch seconds) before which no call is made: an outage, or a Retry-After; 0: none."""
     return max(facts.read_wait(tx, wait, latest) for wait in (facts.Wait.OUTAGE, facts.Wait.ASKED))
 
 
-def load_room(tx: Transaction, config: Config, measured: MeasuredUsage | None = None) -> Room:
-    """The limit in force (what the service last said within a day, else the settings) and what we hold of it.
+def _read_blocked_until(tx: Transaction, latest: float) -> float:
+    return max(facts.read_wait(tx, wait, latest) for wait in (facts.Wait.ROOM, facts.Wait.RATE))
 
-    measured: what the settled batches teach, where it was asked already.
+
+def load_room(tx: Transaction, config: Config, measured: MeasuredUsage | None = None) -> Room:
+    """Return the limit in force (what the service last said within a day, else the settings) and what we hold of it.
+
+    measured: what the settled batches show, where the caller has loaded it already.
     """
     named, half = tx.fetch_one(
         "learned", model=config.model.name, since=tx.now - LEARNED_FOR_S, now=tx.now, often=REFUSED_ALONE
     )
     limit = int(named) if named is not None else enqueued_token_limit(config)
     factor = (measured or load_measured(tx)).token_ratio * (1 + config.limits.margin)
-    latest = latest_valid_wait(tx, config)
     least = int(limit * config.limits.threshold / factor) // PIECES_AT_MOST
     return Room(
         limit=limit,
@@ -89,22 +111,25 @@ def load_room(tx: Transaction, config: Config, measured: MeasuredUsage | None = 
         factor=factor,
         largest=None if half is None else max(1, least, int(half)),
         reserved=int(tx.fetch_one("reserved", factor=factor)[0]),
-        blocked_until=max(facts.read_wait(tx, wait, latest) for wait in (facts.Wait.ROOM, facts.Wait.RATE)),
+        blocked_until=_read_blocked_until(tx, latest_valid_wait(tx, config)),
     )
 
 
 def load_measured(tx: Transaction) -> MeasuredUsage:
-    """What the settled batches teach."""
+    """Return what the settled batches show."""
     return MeasuredUsage(*tx.fetch_one("measured"))
 
 
 def load_lapsed_ceiling(tx: Transaction, config: Config) -> int | None:
-    """What a limit that was named over a day ago allowed, while no shard has passed it since; None where that is over,
-    or where the settings give no more."""
+    """Return what a limit that was named over a day ago allowed, while no shard has passed it since.
+
+    None where a shard has, or where the settings allow no more.
+    """
     named = tx.fetch_all("newest_limit", model=config.model.name, now=tx.now)
     if not named:
         return None
-    limit, lapses_at = int(named[0][0]), float(named[0][1]) + LEARNED_FOR_S
+    ((limit, named_at),) = named
+    lapses_at = float(named_at) + LEARNED_FOR_S
     ceiling_then = int(limit * config.limits.threshold)
     if tx.now < lapses_at or limit >= enqueued_token_limit(config):
         return None
@@ -113,7 +138,7 @@ def load_lapsed_ceiling(tx: Transaction, config: Config) -> int | None:
 
 
 def current_shard_limits(config: Config, room: Room) -> ShardLimits:
-    """The size of shards cut now: never one that could not fit the empty queue."""
+    """Return the size of shards that are cut now: never one that could not fit the empty queue."""
     limits = shard_limits(config)
     tokens = min(limits.tokens, int(room.ceiling / room.factor), room.largest or limits.tokens)
     if room.limit < enqueued_token_limit(config):  # less than was planned for: smaller shards, as many of them at once
@@ -130,7 +155,7 @@ def load_saved_prices(tx: Transaction, model: str) -> ModelPrices | None:
 
 
 def load_budget(tx: Transaction, config: Config, price_of: PriceOf, room: Room) -> Budget:
-    """The dollars. A line costs what the version that it was planned with says, whatever the settings are now."""
+    """Return the dollars. A line costs what the version that it was planned with says, not today's settings."""
     spent, in_flight = load_spending(tx, config)
     return Budget(
         max_usd=config.budget.max_usd,
@@ -145,7 +170,7 @@ def load_budget(tx: Transaction, config: Config, price_of: PriceOf, room: Room) 
 
 
 def compute_charge(version: JobVersion, prices: ModelPrices, room: Room) -> Charge:
-    """What lines of a version cost at most."""
+    """Return the most dollars that lines of a version cost."""
     return Charge(prices.batch.input * room.factor, prices.batch.output * version.max_output_tokens)
 
 

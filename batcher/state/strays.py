@@ -1,7 +1,7 @@
-"""Batches of ours that no answer told us of: found in a listing, they are adopted, or counted beside the one we know.
+"""Batches of ours that were found in a listing: no answer named them. They are adopted, or counted as strays.
 
 One batch of a shard decides its lines, and is read last; every other one is a stray. A stray counts against the
-limit at once, its good results are taken, and no line is sent again while one that may hold it is not settled.
+limit at once, its good results are recorded, and no line is sent again while a batch that may hold it is not settled.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,14 @@ from batcher.state.db.transaction import Transaction
 from batcher.state.shards import ShardRow
 from batcher.state.submissions import Submission
 
-S = ShardState
-NOT_SENT = frozenset({S.PLANNED, S.RELEASED, S.UPLOADING, S.UPLOADED})
+NOT_SENT = frozenset({ShardState.PLANNED, ShardState.RELEASED, ShardState.UPLOADING, ShardState.UPLOADED})
+NOTHING_DONE = frozenset({BatchStatus.FAILED, BatchStatus.OVERDUE})
+"""Statuses of a batch that has executed nothing that can be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class SiblingBatch:
-    """One of several batches of a shard that are not settled."""
+    """One of several batches of a shard that are not settled. Times are epoch seconds."""
 
     batch_id: str
     stray: bool
@@ -35,7 +36,7 @@ class SiblingBatch:
 def record_found_batch(tx: Transaction, submission: Submission, batch: RemoteBatch) -> BatchAdopted | StrayFound:
     """Record a batch of ours that the state does not know; return what became of it."""
     shard = shards.load_shard(tx, submission.shard)
-    if shard.state is S.CREATING and shard.submission == submission.submission:
+    if shard.state is ShardState.CREATING and shard.submission == submission.submission:
         intents.record_create(tx, submission, batch, "adopted")
         keep_best_batch(tx, shard.shard)
         return BatchAdopted(shard.shard, batch.batch_id)
@@ -46,30 +47,33 @@ def record_found_batch(tx: Transaction, submission: Submission, batch: RemoteBat
 
 
 def _adopt_late_batch(tx: Transaction, shard: ShardRow, submission: Submission, batch: RemoteBatch) -> bool:
-    """The batch of a shard that waits to be sent again: it runs after all, so its old submission is opened again."""
-    if shard.submission is not None:  # an upload that is under way is of no more use
+    """Adopt the batch of a shard that waits to be sent again, and open its old submission again.
+
+    Return False where all the shard's lines went elsewhere meanwhile.
+    """
+    if shard.submission is not None:  # the upload in progress has become useless
         intents.close_submission(tx, shard.submission, "its batch was found")
         remote_files.watch_for_orphan(tx, shard.submission, tx.now)
-    if shard.file_id != submission.file_id:  # one that was uploaded since is of no more use either
+    if shard.file_id != submission.file_id:  # a file that was uploaded since has become useless too
         shards.queue_shard_file(tx, shard.shard)
     created_at = submission.file_created_at
     shards.set_shard_file(tx, shard.shard, submission.file_id, created_at)
-    tx.fetch_all("reopen_submission", submission=submission.submission)
+    submissions.reopen_submission(tx, submission.submission)
     claimed = submissions.claim_shard_lines(tx, shard.shard, submission.submission)
-    if not claimed:  # all its lines went elsewhere meanwhile
+    if not claimed:
         intents.close_submission(tx, submission.submission, "its lines went elsewhere")
         return False
     batches.insert_batch(tx, submission, batch)
     submissions.set_submission_batch(tx, submission.submission, batch.batch_id)
     tx.move_shard(shard.shard, "adopt_late", f"adopted {batch.batch_id}", submission=submission.submission)
     intents.record_service_state(tx, submission, batch)
-    if shard.state is S.PLANNED:  # it was taken back from being sent
+    if shard.state is ShardState.PLANNED:  # the user has cancelled the shard before it was sent again
         batches.intend_cancel(tx, batch.batch_id)
     return True
 
 
 def _record_stray(tx: Transaction, shard: ShardRow, submission: Submission, batch: RemoteBatch) -> None:
-    """A stray hangs on the submission that claims the lines now, so that its good results count for them."""
+    """Record a stray under the submission that claims the lines now, so that its good results count for them."""
     owner = submissions.load_submission(tx, shard.submission) if shard.submission is not None else submission
     batches.insert_batch(tx, owner, batch, stray=True)
     intents.record_service_state(tx, owner, batch)
@@ -79,58 +83,66 @@ def _record_stray(tx: Transaction, shard: ShardRow, submission: Submission, batc
         keep_best_batch(tx, shard.shard)
 
 
-def load_sibling_batches(tx: Transaction, shard: int) -> list[SiblingBatch]:
-    """The batches of a shard that are not settled, the one to keep first."""
-    return sorted((SiblingBatch(*row) for row in tx.fetch_all("batches_of_shard", shard=shard)), key=_sibling_rank)
+def _load_sibling_batches(tx: Transaction, shard: int) -> list[SiblingBatch]:
+    """Return the batches of a shard that are not settled, the one to keep first."""
 
+    def rank(batch: SiblingBatch) -> tuple[bool, bool, int, float, str]:
+        to_cancel = batch.cancel_wanted_at is not None
+        return batch.status in NOTHING_DONE, to_cancel, -batch.completed, batch.created_at, batch.batch_id
 
-def _sibling_rank(rival: SiblingBatch) -> tuple[bool, bool, int, float, str]:
-    refused = rival.status in {BatchStatus.FAILED, BatchStatus.OVERDUE}
-    return refused, rival.cancel_wanted_at is not None, -rival.completed, rival.created_at, rival.batch_id
+    return sorted((SiblingBatch(*row) for row in tx.fetch_all("batches_of_shard", shard=shard)), key=rank)
 
 
 def sort_best_first(batches: Sequence[RemoteBatch]) -> list[RemoteBatch]:
-    """Batches found for one submission, the one to adopt first."""
+    """Return the batches that were found for one submission, the one to adopt first."""
     return sorted(batches, key=lambda b: (b.status == BatchStatus.FAILED, -b.completed, b.created_at, b.batch_id))
 
 
 def keep_best_batch(tx: Transaction, shard: int) -> None:
-    """Of several batches of a shard keeps the one with most completed, then the oldest; cancels the others."""
-    found = load_sibling_batches(tx, shard)
-    chief = next((rival for rival in found if not rival.stray), None)
-    if chief is None or len(found) < 2:
+    """Keep of several batches of a shard the one with most completed lines, then the oldest; cancel the others."""
+    siblings = _load_sibling_batches(tx, shard)
+    deciding = next((batch for batch in siblings if not batch.stray), None)
+    if deciding is None or len(siblings) < 2:
         return
-    if chief.ended_at is None and found[0] is not chief:
-        _demote_batch(tx, shard, chief)
-        promote_batch(tx, shard, found[0])
-        chief = found[0]
-    if chief.status in {BatchStatus.FAILED, BatchStatus.OVERDUE}:
-        return  # nothing was done by it: the others may end
-    for rival in found:
-        if rival is not chief and not is_terminal(rival.status):
-            batches.intend_cancel(tx, rival.batch_id)
+    if deciding.ended_at is None and siblings[0] is not deciding:
+        reserved = _load_current_submission(tx, shard).reserved
+        batches.set_batch_stray(tx, deciding.batch_id, stray=True, reserved=reserved)
+        deciding = siblings[0]
+        _promote_batch(tx, shard, deciding)
+    if deciding.status in NOTHING_DONE:
+        return  # so the others may run to their end
+    for batch in siblings:
+        if batch is not deciding and not is_terminal(batch.status):
+            batches.intend_cancel(tx, batch.batch_id)
             tx.record_event(
-                "double", "cancelled, another batch of the shard is kept", shard=shard, batch_id=rival.batch_id
+                "double", "cancelled, another batch of the shard is kept", shard=shard, batch_id=batch.batch_id
             )
 
 
-def _demote_batch(tx: Transaction, shard: int, chief: SiblingBatch) -> None:
-    owner = _load_current_submission(tx, shard)
-    batches.set_batch_stray(tx, chief.batch_id, stray=True, reserved=owner.reserved)
+def adopt_sibling_batch(tx: Transaction, shard: int) -> bool:
+    """Put another batch of the shard in the place of one that does not exist; return whether there is another."""
+    siblings = _load_sibling_batches(tx, shard)
+    if not siblings:
+        return False
+    tx.move_shard(shard, "record_create", f"adopted {siblings[0].batch_id}")
+    _promote_batch(tx, shard, siblings[0])
+    keep_best_batch(tx, shard)
+    return True
 
 
-def promote_batch(tx: Transaction, shard: int, rival: SiblingBatch) -> None:
-    """Makes a stray the batch that decides the shard's lines. The shard is in flight."""
+def _promote_batch(tx: Transaction, shard: int, stray: SiblingBatch) -> None:
+    """Make a stray the batch that decides the shard's lines. The shard is in flight."""
     owner = _load_current_submission(tx, shard)
-    batches.set_batch_stray(tx, rival.batch_id, stray=False, reserved=0)
-    submissions.set_submission_batch(tx, owner.submission, rival.batch_id)
-    tx.record_event("keep", shard=shard, submission=owner.submission, batch_id=rival.batch_id)
-    if rival.ended_at is not None:
+    batches.set_batch_stray(tx, stray.batch_id, stray=False, reserved=0)
+    submissions.set_submission_batch(tx, owner.submission, stray.batch_id)
+    tx.record_event("keep", shard=shard, submission=owner.submission, batch_id=stray.batch_id)
+    if stray.ended_at is not None:
         submissions.release_reserved_tokens(tx, owner.submission)
         tx.move_shard(shard, "end")
 
 
 def _load_current_submission(tx: Transaction, shard: int) -> Submission:
     row = shards.load_shard(tx, shard)
-    assert row.submission is not None
+    if row.submission is None:
+        raise ValueError(f"shard {shard} is in flight and has no submission")
     return submissions.load_submission(tx, row.submission)

@@ -7,7 +7,7 @@ from batcher.state.db.transaction import Transaction
 
 
 class Submission(NamedTuple):
-    """A submission as the runner handles it."""
+    """A submission as the runner handles it. Times are epoch seconds."""
 
     submission: int
     shard: int
@@ -20,14 +20,16 @@ class Submission(NamedTuple):
     intended_at: float
     create_intended_at: float | None
     absent_since: float | None
+    """When a listing first lacked its batch, by the server's clock (0: the listing carried no time)."""
     absent_since_local: float | None
+    """When a listing first lacked its batch, by our clock."""
     cancel_wanted_at: float | None
     outcome: str | None
     delete_intended_at: float | None
 
 
 class Reservation(NamedTuple):
-    """What a submission takes of the limit, and what it leaves."""
+    """What a submission takes of the limit, and what it leaves. Tokens, and dollars."""
 
     reserved: int
     limit_tokens: int
@@ -36,21 +38,41 @@ class Reservation(NamedTuple):
     reserved_usd: float
 
 
+class Run(NamedTuple):
+    """One run of a job."""
+
+    run_id: str
+    """A random id, which the run's batches carry in their metadata."""
+    planned_at: float
+    """When it was first planned (epoch seconds)."""
+
+
 def load_submission(tx: Transaction, submission: int) -> Submission:
-    """One submission."""
-    return Submission(*tx.fetch_one("submission", submission=submission))
+    """Return one submission. Raises ValueError where there is none of this number."""
+    found = _load_if_known(tx, submission)
+    if found is None:
+        raise ValueError(f"there is no submission {submission}")
+    return found
+
+
+def _load_if_known(tx: Transaction, submission: int) -> Submission | None:
+    rows = tx.fetch_all("submission", submission=submission)
+    return Submission(*rows[0]) if rows else None
 
 
 RUN_KEY, SUBMISSION_KEY, SHARD_KEY = "batcher_run", "batcher_submission", "batcher_shard"
 
 
 def input_file_name(run: str, shard: int, submission: int) -> str:
-    """The name of a shard's file at OpenAI; the submission's own, so that an orphan can be told."""
+    """Return the name of a shard's file at OpenAI. It names the submission, so that an orphan can be found."""
     return f"batcher-{run[:12]}-shard-{shard:05d}-submission-{submission}.jsonl"
 
 
 def build_batch_metadata(run: str, row: Submission) -> dict[str, str]:
-    """What a batch carries to be found by. Values are texts of under 512 characters (official description)."""
+    """Return the metadata by which a batch is found later.
+
+    Its values are texts of under 512 characters (official description).
+    """
     return {
         RUN_KEY: run,
         SUBMISSION_KEY: str(row.submission),
@@ -61,9 +83,9 @@ def build_batch_metadata(run: str, row: Submission) -> dict[str, str]:
 
 
 def find_submission(tx: Transaction, batch: RemoteBatch, run: str) -> Submission | None:
-    """The submission that asked for this batch; None when it is not ours.
+    """Return the submission that asked for this batch; None when it is not ours.
 
-    A batch with our run id that names no submission of ours (a state put back from a backup) is nobody's here.
+    A batch with our run id that names no submission of ours (the state was restored from a backup) is not ours either.
     """
     if RUN_KEY not in batch.metadata:
         (number,) = tx.fetch_one("submission_of_file", file_id=batch.input_file_id)
@@ -71,8 +93,7 @@ def find_submission(tx: Transaction, batch: RemoteBatch, run: str) -> Submission
     text = batch.metadata.get(SUBMISSION_KEY, "")
     if batch.metadata[RUN_KEY] != run or not text.isdecimal() or len(text) > 9:
         return None
-    rows = tx.fetch_all("submission", submission=int(text))
-    found = Submission(*rows[0]) if rows else None
+    found = _load_if_known(tx, int(text))
     return found if found is not None and batch.metadata.get(SHARD_KEY) == str(found.shard) else None
 
 
@@ -86,6 +107,16 @@ def set_submission_batch(tx: Transaction, submission: int, batch_id: str) -> Non
     tx.fetch_all("set_submission_batch", submission=submission, batch_id=batch_id)
 
 
+def record_batch_absence(tx: Transaction, submission: int, server_time: float) -> None:
+    """Record that a listing lacks the batch of a submission now. server_time: the listing's own time; 0: unknown."""
+    tx.fetch_all("set_absent_since", submission=submission, at=server_time, now=tx.now)
+
+
+def intend_file_deletion(tx: Transaction, submission: int) -> None:
+    """Write the intent to delete the input file of a submission whose batch is absent."""
+    tx.fetch_all("intend_delete", submission=submission, now=tx.now)
+
+
 def release_reserved_tokens(tx: Transaction, submission: int) -> None:
     """Record that the batch of a submission has ended, so that its tokens count no more."""
     tx.fetch_all("end_submission_tokens", submission=submission, now=tx.now)
@@ -96,12 +127,22 @@ def end_submission(tx: Transaction, submission: int, outcome: str) -> None:
     tx.fetch_all("end_submission", submission=submission, outcome=outcome, now=tx.now)
 
 
+def reopen_submission(tx: Transaction, submission: int) -> None:
+    """Open a submission that was closed, because its batch was found after all."""
+    tx.fetch_all("reopen_submission", submission=submission)
+
+
+def request_submission_cancel(tx: Transaction, shard: int) -> None:
+    """Record that the batch of the shard's current submission is to be cancelled once it is known."""
+    tx.fetch_all("wish_cancel_of_submission", shard=shard, now=tx.now)
+
+
 def load_run_id(tx: Transaction) -> str:
     """Return the random id of this job's run, which its batches carry in their metadata."""
-    return load_run(tx)[0]
+    return load_run(tx).run_id
 
 
-def load_run(tx: Transaction) -> tuple[str, float]:
-    """Return the id of this job's run and when it was first planned (epoch seconds)."""
+def load_run(tx: Transaction) -> Run:
+    """Return this job's run."""
     run_id, created_at = tx.fetch_one("run")
-    return str(run_id), float(created_at)
+    return Run(str(run_id), float(created_at))

@@ -1,26 +1,22 @@
-"""What the user asks of shards and lines by hand: cancel, and retry. Functions of an open transaction.
+"""What the user does to shards and lines by hand: cancel, and retry. Functions of an open transaction.
 
 A cancel is a wish, a row for each shard: what is in flight is cancelled by the acting process, which alone calls the
-service. What was not sent goes back to planned at once. Retrying is done here and now: it concerns nothing that runs.
+service. What was not sent becomes planned again at once. A retry is done at once: it concerns nothing that runs.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from batcher.core.failures import FailureClass
-from batcher.core.lifecycle import FINAL_SHARD_STATES, ArtistState, ShardState
+from batcher.core.lifecycle import FINAL_SHARD_STATES, SENDABLE_STATES, ArtistState, ShardState
 from batcher.errors import InputError
-from batcher.state import batches, shards
+from batcher.state import batches, shards, submissions
 from batcher.state.db.transaction import Transaction
 from batcher.state.shards import load_shard_states
 
-S = ShardState
-UNSENT = frozenset({S.RELEASED, S.UPLOADED})
 
-
-@dataclass(frozen=True, slots=True)
-class CancelResult:
-    """What a cancel asked for: shards in flight, shards that went back to planned, and retries that are held."""
+class CancelResult(NamedTuple):
+    """What a cancel led to: shards in flight, shards that became planned again, and retries that are held."""
 
     following: Sequence[int]
     withdrawn: Sequence[int]
@@ -28,17 +24,25 @@ class CancelResult:
 
 
 def request_cancel(tx: Transaction, shards: Sequence[int]) -> CancelResult:
-    """Asks to cancel these shards; none named: everything that was released. Raises InputError for a wrong number."""
+    """Request the cancel of these shards; of everything that was released where none is named.
+
+    Raises InputError for the number of a shard that cannot be cancelled.
+    """
     states = load_shard_states(tx)
     for shard in shards:
         _check_cancellable(shard, states.get(shard))
-    targets = list(shards) or [s for s, state in states.items() if state not in FINAL_SHARD_STATES | {S.PLANNED}]
-    withdrawn = [shard for shard in targets if states[shard] in UNSENT]
-    following = [shard for shard in targets if states[shard] not in UNSENT]
+    targets = list(shards) or [
+        s for s, state in states.items() if state not in FINAL_SHARD_STATES | {ShardState.PLANNED}
+    ]
+    withdrawn = [shard for shard in targets if states[shard] in SENDABLE_STATES]
+    following = [shard for shard in targets if states[shard] not in SENDABLE_STATES]
     for shard in withdrawn:
         withdraw_shard(tx, shard)
     for shard in following:
-        _record_wish(tx, shard)
+        tx.fetch_all("insert_wish", shard=shard, now=tx.now)
+        submissions.request_submission_cancel(tx, shard)
+        for batch_id in batches.load_running_batch_ids(tx, shard):
+            batches.intend_cancel(tx, batch_id)
     held = 0 if shards else tx.move_lines("hold_loose_lines", "hold")
     tx.record_event("cancel_asked", f"{len(following)} shards in flight, {len(withdrawn)} not sent, {held} retries")
     return CancelResult(following, withdrawn, held)
@@ -47,22 +51,18 @@ def request_cancel(tx: Transaction, shards: Sequence[int]) -> CancelResult:
 def _check_cancellable(shard: int, state: ShardState | None) -> None:
     if state is None:
         raise InputError(f"there is no shard {shard}; `batcher status --json` and `batcher plan` name them")
-    if state is S.PLANNED:
+    if state is ShardState.PLANNED:
         raise InputError(f"shard {shard} was not released, so there is nothing to cancel")
     if state in FINAL_SHARD_STATES:
         raise InputError(f"shard {shard} is {state}: it has ended, and nothing of it is in flight")
 
 
-def _record_wish(tx: Transaction, shard: int) -> None:
-    tx.fetch_all("insert_wish", shard=shard, now=tx.now)
-    tx.fetch_all("wish_cancel_of_submission", shard=shard, now=tx.now)
-    for (batch_id,) in tx.fetch_all("running_batches", shard=shard):
-        batches.intend_cancel(tx, batch_id)
-
-
 def withdraw_shard(tx: Transaction, shard: int) -> None:
-    """Takes an unsent shard back to planned; the file that it may have at OpenAI is deleted. Another stays."""
-    if shards.load_shard(tx, shard).state not in UNSENT:
+    """Make an unsent shard planned again and have its file at OpenAI deleted.
+
+    A shard in any other state is left alone.
+    """
+    if shards.load_shard(tx, shard).state not in SENDABLE_STATES:
         return
     shards.queue_shard_file(tx, shard)
     tx.move_shard(shard, "withdraw", "cancelled")
@@ -71,25 +71,29 @@ def withdraw_shard(tx: Transaction, shard: int) -> None:
 
 
 def fulfil_wish(tx: Transaction, shard: int, outcome: str) -> None:
-    """Ends the wish to cancel a shard, where there is one."""
+    """End the wish to cancel a shard, where there is one."""
     tx.fetch_all("end_wishes", shard=shard, outcome=outcome, now=tx.now)
 
 
 def load_open_wishes(tx: Transaction) -> dict[int, ShardState]:
-    """The shards that are to be cancelled and have not come to their end, with their states."""
+    """Return the shards that are to be cancelled and have not come to their end, with their states."""
     return {int(shard): ShardState(state) for shard, state in tx.fetch_all("open_wishes")}
 
 
 def is_cancel_requested(tx: Transaction, shard: int) -> bool:
-    """Whether the user asked to cancel this shard."""
+    """Return whether the user asked to cancel this shard."""
     return shard in load_open_wishes(tx)
 
 
-# --- retry ----------------------------------------------------------------------------------------------------------
+class RetriedLines(NamedTuple):
+    """Lines that came back, by the state and the failure that they had."""
+
+    state: str
+    class_: str
+    lines: int
 
 
-@dataclass(frozen=True, slots=True)
-class RetryFilter:
+class RetryFilter(NamedTuple):
     """Which dead and held lines to bring back; None: any."""
 
     failure: FailureClass | None = None
@@ -98,22 +102,21 @@ class RetryFilter:
     code: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RetryResult:
-    """How many lines came back, by their last failure, and how many stay held because they are perhaps paid."""
+class RetryResult(NamedTuple):
+    """Which lines came back, and how many stay held because they are perhaps paid."""
 
-    lines: Sequence[tuple[str, str, int]]
+    lines: Sequence[RetriedLines]
     perhaps_paid: int
 
 
 def retry_lines(tx: Transaction, choice: RetryFilter) -> RetryResult:
-    """Makes dead or held lines ready again. Their tries begin anew for the class that they ended with."""
+    """Make dead or held lines ready. Their tries are counted from 0 for the class that they ended with."""
     named = choice.failure.value if choice.failure else None
     tx.fetch_all(
         "choose_retries",
         states=[state.value for state in choice.states], failure=named, artist_id=choice.artist_id, code=choice.code,
     )  # fmt: skip
-    lines = [(str(state), str(failure), int(n)) for state, failure, n in tx.fetch_all("count_retries")]
+    lines = [RetriedLines(str(state), str(failure), int(n)) for state, failure, n in tx.fetch_all("count_retries")]
     tx.fetch_all("forget_tries")
     tx.fetch_all("note_retries", now=tx.now)
     tx.move_lines("bring_back_lines", "bring_back")

@@ -50,7 +50,7 @@ class Shard:
     lines: list[Line]
     reserved: int = 0
     perhaps: bool = False
-    """Of an intent to create: whether the service has made the batch."""
+    """Whether the service has made the batch of an intent to create."""
 
 
 class Week:
@@ -132,7 +132,7 @@ class Week:
     # --- acting
 
     def perform(self, action: Action) -> bool:
-        """Does one thing; whether the next of the list may be done without another look."""
+        """Perform one action; return whether the next may be performed without another snapshot."""
         match action:
             case Send():
                 return self._send(action)
@@ -211,7 +211,7 @@ class Week:
             self.pauses.append(Pause("all", "by hand", self.now, None))
 
     def _no_room(self) -> None:
-        """The service refuses for its limit, and perhaps names another one. Each line alone fits into all of them."""
+        """Refuse a shard for the limit, and perhaps name another one. Each line alone fits into all of them."""
         self.blocked_until = self.now + 60
         self.room = self.room._replace(limit=self.random.choice([100, 130, 187, 1_000]))
 

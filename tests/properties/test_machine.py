@@ -58,7 +58,7 @@ class KilledService:
 
 
 def config_for(tokens: int) -> Config:
-    """Shards of ten lines, under a queue of so many tokens."""
+    """Plan shards of ten lines, under a queue of this many tokens."""
     return config_with(
         limits={"lines_per_shard": 10, "tokens_per_shard": 7_000, "enqueued_tokens": tokens},
         poll={"interval_s": 3_600},
@@ -89,7 +89,7 @@ class JobMachine(RuleBasedStateMachine):
         self.open = contextlib.ExitStack()
 
     def teardown(self) -> None:
-        """The folder goes away."""
+        """Remove the folder."""
         self.open.close()
         shutil.rmtree(self.folder)
 
@@ -105,44 +105,44 @@ class JobMachine(RuleBasedStateMachine):
 
     @rule(kind=st.sampled_from(LINE_KINDS), share=st.sampled_from([0.0, 0.1, 0.5]))
     def lines_fail(self, kind: str, share: float) -> None:
-        """From now on a share of the lines fails at its first execution."""
+        """Make a share of the lines fail at its first execution from now on."""
         self.world.sandbox.update_faults({"line_failures": {kind: share}})
 
     @rule(call=st.sampled_from(["create", "upload"]), share=st.sampled_from([0.0, 0.5, 1.0]))
     def answers_get_lost(self, call: str, share: float) -> None:
-        """Calls act, and their answers do not arrive."""
+        """Lose the answers of calls that act."""
         self.world.sandbox.update_faults({"lose_answer": {call: share}})
 
     @rule(call=st.sampled_from(["create", "list", "content"]), share=st.sampled_from([0.0, 0.6]))
     def calls_are_refused(self, call: str, share: float) -> None:
-        """Calls answer 503 without effect."""
+        """Answer calls with 503, without effect."""
         self.world.sandbox.update_faults({"refuse_before": {call: share}})
 
     @rule(seconds=st.sampled_from([0.0, 30.0]))
     def listings_lag(self, seconds: float) -> None:
-        """A batch shows in listings only so long after its creation."""
+        """Show a batch in listings only this long after its creation."""
         self.world.sandbox.update_faults({"list_lag_s": seconds})
 
     @rule(tokens=st.sampled_from([0, 4_000]))
     def others_use_the_queue(self, tokens: int) -> None:
-        """The organisation's other users hold part of the queue."""
+        """Have other users of the organisation hold part of the queue."""
         self.world.sandbox.update_settings({"phantom_tokens": tokens})
 
     @rule(data=st.data())
     def cancelled_from_outside(self, data: st.DataObject) -> None:
-        """Somebody cancels one of our batches on the website."""
+        """Cancel one of our batches as a user does on the website."""
         running = [b for b in self._batches() if b.status in {"validating", "in_progress"}]
         if running:
             self.world.service().cancel_batch(data.draw(st.sampled_from(sorted(b.batch_id for b in running))))
 
     @rule(seconds=st.sampled_from([60.0, 3_600.0, 90_000.0]))
     def time_passes(self, seconds: float) -> None:
-        """Nobody is at work for a while."""
+        """Advance the clock while no process runs."""
         self.world.clock.now += seconds
 
     @rule()
     def a_round(self) -> None:
-        """One acting process, once around."""
+        """Run one acting process until there is something to wait for."""
         self.world.act(once=True)
 
     @rule(
@@ -150,7 +150,7 @@ class JobMachine(RuleBasedStateMachine):
         after=st.booleans(),
     )
     def a_killed_round(self, call: str, after: bool) -> None:
-        """An acting process that dies at one of its calls."""
+        """Run an acting process that dies at one of its calls."""
         self.fuse[:] = [f"{call}.{'after' if after else 'before'}"]
         tools = self.world.tools()
         object.__setattr__(tools, "service", KilledService(tools.service, self.fuse))
@@ -203,7 +203,7 @@ class JobMachine(RuleBasedStateMachine):
 
     @rule()
     def the_end(self) -> None:
-        """Without faults every job ends, each artist done, dead or held; what is dead has deserved it."""
+        """Check that without faults every job ends, each artist done, dead or held; a dead one had failures."""
         self.world.sandbox.update_faults(no_faults())
         self.world.sandbox.update_settings({"phantom_tokens": 0})
         ended = self.world.act()
@@ -229,7 +229,7 @@ DEEP = settings(
 
 
 def quarter(name: str) -> type[JobMachine]:
-    """The same machine under another name: workers share the examples, each with a seed of its own."""
+    """Return the same machine under another name: workers share the examples, each with a seed of its own."""
     return type(name, (JobMachine,), {"__doc__": "A quarter of the examples."})
 
 

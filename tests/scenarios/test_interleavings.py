@@ -1,4 +1,4 @@
-"""Interleavings that a review found: late files and ends, foreign keys, rivals, wishes in the middle of a call."""
+"""Interleavings that a review found: late files and ends, foreign keys, second batches, wishes during a call."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -9,12 +9,15 @@ import httpx2
 import orjson
 import pytest
 
+from batcher.catalog.prices import resolve_prices
 from batcher.core import events
 from batcher.core.actions import Finish
+from batcher.core.admission import find_gate_obstacle
 from batcher.core.events import Event
 from batcher.lanes.batch.runner import BatchRunner
 from batcher.sandbox import Sandbox, SandboxSettings
-from batcher.state import wishes
+from batcher.state import facts, wishes
+from batcher.state.snapshot import latest_valid_wait, load_send_gate, load_snapshot
 from tests.scenarios.test_bad_luck import HOURS, Unlucky
 from tests.support.protocol_kit import Rule, Send, Trial, answered, assert_paid_once, changed, is_call, lost, nth, trial
 from tests.support.results_kit import LINES, Bench
@@ -26,7 +29,7 @@ HOURLY = {"interval_s": 3600}
 
 
 def looks(change: Callable[[dict[str, Any]], object]) -> Rule:
-    """Every description of a batch changed in place, in listings too."""
+    """Change every description of a batch in place, in listings too."""
 
     def each(body: dict[str, Any]) -> None:
         for batch in body.get("data", [body] if "status" in body else []):
@@ -48,11 +51,24 @@ def cancel(it: Trial, *shards: int) -> None:
         wishes.request_cancel(tx, shards)
 
 
+@pytest.mark.parametrize("wait", [wait for wait in facts.Wait if wait is not facts.Wait.DIRECT])
+def test_every_wait_shuts_the_gate_until_it_is_over(tmp_path: Path, wait: facts.Wait) -> None:
+    it = trial(tmp_path)
+    with it.store.transaction("wait") as tx:
+        assert find_gate_obstacle(load_send_gate(tx, it.config), tx.now) == ""
+        facts.set_wait(tx, wait, tx.now + 60)
+        gate = load_send_gate(tx, it.config)
+        assert gate == load_snapshot(tx, it.config, resolve_prices).gate
+        assert find_gate_obstacle(gate, tx.now) != "" and find_gate_obstacle(gate, tx.now + 60) == ""
+        facts.set_wait(tx, wait, latest_valid_wait(tx, it.config) + 1)
+        assert find_gate_obstacle(load_send_gate(tx, it.config), tx.now) == ""
+
+
 # --- late ends ------------------------------------------------------------------------------------------------------
 
 
 def hides_the_second_until_absent(it: Trial, then: Callable[[], None]) -> None:
-    """The second create's answer is lost, and its batch shows only once it was taken for absent."""
+    """Lose the second create's answer, and show its batch only once it was judged absent."""
     creates: list[int] = []
     absent: list[int] = []
 
@@ -261,6 +277,19 @@ def test_a_pause_during_the_upload_is_in_time_and_keeps_the_file(tmp_path: Path)
     it.act()
     assert it.kinds() and list(it.kinds()).count(events.UploadStarted) == 1
     assert_paid_once(it, 6)
+
+
+def test_a_stop_of_the_direct_lane_during_the_upload_keeps_the_next_shard_back_and_not_this_one(tmp_path: Path) -> None:
+    it = trial(tmp_path, lines=12)
+
+    def stop() -> None:
+        with it.store.transaction("stop") as tx:
+            facts.stop_sending(tx, "the key was refused")
+
+    it.once_told(events.UploadStarted, stop)
+    assert it.act() == Finish("the key was refused")
+    assert len(it.batches()) == 1
+    assert it.states() == {"in_batch": 6, "ready": 6}
 
 
 def test_a_cancel_holds_though_the_batch_fails_for_single_lines(tmp_path: Path) -> None:

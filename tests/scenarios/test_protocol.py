@@ -114,7 +114,7 @@ def test_a_late_create_within_the_grace_is_adopted(tmp_path: Path) -> None:
 
 
 def test_a_batch_that_comes_to_light_after_the_deletion_is_adopted(tmp_path: Path) -> None:
-    """It names a file that is deleted, fails for that alone, and the shard is uploaded anew at once."""
+    """It names a file that is deleted, fails for that alone, and the shard is uploaded again at once."""
     it = trial(tmp_path, settings={"validating_s": (90, 90)})
     hidden: list[str] = []
 
@@ -193,7 +193,7 @@ def test_a_stray_with_more_completed_takes_the_place_of_the_batch_we_know(tmp_pa
     it = trial(tmp_path, settings={"service_s": (600, 600)})
 
     def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
-        """A first create of which nothing is known: neither the call nor its batch is seen for 200 seconds."""
+        """Hide a first create: neither the call nor its batch is seen for 200 seconds."""
         if is_call(request, *CREATE) and len(it.batches()) == 0:
             send(request).read()
             it.clock.sleep(200)

@@ -80,7 +80,7 @@ def test_the_limit_that_a_refusal_names_is_believed_for_a_day_and_the_latest_win
 
     def say(tokens: int) -> None:
         with it.store.transaction("test") as tx:
-            quota_pauses.record_quota_sample(tx, "refusal", it.config.model.name, None, limit_tokens=tokens)
+            quota_pauses.record_refusal_sample(tx, it.config.model.name, limit_tokens=tokens)
 
     assert limit() == 40_000_000
     say(3_000_000)
@@ -97,7 +97,7 @@ def test_a_limit_that_has_lapsed_is_tested_by_one_shard(tmp_path: Path) -> None:
     """The second shard passes the limit that was named, alone; once it is at work the others follow."""
     it = trial(tmp_path, lines=24, settings={"service_s": (4000, 4000)}, poll={"interval_s": 300})
     with it.store.transaction("test") as tx:
-        quota_pauses.record_quota_sample(tx, "refusal", it.config.model.name, None, limit_tokens=8000)
+        quota_pauses.record_refusal_sample(tx, it.config.model.name, limit_tokens=8000)
     it.clock.sleep(DAY + 1)
     it.act()
     times = [float(str(at)) for (at,) in it.rows("SELECT create_intended_at FROM submissions ORDER BY submission")]
@@ -186,7 +186,7 @@ def test_a_line_that_the_service_names_dies_alone(tmp_path: Path) -> None:
 
 
 def _fails_at(lines: range, code: str) -> Rule:
-    """Every batch fails in validation, and the service names these of its lines."""
+    """Fail every batch in validation, with an error for each of these lines."""
 
     def named(body: dict[str, object]) -> None:
         for batch in body["data"]:  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Calls that the service refuses while work is under way: nothing goes on as if it had not been said."""
+"""Calls that the service refuses while work is under way: no refusal is ignored."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +14,7 @@ PATHS = {"list": ("GET", "/batches"), "download": ("GET", "/content"), "cancel":
 
 
 def refused(it: Trial, call: str, status: int, code: str, times: int) -> list[float]:
-    """Refuses the first such calls; when they came."""
+    """Refuse the first such calls; return the times at which they came."""
     method, path = PATHS[call]
     came: list[float] = []
 

@@ -1,7 +1,7 @@
 """Finding out what an interrupted call has done. An intent without an outcome is never guessed.
 
 A batch is absent only when two complete listings, a grace apart by the server's clock, lack it, its input file is
-deleted, and a look after that finds nothing either.
+deleted, and a listing after that lacks it too.
 """
 
 from batcher import crashpoints
@@ -17,31 +17,31 @@ from batcher.state.db.transaction import Transaction
 from batcher.state.submissions import Submission, find_submission, input_file_name
 
 CLOCK_SKEW_S = 300.0
-"""How far the service's clocks may disagree: a batch may seem older than the file that it was made of."""
+"""Seconds by which the service's clocks may differ: a batch may seem older than the file that it was made of."""
 LONGEST_GRACE_S = 3600.0
-"""However late listings were seen to be, no lost answer waits longer."""
+"""Longest grace in seconds, however late listings have proved to be."""
 DATE_STEP_S = 1.0
-"""A Date header tells whole seconds: two of them may be apart by so much less than they say."""
-STRANGER = (
+"""Resolution of a Date header in seconds: the time between two of them may be this much shorter than they say."""
+FOREIGN_KEY = (
     "the service does not know the file that we have uploaded for shard {}, nor its batch; "
     "is OPENAI_API_KEY of the project that it was sent from?"
 )
 
 
 def absence_grace(tx: Transaction, config: Config) -> float:
-    """How long absence must last: the setting, or twice the longest lag that a listing has shown so far."""
+    """Return how long absence must last (seconds): the setting, or twice the longest lag that a listing has shown."""
     learned = min(2 * facts.read_listing_lag(tx), LONGEST_GRACE_S)
     return max(config.api.reconcile_grace_s, learned)
 
 
 class IntentReconciler:
-    """Closes open intents."""
+    """Closes intents that have no outcome."""
 
     def __init__(self, context: LaneContext) -> None:
         self._context = context
 
     def reconcile_shard(self, shard: int) -> None:
-        """Finds out what an intent without an outcome has done."""
+        """Find out what an intent without an outcome has done."""
         with self._context.store.read_transaction() as tx:
             row = shards.load_shard(tx, shard)
             if row.submission is None:
@@ -49,17 +49,12 @@ class IntentReconciler:
             submission = submissions.load_submission(tx, row.submission)
             run = submissions.load_run_id(tx)
         if row.state is ShardState.UPLOADING:
-            self._reconcile_upload(submission, input_file_name(run, shard, submission.submission))
+            orphans = self._context.service.find_files(input_file_name(run, shard, submission.submission))
+            with self._context.store.transaction("forget_upload", patience_s=None) as tx:
+                intents.forget_upload(tx, submission, orphans, tx.now + absence_grace(tx, self._context.config))
+            self._context.notify(events.UploadRepeated(shard=shard))
         elif row.state is ShardState.CREATING:
             self._reconcile_create(submission, run)
-
-    def _reconcile_upload(self, submission: Submission, name: str) -> None:
-        orphans = self._context.service.find_files(name)
-        with self._context.store.transaction("forget_upload", patience_s=None) as tx:
-            intents.forget_upload(tx, submission, orphans, tx.now + absence_grace(tx, self._context.config))
-        self._context.notify(events.UploadRepeated(shard=submission.shard))
-
-    # --- create -----------------------------------------------------------------------------------------------------
 
     def _reconcile_create(self, submission: Submission, run: str) -> None:
         listing = self._list_batches(submission)
@@ -69,16 +64,16 @@ class IntentReconciler:
             return
         if not self._delete_input_file(submission):
             return
-        # What came to light between the listing and the deletion is found here; a later one finds no file.
+        # A batch that was created between the listing and the deletion is found here; a later create finds no file.
         if not self._adopt_found_batches(submission, self._list_batches(submission), run):
             self._record_absence(submission)
 
     def _list_batches(self, submission: Submission) -> BatchListing:
-        """A complete listing that begins now, back to the input file by the service's own clock."""
+        """Return a complete listing that begins now, back to the input file by the service's own clock."""
         return self._context.service.list_batches((submission.file_created_at or 0.0) - CLOCK_SKEW_S)
 
     def _adopt_found_batches(self, submission: Submission, listing: BatchListing, run: str) -> bool:
-        """Records every batch of this submission that the listing shows; whether there was one."""
+        """Record every batch of this submission that the listing shows; return whether there was one."""
         with self._context.store.read_transaction() as tx:
             found = strays.sort_best_first(_unrecorded_batches(tx, listing, run, submission))
         if not found:
@@ -91,34 +86,35 @@ class IntentReconciler:
         return True
 
     def _confirm_absence(self, submission: Submission, listing: BatchListing) -> bool:
-        """Whether the batch has been absent for the grace; else writes down that it is absent now."""
+        """Return whether the batch has been absent for the grace; record that it is absent now where it has not."""
         with self._context.store.transaction("absent_once", patience_s=None) as tx:
             grace = absence_grace(tx, self._context.config)
             passed = _absence_seconds(submission, listing.server_time, tx.now)
             if passed is not None and passed >= grace:
                 return True
             if passed is None or passed < 0:  # never seen absent, or a clock was set back: the grace begins now
-                tx.fetch_all(
-                    "set_absent_since",
-                    submission=submission.submission, at=listing.server_time, now=tx.now,
-                )  # fmt: skip
+                submissions.record_batch_absence(tx, submission.submission, listing.server_time)
                 passed = 0.0
             shards.delay_shard(tx, submission.shard, tx.now + max(grace - passed, 0.01))
         self._context.notify(events.BatchSearched(shard=submission.shard))
         return False
 
     def _delete_input_file(self, submission: Submission) -> bool:
-        """Deletes the input file, so that a late create names no file; whether that went well.
+        """Delete the input file, so that a late create names no file; return whether it is deleted.
 
-        A key that does not see a file that we have uploaded is another project's: what it does not list says nothing.
+        A key that does not see a file that we have uploaded is another project's, so what it does not list may exist.
         """
-        assert submission.file_id is not None
+        if submission.file_id is None:
+            raise ValueError(f"submission {submission.submission} has no input file")
         if submission.delete_intended_at is None:
             if not self._context.service.can_see_file(submission.file_id):
-                self._stop_for_foreign_key(submission)
+                with self._context.store.transaction("stranger", patience_s=None) as tx:
+                    wait = self._context.next_delay_seconds(FailureClass.OUTAGE, 0)
+                    shards.delay_shard(tx, submission.shard, tx.now + wait)
+                    facts.stop_sending(tx, FOREIGN_KEY.format(submission.shard))
                 return False
             with self._context.store.transaction("intend_delete") as tx:
-                tx.fetch_all("intend_delete", submission=submission.submission, now=tx.now)
+                submissions.intend_file_deletion(tx, submission.submission)
         crashpoints.mark_reached("delete_input.before")
         try:
             self._context.service.delete_file(submission.file_id)
@@ -133,53 +129,38 @@ class IntentReconciler:
         return True
 
     def _handle_delete_refusal(self, submission: Submission, error: CallRefused) -> None:
-        """The file is in use, perhaps: this shard waits, and is looked for again."""
+        """Delay the shard: the file is perhaps in use, so the batch is searched for again."""
         self._context.notify(events.CallFailed(call="delete", reason=str(error)))
         with self._context.store.transaction("delete_refused", patience_s=None) as tx:
-            tx.fetch_all(
-                "delay_shard",
-                shard=submission.shard,
-                until=tx.now + self._context.next_delay_seconds(FailureClass.OUTAGE, 2),
-            )
+            shards.delay_shard(tx, submission.shard, tx.now + self._context.next_delay_seconds(FailureClass.OUTAGE, 2))
             tx.record_event("delete_refused", str(error), shard=submission.shard, submission=submission.submission)
 
-    def _stop_for_foreign_key(self, submission: Submission) -> None:
-        with self._context.store.transaction("stranger", patience_s=None) as tx:
-            tx.fetch_all(
-                "delay_shard",
-                shard=submission.shard,
-                until=tx.now + self._context.next_delay_seconds(FailureClass.OUTAGE, 0),
-            )
-            facts.stop_sending(tx, STRANGER.format(submission.shard))
-
     def _record_absence(self, submission: Submission) -> None:
-        """The batch does not exist. Another batch of the shard that came to light meanwhile takes its place."""
+        """Record that the batch does not exist. Another batch of the shard that was found meanwhile takes its place."""
         with self._context.store.transaction("find_absent", patience_s=None) as tx:
-            others = strays.load_sibling_batches(tx, submission.shard)
-            if others:
-                tx.move_shard(submission.shard, "record_create", f"adopted {others[0].batch_id}")
-                strays.promote_batch(tx, submission.shard, others[0])
-                strays.keep_best_batch(tx, submission.shard)
-            else:
+            if not strays.adopt_sibling_batch(tx, submission.shard):
                 intents.record_absent_batch(tx, submission)
         self._context.notify(events.BatchAbsent(shard=submission.shard))
 
 
 def _unrecorded_batches(tx: Transaction, listing: BatchListing, run: str, submission: Submission) -> list[RemoteBatch]:
-    """The batches of a listing that the state does not know and that this submission asked for."""
+    """Return the batches of a listing that the state does not know and that this submission created."""
     known = batches.load_known_batches(tx)
     found = []
     for batch in listing.batches:
         if batch.batch_id in known:
             continue
-        asked = find_submission(tx, batch, run)
-        if asked is not None and asked.submission == submission.submission:
+        creator = find_submission(tx, batch, run)
+        if creator is not None and creator.submission == submission.submission:
             found.append(batch)
     return found
 
 
 def _absence_seconds(submission: Submission, server_time: float, now: float) -> float | None:
-    """Seconds since a listing first lacked the batch: by the server's clock, by ours where it tells no time."""
+    """Return the seconds since a listing first lacked the batch; None where none did before.
+
+    By the server's clock; by ours where its answers carry no time.
+    """
     if submission.absent_since is None or submission.absent_since_local is None:
         return None
     if submission.absent_since and server_time:

@@ -21,7 +21,7 @@ from batcher.core.model import Failure
 from batcher.core.verdicts import choose_batch_failure, is_setup_reason, is_setup_refusal, is_shard_given_up
 from batcher.disk.shard_files import file_sha256, shard_path
 from batcher.lanes.context import LaneContext
-from batcher.state import batches, facts, intents, quota_pauses, results, shards, wishes
+from batcher.state import batches, facts, intents, quota_pauses, remote_files, results, shards, wishes
 from batcher.state.batches import EndedBatch
 from batcher.state.db.transaction import Transaction
 from batcher.state.shards import ShardRow
@@ -106,14 +106,12 @@ class RefusalHandler:
         limit = parse_enqueued_limit(error.message)
         reserved = load_room(tx, self._context.config).reserved if of_room else None
         detail = error.message or error.code
-        quota_pauses.record_quota_sample(
-            tx, "refusal", model, None, limit_tokens=limit, reserved=reserved, shard=shard, detail=detail
-        )
+        quota_pauses.record_refusal_sample(tx, model, detail, shard=shard, limit_tokens=limit, reserved=reserved)
 
     def _handle_shard_refusal(self, tx: Transaction, shard: int, error: ErrorDetails, wait_s: float | None) -> None:
         """Retry this shard after a delay, or stop sending once it was refused too often."""
         missing = is_missing_file(error)
-        if missing and intents.is_file_deleted(tx, shards.load_shard(tx, shard).file_id):
+        if missing and remote_files.is_file_deleted(tx, shards.load_shard(tx, shard).file_id):
             shards.discard_uploaded_file(tx, shard)  # we deleted it, so that a late create would name no file
             return
         refusals = shards.count_shard_refusal(tx, shard)

@@ -1,10 +1,11 @@
-"""The acting process: looks, asks `decide` what to do, does it, and looks again.
+"""The acting process: it loads a snapshot, has the next actions decided, performs them, and starts over.
 
 Each effect stands between an intent and its outcome, both committed. The state is open only for the moment of a
-transaction; nobody sleeps or calls the service holding it.
+transaction; it is never held open while the process sleeps or calls the service.
 """
 
 from collections.abc import Callable
+from typing import assert_never
 
 from batcher.core import events
 from batcher.core.actions import (
@@ -22,7 +23,7 @@ from batcher.core.actions import (
     Wait,
     Withdraw,
 )
-from batcher.core.decide import WAITING_TO_BE_SENT, decide_actions
+from batcher.core.decide import decide_actions
 from batcher.core.failures import FailureClass, classify_call_error
 from batcher.core.lifecycle import BatchStatus
 from batcher.core.snapshot import Snapshot
@@ -37,7 +38,7 @@ from batcher.lanes.batch.watching import BatchWatcher
 from batcher.lanes.context import LaneContext
 from batcher.plan.retry_shards import cut_retry_shard, recut_parked_lines
 from batcher.service.service import CallError
-from batcher.state import facts, shards, wishes
+from batcher.state import batches, facts, shards, wishes
 from batcher.state.quota_pauses import record_quota_failure
 from batcher.state.snapshot import load_snapshot
 
@@ -45,7 +46,7 @@ Decide = Callable[[Snapshot, float], list[Action]]
 
 
 class BatchRunner:
-    """Acts on one state until there is nothing left to do, or once around."""
+    """Acts on one state until there is nothing left to do, or until there is something to wait for."""
 
     def __init__(self, context: LaneContext) -> None:
         self._context = context
@@ -57,67 +58,59 @@ class BatchRunner:
         self._cleaning = RemoteFileCleaner(context)
 
     def prepare_run(self) -> None:
-        """Forgets what an earlier command stopped for: the user has started this one to go on."""
+        """Clear what an earlier command stopped for: the user has started this one to continue.
+
+        Lines that a direct lane has left in unreleased shards are cut again.
+        """
         remove_result_leftovers(self._context.store.folder)
         with self._context.store.transaction("begin") as tx:
             facts.clear_stop_reason(tx)
             facts.forget_poll(tx)
-            tx.fetch_all("unread_now")
+            batches.make_unread_due(tx)
         try:
             recut_parked_lines(self._context.store, self._context.job, self._context.config)
         except JobError as error:  # they stay as they are; what is in flight needs no job
             self._context.notify(events.LinesParked(reason=str(error)))
 
     def run_until_idle(self, once: bool = False, how: Decide = decide_actions) -> Finish | Wait:
-        """Acts until `how` finishes; once: only until there is something to wait for. What it ended with."""
+        """Act until `how` finishes; return what it ended with. once: only until there is something to wait for."""
+        context = self._context
         while True:
-            for action in self._decide_actions(how):
-                if self._context.interrupted():
+            with context.store.read_transaction(patience_s=None) as tx:
+                snapshot, now = load_snapshot(tx, context.config, context.prices), tx.now
+            for action in how(snapshot, now):
+                if context.interrupted():
                     return Finish(INTERRUPTED)
-                if isinstance(action, Finish) or (once and isinstance(action, Wait)):
+                if once and isinstance(action, Wait):
                     return action
-                if isinstance(action, Wait):
-                    self._sleep_until_due(action)
-                elif refused := self._perform_action(action):
-                    return refused
-
-    def _decide_actions(self, how: Decide) -> list[Action]:
-        with self._context.store.read_transaction(patience_s=None) as tx:
-            snapshot, now = load_snapshot(tx, self._context.config, self._context.prices), tx.now
-        return how(snapshot, now)
+                try:
+                    ended = self._perform_action(action)
+                except CallError as error:  # the call has changed nothing, or is repeated by its own rules
+                    ended = self._handle_call_failure(action, error)
+                if ended is not None:
+                    return ended
 
     def _sleep_until_due(self, wait: Wait) -> None:
         left = wait.until - self._context.clock()
         self._context.notify(events.WaitStarted(until=wait.until, reason=wait.reason))
         if left > 0:
-            # However long the wait, what other commands wish is seen within a poll interval.
+            # However long the wait is, the wishes of other commands are seen within a poll interval.
             self._context.sleep(min(left, self._context.config.poll.interval_s))
 
-    def _perform_action(self, action: Action) -> Finish | None:
-        """Does one thing; what it ends with where the service refuses us.
-
-        A call that fails here has changed nothing, or is repeated by its own rules.
-        """
-        try:
-            self._dispatch_action(action)
-        except CallError as error:
-            return self._handle_call_failure(action, error)
-        return None
-
-    def _dispatch_action(self, action: Action) -> None:
+    def _perform_action(self, action: Action) -> Finish | None:  # noqa: C901 - one case for each action
+        """Perform one action; return what the run ends with, or None where it continues. Raises CallError."""
         match action:
+            case Finish():
+                return action
+            case Wait():
+                self._sleep_until_due(action)
             case Send():
                 self._sending.send_shard(action)
             case Gather():
                 self._gather_shard(action.priority)
             case Split():
-                self._split_shard(action.shard)
-            case _:
-                self._dispatch_followup(action)
-
-    def _dispatch_followup(self, action: Action) -> None:
-        """What concerns things that were sent."""
-        match action:
+                with self._context.store.transaction("split") as tx:
+                    shards.split_shard(tx, action.shard)
             case Reconcile():
                 self._reconciling.reconcile_shard(action.shard)
             case Cancel():
@@ -131,9 +124,15 @@ class BatchRunner:
                 self._watching.refresh_batches()
             case Clean():
                 self._cleaning.clean_remote_files()
+            case _:
+                assert_never(action)
+        return None
 
     def _handle_call_failure(self, action: Action, error: CallError) -> Finish | None:
-        """The service is out, or refuses us: a row says until when, and nobody pays."""
+        """Record until when to wait for a service that does not answer or refuses us; no line pays for it.
+
+        Return what the run ends with where the setup is at fault.
+        """
         failure = classify_call_error(error.details)
         self._context.notify(events.CallFailed(call=type(action).__name__.lower(), reason=str(error)))
         with self._context.store.transaction("call_failed", patience_s=None) as tx:
@@ -141,12 +140,12 @@ class BatchRunner:
                 self._refusals.stop_sending(tx, error.details)
                 return Finish(facts.read_stop_reason(tx))
             if failure is FailureClass.QUOTA:
-                # And what is no sending waits as in an outage.
+                # The pause keeps shards back; the other calls wait as in an outage.
                 record_quota_failure(tx, self._context.quota_rule, "a call", wait_s=error.wait_s)
             n = facts.count_outage(tx)
             until = tx.now + self._context.next_delay_seconds(FailureClass.OUTAGE, n, error.wait_s)
             facts.set_wait(tx, facts.Wait.OUTAGE, until)
-            if error.wait_s is not None:  # what the service asked for outlives this process
+            if error.wait_s is not None:  # what the service asked for holds for later processes too
                 facts.extend_wait(tx, facts.Wait.ASKED, until)
             tx.record_event("outage", str(error))
         return None
@@ -180,12 +179,3 @@ class BatchRunner:
         if gathered is not None:
             shard, lines = gathered
             context.notify(events.RetryShardCut(shard=shard, priority=priority, lines=lines))
-
-    def _split_shard(self, shard: int) -> None:
-        """Cuts a shard that can never fit: its lines become loose, and are gathered into smaller ones."""
-        with self._context.store.transaction("split") as tx:
-            if shards.load_shard(tx, shard).state not in WAITING_TO_BE_SENT:
-                return  # another command took it away meanwhile
-            shards.queue_shard_file(tx, shard)
-            tx.move_shard(shard, "split")
-            shards.loosen_shard_lines(tx, shard)

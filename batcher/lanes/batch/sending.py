@@ -7,130 +7,106 @@ reconciled (batcher/lanes/batch/reconciling.py), never guessed.
 from batcher import crashpoints
 from batcher.core import events
 from batcher.core.actions import Send
-from batcher.core.admission import max_shard_cost
-from batcher.core.decide import WAITING_TO_BE_SENT
+from batcher.core.admission import find_send_obstacle, max_shard_cost
 from batcher.core.failures import FailureClass, classify_call_error
 from batcher.core.lifecycle import ShardState
-from batcher.core.remote import RemoteBatch
-from batcher.core.room import Room
-from batcher.core.snapshot import ShardView
 from batcher.disk.shard_files import file_sha256, shard_path
 from batcher.lanes.batch.refusals import RefusalHandler
 from batcher.lanes.context import LaneContext
 from batcher.service.service import CallRefused, CallUnknown
-from batcher.state import facts, intents, quota_pauses, shards, strays, submissions, wishes
+from batcher.state import facts, intents, quota_pauses, remote_files, shards, strays, submissions
 from batcher.state.db.transaction import Transaction
 from batcher.state.shards import ShardRow
-from batcher.state.snapshot import latest_valid_wait, load_budget, load_room
+from batcher.state.snapshot import load_budget, load_room, load_send_gate, load_user_gate
 from batcher.state.submissions import Reservation, Submission, build_batch_metadata, input_file_name
 from batcher.state.versions import load_version
 
 FILE_FRESH_S = 25 * 24 * 3600.0
-"""A kept input file older than this is uploaded again: it expires after 30 days."""
+"""A kept input file older than this (seconds) is uploaded again: it expires after 30 days."""
 
 
 class ShardSender:
-    """Uploads and creates."""
+    """Uploads shards and creates their batches."""
 
     def __init__(self, context: LaneContext, refusals: RefusalHandler) -> None:
         self._context, self._refusals = context, refusals
 
     def send_shard(self, action: Send) -> None:
-        """Starts one shard: from its file on disk, or from the one that is kept at OpenAI."""
+        """Send one shard: from its file on disk, or from the one that is kept at OpenAI."""
         with self._context.store.transaction("intend_send") as tx:
             shard = shards.load_shard(tx, action.shard)
             reservation = self._reserve_tokens(tx, shard, action)
             if reservation is None:
                 return
-            submission, kept = self._write_send_intent(tx, shard, reservation)
+            file_is_kept = self._has_usable_file(tx, shard)
+            if file_is_kept:
+                submission = intents.intend_resubmission(tx, shard, reservation)
+            else:
+                if shard.state is ShardState.UPLOADED:
+                    shards.discard_uploaded_file(tx, shard.shard)
+                submission = intents.intend_upload(tx, shard, reservation)
             if submission is None:
                 return
             model = load_version(tx, shard.version)[0].model
-            quota_pauses.record_quota_sample(tx, "submission", model, reservation, shard=shard.shard)
-        if kept or self._upload_shard_file(shard, submission):
+            quota_pauses.record_submission_sample(tx, model, shard.shard, reservation)
+        if file_is_kept or self._upload_shard_file(shard, submission):
             self._create_batch(submission)
 
     def _reserve_tokens(self, tx: Transaction, shard: ShardRow, action: Send) -> Reservation | None:
-        """The reservation; None when in this very transaction it may not be sent any more (promise 3).
+        """Return the reservation; None when in this very transaction the shard may not be sent any more (promise 3).
 
-        Other commands write between the look that decided it and now: a pause, a plan that cut the shard again.
+        Other commands write between the snapshot that decided it and now: a pause, a plan that cut the shard again.
         """
-        room = load_room(tx, self._context.config)
-        if (
-            shard.state not in WAITING_TO_BE_SENT
-            or self._is_sending_blocked(tx, room)
-            or action.reserved > room.headroom
-        ):
-            return None
-        budget = load_budget(tx, self._context.config, self._context.prices, room)
-        view = ShardView(shard.shard, shard.priority, shard.state, shard.lines, shard.tokens, version=shard.version)
-        cost = max_shard_cost(view, budget)
-        left = budget.max_usd - budget.spent_usd - budget.in_flight_usd
-        if budget.max_usd > 0 and (cost is None or cost > left):
+        config = self._context.config
+        room, view = load_room(tx, config), shard.to_view()
+        budget = load_budget(tx, config, self._context.prices, room)
+        gate = load_send_gate(tx, config)
+        if find_send_obstacle(gate, view, tx.now, reserved=action.reserved, room=room, budget=budget):
             return None
         after = room.headroom - action.reserved
-        return Reservation(action.reserved, room.limit, room.reserved, after, cost or 0.0)
+        return Reservation(action.reserved, room.limit, room.reserved, after, max_shard_cost(view, budget) or 0.0)
 
-    def _is_sending_blocked(self, tx: Transaction, room: Room) -> bool:
-        """Whether nothing may be sent any more: paused, or an earlier shard of the same decision was refused (none
-        overtakes it), has shown that nothing can be sent, or that the service wants to be left alone."""
-        latest = latest_valid_wait(tx, self._context.config)
-        away = any(facts.read_wait(tx, wait, latest) > tx.now for wait in (facts.Wait.ASKED, facts.Wait.OUTAGE))
-        return self._is_sending_paused(tx) or away or room.blocked_until > tx.now or bool(facts.read_stop_reason(tx))
-
-    def _is_sending_paused(self, tx: Transaction) -> bool:
-        pauses = quota_pauses.load_open_pauses(tx, latest_valid_wait(tx, self._context.config))
-        return any(p.scope == "all" and (p.until is None or p.until > tx.now) for p in pauses)
-
-    def _write_send_intent(self, tx: Transaction, shard: ShardRow, reservation: Reservation) -> tuple[int | None, bool]:
-        """Writes the intent; the submission, and whether the file is at OpenAI already."""
-        if shard.state is ShardState.UPLOADED:
-            fresh = tx.now - (shard.file_created_at or 0.0) < FILE_FRESH_S
-            if fresh and not intents.is_file_deleted(tx, shard.file_id):
-                return intents.intend_resubmission(tx, shard, reservation), True
-            shards.discard_uploaded_file(tx, shard.shard)
-        return intents.intend_upload(tx, shard, reservation), False
-
-    # --- upload -----------------------------------------------------------------------------------------------------
+    def _has_usable_file(self, tx: Transaction, shard: ShardRow) -> bool:
+        """Return whether the shard's file is at OpenAI, and is not about to expire there."""
+        if shard.state is not ShardState.UPLOADED:
+            return False
+        is_fresh = tx.now - (shard.file_created_at or 0.0) < FILE_FRESH_S
+        return is_fresh and not remote_files.is_file_deleted(tx, shard.file_id)
 
     def _upload_shard_file(self, shard: ShardRow, submission: int) -> bool:
-        """Uploads the file and writes the intent to create; whether it went well."""
-        path = shard_path(self._context.store.folder, shard.shard)
+        """Upload the file and write the intent to create; return whether the batch is to be created."""
+        context = self._context
+        path = shard_path(context.store.folder, shard.shard)
         if not path.exists() or file_sha256(path) != shard.sha256:
-            self._handle_damaged_file(shard, submission)
+            self._cut_damaged_shard(shard, submission)
             return False
-        self._context.notify(events.UploadStarted(shard=shard.shard, lines=shard.lines, bytes=path.stat().st_size))
+        context.notify(events.UploadStarted(shard=shard.shard, lines=shard.lines, bytes=path.stat().st_size))
+        with context.store.read_transaction() as tx:
+            name = input_file_name(submissions.load_run_id(tx), shard.shard, submission)
         crashpoints.mark_reached("upload.before")
         try:
-            file = self._context.service.upload_file(
-                path, self._upload_file_name(submission, shard.shard), self._report_bytes_sent
-            )
+            file = context.service.upload_file(path, name, lambda sent: context.notify(events.BytesSent(bytes=sent)))
         except CallRefused as error:
             self._handle_upload_refusal(submission, error)
             return False
         except CallUnknown as error:
-            self._context.notify(events.CallFailed(call="upload", reason=str(error)))
+            context.notify(events.CallFailed(call="upload", reason=str(error)))
             self._delay_after_unknown(shard.shard, error)
             return False
         crashpoints.mark_reached("upload.after")
-        with self._context.store.transaction("record_upload", patience_s=None) as tx:
+        with context.store.transaction("record_upload", patience_s=None) as tx:
             intents.record_upload(tx, submissions.load_submission(tx, submission), file)
-            wanted = not (self._is_sending_paused(tx) or wishes.is_cancel_requested(tx, shard.shard))
-            if wanted:
-                intents.intend_create(tx, shards.load_shard(tx, shard.shard), submission)
-            else:  # an upload takes its time, and somebody has said stop meanwhile
+            uploaded = shards.load_shard(tx, shard.shard)
+            # An upload takes its time, in which the user or a quota failure may have stopped the sending.
+            obstacle = find_send_obstacle(load_user_gate(tx, context.config), uploaded.to_view(), tx.now)
+            if obstacle:
                 intents.close_submission(tx, submission, "stopped before its batch was asked for")
-        return wanted
+            else:
+                intents.intend_create(tx, uploaded, submission)
+        return not obstacle
 
-    def _report_bytes_sent(self, sent: int) -> None:
-        self._context.notify(events.BytesSent(bytes=sent))
-
-    def _upload_file_name(self, submission: int, shard: int) -> str:
-        with self._context.store.read_transaction() as tx:
-            return input_file_name(submissions.load_run_id(tx), shard, submission)
-
-    def _handle_damaged_file(self, shard: ShardRow, submission: int) -> None:
-        """The file on disk is not what was planned: its lines are rendered and cut again."""
+    def _cut_damaged_shard(self, shard: ShardRow, submission: int) -> None:
+        """Have the lines of a shard rendered and cut again, because its file on disk is not what was planned."""
         with self._context.store.transaction("file_damaged", patience_s=None) as tx:
             intents.forget_upload(tx, submissions.load_submission(tx, submission), [])
             shards.mark_shard_stale(tx, shard.shard, "its file on disk is missing or was changed")
@@ -152,26 +128,26 @@ class ShardSender:
                 self._refusals.handle_refusal(tx, row.shard, failure, error.details, error.wait_s)
 
     def _delay_after_unknown(self, shard: int, error: CallUnknown) -> None:
-        """Quickly at first, then as in an outage; as long as the service asks for."""
+        """Delay a shard after an upload without an answer: shortly at first, then as in an outage."""
         with self._context.store.transaction("call_unknown", patience_s=None) as tx:
             n = facts.count_unknown_call(tx)
             shards.delay_shard(tx, shard, tx.now + self._context.next_call_delay_seconds(n))
             self._record_retry_after(tx, error)
 
     def _record_retry_after(self, tx: Transaction, error: CallUnknown) -> None:
+        """Have no call made before the time that the service asked to wait for, where it asked."""
         if error.wait_s is not None:
             facts.extend_wait(
                 tx, facts.Wait.ASKED, tx.now + self._context.next_delay_seconds(FailureClass.OUTAGE, 0, error.wait_s)
             )
-
-    # --- create -----------------------------------------------------------------------------------------------------
 
     def _create_batch(self, submission: int) -> None:
         with self._context.store.read_transaction() as tx:
             row = submissions.load_submission(tx, submission)
             version, _ = load_version(tx, shards.load_shard(tx, row.shard).version)
             metadata = build_batch_metadata(submissions.load_run_id(tx), row)
-        assert row.file_id is not None
+        if row.file_id is None:
+            raise ValueError(f"submission {submission} has no input file")
         crashpoints.mark_reached("create.before")
         try:
             batch = self._context.service.create_batch(row.file_id, version.endpoint.value, metadata)
@@ -185,9 +161,6 @@ class ShardSender:
                 self._record_retry_after(tx, error)
             return
         crashpoints.mark_reached("create.after")
-        self._record_created_batch(row, batch)
-
-    def _record_created_batch(self, row: Submission, batch: RemoteBatch) -> None:
         with self._context.store.transaction("record_create", patience_s=None) as tx:
             intents.record_create(tx, row, batch, "created")
             strays.keep_best_batch(tx, row.shard)

@@ -24,9 +24,6 @@ UPDATE batches SET cancel_wanted_at = $now
 WHERE batch_id = $batch_id AND cancel_wanted_at IS NULL AND ended_at IS NULL
 RETURNING batch_id
 
--- name: cancel_later
-UPDATE batches SET retry_at = $until WHERE batch_id = $batch_id
-
 -- name: unread_due
 -- Batches that were given up while some of their lines are held as perhaps paid.
 SELECT b.batch_id FROM batches AS b
@@ -37,8 +34,8 @@ ORDER BY b.created_at LIMIT 100
 -- name: unread_now
 UPDATE batches SET retry_at = 0 WHERE unread AND settled_at IS NOT NULL
 
--- name: look_later
-UPDATE batches SET retry_at = $next WHERE batch_id = $batch_id
+-- name: postpone_batch
+UPDATE batches SET retry_at = $until WHERE batch_id = $batch_id
 
 -- name: take_up_again
 -- `read_first_at` stays: results that were missing for a day are read once more, not for another day.
@@ -84,3 +81,16 @@ UPDATE batches SET retry_at = $until, read_first_at = coalesce(read_first_at, $n
 
 -- name: mark_unread
 UPDATE batches SET unread = true, retry_at = $next WHERE batch_id = $batch_id
+
+-- name: cancel_asked
+UPDATE batches SET cancel_asked_at = $now WHERE batch_id = $batch_id
+
+-- name: progress
+-- Lines released, lines settled, and lines that unsettled batches have done.
+SELECT (SELECT count(*) FROM artists AS a LEFT JOIN shards AS s USING (shard)
+        WHERE a.version IS NOT NULL AND (s.state IS NULL OR s.state <> 'planned')),
+       (SELECT count(*) FROM artists WHERE state IN ('done', 'dead', 'held')),
+       (SELECT coalesce(sum(completed + failed), 0) FROM batches WHERE settled_at IS NULL)::BIGINT
+
+-- name: running_batches
+SELECT batch_id FROM batches WHERE shard = $shard AND ended_at IS NULL

@@ -1,7 +1,3 @@
--- name: calls_running
--- One that is open for longer has lost its process.
-SELECT count(*) FROM direct_calls WHERE ended_at IS NULL AND intended_at > $since
-
 -- name: direct_lines
 -- What the direct lane may ask for, the most urgent first; lines that stand in no shard before those that do. `full`:
 -- as many lines as wished were taken on since the call `first`; only they go again.

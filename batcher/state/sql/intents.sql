@@ -4,8 +4,8 @@ FROM shards
 WHERE state NOT IN ('planned', 'settled', 'stale', 'split')
 
 -- name: open_batches
--- `cancels`: to be cancelled, and not asked yet. `held_back`: another batch of its shard is not settled, and this one
--- has the last word on the lines.
+-- `cancels`: to be cancelled, and the service was not asked yet. `held_back`: another batch of its shard is not settled,
+-- and is read first, because this one decides the lines.
 SELECT batch_id, shard, status, reserved, CASE WHEN retry_at > $latest THEN 0 ELSE retry_at END AS due,
        (cancel_wanted_at IS NOT NULL OR shard IN (SELECT shard FROM wishes WHERE ended_at IS NULL))
            AND cancel_asked_at IS NULL AND ended_at IS NULL AND due <= $now AS cancels, recorded_at,

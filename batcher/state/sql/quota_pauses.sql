@@ -2,7 +2,7 @@
 SELECT scope, reason, since, CASE WHEN until > $latest THEN 0 ELSE until END, tries FROM pauses WHERE ended_at IS NULL
 
 -- name: quota_paused_until
--- When the last quota pause was over, or will be.
+-- When the last quota pause ended, or will end.
 SELECT max(over) FROM (SELECT least(until, coalesce(ended_at, until)) AS over FROM pauses WHERE reason = 'quota')
 WHERE over <= $latest
 
@@ -18,6 +18,7 @@ INSERT INTO quota_samples (happened_at, source, model, limit_tokens, reserved, o
 VALUES ($now, $source, $model, $limit_tokens, $reserved, $own, $headroom, $shard, $detail)
 
 -- name: end_probed_pauses
+-- A quota pause ends once something that was sent after it has succeeded.
 UPDATE pauses SET ended_at = $now
 WHERE ended_at IS NULL AND reason = 'quota' AND (until > $latest OR until <= $sent_at)
 

@@ -21,7 +21,7 @@ UPDATE shards SET wait_until = $until WHERE shard = $shard
 UPDATE shards SET refusals = refusals + 1, wait_until = $until WHERE shard = $shard RETURNING refusals
 
 -- name: queue_shard_file
--- Asks before it inserts: INSERT OR IGNORE takes thrice as long, as does an UPDATE that returns what it has changed.
+-- Checks before it inserts: INSERT OR IGNORE takes three times as long, as does an UPDATE with RETURNING.
 INSERT INTO remote_files (file_id, purpose, shard, since)
 SELECT file_id, 'batch', shard, $now FROM shards
 WHERE shard = $shard AND file_id IS NOT NULL AND file_id NOT IN (SELECT file_id FROM remote_files)

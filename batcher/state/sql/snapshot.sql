@@ -1,5 +1,5 @@
 -- name: measured
--- What the settled batches of the newest version teach.
+-- What the settled batches of the newest version show.
 SELECT coalesce(sum(executed), 0)::BIGINT, coalesce(sum(counted_tokens), 0)::BIGINT,
        coalesce(sum(used_input), 0)::BIGINT, coalesce(sum(used_cached), 0)::BIGINT,
        coalesce(sum(used_output), 0)::BIGINT, coalesce(sum(again), 0)::BIGINT, coalesce(sum(decided), 0)::BIGINT
@@ -10,8 +10,8 @@ WHERE b.settled_at IS NOT NULL AND s.version >= (SELECT max(version) FROM shards
 SELECT count(*) FROM submissions WHERE create_intended_at > $since AND create_intended_at <= $now
 
 -- name: learned
--- The limit that a refusal named last; and half of the smallest shard of the newest version that was refused so often
--- though nothing of ours was in flight before it: others hold the rest.
+-- The limit that a refusal named last. And half of the smallest shard of the newest version that was refused $often times
+-- although nothing of ours was in flight before it: other users of the account hold the rest.
 SELECT (SELECT limit_tokens FROM quota_samples
         WHERE source = 'refusal' AND model = $model AND limit_tokens IS NOT NULL AND happened_at > $since
           AND happened_at <= $now
@@ -28,13 +28,17 @@ SELECT limit_tokens, happened_at FROM quota_samples
 WHERE source = 'refusal' AND model = $model AND limit_tokens IS NOT NULL AND happened_at <= $now ORDER BY happened_at DESC LIMIT 1
 
 -- name: ceiling_passed
--- Batches that the service took on beyond a limit.
+-- Batches that the service accepted beyond a limit.
 SELECT count(*) FROM submissions AS n JOIN batches AS b USING (submission)
 WHERE n.intended_at >= $since AND n.reserved_before + n.reserved > $ceiling
   AND b.status NOT IN ('validating', 'failed', 'overdue')
 
 -- name: reserved
--- What was reserved by a ratio that has proved too low since counts by the one that is known now.
+-- What was reserved by a ratio that has since proved too low counts by the ratio that is known now.
 SELECT (SELECT coalesce(sum(greatest(reserved, ceil(tokens * $factor))), 0) FROM submissions WHERE ended_at IS NULL)::BIGINT
      + (SELECT coalesce(sum(greatest(b.reserved, ceil(n.tokens * $factor))), 0)
         FROM batches AS b JOIN submissions AS n USING (submission) WHERE b.stray AND b.ended_at IS NULL)::BIGINT
+
+-- name: calls_running
+-- A call that has been open for longer has lost its process.
+SELECT count(*) FROM direct_calls WHERE ended_at IS NULL AND intended_at > $since

@@ -1,10 +1,3 @@
--- name: progress
--- Lines released, lines settled, and lines that unsettled batches have done.
-SELECT (SELECT count(*) FROM artists AS a LEFT JOIN shards AS s USING (shard)
-        WHERE a.version IS NOT NULL AND (s.state IS NULL OR s.state <> 'planned')),
-       (SELECT count(*) FROM artists WHERE state IN ('done', 'dead', 'held')),
-       (SELECT coalesce(sum(completed + failed), 0) FROM batches WHERE settled_at IS NULL)::BIGINT
-
 -- name: shards_by_state
 SELECT state, count(*), sum(lines)::BIGINT, sum(tokens)::BIGINT FROM shards
 WHERE state NOT IN ('stale', 'split') GROUP BY state ORDER BY state

@@ -1,6 +1,3 @@
--- name: reopen_submission
-UPDATE submissions SET ended_at = NULL, outcome = NULL WHERE submission = $submission
-
 -- name: batches_of_shard
 SELECT batch_id, stray, status, completed, created_at, ended_at, cancel_wanted_at FROM batches
 WHERE shard = $shard AND settled_at IS NULL

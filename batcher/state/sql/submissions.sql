@@ -27,3 +27,10 @@ SELECT run_id, created_at FROM runs
 SELECT submission, shard, lines, tokens, reserved, file_id, file_created_at, batch_id, intended_at, create_intended_at,
        absent_since, absent_since_local, cancel_wanted_at, outcome, delete_intended_at
 FROM submissions WHERE submission = $submission
+
+-- name: reopen_submission
+UPDATE submissions SET ended_at = NULL, outcome = NULL WHERE submission = $submission
+
+-- name: wish_cancel_of_submission
+UPDATE submissions SET cancel_wanted_at = coalesce(cancel_wanted_at, $now)
+WHERE submission = (SELECT submission FROM shards WHERE shard = $shard)

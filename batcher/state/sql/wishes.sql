@@ -1,8 +1,5 @@
--- name: cancel_asked
-UPDATE batches SET cancel_asked_at = $now WHERE batch_id = $batch_id
-
 -- name: open_wishes
--- Shards to be cancelled that are not at their end.
+-- Shards to be cancelled that have not come to their end.
 SELECT w.shard, s.state FROM wishes AS w JOIN shards AS s USING (shard)
 WHERE w.ended_at IS NULL AND s.state NOT IN ('planned', 'settled', 'stale', 'split') ORDER BY w.shard
 
@@ -12,13 +9,6 @@ SELECT $shard, $now WHERE NOT EXISTS (SELECT 1 FROM wishes WHERE shard = $shard 
 
 -- name: end_wishes
 UPDATE wishes SET ended_at = $now, outcome = $outcome WHERE shard = $shard AND ended_at IS NULL
-
--- name: running_batches
-SELECT batch_id FROM batches WHERE shard = $shard AND ended_at IS NULL
-
--- name: wish_cancel_of_submission
-UPDATE submissions SET cancel_wanted_at = coalesce(cancel_wanted_at, $now)
-WHERE submission = (SELECT submission FROM shards WHERE shard = $shard)
 
 -- name: hold_loose_lines
 UPDATE artists SET state = $target, wait_until = NULL, failure = coalesce(failure, 'cancelled'),
@@ -31,7 +21,7 @@ FROM wishes AS w LEFT JOIN artists AS a USING (shard)
 WHERE list_contains($shards, w.shard) AND w.made_at >= $since GROUP BY ALL ORDER BY w.shard
 
 -- name: choose_retries
--- Lines that wait for a word of the user's. What is perhaps paid for comes only when it is named.
+-- Lines that wait for the user. What is perhaps paid is chosen only when its class is named.
 CREATE TEMP TABLE retries AS
 SELECT artist_id, state, failure FROM artists
 WHERE list_contains($states, state)
@@ -48,7 +38,7 @@ SELECT count(*) FROM artists
 WHERE state = 'held' AND failure = 'missing' AND ($artist_id IS NULL OR artist_id = $artist_id)
 
 -- name: forget_tries
--- Tries begin anew for the class that the line ended with: what it was tried before costs it none any more.
+-- Earlier tries count no more for the class that the line ended with.
 UPDATE attempts SET counted = false
 FROM retries AS r
 WHERE attempts.artist_id = r.artist_id AND attempts.outcome = r.failure AND attempts.counted

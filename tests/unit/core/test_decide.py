@@ -1,4 +1,4 @@
-"""What to do next: the order of the promises on small snapshots, and whole weeks of faults in a moment."""
+"""Deciding what to do next: the order of the promises, on small snapshots and on any snapshot at all."""
 
 from dataclasses import replace
 

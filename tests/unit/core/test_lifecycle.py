@@ -1,4 +1,4 @@
-"""The state machines, whole: every state with every event, what absorbs, and what an unknown status means."""
+"""The state machines: every state with every event, which states absorb, and what an unknown status means."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`cancel` and `retry`: what the user asks for by hand, and what it may not change."""
+"""`cancel` and `retry`: what the user requests by hand, and what it may not change."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from batcher.lanes.batch.runner import BatchRunner
 from batcher.sandbox.api.batches import Batch
 from batcher.state import wishes
 from batcher.state.status import read_artist
-from batcher.state.wishes import CancelResult, RetryFilter, RetryResult
+from batcher.state.wishes import CancelResult, RetriedLines, RetryFilter, RetryResult
 from tests.support.results_kit import HOURS, LINES, Bench, failed
 from tests.support.results_kit import Make as MakeBench
 
@@ -26,22 +26,22 @@ class Job(Bench):
     """A job whose batches have been started, and not ended."""
 
     def run_batch(self) -> Batch:
-        """Starts what can be started."""
+        """Send what can be sent."""
         self.world.act(once=True)
         return list(self.world.sandbox.lifecycle.batches.values())[-1]
 
     def end(self) -> None:
-        """Lets the service end what runs."""
+        """Advance the clock until the service has ended what runs."""
         self.world.clock.sleep(3 * HOURS)
         self.world.sandbox.run_due_events()
 
     def ask(self, *shards: int) -> CancelResult:
-        """Asks to cancel shards; none: everything."""
+        """Request the cancel of shards; none: of everything."""
         with self.world.store.transaction("cancel") as tx:
             return wishes.request_cancel(tx, shards)
 
     def follow(self) -> object:
-        """A process that only follows what is to be cancelled."""
+        """Run a process that only follows cancelled batches."""
         runner = BatchRunner(self.world.tools())
         runner.prepare_run()
         ended = runner.run_until_idle(how=decide_cancel_actions)
@@ -206,7 +206,7 @@ def test_a_shard_that_cannot_be_cancelled_is_named_with_the_reason(make: Make) -
 
 
 def die_of(job: Job, *outcomes: tuple[str, str, bool]) -> str:
-    """An artist who is dead of the last class, with these attempts behind it: class, code, counted."""
+    """Make an artist who is dead of the last class, after these attempts: class, code, counted."""
     job.end()
     job.act()
     artist = "a00000"
@@ -263,7 +263,7 @@ def test_what_is_perhaps_paid_comes_back_only_when_it_is_named(make: Make) -> No
     assert job.bring_back() == RetryResult([], 2)
     assert job.bring_back(artist_id="a00001").lines == []
     assert job.bring_back(states=(ArtistState.HELD,)).perhaps_paid == 2
-    assert job.bring_back(failure=FailureClass.MISSING) == RetryResult([("held", "missing", 2)], 0)
+    assert job.bring_back(failure=FailureClass.MISSING) == RetryResult([RetriedLines("held", "missing", 2)], 0)
     job.act(once=False)
     assert job.world.states() == {"done": LINES}
 
