@@ -89,7 +89,7 @@ def test_auto_finds_its_number_and_asks_for_every_line_once(tmp_path: Path) -> N
     world = desk(tmp_path, 90, config=settings_of(limits={"lines_per_shard": 50}))
     assert world.direct("auto") == Finish()
     assert world.states() == {"done": 90}
-    assert world.lane.crew.workers > 8
+    assert world.lane.limits.history.workers.workers > 8
     assert set(world.sandbox.ledger.attempt_counts().values()) == {1}
 
 
@@ -161,7 +161,7 @@ def test_80_percent_of_a_days_requests_pause_the_lane_over_restarts(tmp_path: Pa
     lane = DirectLane(world.tools(), Selection(), build_workers(4))
     lane.prepare_run()
     while not world.pauses():
-        lane._wait_for_outcomes(lane._run_round(lane._drain_outcomes()))  # type: ignore[arg-type]
+        lane.wait_for_outcomes(lane.run_round())  # type: ignore[arg-type]
     assert world.states() == {"done": 8, "ready": 4}
     assert world.pauses()[0][:2] == ("direct", "daily requests")
     assert world.direct() == Finish()  # another process waits for the same day
@@ -181,7 +181,7 @@ def test_a_restart_knows_what_the_last_minute_took(tmp_path: Path) -> None:
     limits = {"rpm": 20}
     world = desk(tmp_path, 60, apply_changes(SandboxSettings(), limits), settings_of(direct=limits))
     for _ in range(4):
-        world.direct(8, most=10)
+        world.direct(8, max_lines=10)
     assert world.rows("SELECT count(*) FROM attempts WHERE outcome = 'rate_limit'") == [(0,)]
 
 
@@ -191,7 +191,7 @@ def test_a_lane_that_is_not_patient_ends_where_it_would_wait(tmp_path: Path) -> 
     lane = DirectLane(world.tools(), Selection(), build_workers(1))
     lane.prepare_run()
     assert lane.run_until_idle(patient=False) == Finish()
-    assert lane.calls == 4
+    assert lane.calls.made == 4
     assert world.states() == {"done": 3, "ready": 9}
 
 

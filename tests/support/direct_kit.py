@@ -56,7 +56,7 @@ class Desk(World):
         return tools
 
     def direct(self, workers: str | int = 4, **selection: Any) -> Finish:
-        """One process of the direct lane, from its start."""
+        """Run one process of the direct lane, from its start."""
         self.lane = DirectLane(self.tools(), Selection(**selection), build_workers(workers))
         self.lane.prepare_run()
         return self.lane.run_until_idle()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batcher.core.pacing import (
@@ -129,7 +129,7 @@ def test_what_others_use_is_heard_of_and_waited_for() -> None:
 def test_what_was_asked_for_since_counts_against_what_was_heard() -> None:
     window = RateWindow(100)
     window.record_request(0.0, 10)
-    window.record_rate_limit(RateLimit(100, 20, 48.0), asked_at=-1.0, now=1.0)  # the answer to an earlier call
+    window.record_rate_limit(RateLimit(100, 20, 48.0), sent_at=-1.0, now=1.0)  # the answer to an earlier call
     assert window.earliest_fit(1.0, 5) == 1.0
     assert window.earliest_fit(1.0, 6) > 1.0
 
@@ -173,20 +173,20 @@ def test_auto_adds_a_worker_while_there_is_room_and_halves_on_a_refusal() -> Non
     crew = build_workers("auto")
     assert crew.workers == 2
     for _ in range(200):
-        crew.record_success(room=True)
+        crew = crew.after_success(has_room=True)
     assert crew.workers == MOST_WORKERS
-    crew.record_refusal()
+    crew = crew.after_refusal()
     assert crew.workers == 8
     for _ in range(50):
-        crew.record_success(room=False)
+        crew = crew.after_success(has_room=False)
     assert crew.workers == 8
 
 
 def test_a_fixed_crew_stays() -> None:
     crew = build_workers("moderate")
     for _ in range(50):
-        crew.record_success(room=True)
-    crew.record_refusal()
+        crew = crew.after_success(has_room=True)
+    crew = crew.after_refusal()
     assert crew.workers == 4
 
 
@@ -252,7 +252,9 @@ def simulate(
 ) -> Run:
     """The lane's rules with a passed clock: a call where it fits, a wait where it does not."""
     now, run = 0.0, Run([], 0)
-    busy: list[tuple[float, int, float, float, int]] = []
+    busy: list[tuple[float, int, float]] = []
+    arriving: list[tuple[float, int, int]] = []
+    taken: dict[int, tuple[bool, RateHeaders]] = {}
     paced_until, order = 0.0, 0
     wanted = tokens()
     while now < until:
@@ -263,26 +265,31 @@ def simulate(
                 break
             pacer.record_request(now, wanted)
             whole = latency()
-            heapq.heappush(busy, (now + whole, order, now, now + whole * 0.3, wanted))
+            heapq.heappush(busy, (now + whole, order, now))
+            heapq.heappush(arriving, (now + whole * 0.3, order, wanted))
             order, wanted = order + 1, tokens()
         waits = [busy[0][0]] if busy else []
         if len(busy) < crew.workers:
             waits.append(pacer.earliest_fit(now, wanted))
         now = max(now, min(waits))
         while busy and busy[0][0] <= now:
-            answered_at, _, asked_at, arrived_at, amount = heapq.heappop(busy)
-            fits, heard = service.take(arrived_at, amount)
+            answered_at, call, asked_at = heapq.heappop(busy)
+            while arriving and arriving[0][0] <= answered_at:  # the service sees the requests in the order of arrival
+                arrived_at, arrived, amount = heapq.heappop(arriving)
+                taken[arrived] = service.take(arrived_at, amount)
+            fits, heard = taken.pop(call)
             pacer.record_headers(heard, asked_at, answered_at)
             if fits:
                 run.sent_at.append(asked_at)
-                crew.record_success(room=paced_until <= asked_at)
+                crew = crew.after_success(has_room=paced_until <= asked_at)
             else:
                 run.refused += 1
-                crew.record_refusal()
+                crew = crew.after_refusal()
     return run
 
 
 @settings(max_examples=10_000, deadline=None)
+@example(48_406, 23, 100, 0.515625, "sliding", 3.0, False)  # a service that took answers for arrivals refused one
 @given(
     seed=st.integers(0, 2**32),
     rpm=st.integers(15, 30),
