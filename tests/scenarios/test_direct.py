@@ -15,8 +15,6 @@ from batcher.sandbox.base.settings import Faults
 from batcher.state.direct_calls import Selection
 from tests.support.direct_kit import desk, refused, settings_of
 
-# --- the work --------------------------------------------------------------------------------------------------------
-
 
 def test_every_line_is_asked_for_once_at_the_standard_price(tmp_path: Path) -> None:
     world = desk(tmp_path)
@@ -70,9 +68,6 @@ def test_only_lines_of_a_priority(tmp_path: Path) -> None:
     assert world.rows("SELECT DISTINCT priority FROM artists WHERE state = 'done'") == [(2,)]
 
 
-# --- shards ----------------------------------------------------------------------------------------------------------
-
-
 def test_what_is_left_of_a_shard_that_was_not_released_is_planned_again(tmp_path: Path) -> None:
     world = desk(tmp_path)
     world.direct(max_lines=2)
@@ -122,9 +117,6 @@ def test_a_killed_lane_leaves_no_line_parked(tmp_path: Path) -> None:
         (0,)
     ]
     assert world.rows("SELECT sum(lines)::INT FROM shards WHERE state = 'planned'") == [(10,)]
-
-
-# --- failures of lines -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -211,9 +203,6 @@ def test_a_line_of_a_class_is_asked_for_again_after_a_rate_limit(tmp_path: Path)
     world.script = lambda n: refused(429, "rate_limit_exceeded") if n == 1 else None
     assert world.direct(1, failure="unusable") == Finish()
     assert world.states() == {"done": 2, "ready": 2}
-
-
-# --- pauses, money, the end ------------------------------------------------------------------------------------------
 
 
 def test_a_pause_by_hand_is_kept_to_until_resume(tmp_path: Path) -> None:

@@ -28,8 +28,6 @@ from batcher.core.pacing import (
 )
 from batcher.sandbox.api.direct import format_go_duration
 
-# --- headers ---------------------------------------------------------------------------------------------------------
-
 SEEN = {
     "0s": 0.0, "1s": 1.0, "6m0s": 360.0, "8.64s": 8.64, "236ms": 0.236, "1m4.296s": 64.296, "2h0m0s": 7200.0,
     "20ms": 0.02, "1h2m3.5s": 3723.5, "3s": 3.0, "500us": 0.0005, "1.5µs": 1.5e-6, "12": 12.0, "0.5": 0.5,
@@ -93,9 +91,6 @@ def test_a_limit_of_a_day_is_told_from_one_of_a_minute_by_how_fast_it_comes_back
     assert not RateLimit(10_000, 10_000, 0.0).is_daily
 
 
-# --- windows ---------------------------------------------------------------------------------------------------------
-
-
 def test_a_window_waits_for_the_oldest_to_leave_it() -> None:
     window = RateWindow(100)
     for second in range(95):
@@ -139,9 +134,6 @@ def test_more_than_the_limit_waits_for_an_empty_window_only() -> None:
     assert window.earliest_fit(0.0, 1_000) == 0.0
     window.record_request(0.0, 10)
     assert window.earliest_fit(1.0, 1_000) == 61.0
-
-
-# --- workers ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -188,9 +180,6 @@ def test_a_fixed_crew_stays() -> None:
         crew = crew.after_success(has_room=True)
     crew = crew.after_refusal()
     assert crew.workers == 4
-
-
-# --- a service that limits, in simulated time ------------------------------------------------------------------------
 
 
 @dataclass
