@@ -25,7 +25,7 @@ UNDER_WAY = "calls are under way"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Claim lines and make a call for each."""
+    """An instruction to claim lines and make a call for each."""
 
     max_lines: int
 
@@ -152,14 +152,14 @@ class LaneHistory(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Send nothing for `delay_s` seconds."""
+    """Nothing is sent for `delay_s` seconds."""
 
     delay_s: float
     reason: str
 
 
 class PauseLane(NamedTuple):
-    """Pause the direct lane for `duration_s` seconds; a restarted process keeps to it."""
+    """The direct lane pauses for `duration_s` seconds. The state keeps the pause, so a restarted process waits too."""
 
     duration_s: float
     reason: str
@@ -169,13 +169,13 @@ class PauseLane(NamedTuple):
 
 
 class PauseForQuota(NamedTuple):
-    """Record a quota failure, which pauses both lanes; no shorter than `wait_s`, where that is known."""
+    """The quota is used up, which pauses both lanes; for `wait_s` seconds at least, where that is known."""
 
     wait_s: float | None
 
 
 class NoChange(NamedTuple):
-    """Send the next calls as before."""
+    """The next calls are sent as before."""
 
 
 Change = Block | PauseLane | PauseForQuota | NoChange
@@ -277,7 +277,7 @@ class DailyAllowance(NamedTuple):
 
 
 def count_calls_over_daily_share(limit: int, threshold: float, used: int) -> int:
-    """Return how many of the last day's calls are beyond the share of its limit that is used; negative: so many fit."""
+    """Return by how many calls the last day exceeds the usable share of its limit; negative: that many are left."""
     return used - int(limit * threshold)
 
 

@@ -1,4 +1,4 @@
-"""The synchronous calls of our service: once, with the headers that came; what never went out is told from the rest."""
+"""The synchronous calls of our service: made once, with the headers of the answer; an unsent call is recognized."""
 
 import json
 from collections.abc import Iterator
@@ -67,7 +67,7 @@ def test_a_stored_answer_is_found_by_its_metadata_alone(desk: Rig) -> None:
 
 
 def test_what_a_message_may_not_hold_is_replaced() -> None:
-    """A lone surrogate, which JSON can say and no state can keep."""
+    """Replace a lone surrogate: JSON can express it, the state cannot store it."""
     body = b'{"error": {"message": "a \\ud800 b", "type": null, "param": null, "code": null}}'
     service, _ = scripted([answer(400, body, content_type="application/json")])
     with pytest.raises(CallRefused, match=r"a \? b"):

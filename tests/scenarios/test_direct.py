@@ -146,7 +146,7 @@ def test_a_line_whose_tries_are_over_is_dead(tmp_path: Path) -> None:
     assert world.direct() == Finish()
     assert world.states() == {"done": 11, "dead": 1}
     waited = world.rows("SELECT happened_at FROM attempts WHERE artist_id = 'a00003' ORDER BY 1")
-    assert len(waited) <= 4 + FREE_TRIES  # one, three tries, and those while it could not be told from an outage
+    assert len(waited) <= 4 + FREE_TRIES  # one, three tries, and those while it might have been an outage
     counted = "SELECT outcome, count(*) FROM attempts WHERE artist_id = 'a00003' AND counted GROUP BY 1"
     assert world.rows(counted) == [("server", 4)]
 
@@ -234,8 +234,8 @@ def test_the_budget_is_never_passed(tmp_path: Path) -> None:
 def test_the_user_may_end_it_and_what_is_under_way_is_waited_for(tmp_path: Path) -> None:
     world = desk(tmp_path)
     tools = world.tools()
-    asked = iter([False, True])
-    object.__setattr__(tools, "interrupted", lambda: next(asked, True))
+    interrupts = iter([False, True])
+    object.__setattr__(tools, "interrupted", lambda: next(interrupts, True))
     lane = DirectLane(tools, Selection(), build_workers(3))
     lane.prepare_run()
     assert lane.run_until_idle() == Finish(INTERRUPTED)

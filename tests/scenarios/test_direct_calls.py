@@ -1,4 +1,4 @@
-"""The calls of the direct lane: in threads that never hold up the end of the process, recorded by the lane's own."""
+"""The calls of the direct lane: in daemon threads, which never delay the end of the process."""
 
 import signal
 import subprocess
@@ -32,7 +32,7 @@ def request(call: int) -> CallRequest:
 
 
 class Held:
-    """A service that answers each call when the test lets it."""
+    """A service that answers each call when the test releases it."""
 
     def __init__(self) -> None:
         self.released = {call: Event() for call in range(3)}
@@ -85,10 +85,10 @@ def test_an_interrupt_in_a_call_is_raised_by_the_lane_once_the_others_are_record
 ) -> None:
     world = desk(tmp_path)
     tools = world.tools()
-    complete, asked = tools.service.request_completion, iter(range(100))
+    complete, numbers = tools.service.request_completion, iter(range(100))
 
     def request_completion(endpoint: str, body: Mapping[str, object]) -> CompletionResponse:
-        if next(asked) == 1:
+        if next(numbers) == 1:
             raise KeyboardInterrupt
         return complete(endpoint, body)
 
@@ -142,7 +142,7 @@ calls.wait_for_outcome(3600)
 
 
 def test_a_second_ctrl_c_ends_the_process_though_a_call_hangs() -> None:
-    """A pool whose threads are joined at exit would wait for the call for ever."""
+    """Kill a process whose call never ends. A pool whose threads are joined at exit would wait for it for ever."""
     ended = subprocess.run(
         [sys.executable, "-c", HANGS], cwd=ROOT, timeout=LONGEST_S * 2, capture_output=True, text=True, check=False
     )

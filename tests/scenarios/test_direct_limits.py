@@ -35,15 +35,15 @@ def test_limits_below_the_settings_are_learned_from_the_headers(tmp_path: Path) 
 
 def test_five_rate_limit_tries_from_60_s_to_300_s_then_a_day(tmp_path: Path) -> None:
     world = desk(tmp_path)
-    asked: list[float] = []
+    sent_at: list[float] = []
 
     def script(_n: int) -> Exception | None:
-        asked.append(world.clock.now)
-        return refused(429, "rate_limit_exceeded") if len(asked) <= 6 else None
+        sent_at.append(world.clock.now)
+        return refused(429, "rate_limit_exceeded") if len(sent_at) <= 6 else None
 
     world.script = script
     assert world.direct(1) == Finish()
-    gaps = [round(later - earlier) for earlier, later in pairwise(asked[:7])]
+    gaps = [round(later - earlier) for earlier, later in pairwise(sent_at[:7])]
     for gap, full in zip(gaps, [60, 120, 240, 300, 300, DAY_S], strict=True):
         assert 0.9 * full <= gap <= full + 2, gaps  # 10% jitter
     assert world.pauses()[0][:2] == ("direct", "rate limit")
@@ -53,20 +53,20 @@ def test_five_rate_limit_tries_from_60_s_to_300_s_then_a_day(tmp_path: Path) -> 
 
 def test_a_retry_after_is_kept_to_with_up_to_5_s_on_top(tmp_path: Path) -> None:
     world = desk(tmp_path)
-    asked: list[float] = []
+    sent_at: list[float] = []
 
     def script(_n: int) -> Exception | None:
-        asked.append(world.clock.now)
-        return refused(429, "rate_limit_exceeded", wait_s=20.0) if len(asked) == 1 else None
+        sent_at.append(world.clock.now)
+        return refused(429, "rate_limit_exceeded", wait_s=20.0) if len(sent_at) == 1 else None
 
     world.script = script
     world.direct(1)
-    assert 20 <= asked[1] - asked[0] <= 26
+    assert 20 <= sent_at[1] - sent_at[0] <= 26
 
 
 @pytest.mark.parametrize("wait_s", [None, 45.0, 240.0])
 def test_work_goes_on_within_five_minutes_of_the_end_of_a_limit(tmp_path: Path, wait_s: float | None) -> None:
-    """The service refuses everything for ten minutes, and says when it will not, or does not."""
+    """Refuse everything for ten minutes, with and without a Retry-After."""
     world = desk(tmp_path)
     refused_at: list[float] = []
     first: list[float] = []
@@ -102,15 +102,15 @@ def test_one_refusal_slows_all_and_is_one_incident(tmp_path: Path) -> None:
 
 def test_three_quota_tries_from_300_s_to_3600_s_then_a_day_and_on_by_itself(tmp_path: Path) -> None:
     world = desk(tmp_path, config=settings_of(retry={"quota": {"cap_s": 3600.0}}))
-    asked: list[float] = []
+    sent_at: list[float] = []
 
     def script(_n: int) -> Exception | None:
-        asked.append(world.clock.now)
-        return refused(429, "insufficient_quota") if len(asked) <= 5 else None
+        sent_at.append(world.clock.now)
+        return refused(429, "insufficient_quota") if len(sent_at) <= 5 else None
 
     world.script = script
     assert world.direct(1) == Finish()
-    gaps = [round(later - earlier) for earlier, later in pairwise(asked[:6])]
+    gaps = [round(later - earlier) for earlier, later in pairwise(sent_at[:6])]
     for gap, full in zip(gaps, [300, 600, 1200, DAY_S, 600], strict=True):
         assert 0.9 * full <= gap <= full + 2, gaps
     assert world.states() == {"done": 12}
@@ -119,20 +119,20 @@ def test_three_quota_tries_from_300_s_to_3600_s_then_a_day_and_on_by_itself(tmp_
 
 def test_no_pause_for_the_quota_is_shorter_than_the_service_asks(tmp_path: Path) -> None:
     world = desk(tmp_path)
-    asked: list[float] = []
+    sent_at: list[float] = []
 
     def script(_n: int) -> Exception | None:
-        asked.append(world.clock.now)
-        return refused(429, "insufficient_quota", wait_s=2_000.0) if len(asked) == 1 else None
+        sent_at.append(world.clock.now)
+        return refused(429, "insufficient_quota", wait_s=2_000.0) if len(sent_at) == 1 else None
 
     world.script = script
     assert world.direct(1) == Finish()
-    assert asked[1] - asked[0] >= 2_000
+    assert sent_at[1] - sent_at[0] >= 2_000
     assert world.states() == {"done": 12}
 
 
 def test_quota_gone_at_8180_of_36831_and_resumed_by_itself(tmp_path: Path) -> None:
-    """The run that this project began with, at a hundredth of its size: 4 workers, quota gone after 82 of 368."""
+    """Repeat the run that this project began with at a hundredth of its size: 4 workers, quota gone after 82 of 368."""
     faults = apply_changes(Faults(), {"quota_gone_between": None})
     world = desk(
         tmp_path,

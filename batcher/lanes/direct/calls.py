@@ -78,7 +78,7 @@ class DaemonExecutor(Executor):
     """Runs each task in a daemon thread of its own.
 
     A ThreadPoolExecutor joins its threads when the interpreter exits, even after `shutdown(wait=False)`: a second
-    Ctrl-C would wait for every call in progress. Beside a call of a second, starting a thread costs nothing.
+    Ctrl-C would wait for every call in progress. Starting a thread costs nothing compared with a call of a second.
     """
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
@@ -89,7 +89,7 @@ class DaemonExecutor(Executor):
         def run_task() -> None:
             try:
                 future.set_result(fn(*args, **kwargs))
-            except BaseException as error:  # noqa: BLE001 - raised by whoever asks for the result
+            except BaseException as error:  # noqa: BLE001 - a future keeps it for its reader
                 future.set_exception(error)
 
         Thread(target=run_task, daemon=True).start()
@@ -97,7 +97,7 @@ class DaemonExecutor(Executor):
 
 
 class RunningCalls:
-    """The calls in progress. Only their threads wait for the service; all else is done by the lane's own thread."""
+    """The calls in progress. Their threads do nothing but wait for the service; the lane's own thread does the rest."""
 
     def __init__(self, service: Service, clock: Callable[[], float]) -> None:
         self._service, self._clock = service, clock
@@ -106,7 +106,7 @@ class RunningCalls:
         self.made = 0
         """Calls that were started."""
         self.error: BaseException | None = None
-        """What a call has raised beside an error of the service, such as a KeyboardInterrupt. The lane raises it."""
+        """What a call has raised that is no error of the service, such as a KeyboardInterrupt. The lane raises it."""
 
     @property
     def running(self) -> int:
@@ -133,7 +133,7 @@ class RunningCalls:
         return bool(wait(self._futures, timeout_s, FIRST_COMPLETED).done)
 
     def collect_outcomes(self) -> list[CallOutcome]:
-        """Return the outcomes since the last time, in the order of their answers; an error of another kind is kept."""
+        """Return the outcomes since the last time, in the order of their answers. An error of another kind is kept."""
         ended = [future for future in self._futures if future.done()]
         self._futures = [future for future in self._futures if future not in ended]
         outcomes = []

@@ -155,6 +155,7 @@ class DirectLane:
         return Wait(self._context.clock() + GROUP_S, "") if isinstance(step, Claim) else step
 
     def _decide_without_claim(self, tx: Transaction) -> Wait | Finish:
+        """Return what follows where no line could be claimed although the lane is open."""
         running = self.calls.running
         if self._ready.budget_problem and not running:  # a call in progress may cost less than is reserved for it
             return Finish(self._ready.budget_problem)

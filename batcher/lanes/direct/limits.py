@@ -98,6 +98,7 @@ class LaneLimits:
         quota_pauses.pause_sending(tx, "direct", pause.reason, tx.now + pause.duration_s, pause.details)
 
     def _build_quota_rule(self) -> QuotaRule:
+        """Return how quota failures are handled under these settings."""
         return QuotaRule(self._context.rules, self._context.jitter, self._policy.pause_s)
 
     def _report_rate_limits(self, headers: RateHeaders, now: float) -> None:

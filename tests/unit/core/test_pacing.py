@@ -68,8 +68,8 @@ VALUES = st.one_of(
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES))
 def test_any_headers_give_sound_limits_or_none(headers: dict[str, str]) -> None:
     read = parse_rate_headers(headers)
-    for told in (read.requests, read.tokens, read.project_tokens):
-        assert told is None or (0 <= told.remaining <= told.limit and told.limit > 0 and told.period_s > 0)
+    for limit in (read.requests, read.tokens, read.project_tokens):
+        assert limit is None or (0 <= limit.remaining <= limit.limit and limit.limit > 0 and limit.period_s > 0)
     assert 0 <= read.lowest_remaining_share <= 1
 
 
@@ -148,43 +148,43 @@ def test_a_measured_rate_replaces_the_assumed_one() -> None:
     assert recommend_workers(42_888, 5, per_worker_s=0.25) == 10
 
 
-@pytest.mark.parametrize("wanted", [*WORKERS, "auto", 1, 16, "7"])
-def test_workers_that_there_are(wanted: str | int) -> None:
-    assert 1 <= build_workers(parse_workers(wanted)).workers <= MOST_WORKERS
+@pytest.mark.parametrize("setting", [*WORKERS, "auto", 1, 16, "7"])
+def test_workers_that_there_are(setting: str | int) -> None:
+    assert 1 <= build_workers(parse_workers(setting)).workers <= MOST_WORKERS
 
 
-@pytest.mark.parametrize("wanted", ["many", 0, 17, "0", "17", "-1", ""])
-def test_workers_that_there_are_not(wanted: str | int) -> None:
+@pytest.mark.parametrize("setting", ["many", 0, 17, "0", "17", "-1", ""])
+def test_workers_that_there_are_not(setting: str | int) -> None:
     with pytest.raises(
         ValueError, match="workers are conservative, moderate, aggressive, auto, or a number from 1 to 16"
     ):
-        parse_workers(wanted)
+        parse_workers(setting)
 
 
 def test_auto_adds_a_worker_while_there_is_room_and_halves_on_a_refusal() -> None:
-    crew = build_workers("auto")
-    assert crew.workers == 2
+    workers = build_workers("auto")
+    assert workers.workers == 2
     for _ in range(200):
-        crew = crew.after_success(has_room=True)
-    assert crew.workers == MOST_WORKERS
-    crew = crew.after_refusal()
-    assert crew.workers == 8
+        workers = workers.after_success(has_room=True)
+    assert workers.workers == MOST_WORKERS
+    workers = workers.after_refusal()
+    assert workers.workers == 8
     for _ in range(50):
-        crew = crew.after_success(has_room=False)
-    assert crew.workers == 8
+        workers = workers.after_success(has_room=False)
+    assert workers.workers == 8
 
 
 def test_a_fixed_crew_stays() -> None:
-    crew = build_workers("moderate")
+    workers = build_workers("moderate")
     for _ in range(50):
-        crew = crew.after_success(has_room=True)
-    crew = crew.after_refusal()
-    assert crew.workers == 4
+        workers = workers.after_success(has_room=True)
+    workers = workers.after_refusal()
+    assert workers.workers == 4
 
 
 @dataclass
 class Limited:
-    """A service with limits of a minute, counted in one of the three ways in use; it says so in its headers."""
+    """A service with limits of a minute, counted in one of the three ways in use; its headers carry them."""
 
     rpm: int
     tpm: int
@@ -195,7 +195,7 @@ class Limited:
     at: float = 0.0
 
     def take(self, now: float, tokens: int) -> tuple[bool, RateHeaders]:
-        """Whether a request is let through, and what the answer tells."""
+        """Return whether a request is accepted, and the headers of the answer."""
         used = {"sliding": self._sliding, "fixed": self._fixed, "bucket": self._bucket}[self.how](now)
         fits = used[0] + 1 <= self.rpm and used[1] + tokens <= self.tpm
         if fits:
@@ -204,9 +204,9 @@ class Limited:
             used = [used[0] + 1, used[1] + tokens]
         if not self.headers:
             return fits, RateHeaders()
-        return fits, RateHeaders(self._told(self.rpm, used[0], now), self._told(self.tpm, used[1], now))
+        return fits, RateHeaders(self._limit(self.rpm, used[0], now), self._limit(self.tpm, used[1], now))
 
-    def _told(self, limit: int, used: float, now: float) -> RateLimit:
+    def _limit(self, limit: int, used: float, now: float) -> RateLimit:
         reset = used * 60.0 / limit if self.how == "bucket" else 60.0 - now % 60.0
         return RateLimit(limit, max(0, int(limit - used)), reset)
 
@@ -237,48 +237,53 @@ class Run:
 
 
 def simulate(
-    service: Limited, pacer: Pacer, crew: Workers, latency: Callable[[], float], tokens: Callable[[], int], until: float
+    service: Limited,
+    pacer: Pacer,
+    workers: Workers,
+    latency: Callable[[], float],
+    tokens: Callable[[], int],
+    until: float,
 ) -> Run:
-    """The lane's rules with a passed clock: a call where it fits, a wait where it does not."""
+    """Apply the lane's rules with a simulated clock: send a call where it fits, wait where it does not."""
     now, run = 0.0, Run([], 0)
     busy: list[tuple[float, int, float]] = []
     arriving: list[tuple[float, int, int]] = []
     taken: dict[int, tuple[bool, RateHeaders]] = {}
     paced_until, order = 0.0, 0
-    wanted = tokens()
+    next_tokens = tokens()
     while now < until:
-        while len(busy) < crew.workers:
-            at = pacer.earliest_fit(now, wanted)
+        while len(busy) < workers.workers:
+            at = pacer.earliest_fit(now, next_tokens)
             if at > now:
                 paced_until = at
                 break
-            pacer.record_request(now, wanted)
-            whole = latency()
-            heapq.heappush(busy, (now + whole, order, now))
-            heapq.heappush(arriving, (now + whole * 0.3, order, wanted))
-            order, wanted = order + 1, tokens()
+            pacer.record_request(now, next_tokens)
+            latency_s = latency()
+            heapq.heappush(busy, (now + latency_s, order, now))
+            heapq.heappush(arriving, (now + latency_s * 0.3, order, next_tokens))
+            order, next_tokens = order + 1, tokens()
         waits = [busy[0][0]] if busy else []
-        if len(busy) < crew.workers:
-            waits.append(pacer.earliest_fit(now, wanted))
+        if len(busy) < workers.workers:
+            waits.append(pacer.earliest_fit(now, next_tokens))
         now = max(now, min(waits))
         while busy and busy[0][0] <= now:
-            answered_at, call, asked_at = heapq.heappop(busy)
+            answered_at, call, sent_at = heapq.heappop(busy)
             while arriving and arriving[0][0] <= answered_at:  # the service sees the requests in the order of arrival
                 arrived_at, arrived, amount = heapq.heappop(arriving)
                 taken[arrived] = service.take(arrived_at, amount)
-            fits, heard = taken.pop(call)
-            pacer.record_headers(heard, asked_at, answered_at)
+            fits, headers = taken.pop(call)
+            pacer.record_headers(headers, sent_at, answered_at)
             if fits:
-                run.sent_at.append(asked_at)
-                crew = crew.after_success(has_room=paced_until <= asked_at)
+                run.sent_at.append(sent_at)
+                workers = workers.after_success(has_room=paced_until <= sent_at)
             else:
                 run.refused += 1
-                crew = crew.after_refusal()
+                workers = workers.after_refusal()
     return run
 
 
 @settings(max_examples=10_000, deadline=None)
-@example(48_406, 23, 100, 0.515625, "sliding", 3.0, False)  # a service that took answers for arrivals refused one
+@example(48_406, 23, 100, 0.515625, "sliding", 3.0, False)  # needs a service that counts by arrival
 @given(
     seed=st.integers(0, 2**32),
     rpm=st.integers(15, 30),
@@ -294,7 +299,7 @@ def test_limits_that_are_known_are_never_run_into_and_used_well(
     dice = random.Random(seed)
     tpm = max(int(rpm * tokens_per_request * tightness), 3 * tokens_per_request)
     service = Limited(rpm, tpm, how, headers)
-    crew = build_workers("auto")
+    workers = build_workers("auto")
     minutes = 6
 
     def latency() -> float:
@@ -303,7 +308,7 @@ def test_limits_that_are_known_are_never_run_into_and_used_well(
     def tokens() -> int:
         return int(tokens_per_request * dice.uniform(0.8, 1.2))
 
-    run = simulate(service, Pacer(rpm, tpm), crew, latency, tokens, minutes * 61.0)
+    run = simulate(service, Pacer(rpm, tpm), workers, latency, tokens, minutes * 61.0)
     assert run.refused == 0
     attainable = min(SHARE * rpm / 60, SHARE * tpm / tokens_per_request / 60, MOST_WORKERS / latency_s)
     steady = [at for at in run.sent_at if at >= 61.0]  # `auto` has found its number by then
