@@ -13,7 +13,7 @@ from batcher.core.actions import INTERRUPTED, Finish
 from batcher.core.pacing import build_workers, parse_workers
 from batcher.errors import ExitCode, InputError, SetupError, compute_exit_code
 from batcher.lanes.direct.lane import DirectLane
-from batcher.state import wishes
+from batcher.state import direct_calls, wishes
 from batcher.state.direct_calls import Selection
 from batcher.state.status import read_status
 from batcher.state.wishes import RetryFilter
@@ -30,14 +30,14 @@ def run_direct(
         raise InputError(str(error)) from None
     named = parse_failure_class(failure)
     with session.store.read_transaction() as tx:
-        before = int(tx.fetch_one("next_call")[0])
+        first_call = direct_calls.next_call_number(tx)
     if named is not None:
         with session.store.transaction("retry") as tx:
             wishes.retry_lines(tx, RetryFilter(named))
     run_direct_lane(session, Selection(priority, named.value if named else None, limit), wanted)
     with session.store.read_transaction() as tx:
         status = read_status(tx, session.config, resolve_prices)
-        outcomes = {str(outcome): int(n) for outcome, n in tx.fetch_all("outcomes_since", first=before)}
+        outcomes = direct_calls.count_outcomes(tx, first_call)
     told = ", ".join(f"{n:,} {outcome}" for outcome, n in outcomes.items()) or "none"
     parts: list[RenderableType] = [draw_status(status), Text(f"Direct calls: {told}.")]
     return Group(*parts), {"calls": outcomes, "states": status.states}, compute_exit_code(status.states)
@@ -57,4 +57,4 @@ def run_direct_lane(
             ended = lane.run_until_idle(patient)
     if ended.problem and ended.problem != INTERRUPTED:
         raise SetupError(ended.problem)
-    return ended, lane.calls
+    return ended, lane.calls.made

@@ -164,3 +164,18 @@ def parse_enqueued_limit(message: str) -> int | None:
     plain, short, scale = found.groups()
     limit = float((plain or short).replace(",", "")) * _SCALE[(scale or "").upper()]
     return round(limit) if 1 <= limit <= _LARGEST_LIMIT else None
+
+
+_CALL_SERVER_STATUSES = frozenset({408, 409, 425})
+_CALL_SETUP_STATUSES = frozenset({401, 402, 403, 405, 407})
+
+
+def classify_direct_call(error: ErrorDetails, may_be_done: bool) -> FailureClass:
+    """Return the class of a synchronous call that failed.
+
+    may_be_done: whether the call may have had its effect although it failed (a server error, a lost answer). What a
+    proxy answers instead of the service, or a status that means "later", is no fault of the line.
+    """
+    if error.status in _CALL_SERVER_STATUSES or (may_be_done and error.status is not None):
+        return FailureClass.SERVER
+    return FailureClass.SETUP if error.status in _CALL_SETUP_STATUSES else classify_line_error(error)

@@ -1,7 +1,7 @@
-"""How fast the direct lane may go: the rate-limit headers, the windows of a minute. Pure.
+"""How fast the direct lane may go: rate-limit headers, the windows of a minute, and the number of workers. Pure.
 
-A call is asked for only where it fits into what is left of the last minute, by our own count and by what the service
-last said; so a limit that is known is not run into.
+A call is made only where it fits into what is left of the last minute, by our own count and by the service's last
+headers. So a limit that is known is not exceeded.
 """
 
 import math
@@ -12,25 +12,28 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 SHARE = 0.95
-"""Of a minute's limit; the rest is for what others and the clocks do."""
+"""The share of a minute's limit that is used. The rest covers other users of the key and differences of the clocks."""
 MINUTE_S = 61.0
-"""A minute, and a second in which a call may be on its way: the service counts it when it comes."""
+"""The length of a window in seconds: a minute, and one second of travel, as the service counts a call on arrival."""
 LONGEST_MINUTE_S = 3600.0
-"""A limit whose window is longer is one of a day."""
+"""Seconds. A limit whose window is longer than this is a limit of a day."""
 DAY_S = 24 * 3600.0
+"""Seconds of a day."""
 LARGEST_LIMIT = 10**12
+"""Requests or tokens. A header with a larger limit makes no sense and is ignored."""
 LONGEST_RESET_S = 7 * DAY_S
-"""Limits and times to a reset beyond these are nonsense."""
+"""Seconds. A header with a longer time to its reset makes no sense and is ignored."""
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": DAY_S}
 _PART = re.compile(r"(\d{1,15}(?:\.\d{0,15})?|\.\d{1,15})(ns|us|µs|μs|ms|s|m|h|d)", re.ASCII)
 _PLAIN = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
+_WHOLE = re.compile(r"[0-9]{1,15}")
 
 
 def parse_go_duration(text: str) -> float | None:
-    """Seconds of a duration as Go writes it: `0s`, `236ms`, `8.64s`, `6m0s`, `1h2m3.5s`; plain numbers are seconds.
+    """Return the seconds of a duration as Go writes it: `0s`, `236ms`, `8.64s`, `6m0s`, `1h2m3.5s`.
 
-    None for anything else, and for what no reset can be (over a week).
+    A plain number is in seconds. None for any other text, and for what is too long for a reset (over a week).
     """
     stripped = text.strip()
     if _PLAIN.fullmatch(stripped):
@@ -44,26 +47,29 @@ def parse_go_duration(text: str) -> float | None:
 
 
 class RateLimit(NamedTuple):
-    """One limit as an answer tells it: `remaining` of `limit`, full again in `reset_s` seconds (None: not told)."""
+    """One limit from the headers of an answer, in requests or in tokens."""
 
     limit: int
+    """What the whole window allows."""
     remaining: int
+    """What is left of the limit."""
     reset_s: float | None
+    """Seconds until the whole limit is available; None where no header says so."""
 
     @property
     def period_s(self) -> float:
-        """The seconds in which the whole limit comes back: that of a minute or of a day; a minute where it is full."""
+        """The seconds in which the whole limit is restored; 60 where nothing of it is used, or no reset is known."""
         used = self.limit - self.remaining
         return self.reset_s * self.limit / used if self.reset_s and used > 0 else 60.0
 
     @property
     def is_daily(self) -> bool:
-        """Whether this is a limit of a day: accounts of the first tiers have one for the requests."""
+        """Whether this is a limit of a day: accounts of the lowest tiers have one for requests."""
         return self.period_s > LONGEST_MINUTE_S
 
 
 class RateHeaders(NamedTuple):
-    """The x-ratelimit headers of one answer; None for what is missing or makes no sense."""
+    """The x-ratelimit headers of one answer; None for a limit that is missing or makes no sense."""
 
     requests: RateLimit | None = None
     tokens: RateLimit | None = None
@@ -71,90 +77,93 @@ class RateHeaders(NamedTuple):
 
     @property
     def lowest_remaining_share(self) -> float:
-        """What is left of the scarcest limit, as a share of it; 1 where none is told."""
-        told = [each for each in (self.requests, self.tokens, self.project_tokens) if each is not None]
-        return min((each.remaining / each.limit for each in told), default=1.0)
+        """The part that is left of the scarcest limit, from 0 to 1; 1 where there is no limit."""
+        limits = [each for each in (self.requests, self.tokens, self.project_tokens) if each is not None]
+        return min((each.remaining / each.limit for each in limits), default=1.0)
 
 
 def parse_rate_headers(headers: Mapping[str, str]) -> RateHeaders:
-    """The limits that an answer tells. Header names in lower case."""
+    """Return the rate limits in the headers of an answer. Header names are in lower case."""
     return RateHeaders(*(_parse_rate_limit(headers, kind) for kind in ("requests", "tokens", "project-tokens")))
 
 
 def _parse_rate_limit(headers: Mapping[str, str], kind: str) -> RateLimit | None:
-    limit, remaining = (
-        _parse_whole_number(headers.get(f"x-ratelimit-{what}-{kind}", "")) for what in ("limit", "remaining")
-    )
-    if not limit or remaining is None or not 0 <= remaining <= limit <= LARGEST_LIMIT:
+    texts = [headers.get(f"x-ratelimit-{what}-{kind}", "").strip() for what in ("limit", "remaining")]
+    if not all(_WHOLE.fullmatch(text) for text in texts):
+        return None
+    limit, remaining = (int(text) for text in texts)
+    if not 0 < limit <= LARGEST_LIMIT or remaining > limit:
         return None
     return RateLimit(limit, remaining, parse_go_duration(headers.get(f"x-ratelimit-reset-{kind}", "")))
 
 
-def _parse_whole_number(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"[0-9]{1,15}", text.strip()) else None
-
-
 @dataclass(slots=True)
 class RateWindow:
-    """What was asked for within the last minute, against one limit (0: none is known)."""
+    """The requests (or tokens) of the last minute, against one limit."""
 
     limit: int
-    """The bound from the settings; an answer may tell a lower one."""
+    """The limit from the settings (0: none); a header may lower it."""
     _log: deque[tuple[float, int]] = field(default_factory=deque)
+    """The time and the amount of each request of the last minute."""
     _used: int = 0
-    _told: RateLimit | None = None
-    _told_at: float = 0.0
-    _told_since: int = 0
-    """What was asked for since the call went out whose answer told the allowance."""
+    """The sum of the amounts in the log."""
+    _header: RateLimit | None = None
+    """The limit that the service has sent last."""
+    _header_at: float = 0.0
+    """When that header arrived."""
+    _sent_since: int = 0
+    """The amount sent after the request whose answer carried that header: the header does not count it."""
 
     @property
     def effective_limit(self) -> int:
         """The limit in force; 0: none."""
-        told = self._told.limit if self._told is not None else 0
-        return min(self.limit, told) if self.limit and told else self.limit or told
+        announced = self._header.limit if self._header is not None else 0
+        return min(self.limit, announced) if self.limit and announced else self.limit or announced
 
     def earliest_fit(self, now: float, amount: int) -> float:
-        """The earliest time at which `amount` may be asked for: `now`, or later. What can never fit waits for an empty
-        window only: the service's own word on it is then worth having."""
+        """Return the earliest time (epoch seconds) at which `amount` may be sent; `now` where it fits already.
+
+        An amount over the limit waits until the window is empty; the service then refuses it itself.
+        """
         if not self.effective_limit:
             return now
         self._expire_requests(now)
-        return max(self._earliest_by_own_count(now, amount), self._earliest_by_service_limit(now, amount))
+        return max(self._earliest_by_own_count(now, amount), self._earliest_by_header(now, amount))
 
     def _earliest_by_own_count(self, now: float, amount: int) -> float:
         excess = self._used + amount - int(self.effective_limit * SHARE)
         at = now
-        for asked_at, asked in self._log:
+        for sent_at, sent in self._log:
             if excess <= 0:
                 break
-            excess -= asked
-            at = asked_at + MINUTE_S
+            excess -= sent
+            at = sent_at + MINUTE_S
         return at
 
-    def _earliest_by_service_limit(self, now: float, amount: int) -> float:
-        """By what the service last said: what it had left then comes back evenly until its reset."""
-        told = self._told
-        if told is None or told.reset_s is None:
+    def _earliest_by_header(self, now: float, amount: int) -> float:
+        """Return the time by the last header: what was used then is restored evenly until its reset."""
+        header = self._header
+        if header is None or header.reset_s is None:
             return now
-        full_at = self._told_at + told.reset_s
-        kept = told.limit - int(told.limit * SHARE)
-        lacking = min(amount + kept, told.limit) + self._told_since - told.remaining
-        used = told.limit - told.remaining
+        full_at = self._header_at + header.reset_s
+        kept = header.limit - int(header.limit * SHARE)
+        lacking = min(amount + kept, header.limit) + self._sent_since - header.remaining
+        used = header.limit - header.remaining
         if now >= full_at or lacking <= 0 or used <= 0:
             return now
-        return max(now, min(full_at, self._told_at + told.reset_s * lacking / used))
+        return max(now, min(full_at, self._header_at + header.reset_s * lacking / used))
 
     def record_request(self, now: float, amount: int) -> None:
-        """Counts what is asked for now."""
+        """Count what is sent now."""
         self._log.append((now, amount))
         self._used += amount
-        self._told_since += amount
+        self._sent_since += amount
 
-    def record_rate_limit(self, told: RateLimit, asked_at: float, now: float) -> None:
-        """Takes in what an answer tells that came `now` to a call of `asked_at`."""
+    def record_rate_limit(self, header: RateLimit, sent_at: float, now: float) -> None:
+        """Record the limit in an answer that arrived `now` to a request of `sent_at`."""
         self._expire_requests(now)
-        self._told, self._told_at = told, now
-        self._told_since = sum(amount for at, amount in self._log if at > asked_at)
+        self._header, self._header_at = header, now
+        self._sent_since = sum(amount for at, amount in self._log if at > sent_at)
 
     def _expire_requests(self, now: float) -> None:
         while self._log and not now - MINUTE_S < self._log[0][0] <= now:  # or the clock was set back
@@ -163,14 +172,14 @@ class RateWindow:
 
 @dataclass(slots=True)
 class Pacer:
-    """The windows of requests and tokens, and what was heard of a daily limit."""
+    """The windows of requests and tokens, and the newest daily limit of the headers."""
 
     rpm: int
+    """Requests a minute from the settings; 0: none."""
     tpm: int
+    """Tokens a minute from the settings; 0: none."""
     daily: RateLimit | None = None
-    """The last word on the requests of a day, where the account has such a limit."""
-    heard: RateHeaders = field(default_factory=RateHeaders)
-    """The newest headers."""
+    """The newest limit on the requests of a day; None where the account has none."""
     _requests: RateWindow = field(init=False)
     _tokens: RateWindow = field(init=False)
     _project: RateWindow = field(init=False)
@@ -179,81 +188,91 @@ class Pacer:
         self._requests, self._tokens, self._project = RateWindow(self.rpm), RateWindow(self.tpm), RateWindow(0)
 
     def earliest_fit(self, now: float, tokens: int) -> float:
-        """The earliest time at which one request of so many tokens may be made."""
+        """Return the earliest time (epoch seconds) at which a request of `tokens` tokens may be sent."""
         windows = ((self._requests, 1), (self._tokens, tokens), (self._project, tokens))
         return max(window.earliest_fit(now, amount) for window, amount in windows)
 
     def record_request(self, now: float, tokens: int) -> None:
-        """Counts a request that is made now."""
+        """Count a request that is sent now."""
         self._requests.record_request(now, 1)
         self._tokens.record_request(now, tokens)
         self._project.record_request(now, tokens)
 
-    def record_headers(self, heard: RateHeaders, asked_at: float, now: float) -> None:
-        """Takes in the headers that came `now` with the answer to a request of `asked_at`."""
-        self.heard = heard
-        if heard.requests is not None:
-            self.daily = heard.requests if heard.requests.is_daily else None
+    def record_headers(self, headers: RateHeaders, sent_at: float, now: float) -> None:
+        """Record the headers of an answer that arrived `now` to a request of `sent_at`."""
+        if headers.requests is not None:
+            self.daily = headers.requests if headers.requests.is_daily else None
             if self.daily is None:
-                self._requests.record_rate_limit(heard.requests, asked_at, now)
-        if heard.tokens is not None:
-            self._tokens.record_rate_limit(heard.tokens, asked_at, now)
-        if heard.project_tokens is not None:
-            self._project.record_rate_limit(heard.project_tokens, asked_at, now)
+                self._requests.record_rate_limit(headers.requests, sent_at, now)
+        if headers.tokens is not None:
+            self._tokens.record_rate_limit(headers.tokens, sent_at, now)
+        if headers.project_tokens is not None:
+            self._project.record_rate_limit(headers.project_tokens, sent_at, now)
+
+    def forget_daily_limit(self) -> None:
+        """Forget the header of the daily limit: after a pause only a fresh one counts."""
+        self.daily = None
 
 
 WORKERS: Mapping[str, int] = {"conservative": 2, "moderate": 4, "aggressive": 8}
-"""Calls at once, by name."""
+"""Calls in progress at the same time, by the name of the setting."""
 
 AUTO = "auto"
+"""The setting with which the number of workers adapts to the limits."""
 
 FEWEST_WORKERS, MOST_WORKERS = 2, 16
+"""The bounds of a recommended and of an adapting number of workers."""
 
 LINES_PER_WORKER_S = 0.75
-"""Lines that one worker does in a second, before it is measured here (an earlier run: 240 a minute with 4; its plan
-counted with 0.75)."""
+"""Lines that one worker does in a second, until it is measured here. An earlier run did 240 a minute with 4 workers;
+its plan assumed 0.75."""
 
 
-def parse_workers(wanted: str | int) -> str | int:
-    """The setting, with a number that came as text as a number. Raises ValueError for what is none."""
-    if isinstance(wanted, str) and wanted.isdecimal():
-        wanted = int(wanted)
-    if wanted in WORKERS or wanted == AUTO or (isinstance(wanted, int) and 1 <= wanted <= MOST_WORKERS):
-        return wanted
+def parse_workers(setting: str | int) -> str | int:
+    """Return the setting, with a number that was given as text as a number. Raises ValueError for an invalid one."""
+    if isinstance(setting, str) and setting.isdecimal():
+        setting = int(setting)
+    if setting in WORKERS or setting == AUTO or (isinstance(setting, int) and 1 <= setting <= MOST_WORKERS):
+        return setting
     raise ValueError(f"workers are {', '.join(WORKERS)}, {AUTO}, or a number from 1 to {MOST_WORKERS}")
 
 
 def recommend_workers(lines: int, hours: float, per_worker_s: float = LINES_PER_WORKER_S) -> int:
-    """Workers that do so many lines in so many hours: rounded up, 2 at least and 16 at most."""
+    """Return the workers that do `lines` lines in `hours` hours: rounded up, from 2 to 16.
+
+    per_worker_s: lines that one worker does in a second.
+    """
     needed = lines / (hours * 3600.0) / per_worker_s if hours > 0 and per_worker_s > 0 else math.inf
     return FEWEST_WORKERS if needed <= FEWEST_WORKERS else math.ceil(min(needed, MOST_WORKERS))
 
 
-@dataclass(slots=True)
-class Workers:
-    """How many calls run at once: a fixed number, or one that finds its own."""
+class Workers(NamedTuple):
+    """How many calls may be in progress at the same time: a fixed number, or one that adapts."""
 
     workers: int
+    """Calls in progress at most."""
     adapts: bool = False
-    _succeeded: int = 0
-    """Successes since the number last changed."""
+    """Whether the number follows successes and refusals."""
+    successes: int = 0
+    """Successful calls since the number last changed, or since the last refusal."""
 
-    def record_success(self, room: bool) -> None:
-        """A call was answered. room: nothing had to wait for a window since."""
-        self._succeeded += 1
-        if self.adapts and room and self._succeeded >= self.workers and self.workers < MOST_WORKERS:
-            self.workers += 1
-            self._succeeded = 0
+    def after_success(self, has_room: bool) -> "Workers":
+        """Return the workers after a call that was answered: one more when each has succeeded once.
 
-    def record_refusal(self) -> None:
-        """A call was refused for its rate: half of them."""
-        if self.adapts:
-            self.workers = max(1, self.workers // 2)
-        self._succeeded = 0
+        has_room: nothing had to wait for a window of the minute since that call was sent.
+        """
+        successes = self.successes + 1
+        if self.adapts and has_room and successes >= self.workers and self.workers < MOST_WORKERS:
+            return Workers(self.workers + 1, self.adapts)
+        return self._replace(successes=successes)
+
+    def after_refusal(self) -> "Workers":
+        """Return the workers after a call that was refused for its rate: half of them, at least 1."""
+        return Workers(max(1, self.workers // 2) if self.adapts else self.workers, self.adapts)
 
 
-def build_workers(wanted: str | int) -> Workers:
-    """The crew of a setting: a name, a number, or `auto`."""
-    if wanted == AUTO:
+def build_workers(setting: str | int) -> Workers:
+    """Return the workers of a setting: a name, a number, or `auto`."""
+    if setting == AUTO:
         return Workers(FEWEST_WORKERS, adapts=True)
-    return Workers(WORKERS[wanted] if isinstance(wanted, str) else wanted)
+    return Workers(WORKERS[setting] if isinstance(setting, str) else setting)

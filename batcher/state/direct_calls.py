@@ -1,33 +1,34 @@
-"""What the direct lane writes before and after its calls. Functions of an open transaction.
+"""The calls of the direct lane as rows of the state, with the lines that they are for.
 
-A call is claimed in the transaction that asks for it, and ends in the one that records its answer.
+A call is claimed in the transaction before it is sent, and ends in the one that records its answer.
 """
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
+from typing import NamedTuple
 
+from batcher.core.decide_direct import LineTries
+from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import VERDICT_EVENTS, ShardState, artist_transition
+from batcher.errors import IllegalTransitionError
 from batcher.state import shards
 from batcher.state.db.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which lines the lane is for; None: any. `first`: the first call of this command, `most` lines in all."""
+    """Which lines the lane is for; None: no restriction."""
 
     priority: int | None = None
     failure: str | None = None
-    most: int | None = None
-    first: int = 0
-
-    def to_parameters(self, full: bool) -> dict[str, object]:
-        """As the statements take it. full: as many lines as wished were taken on."""
-        return {"priority": self.priority, "failure": self.failure, "full": full, "first": self.first}
+    """The class of the line's last failure."""
+    max_lines: int | None = None
+    """Lines that are sent in all; their retries are not counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A line that may be asked for."""
+    """A line that may be sent."""
 
     artist_id: str
     custom_id: str
@@ -36,6 +37,24 @@ class Candidate:
     line_hash: int | None
     version: int
     shard: int | None
+
+
+class Candidates(NamedTuple):
+    """The next lines to send, and when more are due."""
+
+    lines: list[Candidate]
+    next_due: float | None
+    """When the next of the waiting lines is due (epoch seconds); None: none waits."""
+
+
+class LineClaim(NamedTuple):
+    """A line that is about to be sent."""
+
+    line: Candidate
+    tokens: int
+    """What the call takes of the minute's tokens at most."""
+    reserved_usd: float
+    """What it costs at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +68,21 @@ class OpenCall:
     version: int
 
 
+class RecentCall(NamedTuple):
+    """What a call took of the limits of its minute."""
+
+    sent_at: float
+    tokens: int
+
+
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """What one call came to, as the table `answers` takes it. Exactly one of data and state is set."""
+    """The result of one call, as the table `answers` takes it. Exactly one of data and state is set."""
 
     call: int
     artist_id: str
     outcome: str
-    """bio, a class of failure, lost (no answer came), or unsent (nothing went out)."""
+    """bio, a class of failure, lost (no answer came), or unsent (nothing was sent)."""
     data: str | None = None
     model: str = ""
     finish_reason: str = ""
@@ -73,54 +99,64 @@ class CallRecord:
     counted: bool = True
 
 
-def load_candidates(
-    tx: Transaction, selection: Selection, most: int, latest: float
-) -> tuple[list[Candidate], float | None]:
-    """The next lines to ask for, and when the next of those that wait is due (None: none waits).
+def next_call_number(tx: Transaction) -> int:
+    """Return the number of the next call."""
+    return int(tx.fetch_one("next_call")[0])
 
-    latest: a time to wait for that is later was set by a clock that was ahead, and counts as past.
+
+def load_candidates(
+    tx: Transaction, selection: Selection, first_call: int, max_lines: int, latest: float
+) -> Candidates:
+    """Make the waiting lines ready that are due, and return the next lines to send, the most urgent first.
+
+    first_call: the first call of this command; lines since then count against the selection's `max_lines`. max_lines:
+    lines to return at most. latest: a later time to wait for was set by a clock that was ahead, and counts as past.
     """
     tx.move_lines("direct_fall_due", "fall_due", now=tx.now, latest=latest)
-    full = False
-    if selection.most is not None:
-        left = selection.most - int(tx.fetch_one("lines_taken_on", first=selection.first)[0])
-        full, most = left <= 0, most if left <= 0 else min(most, left)
-    chosen = selection.to_parameters(full)
-    (due,) = tx.fetch_one("direct_due", **chosen)
-    return [Candidate(*row) for row in tx.fetch_all("direct_lines", most=most, **chosen)], due
+    is_full = False
+    if selection.max_lines is not None:
+        left = selection.max_lines - int(tx.fetch_one("count_lines_claimed", first=first_call)[0])
+        is_full, max_lines = left <= 0, max_lines if left <= 0 else min(max_lines, left)
+    chosen = {"priority": selection.priority, "failure": selection.failure, "full": is_full, "first": first_call}
+    (next_due,) = tx.fetch_one("direct_due", **chosen)
+    rows = tx.fetch_all("direct_lines", most=max_lines, **chosen)
+    return Candidates([Candidate(*row) for row in rows], next_due)
 
 
 def filter_ready_lines(tx: Transaction, lines: Sequence[Candidate]) -> dict[str, Candidate]:
-    """Those of these lines that may be asked for as they were read, each with the shard that holds it now."""
-    now = {row[0]: row[1:] for row in tx.fetch_all("still_ready", ids=[line.artist_id for line in lines])}
-    found = {}
-    for line in lines:
-        shard, version, line_hash = now.get(line.artist_id, (None, None, None))
-        if line.artist_id in now and (version, line_hash) == (line.version, line.line_hash):
-            found[line.artist_id] = replace(line, shard=shard)
-    return found
+    """Return the lines that are still ready and unchanged, by artist id, each with the shard that holds it now."""
+    rows = tx.fetch_all("still_ready", ids=[line.artist_id for line in lines])
+    shard_of = {(artist_id, version, line_hash): shard for artist_id, shard, version, line_hash in rows}
+    keys = [(line, (line.artist_id, line.version, line.line_hash)) for line in lines]
+    return {line.artist_id: replace(line, shard=shard_of[key]) for line, key in keys if key in shard_of}
 
 
-def record_claims(tx: Transaction, lines: Sequence[tuple[Candidate, int, float]]) -> list[int]:
-    """Takes lines out of their shards and opens a call for each, with its tokens and the dollars that it may cost; the
-    calls' numbers. The lines are ready."""
-    (first,) = tx.fetch_one("next_call")
-    calls = list(range(int(first), int(first) + len(lines)))
+def record_claims(tx: Transaction, claims: Sequence[LineClaim]) -> list[int]:
+    """Take ready lines out of their shards and open a call for each; return the numbers of the calls.
+
+    Raises IllegalTransitionError where a line was not ready: then it might be paid twice.
+    """
+    first = next_call_number(tx)
+    calls = list(range(first, first + len(claims)))
     rows = [
-        (call, line.artist_id, tokens, usd, tx.now, None, None)
-        for call, (line, tokens, usd) in zip(calls, lines, strict=True)
+        (call, claim.line.artist_id, claim.tokens, claim.reserved_usd, tx.now, None, None)
+        for call, claim in zip(calls, claims, strict=True)
     ]
     tx.insert_rows("direct_calls", rows)
-    for shard in sorted({line.shard for line, _, _ in lines if line.shard is not None}):
+    for shard in sorted({claim.line.shard for claim in claims if claim.line.shard is not None}):
         _dissolve_shard(tx, shard)
     claimed = tx.move_lines("claim_direct", "claim_direct", first=first)
-    assert claimed == len(lines), f"{claimed} of {len(lines)} lines were claimed"
+    if claimed != len(claims):
+        raise IllegalTransitionError(f"{claimed} of {len(claims)} lines were claimed")
     return calls
 
 
 def _dissolve_shard(tx: Transaction, shard: int) -> None:
-    """A shard that loses lines to this lane is stale. The others of one that was released go on as loose lines; of one
-    that was not they stay parked in it, until they are cut again."""
+    """Mark a shard stale that loses lines to this lane.
+
+    The other lines of a released shard are loosened, and become retries. Those of a planned shard stay parked in it
+    until they are cut into another one.
+    """
     state = shards.load_shard(tx, shard).state
     if state is ShardState.STALE:
         return
@@ -129,21 +165,60 @@ def _dissolve_shard(tx: Transaction, shard: int) -> None:
         shards.loosen_shard_lines(tx, shard)
 
 
+def load_line_tries(tx: Transaction, artist_id: str, failure: FailureClass) -> LineTries:
+    """Return the earlier attempts at a line, before a failure of this class is recorded."""
+    return LineTries(*tx.fetch_one("tries_of", artist_id=artist_id, failure=failure.value))
+
+
 def record_answers(tx: Transaction, answers: Sequence[CallRecord]) -> None:
-    """Ends calls: bios, attempts, and the next states of the lines."""
+    """End calls: record their bios and attempts, and move their lines on."""
     tx.fetch_all("create_answers")
     tx.insert_rows("answers", [astuple(answer) for answer in answers])
     tx.fetch_all("record_answers", now=tx.now)
     if any(answer.data is not None for answer in answers):
         tx.fetch_all("insert_direct_bios", now=tx.now)
         tx.move_lines("accept_answers", "accept")
-    targets = {answer.state for answer in answers}  # each statement goes through all lines
+    targets = {answer.state for answer in answers}  # each statement reads all lines, so only those that are needed run
     for event in VERDICT_EVENTS:
         if artist_transition(event)[1].value in targets:
             tx.move_lines("move_failed_answers", event)
     tx.fetch_all("end_calls", now=tx.now)
 
 
+def widen_answers(tx: Transaction, version: int, wider: int) -> None:
+    """Have the lines whose answer was cut off retried with more room, in the transaction of `record_answers`, after it.
+
+    version: the version that they were sent with; wider: the one to retry them with.
+    """
+    tx.fetch_all("widen_answers", version=wider, was=version)
+
+
 def load_open_calls(tx: Transaction) -> list[OpenCall]:
-    """Calls that a process which died has left."""
+    """Return calls that a dead process has left, 100 at most."""
     return [OpenCall(*row) for row in tx.fetch_all("open_calls")]
+
+
+def load_recent_calls(tx: Transaction, since: float) -> list[RecentCall]:
+    """Return the calls from `since` until now, in order; a later one was recorded by a clock that was ahead."""
+    return [RecentCall(float(at), int(tokens)) for at, tokens in tx.fetch_all("recent_calls", since=since, now=tx.now)]
+
+
+def count_calls_since(tx: Transaction, since: float) -> int:
+    """Return how many calls were sent after `since`."""
+    return int(tx.fetch_one("calls_since", since=since)[0])
+
+
+def find_nth_call_time(tx: Transaction, since: float, n: int) -> float | None:
+    """Return when the n-th call (from 0) after `since` was sent; None where there were fewer."""
+    rows = tx.fetch_all("nth_call_since", since=since, n=n)
+    return float(rows[0][0]) if rows else None
+
+
+def count_outcomes(tx: Transaction, first_call: int) -> dict[str, int]:
+    """Return how many calls ended with each outcome, from call number `first_call` on; the most frequent first."""
+    return {str(outcome): int(n) for outcome, n in tx.fetch_all("outcomes_since", first=first_call)}
+
+
+def count_service_bios(tx: Transaction) -> int:
+    """Return how many bios the service has made for this job, in either lane."""
+    return int(tx.fetch_one("count_service_bios")[0])

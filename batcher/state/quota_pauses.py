@@ -1,8 +1,10 @@
 """Pauses of sending, and the history of the quota. Functions of an open transaction."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batcher.core.failures import FailureClass
+from batcher.core.pacing import RateHeaders
 from batcher.core.retry import Jitter, RetryRules, latest_wait_time, retry_delay_seconds
 from batcher.core.snapshot import Pause
 from batcher.state.db.transaction import Transaction
@@ -70,6 +72,26 @@ def end_probed_pauses(tx: Transaction, sent_at: float, latest: float) -> None:
     latest: a pause until later was set by a clock that was ahead, and ends as well.
     """
     tx.fetch_all("end_probed_pauses", sent_at=sent_at, latest=latest, now=tx.now)
+
+
+def end_lapsed_direct_pauses(tx: Transaction) -> None:
+    """End the pauses of the direct lane whose time is over."""
+    tx.fetch_all("end_pauses_over", now=tx.now)
+
+
+def record_header_samples(tx: Transaction, model: str, headers: Sequence[RateHeaders]) -> None:
+    """Add a row to the quota history for each answer whose headers carried a rate limit."""
+    rows = [_header_sample_row(tx.now, model, each) for each in headers if each != RateHeaders()]
+    if rows:
+        tx.insert_rows("quota_samples", rows)
+
+
+def _header_sample_row(now: float, model: str, headers: RateHeaders) -> tuple[object, ...]:
+    """Return a row of the table: time, source, model, limit, reserved, own, headroom, shard, detail."""
+    requests, tokens = headers.requests, headers.tokens
+    detail = f"requests {requests.remaining:,} of {requests.limit:,} left" if requests else ""
+    limit, left = (tokens.limit, tokens.remaining) if tokens else (None, None)
+    return now, "header", model, limit, None, None, left, None, detail
 
 
 def record_submission_sample(tx: Transaction, model: str, shard: int, reservation: Reservation) -> None:

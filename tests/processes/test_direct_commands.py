@@ -17,7 +17,7 @@ THREE_AT_ONCE = "enqueued_tokens = 60_000\ntokens_per_shard = 14_000"
 
 
 def said(job: Killing, command: Sequence[str]) -> tuple[int, str]:
-    """One command to its end: its exit code, and what it said."""
+    """Run one command to its end; return its exit code and its output."""
     job.output.unlink(missing_ok=True)
     return job.done(command), job.output.read_text(encoding="utf-8")
 
@@ -106,7 +106,7 @@ def test_ctrl_c_waits_for_what_is_under_way(tmp_path: Path) -> None:
 
 
 def test_a_pause_survives_a_kill(tmp_path: Path) -> None:
-    """At 80% of the day's ten requests the lane pauses; whoever starts it again waits for the same day."""
+    """Pause at 80% of the day's ten requests; a restarted process waits for the same day."""
     job = Killing(tmp_path, Scenario(lines=12, per_shard=12, direct="daily_requests = 10"))
     pauses = "SELECT reason, until FROM pauses WHERE ended_at IS NULL"
 
@@ -134,7 +134,7 @@ def test_a_pause_survives_a_kill(tmp_path: Path) -> None:
 
 @pytest.mark.shared
 def test_a_small_run_on_500_real_artists(tmp_path: Path) -> None:
-    """As the original plan has it, before the full one."""
+    """Run the small job that the original plan has before the full one."""
     table = ROOT.parent / "shared" / "artists" / "artists_500.csv"
     if not table.exists():
         pytest.skip("reference data is not beside the repository")

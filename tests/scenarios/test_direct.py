@@ -7,15 +7,13 @@ import pytest
 
 from batcher.catalog.prices import resolve_prices
 from batcher.core.actions import INTERRUPTED, Finish
+from batcher.core.decide_direct import FREE_TRIES
 from batcher.core.pacing import build_workers
 from batcher.lanes.direct.lane import DirectLane
-from batcher.lanes.direct.outcomes import FREE_TRIES
 from batcher.sandbox import SandboxSettings, apply_changes
 from batcher.sandbox.base.settings import Faults
 from batcher.state.direct_calls import Selection
 from tests.support.direct_kit import desk, refused, settings_of
-
-# --- the work --------------------------------------------------------------------------------------------------------
 
 
 def test_every_line_is_asked_for_once_at_the_standard_price(tmp_path: Path) -> None:
@@ -49,7 +47,7 @@ def test_lines_are_read_some_at_a_time_and_all_of_them(tmp_path: Path, monkeypat
 
 def test_the_most_urgent_first_and_no_more_than_asked_for(tmp_path: Path) -> None:
     world = desk(tmp_path)
-    world.direct(most=5)
+    world.direct(max_lines=5)
     assert world.rows("SELECT priority, count(*) FROM artists WHERE state = 'done' GROUP BY 1 ORDER BY 1") == [
         (1, 4),
         (2, 1),
@@ -59,7 +57,7 @@ def test_the_most_urgent_first_and_no_more_than_asked_for(tmp_path: Path) -> Non
 def test_a_limit_counts_lines_and_not_their_tries(tmp_path: Path) -> None:
     settings = apply_changes(SandboxSettings(), {"faults": apply_changes(Faults(), {"line_failures": {"server": 1.0}})})
     world = desk(tmp_path, settings=settings)
-    world.direct(most=5)
+    world.direct(max_lines=5)
     assert world.states() == {"done": 5, "ready": 7}
     assert world.rows("SELECT count(*) FROM direct_calls") == [(10,)]
 
@@ -70,12 +68,9 @@ def test_only_lines_of_a_priority(tmp_path: Path) -> None:
     assert world.rows("SELECT DISTINCT priority FROM artists WHERE state = 'done'") == [(2,)]
 
 
-# --- shards ----------------------------------------------------------------------------------------------------------
-
-
 def test_what_is_left_of_a_shard_that_was_not_released_is_planned_again(tmp_path: Path) -> None:
     world = desk(tmp_path)
-    world.direct(most=2)
+    world.direct(max_lines=2)
     assert world.rows("SELECT state, sum(lines)::INT FROM shards GROUP BY 1 ORDER BY 1") == [
         ("planned", 10),
         ("stale", 4),
@@ -91,7 +86,7 @@ def test_what_is_left_of_a_shard_that_was_not_released_is_planned_again(tmp_path
 def test_what_is_left_of_a_released_shard_goes_on_as_retries(tmp_path: Path) -> None:
     world = desk(tmp_path)
     world.release()
-    world.direct(most=2)
+    world.direct(max_lines=2)
     assert world.states() == {"done": 2, "ready": 10}
     assert world.rows("SELECT count(*) FROM shards WHERE state = 'planned'") == [(0,)]
     assert world.act() == Finish()
@@ -111,9 +106,9 @@ def test_a_line_that_is_in_a_batch_is_not_asked_for(tmp_path: Path) -> None:
 
 def test_a_killed_lane_leaves_no_line_parked(tmp_path: Path) -> None:
     world = desk(tmp_path)
-    lane = DirectLane(world.tools(), Selection(most=2), build_workers(2))
+    lane = DirectLane(world.tools(), Selection(max_lines=2), build_workers(2))
     lane.prepare_run()
-    lane._run_round([])  # claims, and asks; then it is gone
+    lane.run_round()  # claims, and sends; then it is gone
     assert world.rows("SELECT count(*) FROM artists AS a JOIN shards AS s USING (shard) WHERE s.state = 'stale'") == [
         (2,)
     ]
@@ -122,9 +117,6 @@ def test_a_killed_lane_leaves_no_line_parked(tmp_path: Path) -> None:
         (0,)
     ]
     assert world.rows("SELECT sum(lines)::INT FROM shards WHERE state = 'planned'") == [(10,)]
-
-
-# --- failures of lines -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -154,7 +146,7 @@ def test_a_line_whose_tries_are_over_is_dead(tmp_path: Path) -> None:
     assert world.direct() == Finish()
     assert world.states() == {"done": 11, "dead": 1}
     waited = world.rows("SELECT happened_at FROM attempts WHERE artist_id = 'a00003' ORDER BY 1")
-    assert len(waited) <= 4 + FREE_TRIES  # one, three tries, and those while it could not be told from an outage
+    assert len(waited) <= 4 + FREE_TRIES  # one, three tries, and those while it might have been an outage
     counted = "SELECT outcome, count(*) FROM attempts WHERE artist_id = 'a00003' AND counted GROUP BY 1"
     assert world.rows(counted) == [("server", 4)]
 
@@ -213,9 +205,6 @@ def test_a_line_of_a_class_is_asked_for_again_after_a_rate_limit(tmp_path: Path)
     assert world.states() == {"done": 2, "ready": 2}
 
 
-# --- pauses, money, the end ------------------------------------------------------------------------------------------
-
-
 def test_a_pause_by_hand_is_kept_to_until_resume(tmp_path: Path) -> None:
     world = desk(tmp_path)
     with world.store.transaction("pause") as tx:
@@ -223,7 +212,7 @@ def test_a_pause_by_hand_is_kept_to_until_resume(tmp_path: Path) -> None:
     lane = DirectLane(world.tools(), Selection(), build_workers(4))
     lane.prepare_run()
     for _ in range(3):
-        lane._wait_for_outcomes(lane._run_round(lane._drain_outcomes()))  # type: ignore[arg-type]
+        lane.wait_for_outcomes(lane.run_round())  # type: ignore[arg-type]
     assert world.states() == {"ready": 12}
     with world.store.transaction("resume") as tx:
         tx.fetch_all("end_pauses", reasons=["by hand"], now=tx.now)
@@ -245,8 +234,8 @@ def test_the_budget_is_never_passed(tmp_path: Path) -> None:
 def test_the_user_may_end_it_and_what_is_under_way_is_waited_for(tmp_path: Path) -> None:
     world = desk(tmp_path)
     tools = world.tools()
-    asked = iter([False, True])
-    object.__setattr__(tools, "interrupted", lambda: next(asked, True))
+    interrupts = iter([False, True])
+    object.__setattr__(tools, "interrupted", lambda: next(interrupts, True))
     lane = DirectLane(tools, Selection(), build_workers(3))
     lane.prepare_run()
     assert lane.run_until_idle() == Finish(INTERRUPTED)
@@ -257,7 +246,7 @@ def test_the_measured_rate_is_kept(tmp_path: Path) -> None:
     world = desk(tmp_path)
     lane = DirectLane(world.tools(), Selection(), build_workers(2))
     lane.prepare_run()
-    lane._answers, lane._busy_s = 30, 40.0
+    lane.limits._answers, lane.limits._busy_s = 30, 40.0
     with world.store.transaction("measure") as tx:
-        lane._record_worker_rate(tx)
+        lane.limits.record_worker_rate(tx)
         assert tx.read_fact("direct_per_worker_s") == pytest.approx(0.75)

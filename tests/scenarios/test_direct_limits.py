@@ -35,15 +35,15 @@ def test_limits_below_the_settings_are_learned_from_the_headers(tmp_path: Path) 
 
 def test_five_rate_limit_tries_from_60_s_to_300_s_then_a_day(tmp_path: Path) -> None:
     world = desk(tmp_path)
-    asked: list[float] = []
+    sent_at: list[float] = []
 
     def script(_n: int) -> Exception | None:
-        asked.append(world.clock.now)
-        return refused(429, "rate_limit_exceeded") if len(asked) <= 6 else None
+        sent_at.append(world.clock.now)
+        return refused(429, "rate_limit_exceeded") if len(sent_at) <= 6 else None
 
     world.script = script
     assert world.direct(1) == Finish()
-    gaps = [round(later - earlier) for earlier, later in pairwise(asked[:7])]
+    gaps = [round(later - earlier) for earlier, later in pairwise(sent_at[:7])]
     for gap, full in zip(gaps, [60, 120, 240, 300, 300, DAY_S], strict=True):
         assert 0.9 * full <= gap <= full + 2, gaps  # 10% jitter
     assert world.pauses()[0][:2] == ("direct", "rate limit")
@@ -53,20 +53,20 @@ def test_five_rate_limit_tries_from_60_s_to_300_s_then_a_day(tmp_path: Path) -> 
 
 def test_a_retry_after_is_kept_to_with_up_to_5_s_on_top(tmp_path: Path) -> None:
     world = desk(tmp_path)
-    asked: list[float] = []
+    sent_at: list[float] = []
 
     def script(_n: int) -> Exception | None:
-        asked.append(world.clock.now)
-        return refused(429, "rate_limit_exceeded", wait_s=20.0) if len(asked) == 1 else None
+        sent_at.append(world.clock.now)
+        return refused(429, "rate_limit_exceeded", wait_s=20.0) if len(sent_at) == 1 else None
 
     world.script = script
     world.direct(1)
-    assert 20 <= asked[1] - asked[0] <= 26
+    assert 20 <= sent_at[1] - sent_at[0] <= 26
 
 
 @pytest.mark.parametrize("wait_s", [None, 45.0, 240.0])
 def test_work_goes_on_within_five_minutes_of_the_end_of_a_limit(tmp_path: Path, wait_s: float | None) -> None:
-    """The service refuses everything for ten minutes, and says when it will not, or does not."""
+    """Refuse everything for ten minutes, with and without a Retry-After."""
     world = desk(tmp_path)
     refused_at: list[float] = []
     first: list[float] = []
@@ -89,7 +89,7 @@ def test_auto_finds_its_number_and_asks_for_every_line_once(tmp_path: Path) -> N
     world = desk(tmp_path, 90, config=settings_of(limits={"lines_per_shard": 50}))
     assert world.direct("auto") == Finish()
     assert world.states() == {"done": 90}
-    assert world.lane.crew.workers > 8
+    assert world.lane.limits.history.workers.workers > 8
     assert set(world.sandbox.ledger.attempt_counts().values()) == {1}
 
 
@@ -102,15 +102,15 @@ def test_one_refusal_slows_all_and_is_one_incident(tmp_path: Path) -> None:
 
 def test_three_quota_tries_from_300_s_to_3600_s_then_a_day_and_on_by_itself(tmp_path: Path) -> None:
     world = desk(tmp_path, config=settings_of(retry={"quota": {"cap_s": 3600.0}}))
-    asked: list[float] = []
+    sent_at: list[float] = []
 
     def script(_n: int) -> Exception | None:
-        asked.append(world.clock.now)
-        return refused(429, "insufficient_quota") if len(asked) <= 5 else None
+        sent_at.append(world.clock.now)
+        return refused(429, "insufficient_quota") if len(sent_at) <= 5 else None
 
     world.script = script
     assert world.direct(1) == Finish()
-    gaps = [round(later - earlier) for earlier, later in pairwise(asked[:6])]
+    gaps = [round(later - earlier) for earlier, later in pairwise(sent_at[:6])]
     for gap, full in zip(gaps, [300, 600, 1200, DAY_S, 600], strict=True):
         assert 0.9 * full <= gap <= full + 2, gaps
     assert world.states() == {"done": 12}
@@ -119,20 +119,20 @@ def test_three_quota_tries_from_300_s_to_3600_s_then_a_day_and_on_by_itself(tmp_
 
 def test_no_pause_for_the_quota_is_shorter_than_the_service_asks(tmp_path: Path) -> None:
     world = desk(tmp_path)
-    asked: list[float] = []
+    sent_at: list[float] = []
 
     def script(_n: int) -> Exception | None:
-        asked.append(world.clock.now)
-        return refused(429, "insufficient_quota", wait_s=2_000.0) if len(asked) == 1 else None
+        sent_at.append(world.clock.now)
+        return refused(429, "insufficient_quota", wait_s=2_000.0) if len(sent_at) == 1 else None
 
     world.script = script
     assert world.direct(1) == Finish()
-    assert asked[1] - asked[0] >= 2_000
+    assert sent_at[1] - sent_at[0] >= 2_000
     assert world.states() == {"done": 12}
 
 
 def test_quota_gone_at_8180_of_36831_and_resumed_by_itself(tmp_path: Path) -> None:
-    """The run that this project began with, at a hundredth of its size: 4 workers, quota gone after 82 of 368."""
+    """Repeat the run that this project began with at a hundredth of its size: 4 workers, quota gone after 82 of 368."""
     faults = apply_changes(Faults(), {"quota_gone_between": None})
     world = desk(
         tmp_path,
@@ -161,7 +161,7 @@ def test_80_percent_of_a_days_requests_pause_the_lane_over_restarts(tmp_path: Pa
     lane = DirectLane(world.tools(), Selection(), build_workers(4))
     lane.prepare_run()
     while not world.pauses():
-        lane._wait_for_outcomes(lane._run_round(lane._drain_outcomes()))  # type: ignore[arg-type]
+        lane.wait_for_outcomes(lane.run_round())  # type: ignore[arg-type]
     assert world.states() == {"done": 8, "ready": 4}
     assert world.pauses()[0][:2] == ("direct", "daily requests")
     assert world.direct() == Finish()  # another process waits for the same day
@@ -181,7 +181,7 @@ def test_a_restart_knows_what_the_last_minute_took(tmp_path: Path) -> None:
     limits = {"rpm": 20}
     world = desk(tmp_path, 60, apply_changes(SandboxSettings(), limits), settings_of(direct=limits))
     for _ in range(4):
-        world.direct(8, most=10)
+        world.direct(8, max_lines=10)
     assert world.rows("SELECT count(*) FROM attempts WHERE outcome = 'rate_limit'") == [(0,)]
 
 
@@ -191,7 +191,7 @@ def test_a_lane_that_is_not_patient_ends_where_it_would_wait(tmp_path: Path) -> 
     lane = DirectLane(world.tools(), Selection(), build_workers(1))
     lane.prepare_run()
     assert lane.run_until_idle(patient=False) == Finish()
-    assert lane.calls == 4
+    assert lane.calls.made == 4
     assert world.states() == {"done": 3, "ready": 9}
 
 

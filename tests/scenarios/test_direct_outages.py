@@ -1,6 +1,7 @@
 """The direct lane where answers do not come: they are perhaps paid, and no line pays for an outage."""
 
 from collections.abc import Callable
+from concurrent.futures import wait
 from pathlib import Path
 
 import pytest
@@ -62,15 +63,15 @@ def test_an_outage_is_waited_for_and_no_line_pays(tmp_path: Path) -> None:
 
 def test_a_retry_after_of_a_5xx_is_kept_to(tmp_path: Path) -> None:
     world = desk(tmp_path)
-    asked: list[float] = []
+    sent_at: list[float] = []
 
     def script(_n: int) -> Exception | None:
-        asked.append(world.clock.now)
-        return CallUnknown(ErrorDetails(503, "", "", "later"), 120.0) if len(asked) == 1 else None
+        sent_at.append(world.clock.now)
+        return CallUnknown(ErrorDetails(503, "", "", "later"), 120.0) if len(sent_at) == 1 else None
 
     world.script = script
     world.direct(1)
-    assert asked[1] - asked[0] >= 120
+    assert sent_at[1] - sent_at[0] >= 120
 
 
 @pytest.mark.parametrize(("status", "dies"), [(409, False), (425, False), (413, True)])
@@ -92,11 +93,11 @@ def test_a_poison_line_does_not_hold_the_others_up(tmp_path: Path) -> None:
 
 
 def test_what_has_come_is_recorded_though_the_jobs_code_fails(tmp_path: Path) -> None:
-    """A line that job.py renders otherwise than it was planned ends the lane, and costs no answer that is under way."""
+    """Render a line otherwise than it was planned: that ends the lane, and loses no answer in progress."""
     world = desk(tmp_path)
     lane = DirectLane(world.tools(), Selection(), build_workers(3))
     lane.prepare_run()
-    lane._run_round([])
+    lane.run_round()
     with world.store.transaction("spoil") as tx:
         tx.con.execute("UPDATE artists SET line_hash = 1 WHERE artist_id = 'a00011'")
     with pytest.raises(JobError, match="renders artist a00011 otherwise"):
@@ -134,9 +135,8 @@ def test_a_call_whose_process_died_is_looked_up_where_answers_are_stored(tmp_pat
     world = desk(tmp_path, config=settings_of(direct={"store": stored}))
     lane = DirectLane(world.tools(), Selection(), build_workers(3))
     lane.prepare_run()
-    lane._run_round([])
-    came = [lane._came.get(timeout=60) for _ in range(3)]  # answered, and billed; and nobody wrote it down
-    assert len(came) == 3
+    lane.run_round()
+    assert len(wait(lane.calls._futures, 60).done) == 3  # answered and billed, but not recorded
     assert world.direct() == Finish()
     assert world.states() == {"done": 12}
     executions = sorted(world.sandbox.ledger.attempt_counts().values())
@@ -149,8 +149,8 @@ def test_ctrl_c_ends_the_search_for_stored_answers(tmp_path: Path) -> None:
     world = desk(tmp_path, config=settings_of(direct={"store": True}))
     lane = DirectLane(world.tools(), Selection(), build_workers(1))
     lane.prepare_run()
-    lane._run_round([])
-    lane._came.get(timeout=60)
+    lane.run_round()
+    assert lane.calls.wait_for_outcome(60)
     tools = world.tools()
     looked: list[str] = []
 

@@ -30,13 +30,13 @@ class Scripted:
 
     def request_completion(self, endpoint: str, body: Mapping[str, object]) -> CompletionResponse:
         self.calls += 1
-        told = self._script(self.calls) if self._script else None
+        result = self._script(self.calls) if self._script else None
         if self._lost and self._lost in str(body):
-            told = CallUnknown(ErrorDetails(message="timed out"))
-        if isinstance(told, Exception):
-            raise told
-        if told is not None:
-            return told
+            result = CallUnknown(ErrorDetails(message="timed out"))
+        if isinstance(result, Exception):
+            raise result
+        if result is not None:
+            return result
         answer: CompletionResponse = self._service.request_completion(endpoint, body)
         return answer
 

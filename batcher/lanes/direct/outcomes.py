@@ -1,210 +1,147 @@
-"""What a synchronous call came to: the bio, or the class of failure and what becomes of the line."""
+"""The result of a synchronous call: an accepted bio, or a class of failure and what becomes of the line."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from batcher.catalog.prices import ModelPrices
-from batcher.core.failures import ErrorDetails, FailureClass, classify_line_error
-from batcher.core.lifecycle import ArtistState
-from batcher.core.model import Endpoint, Failure, Lane, LineResult
-from batcher.core.result_line import Json, parse_json_object, parse_response_body
-from batcher.core.verdicts import Verdict, decide_line_verdict, find_setup_problem
+from batcher.core.decide_direct import (
+    Delivery,
+    EndedCall,
+    LaneStanding,
+    build_call_failure,
+    decide_direct_verdict,
+)
+from batcher.core.failures import FailureClass
+from batcher.core.model import Failure, Lane, LineResult
+from batcher.core.result_line import parse_response_body
+from batcher.core.verdicts import find_setup_problem
 from batcher.errors import JobError
 from batcher.lanes.context import LaneContext
-from batcher.service.service import CallError, CallUnknown, CallUnsent, CompletionResponse
+from batcher.lanes.direct.calls import CallOutcome
+from batcher.service.service import CallUnknown
+from batcher.state import direct_calls
 from batcher.state.db.transaction import Transaction
 from batcher.state.direct_calls import CallRecord
 
 JOB_FAILED = "job_failed"
-OF_THE_LANE = frozenset({FailureClass.RATE_LIMIT, FailureClass.QUOTA, FailureClass.SETUP})
-"""Classes for which the whole lane waits or stops, and no line pays."""
-FREE_TRIES = 5
-"""So often a server error costs a line no try, where no other call succeeded meanwhile: it may be an outage."""
-OF_A_SERVER, OF_THE_SETUP = frozenset({408, 409, 425}), frozenset({401, 402, 403, 405, 407})
-"""Statuses of a refusal that says nothing of the line."""
-LOST_BEFORE_HELD = 1
-"""A line whose answer was lost is asked for again so often (promise 2); then it is held as perhaps paid."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallRequest:
-    """One call: the line that it is for, and what was sent."""
-
-    call: int
-    artist_id: str
-    custom_id: str
-    data: str
-    version: int
-    endpoint: Endpoint
-    body: dict[str, object]
-    tokens: int
-    """What it takes of the minute's tokens: its input, and all that it may answer."""
-    prices: ModelPrices | None
-    asked_at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class CallOutcome:
-    """What came back: an answer, an error, or (both None) nothing that anybody knows of."""
-
-    asked: CallRequest
-    answered_at: float
-    answer: CompletionResponse | None = None
-    error: CallError | None = None
-    reply: Json | None = None
-    """The answer's body, read; None where it cannot be."""
-
-    @property
-    def is_unsent(self) -> bool:
-        """Whether nothing went out."""
-        return isinstance(self.error, CallUnsent)
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the answer may have been made, and did not come."""
-        if self.answer is not None:
-            return self.reply is None  # something in between, or an answer that was cut off
-        if self.is_unsent:
-            return False
-        return self.error is None or (isinstance(self.error, CallUnknown) and self.error.details.status is None)
-
-    @property
-    def trouble(self) -> ErrorDetails:
-        """How the call failed."""
-        return self.error.details if self.error is not None else ErrorDetails()
-
-
-def outcome_from_answer(asked: CallRequest, at: float, answer: CompletionResponse) -> CallOutcome:
-    """What came back with an answer, its body read once."""
-    return CallOutcome(asked, at, answer, reply=parse_json_object(answer.body))
+"""The code of a line on whose answer the job's own code failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """A call's outcome, before it is decided what becomes of the line."""
+    """The outcome of a call with its result, before it is decided what becomes of the line."""
 
-    came: CallOutcome
+    outcome: CallOutcome
     result: LineResult
     """Its text is the accepted bio."""
 
     @property
     def failure(self) -> Failure | None:
-        """Why there is no bio."""
+        """Why there is no bio; None where there is one."""
         return self.result.failure
+
+    def to_ended_call(self, paced_until: float = float("-inf")) -> EndedCall:
+        """Return the call as the decisions see it.
+
+        paced_until: until when the last line had to wait for a window of the minute (epoch seconds).
+        """
+        return EndedCall(
+            sent_at=self.outcome.request.sent_at,
+            delivery=self.outcome.delivery,
+            failure=self.failure.failure if self.failure is not None else None,
+            wait_s=self.outcome.wait_s,
+            error=str(self.outcome.error or "no answer that could be read"),
+            has_room=paced_until <= self.outcome.request.sent_at,
+            has_job_failed=self.failure is not None and self.failure.code == JOB_FAILED,
+        )
 
 
 class OutcomeJudge:
-    """Reads what came back, and decides the lines."""
+    """Turns outcomes into results, and results into the records of their calls and lines."""
 
     def __init__(self, context: LaneContext) -> None:
         self._context = context
         self._counts: Counter[tuple[FailureClass, str]] = Counter()
         self._bios = 0
-        self.problem = ""
-        """What stops the whole lane."""
+        self._succeeded_at = float("-inf")
+        """When a call was last answered with a completion."""
+        self.setup_problem = ""
+        """Why the whole lane stops, as a sentence for the user; "" while it goes on."""
         self.error: JobError | None = None
-        """The job's code failed on an answer: nothing more is asked for, and this is raised in the end."""
-        self.succeeded_at = float("-inf")
-        """When a call last gave an answer that could be read."""
+        """The error of the job's code on an answer. Nothing more is sent, and the lane raises it at its end."""
 
-    def read_outcome(self, came: CallOutcome) -> CallResult:
-        """The bio or the failure of one call."""
-        if came.reply is None:
-            return CallResult(
-                came, LineResult(came.asked.custom_id, failure=_build_call_failure(came), status=came.trouble.status)
-            )
-        result = parse_response_body(came.asked.custom_id, came.reply, came.asked.endpoint)
+    def judge_outcome(self, outcome: CallOutcome) -> CallResult:
+        """Return the bio or the failure of one call."""
+        custom_id = outcome.request.custom_id
+        if outcome.reply is None:
+            details = outcome.error_details
+            failure = build_call_failure(details, outcome.delivery, isinstance(outcome.error, CallUnknown))
+            return CallResult(outcome, LineResult(custom_id, failure=failure, status=details.status))
+        result = parse_response_body(custom_id, outcome.reply, outcome.request.endpoint)
         if result.text is not None:
-            result = self._judge_bio_text(came, result, result.text)
-        return CallResult(came, result)
+            result = self._judge_bio_text(outcome, result, result.text)
+        return CallResult(outcome, result)
 
-    def _judge_bio_text(self, came: CallOutcome, result: LineResult, text: str) -> LineResult:
-        """The result with the accepted bio. What the job's code fails on is paid for: it is recorded, and then told."""
+    def _judge_bio_text(self, outcome: CallOutcome, result: LineResult, text: str) -> LineResult:
+        """Return the result with the accepted bio, or with a failure.
+
+        An answer on which the job's code fails is paid for: it is recorded before the error is raised.
+        """
         try:
-            bio, failure = self._context.job.validate_answer(self._context.job.restore_artist(came.asked.data), text)
+            artist = self._context.job.restore_artist(outcome.request.data)
+            bio, failure = self._context.job.validate_answer(artist, text)
         except JobError as error:
             self.error = error
             return result._replace(text=None, failure=Failure(FailureClass.UNUSABLE, JOB_FAILED, str(error)[:300]))
         return result._replace(text=bio, failure=failure)
 
-    def decide_lines(self, tx: Transaction, reads: Sequence[CallResult]) -> list[CallRecord]:
-        """What is to be recorded. Sets `problem` where these failures are the setup's fault."""
-        self._count_outcomes(tx, reads)
-        return [self._build_call_record(tx, read) for read in reads]
+    def decide_lines(self, tx: Transaction, results: Sequence[CallResult]) -> list[CallRecord]:
+        """Return the records of these calls. Sets `setup_problem` where the setup is at fault."""
+        self._count_results(tx, results)
+        return [self._build_call_record(tx, result) for result in results]
 
-    def _count_outcomes(self, tx: Transaction, reads: Iterable[CallResult]) -> None:
-        for read in reads:
-            if read.came.answer is not None and not read.came.is_lost:
-                self.succeeded_at = max(self.succeeded_at, read.came.answered_at)
-            if read.failure is None:
+    def _count_results(self, tx: Transaction, results: Iterable[CallResult]) -> None:
+        for result in results:
+            outcome, failure = result.outcome, result.failure
+            if outcome.answer is not None and outcome.delivery is Delivery.ANSWERED:
+                self._succeeded_at = max(self._succeeded_at, outcome.answered_at)
+            if failure is None:
                 self._bios += 1
-            elif not (read.came.is_unsent or read.came.is_lost):
-                self._counts[read.failure.failure, read.failure.code] += 1
-                if read.failure.failure is FailureClass.SETUP:
-                    told = read.failure.message or read.failure.code
-                    self.problem = f"the service refuses: {told}; mend it and run again"
+            elif outcome.delivery is Delivery.ANSWERED:
+                self._counts[failure.failure, failure.code] += 1
+                if failure.failure is FailureClass.SETUP:
+                    reason = failure.message or failure.code
+                    self.setup_problem = f"the service refuses: {reason}; mend it and run again"
         counts = [(failure, code, n) for (failure, code), n in self._counts.items()]
-        of_job = int(tx.fetch_one("bios_of_job")[0]) + self._bios
-        self.problem = self.problem or find_setup_problem(self._context.rules, counts, self._bios, of_job)
+        bios_of_job = direct_calls.count_service_bios(tx) + self._bios
+        self.setup_problem = self.setup_problem or find_setup_problem(
+            self._context.rules, counts, self._bios, bios_of_job
+        )
 
-    def _build_call_record(self, tx: Transaction, read: CallResult) -> CallRecord:
-        came, result, usage = read.came, read.result, read.result.usage
-        prices = came.asked.prices
-        paid = came.answer is not None and not came.is_lost
-        base = CallRecord(
-            came.asked.call, came.asked.artist_id, "bio", result.text, result.model, result.finish_reason,
+    def _build_call_record(self, tx: Transaction, call: CallResult) -> CallRecord:
+        outcome, result, usage = call.outcome, call.result, call.result.usage
+        prices = outcome.request.prices
+        is_paid = outcome.answer is not None and outcome.delivery is Delivery.ANSWERED
+        record = CallRecord(
+            outcome.request.call, outcome.request.artist_id, "bio", result.text, result.model, result.finish_reason,
             usage.input, usage.cached, usage.output,
-            prices.rates_for(Lane.DIRECT).usage_cost(usage) if paid and prices is not None else None,
+            prices.rates_for(Lane.DIRECT).usage_cost(usage) if is_paid and prices is not None else None,
             result.completed_at, status_code=result.status,
         )  # fmt: skip
-        if read.failure is None:
-            return base
-        outcome = "unsent" if came.is_unsent else "lost" if came.is_lost else read.failure.failure.value
-        verdict = self._decide_line_verdict(tx, read, read.failure)
+        failure = call.failure
+        if failure is None:
+            return record
+        verdict = decide_direct_verdict(
+            self._context.rules,
+            call.to_ended_call(),
+            direct_calls.load_line_tries(tx, outcome.request.artist_id, failure.failure),
+            LaneStanding(bool(self.setup_problem), self._succeeded_at),
+            tx.now,
+            self._context.jitter(),
+        )
+        is_answered = outcome.delivery is Delivery.ANSWERED
         return replace(
-            base, outcome=outcome, code=read.failure.code, message=read.failure.message,
+            record, outcome=failure.failure.value if is_answered else outcome.delivery.value,
+            code=failure.code, message=failure.message,
             state=verdict.state.value, wait_until=verdict.wait_until, counted=verdict.counted,
         )  # fmt: skip
-
-    def _decide_line_verdict(self, tx: Transaction, read: CallResult, failure: Failure) -> Verdict:
-        if read.came.is_unsent or failure.failure in OF_THE_LANE:
-            return Verdict(ArtistState.READY, counted=False)
-        if self.problem and failure.failure in {FailureClass.INVALID, FailureClass.UNUSABLE}:
-            return Verdict(ArtistState.READY, counted=False)
-        if failure.code == JOB_FAILED:
-            return Verdict(ArtistState.HELD, counted=False)
-        came = read.came
-        attempts, tries, free, lost = tx.fetch_one(
-            "tries_of", artist_id=came.asked.artist_id, failure=failure.failure.value
-        )
-        if came.is_lost:
-            again = lost < LOST_BEFORE_HELD
-            return self._retry_later_verdict(tx) if again else Verdict(ArtistState.HELD, counted=False)
-        if failure.failure is FailureClass.SERVER and self.succeeded_at < came.asked.asked_at and free < FREE_TRIES:
-            return self._retry_later_verdict(tx)  # an outage, as far as anybody knows
-        return decide_line_verdict(
-            self._context.rules, failure.failure, tries, attempts, tx.now, self._context.jitter()
-        )
-
-    def _retry_later_verdict(self, tx: Transaction) -> Verdict:
-        """Another line is asked for first: whether it is the line or the service shows then."""
-        return Verdict(
-            ArtistState.WAITING, tx.now + self._context.next_delay_seconds(FailureClass.OUTAGE, 0), counted=False
-        )
-
-
-def _build_call_failure(came: CallOutcome) -> Failure:
-    trouble = came.trouble
-    if came.is_lost:
-        return Failure(FailureClass.MISSING, "perhaps_paid", trouble.message or "no answer came that could be read")
-    code = trouble.code or trouble.kind or (f"http_{trouble.status}" if trouble.status is not None else "no_connection")
-    return Failure(_classify_failed_call(came), code, trouble.message)
-
-
-def _classify_failed_call(came: CallOutcome) -> FailureClass:
-    """The class of a call that failed. What answers in the service's stead, or says "later", is no fault of a line."""
-    status = came.trouble.status
-    if status in OF_A_SERVER or (isinstance(came.error, CallUnknown) and status is not None):
-        return FailureClass.SERVER
-    return FailureClass.SETUP if status in OF_THE_SETUP else classify_line_error(came.trouble)

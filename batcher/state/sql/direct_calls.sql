@@ -1,6 +1,6 @@
 -- name: direct_lines
--- What the direct lane may ask for, the most urgent first; lines that stand in no shard before those that do. `full`:
--- as many lines as wished were taken on since the call `first`; only they go again.
+-- The lines that the direct lane may send, the most urgent first; lines in no shard before lines in a shard. `full`: the
+-- limit of this command is reached by the lines sent since call `first`; only these lines are retried.
 SELECT artist_id, custom_id, data, tokens, line_hash, version, shard FROM artists
 WHERE state = 'ready' AND version IS NOT NULL
   AND ($priority IS NULL OR priority = $priority) AND ($failure IS NULL OR failure = $failure)
@@ -8,7 +8,7 @@ WHERE state = 'ready' AND version IS NOT NULL
 ORDER BY priority, shard IS NOT NULL, seq LIMIT $most
 
 -- name: direct_due
--- When the next of the lines that wait is due.
+-- When the next of the waiting lines is due.
 SELECT min(wait_until) FROM artists
 WHERE state = 'waiting' AND version IS NOT NULL
   AND ($priority IS NULL OR priority = $priority) AND ($failure IS NULL OR failure = $failure)
@@ -21,17 +21,17 @@ WHERE shard IS NULL AND (wait_until <= $now OR wait_until > $latest) AND list_co
 -- name: next_call
 SELECT coalesce(max(call), 0) + 1 FROM direct_calls
 
--- name: lines_taken_on
+-- name: count_lines_claimed
 SELECT count(DISTINCT artist_id) FROM direct_calls WHERE call >= $first
 
 -- name: calls_since
 SELECT count(*) FROM direct_calls WHERE intended_at > $since
 
 -- name: still_ready
--- Of these lines, those that may still be asked for as they were read, with the shard that holds them now.
+-- Those of these lines that are still ready, with the shard that holds them now. The caller compares version and hash.
 SELECT artist_id, shard, version, line_hash FROM artists WHERE list_contains($ids, artist_id) AND state = 'ready'
 
--- name: calls_of_the_last_minute
+-- name: recent_calls
 SELECT intended_at, tokens FROM direct_calls WHERE intended_at > $since AND intended_at <= $now ORDER BY intended_at
 
 -- name: nth_call_since
@@ -43,7 +43,7 @@ FROM direct_calls AS c
 WHERE artists.artist_id = c.artist_id AND c.call >= $first AND c.ended_at IS NULL AND list_contains($sources, artists.state)
 
 -- name: open_calls
--- Calls whose process died: perhaps done.
+-- Calls whose process died; their completion may have been made.
 SELECT c.call, c.artist_id, a.custom_id, a.data, a.version FROM direct_calls AS c JOIN artists AS a USING (artist_id)
 WHERE c.ended_at IS NULL ORDER BY c.call LIMIT 100
 
@@ -55,13 +55,13 @@ CREATE TEMP TABLE answers (
 )
 
 -- name: tries_of
--- Tries that counted, in all and of one class, those of it that did not, and calls whose answer was lost.
+-- Attempts that counted, of every class and of one; those of that class that did not count; calls with a lost answer.
 SELECT a.attempts, count(*) FILTER (t.counted AND t.outcome = $failure),
        count(*) FILTER (NOT t.counted AND t.outcome = $failure), count(*) FILTER (t.outcome = 'lost')
 FROM artists AS a LEFT JOIN attempts AS t USING (artist_id) WHERE a.artist_id = $artist_id GROUP BY a.attempts
 
 -- name: record_answers
--- A bio for a line that has one meanwhile (a batch of it came late) is paid for, and gives nothing.
+-- A bio for a line that has one meanwhile (from a batch that was adopted late) is paid for, but not used.
 INSERT INTO attempts
 SELECT w.artist_id, 'direct', NULL, NULL, NULL,
        CASE WHEN w.data IS NOT NULL AND a.state <> 'in_direct' THEN 'repeated' ELSE w.outcome END, w.code, w.message,
@@ -84,7 +84,7 @@ WHERE artists.artist_id = w.artist_id AND w.data IS NOT NULL AND artists.state =
 -- name: move_failed_answers
 UPDATE artists
 SET state = $target, wait_until = w.wait_until, attempts = artists.attempts + CASE WHEN w.counted THEN 1 ELSE 0 END,
-    -- What costs the line no try says nothing of it: it goes on with the failure that it had.
+    -- A failure that costs the line no try is not its own: it keeps the failure that it had before.
     failure = CASE WHEN $target IN ('ready', 'waiting') AND NOT w.counted THEN artists.failure
                    WHEN w.outcome = 'lost' THEN 'missing' ELSE w.outcome END,
     code = CASE WHEN $target IN ('ready', 'waiting') AND NOT w.counted THEN artists.code ELSE w.code END,
@@ -94,7 +94,7 @@ WHERE artists.artist_id = w.artist_id AND w.data IS NULL AND w.state = $target A
   AND list_contains($sources, artists.state)
 
 -- name: widen_answers
--- Answers that were cut off go again with more room: as another version, and so with a hash of their own.
+-- Lines whose answer was cut off are retried with more room: as another version, and so with a new hash.
 UPDATE artists SET version = $version, line_hash = NULL
 FROM answers AS w
 WHERE artists.artist_id = w.artist_id AND w.code = 'length' AND artists.state IN ('ready', 'waiting')
@@ -105,3 +105,7 @@ UPDATE direct_calls SET ended_at = $now, outcome = w.outcome FROM answers AS w W
 
 -- name: outcomes_since
 SELECT outcome, count(*) FROM direct_calls WHERE call >= $first AND outcome IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1
+
+-- name: count_service_bios
+-- Bios that the service has made for this job, in either lane; bios of an earlier run were imported.
+SELECT count(*) FROM bios WHERE lane <> 'earlier'
