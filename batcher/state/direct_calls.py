@@ -5,6 +5,7 @@ A call is claimed in the transaction that asks for it, and ends in the one that 
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
+from typing import NamedTuple
 
 from batcher.core.lifecycle import VERDICT_EVENTS, ShardState, artist_transition
 from batcher.state import shards
@@ -104,8 +105,8 @@ def filter_ready_lines(tx: Transaction, lines: Sequence[Candidate]) -> dict[str,
 def record_claims(tx: Transaction, lines: Sequence[tuple[Candidate, int, float]]) -> list[int]:
     """Takes lines out of their shards and opens a call for each, with its tokens and the dollars that it may cost; the
     calls' numbers. The lines are ready."""
-    (first,) = tx.fetch_one("next_call")
-    calls = list(range(int(first), int(first) + len(lines)))
+    first = next_call_number(tx)
+    calls = list(range(first, first + len(lines)))
     rows = [
         (call, line.artist_id, tokens, usd, tx.now, None, None)
         for call, (line, tokens, usd) in zip(calls, lines, strict=True)
@@ -147,3 +148,20 @@ def record_answers(tx: Transaction, answers: Sequence[CallRecord]) -> None:
 def load_open_calls(tx: Transaction) -> list[OpenCall]:
     """Calls that a process which died has left."""
     return [OpenCall(*row) for row in tx.fetch_all("open_calls")]
+
+
+class OutcomeCount(NamedTuple):
+    """The calls with one outcome."""
+
+    outcome: str
+    calls: int
+
+
+def next_call_number(tx: Transaction) -> int:
+    """Return the number of the next call to be claimed."""
+    return int(tx.fetch_one("next_call")[0])
+
+
+def count_outcomes(tx: Transaction, first: int) -> list[OutcomeCount]:
+    """Return the outcomes of the calls from number `first` on, the most frequent first."""
+    return [OutcomeCount(str(outcome), int(n)) for outcome, n in tx.fetch_all("outcomes_since", first=first)]

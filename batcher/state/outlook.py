@@ -11,12 +11,12 @@ from batcher.core.pacing import LINES_PER_WORKER_S
 from batcher.core.room import MeasuredUsage, Room
 from batcher.core.snapshot import LooseLines, Pause
 from batcher.state import facts, intents, quota_pauses, submissions
+from batcher.state.costs import load_budget_spending
 from batcher.state.db.transaction import Transaction
 from batcher.state.snapshot import (
     latest_valid_wait,
     load_measured,
     load_room,
-    load_spending,
     read_outage_until,
 )
 from batcher.state.versions import load_versions
@@ -75,7 +75,7 @@ def load_outlook(tx: Transaction, config: Config) -> Outlook:
     outage_until = read_outage_until(tx, latest)
     until = [p.until for p in pauses if p.scope == "all" and p.until is not None]
     versions = load_versions(tx)
-    spent, in_flight = load_spending(tx, config)
+    spending = load_budget_spending(tx, config.budget.max_usd)
     return Outlook(
         room=room,
         load=RemainingWork(
@@ -89,8 +89,8 @@ def load_outlook(tx: Transaction, config: Config) -> Outlook:
         ended_s=tuple(float(row[0]) for row in tx.fetch_all("service_times")),
         measured=measured,
         open=[OpenLines(versions[number], *rest) for number, *rest in tx.fetch_all("open_by_version")],
-        spent_usd=spent,
-        in_flight_usd=in_flight,
+        spent_usd=spending.spent_usd,
+        in_flight_usd=spending.in_flight_usd,
         waits_for_user=any(p.scope == "all" and p.until is None for p in pauses),
         planned_at=submissions.load_run(tx)[1],
         versions=versions,

@@ -1,5 +1,6 @@
 """Pauses that begin by themselves: sending stops for a time. Functions of an open transaction."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batcher.core.failures import FailureClass
@@ -52,7 +53,7 @@ def load_open_pauses(tx: Transaction, latest: float) -> tuple[Pause, ...]:
 
 def pause_sending(tx: Transaction, scope: str, reason: str, until: float | None, detail: str, tries: int = 0) -> None:
     """Stops sending in a scope (direct, all) until a time; an earlier pause for the same reason ends."""
-    tx.fetch_all("end_pauses", reasons=[reason], now=tx.now)
+    _end_pauses(tx, [reason])
     tx.fetch_all("insert_pause", scope=scope, reason=reason, until=until, tries=tries, now=tx.now)
     tx.record_event("pause", detail)
 
@@ -71,3 +72,15 @@ def record_quota_sample(
             "headroom": reservation.headroom_after,
         }
     tx.fetch_all("insert_quota_sample", source=source, model=model, now=tx.now, **{**values, **taken, **more})
+
+
+def resume_sending(tx: Transaction) -> int:
+    """End every pause; return how many there were."""
+    ended = _end_pauses(tx, None)
+    tx.record_event("resume", f"{ended} pauses ended")
+    return ended
+
+
+def _end_pauses(tx: Transaction, reasons: Sequence[str] | None) -> int:
+    """End the open pauses for these reasons (None: for any); return how many there were."""
+    return len(tx.fetch_all("end_pauses", reasons=reasons, now=tx.now))

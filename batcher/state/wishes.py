@@ -6,6 +6,7 @@ service. What was not sent goes back to planned at once. Retrying is done here a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import FINAL_SHARD_STATES, ArtistState, ShardState
@@ -98,11 +99,19 @@ class RetryFilter:
     code: str | None = None
 
 
+class RetriedLines(NamedTuple):
+    """Lines that came back, by the state and the failure that they had."""
+
+    state: str
+    class_: str
+    lines: int
+
+
 @dataclass(frozen=True, slots=True)
 class RetryResult:
     """How many lines came back, by their last failure, and how many stay held because they are perhaps paid."""
 
-    lines: Sequence[tuple[str, str, int]]
+    lines: Sequence[RetriedLines]
     perhaps_paid: int
 
 
@@ -113,9 +122,23 @@ def retry_lines(tx: Transaction, choice: RetryFilter) -> RetryResult:
         "choose_retries",
         states=[state.value for state in choice.states], failure=named, artist_id=choice.artist_id, code=choice.code,
     )  # fmt: skip
-    lines = [(str(state), str(failure), int(n)) for state, failure, n in tx.fetch_all("count_retries")]
+    lines = [RetriedLines(str(state), str(failure), int(n)) for state, failure, n in tx.fetch_all("count_retries")]
     tx.fetch_all("forget_tries")
     tx.fetch_all("note_retries", now=tx.now)
     tx.move_lines("bring_back_lines", "bring_back")
     (paid,) = tx.fetch_one("perhaps_paid", artist_id=choice.artist_id) if named != FailureClass.MISSING else (0,)
     return RetryResult(lines, paid)
+
+
+class CancelledShard(NamedTuple):
+    """A shard that the user asked to cancel: its outcome (None: none yet), and its lines that are done or held."""
+
+    shard: int
+    outcome: str | None
+    bios: int
+    held: int
+
+
+def load_cancelled_shards(tx: Transaction, shards: Sequence[int], since: float) -> list[CancelledShard]:
+    """Return those of these shards that the user asked to cancel at `since` (epoch seconds) or later."""
+    return [CancelledShard(*row) for row in tx.fetch_all("cancelled_shards", shards=list(shards), since=since)]

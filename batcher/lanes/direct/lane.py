@@ -60,7 +60,7 @@ class DirectLane:
         """Finds out what became of the calls of a process that died, and forgets what an earlier one stopped for."""
         with self._context.store.transaction("begin") as tx:
             facts.clear_stop_reason(tx)
-            self._stock.selection = replace(self._stock.selection, first=int(tx.fetch_one("next_call")[0]))
+            self._stock.selection = replace(self._stock.selection, first=direct_calls.next_call_number(tx))
             run = submissions.load_run_id(tx)
             asked = tx.fetch_all("calls_of_the_last_minute", since=tx.now - MINUTE_S, now=tx.now)
         for at, tokens in asked:

@@ -15,6 +15,7 @@ from batcher.lanes.context import LaneContext
 from batcher.lanes.direct.outcomes import CallRequest
 from batcher.plan.retry_shards import rerender_line
 from batcher.state import direct_calls, submissions
+from batcher.state.costs import load_spending
 from batcher.state.db.transaction import Transaction
 from batcher.state.direct_calls import Candidate, Selection
 from batcher.state.snapshot import latest_valid_wait, load_measured
@@ -158,5 +159,5 @@ class ReadyLines:
         most = self._context.config.budget.max_usd
         if not most:
             return None
-        spent, in_flight = tx.fetch_one("money")
-        return most - float(spent) - float(in_flight)
+        spending = load_spending(tx)
+        return most - spending.spent_usd - spending.in_flight_usd

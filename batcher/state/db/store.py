@@ -156,6 +156,11 @@ class Store:
                 raise StateError(self._missing_plan_message())
             yield Transaction(con, self._clock())
 
+    def require_plan(self) -> None:
+        """Raise StateError where no plan was made, or where the file is not a state."""
+        with self.read_transaction():
+            pass
+
     def _missing_plan_message(self) -> str:
         return f"there is no plan in {self.folder}; run `batcher plan` first"
 

@@ -27,3 +27,10 @@ SELECT run_id, created_at FROM runs
 SELECT submission, shard, lines, tokens, reserved, file_id, file_created_at, batch_id, intended_at, create_intended_at,
        absent_since, absent_since_local, cancel_wanted_at, outcome, delete_intended_at
 FROM submissions WHERE submission = $submission
+
+-- name: highest_submission
+SELECT coalesce(max(submission), 0) FROM submissions
+
+-- name: submissions_since
+SELECT n.shard, s.priority, n.batch_id, n.lines, n.tokens, n.reserved, n.headroom_after, n.limit_tokens, n.reserved_before
+FROM submissions AS n JOIN shards AS s USING (shard) WHERE n.submission > $after ORDER BY n.submission

@@ -15,7 +15,7 @@ from batcher.lanes.batch.runner import BatchRunner
 from batcher.sandbox.api.batches import Batch
 from batcher.state import wishes
 from batcher.state.status import read_artist
-from batcher.state.wishes import CancelResult, RetryFilter, RetryResult
+from batcher.state.wishes import CancelResult, RetriedLines, RetryFilter, RetryResult
 from tests.support.results_kit import HOURS, LINES, Bench, failed
 
 Make = Callable[..., "Job"]
@@ -263,7 +263,7 @@ def test_what_is_perhaps_paid_comes_back_only_when_it_is_named(make: Make) -> No
     assert job.bring_back() == RetryResult([], 2)
     assert job.bring_back(artist_id="a00001").lines == []
     assert job.bring_back(states=(ArtistState.HELD,)).perhaps_paid == 2
-    assert job.bring_back(failure=FailureClass.MISSING) == RetryResult([("held", "missing", 2)], 0)
+    assert job.bring_back(failure=FailureClass.MISSING) == RetryResult([RetriedLines("held", "missing", 2)], 0)
     job.act(once=False)
     assert job.world.states() == {"done": LINES}
 
@@ -287,8 +287,8 @@ def test_the_whole_history_is_shown(make: Make) -> None:
     with job.world.store.read_transaction() as tx:
         shown = read_artist(tx, artist, resolve_prices)
     assert shown is not None
-    assert [made["outcome"] for made in shown["attempts_made"]] == ["invalid", "bio"]
-    kinds = [event["kind"] for event in shown["events"]]
+    assert [made.outcome for made in shown.attempts_made] == ["invalid", "bio"]
+    kinds = [event.kind for event in shown.events]
     assert kinds.index("retry") > kinds.index("settled")
     assert kinds.count("settled") == 2
-    assert next(e for e in shown["events"] if e["kind"] == "retry")["detail"] == "was dead after invalid"
+    assert next(e for e in shown.events if e.kind == "retry").detail == "was dead after invalid"
