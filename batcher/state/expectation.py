@@ -7,7 +7,7 @@ from typing import NamedTuple
 from batcher.catalog.limits import lookup_tier_limit
 from batcher.catalog.prices import ModelPrices, PriceOf
 from batcher.config import Config
-from batcher.core.forecast import MOST_AGAIN, Forecast, compute_forecast, count_fitting_lines
+from batcher.core.forecast import MAX_RETRY_SHARE, Forecast, compute_forecast, count_fitting_lines
 from batcher.core.model import TokenUsage
 from batcher.core.pacing import MOST_WORKERS, recommend_workers
 from batcher.core.room import MeasuredUsage
@@ -81,7 +81,7 @@ def _forecast_part_cost(part: OpenLines, outlook: Outlook, prices: ModelPrices) 
         low, middle = (share * most for share in ASSUMED_OUTPUT_SHARES)
         cached = 0.0
     # What expired, met a rate limit or an error of the server's goes again too, but nobody paid for it.
-    paid = 1 / (1 - min(seen.paid_retry_share, MOST_AGAIN))
+    paid = 1 / (1 - min(seen.paid_retry_share, MAX_RETRY_SHARE))
 
     def estimate_usage(output: float, factor: float, cached_share: float) -> TokenUsage:
         tokens = int(part.tokens * seen.token_ratio * factor)

@@ -83,7 +83,7 @@ def load_outlook(tx: Transaction, config: Config) -> Outlook:
             shards=[(room.reserved_tokens(int(tokens)), int(lines)) for tokens, lines in tx.fetch_all("unsent")],
             flights=[BatchInFlight(*row) for row in tx.fetch_all("flights", now=tx.now)],
             loose=_sum_loose_lines(intents.load_loose_lines(tx, latest), room),
-            again=measured.retry_share,
+            retry_share=measured.retry_share,
             free_in_s=max(0.0, *(at - tx.now for at in [*until, outage_until, room.blocked_until])),
         ),
         ended_s=tuple(float(row[0]) for row in tx.fetch_all("service_times")),
