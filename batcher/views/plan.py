@@ -106,7 +106,8 @@ def _describe_changes(result: PlanResult) -> list[str]:
         f"{result.rows_read:,} rows read: {result.artists_new:,} new artists, {result.lines_planned:,} lines planned."
     ]
     if result.changed_rows:
-        lines.append(_describe_changed_rows(result))
+        action = "the unsent ones were taken" if result.replanned else "--replan takes the unsent ones"
+        lines.append(f"{result.changed_rows:,} rows differ from what was planned; {action} anew.")
     if result.not_in_table:
         lines.append(f"{result.not_in_table:,} planned artists are not in this table any more; they stay planned.")
     if result.done_unknown:
@@ -116,11 +117,6 @@ def _describe_changes(result: PlanResult) -> list[str]:
     if result.outdated_shards:
         lines.append(f"{result.outdated_shards} unsent shards were cut again.")
     return lines
-
-
-def _describe_changed_rows(result: PlanResult) -> str:
-    differ = f"{result.changed_rows:,} rows differ from what was planned"
-    return f"{differ}; {'the unsent ones were taken' if result.replanned else '--replan takes the unsent ones'} anew."
 
 
 def _describe_outlook(summary: PlanSummary, shards: int) -> list[str]:

@@ -16,8 +16,6 @@ from batcher.state.status import (
     RoomRefusals,
     Status,
     UnsettledBatch,
-    WaitingLines,
-    WaitingShard,
 )
 from batcher.views.forecast import describe_expected_end
 from batcher.views.sheet import (
@@ -84,8 +82,14 @@ def _describe_status(status: Status) -> list[str]:
         _describe_job_costs(status),
         *_describe_measured_tokens(status.expectation.measured),
     ]
-    lines += [_describe_waiting_lines(waiting) for waiting in status.waiting_lines]
-    lines += [_describe_waiting_shard(waiting) for waiting in status.waiting_shards]
+    lines += [
+        f"{w.lines:,} lines wait after {w.class_}, the first until {format_time(w.first_at)} UTC."
+        for w in status.waiting_lines
+    ]
+    lines += [
+        f"Shard {w.shard} waits until {format_time(w.until)} UTC {SHARD_WAITS_FOR[w.state]}."
+        for w in status.waiting_shards
+    ]
     lines += [_describe_pause(pause, status.now) for pause in status.pauses]
     if status.blocked_until > status.now:
         lines.append(
@@ -100,14 +104,6 @@ def _describe_status(status: Status) -> list[str]:
     if status.stopped:
         lines.append(f"Stopped: {status.stopped}.")
     return [*lines, *_describe_outcome(status)]
-
-
-def _describe_waiting_lines(waiting: WaitingLines) -> str:
-    return f"{waiting.lines:,} lines wait after {waiting.class_}, the first until {format_time(waiting.first_at)} UTC."
-
-
-def _describe_waiting_shard(waiting: WaitingShard) -> str:
-    return f"Shard {waiting.shard} waits until {format_time(waiting.until)} UTC {SHARD_WAITS_FOR[waiting.state]}."
 
 
 def _describe_pause(pause: OpenPause, now: float) -> str:
