@@ -1,4 +1,5 @@
-"""batcher.toml: parsed once, checked whole, frozen. Unknown keys are errors that name the valid ones.
+"""The settings of batcher.toml: parsed once, checked together, frozen. An unknown key is an error that names the valid
+ones.
 
 `BATCHER_SECTION__KEY` in the environment overrides a key. Secrets are not settings: OPENAI_API_KEY and
 OPENAI_BASE_URL stay in the environment, where the client library reads them.
@@ -18,12 +19,12 @@ from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, ShardLimits
 from batcher.core.pacing import parse_workers
 from batcher.core.retry import DEFAULT_POLICIES, RetryPolicy, RetryRules
-from batcher.errors import ConfigError
+from batcher.errors import ConfigError, format_faulty_value
 
 PREFIX = "BATCHER_"
-"""What the environment's overrides begin with."""
+"""The beginning of the names of variables that override a key."""
 OF_TESTS = ("BATCHER_TEST_", "BATCHER_WRITE_DOCS")
-"""Variables of the project's own tests."""
+"""The beginnings of the names of variables that only the tests of the project use."""
 
 
 class ConfigSection(BaseModel):
@@ -40,7 +41,7 @@ class ConfigSection(BaseModel):
 
 
 class JobSection(ConfigSection):
-    """What is asked, of whom."""
+    """The job folder and its tables. done: a table of bios that exist; "": none."""
 
     path: Path = Path("jobs/bios")
     input: Path = Path("jobs/bios/artists.csv")
@@ -48,7 +49,7 @@ class JobSection(ConfigSection):
 
 
 class ModelSection(ConfigSection):
-    """Who answers."""
+    """The model and the endpoint that answer."""
 
     name: str = Field(default="gpt-6-luna", min_length=1)
     endpoint: Endpoint = Endpoint.CHAT
@@ -56,7 +57,7 @@ class ModelSection(ConfigSection):
 
 
 class LimitsSection(ConfigSection):
-    """The account's room, and the size of shards. 0: from the table of tiers, or derived."""
+    """The room of the account, and the size of shards. None: from the table of tiers, or derived from it."""
 
     tier: int = Field(default=3, ge=1)
     threshold: float = Field(default=0.8, gt=0, le=1)
@@ -68,13 +69,13 @@ class LimitsSection(ConfigSection):
 
 
 class BudgetSection(ConfigSection):
-    """Dollars. 0: no bound."""
+    """The most dollars that are spent; 0: no bound."""
 
     max_usd: float = Field(default=0, ge=0)
 
 
 class PolicySection(ConfigSection):
-    """One row of the failure table: delays in seconds, repetitions after the first."""
+    """One row of the failure table: delays in seconds, and tries after the first (None: no limit)."""
 
     base_s: float = Field(ge=0)
     cap_s: float = Field(ge=0)
@@ -87,7 +88,7 @@ def _retry_policy_field(failure: FailureClass) -> Any:
 
 
 class RetrySection(ConfigSection):
-    """The failure table."""
+    """The failure table, and its limits for all classes."""
 
     max_attempts: int = Field(default=8, ge=1)
     jitter_share: float = Field(default=0.10, ge=0, lt=1)
@@ -95,7 +96,7 @@ class RetrySection(ConfigSection):
     setup_share: float = Field(default=0.05, ge=0, le=1)
     setup_lines: int = Field(default=20, ge=1)
     more_room: int = Field(default=0, ge=0)
-    """max_output_tokens of the next tries of a line whose answer was cut off; 0: as before."""
+    """max_output_tokens of the next tries of a line whose answer was cut off; 0: unchanged."""
     rate_limit: PolicySection = _retry_policy_field(FailureClass.RATE_LIMIT)
     call: PolicySection = _retry_policy_field(FailureClass.CALL)
     outage: PolicySection = _retry_policy_field(FailureClass.OUTAGE)
@@ -109,14 +110,14 @@ class RetrySection(ConfigSection):
     @model_validator(mode="before")
     @classmethod
     def _fill_missing_keys(cls, data: Any) -> Any:
-        """A row that names only some of its keys keeps the table's values for the others."""
+        """Fill the keys that a row of the table does not name with their defaults."""
         if not isinstance(data, dict):
             return data
         known = {f.value: {"base_s": p.base_s, "cap_s": p.cap_s, "tries": p.tries} for f, p in DEFAULT_POLICIES.items()}
         return {key: {**known.get(key, {}), **row} if isinstance(row, dict) else row for key, row in data.items()}
 
     def to_rules(self) -> RetryRules:
-        """The table as the core reads it."""
+        """Return the table as the core reads it."""
         policies = dict(DEFAULT_POLICIES)
         for failure in FailureClass:
             section = getattr(self, failure.value, None)
@@ -128,21 +129,21 @@ class RetrySection(ConfigSection):
 
 
 class PauseSection(ConfigSection):
-    """When and for how long sending stops by itself."""
+    """When sending pauses without a command of the user, and for how long."""
 
     threshold: float = Field(default=0.8, gt=0, le=1)
-    """The share of a day's requests that the direct lane uses."""
+    """The share of the requests of a day that the direct lane uses before it pauses."""
     duration_hours: float = Field(default=24, gt=0)
 
 
 class PollSection(ConfigSection):
-    """How often batches are looked at."""
+    """The seconds between two listings of the batches."""
 
     interval_s: float = Field(default=30, gt=0)
 
 
 class ApiSection(ConfigSection):
-    """How the service is called."""
+    """Calls of the service: time-out and grace in seconds."""
 
     timeout_s: float = Field(default=600, gt=0)
     reconcile_grace_s: float = Field(default=60, ge=0)
@@ -150,16 +151,16 @@ class ApiSection(ConfigSection):
 
 
 class DirectSection(ConfigSection):
-    """The direct lane. rpm, tpm, daily_requests: upper bounds (0: none but what the service tells)."""
+    """The direct lane. rpm, tpm, daily_requests: upper bounds; 0: none but those in the headers of the service."""
 
     workers: str | int = "conservative"
     rpm: int = Field(default=5_000, ge=0)
     tpm: int = Field(default=4_000_000, ge=0)
     daily_requests: int = Field(default=0, ge=0)
     store: bool = False
-    """Has OpenAI store the answers, so that one whose process died is found and not bought again."""
+    """Whether OpenAI stores the answers, so that those of a process that died are found and not paid for twice."""
     tail_lines: int = Field(default=100, ge=1)
-    """`run --tail direct` hands over when fewer lines than this are left to send."""
+    """`run --tail direct` hands over to the direct lane when fewer lines than this are left to send."""
 
     @field_validator("workers")
     @classmethod
@@ -168,33 +169,33 @@ class DirectSection(ConfigSection):
 
 
 class LoggingSection(ConfigSection):
-    """What the direct lane says of the limits."""
+    """What the direct lane reports about the rate limits."""
 
     rate_limit_warnings: bool = True
     quota_every: int = Field(default=100, ge=0)
-    """The headers are shown every so many answers; 0: never."""
+    """Answers between two reports of the rate-limit headers; 0: none is made."""
 
 
 class ResultsSection(ConfigSection):
-    """What is kept of the result files."""
+    """Whether the result files are archived."""
 
     keep_raw: bool = True
 
 
 class DeadlineSection(ConfigSection):
-    """When the whole job should have ended, in hours after the plan."""
+    """When the job should have ended, in hours after the first plan."""
 
     hours: float = Field(default=168, gt=0)
 
 
 class StateSection(ConfigSection):
-    """Where the state, the shard files and the results stand."""
+    """The folder of the state, the shard files and the results."""
 
     dir: Path = Path(".batcher")
 
 
 class Config(ConfigSection):
-    """batcher.toml, whole."""
+    """All settings."""
 
     job: JobSection = JobSection()
     model: ModelSection = ModelSection()
@@ -212,7 +213,7 @@ class Config(ConfigSection):
 
 
 def load_config(path: Path) -> Config:
-    """The settings of `path`, with relative paths taken from its folder. Raises ConfigError."""
+    """Return the settings of `path`, with relative paths taken from its folder. Raises ConfigError."""
     data = _read_toml(path)
     for name, place in _environment_overrides():
         _set_nested_key(data, place, os.environ[name])
@@ -244,9 +245,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _environment_overrides() -> Iterator[tuple[str, list[str]]]:
-    """The environment's overrides: the variable, and the key that it sets. Raises ConfigError for one that sets none.
+    """Yield each variable that overrides a key, with the place of the key. Raises ConfigError for one that sets none.
 
-    pydantic-settings would read them too, and takes as long to import as half of `status`.
+    pydantic-settings reads such variables as well, but takes as long to import as half of `status` takes.
     """
     for name in sorted(os.environ):
         if not name.upper().startswith(PREFIX) or name.upper().startswith(OF_TESTS):
@@ -260,7 +261,7 @@ def _environment_overrides() -> Iterator[tuple[str, list[str]]]:
 
 
 def _set_nested_key(data: dict[str, Any], place: Sequence[str], value: str) -> None:
-    """Sets one key, making the tables on its way."""
+    """Set one key, making the tables that lead to it."""
     *tables, key = place
     for table in tables:
         if not isinstance(data.get(table), dict):
@@ -278,7 +279,7 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
 
 
 def _describe_validation_error(path: Path, error: ValidationError) -> str:
-    """The first fault in words: where, what, and for an unknown key the valid ones."""
+    """Return the first error in words: where, what, and for an unknown key the valid ones."""
     first = error.errors(include_url=False)[0]
     place = [str(part) for part in first["loc"]]
     where, key = _setting_source(path, place), ".".join(place)
@@ -287,19 +288,15 @@ def _describe_validation_error(path: Path, error: ValidationError) -> str:
     if first["type"] in {"model_type", "dict_type"}:
         return f"{where}: {key} must be a table; {_format_valid_keys(place)}"
     message = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {key} = {_shorten_repr(first.get('input'))} is not valid: {message[:1].lower()}{message[1:]}"
+    value = format_faulty_value(first.get("input"))
+    return f"{where}: {key} = {value} is not valid: {message[:1].lower()}{message[1:]}"
 
 
 def _setting_source(path: Path, place: list[str]) -> str:
-    """The variable that sets the key, else the file."""
-    wanted = PREFIX + "__".join(place).upper()
-    names = [name for name in os.environ if name.upper() == wanted]
+    """Return the variable that sets a key, else the file."""
+    variable = PREFIX + "__".join(place).upper()
+    names = [name for name in os.environ if name.upper() == variable]
     return f"{names[0]} in the environment" if names else str(path)
-
-
-def _shorten_repr(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _format_valid_keys(place: list[str]) -> str:
@@ -311,7 +308,7 @@ def _format_valid_keys(place: list[str]) -> str:
 
 
 def enqueued_token_limit(config: Config) -> int:
-    """The limit that the settings give. Raises ConfigError for a model that the table does not know."""
+    """Return the enqueued-token limit of the settings. Raises ConfigError for a model that the table does not know."""
     if config.limits.enqueued_tokens is not None:
         return config.limits.enqueued_tokens
     known = lookup_tier_limit(config.model.name, config.limits.tier)
@@ -324,7 +321,7 @@ def enqueued_token_limit(config: Config) -> int:
 
 
 def shard_limits(config: Config) -> ShardLimits:
-    """The size of a shard: the settings', or derived from the limit so that several fit at once."""
+    """Return the size of a shard: that of the settings, or derived from the limit so that several fit at once."""
     limits = config.limits
     derived = default_shard_limits(enqueued_token_limit(config), limits.threshold, 1 + limits.margin)
     return ShardLimits(

@@ -5,16 +5,13 @@
 
 import os
 import signal
+from itertools import count
 
 _ARMED, _, _NTH = os.environ.get("BATCHER_TEST_CRASH_AT", "").partition(":")
-_left = int(_NTH or 1)
+_times_reached = count(1)
 
 
 def mark_reached(name: str) -> None:
-    """Marks the point `name`. Does nothing unless a test has armed it."""
-    global _left  # noqa: PLW0603 - one process, one armed point
-    if name != _ARMED:
-        return
-    _left -= 1
-    if _left == 0:
+    """Mark the point `name`. Does nothing unless a test has armed it."""
+    if name == _ARMED and next(_times_reached) == int(_NTH or 1):
         os.kill(os.getpid(), signal.SIGKILL)

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a command's exit status says (README, "Exit codes")."""
+    """The exit codes of the commands (README, "Exit codes")."""
 
     DONE = 0
     UNEXPECTED = 1
@@ -38,7 +38,7 @@ class StateError(BatcherError):
 
 
 class SetupError(BatcherError):
-    """The service refuses us for a reason that no repetition mends (key, model, permission)."""
+    """The service refuses us for a reason that only the user can remove (key, model, permission)."""
 
 
 class IllegalTransitionError(BatcherError):
@@ -59,14 +59,20 @@ _DISK_FAULTS = {
 
 
 def describe_disk_error(error: OSError) -> str:
-    """What the disk refused, in a sentence; "" when the error is of another kind."""
+    """Return what the disk refused, in a sentence; "" when the error is of another kind."""
     why = _DISK_FAULTS.get(error.errno or 0, "")
     where = error.filename2 or error.filename
     return f"{where}: {why}" if why and where else why
 
 
 def compute_exit_code(states: Mapping[str, int]) -> ExitCode:
-    """3 when work remains, 4 when it is over with dead lines, else 0."""
+    """Return WORK_REMAINS where a line is not over, else DEAD_LINES where one is dead, else DONE."""
     if any(states.get(state) for state in ("ready", "waiting", "in_batch", "in_direct", "held")):
         return ExitCode.WORK_REMAINS
     return ExitCode.DEAD_LINES if states.get("dead") else ExitCode.DONE
+
+
+def format_faulty_value(value: object) -> str:
+    """Return a value that is not valid as an error shows it: as Python writes it, shortened to 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

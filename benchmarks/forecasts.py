@@ -28,7 +28,7 @@ def load_of(run: Simulated) -> RemainingWork:
         shards=[(room.reserved_tokens(s.tokens), s.lines) for s in unsent],
         flights=flights,
         loose=(sum(room.reserved_tokens(g.tokens) for g in loose), sum(g.lines for g in loose)),
-        again=AGAIN,
+        retry_share=AGAIN,
     )
 
 

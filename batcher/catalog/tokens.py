@@ -26,7 +26,7 @@ every user this size."""
 
 def count_tokens(texts: Sequence[str]) -> list[int]:
     """Return the tokens of each text. One call for many texts is faster than a call for each."""
-    import toktok  # noqa: PLC0415 - only the counting process needs the tokenizer, and loading it takes memory and time
+    import toktok  # noqa: PLC0415 - whoever has it counted elsewhere need not load it
 
     counts: list[int] = toktok.batch_count(texts, ENCODING)
     return counts

@@ -1,21 +1,23 @@
-"""The commands. Each is: options -> configuration -> one call -> report -> exit code."""
+"""The commands. Each is: options -> session -> one call -> the answer on stdout -> exit code."""
 
-import dataclasses
 import gc
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 from batcher import __version__
+from batcher.cli.answer import CommandAnswer
 from batcher.errors import BatcherError, ExitCode, describe_disk_error
 
-if TYPE_CHECKING:  # what a command needs is imported when it runs: `--help` and a mistake wait for none of it
-    from rich.console import RenderableType
-
+if TYPE_CHECKING:  # what a command needs is imported when it runs, so that `--help` and a mistake do not wait for it
     from batcher.cli.session import Session
+
+click_errors = typer._click.exceptions
+"""The errors of a wrong command line. Typer carries a copy of click, and gives these classes no public name."""
 
 app = typer.Typer(
     help="Plans, submits, polls and collects batches at OpenAI, within the quota, paying for nothing twice.",
@@ -39,41 +41,42 @@ LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Take in
 SkipOption = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave bad rows out, and list them as skipped.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 CONFIG = Path("batcher.toml")
+"""The configuration file where --config names no other."""
 INTERRUPTED = 130
-"""What Typer gives back where Ctrl-C ended a command, as shells have it."""
+"""The code that Typer returns where Ctrl-C ended a command: 128 and the number of the signal, as in shells."""
 
 
 def main() -> None:
-    """A command: a user's mistake is one sentence and exit code 2, never a traceback."""
+    """Run the command of the command line. A mistake of the user is one sentence and exit code 2, never a traceback."""
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
-        gc.freeze()  # Python's last look for cycles has nothing to go through
+        gc.freeze()  # the last garbage collection, at the end of the process, then has nothing to go through
         if code == INTERRUPTED:
             _print_error_line("interrupted; run the same command again to go on")
         sys.exit(code if isinstance(code, int) else int(ExitCode.DONE))
     except BatcherError as error:
         _print_error_line(str(error))
         sys.exit(int(error.exit_code))
-    except BrokenPipeError:  # `batcher status | head`: who read has enough
+    except BrokenPipeError:  # `batcher status | head`: the reader has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(int(ExitCode.DONE))
     except OSError as error:
-        told = describe_disk_error(error)
-        if not told:
+        sentence = describe_disk_error(error)
+        if not sentence:
             raise
-        _print_error_line(told)
+        _print_error_line(sentence)
         sys.exit(int(ExitCode.USAGE))
-    except typer._click.exceptions.NoArgsIsHelpError as error:
+    except click_errors.NoArgsIsHelpError as error:
         error.show()
         sys.exit(int(ExitCode.USAGE))
-    except typer._click.exceptions.ClickException as error:
+    except click_errors.ClickException as error:
         _print_error_line(_format_usage_error(error))
         sys.exit(int(ExitCode.USAGE))
 
 
-def _format_usage_error(error: Any) -> str:
-    """A wrong command line in one sentence."""
+def _format_usage_error(error: click_errors.ClickException) -> str:
+    """Return a wrong command line in one sentence."""
     text = error.format_message().replace("Value error, ", "").rstrip(".").replace(". Did you", "; did you")
     text += " " if text.endswith("?") else "; "
     context = getattr(error, "ctx", None)
@@ -82,7 +85,7 @@ def _format_usage_error(error: Any) -> str:
 
 
 def _print_error_line(sentence: str) -> None:
-    """One sentence on one line, whatever a file or a service has put into it."""
+    """Print a sentence on one line of stderr, with escapes for what a file or a service may have put into it."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(sentence.split()))
     if "--json" in sys.argv:
         _write_json({"error": line})
@@ -90,33 +93,33 @@ def _print_error_line(sentence: str) -> None:
 
 
 def _open_session(config: Path, json: bool) -> "Session":
-    """What every command has. Raises ConfigError."""
-    from batcher.cli.session import open_session  # noqa: PLC0415 - keeps --help quick, as every import in a command
+    from batcher.cli.session import open_session
 
     return open_session(config, json)
 
 
-def _print_answer(as_json: bool, drawn: "RenderableType | str", data: Any) -> None:
-    """The command's answer on stdout: for people, or for machines."""
+def _finish(answer: CommandAnswer, as_json: bool) -> NoReturn:
+    """Print the answer of a command on stdout, and end the command with its exit code."""
     if as_json:
-        _write_json(data)
-    elif isinstance(drawn, str):
-        typer.echo(drawn)
+        _write_json(answer.data)
+    elif isinstance(answer.drawn, str):
+        typer.echo(answer.drawn)
     else:
-        from batcher.views.progress import StdoutConsole  # noqa: PLC0415
+        from batcher.views.progress import StdoutConsole
 
-        StdoutConsole().print(drawn)
+        StdoutConsole().print(answer.drawn)
+    raise typer.Exit(int(answer.code))
 
 
-def _write_json(data: Any) -> None:
-    """One object on one line."""
-    import orjson  # noqa: PLC0415
+def _write_json(data: object) -> None:
+    """Write one object on one line of stdout."""
+    import orjson
 
     sys.stdout.write(orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS, default=str).decode() + "\n")
 
 
 @app.command()
-def plan(  # noqa: PLR0913, PLR0917 - one parameter an option: that is how Typer reads them
+def plan(
     config: ConfigOption = CONFIG,
     input: InputOption = None,
     done: DoneOption = None,
@@ -129,14 +132,11 @@ def plan(  # noqa: PLR0913, PLR0917 - one parameter an option: that is how Typer
     json: JsonOption = False,
 ) -> None:
     """Read the table, render and count every line, cut shards; print lines, tokens, price and forecast."""
-    from batcher.cli.plan import configured_options, run_plan  # noqa: PLC0415
-    from batcher.views.plan import draw_plan, plan_to_json  # noqa: PLC0415
+    from batcher.cli.plan import configured_options, run_plan
 
     session = _open_session(config, json)
     options = configured_options(session).with_overrides(input, done, limit, skip_bad_rows)
-    options = dataclasses.replace(options, replan=replan, dry_run=dry_run)
-    result, report, summary = run_plan(session, options)
-    _print_answer(json, draw_plan(result, report, summary), plan_to_json(result, report, summary))
+    _finish(run_plan(session, replace(options, replan=replan, dry_run=dry_run)), json)
 
 
 @app.command()
@@ -148,11 +148,9 @@ def submit(
     json: JsonOption = False,
 ) -> None:
     """Release the most urgent planned shards and start what fits into the headroom."""
-    from batcher.cli.submit import run_submit  # noqa: PLC0415
+    from batcher.cli.submit import run_submit
 
-    session = _open_session(config, json)
-    drawn, data = run_submit(session, shards)
-    _print_answer(json, drawn, data)
+    _finish(run_submit(_open_session(config, json), shards), json)
 
 
 @app.command()
@@ -162,16 +160,13 @@ def poll(
     json: JsonOption = False,
 ) -> None:
     """Follow everything released to its end: start what room allows, wait out delays and pauses, ingest."""
-    from batcher.cli.poll import run_poll  # noqa: PLC0415
+    from batcher.cli.poll import run_poll
 
-    session = _open_session(config, json)
-    drawn, data, code = run_poll(session, once)
-    _print_answer(json, drawn, data)
-    raise typer.Exit(int(code))
+    _finish(run_poll(_open_session(config, json), once), json)
 
 
 @app.command()
-def run(  # noqa: PLR0913, PLR0917 - as for plan
+def run(
     config: ConfigOption = CONFIG,
     out: Annotated[Path | None, typer.Option("--out", help="Collect to this file at the end.")] = None,
     failed: Annotated[Path | None, typer.Option("--failed", help="And what has no bio to this one.")] = None,
@@ -189,16 +184,14 @@ def run(  # noqa: PLR0913, PLR0917 - as for plan
 
     Without options for the plan it goes on with what was planned last.
     """
-    from batcher.cli.plan import configured_options  # noqa: PLC0415
-    from batcher.cli.run import run_all  # noqa: PLC0415
+    from batcher.cli.plan import configured_options
+    from batcher.cli.run import run_all
 
     session = _open_session(config, json)
     options = None
     if input or done or limit or skip_bad_rows:
         options = configured_options(session).with_overrides(input, done, limit, skip_bad_rows)
-    drawn, data, code = run_all(session, options, out, failed, tail == "direct")
-    _print_answer(json, drawn, data)
-    raise typer.Exit(int(code))
+    _finish(run_all(session, options, out, failed, tail == "direct"), json)
 
 
 @app.command()
@@ -217,12 +210,9 @@ def direct(
     json: JsonOption = False,
 ) -> None:
     """Ask for what is not in flight now, one call a line, at the standard price: the urgent, and the last few."""
-    from batcher.cli.direct import run_direct  # noqa: PLC0415
+    from batcher.cli.direct import run_direct
 
-    session = _open_session(config, json)
-    drawn, data, code = run_direct(session, workers, priority, failure, limit)
-    _print_answer(json, drawn, data)
-    raise typer.Exit(int(code))
+    _finish(run_direct(_open_session(config, json), workers, priority, failure, limit), json)
 
 
 @app.command()
@@ -234,12 +224,9 @@ def collect(
     json: JsonOption = False,
 ) -> None:
     """Write the bios, earlier ones included, to one file."""
-    from batcher.cli.collect import run_collect  # noqa: PLC0415
+    from batcher.cli.collect import run_collect
 
-    session = _open_session(config, json)
-    drawn, data, code = run_collect(session, out, failed, only_new)
-    _print_answer(json, drawn, data)
-    raise typer.Exit(int(code))
+    _finish(run_collect(_open_session(config, json), out, failed, only_new), json)
 
 
 @app.command()
@@ -249,14 +236,13 @@ def status(
     json: JsonOption = False,
 ) -> None:
     """Tell how far it is: counts, batches in flight, room, who waits until when, cost."""
-    from batcher.cli.status import run_status, watch_status  # noqa: PLC0415
+    from batcher.cli.status import run_status, watch_status
 
     session = _open_session(config, json)
     if watch:
         watch_status(session)
         return
-    drawn, data = run_status(session)
-    _print_answer(json, drawn, data)
+    _finish(run_status(session), json)
 
 
 @app.command()
@@ -266,11 +252,9 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Tell one artist's whole history."""
-    from batcher.cli.status import run_show  # noqa: PLC0415
+    from batcher.cli.status import run_show
 
-    session = _open_session(config, json)
-    drawn, data = run_show(session, artist_id)
-    _print_answer(json, drawn, data)
+    _finish(run_show(_open_session(config, json), artist_id), json)
 
 
 @app.command()
@@ -279,30 +263,25 @@ def init(
     json: JsonOption = False,
 ) -> None:
     """Write a commented batcher.toml and an example job; overwrites nothing."""
-    from batcher.cli.init import scaffold_job  # noqa: PLC0415
+    from batcher.cli.init import run_init
 
-    told = scaffold_job(folder)
-    _print_answer(json, "\n".join(told), {"told": told})
+    _finish(run_init(folder), json)
 
 
 @app.command()
 def pause(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """Send nothing new until `batcher resume`; what is in flight is still followed."""
-    from batcher.cli.pause import run_pause  # noqa: PLC0415
+    from batcher.cli.pause import run_pause
 
-    session = _open_session(config, json)
-    told = run_pause(session)
-    _print_answer(json, told, {"told": told})
+    _finish(run_pause(_open_session(config, json)), json)
 
 
 @app.command()
 def resume(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """End every pause."""
-    from batcher.cli.pause import run_resume  # noqa: PLC0415
+    from batcher.cli.pause import run_resume
 
-    session = _open_session(config, json)
-    told = run_resume(session)
-    _print_answer(json, told, {"told": told})
+    _finish(run_resume(_open_session(config, json)), json)
 
 
 @app.command()
@@ -314,11 +293,9 @@ def cancel(
     json: JsonOption = False,
 ) -> None:
     """Cancel at OpenAI what is in flight, follow it to its end, take in what was done, and hold the rest."""
-    from batcher.cli.cancel import run_cancel  # noqa: PLC0415
+    from batcher.cli.cancel import run_cancel
 
-    session = _open_session(config, json)
-    drawn, data = run_cancel(session, shard or [])
-    _print_answer(json, drawn, data)
+    _finish(run_cancel(_open_session(config, json), shard or []), json)
 
 
 @app.command()
@@ -333,22 +310,17 @@ def retry(
     json: JsonOption = False,
 ) -> None:
     """Bring dead and held lines back; perhaps paid ones only with --class missing."""
-    from batcher.cli.retry import run_retry  # noqa: PLC0415
+    from batcher.cli.retry import run_retry
 
-    session = _open_session(config, json)
-    drawn, data = run_retry(session, failure, artist, held, dead)
-    _print_answer(json, drawn, data)
+    _finish(run_retry(_open_session(config, json), failure, artist, held, dead), json)
 
 
 @app.command()
 def doctor(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """Check key, endpoint, model, limits, state and disk, and say what to do about each."""
-    from batcher.cli.doctor import run_doctor  # noqa: PLC0415
+    from batcher.cli.doctor import run_doctor
 
-    session = _open_session(config, json)
-    drawn, data, code = run_doctor(session)
-    _print_answer(json, drawn, data)
-    raise typer.Exit(int(code))
+    _finish(run_doctor(_open_session(config, json)), json)
 
 
 @app.command()
@@ -362,7 +334,7 @@ def sandbox(
     ] = None,
 ) -> None:
     """Serve a local Batch API on the loopback interface: for trying things out, for nothing."""
-    from batcher.cli.sandbox import run_sandbox  # noqa: PLC0415
+    from batcher.cli.sandbox import run_sandbox
 
     run_sandbox(port, speed, tier, seed, folder)
 
@@ -375,7 +347,7 @@ def demo(
     svg: Annotated[Path | None, typer.Option("--svg", help="Save what was seen as a picture.")] = None,
 ) -> None:
     """Run the real commands on the configured job against the sandbox, over HTTP, for nothing."""
-    from batcher.cli.demo import run_demo  # noqa: PLC0415
+    from batcher.cli.demo import run_demo
 
     run_demo(config, input, speed, svg)
 
@@ -383,4 +355,4 @@ def demo(
 @app.command()
 def version(json: JsonOption = False) -> None:
     """Print the version."""
-    _print_answer(json, f"batcher {__version__}", {"version": __version__})
+    _finish(CommandAnswer(f"batcher {__version__}", {"version": __version__}), json)

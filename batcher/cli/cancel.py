@@ -1,50 +1,51 @@
-"""`cancel`, `retry` and `doctor`: what a person does by hand when something is not as it should be."""
+"""`batcher cancel`: cancel what is in flight, and take back what was not sent."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from batcher.cli.answer import CommandAnswer
 from batcher.cli.process import WorkDoneElsewhere, open_batch_runner
 from batcher.cli.session import Session
 from batcher.core.decide import decide_cancel_actions
 from batcher.state import wishes
-from batcher.state.wishes import CancelResult
+from batcher.state.status import to_json
+from batcher.state.wishes import CancelledShard, CancelResult
 from batcher.views.sheet import build_table
-
-CommandAnswer = tuple[RenderableType, dict[str, Any]]
 
 
 def run_cancel(session: Session, shards: Sequence[int]) -> CommandAnswer:
-    """Writes the wishes, and sees them carried out: by the process at work, or by this one."""
-    with session.store.read_transaction():
-        pass
+    """Record the wish to cancel shards (none named: all), and follow it until the acting process has fulfilled it.
+
+    This process acts where no other does. Raises InputError for the number of a shard that cannot be cancelled.
+    """
+    session.store.require_plan()
     with session.store.transaction("cancel") as tx:
-        asked, since = wishes.request_cancel(tx, shards), tx.now
-    ended = "none was in flight"
-    if asked.following:
-        ended = _follow_cancellation(session)
+        requested, since = wishes.request_cancel(tx, shards), tx.now
+    end = "none was in flight"
+    if requested.following:
+        end = _follow_cancellation(session)
     with session.store.read_transaction() as tx:
-        rows = tx.fetch_all("cancelled_shards", shards=list(asked.following), since=since)
-        left = sorted(set(wishes.load_open_wishes(tx)) & set(asked.following))
+        cancelled = wishes.load_cancelled_shards(tx, requested.following, since)
+        left = sorted(set(wishes.load_open_wishes(tx)) & set(requested.following))
     data = {
-        "cancelled": [dict(zip(("shard", "outcome", "bios", "held"), row, strict=True)) for row in rows],
-        "not_sent": list(asked.withdrawn),
-        "retries_held": asked.held,
+        "cancelled": to_json(cancelled),
+        "not_sent": list(requested.withdrawn),
+        "retries_held": requested.held,
         "still_in_flight": left,
     }
-    return _draw_cancellation(asked, rows, left, ended), data
+    return CommandAnswer(_draw_cancellation(requested, cancelled, left, end), data)
 
 
 def _follow_cancellation(session: Session) -> str:
-    """Follows the wishes to their end; how they came to it."""
+    """Follow the wishes until they are fulfilled; return how that came about, in words for the user."""
     try:
         with open_batch_runner(session, lambda: _is_cancellation_done(session), sends=False) as runner:
-            ended = runner.run_until_idle(how=decide_cancel_actions)
+            end = runner.run_until_idle(how=decide_cancel_actions)
     except WorkDoneElsewhere:
         return "the process at work has carried it out"
-    return getattr(ended, "problem", "") or "done"
+    return getattr(end, "problem", "") or "done"
 
 
 def _is_cancellation_done(session: Session) -> bool:
@@ -53,21 +54,22 @@ def _is_cancellation_done(session: Session) -> bool:
 
 
 def _draw_cancellation(
-    asked: CancelResult, rows: Sequence[tuple[Any, ...]], left: Sequence[int], ended: str
+    requested: CancelResult, cancelled: Sequence[CancelledShard], left: Sequence[int], end: str
 ) -> RenderableType:
     parts: list[RenderableType] = []
-    if rows:
-        shown = [(str(shard), outcome or "in flight", bios, held) for shard, outcome, bios, held in rows]
-        parts.append(build_table("Cancelled", ["shard", "ended", "bios", "held"], shown, 2))
+    if cancelled:
+        rows = [(str(row.shard), row.outcome or "in flight", row.bios, row.held) for row in cancelled]
+        parts.append(build_table("Cancelled", ["shard", "ended", "bios", "held"], rows, 2))
     lines = []
-    if asked.withdrawn:
-        lines.append(f"{len(asked.withdrawn)} shards were not sent yet: planned again; `batcher submit` releases them.")
-    if asked.held:
-        lines.append(f"{asked.held:,} lines that waited to be tried again are held.")
+    if requested.withdrawn:
+        count = len(requested.withdrawn)
+        lines.append(f"{count} shards were not sent yet: planned again; `batcher submit` releases them.")
+    if requested.held:
+        lines.append(f"{requested.held:,} lines that waited to be tried again are held.")
     if left:
-        lines.append(f"{len(left)} shards are still in flight ({ended}); `batcher poll` follows them.")
-    if not (rows or lines):
+        lines.append(f"{len(left)} shards are still in flight ({end}); `batcher poll` follows them.")
+    if not (cancelled or lines):
         lines.append("Nothing is in flight or waits to be sent.")
-    if rows or asked.held:
+    if cancelled or requested.held:
         lines.append("`batcher retry --held` brings held lines back.")
     return Group(*parts, *(Text(line) for line in lines))

@@ -2,21 +2,21 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from rich.console import RenderableType
 from rich.text import Text
 
+from batcher.cli.answer import CommandAnswer
 from batcher.cli.plan import configured_options
 from batcher.cli.session import Session
 from batcher.collect.collect import CollectResult, check_targets, collect_bios, load_table_paths
-from batcher.errors import ExitCode, StateError, compute_exit_code
+from batcher.errors import StateError, compute_exit_code
 
-COLLECTED = ("bios", "failed", "dead", "held", "open", "skipped", "kept", "notes")
+JSON_FIELDS = ("bios", "failed", "dead", "held", "open", "skipped", "kept", "notes")
+"""The fields of a CollectResult that --json prints, in its order."""
 
 
 def protected_tables(session: Session) -> list[Path]:
-    """The tables that were read, and those that would be: no output may replace them."""
+    """Return the tables that were planned, and those that the settings name: no output may replace them."""
     options = configured_options(session)
     found = [path for path in (options.input, options.done) if path is not None]
     with suppress(StateError):
@@ -24,18 +24,22 @@ def protected_tables(session: Session) -> list[Path]:
     return found
 
 
-def run_collect(
-    session: Session, out: Path, failed: Path | None, only_new: bool
-) -> tuple[RenderableType, dict[str, Any], ExitCode]:
-    """Writes the bios; incomplete work is not refused, it is said."""
+def run_collect(session: Session, out: Path, failed: Path | None, only_new: bool) -> CommandAnswer:
+    """Write the bios. Work that is not complete is not refused, but reported."""
     check_targets(out, failed, protected_tables(session))
+    return collect_to_files(session, out, failed, only_new)
+
+
+def collect_to_files(session: Session, out: Path, failed: Path | None, only_new: bool) -> CommandAnswer:
+    """Write the bios to `out`, and the artists without one to `failed`; the targets were checked."""
     with session.display.show_progress("writing"):
         collected = collect_bios(session.store, session.load_job(), out, failed, only_new)
     code = compute_exit_code({"ready": collected.open, "held": collected.held, "dead": collected.dead})
-    return format_collection_report(collected, out, failed), collected_to_json(collected), code
+    data = {name: getattr(collected, name) for name in JSON_FIELDS}
+    return CommandAnswer(_draw_collection(collected, out, failed), data, code)
 
 
-def format_collection_report(collected: CollectResult, out: Path, failed: Path | None) -> Text:
+def _draw_collection(collected: CollectResult, out: Path, failed: Path | None) -> Text:
     lines = [] if collected.kept else [f"{collected.bios:,} bios written to {out}."]
     lines += [f"{note[:1].upper()}{note[1:]}." for note in collected.notes]
     if failed is not None:
@@ -53,7 +57,3 @@ def format_collection_report(collected: CollectResult, out: Path, failed: Path |
     if missing:
         lines.append(f"Not among the bios: {', '.join(missing)}.")
     return Text("\n".join(lines))
-
-
-def collected_to_json(collected: CollectResult) -> dict[str, Any]:
-    return {name: getattr(collected, name) for name in COLLECTED}

@@ -1,4 +1,4 @@
-"""`batcher sandbox` and `batcher demo`: the local Batch API, and the whole job against it with the real commands."""
+"""`batcher demo`: the whole job with the real commands, against the local Batch API."""
 
 import os
 import subprocess
@@ -11,23 +11,32 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from batcher.cli.sandbox import import_sandbox
+from batcher.cli.sandbox import require_sandbox
 from batcher.config import load_config
 from batcher.errors import BatcherError, ExitCode
 
 DEMO_LINES = 3
+"""Bios that are shown at the end."""
+DEMO_FAULTS = {"server": 0.02, "rate_limit": 0.02, "invalid_json": 0.01, "content_policy": 0.005}
+"""The shares of the lines that fail, by the kind of failure."""
 
 
 def run_demo(config: Path, input: Path | None, speed: float, svg: Path | None) -> None:
-    """Runs plan, submit, poll and collect as a user would, over HTTP, in a folder that goes away."""
-    server, service = import_sandbox()
+    """Run plan, submit, poll and collect as a user would, over HTTP, in a temporary folder.
+
+    svg: save what was printed as a picture. Raises SetupError without the sandbox's libraries.
+    """
+    require_sandbox()
+    from batcher.sandbox import Faults, Sandbox, SandboxSettings, scaled_clock
+    from batcher.sandbox.web.server import running_sandbox
+
     job = load_config(config).job
     with tempfile.TemporaryDirectory(prefix="batcher-demo-") as scratch:
         folder = Path(scratch)
-        settings = service.SandboxSettings(seed=1, speed=speed, faults=service.Faults(line_failures=DEMO_FAULTS))
-        sandbox = service.Sandbox(settings, folder / "sandbox", service.scaled_clock(speed))
+        settings = SandboxSettings(seed=1, speed=speed, faults=Faults(line_failures=DEMO_FAULTS))
+        sandbox = Sandbox(settings, folder / "sandbox", scaled_clock(speed))
         console = Console(record=svg is not None, width=100 if svg else None)
-        with server.running_sandbox(sandbox) as url:
+        with running_sandbox(sandbox) as url:
             demo = Demo(console, folder, _build_environment(job.path, input or job.input, url, folder))
             demo.print_note(
                 f"The job {job.path.name} against a local Batch API at {url}; a second counts as {speed:,.0f}."
@@ -37,11 +46,8 @@ def run_demo(config: Path, input: Path | None, speed: float, svg: Path | None) -
             console.save_svg(str(svg), title="batcher demo")
 
 
-DEMO_FAULTS = {"server": 0.02, "rate_limit": 0.02, "invalid_json": 0.01, "content_policy": 0.005}
-
-
 def _build_environment(job: Path, table: Path, url: str, folder: Path) -> dict[str, str]:
-    """The demo's settings: the sandbox's clock is fast, so delays are short."""
+    """Return the settings of the demo: the clock of the sandbox is fast, so delays are short."""
     return {
         **os.environ,
         "OPENAI_BASE_URL": url,
@@ -63,11 +69,11 @@ class Demo:
         (folder / "batcher.toml").write_text("# The demo sets everything in its environment.\n", encoding="utf-8")
 
     def print_note(self, text: str) -> None:
-        """A line of the demo's own."""
+        """Print a line that no command has printed."""
         self._console.print(Text(text, style="dim"))
 
     def run_commands(self) -> None:
-        """Runs them and shows the first bios."""
+        """Run them and print the first bios."""
         began = time.monotonic()
         out = self._folder / "bios.parquet"
         self._run_command("plan")
@@ -88,7 +94,7 @@ class Demo:
             raise BatcherError(f"the demo's `batcher {arguments[0]}` ended with {done.returncode}")
 
     def _print_first_bios(self, path: Path) -> None:
-        import duckdb  # noqa: PLC0415
+        import duckdb
 
         rows = duckdb.execute(
             "SELECT artist_name, bio FROM read_parquet(?) LIMIT ?", [str(path), DEMO_LINES]

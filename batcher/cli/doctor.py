@@ -1,6 +1,6 @@
-"""`batcher doctor`: looks at all that a run needs, and says of each what was found and what to do about it.
+"""`batcher doctor`: check everything that a run needs, and report of each what was found and what to do about it.
 
-It changes nothing, here or at OpenAI, and one thing that is wrong does not keep it from looking at the others.
+It changes nothing, here or at OpenAI, and one thing that is wrong does not keep it from checking the others.
 """
 
 import os
@@ -11,34 +11,37 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
 from batcher.catalog.prices import resolve_prices
+from batcher.cli.answer import CommandAnswer
 from batcher.cli.session import Session
 from batcher.config import Config, enqueued_token_limit
 from batcher.errors import BatcherError, ExitCode
 from batcher.job.loading import load_job
 from batcher.service.openai_service import OpenAIService, connect_service
 from batcher.service.service import CallError, CallRefused
-from batcher.state import facts, shards
+from batcher.state import facts, remote_files, shards
 from batcher.state.db.store import Store
 from batcher.state.snapshot import load_room
 
 OK, NOTE, BAD = "ok", "note", "wrong"
+"""The levels of a finding."""
 SOON_DAYS = 30
-"""A model that ends within so many days is worth a word."""
+"""A model that is shut down within this many days is noted."""
 LEAST_FREE = 200_000_000
+"""Bytes that must be free on the disk of the state: 42,888 lines take 100 MB of shards, and 100 MB of results while
+they are read."""
 ENOUGH_FREE = 2_000_000_000
-"""Bytes on the disk of the state: 42,888 lines take 100 MB of shards, and 100 MB of results while they are read."""
+"""Bytes from which on the free space is not worth a note."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     what: str
     level: str
@@ -47,7 +50,7 @@ class Finding:
 
 
 def run_health_checks(config: Config, store: Store, now: Callable[[], float] = time.time) -> list[Finding]:
-    """Everything, in the order in which a run would need it."""
+    """Check everything, in the order in which a run needs it. now: returns epoch seconds."""
     findings = [
         _check_job_folder(config),
         *_check_service(config, now()),
@@ -66,9 +69,6 @@ def _check_job_folder(config: Config) -> Finding:
     if not config.job.input.is_file():
         return Finding("job", NOTE, f"{job.name}; its table {config.job.input} does not exist", "set [job] input")
     return Finding("job", OK, f"{job.name}, table {config.job.input.name}")
-
-
-# --- the service ----------------------------------------------------------------------------------------------------
 
 
 def _check_service(config: Config, now: float) -> Iterator[Finding]:
@@ -133,9 +133,6 @@ def _check_model_price(config: Config) -> Finding:
     return Finding("price", level, f"the price of {name} is not known", "costs are not counted; leave [budget] at 0")
 
 
-# --- limits, state, disk --------------------------------------------------------------------------------------------
-
-
 def _check_enqueued_limit(config: Config, store: Store) -> Iterator[Finding]:
     try:
         limit, source = enqueued_token_limit(config), f"the table of tiers, tier {config.limits.tier}"
@@ -150,8 +147,8 @@ def _check_enqueued_limit(config: Config, store: Store) -> Iterator[Finding]:
     except BatcherError:
         learned = limit
     if learned != limit:
-        told = f"{learned:,} enqueued tokens, as the service said within a day; {source} says {limit:,}"
-        yield Finding("limit", NOTE, told, "set [limits] enqueued_tokens, or tier, to what Settings > Limits shows")
+        found = f"{learned:,} enqueued tokens, as the service said within a day; {source} says {limit:,}"
+        yield Finding("limit", NOTE, found, "set [limits] enqueued_tokens, or tier, to what Settings > Limits shows")
         return
     yield Finding("limit", OK, f"{limit:,} enqueued tokens ({source})")
 
@@ -178,29 +175,29 @@ def _check_state_folder(store: Store) -> Iterator[Finding]:
 def _check_disk_space(folder: Path) -> Finding:
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free
-    told = f"{free / 1e9:,.1f} GB are free at {there}"
+    found = f"{free / 1e9:,.1f} GB are free at {there}"
     if free < LEAST_FREE:
-        return Finding("disk", BAD, told, "make room: a job of 40,000 lines needs a quarter of a gigabyte")
+        return Finding("disk", BAD, found, "make room: a job of 40,000 lines needs a quarter of a gigabyte")
     if free < ENOUGH_FREE:
-        return Finding("disk", NOTE, told, "keep an eye on it")
-    return Finding("disk", OK, told)
+        return Finding("disk", NOTE, found, "keep an eye on it")
+    return Finding("disk", OK, found)
 
 
 def _check_undeleted_files(store: Store) -> Iterator[Finding]:
-    """Files at OpenAI that could not be deleted."""
+    """Yield a note where files at OpenAI could not be deleted."""
     try:
         with store.read_transaction() as tx:
-            left = [row for row in tx.fetch_all("files_left") if row[3]]
+            left = [file for file in remote_files.load_files_left(tx) if file.tries]
     except BatcherError:
         return
     if left:
-        file_id, purpose, _, tries, error = left[0]
-        told = f"{len(left)} could not be deleted at OpenAI, the first {file_id} ({purpose}, {tries} tries: {error})"
-        yield Finding("files", NOTE, told, "`batcher poll` tries again; they expire by themselves after 30 days")
+        first = f"the first {left[0].file_id} ({left[0].purpose}, {left[0].tries} tries: {left[0].error})"
+        found = f"{len(left)} could not be deleted at OpenAI, {first}"
+        yield Finding("files", NOTE, found, "`batcher poll` tries again; they expire by themselves after 30 days")
 
 
-def draw_findings(findings: "Sequence[Finding]") -> RenderableType:
-    """What the doctor found: a line each, and under it what to do."""
+def draw_findings(findings: Sequence[Finding]) -> RenderableType:
+    """Return the drawing of findings: a line each, and under it what to do."""
     marks = {"ok": "[green]ok   [/]", "note": "[yellow]note [/]", "wrong": "[red]wrong[/]"}
     parts: list[RenderableType] = []
     for finding in findings:
@@ -215,13 +212,10 @@ def draw_findings(findings: "Sequence[Finding]") -> RenderableType:
     return Group(*parts)
 
 
-def run_doctor(session: Session) -> tuple[RenderableType, dict[str, Any], ExitCode]:
-    """Looks at everything that a run needs; exit code 2 when something is wrong."""
+def run_doctor(session: Session) -> CommandAnswer:
+    """Check everything that a run needs; the exit code is 2 when something is wrong."""
     findings = run_health_checks(session.config, session.store)
-    bad = any(finding.level == BAD for finding in findings)
-    data = {"findings": [_finding_to_json(f) for f in findings], "ok": not bad}
-    return draw_findings(findings), data, ExitCode.USAGE if bad else ExitCode.DONE
-
-
-def _finding_to_json(finding: Finding) -> dict[str, str]:
-    return {"what": finding.what, "level": finding.level, "found": finding.found, "do": finding.todo}
+    is_bad = any(finding.level == BAD for finding in findings)
+    rows = [{"what": f.what, "level": f.level, "found": f.found, "do": f.todo} for f in findings]
+    code = ExitCode.USAGE if is_bad else ExitCode.DONE
+    return CommandAnswer(draw_findings(findings), {"findings": rows, "ok": not is_bad}, code)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
+from batcher.cli.answer import CommandAnswer
 from batcher.errors import StateError
 
 NAMES = (
@@ -13,11 +14,20 @@ NAMES = (
     "jobs/example/user.md",
     "jobs/example/artists.csv",
 )
-"""What is written, under the names that it has in the package (batcher/data/example)."""
+"""The files that are written; they have the same names in the package, under batcher/data/example."""
+
+
+def run_init(folder: Path) -> CommandAnswer:
+    """Write what is missing in a folder; report each file, and what to do next."""
+    lines = scaffold_job(folder)
+    return CommandAnswer("\n".join(lines), {"told": lines})
 
 
 def scaffold_job(folder: Path) -> list[str]:
-    """Writes what is missing; a line for each file, written or left. Raises StateError when the folder cannot be."""
+    """Write the files that are missing; return a line for each, written or left, and one on what to do next.
+
+    Raises StateError when the folder cannot be written.
+    """
     try:
         return list(_write_missing_templates(folder))
     except OSError as error:

@@ -1,23 +1,22 @@
-"""`pause` and `resume`: the wishes that the acting process heeds before it sends."""
+"""`pause` and `resume`: what the acting process heeds before it sends."""
 
+from batcher.cli.answer import CommandAnswer
 from batcher.cli.session import Session
 from batcher.state import quota_pauses
 
 
-def run_pause(session: Session) -> str:
-    """Holds sending until `resume`."""
-    with session.store.read_transaction():
-        pass
+def run_pause(session: Session) -> CommandAnswer:
+    """Stop sending until `resume`."""
+    session.store.require_plan()
     with session.store.transaction("pause") as tx:
         quota_pauses.pause_sending(tx, "all", "by hand", None, "by hand")
-    return "paused: nothing new is sent until `batcher resume`; what is in flight is still followed"
+    text = "paused: nothing new is sent until `batcher resume`; what is in flight is still followed"
+    return CommandAnswer(text, {"told": text})
 
 
-def run_resume(session: Session) -> str:
-    """Ends every pause."""
-    with session.store.read_transaction():
-        pass
+def run_resume(session: Session) -> CommandAnswer:
+    """End every pause."""
+    session.store.require_plan()
     with session.store.transaction("resume") as tx:
-        ended = tx.fetch_all("end_pauses", reasons=None, now=tx.now)
-        tx.record_event("resume", f"{len(ended)} pauses ended")
-    return f"{len(ended)} pauses ended"
+        text = f"{quota_pauses.resume_sending(tx)} pauses ended"
+    return CommandAnswer(text, {"told": text})

@@ -1,4 +1,4 @@
-"""The one acting process of a lane: lock held, service checked, Ctrl-C taken at a safe point."""
+"""The one acting process of a lane: it holds the lock, has checked the service, and ends at a safe point on Ctrl-C."""
 
 import random
 import signal
@@ -28,39 +28,39 @@ from batcher.views.progress import Display
 
 
 class InterruptHandler:
-    """Ctrl-C asks to end at the next safe point; a second one ends at once."""
+    """The handler of Ctrl-C: the first one requests the end at the next safe point, a second one ends at once."""
 
     def __init__(self, display: Display) -> None:
         self._event = threading.Event()
         self._display = display
 
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
-        """The signal's handler."""
+        """Handle the signal. Raises KeyboardInterrupt on the second one."""
         if self._event.is_set():
             raise KeyboardInterrupt
         self._event.set()
         self._display.console.print("ending at the next safe point; once more to end at once", highlight=False)
 
     def is_requested(self) -> bool:
-        """Whether the user asked to end."""
+        """Return whether the user asked to end."""
         return self._event.is_set()
 
     def sleep(self, seconds: float) -> None:
-        """Sleeps, or less when the user asks to end."""
+        """Sleep, or until the user asks to end."""
         self._event.wait(seconds)
 
     def sleep_or_interrupt(self, seconds: float) -> None:
-        """Sleeps where nothing was begun yet: asking to end ends it."""
+        """Sleep where nothing was begun yet. Raises KeyboardInterrupt when the user asks to end."""
         if self._event.wait(seconds):
             raise KeyboardInterrupt
 
 
 class WorkDoneElsewhere(Exception):  # noqa: N818 - an outcome, and read as one
-    """Another process has done, meanwhile, what this one waited for the lock to do."""
+    """Raised when the owner of the lock has done our work while we waited for the lock."""
 
 
-FOLLOW_S = 1.0
-"""Between two looks at whether another process has done it."""
+WORK_CHECK_S = 1.0
+"""Seconds between two checks whether the owner of the lock has done our work."""
 
 
 def _always_false() -> bool:
@@ -69,12 +69,13 @@ def _always_false() -> bool:
 
 @contextmanager
 def open_lane_context(
-    session: Session, lane: str, followed: Callable[[], bool] = _always_false, sends: bool = True
+    session: Session, lane: str, is_work_done: Callable[[], bool] = _always_false, sends: bool = True
 ) -> Iterator[LaneContext]:
-    """The one acting process of a lane: lock held, service checked, Ctrl-C caught; what it acts with.
+    """Become the one acting process of a lane, with its lock held, the service checked and Ctrl-C caught.
 
-    followed: whether the owner of the lock has done by now what this process came for; then Followed is raised.
-    sends: whether it may send what waits. Raises ConfigError where today's settings are not those of what waits.
+    is_work_done: whether the owner of the lock has done by now what this process is for; WorkDoneElsewhere is raised
+    then. sends: whether it may send what waits. Raises StateError without a plan, ConfigError where today's settings
+    are not those of what waits, and SetupError where the service refuses us.
     """
     job = session.load_job()
     with session.store.read_transaction() as tx:  # a plan must be there before anything is locked or called
@@ -90,7 +91,7 @@ def open_lane_context(
     )  # fmt: skip
     before = signal.signal(signal.SIGINT, interrupt)
     try:
-        sleep = _build_lock_sleep(interrupt, followed)
+        sleep = _build_lock_sleep(interrupt, is_work_done, time.monotonic)
         with lane_lock(session.store.folder, lane, _build_wait_reporter(session), sleep, None):
             if _check_service(context.service, _has_been_reached(context.store)):
                 with context.store.transaction("reached") as tx:
@@ -103,23 +104,26 @@ def open_lane_context(
 
 @contextmanager
 def open_batch_runner(
-    session: Session, followed: Callable[[], bool] = _always_false, sends: bool = True
+    session: Session, is_work_done: Callable[[], bool] = _always_false, sends: bool = True
 ) -> Iterator[BatchRunner]:
-    """The one acting process of the batch lane, as `working` has it."""
-    with open_lane_context(session, "batch", followed, sends) as context:
+    """Become the one acting process of the batch lane; parameters and errors are those of `open_lane_context`."""
+    with open_lane_context(session, "batch", is_work_done, sends) as context:
         runner = BatchRunner(context)
         runner.prepare_run()
         yield runner
 
 
-def _build_lock_sleep(interrupt: InterruptHandler, followed: Callable[[], bool]) -> Callable[[float], None]:
-    looked = time.monotonic()
+def _build_lock_sleep(
+    interrupt: InterruptHandler, is_work_done: Callable[[], bool], clock: Callable[[], float]
+) -> Callable[[float], None]:
+    """Return how to sleep while another process has the lock. clock: counts seconds, from any start."""
+    checked_at = clock()
 
     def sleep(seconds: float) -> None:
-        nonlocal looked
-        if time.monotonic() - looked >= FOLLOW_S:
-            looked = time.monotonic()
-            if followed():
+        nonlocal checked_at
+        if clock() - checked_at >= WORK_CHECK_S:
+            checked_at = clock()
+            if is_work_done():
                 raise WorkDoneElsewhere
         interrupt.sleep_or_interrupt(seconds)
 
@@ -136,7 +140,7 @@ def _build_wait_reporter(session: Session) -> Callable[[str], None]:
 
 
 def check_service_reachable(session: Session) -> None:
-    """Asks the service, before a command that does all has done anything. Raises SetupError."""
+    """Check the service before `run` has done anything. Raises SetupError."""
     _check_service(_connect_service(session.config, time.sleep, random.random), known=session.store.exists())
 
 
@@ -145,9 +149,9 @@ def _connect_service(config: Config, sleep: Callable[[float], None], jitter: Jit
 
 
 def _check_service(service: Service, known: bool) -> bool:
-    """Whether the service answers. A wrong key or address is told before anything is tried: raises SetupError.
+    """Return whether the service answers. Raises SetupError for a wrong key or address.
 
-    known: it was reached before, so that silence is an outage, and no mistake of the user's.
+    known: it was reached before, so that silence is an outage and not a mistake of the user.
     """
     try:
         service.check_access()

@@ -1,56 +1,54 @@
-"""`submit`, `poll`, `run` and `collect`: the commands that act, and what they answer."""
+"""`batcher run`: plan, release, follow and collect, the unattended mode."""
 
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Group, RenderableType
 
-from batcher.cli.answer import interruption_note, is_interrupted, raise_problem, read_job_status
-from batcher.cli.collect import collected_to_json, format_collection_report, protected_tables
+from batcher.cli.answer import CommandAnswer
+from batcher.cli.collect import collect_to_files, protected_tables
 from batcher.cli.direct import run_direct_lane
+from batcher.cli.outcome import interruption_note, is_interrupted, raise_problem, read_job_status
 from batcher.cli.plan import configured_options, run_plan
 from batcher.cli.process import check_service_reachable, open_batch_runner
 from batcher.cli.session import Session
 from batcher.cli.submit import release_shards
-from batcher.collect.collect import check_targets, collect_bios
+from batcher.collect.collect import check_targets
 from batcher.core.actions import Finish, Wait
 from batcher.core.decide import HAND_OVER, decide_actions, decide_tail_actions
-from batcher.errors import ExitCode, StateError, compute_exit_code
+from batcher.errors import StateError, compute_exit_code
 from batcher.lanes.batch.runner import Decide
 from batcher.plan.planner import PlanOptions, load_plan_options
 from batcher.state import submissions
 from batcher.state.direct_calls import Selection
-from batcher.views.plan import draw_plan
 from batcher.views.status import draw_status
 
 
 def run_all(
     session: Session, options: PlanOptions | None, out: Path | None, failed: Path | None, tail: bool
-) -> tuple[RenderableType, dict[str, Any], ExitCode]:
-    """The unattended mode. options: what to plan; None: what the state was planned with last, else the settings'.
+) -> CommandAnswer:
+    """Plan, release all shards, follow them to their end, and collect to `out` where it is named.
 
-    tail: the direct lane takes the last lines.
+    options: what to plan; None: as the last plan, else as the settings say. tail: the direct lane does the last lines.
     """
     check_targets(out, failed, protected_tables(session))
     check_service_reachable(session)
     _plan_for_run(session, options)
-    ended = _run_batch_lane(session, _build_tail_decider(session) if tail else decide_actions)
-    while ended == Finish(HAND_OVER):
-        ended, calls = run_direct_lane(session, Selection(), session.config.direct.workers, patient=False)
-        if not is_interrupted(ended):  # where the lane can do nothing now, the batches go on
-            ended = _run_batch_lane(session, _build_tail_decider(session) if calls else decide_actions)
-    raise_problem(ended)
+    end = _run_batch_lane(session, _build_tail_decider(session) if tail else decide_actions)
+    while end == Finish(HAND_OVER):
+        end, calls = run_direct_lane(session, Selection(), session.config.direct.workers, patient=False)
+        if not is_interrupted(end):  # where the direct lane can do nothing now, the batches are followed
+            end = _run_batch_lane(session, _build_tail_decider(session) if calls else decide_actions)
+    raise_problem(end)
     status = read_job_status(session)
-    parts: list[RenderableType] = [draw_status(status), *interruption_note(ended)]
-    data: dict[str, Any] = {"states": status.states}
+    drawn: list[RenderableType] = [draw_status(status), *interruption_note(end)]
+    data: dict[str, object] = {"states": status.states}
     if out is not None:
-        with session.display.show_progress("writing"):
-            collected = collect_bios(session.store, session.load_job(), out, failed, only_new=False)
-        parts.append(format_collection_report(collected, out, failed))
-        data["collected"] = collected_to_json(collected)
-    return Group(*parts), data, compute_exit_code(status.states)
+        collected = collect_to_files(session, out, failed, only_new=False)
+        drawn.append(collected.drawn)
+        data["collected"] = collected.data
+    return CommandAnswer(Group(*drawn), data, compute_exit_code(status.states))
 
 
 def _run_batch_lane(session: Session, how: Decide) -> Finish | Wait:
@@ -60,28 +58,26 @@ def _run_batch_lane(session: Session, how: Decide) -> Finish | Wait:
 
 
 def _build_tail_decider(session: Session) -> Decide:
-    """The decisions of a run whose last lines the direct lane takes."""
+    """Return how a run decides whose last lines the direct lane does."""
     with session.store.read_transaction() as tx:
         deadline = submissions.load_run(tx).planned_at + session.config.deadline.hours * 3600
     return partial(decide_tail_actions, fewer_than=session.config.direct.tail_lines, deadline=deadline)
 
 
 def _plan_for_run(session: Session, options: PlanOptions | None) -> None:
-    """Plans what the user asked for. A plan of a part of the table is not widened by a command that only goes on."""
+    """Plan what the user named. The plan of a part of the table is not widened by a command that only continues."""
     earlier = _load_earlier_options(session)
     if options is None and earlier is not None and earlier.limit is not None:
-        told = f"going on with the plan of {earlier.limit:,} artists; `batcher plan` takes in more"
-        session.display.console.print(told, highlight=False, markup=False)
+        note = f"going on with the plan of {earlier.limit:,} artists; `batcher plan` takes in more"
+        session.display.console.print(note, highlight=False, markup=False)
         return
     planned = run_plan(session, options or earlier or configured_options(session))
     if not session.json:
-        session.display.console.print(draw_plan(*planned))
+        session.display.console.print(planned.drawn)
 
 
 def _load_earlier_options(session: Session) -> PlanOptions | None:
-    with (
-        suppress(StateError),
-        session.store.read_transaction() as tx,
-    ):  # there may be none, or a file that a killed plan left
+    """Return the options of the last plan; None before the first, or where a plan was killed before its end."""
+    with suppress(StateError), session.store.read_transaction() as tx:
         return load_plan_options(tx)
     return None

@@ -1,8 +1,8 @@
 """`batcher sandbox`: serve the local Batch API until Ctrl-C."""
 
 import tempfile
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -10,26 +10,28 @@ from batcher.errors import SetupError
 
 
 def run_sandbox(port: int, speed: float, tier: int, seed: int, folder: Path | None) -> None:
-    """Serves until Ctrl-C. Raises SetupError when the sandbox's libraries are not installed or the port is taken."""
-    server, service = import_sandbox()
+    """Serve until Ctrl-C. Raises SetupError when the sandbox's libraries are not installed or the port is taken."""
+    require_sandbox()
+    from batcher.sandbox import Sandbox, SandboxSettings, scaled_clock
+    from batcher.sandbox.web.server import serve_sandbox
+
     with tempfile.TemporaryDirectory(prefix="batcher-sandbox-") as scratch:
-        settings = service.SandboxSettings(seed=seed, speed=speed, tier=tier)
-        sandbox = service.Sandbox(settings, folder or Path(scratch), service.scaled_clock(speed))
+        settings = SandboxSettings(seed=seed, speed=speed, tier=tier)
+        sandbox = Sandbox(settings, folder or Path(scratch), scaled_clock(speed))
         try:
-            server.serve_sandbox(sandbox, port=port, on_ready=_print_sandbox_address)
+            serve_sandbox(sandbox, port=port, on_ready=_print_sandbox_address)
         except OSError as error:
             raise SetupError(f"port {port} cannot be used: {error.strerror}; choose another with --port") from error
 
 
-def import_sandbox() -> tuple[Any, Any]:
+def require_sandbox() -> None:
+    """Raise SetupError where the sandbox's libraries, an optional part of Batcher, are not installed."""
     try:
-        import batcher.sandbox as service  # noqa: PLC0415 - an extra that only these two commands need
-        from batcher.sandbox.web import server  # noqa: PLC0415
+        import_module("batcher.sandbox.web.server")
     except ModuleNotFoundError as error:
         raise SetupError(
             f"the sandbox needs {error.name}; install it: pip install '.[sandbox]' in Batcher's folder"
         ) from error
-    return server, service
 
 
 def _print_sandbox_address(url: str) -> None:

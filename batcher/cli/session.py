@@ -1,4 +1,4 @@
-"""Putting a command together: configuration, state, display. What only looks needs no more than this."""
+"""What every command is given: configuration, state, display. A command that only reads the state needs no more."""
 
 import time
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Session(NamedTuple):
-    """What every command has."""
+    """The configuration, the state and the display of a command. json: whether it answers as JSON."""
 
     config: Config
     store: Store
@@ -23,14 +23,14 @@ class Session(NamedTuple):
     json: bool
 
     def load_job(self) -> "Job":
-        """The job folder, loaded."""
-        from batcher.job.loading import load_job  # noqa: PLC0415 - what only looks asks for nothing
+        """Return the job, loaded from its folder. Raises JobError."""
+        from batcher.job.loading import load_job
 
         return load_job(self.config.job.path)
 
 
 def open_session(config_path: Path, json: bool) -> Session:
-    """Reads the configuration; raises ConfigError."""
+    """Read the configuration and return the session of a command. Raises ConfigError."""
     config = load_config(config_path)
     console = Console(stderr=True, quiet=False)
     return Session(config, Store(config.state.dir, time.time, time.sleep), Display(console), json)

@@ -3,44 +3,44 @@
 import time
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 
+from batcher.cli.answer import CommandAnswer
 from batcher.cli.session import Session
 from batcher.errors import InputError
 from batcher.state.snapshot import load_saved_prices
-from batcher.state.status import read_artist, read_status, to_json
+from batcher.state.status import find_similar_artists, read_artist, read_status, to_json
 from batcher.views.status import draw_artist, draw_status
 
 WATCH_S = 2.0
+"""Seconds between two looks of `status --watch`."""
 
 
-def run_status(session: Session) -> tuple[RenderableType, dict[str, Any]]:
-    """The job at this moment."""
+def run_status(session: Session) -> CommandAnswer:
+    """Return the job at this moment."""
     with session.store.read_transaction() as tx:
         status = read_status(tx, session.config, partial(load_saved_prices, tx))
-    return draw_status(status), to_json(status)
+    return CommandAnswer(draw_status(status), to_json(status))
 
 
 def watch_status(session: Session) -> None:
-    """The job again and again, until Ctrl-C."""
-    from rich.live import Live  # noqa: PLC0415 - one look needs none of it
+    """Show the job every few seconds, until Ctrl-C."""
+    from rich.live import Live
 
-    drawn, _ = run_status(session)
-    with suppress(KeyboardInterrupt), Live(drawn, console=Console(), auto_refresh=False) as live:
+    first = run_status(session).drawn
+    with suppress(KeyboardInterrupt), Live(first, console=Console(), auto_refresh=False) as live:
         while True:
             time.sleep(WATCH_S)
-            drawn, _ = run_status(session)
-            live.update(drawn, refresh=True)
+            live.update(run_status(session).drawn, refresh=True)
 
 
-def run_show(session: Session, artist_id: str) -> tuple[RenderableType, dict[str, Any]]:
-    """One artist's history. Raises InputError with similar artists for an unknown id."""
+def run_show(session: Session, artist_id: str) -> CommandAnswer:
+    """Return one artist's history. Raises InputError, with similar artists, for an unknown id."""
     with session.store.read_transaction() as tx:
         artist = read_artist(tx, artist_id, partial(load_saved_prices, tx))
-        similar = tx.fetch_all("similar_artists", text=artist_id) if artist is None else []
+        similar = find_similar_artists(tx, artist_id) if artist is None else []
     if artist is None:
-        hint = "; similar: " + ", ".join(f"{i} ({name})" for i, name in similar) if similar else ""
-        raise InputError(f"the plan has no artist {artist_id!r}{hint}")
-    return draw_artist(artist), artist
+        names = ", ".join(f"{row.artist_id} ({row.artist_name})" for row in similar)
+        raise InputError(f"the plan has no artist {artist_id!r}{f'; similar: {names}' if names else ''}")
+    return CommandAnswer(draw_artist(artist), to_json(artist))

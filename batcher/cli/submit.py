@@ -1,59 +1,64 @@
 """`batcher submit`: release the most urgent planned shards and send what fits."""
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from batcher.cli.answer import CommandAnswer, interruption_note, raise_problem
+from batcher.cli.answer import CommandAnswer
+from batcher.cli.outcome import interruption_note, raise_problem
 from batcher.cli.process import open_batch_runner
 from batcher.cli.session import Session
 from batcher.core.actions import Finish, Wait
-from batcher.views.sheet import build_table
-
-ALL_SHARDS = 1_000_000_000
+from batcher.state import shards, submissions
+from batcher.state.status import to_json
+from batcher.state.submissions import ShardSubmission
+from batcher.views.sheet import TitledTable, build_table
 
 
 def run_submit(session: Session, most: int | None) -> CommandAnswer:
-    """Releases shards and starts what fits; prints each with its headroom, and why the rest waits."""
+    """Release shards (most None: all) and start what fits; report each with its headroom, and why the rest waits."""
     with session.store.read_transaction() as tx:
-        before = int(tx.fetch_one("highest_submission")[0])
+        before = submissions.newest_submission_number(tx)
     with open_batch_runner(session) as runner, session.display.show_progress("sending"):
         released = release_shards(session, most)
-        ended = runner.run_until_idle(once=True)
-    raise_problem(ended)
+        end = runner.run_until_idle(once=True)
+    raise_problem(end)
     with session.store.read_transaction() as tx:
-        sent = tx.fetch_dicts("submissions_since", after=before)
-        waiting = tx.fetch_all("shards_not_sent")
-        planned = int(tx.fetch_one("count_planned")[0])
-    columns = ["shard", "priority", "batch", "lines", "tokens", "reserved", "headroom after"]
-    keys = ["shard", "priority", "batch_id", "lines", "tokens", "reserved", "headroom_after"]
-    rows = [[str(s[k]) if k in {"shard", "priority"} else s[k] or "" for k in keys] for s in sent]
-    parts: list[RenderableType] = [build_table("Submitted", columns, rows, 3, ["reserved", "tokens"])] if sent else []
-    parts.append(
-        Text(
-            f"Shards: {released} released, {len(sent)} submitted; "
-            f"{_describe_waiting_shards(len(waiting), ended)}{_describe_unreleased_shards(planned)}"
-        )
+        sent = submissions.load_submissions_after(tx, before)
+        waiting = shards.load_unsent_shards(tx)
+        planned = shards.count_planned_shards(tx)
+    reason = end.reason if isinstance(end, Wait) and waiting else ""
+    counts = Text(
+        f"Shards: {released} released, {len(sent)} submitted; {_describe_waiting_shards(len(waiting), end)}"
+        f"{f' Not released: {planned}.' if planned else ''}"
     )
-    reason = ended.reason if isinstance(ended, Wait) and waiting else ""
+    drawn: list[RenderableType] = [_draw_submissions(sent)] if sent else []
     data = {
-        "released": released, "submitted": sent, "waiting": [row[0] for row in waiting], "why": reason,
-        "planned": planned,
+        "released": released, "submitted": to_json(sent), "waiting": waiting, "why": reason, "planned": planned,
     }  # fmt: skip
-    return Group(*parts, *interruption_note(ended)), data
+    return CommandAnswer(Group(*drawn, counts, *interruption_note(end)), data)
 
 
 def release_shards(session: Session, most: int | None) -> int:
+    """Release the most urgent planned shards (most None: all); return how many were released."""
     with session.store.transaction("release") as tx:
-        return len(tx.fetch_all("release_shards", most=most or ALL_SHARDS))
+        return shards.release_shards(tx, most)
 
 
-def _describe_waiting_shards(waiting: int, ended: Finish | Wait) -> str:
+def _draw_submissions(sent: Sequence[ShardSubmission]) -> TitledTable:
+    columns = ["shard", "priority", "batch", "lines", "tokens", "reserved", "headroom after"]
+    rows = [
+        (str(s.shard), str(s.priority), s.batch_id or "", s.lines or "", s.tokens or "", s.reserved or "",
+         s.headroom_after or "")
+        for s in sent
+    ]  # fmt: skip
+    return build_table("Submitted", columns, rows, 3, ["reserved", "tokens"])
+
+
+def _describe_waiting_shards(waiting: int, end: Finish | Wait) -> str:
     if not waiting:
         return "none waits."
-    reason = f" ({ended.reason})" if isinstance(ended, Wait) else ""
+    reason = f" ({end.reason})" if isinstance(end, Wait) else ""
     verb = "waits" if waiting == 1 else "wait"
     return f"{waiting} {verb}{reason}: `batcher poll` sends the rest as soon as it may."
-
-
-def _describe_unreleased_shards(planned: int) -> str:
-    return f" Not released: {planned}." if planned else ""

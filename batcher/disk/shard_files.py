@@ -28,7 +28,7 @@ class Spool:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file = tempfile.TemporaryFile(dir=folder, buffering=WRITE_BYTES)  # noqa: SIM115 - `close` closes it, at the end of the plan
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=WRITE_BYTES)  # noqa: SIM115 - closed with the plan
         self._end = 0
         self._buffer, self._buffer_at = b"", 0
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, Failure, JobVersion
-from batcher.errors import BatcherError, InputError, JobError
+from batcher.errors import BatcherError, InputError, JobError, format_faulty_value
 
 JOB_CODE_ERRORS = (Exception, SystemExit)
 """What the user's code may raise and must not end Batcher with: any error, and SystemExit (of `sys.exit()`), which is
@@ -195,10 +195,5 @@ def _describe_validation_error(error: ValidationError) -> str:
     message = message.removesuffix(".")
     # A message that the job wrote may name the field itself: "born must be a whole number."
     named = message if message.startswith(f"{column} ") else f"{column}: {message}"
-    shown = "" if first["type"] in {"missing", "value_error"} else f" (it is {_shorten_repr(first['input'])})"
+    shown = "" if first["type"] in {"missing", "value_error"} else f" (it is {format_faulty_value(first['input'])})"
     return f"column {named}{shown}"
-
-
-def _shorten_repr(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

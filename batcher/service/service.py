@@ -29,7 +29,7 @@ class CallError(Exception):
         self.headers = headers or {}
 
 
-class CallRefused(CallError):  # noqa: N818 - named for the outcome of the call
+class CallRefused(CallError):  # noqa: N818 - a verdict, and read as one
     """The service answered that it did not do what the call asks for."""
 
     @property
@@ -58,7 +58,7 @@ class CallRefused(CallError):  # noqa: N818 - named for the outcome of the call
         return self.details.status == 409
 
 
-class CallUnknown(CallError):  # noqa: N818 - named for the outcome of the call
+class CallUnknown(CallError):  # noqa: N818 - a verdict, and read as one
     """No answer arrived, or a server error, or one that cannot be read: the call may have taken effect."""
 
 

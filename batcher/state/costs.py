@@ -1,4 +1,4 @@
-"""The truth about the money: reserved, spent, saved and wasted, of the job, of each shard and of one artist."""
+"""Money: reserved, spent, saved and wasted, of the job, of each shard and of one artist."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -6,6 +6,14 @@ from typing import NamedTuple
 from batcher.catalog.prices import PriceOf
 from batcher.core.model import JobVersion, TokenUsage
 from batcher.state.db.transaction import Transaction
+
+
+class Spending(NamedTuple):
+    """What counts against the budget, in dollars."""
+
+    spent_usd: float
+    in_flight_usd: float
+    """The most that what is in flight may cost, or was given up and may have been paid."""
 
 
 class Costs(NamedTuple):
@@ -17,31 +25,82 @@ class Costs(NamedTuple):
     """The most that what is in flight may cost, or was given up and may have been paid."""
     spent: float | None
     wasted: float | None
-    """Of that on answers that gave no bio, or a second one."""
+    """The part of `spent` that was paid for answers that gave no bio, or a second one."""
     saved: float | None
-    """Against the standard price of the same tokens."""
+    """The difference from the standard price of the same tokens."""
+
+
+class _Reservation(NamedTuple):
+    """The dollars reserved for a shard, for the direct lane, or for everything in flight."""
+
+    shard: int | None
+    usd: float
+    unpriced: bool
+    """Whether the price of a part of it is not known, so that nothing was reserved for that part."""
+
+
+class _ShardAttempts(NamedTuple):
+    """What the tries of one shard (None: those of the direct lane) have cost."""
+
+    shard: int | None
+    version: int | None
+    bios: int
+    spent: float
+    wasted: float
+    unpriced: int
+    """Tries that used tokens whose price was not known."""
+    batch_input: int
+    batch_cached: int
+    batch_output: int
+    """The tokens of `batch_*` were billed at batch rates."""
+
+
+def load_spending(tx: Transaction) -> Spending:
+    """Return the dollars spent and in flight."""
+    in_flight = _load_reservations(tx, by_shard=False)
+    return Spending(float(tx.fetch_one("money_spent")[0]), in_flight[0].usd if in_flight else 0.0)
+
+
+def load_budget_spending(tx: Transaction, max_usd: float) -> Spending:
+    """Return what counts against a budget; zeros where it has no bound (0): the sum reads every attempt of the job."""
+    return load_spending(tx) if max_usd > 0 else Spending(0.0, 0.0)
 
 
 def costs_by_shard(
     tx: Transaction, versions: Mapping[int, JobVersion], price_of: PriceOf, artist_id: str | None = None
 ) -> list[Costs]:
-    """The costs of every shard that cost anything, or may; artist_id: of this artist's line alone."""
-    in_flight: dict[int, float | None] = dict(tx.fetch_all("reserved_by_shard", artist_id=artist_id))
+    """Return the costs of every shard that has cost anything or may, in order, those of the direct lane last.
+
+    artist_id: count the line of this artist alone.
+    """
+    in_flight = {
+        reserved.shard: None if reserved.unpriced else reserved.usd
+        for reserved in _load_reservations(tx, by_shard=True, artist_id=artist_id)
+    }
     found = []
-    for shard, version, bios, spent, wasted, unpriced, *tokens in tx.fetch_all("money_by_shard", artist_id=artist_id):
-        prices = price_of(versions[version].model) if version is not None else None
-        used = TokenUsage(*(int(n) for n in tokens))
+    for row in tx.fetch_all("money_by_shard", artist_id=artist_id):
+        paid = _ShardAttempts(*row)
+        prices = price_of(versions[paid.version].model) if paid.version is not None else None
+        used = TokenUsage(int(paid.batch_input), int(paid.batch_cached), int(paid.batch_output))
         saved = 0.0 if used == TokenUsage() else None
         if prices is not None:
             saved = prices.standard.usage_cost(used) - prices.batch.usage_cost(used)
-        known = (None, None) if unpriced else (float(spent), float(wasted))
-        found.append(Costs(shard, int(bios), in_flight.pop(shard, 0.0), known[0], known[1], saved))
+        spent, wasted = (None, None) if paid.unpriced else (float(paid.spent), float(paid.wasted))
+        found.append(Costs(paid.shard, int(paid.bios), in_flight.pop(paid.shard, 0.0), spent, wasted, saved))
     found += [Costs(shard, 0, usd, 0.0, 0.0, 0.0) for shard, usd in in_flight.items()]
-    return sorted(found, key=lambda c: (c.shard is None, c.shard or 0))
+    return sorted(found, key=lambda costs: (costs.shard is None, costs.shard or 0))
+
+
+def _load_reservations(tx: Transaction, by_shard: bool, artist_id: str | None = None) -> list[_Reservation]:
+    """Return what is reserved, as one sum or by shard; empty where nothing is. artist_id: for this line alone."""
+    return [
+        _Reservation(shard, float(usd), bool(unpriced))
+        for shard, usd, unpriced in tx.fetch_all("money_in_flight", by_shard=by_shard, artist_id=artist_id)
+    ]
 
 
 def sum_costs(costs: Iterable[Costs]) -> Costs:
-    """The sum; what is not known of one is not known of all."""
+    """Return the sum; an amount that is not known of one is not known of the sum."""
     parts = list(costs)
 
     def sum_amounts(amounts: Iterable[float | None]) -> float | None:

@@ -1,6 +1,7 @@
 """The single facts of a job, each with its type: why it stopped, until when the service wants no calls, and the like.
 
-They are rows of the table `facts`, read once a transaction. Nothing else reads or writes them.
+They are rows of the table `facts`, read once a transaction. The names of the tables that plans were made from are
+rows of it too (state/plan.py).
 """
 
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""The facts that a forecast is computed from, read in one look."""
+"""Reading what a forecast is computed from."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -9,20 +9,20 @@ from batcher.core.forecast import BatchInFlight, RemainingWork
 from batcher.core.model import JobVersion
 from batcher.core.pacing import LINES_PER_WORKER_S
 from batcher.core.room import MeasuredUsage, Room
-from batcher.core.snapshot import LooseLines, Pause
+from batcher.core.snapshot import Pause
 from batcher.state import facts, intents, quota_pauses, submissions
+from batcher.state.costs import load_budget_spending
 from batcher.state.db.transaction import Transaction
 from batcher.state.snapshot import (
     latest_valid_wait,
     load_measured,
     load_room,
-    load_spending,
     read_outage_until,
 )
 from batcher.state.versions import load_open_lines, load_versions
 
 REFUSED_FOR_S = 2 * 3600.0
-"""How long a refusal tells how much room others leave, for the forecast."""
+"""Seconds for which a refusal shows how much room others leave, for the forecast."""
 
 
 class OpenLines(NamedTuple):
@@ -34,7 +34,7 @@ class OpenLines(NamedTuple):
 
 
 class Outlook(NamedTuple):
-    """What a forecast is made from."""
+    """What a forecast is computed from."""
 
     room: Room
     load: RemainingWork
@@ -44,17 +44,18 @@ class Outlook(NamedTuple):
     open: Sequence[OpenLines]
     spent_usd: float
     in_flight_usd: float
-    """The most that what is in flight may cost; both are 0 without a bound."""
+    """The most that what is in flight may cost. It and `spent_usd` are 0 where the budget has no bound."""
     waits_for_user: bool
-    """Paused by hand: the forecast counts from `resume`."""
+    """Whether sending is paused by hand: the forecast then counts from `resume`."""
     planned_at: float
+    """When the job was first planned (epoch seconds)."""
     versions: Mapping[int, JobVersion] = MappingProxyType({})
     pauses: Sequence[Pause] = ()
     outage_until: float = 0.0
     direct_until: float = 0.0
-    """The direct lane makes no calls before this time."""
+    """The direct lane makes no calls before this time (epoch seconds)."""
     per_worker_s: float = LINES_PER_WORKER_S
-    """Lines that one worker of the direct lane does in a second: as measured here, else assumed."""
+    """Lines that one worker of the direct lane does in a second: measured, else assumed."""
 
     @property
     def open_line_count(self) -> int:
@@ -63,34 +64,34 @@ class Outlook(NamedTuple):
 
     @property
     def open_token_count(self) -> int:
-        """Their counted tokens."""
+        """The counted tokens of the open lines."""
         return sum(part.tokens for part in self.open)
 
 
 def load_outlook(tx: Transaction, config: Config) -> Outlook:
-    """The outlook of this moment. It asks for less than `look`: nothing is decided from it."""
+    """Return the outlook of this moment. It reads less than `load_snapshot`, as nothing is decided from it."""
     latest = latest_valid_wait(tx, config)
     measured = load_measured(tx)._replace(paid_again=int(tx.fetch_one("paid_again")[0]))
     room, pauses = load_room(tx, config, measured), quota_pauses.load_open_pauses(tx, latest)
     outage_until = read_outage_until(tx, latest)
     until = [p.until for p in pauses if p.scope == "all" and p.until is not None]
-    versions = load_versions(tx)
-    spent, in_flight = load_spending(tx, config)
+    versions, loose = load_versions(tx), intents.load_loose_lines(tx, latest)
+    spending = load_budget_spending(tx, config.budget.max_usd)
     return Outlook(
         room=room,
         load=RemainingWork(
             ceiling=_attainable_ceiling(tx, config, room),
             shards=[(room.reserved_tokens(int(tokens)), int(lines)) for tokens, lines in tx.fetch_all("unsent")],
             flights=[BatchInFlight(*row) for row in tx.fetch_all("flights", now=tx.now)],
-            loose=_sum_loose_lines(intents.load_loose_lines(tx, latest), room),
-            again=measured.retry_share,
+            loose=(room.reserved_tokens(sum(g.tokens for g in loose)), sum(g.lines for g in loose)),
+            retry_share=measured.retry_share,
             free_in_s=max(0.0, *(at - tx.now for at in [*until, outage_until, room.blocked_until])),
         ),
         ended_s=tuple(float(row[0]) for row in tx.fetch_all("service_times")),
         measured=measured,
         open=[OpenLines(versions[part.version], part.lines, part.tokens) for part in load_open_lines(tx)],
-        spent_usd=spent,
-        in_flight_usd=in_flight,
+        spent_usd=spending.spent_usd,
+        in_flight_usd=spending.in_flight_usd,
         waits_for_user=any(p.scope == "all" and p.until is None for p in pauses),
         planned_at=submissions.load_run(tx).planned_at,
         versions=versions,
@@ -101,13 +102,11 @@ def load_outlook(tx: Transaction, config: Config) -> Outlook:
     )
 
 
-def _sum_loose_lines(groups: Sequence[LooseLines], room: Room) -> tuple[int, int]:
-    """Their reserved tokens, and the lines."""
-    return room.reserved_tokens(sum(g.tokens for g in groups)), sum(g.lines for g in groups)
-
-
 def _attainable_ceiling(tx: Transaction, config: Config, room: Room) -> int:
-    """The room that a forecast may count on: where others hold the rest, what was in flight at the last refusal."""
+    """Return the tokens that a forecast may count on having reserved at once.
+
+    Where others hold a part of the limit, that is what was in flight when the service last refused for it.
+    """
     refused = tx.fetch_all("refused_at", model=config.model.name, since=tx.now - REFUSED_FOR_S, now=tx.now)
-    most = room.ceiling
-    return min(most, max(int(refused[0][0]), room.reserved)) if refused and refused[0][0] else most
+    in_flight = int(refused[0][0]) if refused else 0
+    return min(room.ceiling, max(in_flight, room.reserved)) if in_flight else room.ceiling

@@ -61,7 +61,7 @@ def pause_sending(tx: Transaction, scope: str, reason: str, until: float | None,
 
     An earlier pause for the same reason ends. tries: how many pauses for this reason preceded it.
     """
-    tx.fetch_all("end_pauses", reasons=[reason], now=tx.now)
+    _end_pauses(tx, [reason])
     tx.fetch_all("insert_pause", scope=scope, reason=reason, until=until, tries=tries, now=tx.now)
     tx.record_event("pause", detail)
 
@@ -123,3 +123,15 @@ def _insert_sample(tx: Transaction, source: str, model: str, **values: int | str
     """Add a row to the history of the quota; columns that are not among `values` are empty."""
     empty = dict.fromkeys(("limit_tokens", "reserved", "own", "headroom", "shard", "detail"))
     tx.fetch_all("insert_quota_sample", source=source, model=model, now=tx.now, **{**empty, **values})
+
+
+def resume_sending(tx: Transaction) -> int:
+    """End every pause; return how many there were."""
+    ended = _end_pauses(tx, None)
+    tx.record_event("resume", f"{ended} pauses ended")
+    return ended
+
+
+def _end_pauses(tx: Transaction, reasons: Sequence[str] | None) -> int:
+    """End the open pauses for these reasons (None: for any); return how many there were."""
+    return len(tx.fetch_all("end_pauses", reasons=reasons, now=tx.now))

@@ -103,3 +103,18 @@ def split_shard(tx: Transaction, shard: int) -> None:
 def load_shard_states(tx: Transaction) -> dict[int, ShardState]:
     """Return the state of every shard."""
     return {int(shard): ShardState(state) for shard, state in tx.fetch_all("wishable_shards")}
+
+
+def release_shards(tx: Transaction, most: int | None) -> int:
+    """Release the most urgent planned shards, at most this many (None: all); return how many were released."""
+    return len(tx.fetch_all("release_shards", most=most))
+
+
+def load_unsent_shards(tx: Transaction) -> list[int]:
+    """Return the released shards that are not sent, the most urgent first."""
+    return [int(row[0]) for row in tx.fetch_all("shards_not_sent")]
+
+
+def count_planned_shards(tx: Transaction) -> int:
+    """Return how many shards are planned and not released."""
+    return int(tx.fetch_one("count_planned")[0])

@@ -10,6 +10,7 @@ from batcher.core.room import Budget, Charge, MeasuredUsage, Room
 from batcher.core.snapshot import SendGate, Snapshot
 from batcher.state import facts, intents, quota_pauses, remote_files, wishes
 from batcher.state.batches import load_unread_batches
+from batcher.state.costs import load_budget_spending
 from batcher.state.db.transaction import Transaction
 from batcher.state.intents import ActiveWork
 from batcher.state.versions import load_versions
@@ -156,11 +157,11 @@ def load_saved_prices(tx: Transaction, model: str) -> ModelPrices | None:
 
 def load_budget(tx: Transaction, config: Config, price_of: PriceOf, room: Room) -> Budget:
     """Return the dollars. A line costs what the version that it was planned with says, not today's settings."""
-    spent, in_flight = load_spending(tx, config)
+    spending = load_budget_spending(tx, config.budget.max_usd)
     return Budget(
         max_usd=config.budget.max_usd,
-        spent_usd=spent,
-        in_flight_usd=in_flight,
+        spent_usd=spending.spent_usd,
+        in_flight_usd=spending.in_flight_usd,
         charges={
             number: compute_charge(version, prices, room)
             for number, version in load_versions(tx).items()
@@ -172,9 +173,3 @@ def load_budget(tx: Transaction, config: Config, price_of: PriceOf, room: Room) 
 def compute_charge(version: JobVersion, prices: ModelPrices, room: Room) -> Charge:
     """Return the most dollars that lines of a version cost."""
     return Charge(prices.batch.input * room.factor, prices.batch.output * version.max_output_tokens)
-
-
-def load_spending(tx: Transaction, config: Config) -> tuple[float, float]:
-    """Dollars spent and in flight. Without a bound nobody asks, and adding them up reads every attempt there was."""
-    spent, in_flight = tx.fetch_one("money") if config.budget.max_usd > 0 else (0, 0)
-    return float(spent), float(in_flight)

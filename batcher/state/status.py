@@ -1,13 +1,13 @@
-"""What `plan` and `status` say: read from the state as data, which `--json` prints and `tables` draws."""
+"""What `status` and `show` report, read from the state as data: `--json` prints it, and the views draw it."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from batcher.catalog.prices import PriceOf
 from batcher.config import Config
 from batcher.core.lifecycle import ArtistState, is_terminal
-from batcher.state import facts
+from batcher.state import facts, remote_files
 from batcher.state.costs import Costs, costs_by_shard, sum_costs
 from batcher.state.db.transaction import Transaction
 from batcher.state.expectation import Expectation, build_expectation
@@ -15,33 +15,146 @@ from batcher.state.outlook import load_outlook
 from batcher.state.versions import load_versions
 
 NEWEST_SAMPLES = 500
+"""The number of quota samples that a status holds."""
 
-A = ArtistState
-PROGRESS: Mapping[str, Sequence[ArtistState]] = {
-    "artists": [state for state in A if state is not A.SKIPPED],
-    "done_before": [A.DONE_BEFORE],
-    "done": [A.DONE],
-    "in_flight": [A.IN_BATCH, A.IN_DIRECT],
-    "open": [A.READY, A.WAITING],
-    "held": [A.HELD],
-    "dead": [A.DEAD],
+
+class PriorityProgress(NamedTuple):
+    """The artists of one priority, by how far they are."""
+
+    priority: int
+    artists: int
+    """All but skipped rows."""
+    done_before: int
+    done: int
+    in_flight: int
+    open: int
+    """Neither sent nor over."""
+    held: int
+    dead: int
+
+
+STATES_COUNTED: Mapping[str, Sequence[ArtistState]] = {
+    "artists": [state for state in ArtistState if state is not ArtistState.SKIPPED],
+    "done_before": [ArtistState.DONE_BEFORE],
+    "done": [ArtistState.DONE],
+    "in_flight": [ArtistState.IN_BATCH, ArtistState.IN_DIRECT],
+    "open": [ArtistState.READY, ArtistState.WAITING],
+    "held": [ArtistState.HELD],
+    "dead": [ArtistState.DEAD],
 }
-"""What is told of each priority: artists in these states."""
+"""The states that each number of a PriorityProgress counts."""
+
+
+class ShardCount(NamedTuple):
+    """The shards in one state, with the sums of their lines and counted tokens."""
+
+    state: str
+    shards: int
+    lines: int
+    tokens: int
+
+
+class UnsettledBatch(NamedTuple):
+    """A batch that runs, or whose results are to be read once more. Times are epoch seconds."""
+
+    batch_id: str
+    shard: int
+    priority: int
+    status: str
+    total: int
+    completed: int
+    failed: int
+    stray: bool
+    created_at: float
+    """In the service's clock."""
+    recorded_at: float
+    lines: int
+    retry_at: float
+    """When its results are read the next time; 0 where that was never put off."""
+
+
+class FailureCount(NamedTuple):
+    """The tries that failed with one class and code."""
+
+    class_: str
+    code: str | None
+    times: int
+    counted: int
+    """Those that count against the tries of their line."""
+    last_at: float
+
+
+class LostCount(NamedTuple):
+    """The dead, held or skipped artists with one class and code."""
+
+    state: str
+    class_: str | None
+    code: str | None
+    artists: int
+
+
+class WaitingLines(NamedTuple):
+    """The lines that wait after one class of failure, and when the first and the last of them are due."""
+
+    class_: str
+    lines: int
+    first_at: float
+    last_at: float
+
+
+class WaitingShard(NamedTuple):
+    """A shard that is not handled before a time."""
+
+    shard: int
+    state: str
+    until: float
+
+
+class OpenPause(NamedTuple):
+    """A pause that has not been ended. `until` None: until the user resumes."""
+
+    scope: str
+    reason: str
+    until: float | None
+
+
+class QuotaSample(NamedTuple):
+    """The account's room at one moment. Tokens are None where the source did not name them."""
+
+    happened_at: float
+    source: str
+    """submission, refusal or header."""
+    model: str
+    limit_tokens: int | None
+    reserved: int | None
+    own: int | None
+    headroom: int | None
+    shard: int | None
+    detail: str | None
+
+
+class RoomRefusals(NamedTuple):
+    """The refusals for the enqueued-token limit: how many, and of the last one when and with what in flight."""
+
+    times: int
+    last_at: float | None
+    in_flight: int | None
+    named_limit: int | None
 
 
 class Status(NamedTuple):
-    """The whole job at one moment."""
+    """The whole job at one moment. Times are epoch seconds; 0 where there is nothing to wait for."""
 
     now: float
     states: Mapping[str, int]
-    priorities: Sequence[Mapping[str, Any]]
-    shards: Sequence[Mapping[str, Any]]
-    batches: Sequence[Mapping[str, Any]]
-    failures: Sequence[Mapping[str, Any]]
-    lost: Sequence[Mapping[str, Any]]
-    waiting_lines: Sequence[Mapping[str, Any]]
-    waiting_shards: Sequence[Mapping[str, Any]]
-    pauses: Sequence[Mapping[str, Any]]
+    priorities: Sequence[PriorityProgress]
+    shards: Sequence[ShardCount]
+    batches: Sequence[UnsettledBatch]
+    failures: Sequence[FailureCount]
+    lost: Sequence[LostCount]
+    waiting_lines: Sequence[WaitingLines]
+    waiting_shards: Sequence[WaitingShard]
+    pauses: Sequence[OpenPause]
     limit: int
     ceiling: int
     reserved: int
@@ -53,30 +166,103 @@ class Status(NamedTuple):
     costs: Costs
     expectation: Expectation
     shard_costs: Sequence[Costs]
-    quota: Sequence[Mapping[str, Any]]
+    quota: Sequence[QuotaSample]
     """The newest samples of the account's room: submissions, refusals, headers."""
-    refusals: Mapping[str, Any]
-    """For the enqueued-token limit: times, last_at, in_flight and named_limit then."""
+    refusals: RoomRefusals
     files_left: int
 
 
+class ArtistBio(NamedTuple):
+    """An artist's bio, its model's answer in `data` as JSON. What is not known of an earlier bio is None."""
+
+    data: str
+    model: str | None
+    finish_reason: str | None
+    lane: str
+    shard: int | None
+    batch_id: str | None
+    attempts: int | None
+    completed_at: float | None
+    cost_usd: float | None
+
+
+class ArtistAttempt(NamedTuple):
+    """One try of an artist's line."""
+
+    happened_at: float
+    lane: str
+    shard: int | None
+    batch_id: str | None
+    outcome: str
+    code: str | None
+    message: str | None
+    counted: bool
+    tokens_input: int
+    tokens_output: int
+    cost_usd: float | None
+
+
+class ArtistEvent(NamedTuple):
+    """One event in the history of an artist's line or of its shards."""
+
+    happened_at: float
+    kind: str
+    shard: int | None
+    batch_id: str | None
+    detail: str | None
+
+
+class ArtistHistory(NamedTuple):
+    """One artist's whole history: the row of the table `artists`, the bio, the money, the tries and the events."""
+
+    artist_id: str
+    artist_name: str
+    priority: int
+    state: str
+    custom_id: str
+    shard: int | None
+    submission: int | None
+    wait_until: float | None
+    attempts: int
+    """Those that count."""
+    failure: str | None
+    code: str | None
+    message: str | None
+    tokens: int
+    data: str
+    """The row of the table, as JSON."""
+    bio: ArtistBio | None
+    costs: Costs
+    attempts_made: Sequence[ArtistAttempt]
+    """All tries, also those that do not count."""
+    events: Sequence[ArtistEvent]
+
+
+class SimilarArtist(NamedTuple):
+    """An artist whose id or name holds a text."""
+
+    artist_id: str
+    artist_name: str
+
+
 def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
-    """Everything that `status` tells."""
+    """Return everything that `status` reports."""
     outlook = load_outlook(tx, config)
     room = outlook.room
     by_shard = costs_by_shard(tx, outlook.versions, price_of)
     states, priorities = _count_artists(tx)
+    batches = [UnsettledBatch(*row) for row in tx.fetch_all("batches_in_flight")]
     return Status(
         now=tx.now,
         states=states,
         priorities=priorities,
-        shards=_rows_to_dicts(tx.fetch_all("shards_by_state"), "state", "shards", "lines", "tokens"),
-        batches=[b for b in tx.fetch_dicts("batches_in_flight") if not is_terminal(b["status"]) or b["retry_at"]],
-        failures=_rows_to_dicts(tx.fetch_all("failures_by_class"), "class", "code", "times", "counted", "last_at"),
-        lost=_rows_to_dicts(tx.fetch_all("lost_by_class"), "state", "class", "code", "artists"),
-        waiting_lines=_rows_to_dicts(tx.fetch_all("who_waits"), "class", "lines", "first_at", "last_at"),
-        waiting_shards=_rows_to_dicts(tx.fetch_all("shards_waiting", now=tx.now), "shard", "state", "until"),
-        pauses=[{"scope": p.scope, "reason": p.reason, "until": p.until} for p in outlook.pauses],
+        shards=[ShardCount(*row) for row in tx.fetch_all("shards_by_state")],
+        batches=[batch for batch in batches if not is_terminal(batch.status) or batch.retry_at],
+        failures=[FailureCount(*row) for row in tx.fetch_all("failures_by_class")],
+        lost=[LostCount(*row) for row in tx.fetch_all("lost_by_class")],
+        waiting_lines=[WaitingLines(*row) for row in tx.fetch_all("who_waits")],
+        waiting_shards=[WaitingShard(*row) for row in tx.fetch_all("shards_waiting", now=tx.now)],
+        pauses=[OpenPause(p.scope, p.reason, p.until) for p in outlook.pauses],
         limit=room.limit,
         ceiling=room.ceiling,
         reserved=room.reserved,
@@ -88,47 +274,50 @@ def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
         costs=sum_costs(by_shard),
         expectation=build_expectation(outlook, config, price_of, tx.now),
         shard_costs=by_shard,
-        quota=tx.fetch_dicts("quota_history", most=NEWEST_SAMPLES),
-        refusals=_rows_to_dicts(
-            tx.fetch_all("room_refusals", now=tx.now), "times", "last_at", "in_flight", "named_limit"
-        )[0],
-        files_left=len(tx.fetch_all("files_left")),
+        quota=[QuotaSample(*row) for row in tx.fetch_all("quota_history", most=NEWEST_SAMPLES)],
+        refusals=RoomRefusals(*tx.fetch_one("room_refusals", now=tx.now)),
+        files_left=len(remote_files.load_files_left(tx)),
     )
 
 
-def _count_artists(tx: Transaction) -> tuple[Mapping[str, int], list[dict[str, int]]]:
-    """Artists in each state that has any, and the progress of each priority: both from one count of all artists."""
-    states, priorities = Counter[str](), dict[int, Counter[str]]()
+def _count_artists(tx: Transaction) -> tuple[Mapping[str, int], list[PriorityProgress]]:
+    """Return the artists in each state that has any, and the progress of each priority, from one count of all."""
+    states, by_priority = Counter[str](), dict[int, Counter[str]]()
     for priority, state, artists in tx.fetch_all("count_by_priority"):
         states[state] += artists
-        priorities.setdefault(priority, Counter())[state] += artists
+        by_priority.setdefault(priority, Counter())[state] += artists
     progress = [
-        {"priority": priority, **{name: sum(counted[s] for s in among) for name, among in PROGRESS.items()}}
-        for priority, counted in priorities.items()
+        PriorityProgress(priority, **{name: sum(counted[s] for s in among) for name, among in STATES_COUNTED.items()})
+        for priority, counted in by_priority.items()
     ]
-    return dict(sorted(states.items())), [row for row in progress if row["artists"]]
+    return dict(sorted(states.items())), [row for row in progress if row.artists]
 
 
-def to_json(value: Any) -> Any:
-    """Tuples by name as objects, and so all that is in them."""
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return {name: to_json(part) for name, part in value._asdict().items()}
-    return [to_json(part) for part in value] if isinstance(value, list | tuple) else value
-
-
-def _rows_to_dicts(rows: Sequence[tuple[Any, ...]], *names: str) -> list[dict[str, Any]]:
-    return [dict(zip(names, row, strict=True)) for row in rows]
-
-
-def read_artist(tx: Transaction, artist_id: str, price_of: PriceOf) -> dict[str, Any] | None:
-    """One artist's whole history; None when the state does not know the id."""
-    rows = tx.fetch_dicts("artist", artist_id=artist_id)
+def read_artist(tx: Transaction, artist_id: str, price_of: PriceOf) -> ArtistHistory | None:
+    """Return one artist's whole history; None when the state does not know the id."""
+    rows = tx.fetch_all("artist", artist_id=artist_id)
     if not rows:
         return None
-    return {
-        **rows[0],
-        "bio": next(iter(tx.fetch_dicts("artist_bio", artist_id=artist_id)), None),
-        "costs": sum_costs(costs_by_shard(tx, load_versions(tx), price_of, artist_id))._asdict(),
-        "attempts_made": tx.fetch_dicts("artist_attempts", artist_id=artist_id),
-        "events": tx.fetch_dicts("artist_events", artist_id=artist_id),
-    }
+    bios = [ArtistBio(*row) for row in tx.fetch_all("artist_bio", artist_id=artist_id)]
+    bio = bios[0] if bios else None
+    costs = sum_costs(costs_by_shard(tx, load_versions(tx), price_of, artist_id))
+    attempts = [ArtistAttempt(*row) for row in tx.fetch_all("artist_attempts", artist_id=artist_id)]
+    events = [ArtistEvent(*row) for row in tx.fetch_all("artist_events", artist_id=artist_id)]
+    return ArtistHistory._make([*rows[0], bio, costs, attempts, events])
+
+
+def has_artist(tx: Transaction, artist_id: str) -> bool:
+    """Return whether the state knows an artist."""
+    return bool(tx.fetch_one("has_artist", artist_id=artist_id)[0])
+
+
+def find_similar_artists(tx: Transaction, text: str) -> list[SimilarArtist]:
+    """Return up to five artists whose id or name holds a text, in input order."""
+    return [SimilarArtist(*row) for row in tx.fetch_all("similar_artists", text=text)]
+
+
+def to_json(value: object) -> object:
+    """Return named tuples as objects, with all that is in them; a field `class_` is the key `class`."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name.rstrip("_"): to_json(part) for name, part in value._asdict().items()}
+    return [to_json(part) for part in value] if isinstance(value, list | tuple) else value

@@ -146,3 +146,27 @@ def load_run(tx: Transaction) -> Run:
     """Return this job's run."""
     run_id, created_at = tx.fetch_one("run")
     return Run(str(run_id), float(created_at))
+
+
+class ShardSubmission(NamedTuple):
+    """A submission with the priority of its shard, and the tokens that it was weighed with."""
+
+    shard: int
+    priority: int
+    batch_id: str | None
+    lines: int
+    tokens: int
+    reserved: int
+    headroom_after: int
+    limit_tokens: int
+    reserved_before: int
+
+
+def newest_submission_number(tx: Transaction) -> int:
+    """Return the number of the newest submission; 0 before the first."""
+    return int(tx.fetch_one("highest_submission")[0])
+
+
+def load_submissions_after(tx: Transaction, number: int) -> list[ShardSubmission]:
+    """Return the submissions that are newer than the one of this number, the oldest first."""
+    return [ShardSubmission(*row) for row in tx.fetch_all("submissions_since", after=number)]

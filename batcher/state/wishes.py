@@ -85,14 +85,6 @@ def is_cancel_requested(tx: Transaction, shard: int) -> bool:
     return shard in load_open_wishes(tx)
 
 
-class RetriedLines(NamedTuple):
-    """Lines that came back, by the state and the failure that they had."""
-
-    state: str
-    class_: str
-    lines: int
-
-
 class RetryFilter(NamedTuple):
     """Which dead and held lines to bring back; None: any."""
 
@@ -100,6 +92,14 @@ class RetryFilter(NamedTuple):
     artist_id: str | None = None
     states: Sequence[ArtistState] = (ArtistState.HELD, ArtistState.DEAD)
     code: str | None = None
+
+
+class RetriedLines(NamedTuple):
+    """Lines that came back, by the state and the failure that they had."""
+
+    state: str
+    class_: str
+    lines: int
 
 
 class RetryResult(NamedTuple):
@@ -122,3 +122,17 @@ def retry_lines(tx: Transaction, choice: RetryFilter) -> RetryResult:
     tx.move_lines("bring_back_lines", "bring_back")
     (paid,) = tx.fetch_one("perhaps_paid", artist_id=choice.artist_id) if named != FailureClass.MISSING else (0,)
     return RetryResult(lines, paid)
+
+
+class CancelledShard(NamedTuple):
+    """A shard that the user asked to cancel: its outcome (None: none yet), and its lines that are done or held."""
+
+    shard: int
+    outcome: str | None
+    bios: int
+    held: int
+
+
+def load_cancelled_shards(tx: Transaction, shards: Sequence[int], since: float) -> list[CancelledShard]:
+    """Return those of these shards that the user asked to cancel at `since` (epoch seconds) or later."""
+    return [CancelledShard(*row) for row in tx.fetch_all("cancelled_shards", shards=list(shards), since=since)]

@@ -1,4 +1,4 @@
-"""What happens while a lane works, in words: a line on stderr, or a change of the progress display."""
+"""The events of a lane in words: a line on stderr, or a change of the progress display."""
 
 from typing import assert_never
 
@@ -72,8 +72,10 @@ def format_event(event: LineEvent) -> str:  # noqa: C901, PLR0911, PLR0912 - one
             return f"shard {shard}: batch {batch_id} is to be cancelled"
         case events.ShardRefused(shard, reason):
             return f"shard {shard}: refused: {reason}"
-        case events.BatchSettled():
-            return _format_settled(event)
+        case events.BatchSettled(shard, status=status, bios=bios, failures=failures, anomalies=anomalies):
+            counts = ", ".join(f"{n} {name}" for name, n in sorted(failures.items()))
+            tail = (f"; failed: {counts}" if counts else "") + (f"; odd: {anomalies}" if anomalies else "")
+            return f"shard {shard}: {status}, {bios:,} bios{tail}"
         case events.RetryShardCut(shard, priority, lines):
             return f"shard {shard}: cut from {lines:,} lines of priority {priority} to try again"
         case events.LinesParked(reason):
@@ -88,13 +90,6 @@ def format_event(event: LineEvent) -> str:  # noqa: C901, PLR0911, PLR0912 - one
             return f"only {share:.0%} of a rate limit is left; slowing down"
         case _:
             assert_never(event)
-
-
-def _format_settled(event: events.BatchSettled) -> str:
-    failures = ", ".join(f"{n} {name}" for name, n in sorted(event.failures.items()))
-    tail = f"; failed: {failures}" if failures else ""
-    tail += f"; odd: {event.anomalies}" if event.anomalies else ""
-    return f"shard {event.shard}: {event.status}, {event.bios:,} bios{tail}"
 
 
 def format_rate_limits(headers: RateHeaders) -> str:

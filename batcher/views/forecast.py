@@ -6,7 +6,7 @@ from batcher.views.sheet import format_duration
 
 
 def describe_expected_end(expectation: Expectation) -> list[str]:
-    """The expected end against the deadline, what it rests on, and what would help."""
+    """Return the expected end against the deadline, what the forecast rests on, and what would help."""
     view, deadline = expectation.forecast, expectation.deadline_s
     basis = (
         f"from the {view.measured} batches that have ended"
@@ -14,13 +14,13 @@ def describe_expected_end(expectation: Expectation) -> list[str]:
         else "assuming 1, 4 and 24 h a batch until one has ended"
     )
     start = "After `batcher resume` it ends" if expectation.waits_for_user else "End: expected"
-    told = (
+    end = (
         f"{start} in {format_duration(view.expected_s)} ({format_duration(view.best_s)} at best, "
         f"{format_duration(view.worst_s)} at worst, {basis}): "
         f"{_describe_deadline_fit(view, deadline)}."
     )
-    help_ = [f"To be in time: {'; or '.join(expectation.advice)}."] if expectation.advice else []
-    return [told, *help_]
+    advice = [f"To be in time: {'; or '.join(expectation.advice)}."] if expectation.advice else []
+    return [end, *advice]
 
 
 def _describe_deadline_fit(view: Forecast, deadline_s: float) -> str:

@@ -1,7 +1,7 @@
-"""The plan: its JSON, and its tables and sentences for a terminal."""
+"""The plan as JSON, and as tables and sentences for a terminal."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -13,11 +13,11 @@ from batcher.plan.planner import PlanReport, PlanResult
 from batcher.state.expectation import CostForecast, Expectation, build_expectation
 from batcher.state.status import to_json
 from batcher.views.forecast import describe_expected_end
-from batcher.views.sheet import MOST_SHARDS, build_table, format_usd
+from batcher.views.sheet import MOST_SHARDS, Cell, build_table, format_usd
 
 
 class PlanSummary(NamedTuple):
-    """What a plan says beside its tables."""
+    """What a plan reports beside its tables: totals of what is still to be sent, the room for it, and the forecast."""
 
     limit: int
     ceiling: int
@@ -25,16 +25,16 @@ class PlanSummary(NamedTuple):
     tokens: int
     bytes: int
     budget_usd: float
-    """What is left of it; 0: no bound, or nothing."""
+    """Dollars that are left of the budget; 0 where none are, or where it has no bound."""
     expectation: Expectation
     per_worker_s: float
     """Lines that one worker of the direct lane does in a second."""
     workers: int
-    """So many would do all lines by the deadline."""
+    """Workers of the direct lane that would do all lines by the deadline."""
 
 
 def summarise_plan(report: PlanReport, config: Config, price_of: PriceOf, now: float) -> PlanSummary:
-    """Totals, price and forecast of what is still to be sent."""
+    """Return totals, price and forecast of what is still to be sent. now: epoch seconds."""
     outlook = report.outlook
     expectation = build_expectation(outlook, config, price_of, now)
     return PlanSummary(
@@ -50,8 +50,8 @@ def summarise_plan(report: PlanReport, config: Config, price_of: PriceOf, now: f
     )
 
 
-def plan_to_json(result: PlanResult, report: PlanReport, summary: PlanSummary) -> dict[str, Any]:
-    """The plan for machines."""
+def plan_to_json(result: PlanResult, report: PlanReport, summary: PlanSummary) -> dict[str, object]:
+    """Return the plan as JSON."""
     return {
         "lines_planned": result.lines_planned,
         "artists_new": result.artists_new,
@@ -62,12 +62,12 @@ def plan_to_json(result: PlanResult, report: PlanReport, summary: PlanSummary) -
         "states": dict(report.states),
         "priorities": [p._asdict() for p in report.priorities],
         "shards": [s._asdict() for s in report.shards],
-        **to_json(summary),
+        **{name: to_json(value) for name, value in summary._asdict().items()},
     }
 
 
 def draw_plan(result: PlanResult, report: PlanReport, summary: PlanSummary) -> RenderableType:
-    """The plan: priorities, shards, price, forecast."""
+    """Return the drawing of a plan: priorities, shards, price, forecast."""
     parts: list[RenderableType] = [
         build_table(
             "By priority",
@@ -86,10 +86,10 @@ def draw_plan(result: PlanResult, report: PlanReport, summary: PlanSummary) -> R
     return Group(*parts)
 
 
-def _shard_rows(report: PlanReport) -> list[Sequence[Any]]:
+def _shard_rows(report: PlanReport) -> list[Sequence[Cell]]:
     shards = report.shards
     shown = shards if len(shards) <= MOST_SHARDS else shards[: MOST_SHARDS - 1]
-    rows: list[Sequence[Any]] = [
+    rows: list[Sequence[Cell]] = [
         (str(s.shard), str(s.priority), s.state, s.lines, s.tokens, f"{s.bytes / 1e6:.1f}") for s in shown
     ]
     rest = shards[len(shown) :]
@@ -106,7 +106,8 @@ def _describe_changes(result: PlanResult) -> list[str]:
         f"{result.rows_read:,} rows read: {result.artists_new:,} new artists, {result.lines_planned:,} lines planned."
     ]
     if result.changed_rows:
-        lines.append(_describe_changed_rows(result))
+        action = "the unsent ones were taken" if result.replanned else "--replan takes the unsent ones"
+        lines.append(f"{result.changed_rows:,} rows differ from what was planned; {action} anew.")
     if result.not_in_table:
         lines.append(f"{result.not_in_table:,} planned artists are not in this table any more; they stay planned.")
     if result.done_unknown:
@@ -116,11 +117,6 @@ def _describe_changes(result: PlanResult) -> list[str]:
     if result.outdated_shards:
         lines.append(f"{result.outdated_shards} unsent shards were cut again.")
     return lines
-
-
-def _describe_changed_rows(result: PlanResult) -> str:
-    told = f"{result.changed_rows:,} rows differ from what was planned"
-    return f"{told}; {'the unsent ones were taken' if result.replanned else '--replan takes the unsent ones'} anew."
 
 
 def _describe_outlook(summary: PlanSummary, shards: int) -> list[str]:
@@ -142,7 +138,7 @@ def _describe_outlook(summary: PlanSummary, shards: int) -> list[str]:
 
 
 def _describe_direct_lane(summary: PlanSummary) -> list[str]:
-    """What the direct lane would take, with its arithmetic."""
+    """Return how many workers the direct lane would need for the same lines, with the arithmetic."""
     hours, rate = summary.expectation.deadline_s / 3600, summary.per_worker_s
     if not summary.lines or hours <= 0:
         return []

@@ -1,6 +1,6 @@
-"""What the user sees while a command works: lines, and a progress bar on a terminal.
+"""What the user sees on stderr while a command works: lines, and a progress bar on a terminal.
 
-That goes to stderr; stdout is for the answer. Away from a terminal nothing moves: plain lines, few of them.
+stdout is kept for the answer. Without a terminal there is no bar, and progress is a plain line now and then.
 """
 
 import os
@@ -8,39 +8,39 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 if TYPE_CHECKING:  # `status` shows no progress bar
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
 PLAIN_EVERY_S = 30.0
-"""Away from a terminal, progress is one line in so many seconds."""
+"""Seconds between two lines of progress where there is no terminal."""
 WIDE = 200
-"""Columns where the answer does not go to a terminal: nothing is cut or folded for the eye."""
+"""Columns of an answer that does not go to a terminal: enough that nothing is shortened or folded."""
 
 
 class StdoutConsole(Console):
-    """stdout. A reader that has enough (`batcher status | head`) ends the command, and is no error."""
+    """stdout. A reader that closes it early (`batcher status | head`) ends the command without an error."""
 
     def __init__(self) -> None:
         piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
         super().__init__(width=WIDE if piped else None)
 
     def on_broken_pipe(self) -> None:
-        """Leaves it to `main`."""
+        """Raise BrokenPipeError, which `main` handles."""
         raise BrokenPipeError
 
 
 class Display:
-    """Lines and progress for the user, on stderr."""
+    """Lines and progress for the user, on stderr. The clock counts seconds from any start."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self.console = console
         self._clock = clock
         self._progress: Progress | None = None
-        self._task: Any = None
+        self._task: TaskID | None = None
         self._last_line = float("-inf")
         self._last_wait = ""
 
@@ -50,11 +50,11 @@ class Display:
 
     def update_note(self, note: str) -> None:
         """Change the note beside the progress bar; does nothing away from a terminal."""
-        if self._progress is not None:
+        if self._progress is not None and self._task is not None:
             self._progress.update(self._task, note=note)
 
     def report_waiting(self, reason: str) -> None:
-        """Show what is waited for: beside the progress bar, or once as a line."""
+        """Show what is waited for: on the progress bar, or once as a line."""
         if self._progress is not None:
             self.update_note(reason)
         elif reason != self._last_wait:
@@ -62,8 +62,8 @@ class Display:
         self._last_wait = reason
 
     def report_progress(self, what: str, done: int, total: int | None = None, note: str = "") -> None:
-        """Progress: `done` of `total`."""
-        if self._progress is not None:
+        """Show progress, `done` of `total`: on the progress bar, or as a line every PLAIN_EVERY_S seconds."""
+        if self._progress is not None and self._task is not None:
             self._progress.update(self._task, description=what, completed=done, total=total, note=note)
         elif self._clock() - self._last_line >= PLAIN_EVERY_S:
             self._last_line = self._clock()
@@ -72,7 +72,7 @@ class Display:
 
     @contextmanager
     def show_progress(self, what: str) -> Iterator[None]:
-        """While this lasts, a terminal shows a progress bar with its time remaining."""
+        """Show a progress bar with its time remaining while the context lasts, where there is a terminal."""
         if not self.console.is_terminal:
             self._last_line = self._clock()
             yield
@@ -86,7 +86,7 @@ class Display:
 
 
 def _build_progress_bar(console: Console) -> "Progress":
-    from rich import progress  # noqa: PLC0415 - most commands are done before a bar would show
+    from rich import progress
 
     columns = (
         progress.SpinnerColumn(), progress.TextColumn("{task.description}"), progress.BarColumn(bar_width=None),

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from rich import box
 from rich.cells import cell_len
@@ -10,15 +9,19 @@ from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-LONG_ID, SHORT_ID = 26, 14
-"""Ids of so many characters are cut to so many, where there is no room: batch_64d2c3ca…"""
-
+LONG_ID = 26
+"""Characters from which on an id is shortened where there is no room."""
+SHORT_ID = 14
+"""Characters that are left of a shortened id: batch_64d2c3ca…"""
 MOST_SHARDS = 12
-"""Rows of the table of shards; the rest is summed up in one."""
+"""Rows of a table of shards at most; the rest of the shards is summed up in the last one."""
+
+Cell = str | int | None
+"""What a table shows in one place: numbers with separators, all else as it is."""
 
 
 def format_duration(seconds: float) -> str:
-    """A time span in the unit that reads best."""
+    """Return a time span (seconds) in the unit that reads best."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 3570:
@@ -30,12 +33,12 @@ def format_duration(seconds: float) -> str:
 
 
 def format_time(seconds: float | None) -> str:
-    """A moment, UTC."""
+    """Return a moment (epoch seconds) in UTC; "" for none."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S") if seconds else ""
 
 
 def format_usd(amount: float | None) -> str:
-    """Dollars, in cents or finer where it is little."""
+    """Return an amount of dollars, in cents or finer where it is little."""
     if amount is None:
         return "price unknown"
     if amount == 0 or amount >= 1:
@@ -44,20 +47,25 @@ def format_usd(amount: float | None) -> str:
 
 
 class TitledTable:
-    """A plain table under its title, as wide as its contents; all but the first `text_columns` stand to the right.
+    """A plain table under its title, as wide as its contents; all but the first `text_columns` are aligned right.
 
-    Where the terminal is too narrow, long ids are shortened (--json has them whole), then the columns of `spare` go,
-    in their order; only what is still too wide is folded.
+    Where the terminal is too narrow, long ids are shortened (--json has them in full), then the columns of `spare` are
+    left out, in their order; only what is still too wide is folded.
     """
 
     def __init__(
-        self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], text_columns: int, spare: Sequence[str]
+        self,
+        title: str,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[Cell]],
+        text_columns: int,
+        spare: Sequence[str],
     ) -> None:
         self.title, self.columns, self.text_columns, self.spare = title, list(columns), text_columns, spare
         self.rows = [[f"{v:,}" if isinstance(v, int) else str(v) for v in row] for row in rows]
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        """What rich draws."""
+        """Yield what rich draws."""
         yield Text(self.title, style="bold")
         yield self._fit_to_width(options.max_width)
         yield Text()
@@ -78,18 +86,18 @@ class TitledTable:
         return drawn
 
     def _table_width(self, rows: Sequence[Sequence[str]], kept: Sequence[int]) -> int:
-        """What a table of these columns takes; between two columns stand three cells (its padding and its edge)."""
+        """Return the width of these columns in cells; three cells separate two columns (padding and edge)."""
         widths = [max(cell_len(cell) for cell in (self.columns[k], *(row[k] for row in rows))) for k in kept]
         return sum(widths) + 3 * (len(kept) - 1)
 
 
 def shorten_id(text: str) -> str:
-    """An id of the service's, cut to what tells it from the others at hand."""
+    """Return an id of the service, cut to the part by which it differs from the others of its list."""
     return text if len(text) < LONG_ID or " " in text else f"{text[:SHORT_ID]}…"
 
 
 def build_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], text_columns: int = 1, spare: Sequence[str] = ()
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]], text_columns: int = 1, spare: Sequence[str] = ()
 ) -> TitledTable:
-    """A table of texts and numbers. spare: columns that a narrow terminal can do without, the first to go first."""
+    """Return a table of texts and numbers. spare: columns that a narrow terminal does without, in this order."""
     return TitledTable(title, columns, rows, text_columns, spare)

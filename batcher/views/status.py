@@ -1,7 +1,6 @@
-"""Drawing reports for a terminal: pure functions from data to rich's tables."""
+"""Draw the status of a job and the history of an artist: pure functions from data to rich's tables."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import orjson
 from rich.console import Group, RenderableType
@@ -9,10 +8,19 @@ from rich.text import Text
 
 from batcher.core.room import MeasuredUsage
 from batcher.state.costs import Costs, sum_costs
-from batcher.state.status import Status
+from batcher.state.status import (
+    ArtistAttempt,
+    ArtistEvent,
+    ArtistHistory,
+    OpenPause,
+    RoomRefusals,
+    Status,
+    UnsettledBatch,
+)
 from batcher.views.forecast import describe_expected_end
 from batcher.views.sheet import (
     MOST_SHARDS,
+    Cell,
     TitledTable,
     build_table,
     format_duration,
@@ -27,22 +35,25 @@ SHARD_WAITS_FOR = {
     "uploaded": "to be sent again: it was refused",
     "creating": "to find out what became of its batch",
 }
+"""What a shard waits for, by its state."""
+
+TRY_COLUMNS = ("at (UTC)", "outcome", "code", "batch", "tokens in", "out", "cost")
+"""The columns of the table of an artist's tries."""
 
 
 def draw_status(status: Status) -> RenderableType:
-    """The job at one moment."""
+    """Return the drawing of a job at one moment."""
     names = ["priority", "artists", "done before", "done", "in flight", "open", "held", "dead"]
-    keys = ["priority", "artists", "done_before", "done", "in_flight", "open", "held", "dead"]
     parts: list[RenderableType] = [
-        build_table("By priority", names, [[str(p[keys[0]]), *(p[key] for key in keys[1:])] for p in status.priorities])
+        build_table("By priority", names, [[str(row.priority), *row[1:]] for row in status.priorities])
     ]
     if status.batches:
         parts.append(_draw_batch_table(status))
     if status.failures:
-        rows = [(f["class"], f["code"] or "", f["times"]) for f in status.failures]
-        parts.append(build_table("Failures so far", ["class", "code", "times"], rows, 2))
+        failures = [(row.class_, row.code or "", row.times) for row in status.failures]
+        parts.append(build_table("Failures so far", ["class", "code", "times"], failures, 2))
     if status.lost:
-        lost = [(f["state"], f["class"], f["code"] or "", f["artists"]) for f in status.lost]
+        lost = [(row.state, row.class_, row.code or "", row.artists) for row in status.lost]
         parts.append(build_table("Given up or held", ["state", "class", "code", "artists"], lost, 3))
     if len(status.shard_costs) > 1:
         columns = ["shard", "bios", "reserved", "spent", "saved", "wasted"]
@@ -50,17 +61,17 @@ def draw_status(status: Status) -> RenderableType:
     return Group(*parts, *(Text(line) for line in _describe_status(status)))
 
 
-def _batch_row(batch: Mapping[str, Any], now: float) -> tuple[Any, ...]:
-    done = f"{batch['completed'] + batch['failed']:,} of {batch['lines']:,}"
-    where = (batch["batch_id"], str(batch["shard"]), str(batch["priority"]), batch["status"])
-    return (*where, done, format_duration(max(0.0, now - batch["recorded_at"])))
-
-
 def _draw_batch_table(status: Status) -> TitledTable:
     rows = [_batch_row(batch, status.now) for batch in status.batches]
     return build_table(
         "In flight", ["batch", "shard", "priority", "status", "lines", "for"], rows, 4, ["priority", "for"]
     )
+
+
+def _batch_row(batch: UnsettledBatch, now: float) -> Sequence[Cell]:
+    done = f"{batch.completed + batch.failed:,} of {batch.lines:,}"
+    age = format_duration(max(0.0, now - batch.recorded_at))
+    return (batch.batch_id, str(batch.shard), str(batch.priority), batch.status, done, age)
 
 
 def _describe_status(status: Status) -> list[str]:
@@ -71,9 +82,15 @@ def _describe_status(status: Status) -> list[str]:
         _describe_job_costs(status),
         *_describe_measured_tokens(status.expectation.measured),
     ]
-    lines += [_describe_waiting_lines(w) for w in status.waiting_lines]
-    lines += [_describe_waiting_shard(w) for w in status.waiting_shards]
-    lines += [_describe_pause(p["reason"], p["until"], status.now) for p in status.pauses]
+    lines += [
+        f"{w.lines:,} lines wait after {w.class_}, the first until {format_time(w.first_at)} UTC."
+        for w in status.waiting_lines
+    ]
+    lines += [
+        f"Shard {w.shard} waits until {format_time(w.until)} UTC {SHARD_WAITS_FOR[w.state]}."
+        for w in status.waiting_shards
+    ]
+    lines += [_describe_pause(pause, status.now) for pause in status.pauses]
     if status.blocked_until > status.now:
         lines.append(
             f"The service has no room for more; asked again at {format_time(status.blocked_until)} UTC at the latest."
@@ -89,58 +106,47 @@ def _describe_status(status: Status) -> list[str]:
     return [*lines, *_describe_outcome(status)]
 
 
-def _describe_waiting_lines(wait: Mapping[str, Any]) -> str:
-    return f"{wait['lines']:,} lines wait after {wait['class']}, the first until {format_time(wait['first_at'])} UTC."
+def _describe_pause(pause: OpenPause, now: float) -> str:
+    if pause.until is not None and pause.until <= now:
+        return f"The pause ({pause.reason}) is over: one shard at a time until one succeeds."
+    end = f"{format_time(pause.until)} UTC" if pause.until else "`batcher resume`"
+    return f"Paused ({pause.reason}) until {end}."
 
 
-def _describe_waiting_shard(wait: Mapping[str, Any]) -> str:
-    return f"Shard {wait['shard']} waits until {format_time(wait['until'])} UTC {SHARD_WAITS_FOR[wait['state']]}."
-
-
-def _describe_pause(reason: str, until: float | None, now: float) -> str:
-    if until is not None and until <= now:
-        return f"The pause ({reason}) is over: one shard at a time until one succeeds."
-    return f"Paused ({reason}) until {_format_pause_end(until)}."
-
-
-def _format_pause_end(moment: float | None) -> str:
-    return f"{format_time(moment)} UTC" if moment else "`batcher resume`"
-
-
-def _describe_refusals(refusals: Mapping[str, Any]) -> list[str]:
-    if not refusals["times"]:
+def _describe_refusals(refusals: RoomRefusals) -> list[str]:
+    if not refusals.times:
         return []
-    named = f"; it named a limit of {refusals['named_limit']:,}" if refusals["named_limit"] else ""
+    named = f"; it named a limit of {refusals.named_limit:,}" if refusals.named_limit else ""
     return [
-        f"Refused for the limit {refusals['times']:,} times, last at {format_time(refusals['last_at'])} UTC with "
-        f"{refusals['in_flight']:,} tokens reserved{named}."
+        f"Refused for the limit {refusals.times:,} times, last at {format_time(refusals.last_at)} UTC with "
+        f"{refusals.in_flight:,} tokens reserved{named}."
     ]
 
 
 def _describe_costs(costs: Costs) -> str:
-    """What something has cost, and may."""
+    """Return what something has cost, and may cost."""
     if costs.spent is None or costs.reserved is None:
         return "The model's price is not known, so what is spent, saved, wasted and reserved is not known either"
-    told = f"Spent {format_usd(costs.spent)}, of that {format_usd(costs.wasted)} on answers that gave no bio"
+    text = f"Spent {format_usd(costs.spent)}, of that {format_usd(costs.wasted)} on answers that gave no bio"
     if costs.saved:
-        told += f"; {format_usd(costs.saved)} saved against the standard price"
+        text += f"; {format_usd(costs.saved)} saved against the standard price"
     if costs.reserved:
-        told += f"; at most {format_usd(costs.reserved)} in flight"
-    return told
+        text += f"; at most {format_usd(costs.reserved)} in flight"
+    return text
 
 
 def _describe_job_costs(status: Status) -> str:
-    told, to_come = _describe_costs(status.costs), status.expectation.dollars
+    so_far, to_come = _describe_costs(status.costs), status.expectation.dollars
     if to_come.expected is None and status.costs.spent is not None:
-        return f"{told}; the price of what is to come is not known."
+        return f"{so_far}; the price of what is to come is not known."
     if not to_come.expected:
-        return f"{told}."
+        return f"{so_far}."
     bounds = f"{format_usd(to_come.best)} at best, {format_usd(to_come.most)} at most"
-    return f"{told}; about {format_usd(to_come.expected)} to come ({bounds})."
+    return f"{so_far}; about {format_usd(to_come.expected)} to come ({bounds})."
 
 
-def _shard_cost_rows(costs: Sequence[Costs]) -> list[Sequence[Any]]:
-    """A row each, those beyond MOST_SHARDS as one."""
+def _shard_cost_rows(costs: Sequence[Costs]) -> list[Sequence[Cell]]:
+    """Return a row for each shard; those beyond MOST_SHARDS are summed up in one."""
     shown = costs if len(costs) <= MOST_SHARDS else costs[: MOST_SHARDS - 1]
     rest = costs[len(shown) :]
     named = [("direct" if c.shard is None else str(c.shard), c) for c in shown]
@@ -149,47 +155,42 @@ def _shard_cost_rows(costs: Sequence[Costs]) -> list[Sequence[Any]]:
     return [(name, c.bios, *(format_usd(n) for n in (c.reserved, c.spent, c.saved, c.wasted))) for name, c in named]
 
 
-def _describe_measured_tokens(seen: MeasuredUsage) -> list[str]:
-    if not seen.has_enough_lines:
+def _describe_measured_tokens(measured: MeasuredUsage) -> list[str]:
+    if not measured.has_enough_lines:
         return []
-    taken = "" if seen.token_ratio == seen.input / seen.counted else f" (taken as {seen.token_ratio:g})"
+    ratio = measured.input / measured.counted
+    bounded = "" if measured.token_ratio == ratio else f" (taken as {measured.token_ratio:g})"
     return [
-        f"Measured on {seen.executed:,} lines: {seen.input / seen.counted:.3f} tokens for each counted one{taken}, "
-        f"{seen.output / seen.executed:.0f} tokens an answer, {seen.retry_share:.1%} of the lines go again."
+        f"Measured on {measured.executed:,} lines: {ratio:.3f} tokens for each counted one{bounded}, "
+        f"{measured.output / measured.executed:.0f} tokens an answer, {measured.retry_share:.1%} of the lines go again."
     ]
 
 
 def _describe_outcome(status: Status) -> list[str]:
-    """Where it will end, and what waits for a word of the user's; that it has ended where it has."""
+    """Return where the job will end and what waits for the user, or that it has ended."""
     if not any(status.states.get(state) for state in ("ready", "waiting", "in_batch", "in_direct")):
         return ["Nothing is in flight or waits to be sent."]
-    planned = next((s for s in status.shards if s["state"] == "planned"), None)
-    told = describe_expected_end(status.expectation)
+    lines = describe_expected_end(status.expectation)
+    planned = next((row.shards for row in status.shards if row.state == "planned"), 0)
     if planned:
-        told.append(f"{_format_shard_count(planned['shards'])} planned and not released; `batcher submit` releases.")
-    return told
+        shards = f"{planned:,} shard is" if planned == 1 else f"{planned:,} shards are"
+        lines.append(f"{shards} planned and not released; `batcher submit` releases.")
+    return lines
 
 
-def _format_shard_count(count: int) -> str:
-    return f"{count:,} shard is" if count == 1 else f"{count:,} shards are"
-
-
-TRY_COLUMNS = ("at (UTC)", "outcome", "code", "batch", "tokens in", "out", "cost")
-
-
-def draw_artist(artist: Mapping[str, Any]) -> RenderableType:
-    """One artist's whole history."""
-    head = Text(f"{artist['artist_name']} ({artist['artist_id']}), priority {artist['priority']}: {artist['state']}")
+def draw_artist(artist: ArtistHistory) -> RenderableType:
+    """Return the drawing of one artist's whole history."""
+    head = Text(f"{artist.artist_name} ({artist.artist_id}), priority {artist.priority}: {artist.state}")
     parts: list[RenderableType] = [head]
-    if artist["failure"]:
-        parts.append(Text(f"last failure: {artist['failure']}, {artist['code']}: {artist['message']}"))
-    if artist["bio"]:
-        parts.append(Text("\n" + _bio_text(artist["bio"]["data"]) + "\n"))
-    parts.append(Text(f"{_describe_costs(Costs(**artist['costs']))}."))
-    rows = [_try_row(t) for t in artist["attempts_made"]]
-    if rows:
-        parts.append(build_table("Tries", TRY_COLUMNS, rows, 4, ["tokens in", "out", "cost"]))
-    events = [_event_row(e) for e in artist["events"]]
+    if artist.failure:
+        parts.append(Text(f"last failure: {artist.failure}, {artist.code}: {artist.message}"))
+    if artist.bio:
+        parts.append(Text("\n" + str(orjson.loads(artist.bio.data).get("bio") or artist.bio.data) + "\n"))
+    parts.append(Text(f"{_describe_costs(artist.costs)}."))
+    tries = [_try_row(attempt) for attempt in artist.attempts_made]
+    if tries:
+        parts.append(build_table("Tries", TRY_COLUMNS, tries, 4, ["tokens in", "out", "cost"]))
+    events = [_event_row(event) for event in artist.events]
     if events:
         parts.append(
             build_table("History of its line and its shards", ["at (UTC)", "event", "shard", "detail"], events, 4)
@@ -197,24 +198,18 @@ def draw_artist(artist: Mapping[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
-def _try_row(made: Mapping[str, Any]) -> tuple[Any, ...]:
-    where = made["batch_id"] or made["lane"]
-    tokens = (made["tokens_input"], made["tokens_output"])
+def _try_row(attempt: ArtistAttempt) -> Sequence[Cell]:
     return (
-        format_time(made["happened_at"]),
-        made["outcome"],
-        made["code"] or "",
-        where,
-        *tokens,
-        format_usd(made["cost_usd"]),
+        format_time(attempt.happened_at),
+        attempt.outcome,
+        attempt.code or "",
+        attempt.batch_id or attempt.lane,
+        attempt.tokens_input,
+        attempt.tokens_output,
+        format_usd(attempt.cost_usd),
     )
 
 
-def _event_row(event: Mapping[str, Any]) -> tuple[str, ...]:
-    detail = " ".join(shorten_id(word) for word in str(event["detail"] or "").split())
-    return format_time(event["happened_at"]), event["kind"].replace("_", " "), str(event["shard"] or ""), detail
-
-
-def _bio_text(data: str) -> str:
-    fields = orjson.loads(data)
-    return str(fields.get("bio") or data)
+def _event_row(event: ArtistEvent) -> Sequence[Cell]:
+    detail = " ".join(shorten_id(word) for word in (event.detail or "").split())
+    return format_time(event.happened_at), event.kind.replace("_", " "), str(event.shard or ""), detail

@@ -45,7 +45,6 @@ def names_used(tree: ast.AST) -> Iterator[tuple[ast.Attribute, str]]:
             yield node, node.attr
 
 
-@pytest.mark.xfail(strict=False, reason="being walled")
 def test_no_module_outside_the_state_runs_a_statement() -> None:
     outside = [
         f"{place(path, node)} uses .{name}"
@@ -82,7 +81,6 @@ def callers(node: ast.AST, function: str) -> Iterator[tuple[str, str]]:
         yield from callers(child, inside)
 
 
-@pytest.mark.xfail(strict=False, reason="being walled")
 def test_each_statement_has_one_caller() -> None:
     found: defaultdict[str, set[str]] = defaultdict(set)
     for path, tree in modules().items():
@@ -92,7 +90,6 @@ def test_each_statement_has_one_caller() -> None:
     assert wrong == {}
 
 
-@pytest.mark.xfail(strict=False, reason="being walled")
 def test_each_file_of_statements_belongs_to_the_module_of_its_name() -> None:
     for path in sorted((STATE / "sql").glob("*.sql")):
         texts = path.read_text(encoding="utf-8").split("-- name: ")[1:]
@@ -163,7 +160,6 @@ def is_accumulated(path: Path, target: ast.Attribute) -> bool:
     return any(where.startswith(each.where) and name in each.names for each in ACCUMULATORS)
 
 
-@pytest.mark.xfail(strict=False, reason="being walled")
 def test_no_attribute_of_another_object_is_set() -> None:
     found = [
         f"{place(path, target)} sets {ast.unparse(target)}"
@@ -208,7 +204,6 @@ def test_no_module_is_long() -> None:
     assert {str(path): n for path, n in lengths.items() if n >= LONGEST} == {}
 
 
-@pytest.mark.xfail(strict=False, reason="being walled: facts.Wait awaits another name")
 def test_no_public_class_has_the_name_of_another() -> None:
     found: defaultdict[str, list[str]] = defaultdict(list)
     for path, tree in modules().items():

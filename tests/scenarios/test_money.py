@@ -7,6 +7,7 @@ import pytest
 
 from batcher.catalog.prices import resolve_prices
 from batcher.core.failures import FailureClass
+from batcher.state.costs import load_spending
 from batcher.state.db.store import Store
 from batcher.state.status import Status, read_artist, read_status
 from batcher.state.wishes import RetryFilter, retry_lines
@@ -18,14 +19,14 @@ from tests.support.world import config_with
 def _told(store: Store) -> tuple[Status, float]:
     """The status, and what the budget counts as in flight."""
     with store.read_transaction() as tx:
-        return read_status(tx, config_with(), resolve_prices), float(tx.fetch_one("money")[1])
+        return read_status(tx, config_with(), resolve_prices), load_spending(tx).in_flight_usd
 
 
 def _of_artist(store: Store, artist_id: str) -> float:
     with store.read_transaction() as tx:
         shown = read_artist(tx, artist_id, resolve_prices)
     assert shown is not None
-    return float(shown["costs"]["reserved"])
+    return float(shown.costs.reserved or 0)
 
 
 def _without_a_line(folder: Path) -> Trial:

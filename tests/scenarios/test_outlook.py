@@ -18,7 +18,7 @@ from batcher.errors import ConfigError
 from batcher.plan.checks import check_unsent_lines
 from batcher.sandbox import Faults, SandboxSettings, apply_changes
 from batcher.state import facts
-from batcher.state.costs import Costs, sum_costs
+from batcher.state.costs import Costs, load_spending, sum_costs
 from batcher.state.db.transaction import Transaction
 from batcher.state.expectation import Expectation, build_expectation
 from batcher.state.outlook import REFUSED_FOR_S, Outlook, load_outlook
@@ -153,7 +153,7 @@ def test_money_is_told_whole_of_the_job_its_shards_and_its_artists(tmp_path: Pat
     reserved = float(str(job.rows("SELECT sum(reserved_usd) FROM submissions")[0][0]))
     assert flying.costs.reserved == pytest.approx(reserved)
     with job.store.read_transaction() as tx:
-        assert flying.costs.reserved == pytest.approx(tx.fetch_one("money")[1])
+        assert flying.costs.reserved == pytest.approx(load_spending(tx).in_flight_usd)
     assert reserved > 0
     assert sum(known(one(job, f"a{n:05d}").reserved) for n in range(lines)) == pytest.approx(reserved)
     job.act()
@@ -180,7 +180,7 @@ def one(job: World, artist_id: str) -> Costs:
     with job.store.read_transaction() as tx:
         shown = read_artist(tx, artist_id, resolve_prices)
     assert shown is not None
-    return Costs(**shown["costs"])
+    return shown.costs
 
 
 def test_what_is_not_known_of_one_shard_is_not_known_of_the_job() -> None:
@@ -295,7 +295,7 @@ def test_a_refusal_tells_how_much_room_others_leave(tmp_path: Path) -> None:
     )
     samples = "SELECT happened_at, limit_tokens, reserved, own, headroom, shard FROM quota_samples"
     assert job.rows(f"{samples} WHERE source = 'submission' AND model = '{MODEL}' ORDER BY ALL") == sent
-    assert [row["source"] for row in status(job).quota].count("submission") == len(sent)
+    assert [row.source for row in status(job).quota].count("submission") == len(sent)
     assert len(status(job).quota) == len(sent) + len(refused)
     view = outlook(job)
     assert view.load.ceiling < int(view.room.limit * view.room.threshold)
@@ -427,7 +427,7 @@ def test_what_was_spent_is_added_up_only_where_there_is_a_bound(tmp_path: Path, 
         mock.patch.object(Transaction, "fetch_one", autospec=True, side_effect=Transaction.fetch_one) as one,
     ):
         load_snapshot(tx, job.config, resolve_prices)
-    assert [call.args[1] for call in one.call_args_list].count("money") == asked
+    assert [call.args[1] for call in one.call_args_list].count("money_spent") == asked
 
 
 def test_a_look_takes_the_prices_that_the_plan_kept_and_those_of_the_table_for_another_model(tmp_path: Path) -> None:

@@ -399,7 +399,7 @@ def test_every_refusal_is_a_row_of_the_history(tmp_path: Path) -> None:
     many.act()
     assert many.rows(refusals) == [(None, "answered 429")]
     with many.store.read_transaction() as tx:
-        assert read_status(tx, many.config, resolve_prices).refusals["times"] == 0  # not for the limit
+        assert read_status(tx, many.config, resolve_prices).refusals.times == 0  # not for the limit
 
 
 def test_the_limit_that_a_refused_stray_names_is_learned(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def _become(wish: Mapping[str, Any]) -> None:
         importlib.import_module("batcher.cli.app").main()
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
-    except BaseException:  # noqa: BLE001 - does what Python does with an uncaught error
+    except BaseException:  # noqa: BLE001 - what Python does with an error that nobody catches
         traceback.print_exc()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -23,7 +23,6 @@ from batcher.lanes.context import LaneContext
 from batcher.lanes.direct.outcomes import CallResult
 from batcher.state import direct_calls, facts, quota_pauses
 from batcher.state.db.transaction import Transaction
-from batcher.state.quota_pauses import QuotaRule
 from batcher.state.snapshot import latest_valid_wait
 
 LOW_SHARE = 0.10
@@ -89,17 +88,13 @@ class LaneLimits:
             case PauseForQuota(wait_s):
                 request = result.outcome.request
                 quota_pauses.record_quota_failure(
-                    tx, self._build_quota_rule(), f"call {request.call}", request.sent_at, wait_s
+                    tx, self._context.quota_rule, f"call {request.call}", request.sent_at, wait_s
                 )
             case _:
                 assert_never(change)
 
     def _pause_lane(self, tx: Transaction, pause: PauseLane) -> None:
         quota_pauses.pause_sending(tx, "direct", pause.reason, tx.now + pause.duration_s, pause.details)
-
-    def _build_quota_rule(self) -> QuotaRule:
-        """Return how quota failures are handled under these settings."""
-        return QuotaRule(self._context.rules, self._context.jitter, self._policy.pause_s)
 
     def _report_rate_limits(self, headers: RateHeaders, now: float) -> None:
         """Report the headers of every `quota_every`-th answer, and warn at most once a minute where little is left."""

@@ -15,9 +15,10 @@ from batcher.lanes.context import LaneContext
 from batcher.lanes.direct.calls import CallRequest
 from batcher.plan.retry_shards import rerender_line
 from batcher.state import direct_calls, submissions
+from batcher.state.costs import load_spending
 from batcher.state.db.transaction import Transaction
 from batcher.state.direct_calls import Candidate, LineClaim, Selection
-from batcher.state.snapshot import latest_valid_wait, load_measured, load_spending
+from batcher.state.snapshot import latest_valid_wait, load_measured
 from batcher.state.versions import load_version
 
 LINES = 200
@@ -171,5 +172,5 @@ class ReadyLines:
         budget_usd = self._context.config.budget.max_usd
         if not budget_usd:
             return None
-        spent_usd, in_flight_usd = load_spending(tx, self._context.config)
-        return budget_usd - spent_usd - in_flight_usd
+        spending = load_spending(tx)
+        return budget_usd - spending.spent_usd - spending.in_flight_usd

@@ -1,16 +1,32 @@
--- name: money
--- A stray costs as much as the batch beside it. What was given up is reserved for the lines that are perhaps paid and
--- that nobody has bought again.
-SELECT (SELECT coalesce(sum(cost_usd), 0) FROM attempts),
-       (SELECT coalesce(sum(reserved_usd), 0) FROM submissions WHERE outcome IS NULL)
-     + (SELECT coalesce(sum(n.reserved_usd), 0) FROM batches AS b JOIN submissions AS n USING (submission)
-        WHERE b.stray AND b.settled_at IS NULL)
-     + (SELECT coalesce(sum(n.reserved_usd / n.lines), 0)
-        FROM batches AS b JOIN submissions AS n USING (submission) JOIN attempts AS t ON t.batch_id = b.batch_id
-        JOIN artists AS a USING (artist_id)
-        WHERE b.settled_at IS NOT NULL AND (b.stray OR n.outcome IS NOT NULL) AND t.outcome = 'missing'
-          AND a.failure = 'missing' AND a.state IN ('held', 'ready', 'waiting'))
-     + (SELECT coalesce(sum(reserved_usd), 0) FROM direct_calls WHERE ended_at IS NULL OR outcome = 'lost')
+-- name: money_spent
+SELECT coalesce(sum(cost_usd), 0) FROM attempts
+
+-- name: money_in_flight
+-- Dollars that what is in flight may cost at most: in all, by shard ($by_shard; none: the direct lane), or of one artist
+-- ($artist_id). `unpriced`: a reservation of nothing is one of an unknown price.
+-- A stray costs as much as the batch beside it. Of a batch that was given up, each line is reserved that is perhaps paid
+-- and was not bought a second time. A reservation without an artist_id is that of all lines of its shard, in equal parts.
+-- Both kinds of reservations of batches come from one join: with two joins the statement takes a third longer.
+SELECT CASE WHEN $by_shard THEN shard END AS part,
+       sum(CASE WHEN $artist_id IS NULL THEN usd ELSE usd / lines END) AS usd,
+       bool_or(usd = 0) AS unpriced
+FROM (
+    SELECT shard, NULL AS artist_id, reserved_usd AS usd, lines FROM submissions WHERE outcome IS NULL
+    UNION ALL
+    SELECT n.shard, m.artist_id, CASE WHEN m.artist_id IS NULL THEN n.reserved_usd ELSE n.reserved_usd / n.lines END,
+           CASE WHEN m.artist_id IS NULL THEN n.lines ELSE 1 END
+    FROM batches AS b JOIN submissions AS n USING (submission)
+    LEFT JOIN (SELECT t.batch_id, a.artist_id FROM attempts AS t JOIN artists AS a USING (artist_id)
+               WHERE t.outcome = 'missing' AND a.failure = 'missing' AND a.state IN ('held', 'ready', 'waiting')) AS m
+           ON m.batch_id = b.batch_id AND b.settled_at IS NOT NULL
+    WHERE (b.stray AND b.settled_at IS NULL) OR (m.artist_id IS NOT NULL AND (b.stray OR n.outcome IS NOT NULL))
+    UNION ALL
+    SELECT NULL, artist_id, reserved_usd, 1 FROM direct_calls WHERE ended_at IS NULL OR outcome = 'lost'
+)
+WHERE $artist_id IS NULL OR artist_id = $artist_id
+   OR (artist_id IS NULL
+       AND shard IN (SELECT shard FROM artists WHERE artist_id = $artist_id AND state IN ('in_batch', 'held')))
+GROUP BY part
 
 -- name: money_by_shard
 -- What the tries of each shard (of one artist, where one is named) have cost: bios, dollars, dollars without a bio,
@@ -24,28 +40,3 @@ SELECT t.shard, s.version, count(*) FILTER (t.outcome = 'bio'), coalesce(sum(t.c
 FROM attempts AS t LEFT JOIN shards AS s USING (shard)
 WHERE $artist_id IS NULL OR t.artist_id = $artist_id
 GROUP BY t.shard, s.version
-
--- name: reserved_by_shard
--- What `money` counts as in flight, by shard (none: the direct lane); of one artist, where one is named. A reservation
--- of nothing is one of an unknown price.
-SELECT shard, CASE WHEN bool_or(usd = 0) THEN NULL ELSE sum(usd) END FROM (
-    SELECT shard, CASE WHEN $artist_id IS NULL THEN usd ELSE usd / lines END AS usd FROM (
-        SELECT shard, reserved_usd AS usd, lines FROM submissions WHERE outcome IS NULL
-        UNION ALL
-        SELECT n.shard, n.reserved_usd, n.lines FROM batches AS b JOIN submissions AS n USING (submission)
-        WHERE b.stray AND b.settled_at IS NULL
-    )
-    WHERE $artist_id IS NULL
-       OR shard IN (SELECT shard FROM artists WHERE artist_id = $artist_id AND state IN ('in_batch', 'held'))
-    UNION ALL
-    SELECT n.shard, n.reserved_usd / n.lines
-    FROM batches AS b JOIN submissions AS n USING (submission) JOIN attempts AS t ON t.batch_id = b.batch_id
-    JOIN artists AS a USING (artist_id)
-    WHERE b.settled_at IS NOT NULL AND (b.stray OR n.outcome IS NOT NULL) AND t.outcome = 'missing'
-      AND a.failure = 'missing' AND a.state IN ('held', 'ready', 'waiting')
-      AND ($artist_id IS NULL OR a.artist_id = $artist_id)
-    UNION ALL
-    SELECT NULL, reserved_usd FROM direct_calls
-    WHERE (ended_at IS NULL OR outcome = 'lost') AND ($artist_id IS NULL OR artist_id = $artist_id)
-)
-GROUP BY shard

@@ -1,5 +1,5 @@
 -- name: paid_again
--- Answers of the newest version that were paid for and could not be used (a line that then dies is among them).
+-- Answers of the newest version that were paid for and could not be used, also those of lines that are dead since.
 SELECT count(*) FROM attempts AS t JOIN shards AS s USING (shard)
 WHERE t.outcome = 'unusable' AND t.tokens_input > 0 AND s.version >= (SELECT max(version) FROM shards WHERE NOT retry)
 
@@ -9,7 +9,7 @@ SELECT finished_at - created_at FROM batches
 WHERE status IN ('completed', 'expired') AND finished_at IS NOT NULL ORDER BY 1
 
 -- name: flights
--- What runs: its reserved tokens, lines, and age in seconds in our clock.
+-- What is in flight: its reserved tokens, its lines, and its age in seconds in our clock.
 SELECT CASE WHEN b.stray THEN b.reserved ELSE n.reserved END, n.lines, greatest($now - b.recorded_at, 0)
 FROM batches AS b JOIN submissions AS n USING (submission)
 WHERE b.ended_at IS NULL

@@ -154,5 +154,3 @@ WHERE custom_id = $custom_id
 SELECT (SELECT count(*) FROM artists WHERE state = 'dead' AND failure = $failure AND code = $code),
        (SELECT count(*) FROM bios WHERE lane <> 'earlier')
 
--- name: bios_of_job
-SELECT count(*) FROM bios WHERE lane <> 'earlier'

@@ -29,13 +29,6 @@ WHERE shard = $shard AND file_id IS NOT NULL AND file_id NOT IN (SELECT file_id 
 -- name: highest_shard
 SELECT coalesce(max(shard), 0) FROM shards
 
--- name: highest_submission
-SELECT coalesce(max(submission), 0) FROM submissions
-
--- name: submissions_since
-SELECT n.shard, s.priority, n.batch_id, n.lines, n.tokens, n.reserved, n.headroom_after, n.limit_tokens, n.reserved_before
-FROM submissions AS n JOIN shards AS s USING (shard) WHERE n.submission > $after ORDER BY n.submission
-
 -- name: shards_not_sent
 SELECT shard FROM shards WHERE state IN ('released', 'uploaded') ORDER BY priority, shard
 

@@ -32,6 +32,9 @@ SELECT artist_id, artist_name, priority, state, custom_id, shard, submission, wa
        tokens, data
 FROM artists WHERE artist_id = $artist_id
 
+-- name: has_artist
+SELECT count(*) FROM artists WHERE artist_id = $artist_id
+
 -- name: similar_artists
 SELECT artist_id, artist_name FROM artists
 WHERE contains(lower(artist_id), lower($text)) OR contains(lower(artist_name), lower($text)) ORDER BY seq LIMIT 5
@@ -53,7 +56,8 @@ ORDER BY e.event
 
 -- name: quota_history
 -- The newest samples, the oldest of them first.
-SELECT * FROM (SELECT * FROM quota_samples ORDER BY happened_at DESC LIMIT $most) ORDER BY happened_at
+SELECT happened_at, source, model, limit_tokens, reserved, own, headroom, shard, detail
+FROM (SELECT * FROM quota_samples ORDER BY happened_at DESC LIMIT $most) ORDER BY happened_at
 
 -- name: room_refusals
 -- How often the service refused for its limit, when last, what was in flight then, and the limit that it named.

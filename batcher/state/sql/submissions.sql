@@ -34,3 +34,10 @@ UPDATE submissions SET ended_at = NULL, outcome = NULL WHERE submission = $submi
 -- name: wish_cancel_of_submission
 UPDATE submissions SET cancel_wanted_at = coalesce(cancel_wanted_at, $now)
 WHERE submission = (SELECT submission FROM shards WHERE shard = $shard)
+
+-- name: highest_submission
+SELECT coalesce(max(submission), 0) FROM submissions
+
+-- name: submissions_since
+SELECT n.shard, s.priority, n.batch_id, n.lines, n.tokens, n.reserved, n.headroom_after, n.limit_tokens, n.reserved_before
+FROM submissions AS n JOIN shards AS s USING (shard) WHERE n.submission > $after ORDER BY n.submission

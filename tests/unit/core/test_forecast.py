@@ -58,7 +58,7 @@ def test_a_pause_delays_what_is_sent_and_not_what_runs() -> None:
 
 
 def test_lines_that_go_again_take_another_batch() -> None:
-    again = RemainingWork(ceiling=100, shards=[(50, 100)], again=0.02)
+    again = RemainingWork(ceiling=100, shards=[(50, 100)], retry_share=0.02)
     assert compute_forecast(again).best_s == 2 * BEST_BATCH_S
     assert compute_forecast(again._replace(shards=(), loose=(50, 1))).best_s == BEST_BATCH_S
 
@@ -68,7 +68,7 @@ def test_many_lines_that_go_again_take_as_many_batches_as_shards_would() -> None
 
 
 def test_a_job_of_which_everything_fails_has_an_end() -> None:
-    assert math.isfinite(compute_forecast(FOUR._replace(again=1.0), [HOUR]).worst_s)
+    assert math.isfinite(compute_forecast(FOUR._replace(retry_share=1.0), [HOUR]).worst_s)
 
 
 def test_a_shard_that_is_larger_than_the_room_is_played_alone() -> None:
@@ -146,8 +146,8 @@ def test_how_many_lines_are_in_time() -> None:
 
 
 def test_what_goes_again_takes_room_and_time_from_what_is_in_time() -> None:
-    again = FOUR._replace(shards=[(50, 100)] * 8, again=0.01)
-    assert count_fitting_lines(again._replace(again=0.0), [], 2 * EXPECTED_BATCH_S) == 400
+    again = FOUR._replace(shards=[(50, 100)] * 8, retry_share=0.01)
+    assert count_fitting_lines(again._replace(retry_share=0.0), [], 2 * EXPECTED_BATCH_S) == 400
     assert (
         count_fitting_lines(again, [], 2 * EXPECTED_BATCH_S) == 100
     )  # half of the room is too little for two at a time
@@ -166,7 +166,7 @@ def test_what_is_in_time_is_what_a_forecast_of_so_much_says() -> None:
 
 @pytest.mark.parametrize("shards", [50, 5_000])
 def test_a_look_at_what_is_in_time_plays_no_more_batches_than_a_forecast(shards: int) -> None:
-    load = RemainingWork(ceiling=2_400, shards=[(100, 10)] * shards, again=0.03)
+    load = RemainingWork(ceiling=2_400, shards=[(100, 10)] * shards, retry_share=0.03)
     with mock.patch.object(
         _SampledTimes, "sample_seconds", autospec=True, side_effect=_SampledTimes.sample_seconds
     ) as time:

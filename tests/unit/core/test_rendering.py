@@ -293,7 +293,7 @@ def test_the_overhead_reproduces_the_24_tokens_that_openai_billed() -> None:
 def _encoding() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # how it opens its own files
-        import bpe_openai  # noqa: PLC0415 - importing it warns, which is caught here
+        import bpe_openai  # noqa: PLC0415
     return bpe_openai.get_encoding(ENCODING)
 
 

@@ -287,8 +287,8 @@ def test_the_whole_history_is_shown(make: Make) -> None:
     with job.world.store.read_transaction() as tx:
         shown = read_artist(tx, artist, resolve_prices)
     assert shown is not None
-    assert [made["outcome"] for made in shown["attempts_made"]] == ["invalid", "bio"]
-    kinds = [event["kind"] for event in shown["events"]]
+    assert [made.outcome for made in shown.attempts_made] == ["invalid", "bio"]
+    kinds = [event.kind for event in shown.events]
     assert kinds.index("retry") > kinds.index("settled")
     assert kinds.count("settled") == 2
-    assert next(e for e in shown["events"] if e["kind"] == "retry")["detail"] == "was dead after invalid"
+    assert next(e for e in shown.events if e.kind == "retry").detail == "was dead after invalid"
