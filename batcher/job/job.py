@@ -8,7 +8,8 @@ import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -55,7 +56,7 @@ def job_output_to_stderr() -> AbstractContextManager[object]:
     return redirect_stdout(sys.stderr)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: the adapter is kept beside the fields
 class Job:
     """A loaded job."""
 
@@ -68,13 +69,12 @@ class Job:
     schema: Mapping[str, object]
     columns: Collection[str] | None = None
     """The columns of a table that Artist reads; None: perhaps all."""
-    _adapter: TypeAdapter[Any] = field(init=False, repr=False, compare=False)
-    """Validates and serializes Artist: as `Artist.model_validate` and `model_dump_json` do, and faster, as each call of
-    the two passes through Python once more."""
 
-    def __post_init__(self) -> None:
-        """Set what follows from the fields, once; the class is frozen."""
-        object.__setattr__(self, "_adapter", TypeAdapter(self.artist))
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        """Validates and serializes Artist: as `Artist.model_validate` and `model_dump_json` do, and faster, as each
+        call of the two passes through Python once more."""
+        return TypeAdapter(self.artist)
 
     def build_version(self, model: str, endpoint: Endpoint, max_output_tokens: int) -> JobVersion:
         """Return what this job asks with these settings."""

@@ -88,7 +88,7 @@ def end_batch(tx: Transaction, known: KnownBatch, status: str) -> bool:
         submissions.release_reserved_tokens(tx, known.submission)
         tx.move_shard(known.shard, "end")
     if status != BatchStatus.FAILED:  # a batch that was refused has made no room
-        facts.set_wait(tx, facts.Wait.ROOM, 0)
+        facts.set_wait(tx, facts.WaitFact.ROOM, 0)
     return True
 
 

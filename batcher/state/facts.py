@@ -12,7 +12,7 @@ from batcher.catalog.prices import ModelPrices, TokenRates
 from batcher.state.db.transaction import Transaction
 
 
-class Wait(StrEnum):
+class WaitFact(StrEnum):
     """The times before which something may not be done, by the name of the fact that keeps each."""
 
     OUTAGE = "outage_until"
@@ -27,7 +27,7 @@ class Wait(StrEnum):
     """No call of the direct lane."""
 
 
-def read_wait(tx: Transaction, wait: Wait, latest: float) -> float:
+def read_wait(tx: Transaction, wait: WaitFact, latest: float) -> float:
     """Return the time (epoch seconds) until which to wait; 0 where there is nothing to wait for.
 
     latest: a later time was set by a clock that was ahead, and counts as past. For facts that is decided here alone.
@@ -36,12 +36,12 @@ def read_wait(tx: Transaction, wait: Wait, latest: float) -> float:
     return until if until <= latest else 0.0
 
 
-def set_wait(tx: Transaction, wait: Wait, until: float) -> None:
+def set_wait(tx: Transaction, wait: WaitFact, until: float) -> None:
     """Set a time to wait for; 0 ends the wait."""
     tx.write_fact(wait.value, until)
 
 
-def extend_wait(tx: Transaction, wait: Wait, until: float) -> None:
+def extend_wait(tx: Transaction, wait: WaitFact, until: float) -> None:
     """Set a time to wait for, unless a later one is set already."""
     tx.write_fact(wait.value, max(until, tx.read_fact(wait.value)))
 
@@ -75,7 +75,7 @@ def record_poll(tx: Transaction) -> None:
 def forget_poll(tx: Transaction) -> None:
     """Have the batches listed at the next opportunity, and end the wait of an outage."""
     tx.write_fact("polled_at", 0)
-    set_wait(tx, Wait.OUTAGE, 0)
+    set_wait(tx, WaitFact.OUTAGE, 0)
 
 
 def count_outage(tx: Transaction) -> int:

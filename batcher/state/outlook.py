@@ -97,7 +97,7 @@ def load_outlook(tx: Transaction, config: Config) -> Outlook:
         versions=versions,
         pauses=pauses,
         outage_until=outage_until,
-        direct_until=facts.read_wait(tx, facts.Wait.DIRECT, latest),
+        direct_until=facts.read_wait(tx, facts.WaitFact.DIRECT, latest),
         per_worker_s=facts.read_worker_rate(tx) or LINES_PER_WORKER_S,
     )
 

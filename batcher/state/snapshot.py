@@ -88,11 +88,11 @@ def latest_valid_wait(tx: Transaction, config: Config) -> float:
 
 def read_outage_until(tx: Transaction, latest: float) -> float:
     """Return the time (epoch seconds) before which no call is made: an outage, or a Retry-After; 0: none."""
-    return max(facts.read_wait(tx, wait, latest) for wait in (facts.Wait.OUTAGE, facts.Wait.ASKED))
+    return max(facts.read_wait(tx, wait, latest) for wait in (facts.WaitFact.OUTAGE, facts.WaitFact.ASKED))
 
 
 def _read_blocked_until(tx: Transaction, latest: float) -> float:
-    return max(facts.read_wait(tx, wait, latest) for wait in (facts.Wait.ROOM, facts.Wait.RATE))
+    return max(facts.read_wait(tx, wait, latest) for wait in (facts.WaitFact.ROOM, facts.WaitFact.RATE))
 
 
 def load_room(tx: Transaction, config: Config, measured: MeasuredUsage | None = None) -> Room:

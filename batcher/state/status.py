@@ -73,7 +73,7 @@ class UnsettledBatch(NamedTuple):
     """When its results are read the next time; 0 where that was never put off."""
 
 
-class FailureCount(NamedTuple):
+class FailureTotal(NamedTuple):
     """The tries that failed with one class and code."""
 
     class_: str
@@ -150,7 +150,7 @@ class Status(NamedTuple):
     priorities: Sequence[PriorityProgress]
     shards: Sequence[ShardCount]
     batches: Sequence[UnsettledBatch]
-    failures: Sequence[FailureCount]
+    failures: Sequence[FailureTotal]
     lost: Sequence[LostCount]
     waiting_lines: Sequence[WaitingLines]
     waiting_shards: Sequence[WaitingShard]
@@ -258,7 +258,7 @@ def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
         priorities=priorities,
         shards=[ShardCount(*row) for row in tx.fetch_all("shards_by_state")],
         batches=[batch for batch in batches if not is_terminal(batch.status) or batch.retry_at],
-        failures=[FailureCount(*row) for row in tx.fetch_all("failures_by_class")],
+        failures=[FailureTotal(*row) for row in tx.fetch_all("failures_by_class")],
         lost=[LostCount(*row) for row in tx.fetch_all("lost_by_class")],
         waiting_lines=[WaitingLines(*row) for row in tx.fetch_all("who_waits")],
         waiting_shards=[WaitingShard(*row) for row in tx.fetch_all("shards_waiting", now=tx.now)],

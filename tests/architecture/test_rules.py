@@ -10,8 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
 from batcher.state.db.transaction import load_statements
 from tests.support.world import ROOT
 
@@ -114,8 +112,6 @@ class Accumulator(NamedTuple):
 
 
 ACCUMULATORS = [
-    Accumulator("lanes/batch/", ["reading"], "the tallies of one reading of two files, by three functions"),
-    Accumulator("plan/planner.py", ["self.result"], "the tallies of one plan, by its steps"),
     Accumulator("core/forecast.py", ["play"], "the clock of one play of the queue, in its innermost loop"),
     Accumulator("sandbox/", ["batch"], "the service's record of a batch, which changes as the service's does"),
     Accumulator("sandbox/", ["stored", "found"], "the service's record of a file"),

@@ -51,8 +51,8 @@ def cancel(it: Trial, *shards: int) -> None:
         wishes.request_cancel(tx, shards)
 
 
-@pytest.mark.parametrize("wait", [wait for wait in facts.Wait if wait is not facts.Wait.DIRECT])
-def test_every_wait_shuts_the_gate_until_it_is_over(tmp_path: Path, wait: facts.Wait) -> None:
+@pytest.mark.parametrize("wait", [wait for wait in facts.WaitFact if wait is not facts.WaitFact.DIRECT])
+def test_every_wait_shuts_the_gate_until_it_is_over(tmp_path: Path, wait: facts.WaitFact) -> None:
     it = trial(tmp_path)
     with it.store.transaction("wait") as tx:
         assert find_gate_obstacle(load_send_gate(tx, it.config), tx.now) == ""

@@ -438,7 +438,7 @@ def test_a_status_says_what_a_shard_waits_for_and_when_the_direct_lane_goes_on(t
     it.rule = nth("POST", "/batches", 1, answered(422, "no_such_code"))
     it.act(once=True)
     with it.store.transaction("test") as tx:
-        facts.extend_wait(tx, facts.Wait.DIRECT, tx.now + 900)
+        facts.extend_wait(tx, facts.WaitFact.DIRECT, tx.now + 900)
     with it.store.read_transaction() as tx:
         seen = read_status(tx, it.config, resolve_prices)
     told = StringIO()

@@ -82,7 +82,7 @@ class RefusalHandler:
         else:
             self._record_quota_sample(tx, shard, error, of_room=False)
             delay_s = self._context.next_delay_seconds(FailureClass.RATE_LIMIT, 0, wait_s)
-            facts.extend_wait(tx, facts.Wait.RATE, tx.now + delay_s)
+            facts.extend_wait(tx, facts.WaitFact.RATE, tx.now + delay_s)
 
     def stop_sending(self, tx: Transaction, error: ErrorDetails) -> None:
         """Send nothing more until the user has corrected what the service refuses."""
@@ -94,7 +94,7 @@ class RefusalHandler:
         """Have all shards wait for the next batch of ours to end, or for the delay, whichever comes first."""
         n = facts.count_room_refusal(tx)
         delay_s = self._context.next_delay_seconds(FailureClass.ENQUEUED_LIMIT, n, wait_s)
-        facts.set_wait(tx, facts.Wait.ROOM, tx.now + delay_s)
+        facts.set_wait(tx, facts.WaitFact.ROOM, tx.now + delay_s)
         self._record_quota_sample(tx, shard, error)
 
     def _record_quota_sample(self, tx: Transaction, shard: int, error: ErrorDetails, of_room: bool = True) -> None:

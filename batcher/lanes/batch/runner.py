@@ -144,9 +144,9 @@ class BatchRunner:
                 record_quota_failure(tx, self._context.quota_rule, "a call", wait_s=error.wait_s)
             n = facts.count_outage(tx)
             until = tx.now + self._context.next_delay_seconds(FailureClass.OUTAGE, n, error.wait_s)
-            facts.set_wait(tx, facts.Wait.OUTAGE, until)
+            facts.set_wait(tx, facts.WaitFact.OUTAGE, until)
             if error.wait_s is not None:  # what the service asked for holds for later processes too
-                facts.extend_wait(tx, facts.Wait.ASKED, until)
+                facts.extend_wait(tx, facts.WaitFact.ASKED, until)
             tx.record_event("outage", str(error))
         return None
 

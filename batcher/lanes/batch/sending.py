@@ -138,7 +138,9 @@ class ShardSender:
         """Have no call made before the time that the service asked to wait for, where it asked."""
         if error.wait_s is not None:
             facts.extend_wait(
-                tx, facts.Wait.ASKED, tx.now + self._context.next_delay_seconds(FailureClass.OUTAGE, 0, error.wait_s)
+                tx,
+                facts.WaitFact.ASKED,
+                tx.now + self._context.next_delay_seconds(FailureClass.OUTAGE, 0, error.wait_s),
             )
 
     def _create_batch(self, submission: int) -> None:

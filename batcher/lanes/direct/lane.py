@@ -204,7 +204,7 @@ class DirectLane:
         running, history = self.calls.running, self.limits.history
         daily_left = self.limits.apply_daily_limit(tx, running)  # may pause the lane, so before the pauses are loaded
         pauses = self.limits.load_pauses(tx)
-        wait_until = facts.read_wait(tx, facts.Wait.DIRECT, latest_valid_wait(tx, self._context.config))
+        wait_until = facts.read_wait(tx, facts.WaitFact.DIRECT, latest_valid_wait(tx, self._context.config))
         block = find_longest_block(wait_until, self._ready.paced_until, tx.now)
         return DirectLaneView(
             ready=len(self._ready),

@@ -80,7 +80,7 @@ class LaneLimits:
             case NoChange():
                 pass
             case Block(delay_s, reason):
-                facts.extend_wait(tx, facts.Wait.DIRECT, tx.now + delay_s)
+                facts.extend_wait(tx, facts.WaitFact.DIRECT, tx.now + delay_s)
                 tx.record_event("direct_waits", f"{delay_s:.0f} s: {reason}")
                 self._context.notify(events.CallFailed(call="direct", reason=reason))
             case PauseLane():

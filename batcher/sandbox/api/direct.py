@@ -127,6 +127,10 @@ class DirectEndpoints:
     stored: dict[str, dict[str, object]] = field(default_factory=dict)
     _buckets: dict[str, ModelBuckets] = field(default_factory=dict)
 
+    def apply_settings(self, settings: SandboxSettings) -> None:
+        """Use other settings from now on."""
+        self.settings = settings
+
     def answer_request(self, endpoint: str, body: Body, now: float) -> DirectAnswer:
         """Answer one request, or raise its error."""
         self._check_request(endpoint, body, now)

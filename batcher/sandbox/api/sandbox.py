@@ -78,7 +78,8 @@ class Sandbox:
 
     @settings.setter
     def settings(self, settings: SandboxSettings) -> None:
-        self.lifecycle.settings = self.direct.settings = settings
+        self.lifecycle.apply_settings(settings)
+        self.direct.apply_settings(settings)
 
     @property
     def faults(self) -> Faults:

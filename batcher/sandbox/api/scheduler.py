@@ -46,6 +46,10 @@ class Lifecycle:
         """The faults that are played now."""
         return self.settings.faults
 
+    def apply_settings(self, settings: SandboxSettings) -> None:
+        """Use other settings from now on."""
+        self.settings = settings
+
     def run_due_events(self, now: float) -> None:
         """Run every event that was due until `now`, in the order of their times."""
         while self._events and self._events[0][0] <= now:

@@ -22,6 +22,10 @@ class Form:
     filename: str | None = None
     size: int = 0
 
+    def set_file(self, name: str, size: int) -> None:
+        """Record the file that was sent, and its bytes."""
+        self.filename, self.size = name, size
+
 
 def parse_multipart_form(body: bytes | Path, content_type: str, target: Path) -> Form:
     """Parse the form; its part named `file` is written to `target`. Raise the 400 for anything but a form."""
@@ -35,7 +39,7 @@ def parse_multipart_form(body: bytes | Path, content_type: str, target: Path) ->
 
     def save_file(part: File) -> None:
         if part.field_name == b"file":
-            form.filename, form.size = _decode(part.file_name) or "upload", part.size
+            form.set_file(_decode(part.file_name) or "upload", part.size)
             part.file_object.seek(0)
             with target.open("wb") as file:
                 shutil.copyfileobj(part.file_object, file, _CHUNK)
