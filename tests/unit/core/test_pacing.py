@@ -282,6 +282,7 @@ def simulate(
     return run
 
 
+@pytest.mark.slow("20 s: hours of calls against a simulated limit, in each example")
 @settings(max_examples=10_000, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
