@@ -20,6 +20,8 @@ from batcher.state.snapshot import load_saved_prices
 from batcher.state.status import read_status
 from tests.support.world import ROOT, World, config_with, write_table
 
+pytestmark = pytest.mark.slow("jobs of several sizes, from plan to collect")
+
 HEAVY = (
     "openai",
     "httpx2",

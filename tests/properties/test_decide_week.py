@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,8 @@ from batcher.core.room import Room
 from batcher.core.snapshot import BatchView, LooseLines, Pause, ShardView, Snapshot
 from batcher.core.verdicts import decide_line_verdict
 from tests.support.examples import examples
+
+pytestmark = pytest.mark.slow("whole simulated weeks")
 
 S, A, F = ShardState, ArtistState, FailureClass
 NOW = 1_000_000.0

@@ -21,6 +21,8 @@ from batcher.lanes.batch.ingest import Ingestion
 from batcher.lanes.batch.watching import BatchWatcher
 from tests.support.results_kit import Bench, failed, patient_config
 
+pytestmark = pytest.mark.slow("200 examples, each a batch recorded on a real state")
+
 LINES = 9
 FAILURES = (
     (500, "server_error"),

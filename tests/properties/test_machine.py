@@ -27,6 +27,8 @@ from batcher.state.snapshot import load_room
 from tests.support.examples import SOAK
 from tests.support.world import World, config_with, kept_open, write_table
 
+pytestmark = pytest.mark.slow("a state machine over the whole job")
+
 LINES = 40
 LINE_KINDS = ("rate_limit", "server", "request_timeout", "refusal", "length", "content_policy", "status_0")
 

@@ -15,6 +15,8 @@ from batcher.sandbox import Faults, SandboxSettings, apply_changes
 from batcher.state.db.store import Store
 from tests.support.world import World, config_with, write_table
 
+pytestmark = pytest.mark.slow("whole jobs on a disk that fails and a clock that jumps")
+
 HOURS = 3600.0
 LINES = 90
 NO_SPACE = 28

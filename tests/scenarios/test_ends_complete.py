@@ -10,6 +10,8 @@ from batcher.core.actions import Finish
 from batcher.sandbox import Faults, SandboxSettings, apply_changes
 from tests.support.world import World, config_with, write_table
 
+pytestmark = pytest.mark.slow("whole jobs to their end, with every kind of fault")
+
 HOUR = 3600.0
 LINES, SHARDS = 60, 10
 LIMIT = 40_000

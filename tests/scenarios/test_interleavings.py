@@ -22,6 +22,8 @@ from tests.scenarios.test_bad_luck import HOURS, Unlucky
 from tests.support.protocol_kit import Rule, Send, Trial, answered, assert_paid_once, changed, is_call, lost, nth, trial
 from tests.support.results_kit import LINES, Bench
 
+pytestmark = pytest.mark.slow("whole jobs, interrupted in the middle of each kind of call")
+
 CREATE = ("POST", "/batches")
 PATIENT = {"outage": {"base_s": 600, "cap_s": 3600}}
 SELDOM = {"interval_s": 900}

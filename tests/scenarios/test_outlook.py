@@ -28,6 +28,8 @@ from batcher.views.sheet import format_usd
 from batcher.views.status import draw_status
 from tests.support.world import World, config_with, write_table
 
+pytestmark = pytest.mark.slow("forecasts while whole jobs run")
+
 HOUR = 3600.0
 LINES = 240
 MODEL = "gpt-6-luna"

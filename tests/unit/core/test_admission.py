@@ -270,6 +270,7 @@ BUDGETS = st.builds(
 )
 
 
+@pytest.mark.slow("7 s: 4,000 examples")
 @given(QUEUES, ROOMS, BUDGETS, st.integers(-1, 6), st.randoms(use_true_random=False))
 @examples(4_000)
 def test_every_decision_keeps_the_promises(
@@ -307,6 +308,7 @@ def _known(costs: list[float | None]) -> float:
     return sum(cost for cost in costs if cost is not None)
 
 
+@pytest.mark.slow("6 s: 3,000 examples")
 @example([_shard(0, 0, lines=1)], ROOM, Budget(max_usd=1.0, spent_usd=0.9, charges={1: Charge(0.0, 0.1)}))
 @given(QUEUES, ROOMS, BUDGETS)
 @examples(3_000)

@@ -414,6 +414,7 @@ SNAPSHOTS = st.builds(
 )
 
 
+@pytest.mark.slow("10 s: 5,000 examples")
 @given(SNAPSHOTS)
 @examples(5_000)
 def test_every_decision_is_sound(snapshot: Snapshot) -> None:

@@ -282,6 +282,7 @@ def simulate(
     return run
 
 
+@pytest.mark.slow("20 s: hours of calls against a simulated limit, in each example")
 @settings(max_examples=10_000, deadline=None)
 @example(48_406, 23, 100, 0.515625, "sliding", 3.0, False)  # needs a service that counts by arrival
 @given(
