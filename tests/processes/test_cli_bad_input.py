@@ -40,7 +40,7 @@ class Place:
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("OPENAI_", "BATCHER_"))}
-        clean["BATCHER_RETRY__CALL__TRIES"] = "0"  # an unanswered call is not repeated: nobody waits
+        clean["BATCHER_RETRY__CALL__TRIES"] = "0"  # an unanswered call is not repeated: and no test waits
         clean.pop("PYTHONDONTWRITEBYTECODE", None)  # a user's Python writes it where it may
         with tempfile.TemporaryDirectory() as name:
             out, err = Path(name) / "out", Path(name) / "err"
@@ -49,7 +49,7 @@ class Place:
         return subprocess.CompletedProcess(["batcher", *arguments], code, *told)
 
     def files(self) -> dict[str, bytes | None]:
-        """All that is on the disk; a lock file is no content."""
+        """Return everything that is on the disk; a lock file is no content."""
         return {
             str(path.relative_to(self.folder)): path.read_bytes() if path.is_file() else None
             for path in sorted(self.folder.rglob("*"))
@@ -57,7 +57,7 @@ class Place:
         }
 
     def refused(self, *arguments: str, code: int = 2, **environment: str) -> str:
-        """The sentence of a command that fails as it should."""
+        """Run a command that fails as it should; return its sentence."""
         before = self.files()
         ended = self.run(*arguments, **environment)
         assert "Traceback" not in ended.stderr, ended.stderr
@@ -83,7 +83,7 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.fixture(scope="module")
 def planned_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a plan, made once: tests copy it."""
+    """Make a folder with a plan, once: tests copy it."""
     folder = tmp_path_factory.mktemp("planned")
     ended = Place(folder).run("plan")
     assert ended.returncode == 0, ended.stderr
@@ -94,9 +94,6 @@ def planned_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def planned(place: Place, planned_folder: Path) -> Place:
     shutil.copytree(planned_folder / ".batcher", place.folder / ".batcher")
     return place
-
-
-# --- the command line and the configuration --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -179,9 +176,6 @@ def test_a_broken_job(place: Place, name: str, content: str, sentence: str) -> N
     assert place.refused("plan") == sentence
 
 
-# --- the state -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("arguments", [["submit"], ["collect", "--out", "b.csv", "--json"]])
 def test_before_there_is_a_plan(place: Place, arguments: list[str]) -> None:
     sentence = place.refused(*arguments, OPENAI_API_KEY="sk-x", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
@@ -220,9 +214,6 @@ def test_an_unknown_artist_is_told_with_those_like_it(planned: Place) -> None:
     assert planned.refused("show", "ana") == "the plan has no artist 'ana'; similar: a1 (Ana Albers)"
 
 
-# --- the results -----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -250,12 +241,9 @@ def test_collecting_before_anything_is_done_is_not_refused_but_said(planned: Pla
         assert con.execute("SELECT * FROM read_parquet(?)", [str(planned.folder / "b.parquet")]).fetchall() == []
 
 
-# --- the service -----------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def answering() -> Iterator[Callable[[int, str, bytes], str]]:
-    """A server that gives every request the same answer; its address."""
+    """Yield how to start a server that gives every request the same answer; it returns the address."""
     servers: list[ThreadingHTTPServer] = []
 
     def start(status: int, kind: str, content: bytes) -> str:
@@ -268,7 +256,7 @@ def answering() -> Iterator[Callable[[int, str, bytes], str]]:
                 self.wfile.write(content)
 
             def log_message(self, *_: object) -> None:
-                """Says nothing."""
+                """Write nothing."""
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -320,9 +308,6 @@ def test_a_service_that_answers_otherwise(
     assert sentence.endswith(ends)
     assert "sk-se" not in sentence
     assert len(sentence) < 700
-
-
-# --- what a command does before it does anything --------------------------------------------------------------------
 
 
 def test_run_looks_at_key_and_address_before_it_plans(place: Place) -> None:
