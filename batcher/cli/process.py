@@ -22,7 +22,6 @@ from batcher.plan.checks import check_unsent_lines
 from batcher.service.openai_service import OpenAIService, connect_service
 from batcher.service.service import CallError, Service
 from batcher.state import facts
-from batcher.state.db.store import Store
 from batcher.views.events import EventReporter
 from batcher.views.progress import Display
 
@@ -85,15 +84,20 @@ def open_lane_context(
     rules = session.config.retry.to_rules()
     dice = random.Random()  # noqa: S311 - jitter is no secret
     service = _connect_service(session.config, interrupt.sleep, dice.random)
+    reporter = EventReporter(session.display)
     context = LaneContext(
         session.store, service, job, session.config, rules, resolve_prices, dice.random,
-        time.time, interrupt.sleep, EventReporter(session.display).report_event, interrupt.is_requested,
+        time.time, interrupt.sleep, reporter.report_event, interrupt.is_requested,
     )  # fmt: skip
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         sleep = _build_lock_sleep(interrupt, is_work_done, time.monotonic)
-        with lane_lock(session.store.folder, lane, _build_wait_reporter(session), sleep, None):
-            if _check_service(context.service, _has_been_reached(context.store)):
+        with lane_lock(
+            session.store.folder, lane, lambda why: reporter.report_event(events.LockHeld(why)), sleep, None
+        ):
+            with context.store.read_transaction() as tx:
+                known = facts.has_reached_service(tx)
+            if _check_service(context.service, known):
                 with context.store.transaction("reached") as tx:
                     facts.record_service_reached(tx)
                     facts.save_prices(tx, session.config.model.name, resolve_prices(session.config.model.name))
@@ -130,15 +134,6 @@ def _build_lock_sleep(
     return sleep
 
 
-def _build_wait_reporter(session: Session) -> Callable[[str], None]:
-    reporter = EventReporter(session.display)
-
-    def report_lock_wait(why: str) -> None:
-        reporter.report_event(events.LockHeld(why))
-
-    return report_lock_wait
-
-
 def check_service_reachable(session: Session) -> None:
     """Check the service before `run` has done anything. Raises SetupError."""
     _check_service(_connect_service(session.config, time.sleep, random.random), known=session.store.exists())
@@ -165,8 +160,3 @@ def _check_service(service: Service, known: bool) -> bool:
             raise SetupError(f"the address does not speak the Batch API: {error}; check OPENAI_BASE_URL") from error
         return False
     return True
-
-
-def _has_been_reached(store: Store) -> bool:
-    with store.read_transaction() as tx:
-        return facts.has_reached_service(tx)

@@ -39,7 +39,7 @@ HOUR = 3600.0
 
 
 class Counts:
-    """What was done since the last `taken`."""
+    """What was done since the last call of `taken`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.statements = self.rows = self.hashed = self.calls = 0
@@ -84,7 +84,7 @@ class Counts:
         return rows
 
     def taken(self) -> dict[str, int]:
-        """The counts, which begin anew."""
+        """Return the counts, and start them from zero."""
         names = ("statements", "rows", "hashed", "calls")
         found = {name: getattr(self, name) for name in names}
         for name in names:
@@ -94,7 +94,7 @@ class Counts:
 
 
 def phases(folder: Path, counts: Counts, shards: int) -> dict[str, dict[str, int]]:
-    """What each part of a job of so many shards costs."""
+    """Return what each part of a job of this many shards costs."""
     config = config_with(limits={"lines_per_shard": PER_SHARD}, poll={"interval_s": 60})
     world = World(folder, config=config)
     table = write_table(folder / "artists.csv", shards * PER_SHARD, priorities=(1,))
@@ -108,7 +108,7 @@ def phases(folder: Path, counts: Counts, shards: int) -> dict[str, dict[str, int
     found["send"] = counts.taken()
     bytes_of_files = sum(path.stat().st_size for path in (world.store.folder / "shards").iterdir())
     assert found["send"]["hashed"] == bytes_of_files  # each byte once more before it goes up, and never again
-    world.act(once=True)  # every batch has gone on, and is told so
+    world.act(once=True)  # every batch has a new status
     counts.taken()
     world.act(once=True)
     found["poll"] = counts.taken()
@@ -123,7 +123,7 @@ def phases(folder: Path, counts: Counts, shards: int) -> dict[str, dict[str, int
 
 
 def look(world: World, counts: Counts) -> dict[str, int]:
-    """What a status costs. It asks nothing twice."""
+    """Return what a status costs. It runs no statement twice."""
     with world.store.read_transaction() as tx:
         counts.taken()
         read_status(tx, world.config, partial(load_saved_prices, tx))
@@ -133,14 +133,14 @@ def look(world: World, counts: Counts) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def costs(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, int]]]:
-    """The same job with 4, 8 and 16 shards."""
+    """Run the same job with 4, 8 and 16 shards."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         counts = Counts(monkeypatch)
         return [phases(tmp_path_factory.mktemp("costs"), counts, shards) for shards in (4, 8, 16)]
 
 
 def growth(costs: list[dict[str, dict[str, int]]], phase: str, what: str) -> tuple[int, int]:
-    """How much more 8 shards cost than 4, and half of how much more 16 cost than 8: equal where the cost is linear."""
+    """Return how much more 8 shards cost than 4, and half of what 16 cost more than 8: equal for a linear cost."""
     few, some, many = (cost[phase][what] for cost in costs)
     return some - few, (many - some + 1) // 2
 
@@ -165,7 +165,7 @@ def test_a_look_runs_as_many_statements_whatever_the_job(costs: list[dict[str, d
 
 
 def test_a_round_works_by_batch_and_never_by_line(costs: list[dict[str, dict[str, int]]]) -> None:
-    """A batch of ten lines: one statement, and the rows that tell of it and of its shard."""
+    """A batch of ten lines costs one statement, and the rows of it and of its shard."""
     assert growth(costs, "poll", "statements") == (4, 4)
     assert growth(costs, "poll", "rows")[0] < 4 * PER_SHARD
 
@@ -174,11 +174,8 @@ def test_a_round_makes_one_call_for_all_batches(costs: list[dict[str, dict[str, 
     assert [cost["poll"]["calls"] for cost in costs] == [1, 1, 1]
 
 
-# --- start-up --------------------------------------------------------------------------------------------------------
-
-
 def imported(statement: str) -> set[str]:
-    """Which of the heavy modules a fresh process has after a statement."""
+    """Return which of the heavy modules a fresh process has after a statement."""
     command = f"import sys; {statement}; print(*sys.modules)"
     told = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
     return set(HEAVY) & set(told.stdout.split())

@@ -22,7 +22,7 @@ Files = Mapping[str, bytes]
 
 @pytest.fixture(scope="module")
 def planned_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a plan, made once: tests copy it."""
+    """Make a folder with a plan, once: tests copy it."""
     folder = tmp_path_factory.mktemp("planned")
     ended = Place(folder).run("plan")
     assert ended.returncode == 0, ended.stderr
@@ -33,9 +33,6 @@ def planned_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def planned(place: Place, planned_folder: Path) -> Place:
     shutil.copytree(planned_folder / ".batcher", place.folder / ".batcher")
     return place
-
-
-# --- the command line and the configuration --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -118,9 +115,6 @@ def test_a_broken_job(place: Place, name: str, content: str, sentence: str) -> N
     assert place.refused("plan") == sentence
 
 
-# --- the state -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("arguments", [["submit"], ["collect", "--out", "b.csv", "--json"]])
 def test_before_there_is_a_plan(place: Place, arguments: list[str]) -> None:
     sentence = place.refused(*arguments, OPENAI_API_KEY="sk-x", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
@@ -159,9 +153,6 @@ def test_an_unknown_artist_is_told_with_those_like_it(planned: Place) -> None:
     assert planned.refused("show", "ana") == "the plan has no artist 'ana'; similar: a1 (Ana Albers)"
 
 
-# --- the results -----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -189,12 +180,9 @@ def test_collecting_before_anything_is_done_is_not_refused_but_said(planned: Pla
         assert con.execute("SELECT * FROM read_parquet(?)", [str(planned.folder / "b.parquet")]).fetchall() == []
 
 
-# --- the service -----------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def answering() -> Iterator[Callable[[int, str, bytes], str]]:
-    """A server that gives every request the same answer; its address."""
+    """Yield how to start a server that gives every request the same answer; it returns the address."""
     servers: list[ThreadingHTTPServer] = []
 
     def start(status: int, kind: str, content: bytes) -> str:
@@ -207,7 +195,7 @@ def answering() -> Iterator[Callable[[int, str, bytes], str]]:
                 self.wfile.write(content)
 
             def log_message(self, *_: object) -> None:
-                """Says nothing."""
+                """Write nothing."""
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -259,9 +247,6 @@ def test_a_service_that_answers_otherwise(
     assert sentence.endswith(ends)
     assert "sk-se" not in sentence
     assert len(sentence) < 700
-
-
-# --- what a command does before it does anything --------------------------------------------------------------------
 
 
 def test_run_looks_at_key_and_address_before_it_plans(place: Place) -> None:

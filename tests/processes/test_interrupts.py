@@ -15,7 +15,7 @@ ENDLESS = "SELECT count(*) FROM range(1_000_000_000_000) AS a, range(1_000_000) 
 
 
 def press_ctrl_c_within(con: duckdb.DuckDBPyConnection) -> None:
-    """Presses it once a statement is on its way: DuckDB tells how far it is from then on."""
+    """Press it once a statement is running: DuckDB reports its progress from then on."""
     while con.query_progress() < 0:
         pass
     os.kill(os.getpid(), signal.SIGINT)

@@ -16,13 +16,13 @@ SLOW = Scenario(settings={"service_s": [600, 900]})
 
 
 def holds_state(process: "subprocess.Popen[bytes]") -> bool:
-    """Whether a process has the state file open."""
+    """Return whether a process has the state file open."""
     folder = Path(f"/proc/{process.pid}/fd")
     return any(link.is_symlink() and "state.duckdb" in str(link.readlink()) for link in folder.iterdir())
 
 
 def stop_between_transactions(process: "subprocess.Popen[bytes]") -> None:
-    """Stops a process at a moment at which it does not hold the state file."""
+    """Stop a process at a moment at which it does not hold the state file."""
 
     def stopped() -> bool:
         process.send_signal(signal.SIGSTOP)

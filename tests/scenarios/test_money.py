@@ -1,4 +1,4 @@
-"""What was given up or lost: reserved as long as it is perhaps paid, told as it is counted, and never waited for."""
+"""What was given up or lost: reserved while it is perhaps paid, shown as it is counted, and never waited for."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from tests.support.world import config_with
 
 
 def _told(store: Store) -> tuple[Status, float]:
-    """The status, and what the budget counts as in flight."""
+    """Return the status, and what the budget counts as in flight."""
     with store.read_transaction() as tx:
         return read_status(tx, config_with(), resolve_prices), load_spending(tx).in_flight_usd
 
@@ -30,7 +30,7 @@ def _of_artist(store: Store, artist_id: str) -> float:
 
 
 def _without_a_line(folder: Path) -> Trial:
-    """A batch of six lines whose output never has one of them, until it is given up."""
+    """Run a batch of six lines whose output never has one of them, until it is given up."""
     slow = {"base_s": 7200, "cap_s": 7200}
     it = trial(folder, poll={"interval_s": 7200}, retry={"outage": slow})
 

@@ -220,7 +220,7 @@ def test_a_price_that_is_not_known_is_no_zero(tmp_path: Path) -> None:
 
 
 def unpriced(_model: str) -> None:
-    """No price is known."""
+    """Return None: no price is known."""
 
 
 def test_a_line_costs_what_it_was_planned_with(tmp_path: Path) -> None:
@@ -422,7 +422,7 @@ def test_reservations_of_a_ratio_that_was_too_low_are_raised(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("budget", "asked"), [(0.0, 0), (5.0, 1)])
 def test_what_was_spent_is_added_up_only_where_there_is_a_bound(tmp_path: Path, budget: float, asked: int) -> None:
-    """Every look of `poll` would read all attempts else."""
+    """Without this every look of `poll` would read all attempts."""
     job = world(tmp_path, 20, settings_with(budget={"max_usd": budget}))
     with (
         job.store.read_transaction() as tx,

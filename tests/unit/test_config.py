@@ -161,9 +161,6 @@ def test_a_file_that_is_missing_a_folder_or_not_text(tmp_path: Path) -> None:
     assert refusal(monster) == f"{'x' * 5_000} cannot be read: File name too long"
 
 
-# --- the environment -------------------------------------------------------------------------------------------------
-
-
 def test_the_environment_overrides_key_by_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCHER_LIMITS__TIER", "5")
     monkeypatch.setenv("BATCHER_RETRY__SERVER__TRIES", "7")
@@ -210,9 +207,6 @@ def test_secrets_are_no_settings(tmp_path: Path) -> None:
     sentence = refusal(written(tmp_path, '[api]\nkey = "sk-secret"'))
     assert "unknown key api.key" in sentence
     assert "sk-secret" not in sentence
-
-
-# --- limits ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -266,9 +260,6 @@ def test_shards_are_sized_so_that_24_fit_or_as_the_settings_say() -> None:
     assert (limits.lines, limits.bytes, limits.tokens) == (7, 8_000, 9_000)
 
 
-# --- the commented files ---------------------------------------------------------------------------------------------
-
-
 def every_key(model: type[BaseModel], place: tuple[str, ...] = ()) -> dict[str, Any]:
     """Each key of the configuration and its default."""
     found: dict[str, Any] = {}
@@ -282,7 +273,7 @@ def every_key(model: type[BaseModel], place: tuple[str, ...] = ()) -> dict[str, 
 
 
 def uncommented(path: Path) -> dict[str, dict[str, Any]]:
-    """The file with every commented key switched on."""
+    """Return the file with every commented key switched on."""
     return tomllib.loads(re.sub(r"(?m)^#(?=\w+ = )", "", path.read_text(encoding="utf-8")))
 
 
