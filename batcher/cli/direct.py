@@ -30,14 +30,14 @@ def run_direct(
         raise InputError(str(error)) from None
     named = parse_failure_class(failure)
     with session.store.read_transaction() as tx:
-        first_call = direct_calls.next_call_number(tx)
+        first = direct_calls.next_call_number(tx)
     if named is not None:
         with session.store.transaction("retry") as tx:
             wishes.retry_lines(tx, RetryFilter(named))
     run_direct_lane(session, Selection(priority, named.value if named else None, limit), wanted)
     with session.store.read_transaction() as tx:
         status = read_status(tx, session.config, resolve_prices)
-        outcomes = direct_calls.count_outcomes(tx, first_call)
+        outcomes = {row.outcome: row.calls for row in direct_calls.count_outcomes(tx, first)}
     told = ", ".join(f"{n:,} {outcome}" for outcome, n in outcomes.items()) or "none"
     parts: list[RenderableType] = [draw_status(status), Text(f"Direct calls: {told}.")]
     return Group(*parts), {"calls": outcomes, "states": status.states}, compute_exit_code(status.states)
