@@ -47,7 +47,7 @@ def run_direct(
     run_direct_lane(session, Selection(priority, failure_class.value if failure_class else None, limit), worker_setting)
     status = read_job_status(session)
     with session.store.read_transaction() as tx:
-        outcomes = direct_calls.count_outcomes(tx, first_call)
+        outcomes = {row.outcome: row.calls for row in direct_calls.count_outcomes(tx, first_call)}
     counts = ", ".join(f"{n:,} {outcome}" for outcome, n in outcomes.items()) or "none"
     return CommandAnswer(
         Group(draw_status(status), Text(f"Direct calls: {counts}.")),

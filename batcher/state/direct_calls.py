@@ -214,9 +214,16 @@ def find_nth_call_time(tx: Transaction, since: float, n: int) -> float | None:
     return float(rows[0][0]) if rows else None
 
 
-def count_outcomes(tx: Transaction, first_call: int) -> dict[str, int]:
-    """Return how many calls ended with each outcome, from call number `first_call` on; the most frequent first."""
-    return {str(outcome): int(n) for outcome, n in tx.fetch_all("outcomes_since", first=first_call)}
+class OutcomeCount(NamedTuple):
+    """The calls with one outcome."""
+
+    outcome: str
+    calls: int
+
+
+def count_outcomes(tx: Transaction, first: int) -> list[OutcomeCount]:
+    """Return the outcomes of the calls from number `first` on, the most frequent first."""
+    return [OutcomeCount(str(outcome), int(n)) for outcome, n in tx.fetch_all("outcomes_since", first=first)]
 
 
 def count_service_bios(tx: Transaction) -> int:
