@@ -16,9 +16,7 @@ def lookup_tier_limit(model: str, tier: int) -> int | None:
 
     A name with a date behind it (gpt-6-luna-2026-07-01) counts as its model.
     """
-    tiers = _load_limit_table().get(model) or _load_limit_table().get(model[:-11] if _has_date_suffix(model) else model)
+    family, date = model[:-11], model[-11:]
+    is_dated = family != "" and date[0] == "-" and date[1:].replace("-", "").isdigit()
+    tiers = _load_limit_table().get(model) or (_load_limit_table().get(family) if is_dated else None)
     return tiers[tier - 1] if tiers and tier <= len(tiers) else None
-
-
-def _has_date_suffix(model: str) -> bool:
-    return len(model) > 11 and model[-11] == "-" and model[-10:].replace("-", "").isdigit()

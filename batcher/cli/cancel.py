@@ -40,17 +40,17 @@ def run_cancel(session: Session, shards: Sequence[int]) -> CommandAnswer:
 
 def _follow_cancellation(session: Session) -> str:
     """Follow the wishes until they are fulfilled; return how that came about, in words for the user."""
+
+    def is_done() -> bool:
+        with session.store.read_transaction() as tx:
+            return not wishes.load_open_wishes(tx)
+
     try:
-        with open_batch_runner(session, lambda: _is_cancellation_done(session), sends=False) as runner:
+        with open_batch_runner(session, is_done, sends=False) as runner:
             end = runner.run_until_idle(how=decide_cancel_actions)
     except WorkDoneElsewhere:
         return "the process at work has carried it out"
     return getattr(end, "problem", "") or "done"
-
-
-def _is_cancellation_done(session: Session) -> bool:
-    with session.store.read_transaction() as tx:
-        return not wishes.load_open_wishes(tx)
 
 
 def _draw_cancellation(

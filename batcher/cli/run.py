@@ -66,7 +66,9 @@ def _build_tail_decider(session: Session) -> Decide:
 
 def _plan_for_run(session: Session, options: PlanOptions | None) -> None:
     """Plan what the user named. The plan of a part of the table is not widened by a command that only continues."""
-    earlier = _load_earlier_options(session)
+    earlier = None
+    with suppress(StateError), session.store.read_transaction() as tx:  # there may be no plan, or one that was killed
+        earlier = load_plan_options(tx)
     if options is None and earlier is not None and earlier.limit is not None:
         note = f"going on with the plan of {earlier.limit:,} artists; `batcher plan` takes in more"
         session.display.console.print(note, highlight=False, markup=False)
@@ -74,10 +76,3 @@ def _plan_for_run(session: Session, options: PlanOptions | None) -> None:
     planned = run_plan(session, options or earlier or configured_options(session))
     if not session.json:
         session.display.console.print(planned.drawn)
-
-
-def _load_earlier_options(session: Session) -> PlanOptions | None:
-    """Return the options of the last plan; None before the first, or where a plan was killed before its end."""
-    with suppress(StateError), session.store.read_transaction() as tx:
-        return load_plan_options(tx)
-    return None

@@ -124,7 +124,8 @@ def _join_output_text(reply: Json) -> tuple[str, str]:
     """Return the joined output_text parts and the joined refusals of a response's messages."""
     output = reply.get("output")
     messages = [_as_object(item) for item in output] if isinstance(output, list) else []
-    parts = [_as_object(p) for m in messages if m.get("type") == "message" for p in _as_list(m.get("content"))]
+    contents = [message.get("content") for message in messages if message.get("type") == "message"]
+    parts = [_as_object(part) for content in contents if isinstance(content, list) for part in content]
     texts = [_get_text(p, "text") for p in parts if p.get("type") == "output_text"]
     return "".join(texts), "".join(_get_text(p, "refusal") for p in parts if p.get("type") == "refusal")
 
@@ -153,10 +154,6 @@ def _parse_token_usage(reply: Json, input_key: str, details_key: str, output_key
 
 def _as_object(value: object) -> Json:
     return cast("Json", value) if isinstance(value, dict) else NO_JSON
-
-
-def _as_list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
 
 
 def _get_text(data: Json, key: str) -> str:

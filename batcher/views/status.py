@@ -10,12 +10,10 @@ from batcher.core.room import MeasuredUsage
 from batcher.state.costs import Costs, sum_costs
 from batcher.state.status import (
     ArtistAttempt,
-    ArtistEvent,
     ArtistHistory,
     OpenPause,
     RoomRefusals,
     Status,
-    UnsettledBatch,
 )
 from batcher.views.forecast import describe_expected_end
 from batcher.views.sheet import (
@@ -62,16 +60,14 @@ def draw_status(status: Status) -> RenderableType:
 
 
 def _draw_batch_table(status: Status) -> TitledTable:
-    rows = [_batch_row(batch, status.now) for batch in status.batches]
+    rows: list[Sequence[Cell]] = []
+    for batch in status.batches:
+        done = f"{batch.completed + batch.failed:,} of {batch.lines:,}"
+        age = format_duration(max(0.0, status.now - batch.recorded_at))
+        rows.append((batch.batch_id, str(batch.shard), str(batch.priority), batch.status, done, age))
     return build_table(
         "In flight", ["batch", "shard", "priority", "status", "lines", "for"], rows, 4, ["priority", "for"]
     )
-
-
-def _batch_row(batch: UnsettledBatch, now: float) -> Sequence[Cell]:
-    done = f"{batch.completed + batch.failed:,} of {batch.lines:,}"
-    age = format_duration(max(0.0, now - batch.recorded_at))
-    return (batch.batch_id, str(batch.shard), str(batch.priority), batch.status, done, age)
 
 
 def _describe_status(status: Status) -> list[str]:
@@ -190,7 +186,11 @@ def draw_artist(artist: ArtistHistory) -> RenderableType:
     tries = [_try_row(attempt) for attempt in artist.attempts_made]
     if tries:
         parts.append(build_table("Tries", TRY_COLUMNS, tries, 4, ["tokens in", "out", "cost"]))
-    events = [_event_row(event) for event in artist.events]
+    events: list[Sequence[Cell]] = []
+    for event in artist.events:
+        detail = " ".join(shorten_id(word) for word in (event.detail or "").split())
+        kind = event.kind.replace("_", " ")
+        events.append((format_time(event.happened_at), kind, str(event.shard or ""), detail))
     if events:
         parts.append(
             build_table("History of its line and its shards", ["at (UTC)", "event", "shard", "detail"], events, 4)
@@ -208,8 +208,3 @@ def _try_row(attempt: ArtistAttempt) -> Sequence[Cell]:
         attempt.tokens_output,
         format_usd(attempt.cost_usd),
     )
-
-
-def _event_row(event: ArtistEvent) -> Sequence[Cell]:
-    detail = " ".join(shorten_id(word) for word in (event.detail or "").split())
-    return format_time(event.happened_at), event.kind.replace("_", " "), str(event.shard or ""), detail

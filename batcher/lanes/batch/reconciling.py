@@ -121,19 +121,17 @@ class IntentReconciler:
         except CallRefused as error:
             if error.concerns_all_calls:
                 raise
-            self._handle_delete_refusal(submission, error)
+            # The file is perhaps in use: the shard waits, and its batch is searched for again.
+            self._context.notify(events.CallFailed(call="delete", reason=str(error)))
+            with self._context.store.transaction("delete_refused", patience_s=None) as tx:
+                delay_s = self._context.next_delay_seconds(FailureClass.OUTAGE, 2)
+                shards.delay_shard(tx, submission.shard, tx.now + delay_s)
+                tx.record_event("delete_refused", str(error), shard=submission.shard, submission=submission.submission)
             return False
         crashpoints.mark_reached("delete_input.after")
         with self._context.store.transaction("input_deleted", patience_s=None) as tx:
             intents.record_input_deletion(tx, submission)
         return True
-
-    def _handle_delete_refusal(self, submission: Submission, error: CallRefused) -> None:
-        """Delay the shard: the file is perhaps in use, so the batch is searched for again."""
-        self._context.notify(events.CallFailed(call="delete", reason=str(error)))
-        with self._context.store.transaction("delete_refused", patience_s=None) as tx:
-            shards.delay_shard(tx, submission.shard, tx.now + self._context.next_delay_seconds(FailureClass.OUTAGE, 2))
-            tx.record_event("delete_refused", str(error), shard=submission.shard, submission=submission.submission)
 
     def _record_absence(self, submission: Submission) -> None:
         """Record that the batch does not exist. Another batch of the shard that was found meanwhile takes its place."""

@@ -90,33 +90,34 @@ class BatchRunner:
                 if ended is not None:
                     return ended
 
-    def _sleep_until_due(self, wait: Wait) -> None:
-        left = wait.until - self._context.clock()
-        self._context.notify(events.WaitStarted(until=wait.until, reason=wait.reason))
-        if left > 0:
-            # However long the wait is, the wishes of other commands are seen within a poll interval.
-            self._context.sleep(min(left, self._context.config.poll.interval_s))
-
-    def _perform_action(self, action: Action) -> Finish | None:  # noqa: C901 - one case for each action
+    def _perform_action(self, action: Action) -> Finish | None:  # noqa: C901, PLR0912 - one case for each action
         """Perform one action; return what the run ends with, or None where it continues. Raises CallError."""
+        context = self._context
         match action:
             case Finish():
                 return action
-            case Wait():
-                self._sleep_until_due(action)
+            case Wait(until, reason):
+                left = until - context.clock()
+                context.notify(events.WaitStarted(until=until, reason=reason))
+                if left > 0:
+                    # However long the wait is, the wishes of other commands are seen within a poll interval.
+                    context.sleep(min(left, context.config.poll.interval_s))
             case Send():
                 self._sending.send_shard(action)
-            case Gather():
-                self._gather_shard(action.priority)
+            case Gather(priority):
+                gathered = cut_retry_shard(context.store, context.job, context.config, priority)
+                if gathered is not None:
+                    shard, lines = gathered
+                    context.notify(events.RetryShardCut(shard=shard, priority=priority, lines=lines))
             case Split():
-                with self._context.store.transaction("split") as tx:
+                with context.store.transaction("split") as tx:
                     shards.split_shard(tx, action.shard)
             case Reconcile():
                 self._reconciling.reconcile_shard(action.shard)
             case Cancel():
                 self._watching.cancel_batch(action.batch_id)
             case Withdraw():
-                with self._context.store.transaction("withdraw") as tx:
+                with context.store.transaction("withdraw") as tx:
                     wishes.withdraw_shard(tx, action.shard)
             case Ingest():
                 self._ingest_batch(action.batch_id)
@@ -172,10 +173,3 @@ class BatchRunner:
                     anomalies=summary.anomalies,
                 )
             )
-
-    def _gather_shard(self, priority: int) -> None:
-        context = self._context
-        gathered = cut_retry_shard(context.store, context.job, context.config, priority)
-        if gathered is not None:
-            shard, lines = gathered
-            context.notify(events.RetryShardCut(shard=shard, priority=priority, lines=lines))

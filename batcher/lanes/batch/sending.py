@@ -91,7 +91,11 @@ class ShardSender:
             return False
         except CallUnknown as error:
             context.notify(events.CallFailed(call="upload", reason=str(error)))
-            self._delay_after_unknown(shard.shard, error)
+            with context.store.transaction("call_unknown", patience_s=None) as tx:
+                # Shortly at first, then as in an outage.
+                delay_s = context.next_call_delay_seconds(facts.count_unknown_call(tx))
+                shards.delay_shard(tx, shard.shard, tx.now + delay_s)
+                self._record_retry_after(tx, error)
             return False
         crashpoints.mark_reached("upload.after")
         with context.store.transaction("record_upload", patience_s=None) as tx:
@@ -126,13 +130,6 @@ class ShardSender:
                 shards.delay_shard(tx, row.shard, tx.now + wait)
             else:
                 self._refusals.handle_refusal(tx, row.shard, failure, error.details, error.wait_s)
-
-    def _delay_after_unknown(self, shard: int, error: CallUnknown) -> None:
-        """Delay a shard after an upload without an answer: shortly at first, then as in an outage."""
-        with self._context.store.transaction("call_unknown", patience_s=None) as tx:
-            n = facts.count_unknown_call(tx)
-            shards.delay_shard(tx, shard, tx.now + self._context.next_call_delay_seconds(n))
-            self._record_retry_after(tx, error)
 
     def _record_retry_after(self, tx: Transaction, error: CallUnknown) -> None:
         """Have no call made before the time that the service asked to wait for, where it asked."""
