@@ -13,6 +13,7 @@ from batcher.job.loading import load_job
 from batcher.lanes.batch.runner import BatchRunner
 from batcher.lanes.context import LaneContext
 from batcher.state.db.store import Store
+from batcher.state.shards import release_shards
 from benchmarks.answers import LocalService
 from benchmarks.shape import NOW
 
@@ -44,7 +45,7 @@ def main(what: str, folder: Path) -> None:
     )  # fmt: skip
     if what == "send":
         with store.transaction("release") as tx:
-            tx.fetch_all("release_shards", most=1_000_000)
+            release_shards(tx, None)
     runner = BatchRunner(tools)
     runner.prepare_run()
     print(runner.run_until_idle(once=True))
