@@ -9,12 +9,11 @@ import traceback
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, redirect_stdout
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, Failure, JobVersion
@@ -56,7 +55,7 @@ def job_output_to_stderr() -> AbstractContextManager[object]:
     return redirect_stdout(sys.stderr)
 
 
-@dataclass(frozen=True)  # without slots: the adapter is kept beside the fields
+@dataclass(frozen=True, slots=True)
 class Job:
     """A loaded job."""
 
@@ -69,12 +68,6 @@ class Job:
     schema: Mapping[str, object]
     columns: Collection[str] | None = None
     """The columns of a table that Artist reads; None: perhaps all."""
-
-    @cached_property
-    def _adapter(self) -> TypeAdapter[Any]:
-        """Validates and serializes Artist: as `Artist.model_validate` and `model_dump_json` do, and faster, as each
-        call of the two passes through Python once more."""
-        return TypeAdapter(self.artist)
 
     def build_version(self, model: str, endpoint: Endpoint, max_output_tokens: int) -> JobVersion:
         """Return what this job asks with these settings."""
@@ -101,7 +94,8 @@ class Job:
                     f"{where}, column {column}: holds a NUL character, which no request can carry; remove it"
                 )
         try:
-            return self._adapter.validator.validate_python(given)
+            # What `model_validate` calls, without its frame of Python: this is done for each row of the table.
+            return self.artist.__pydantic_validator__.validate_python(given)
         except ValidationError as error:
             raise InputError(f"{where}, {_describe_row_error(error, row)}") from None
         except JOB_CODE_ERRORS:
@@ -118,7 +112,9 @@ class Job:
         Raises JobError where it has no JSON.
         """
         try:
-            return self._adapter.serializer.to_json(artist, exclude_none=True).decode()
+            # The serializer of the artist's own class: a validator may have returned a subclass with fields of its own,
+            # which the serializer of Artist would drop. `model_dump_json` calls it, too.
+            return artist.__pydantic_serializer__.to_json(artist, exclude_none=True).decode()
         except JOB_CODE_ERRORS:
             with JobCodeGuard(f"artist {getattr(artist, 'artist_id', '')}: the row cannot be kept as JSON"):
                 raise

@@ -330,6 +330,51 @@ def test_a_column_may_be_mapped_by_an_alias_and_the_stored_row_reads_the_same(ma
 FIELDS = ["artist_id", "artist_name", "born", "priority"]
 
 
+SUBCLASS = """\
+from typing import Any
+
+from pydantic import BaseModel, model_validator
+
+
+class Artist(BaseModel):
+    artist_id: str
+    artist_name: str
+
+    def prompt_values(self):
+        return {"artist_name": self.artist_name}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def choose(cls, value: Any, handler: Any) -> Any:
+        if cls is Artist and isinstance(value, dict) and value.get("style"):
+            return Painter.model_validate(value)
+        return handler(value)
+
+
+class Painter(Artist):
+    style: str
+
+    def prompt_values(self):
+        return {"artist_name": f"{self.artist_name} ({self.style})"}
+
+
+class Bio(BaseModel):
+    bio: str
+
+
+def accept(artist, bio):
+    return None
+"""
+
+
+def test_a_row_that_becomes_a_subclass_keeps_its_fields_in_the_state(make: Make) -> None:
+    job = load_job(make(SUBCLASS))
+    painter = artist(job, style="cubism")
+    assert job.prompt_values(painter, "t.csv, row 2") == {"artist_name": "Ana (cubism)"}
+    restored = job.restore_artist(job.encode_row(painter))
+    assert job.prompt_values(restored, "a stored row") == {"artist_name": "Ana (cubism)"}
+
+
 @pytest.mark.parametrize(
     ("field", "more", "columns"),
     [
