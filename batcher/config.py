@@ -17,8 +17,8 @@ from batcher.catalog.limits import lookup_tier_limit
 from batcher.core.cutting import MAX_BYTES, MAX_LINES, default_shard_limits
 from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, ShardLimits
-from batcher.core.pacing import parse_workers
 from batcher.core.retry import DEFAULT_POLICIES, RetryPolicy, RetryRules
+from batcher.core.workers import parse_workers
 from batcher.errors import ConfigError, format_faulty_value
 
 PREFIX = "BATCHER_"

@@ -11,7 +11,7 @@ from batcher.cli.process import open_lane_context
 from batcher.cli.retry import parse_failure_class
 from batcher.cli.session import Session
 from batcher.core.actions import Finish
-from batcher.core.pacing import build_workers, parse_workers
+from batcher.core.workers import build_workers, parse_workers
 from batcher.errors import InputError, compute_exit_code
 from batcher.lanes.direct.lane import DirectLane
 from batcher.state import direct_calls, wishes

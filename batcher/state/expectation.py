@@ -9,8 +9,8 @@ from batcher.catalog.prices import ModelPrices, PriceOf
 from batcher.config import Config
 from batcher.core.forecast import MAX_RETRY_SHARE, Forecast, compute_forecast, count_fitting_lines
 from batcher.core.model import TokenUsage
-from batcher.core.pacing import MOST_WORKERS, recommend_workers
 from batcher.core.room import MeasuredUsage
+from batcher.core.workers import MOST_WORKERS, recommend_workers
 from batcher.state.outlook import OpenLines, Outlook
 from batcher.state.snapshot import compute_charge
 

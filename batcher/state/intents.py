@@ -3,42 +3,12 @@
 An intent is written before a call that costs money or leaves something behind, its outcome after.
 """
 
-from typing import NamedTuple
-
-from batcher.core.lifecycle import ShardState
 from batcher.core.remote import RemoteBatch, RemoteFile
-from batcher.core.snapshot import BatchView, LooseLines, ShardView
 from batcher.state import batches, remote_files, shards, submissions
 from batcher.state.batches import insert_batch, load_known_batch, update_batch
 from batcher.state.db.transaction import Transaction
 from batcher.state.shards import ShardRow
 from batcher.state.submissions import Reservation, Submission
-
-
-class ActiveWork(NamedTuple):
-    """What is under way: shards, batches that are not settled, and lines that belong to no shard."""
-
-    shards: tuple[ShardView, ...]
-    batches: tuple[BatchView, ...]
-    loose: tuple[LooseLines, ...]
-
-
-def load_active_work(tx: Transaction, latest: float) -> ActiveWork:
-    """Return what is under way.
-
-    latest: a time to wait for that is later was written by a clock that was ahead, and counts as past.
-    """
-    views = (ShardView(*row) for row in tx.fetch_all("active_shards", latest=latest))
-    return ActiveWork(
-        shards=tuple(view._replace(state=ShardState(view.state)) for view in views),
-        batches=tuple(BatchView(*row) for row in tx.fetch_all("open_batches", now=tx.now, latest=latest)),
-        loose=load_loose_lines(tx, latest),
-    )
-
-
-def load_loose_lines(tx: Transaction, latest: float) -> tuple[LooseLines, ...]:
-    """Return the lines that belong to no shard, counted. latest: as for `load_active_work`."""
-    return tuple(LooseLines(*row) for row in tx.fetch_all("loose_lines", now=tx.now, latest=latest))
 
 
 def intend_upload(tx: Transaction, shard: ShardRow, reservation: Reservation) -> int | None:

@@ -7,14 +7,15 @@ from typing import NamedTuple
 from batcher.config import Config
 from batcher.core.forecast import BatchInFlight, RemainingWork
 from batcher.core.model import JobVersion
-from batcher.core.pacing import LINES_PER_WORKER_S
 from batcher.core.room import MeasuredUsage, Room
 from batcher.core.snapshot import Pause
-from batcher.state import facts, intents, quota_pauses, submissions
+from batcher.core.workers import LINES_PER_WORKER_S
+from batcher.state import facts, quota_pauses, submissions
 from batcher.state.costs import load_budget_spending
 from batcher.state.db.transaction import Transaction
 from batcher.state.snapshot import (
     latest_valid_wait,
+    load_loose_lines,
     load_measured,
     load_room,
     read_outage_until,
@@ -75,7 +76,7 @@ def load_outlook(tx: Transaction, config: Config) -> Outlook:
     room, pauses = load_room(tx, config, measured), quota_pauses.load_open_pauses(tx, latest)
     outage_until = read_outage_until(tx, latest)
     until = [p.until for p in pauses if p.scope == "all" and p.until is not None]
-    versions, loose = load_versions(tx), intents.load_loose_lines(tx, latest)
+    versions, loose = load_versions(tx), load_loose_lines(tx, latest)
     spending = load_budget_spending(tx, config.budget.max_usd)
     return Outlook(
         room=room,

@@ -1,19 +1,20 @@
 """Pauses of sending, and the history of the quota. Functions of an open transaction."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from batcher.core.failures import FailureClass
-from batcher.core.pacing import RateHeaders
 from batcher.core.retry import Jitter, RetryRules, latest_wait_time, retry_delay_seconds
 from batcher.core.snapshot import Pause
 from batcher.state.db.transaction import Transaction
-from batcher.state.submissions import Reservation
 from batcher.state.versions import load_versions
 
+if TYPE_CHECKING:  # `status` loads the pauses, and needs neither
+    from batcher.core.pacing import RateHeaders
+    from batcher.state.submissions import Reservation
 
-@dataclass(frozen=True, slots=True)
-class QuotaRule:
+
+class QuotaRule(NamedTuple):
     """How quota failures are handled, by the failure table."""
 
     rules: RetryRules
@@ -79,14 +80,14 @@ def end_lapsed_direct_pauses(tx: Transaction) -> None:
     tx.fetch_all("end_pauses_over", now=tx.now)
 
 
-def record_header_samples(tx: Transaction, model: str, headers: Sequence[RateHeaders]) -> None:
+def record_header_samples(tx: Transaction, model: str, headers: Sequence["RateHeaders"]) -> None:
     """Add a row to the quota history for each answer whose headers carried a rate limit."""
-    rows = [_header_sample_row(tx.now, model, each) for each in headers if each != RateHeaders()]
+    rows = [_header_sample_row(tx.now, model, each) for each in headers if any(limit is not None for limit in each)]
     if rows:
         tx.insert_rows("quota_samples", rows)
 
 
-def _header_sample_row(now: float, model: str, headers: RateHeaders) -> tuple[object, ...]:
+def _header_sample_row(now: float, model: str, headers: "RateHeaders") -> tuple[object, ...]:
     """Return a row of the table: time, source, model, limit, reserved, own, headroom, shard, detail."""
     requests, tokens = headers.requests, headers.tokens
     detail = f"requests {requests.remaining:,} of {requests.limit:,} left" if requests else ""
@@ -94,7 +95,7 @@ def _header_sample_row(now: float, model: str, headers: RateHeaders) -> tuple[ob
     return now, "header", model, limit, None, None, left, None, detail
 
 
-def record_submission_sample(tx: Transaction, model: str, shard: int, reservation: Reservation) -> None:
+def record_submission_sample(tx: Transaction, model: str, shard: int, reservation: "Reservation") -> None:
     """Add a submission to the history of the quota: what it reserves, and what it leaves."""
     _insert_sample(
         tx, "submission", model,

@@ -1,18 +1,19 @@
 """Reading the state as a decision sees it."""
 
+from typing import NamedTuple
+
 from batcher.catalog.prices import ModelPrices, PriceOf, resolve_prices
 from batcher.config import Config, enqueued_token_limit, shard_limits
 from batcher.core.cutting import default_shard_limits
-from batcher.core.lifecycle import INTENTS
+from batcher.core.lifecycle import INTENTS, ShardState
 from batcher.core.model import JobVersion, ShardLimits
 from batcher.core.retry import latest_wait_time
 from batcher.core.room import Budget, Charge, MeasuredUsage, Room
-from batcher.core.snapshot import SendGate, Snapshot
-from batcher.state import facts, intents, quota_pauses, remote_files, wishes
+from batcher.core.snapshot import BatchView, LooseLines, SendGate, ShardView, Snapshot
+from batcher.state import facts, quota_pauses, remote_files, wishes
 from batcher.state.batches import load_unread_batches
 from batcher.state.costs import load_budget_spending
 from batcher.state.db.transaction import Transaction
-from batcher.state.intents import ActiveWork
 from batcher.state.versions import load_versions
 
 LEARNED_FOR_S = 24 * 3600.0
@@ -27,10 +28,18 @@ Where others leave less than that there is no room, and halving further would en
 HOUR_S = 3600.0
 
 
+class ActiveWork(NamedTuple):
+    """What is under way: shards, batches that are not settled, and lines that belong to no shard."""
+
+    shards: tuple[ShardView, ...]
+    batches: tuple[BatchView, ...]
+    loose: tuple[LooseLines, ...]
+
+
 def load_snapshot(tx: Transaction, config: Config, price_of: PriceOf) -> Snapshot:
     """Return the snapshot of this moment."""
     latest = latest_valid_wait(tx, config)
-    work = intents.load_active_work(tx, latest)
+    work = load_active_work(tx, latest)
     room = load_room(tx, config)
     gate = load_send_gate(tx, config)
     quota_pauses_open = [p for p in gate.pauses if p.reason == "quota"]
@@ -173,3 +182,21 @@ def load_budget(tx: Transaction, config: Config, price_of: PriceOf, room: Room) 
 def compute_charge(version: JobVersion, prices: ModelPrices, room: Room) -> Charge:
     """Return the most dollars that lines of a version cost."""
     return Charge(prices.batch.input * room.factor, prices.batch.output * version.max_output_tokens)
+
+
+def load_active_work(tx: Transaction, latest: float) -> ActiveWork:
+    """Return what is under way.
+
+    latest: a time to wait for that is later was written by a clock that was ahead, and counts as past.
+    """
+    views = (ShardView(*row) for row in tx.fetch_all("active_shards", latest=latest))
+    return ActiveWork(
+        shards=tuple(view._replace(state=ShardState(view.state)) for view in views),
+        batches=tuple(BatchView(*row) for row in tx.fetch_all("open_batches", now=tx.now, latest=latest)),
+        loose=load_loose_lines(tx, latest),
+    )
+
+
+def load_loose_lines(tx: Transaction, latest: float) -> tuple[LooseLines, ...]:
+    """Return the lines that belong to no shard, counted. latest: as for `load_active_work`."""
+    return tuple(LooseLines(*row) for row in tx.fetch_all("loose_lines", now=tx.now, latest=latest))

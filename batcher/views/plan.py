@@ -8,7 +8,7 @@ from rich.text import Text
 
 from batcher.catalog.prices import PriceOf
 from batcher.config import Config
-from batcher.core.pacing import recommend_workers
+from batcher.core.workers import recommend_workers
 from batcher.plan.planner import PlanReport, PlanResult
 from batcher.state.expectation import CostForecast, Expectation, build_expectation
 from batcher.state.status import to_json

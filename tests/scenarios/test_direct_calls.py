@@ -13,7 +13,7 @@ import pytest
 
 from batcher.core import events
 from batcher.core.model import Endpoint
-from batcher.core.pacing import build_workers
+from batcher.core.workers import build_workers
 from batcher.errors import IllegalTransitionError
 from batcher.lanes.direct.calls import CallRequest, RunningCalls
 from batcher.lanes.direct.lane import GROUP_S, DirectLane

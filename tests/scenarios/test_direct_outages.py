@@ -8,7 +8,7 @@ import pytest
 
 from batcher.core.actions import Finish
 from batcher.core.failures import ErrorDetails
-from batcher.core.pacing import build_workers
+from batcher.core.workers import build_workers
 from batcher.errors import JobError
 from batcher.job.job import Job
 from batcher.lanes.direct.lane import DirectLane

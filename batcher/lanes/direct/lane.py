@@ -19,7 +19,8 @@ from batcher.core.decide_direct import (
 )
 from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, JobVersion
-from batcher.core.pacing import Pacer, Workers
+from batcher.core.pacing import Pacer
+from batcher.core.workers import Workers
 from batcher.errors import JobError
 from batcher.job.job import job_output_to_stderr
 from batcher.lanes.context import LaneContext

@@ -17,8 +17,9 @@ from batcher.core.decide_direct import (
     decide_after_call,
     decide_daily_allowance,
 )
-from batcher.core.pacing import DAY_S, MINUTE_S, Pacer, RateHeaders, Workers, parse_rate_headers
+from batcher.core.pacing import DAY_S, MINUTE_S, Pacer, RateHeaders, parse_rate_headers
 from batcher.core.snapshot import Pause
+from batcher.core.workers import Workers
 from batcher.lanes.context import LaneContext
 from batcher.lanes.direct.outcomes import CallResult
 from batcher.state import direct_calls, facts, quota_pauses

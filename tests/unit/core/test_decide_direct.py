@@ -39,11 +39,12 @@ from batcher.core.decide_direct import (
 from batcher.core.failures import ErrorDetails, FailureClass, classify_direct_call
 from batcher.core.lifecycle import ArtistState, ShardState
 from batcher.core.model import Failure
-from batcher.core.pacing import DAY_S, RateLimit, Workers
+from batcher.core.pacing import DAY_S, RateLimit
 from batcher.core.retry import DEFAULT_POLICIES, RetryRules
 from batcher.core.room import Room
 from batcher.core.snapshot import LooseLines, Pause, ShardView, Snapshot
 from batcher.core.verdicts import Verdict
+from batcher.core.workers import Workers
 
 NOW = 1_000.0
 READY = DirectLaneView(ready=100, workers=4)

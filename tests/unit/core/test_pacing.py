@@ -12,20 +12,15 @@ from hypothesis import strategies as st
 
 from batcher.core.pacing import (
     DAY_S,
-    MOST_WORKERS,
     SHARE,
-    WORKERS,
     Pacer,
     RateHeaders,
     RateLimit,
     RateWindow,
-    Workers,
-    build_workers,
     parse_go_duration,
     parse_rate_headers,
-    parse_workers,
-    recommend_workers,
 )
+from batcher.core.workers import MOST_WORKERS, WORKERS, Workers, build_workers, parse_workers, recommend_workers
 from batcher.sandbox.api.direct import format_go_duration
 
 SEEN = {
