@@ -44,7 +44,8 @@ def find_send_obstacle(
       before the intent makes the next decision probe. Cancelled shards were withdrawn before it sends anything.
     - The intent is written after earlier shards of the same decision were sent, and while other commands write. They
       may have paused, cancelled, stopped, cut the shard again or used the budget; and where an earlier shard was
-      refused, none may overtake it. So everything is checked again, with the values of that very transaction.
+      refused, none may overtake it. So everything is checked again, cancelled shards as well, with the values of that
+      very transaction.
     - Before the create the submission has reserved its tokens and dollars, and counting them twice would keep it back.
       Only pauses and cancelled shards are checked: the upload takes its time, and the user or a quota failure may have
       stopped the sending meanwhile. A stop that the direct lane has recorded meanwhile does not keep an uploaded shard

@@ -54,12 +54,13 @@ def call_translating_errors(call: Callable[[], T], secret: str = "") -> T:
 def read_listing(listing: Callable[[], T]) -> T:
     """Return what the client makes of a listing; raise CallUnknown for an answer that is no listing.
 
-    Where a 200 holds no JSON object (a proxy's page, a bare list), the client itself fails with an AttributeError:
-    it attaches itself to each page so that the page can fetch the next one. Only the client's code may run in here.
+    Where a 200 holds no JSON object (a proxy's page, a bare list), the client itself fails: it attaches itself to each
+    page so that the page can fetch the next one (AttributeError), and looks for the last of its `data` (KeyError where
+    that is an object, TypeError where it is no collection). Only the client's code may run in here.
     """
     try:
         return listing()
-    except AttributeError as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise unreadable_answer_error("answer") from error
 
 

@@ -3,6 +3,7 @@
 import io
 import shutil
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from python_multipart import create_form_parser
@@ -12,6 +13,7 @@ from python_multipart.multipart import Field, File, parse_options_header
 from batcher.sandbox.base.errors import ApiError
 
 _CHUNK = 1 << 20
+_MAX_FIELD = 1 << 16  # bytes of one field that isn't a file; a longer one counts as not sent
 
 
 @dataclass
@@ -22,9 +24,22 @@ class Form:
     filename: str | None = None
     size: int = 0
 
-    def set_file(self, name: str, size: int) -> None:
-        """Record the file that was sent, and its bytes."""
-        self.filename, self.size = name, size
+    def add_field(self, part: Field, target: Path) -> None:
+        """Keep a part without a file name; one named `file` is the file all the same."""
+        value = part.value or b""
+        if part.field_name == b"file":
+            self.filename, self.size = "upload", target.write_bytes(value)
+        elif len(value) <= _MAX_FIELD:
+            self.fields[_decode(part.field_name)] = _decode(value)
+
+    def save_file(self, part: File, target: Path) -> None:
+        """Write the part named `file` to `target`; another file is dropped."""
+        if part.field_name == b"file":
+            self.filename, self.size = _decode(part.file_name) or "upload", part.size
+            part.file_object.seek(0)
+            with target.open("wb") as file:
+                shutil.copyfileobj(part.file_object, file, _CHUNK)
+        part.close()
 
 
 def parse_multipart_form(body: bytes | Path, content_type: str, target: Path) -> Form:
@@ -33,21 +48,14 @@ def parse_multipart_form(body: bytes | Path, content_type: str, target: Path) ->
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise ApiError(400, "The request must be multipart/form-data with a boundary.")
     form = Form()
-
-    def add_field(part: Field) -> None:
-        form.fields[_decode(part.field_name)] = _decode(part.value)
-
-    def save_file(part: File) -> None:
-        if part.field_name == b"file":
-            form.set_file(_decode(part.file_name) or "upload", part.size)
-            part.file_object.seek(0)
-            with target.open("wb") as file:
-                shutil.copyfileobj(part.file_object, file, _CHUNK)
-        part.close()
-
     # Not `parse_form` of the same package: it keeps a large file in the system's temporary folder, maybe in memory.
     headers = {"Content-Type": content_type.encode("latin-1")}
-    parser = create_form_parser(headers, add_field, save_file, {"UPLOAD_DIR": str(target.parent)})
+    parser = create_form_parser(
+        headers,
+        partial(form.add_field, target=target),
+        partial(form.save_file, target=target),
+        {"UPLOAD_DIR": str(target.parent)},
+    )
     try:
         with body.open("rb") if isinstance(body, Path) else io.BytesIO(body) as source:
             while chunk := source.read(_CHUNK):

@@ -235,7 +235,9 @@ def test_an_answer_that_cannot_be_read_is_none(odd: Answer, tmp_path: Path) -> N
         assert slept == PAUSES
 
 
-@pytest.mark.parametrize("odd", [*UNREADABLE[:3], answer(200, []), answer(200, {"data": ["batch_1"]})])
+@pytest.mark.parametrize(
+    "odd", [*UNREADABLE[:3], answer(200, []), answer(200, {"data": ["batch_1"]}), answer(200, {"data": {"a": 1}})]
+)
 def test_no_listing_is_read_from_an_answer_of_another_shape(odd: Answer) -> None:
     """Some of these shapes fail inside the client, where it attaches itself to the page; all become CallUnknown."""
     listings: tuple[Act, ...] = (
