@@ -12,6 +12,11 @@ from tests.support.planner_kit import Desk
 from tests.support.results_kit import Bench, Make
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the properties first: each is one test of a minute or more, which would keep one worker busy at the end."""
+    items.sort(key=lambda item: "properties" not in item.path.parts)
+
+
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
     """Return a world with a table and a job of the test's own, in which nothing is planned."""
