@@ -16,6 +16,8 @@ from batcher.state.direct_calls import Selection
 from tests.support.direct_kit import HOUR, desk, refused, settings_of
 from tests.support.world import START
 
+pytestmark = pytest.mark.slow("hours of calls against limits")
+
 
 def test_known_limits_are_not_run_into(tmp_path: Path) -> None:
     limits = {"rpm": 10, "tpm": 100_000}

@@ -21,6 +21,8 @@ from tests.support.protocol_kit import (
     without_date,
 )
 
+pytestmark = pytest.mark.slow("whole jobs whose calls are lost")
+
 CREATE = ("POST", "/batches")
 
 

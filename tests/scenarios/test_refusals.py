@@ -28,6 +28,8 @@ from tests.support.protocol_kit import (
     trial,
 )
 
+pytestmark = pytest.mark.slow("whole jobs against a service that refuses")
+
 DAY = 86_400.0
 ONE_AT_A_TIME = {"enqueued_tokens": 8000, "tokens_per_shard": 5000}
 

@@ -10,6 +10,8 @@ from batcher.core.actions import Finish
 from batcher.state import wishes
 from tests.support.protocol_kit import BATCH_S, Send, Trial, answered, assert_paid_once, changed, is_call, trial
 
+pytestmark = pytest.mark.slow("whole jobs whose calls are refused")
+
 PATHS = {"list": ("GET", "/batches"), "download": ("GET", "/content"), "cancel": ("POST", "/cancel")}
 
 
