@@ -15,7 +15,7 @@ from tests.support.world import ROOT
 
 PACKAGE = ROOT / "batcher"
 STATE = PACKAGE / "state"
-RUNNERS = ("fetch_all", "fetch_one", "count_changed", "fetch_dicts", "move_lines", "stream_rows")
+RUNNERS = ("fetch_all", "fetch_one", "count_changed", "move_lines", "stream_rows")
 """The methods of a transaction whose first argument names a statement."""
 PRIVATE = {*RUNNERS, "insert_rows", "move_shard", "read_fact", "read_text_fact", "write_fact", "con"}
 """What only the state may use of a transaction. `now`, `undo`, `record_event` and `set_memory_limit` are for all."""

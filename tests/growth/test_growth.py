@@ -44,16 +44,12 @@ class Counts:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.statements = self.rows = self.hashed = self.calls = 0
         self.asked: list[str] = []
-        run, dicts, append = Transaction.fetch_all, Transaction.fetch_dicts, Transaction.insert_rows
+        run, append = Transaction.fetch_all, Transaction.insert_rows
         listing, retrieve = OpenAIService.list_batches, OpenAIService.retrieve_batch
 
         def counted_run(tx: Transaction, name: str, **params: object) -> Any:
             self.asked.append(name)
             return self._gave(run(tx, name, **params))
-
-        def counted_dicts(tx: Transaction, name: str, **params: object) -> Any:
-            self.asked.append(name)
-            return self._gave(dicts(tx, name, **params))
 
         def counted_append(tx: Transaction, table: str, rows: Sequence[Any], columns: Any = None) -> None:
             self._gave(rows)
@@ -72,7 +68,6 @@ class Counts:
             return file_sha256(path)
 
         monkeypatch.setattr(Transaction, "fetch_all", counted_run)
-        monkeypatch.setattr(Transaction, "fetch_dicts", counted_dicts)
         monkeypatch.setattr(Transaction, "insert_rows", counted_append)
         monkeypatch.setattr(OpenAIService, "list_batches", counted_listing)
         monkeypatch.setattr(OpenAIService, "retrieve_batch", counted_retrieve)

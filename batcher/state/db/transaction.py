@@ -75,12 +75,6 @@ class Transaction:
         """Run a named statement that changes rows and return how many it changed."""
         return int(self.fetch_one(name, **params)[0])
 
-    def fetch_dicts(self, name: str, **params: object) -> list[dict[str, Any]]:
-        """Run a named statement and return its rows as dictionaries by column name."""
-        cursor = self._execute_statement(name, params)
-        names = [column[0] for column in cursor.description or []]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
     def stream_rows(self, name: str, size: int, **params: object) -> Iterator[list[Any]]:
         """Run a named statement and yield its rows, `size` at a time. No other may run before the last is read."""
         cursor = self.con.execute(load_statements()[name], params or None)

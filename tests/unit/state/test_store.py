@@ -457,7 +457,7 @@ def source() -> str:
 def test_every_statement_named_in_the_code_exists() -> None:
     named = set(
         re.findall(
-            r"""(?:\.fetch_all|\.fetch_one|\.count_changed|\.fetch_dicts|\.move_lines|load_statements\(\)\[)\(?\s*"(\w+)\"""",
+            r"""(?:\.fetch_all|\.fetch_one|\.count_changed|\.move_lines|load_statements\(\)\[)\(?\s*"(\w+)\"""",
             source(),
         )
     )
