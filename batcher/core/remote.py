@@ -45,3 +45,7 @@ class BatchListing(NamedTuple):
     batches: tuple[RemoteBatch, ...]
     server_time: float
     """The Date header of the first page."""
+    proves_absence: bool = True
+    """Whether a batch that is not in it does not exist: it was read to its end, and every object was understood."""
+    problems: tuple[str, ...] = ()
+    """What could not be read of it, a sentence each."""
