@@ -110,8 +110,8 @@ class RefusalHandler:
 
     def _handle_shard_refusal(self, tx: Transaction, shard: int, error: ErrorDetails, wait_s: float | None) -> None:
         """Retry this shard after a delay, or stop sending once it was refused too often."""
-        missing = is_missing_file(error)
-        if missing and remote_files.is_file_deleted(tx, shards.load_shard(tx, shard).file_id):
+        is_missing = is_missing_file(error)
+        if is_missing and remote_files.is_file_deleted(tx, shards.load_shard(tx, shard).file_id):
             shards.discard_uploaded_file(tx, shard)  # we deleted it, so that a late create would name no file
             return
         refusals = shards.count_shard_refusal(tx, shard)
@@ -120,8 +120,8 @@ class RefusalHandler:
             return
         delay_s = self._context.next_delay_seconds(FailureClass.SHARD_REFUSED, refusals - 1, wait_s)
         shards.delay_shard(tx, shard, tx.now + delay_s)
-        if missing:
-            shards.discard_uploaded_file(tx, shard)
+        if is_missing:  # it is kept: a file that is younger than this would be found even less
+            shards.doubt_shard_file(tx, shard)
 
     def _handle_refused_lines(self, tx: Transaction, batch: EndedBatch, errors: Sequence[ErrorDetails]) -> None:
         """Cut a shard again without the lines that validation names, which go into one of their own for a second try.
