@@ -57,6 +57,12 @@ class BatchSearched(NamedTuple):
     shard: int
 
 
+class ListingUnclear(NamedTuple):
+    """A part of the listing of the batches could not be read, so that it does not show what is absent."""
+
+    reason: str
+
+
 class BatchAbsent(NamedTuple):
     """The search has shown that no batch was created."""
 
@@ -159,6 +165,7 @@ Event = (
     | BatchAdopted
     | StrayFound
     | BatchSearched
+    | ListingUnclear
     | BatchAbsent
     | CancelRequested
     | ShardRefused

@@ -1,4 +1,4 @@
-"""Files and batches as the service describes them. Times are epoch seconds by the service's clock."""
+"""Files and batches as the service describes them. Their times are epoch seconds by the service's clock."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -26,6 +26,30 @@ def longest_result_bytes(lines: int, output_tokens: int) -> int:
     lines: of the batch. output_tokens: the most that each may have.
     """
     return max(FEWEST_LINES, min(lines, MOST_LINES)) * (LINE_BYTES + output_tokens * TOKEN_BYTES)
+
+
+DATE_STEP_S = 1.0
+"""Resolution of a Date header in seconds: the time between two of them may be this much shorter than they say."""
+
+
+class Moment(NamedTuple):
+    """One moment by two clocks, either of which may be wrong. Times are epoch seconds."""
+
+    ours: float
+    server: float
+    """By the Date header of an answer; 0 where it carried none."""
+
+
+def seconds_between(then: Moment, now: Moment) -> float:
+    """Return the seconds that have passed by both clocks; negative where one of them was set back.
+
+    Ours alone counts where an answer carried no time. One clock that is wrong makes a wait longer, never shorter.
+    """
+    ours = now.ours - then.ours
+    if not then.server or not now.server:
+        return ours
+    server = now.server - then.server
+    return min(ours, max(0.0, server - DATE_STEP_S) if server >= 0 else server)
 
 
 class RemoteFile(NamedTuple):

@@ -52,6 +52,11 @@ LONGEST_RETRY_AFTER_S = 24 * 3600.0
 """Longest wait in seconds that an answer may ask for: a wrong date must not stop the job for good."""
 
 
+LONGEST_LOOK_WAIT_S = 900.0
+"""Longest time in seconds for which a Retry-After holds back calls that send nothing: they cost nothing, and what is
+paid for is read by them."""
+
+
 def parse_retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Return the seconds that the service asks to wait: `retry-after-ms`, or `Retry-After` in seconds or as a date.
 

@@ -28,9 +28,6 @@ MOST_PAGES = 1_000
 LONGEST_QUICK_WAIT_S = 20.0
 """Longest Retry-After, in seconds, that is waited for inside a call. Longer ones are left to the runner, whose wait
 can be interrupted."""
-LONGEST_LOOK_WAIT_S = 600.0
-"""Longest Retry-After, in seconds, that a call which only looks passes on: a look is free, and one answer with a wrong
-number must not keep results from being read for a day."""
 LONGEST_CONNECT_S = 30.0
 """Seconds to wait for a connection. One that is not open by then is not slow but missing: nothing was sent, and the
 runner tries later."""

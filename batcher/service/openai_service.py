@@ -16,14 +16,13 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from batcher.core.failures import ErrorDetails, FailureClass, classify_call_error
 from batcher.core.remote import FILE_LIFE_S, BatchListing, RemoteBatch, RemoteFile
-from batcher.core.retry import Jitter, RetryRules, delay_after_failure
+from batcher.core.retry import LONGEST_LOOK_WAIT_S, Jitter, RetryRules, delay_after_failure
 from batcher.errors import SetupError
 from batcher.service.answers import parse_remote_batch, parse_remote_file, read_json, read_object
 from batcher.service.bounds import (
     LONGEST_ANSWER_BYTES,
     LONGEST_CONNECT_S,
     LONGEST_LISTING_S,
-    LONGEST_LOOK_WAIT_S,
     LONGEST_QUICK_WAIT_S,
     LONGEST_RESULT_BYTES,
     PATIENCE_S,

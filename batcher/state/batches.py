@@ -7,8 +7,8 @@ import orjson
 
 from batcher.core.failures import ErrorDetails
 from batcher.core.lifecycle import BatchStatus, is_terminal, merge_batch_status
-from batcher.core.remote import FILE_LIFE_S, RemoteBatch
-from batcher.state import facts, submissions
+from batcher.core.remote import FILE_LIFE_S, Moment, RemoteBatch
+from batcher.state import facts, shards, submissions
 from batcher.state.db.transaction import Transaction
 from batcher.state.submissions import Submission
 
@@ -24,7 +24,24 @@ class KnownBatch(NamedTuple):
     ended_at: float | None
     settled_at: float | None
     input_file_id: str
+    completed: int
+    failed: int
+    checked_at: float
+    """When its status or its counts changed last, or when it was asked for by itself (our clock)."""
     missing_since: float | None
+    doubted_since: float | None
+    unlisted_date: float | None
+    unlisted_since: float | None
+
+    @property
+    def doubted(self) -> Moment | None:
+        """When a look first found that it should be given up; None where the last look found it sound."""
+        return None if self.doubted_since is None else Moment(self.doubted_since, self.missing_since or 0.0)
+
+    @property
+    def unlisted(self) -> Moment | None:
+        """When a listing first lacked it; None where the last listing had it."""
+        return None if self.unlisted_since is None else Moment(self.unlisted_since, self.unlisted_date or 0.0)
 
 
 def insert_batch(tx: Transaction, submission: Submission, batch: RemoteBatch, stray: bool = False) -> None:
@@ -49,9 +66,18 @@ def load_known_batches(tx: Transaction) -> Mapping[str, KnownBatch]:
     return {row[0]: KnownBatch(*row) for row in tx.fetch_all("known_batches")}
 
 
+def find_known_batch(tx: Transaction, batch_id: str) -> KnownBatch | None:
+    """Return a batch where the state knows it, else None."""
+    rows = tx.fetch_all("known_batch", batch_id=batch_id)
+    return KnownBatch(*rows[0]) if rows else None
+
+
 def load_known_batch(tx: Transaction, batch_id: str) -> KnownBatch:
-    """Return one batch that the state knows."""
-    return KnownBatch(*tx.fetch_one("known_batch", batch_id=batch_id))
+    """Return one batch that the state knows. Raises LookupError for another."""
+    found = find_known_batch(tx, batch_id)
+    if found is None:
+        raise LookupError(f"there is no batch {batch_id}")
+    return found
 
 
 def update_batch(tx: Transaction, known: KnownBatch, batch: RemoteBatch) -> bool:
@@ -68,12 +94,13 @@ def update_batch(tx: Transaction, known: KnownBatch, batch: RemoteBatch) -> bool
         batch_id=batch.batch_id, status=status, expires_at=batch.expires_at, finished_at=batch.finished_at,
         total=batch.total, completed=batch.completed, failed=batch.failed, output_file_id=batch.output_file_id,
         error_file_id=batch.error_file_id, usage_input=usage[0], usage_cached=usage[1], usage_output=usage[2],
-        errors=errors,
+        errors=errors, now=tx.now,
     )  # fmt: skip
     if status != known.status:
         tx.record_event("status", status, shard=known.shard, submission=known.submission, batch_id=batch.batch_id)
         if status == BatchStatus.IN_PROGRESS:
             facts.reset_room_refusals(tx)
+            shards.trust_shard_file(tx, known.shard)
     return known.ended_at is None and is_terminal(status) and end_batch(tx, known, status)
 
 
@@ -177,8 +204,13 @@ def make_unread_due(tx: Transaction) -> None:
 
 
 def postpone_batch(tx: Transaction, batch_id: str, until: float) -> None:
-    """Keep a batch from being cancelled or read before `until` (epoch seconds)."""
+    """Keep a batch from being read, or looked for again, before `until` (epoch seconds)."""
     tx.fetch_all("postpone_batch", batch_id=batch_id, until=until)
+
+
+def postpone_cancel(tx: Transaction, batch_id: str, until: float) -> None:
+    """Keep the service from being asked to cancel a batch before `until` (epoch seconds)."""
+    tx.fetch_all("postpone_cancel", batch_id=batch_id, until=until)
 
 
 def reopen_batch(tx: Transaction, batch_id: str, status: str) -> None:
@@ -186,9 +218,20 @@ def reopen_batch(tx: Transaction, batch_id: str, status: str) -> None:
     tx.fetch_all("take_up_again", batch_id=batch_id, status=status)
 
 
-def record_missing_batch(tx: Transaction, batch_id: str, at: float) -> None:
-    """Record that the service does not know a batch. at: epoch seconds, by the server's clock where it is known."""
-    tx.fetch_all("set_missing", batch_id=batch_id, at=at)
+def record_batch_doubt(tx: Transaction, batch_id: str, since: Moment) -> None:
+    """Record since when the looks find that a batch should be given up."""
+    tx.fetch_all("set_doubted", batch_id=batch_id, ours=since.ours, server=since.server)
+
+
+def record_unlisted_batch(tx: Transaction, batch_id: str, since: Moment | None) -> None:
+    """Record since when listings lack a batch that exists; None: the last one had it."""
+    ours, server = since if since is not None else (None, None)
+    tx.fetch_all("set_unlisted", batch_id=batch_id, ours=ours, server=server)
+
+
+def record_batch_check(tx: Transaction, batch_id: str) -> None:
+    """Record that a batch was asked for by itself now."""
+    tx.fetch_all("set_checked", batch_id=batch_id, now=tx.now)
 
 
 def record_cancel_request(tx: Transaction, batch_id: str) -> None:

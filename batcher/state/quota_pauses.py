@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from batcher.core.failures import FailureClass
 from batcher.core.retry import Jitter, RetryRules, latest_wait_time, retry_delay_seconds
 from batcher.core.snapshot import Pause
+from batcher.state import facts
 from batcher.state.db.transaction import Transaction
 from batcher.state.versions import load_versions
 
@@ -127,8 +128,10 @@ def _insert_sample(tx: Transaction, source: str, model: str, **values: int | str
 
 
 def resume_sending(tx: Transaction) -> int:
-    """End every pause; return how many there were."""
+    """End every pause, and every wait that the service has asked for; return how many pauses there were."""
     ended = _end_pauses(tx, None)
+    for wait in (facts.WaitFact.OUTAGE, facts.WaitFact.ASKED, facts.WaitFact.RATE):
+        facts.set_wait(tx, wait, 0)
     tx.record_event("resume", f"{ended} pauses ended")
     return ended
 

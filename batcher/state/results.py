@@ -223,24 +223,32 @@ def record_batch_usage(tx: Transaction, batch_id: str, failures: bool, retried: 
     tx.fetch_all("record_batch_usage", batch_id=batch_id, failures=failures, retried=retried, decided=decided)
 
 
-def record_refused_line(tx: Transaction, batch: EndedBatch, custom_id: str, failure: Failure) -> None:
-    """Give up a line that the service refuses to execute."""
+def record_refused_line(tx: Transaction, batch: EndedBatch, custom_id: str, failure: Failure, final: bool) -> None:
+    """Make a line ready again that the service refuses to execute; give it up where the refusal is final."""
     tx.move_lines(
-        "refuse_line", "give_up",
+        "refuse_line", "give_up" if final else "give_back",
         custom_id=custom_id, submission=batch.submission, failure=failure.failure.value,
-        code=failure.code, message=failure.message,
+        code=failure.code, message=failure.message, tries=int(final),
     )  # fmt: skip
-    tx.fetch_all("record_refused_line", custom_id=custom_id, batch_id=batch.batch_id, now=tx.now)
+    tx.fetch_all("record_refused_line", custom_id=custom_id, batch_id=batch.batch_id, counted=final, now=tx.now)
+
+
+def load_lines_refused_before(tx: Transaction, batch: EndedBatch, failure: FailureClass) -> set[str]:
+    """Return the custom_ids of a batch's lines that were refused with this class the last time that they were sent."""
+    rows = tx.fetch_all("refused_before", submission=batch.submission, failure=failure.value)
+    return {str(custom_id) for (custom_id,) in rows}
 
 
 class RefusalHistory(NamedTuple):
     """What the job has seen so far of one reason for refusing lines."""
 
-    dead: int
-    """Lines that were given up for it."""
+    lines: int
+    """Lines of other batches that were refused for it, and have not succeeded since."""
     bios_of_job: int
 
 
-def load_refusal_history(tx: Transaction, failure: FailureClass, code: str) -> RefusalHistory:
-    """Return how many lines are dead with this class and code, and how many bios the service has made for the job."""
-    return RefusalHistory(*tx.fetch_one("refusal_history", failure=failure.value, code=code))
+def load_refusal_history(tx: Transaction, batch: EndedBatch, failure: FailureClass, code: str) -> RefusalHistory:
+    """Return how many lines of other batches were refused with this class and code, and how many bios the job has."""
+    return RefusalHistory(
+        *tx.fetch_one("refusal_history", failure=failure.value, code=code, submission=batch.submission)
+    )

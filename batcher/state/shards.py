@@ -22,6 +22,8 @@ class ShardRow(NamedTuple):
     file_id: str | None
     file_created_at: float | None
     """In the service's clock."""
+    file_missing_since: float | None
+    """Since when (our clock) the service refuses to find the file."""
     retry: bool
 
     def to_view(self) -> ShardView:
@@ -48,6 +50,21 @@ def delay_shard(tx: Transaction, shard: int, until: float) -> None:
 def count_shard_refusal(tx: Transaction, shard: int) -> int:
     """Count a refusal of this shard by the service; return how many there are now."""
     return int(tx.fetch_one("count_refusal", shard=shard, until=0.0)[0])
+
+
+def forget_refusals(tx: Transaction) -> None:
+    """Count the refusals of every shard from 0 again."""
+    tx.fetch_all("forget_refusals")
+
+
+def doubt_shard_file(tx: Transaction, shard: int) -> None:
+    """Record that the service does not find the file that it has given us for a shard, now or for longer."""
+    tx.fetch_all("doubt_file", shard=shard, now=tx.now)
+
+
+def trust_shard_file(tx: Transaction, shard: int) -> None:
+    """Record that the service has found the file of a shard, and forget how often it had not."""
+    tx.fetch_all("trust_file", shard=shard)
 
 
 def loosen_shard_lines(tx: Transaction, shard: int) -> None:

@@ -15,6 +15,8 @@ from batcher.state.db.transaction import Transaction
 from batcher.state.shards import ShardRow
 from batcher.state.submissions import Submission
 
+PROBLEMS_TOLD = 100
+"""Most problems of listings that are kept: a service whose every object is odd does not fill the history."""
 NOT_SENT = frozenset({ShardState.PLANNED, ShardState.RELEASED, ShardState.UPLOADING, ShardState.UPLOADED})
 NOTHING_DONE = frozenset({BatchStatus.FAILED, BatchStatus.OVERDUE})
 """Statuses of a batch that has executed nothing that can be read."""
@@ -146,3 +148,14 @@ def _load_current_submission(tx: Transaction, shard: int) -> Submission:
     if row.submission is None:
         raise ValueError(f"shard {shard} is in flight and has no submission")
     return submissions.load_submission(tx, row.submission)
+
+
+def record_listing_problems(tx: Transaction, problems: Sequence[str]) -> list[str]:
+    """Record what could not be read of a listing; return what was not told before."""
+    if not problems:
+        return []
+    told = {str(detail) for (detail,) in tx.fetch_all("told_listing_problems")}
+    fresh = [problem for problem in dict.fromkeys(problems) if problem not in told][: max(0, PROBLEMS_TOLD - len(told))]
+    for problem in fresh:
+        tx.record_event("listing_problem", problem)
+    return fresh

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from batcher.core.remote import RemoteBatch
+from batcher.core.remote import Moment, RemoteBatch
 from batcher.state.db.transaction import Transaction
 
 
@@ -26,6 +26,11 @@ class Submission(NamedTuple):
     cancel_wanted_at: float | None
     outcome: str | None
     delete_intended_at: float | None
+
+    @property
+    def absent(self) -> Moment | None:
+        """When a listing first lacked its batch; None where none did."""
+        return None if self.absent_since_local is None else Moment(self.absent_since_local, self.absent_since or 0.0)
 
 
 class Reservation(NamedTuple):
@@ -107,9 +112,9 @@ def set_submission_batch(tx: Transaction, submission: int, batch_id: str) -> Non
     tx.fetch_all("set_submission_batch", submission=submission, batch_id=batch_id)
 
 
-def record_batch_absence(tx: Transaction, submission: int, server_time: float) -> None:
-    """Record that a listing lacks the batch of a submission now. server_time: the listing's own time; 0: unknown."""
-    tx.fetch_all("set_absent_since", submission=submission, at=server_time, now=tx.now)
+def record_batch_absence(tx: Transaction, submission: int, look: Moment) -> None:
+    """Record that a listing lacks the batch of a submission. look: when the listing was made."""
+    tx.fetch_all("set_absent_since", submission=submission, at=look.server, now=look.ours)
 
 
 def intend_file_deletion(tx: Transaction, submission: int) -> None:

@@ -37,6 +37,7 @@ LineEvent = (
     | events.BatchAdopted
     | events.StrayFound
     | events.BatchSearched
+    | events.ListingUnclear
     | events.BatchAbsent
     | events.CancelRequested
     | events.ShardRefused
@@ -66,6 +67,8 @@ def format_event(event: LineEvent) -> str:  # noqa: C901, PLR0911, PLR0912 - one
             return f"shard {shard}: batch {batch_id} of ours was not recorded; it counts as in flight"
         case events.BatchSearched(shard):
             return f"shard {shard}: the answer was lost; looking for its batch before anything else"
+        case events.ListingUnclear(reason):
+            return f"the listing of the batches: {reason}; it is used without that, and shows nothing as absent"
         case events.BatchAbsent(shard):
             return f"shard {shard}: no batch was made of it; it is sent anew"
         case events.CancelRequested(shard, batch_id):

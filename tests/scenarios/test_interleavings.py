@@ -311,7 +311,7 @@ def test_a_cancel_holds_though_the_batch_fails_for_single_lines(tmp_path: Path) 
     it.once_told(events.BatchCreated, stop)
     it.act()
     assert len(it.batches()) == 1
-    assert it.states() == {"dead": 1, "held": 5}
+    assert it.states() == {"held": 6}
 
 
 # --- calls that are refused -----------------------------------------------------------------------------------------

@@ -395,7 +395,7 @@ def test_a_batch_that_does_not_end_is_overdue_two_hours_after_its_window(tmp_pat
     started = it.clock()
     it.act()
     assert it.states() == {"held": 6}
-    assert 26 * 3600 <= it.clock() - started < 29 * 3600 + BATCH_S
+    assert 26 * 3600 <= it.clock() - started < 31 * 3600 + BATCH_S  # at the second look that finds it late
 
 
 # --- the process ------------------------------------------------------------------------------------------------------

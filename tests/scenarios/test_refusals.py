@@ -1,6 +1,7 @@
 """Refusals, pauses, delays and limits: what a shard waits for, and that no line pays for what is not its fault."""
 
 import re
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.support.protocol_kit import (
     BATCH_S,
     Rule,
     Send,
+    Trial,
     answered,
     assert_paid_once,
     changed,
@@ -166,19 +168,54 @@ def test_where_others_leave_nothing_shards_are_not_cut_to_single_lines(tmp_path:
     assert room.largest == int(160_000 / room.factor) // 32
 
 
-def test_a_line_that_the_service_names_dies_alone(tmp_path: Path) -> None:
-    it = trial(tmp_path, lines=8, per_shard=8, faults={"fail_batches": {"1": "invalid_request"}})
+def _names_lines(it: Trial, lines: Mapping[int, Sequence[int]]) -> None:
+    """Fail batches in validation, and name these lines of each. lines: by the number of the batch, from 1."""
+    it.fault(fail_batches={str(batch): "invalid_request" for batch in lines})
 
     def named(body: dict[str, object]) -> None:
+        numbers = {batch_id: number for number, (batch_id, _) in enumerate(it.batches(), 1)}
         for batch in body["data"]:  # type: ignore[attr-defined]
             if batch["status"] == "failed":
-                batch["errors"]["data"][0] |= {
-                    "line": 3,
-                    "code": "invalid_request",
-                    "message": "Messages are required.",
-                }
+                batch["errors"]["data"] = [
+                    {"code": "invalid_request", "message": "Messages are required.", "line": line, "param": None}
+                    for line in lines[numbers[batch["id"]]]
+                ]
 
     it.rule = every("GET", "/batches", changed(named))
+
+
+def test_a_line_that_the_service_names_once_is_tried_again_by_itself(tmp_path: Path) -> None:
+    it = trial(tmp_path, lines=8, per_shard=8)
+    _names_lines(it, {1: [3]})
+    assert it.act() == Finish()
+    assert it.rows("SELECT lines FROM shards ORDER BY shard") == [(8,), (7,), (1,)]
+    assert it.rows("SELECT outcome, counted, count(*) FROM attempts GROUP BY ALL ORDER BY 1") == [
+        ("bio", True, 8),
+        ("invalid", False, 1),
+    ]
+    assert it.rows("SELECT DISTINCT attempts, failure FROM artists") == [(1, None)]
+    assert_paid_once(it, 8)
+
+
+def test_lines_that_the_service_names_are_gathered_and_only_those_that_it_names_again_die(tmp_path: Path) -> None:
+    it = trial(tmp_path, lines=8, per_shard=8)
+    _names_lines(it, {1: [3, 5, 6], 3: [2]})
+    assert it.act() == Finish()
+    assert it.rows("SELECT lines FROM shards ORDER BY shard") == [(8,), (5,), (3,), (2,)]
+    assert it.states() == {"dead": 1, "done": 7}
+    assert it.rows("SELECT artist_id, attempts FROM artists WHERE state = 'dead'") == [("a00004", 1)]
+
+
+def test_a_shard_of_lines_that_are_all_named_again_is_no_fault_of_the_setup(tmp_path: Path) -> None:
+    it = trial(tmp_path, lines=8, per_shard=8)
+    _names_lines(it, {1: [3, 5], 3: [1, 2]})
+    assert it.act() == Finish()
+    assert it.states() == {"dead": 2, "done": 6}
+
+
+def test_a_line_that_the_service_names_twice_dies_alone(tmp_path: Path) -> None:
+    it = trial(tmp_path, lines=8, per_shard=8)
+    _names_lines(it, {1: [3], 3: [1]})
     it.act()
     assert it.states() == {"dead": 1, "done": 7}
     assert it.rows("SELECT artist_id, failure, message FROM artists WHERE state = 'dead'") == [
@@ -207,7 +244,7 @@ def test_a_setup_that_the_service_names_by_a_few_lines_at_a_time_leaves_nothing_
     it.rule = _fails_at(range(1, 16), "streaming_unsupported")
     ended = it.act()
     assert isinstance(ended, Finish) and "Streaming is not supported" in ended.problem
-    assert len(it.batches()) == 2
+    assert len(it.batches()) == 3  # the lines that were named first were sent by themselves meanwhile
     assert it.states() == {"ready": 60}
     assert it.rows("SELECT max(attempts) FROM artists") == [(0,)]
 
@@ -218,7 +255,7 @@ def test_lines_that_die_one_by_one_do_not_stop_a_job_that_has_bios(tmp_path: Pat
     it.once_told(events.BatchCreated, lambda: it.clock.sleep(BATCH_S + 60))
     it.rule = _fails_at(range(1, 2), "invalid_request")
     assert it.act() == Finish()
-    assert it.states() == {"dead": 24, "done": 36}
+    assert it.states() == {"dead": 11, "done": 49}
 
 
 def test_a_line_number_that_is_none_of_ours_ends_in_a_stop_not_in_a_circle(tmp_path: Path) -> None:
@@ -284,14 +321,14 @@ def test_a_long_retry_after_is_a_row_that_outlives_the_process(tmp_path: Path) -
         if is_call(request, "GET", "/batches"):
             asked_at.append(it.clock())
             if len(asked_at) == 1:
-                return answered(429, "rate_limit_exceeded", {"retry-after": "1200"})(request, send)
+                return answered(429, "rate_limit_exceeded", {"retry-after": "600"})(request, send)
         return send(request)
 
     it.rule = rule
     ended = it.act(once=True)
-    assert isinstance(ended, Wait) and ended.until >= asked_at[0] + 1200
+    assert isinstance(ended, Wait) and ended.until >= asked_at[0] + 600
     it.act()
-    assert asked_at[1] >= asked_at[0] + 1200
+    assert asked_at[1] >= asked_at[0] + 600
     assert_paid_once(it, 6)
 
 

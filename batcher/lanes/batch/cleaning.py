@@ -6,7 +6,7 @@ deleted now is tried later.
 
 from batcher import crashpoints
 from batcher.core.failures import FailureClass
-from batcher.lanes.batch.reconciling import absence_grace
+from batcher.lanes.batch.reconciling import absence_grace, find_possible_files
 from batcher.lanes.context import LaneContext
 from batcher.service.service import CallError, CallRefused
 from batcher.state import remote_files, submissions
@@ -36,7 +36,7 @@ class RemoteFileCleaner:
             self._delete_due_files(files)
 
     def _search_orphan(self, orphan: PossibleOrphan, name: str) -> None:
-        found = self._context.service.find_files(name)
+        found = find_possible_files(self._context, name)
         with self._context.store.transaction("orphan_looked_for", patience_s=None) as tx:
             for file in found:
                 remote_files.queue_file(tx, file.file_id, "batch", orphan.shard)

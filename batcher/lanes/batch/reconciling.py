@@ -1,7 +1,7 @@
 """Finding out what an interrupted call has done. An intent without an outcome is never guessed.
 
-A batch is absent only when two complete listings, a grace apart by the server's clock, lack it, its input file is
-deleted, and a listing after that lacks it too.
+A batch is absent only when two complete listings, a grace apart by the server's clock and by ours, lack it, its input
+file is deleted, and a complete listing after that lacks it too.
 """
 
 from batcher import crashpoints
@@ -9,9 +9,9 @@ from batcher.config import Config
 from batcher.core import events
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import ShardState
-from batcher.core.remote import BatchListing, RemoteBatch
+from batcher.core.remote import BatchListing, Moment, RemoteBatch, RemoteFile, seconds_between
 from batcher.lanes.context import LaneContext
-from batcher.service.service import CallRefused
+from batcher.service.service import CallError, CallRefused
 from batcher.state import batches, facts, intents, shards, strays, submissions
 from batcher.state.db.transaction import Transaction
 from batcher.state.submissions import Submission, find_submission, input_file_name
@@ -20,8 +20,6 @@ CLOCK_SKEW_S = 300.0
 """Seconds by which the service's clocks may differ: a batch may seem older than the file that it was made of."""
 LONGEST_GRACE_S = 3600.0
 """Longest grace in seconds, however late listings have proved to be."""
-DATE_STEP_S = 1.0
-"""Resolution of a Date header in seconds: the time between two of them may be this much shorter than they say."""
 FOREIGN_KEY = (
     "the service does not know the file that we have uploaded for shard {}, nor its batch; "
     "is OPENAI_API_KEY of the project that it was sent from?"
@@ -32,6 +30,29 @@ def absence_grace(tx: Transaction, config: Config) -> float:
     """Return how long absence must last (seconds): the setting, or twice the longest lag that a listing has shown."""
     learned = min(2 * facts.read_listing_lag(tx), LONGEST_GRACE_S)
     return max(config.api.reconcile_grace_s, learned)
+
+
+def learn_listing_lag(tx: Transaction, lacking: Moment | None, showing: Moment) -> None:
+    """Learn how late listings are from a batch that exists: when a listing first lacked it, and when one showed it.
+
+    showing: the last look, where the batch is known to exist and no listing has shown it yet.
+    """
+    if lacking is not None:
+        facts.record_listing_lag(tx, seconds_between(lacking, showing))
+
+
+def find_possible_files(context: LaneContext, name: str) -> list[RemoteFile]:
+    """Return the files that lost uploads have left under a name; none where the service cannot say.
+
+    A file without a batch costs nothing and expires, so that nothing waits for this. Raises CallRefused for our key.
+    """
+    try:
+        return context.service.find_files(name)
+    except CallError as error:
+        if isinstance(error, CallRefused) and error.refuses_key:
+            raise
+        context.notify(events.CallFailed(call="files", reason=str(error)))
+        return []
 
 
 class IntentReconciler:
@@ -49,7 +70,7 @@ class IntentReconciler:
             submission = submissions.load_submission(tx, row.submission)
             run = submissions.load_run_id(tx)
         if row.state is ShardState.UPLOADING:
-            orphans = self._context.service.find_files(input_file_name(run, shard, submission.submission))
+            orphans = find_possible_files(self._context, input_file_name(run, shard, submission.submission))
             with self._context.store.transaction("forget_upload", patience_s=None) as tx:
                 intents.forget_upload(tx, submission, orphans, tx.now + absence_grace(tx, self._context.config))
             self._context.notify(events.UploadRepeated(shard=shard))
@@ -65,11 +86,12 @@ class IntentReconciler:
         if not self._delete_input_file(submission):
             return
         # A batch that was created between the listing and the deletion is found here; a later create finds no file.
-        if not self._adopt_found_batches(submission, self._list_batches(submission), run):
+        listing = self._list_batches(submission)
+        if not self._adopt_found_batches(submission, listing, run) and self._confirm_absence(submission, listing):
             self._record_absence(submission)
 
     def _list_batches(self, submission: Submission) -> BatchListing:
-        """Return a complete listing that begins now, back to the input file by the service's own clock."""
+        """Return a listing that begins now, back to the input file by the service's own clock."""
         return self._context.service.list_batches((submission.file_created_at or 0.0) - CLOCK_SKEW_S)
 
     def _adopt_found_batches(self, submission: Submission, listing: BatchListing, run: str) -> bool:
@@ -80,22 +102,33 @@ class IntentReconciler:
             return False
         with self._context.store.transaction("adopt", patience_s=None) as tx:
             outcomes = [strays.record_found_batch(tx, submission, batch) for batch in found]
+            learn_listing_lag(tx, submission.absent, Moment(tx.now, listing.server_time))
             facts.reset_unknown_calls(tx)
         for outcome in outcomes:
             self._context.notify(outcome)
         return True
 
     def _confirm_absence(self, submission: Submission, listing: BatchListing) -> bool:
-        """Return whether the batch has been absent for the grace; record that it is absent now where it has not."""
+        """Return whether the batch has been absent for the grace; else have it searched for again later.
+
+        A listing that is not complete says nothing: neither that the batch is absent now, nor that it is not.
+        """
         with self._context.store.transaction("absent_once", patience_s=None) as tx:
-            grace = absence_grace(tx, self._context.config)
-            passed = _absence_seconds(submission, listing.server_time, tx.now)
-            if passed is not None and passed >= grace:
+            problems = strays.record_listing_problems(tx, listing.problems)
+            grace, look = absence_grace(tx, self._context.config), Moment(tx.now, listing.server_time)
+            passed = None if submission.absent is None else seconds_between(submission.absent, look)
+            if listing.proves_absence and passed is not None and passed >= grace:
                 return True
-            if passed is None or passed < 0:  # never seen absent, or a clock was set back: the grace begins now
-                submissions.record_batch_absence(tx, submission.submission, listing.server_time)
-                passed = 0.0
-            shards.delay_shard(tx, submission.shard, tx.now + max(grace - passed, 0.01))
+            if not listing.proves_absence:
+                delay_s = self._context.next_delay_seconds(FailureClass.OUTAGE, 0)
+            elif passed is None or passed < 0:  # never seen absent, or a clock was set back: the grace begins now
+                submissions.record_batch_absence(tx, submission.submission, look)
+                delay_s = grace
+            else:
+                delay_s = grace - passed
+            shards.delay_shard(tx, submission.shard, tx.now + max(delay_s, 0.01))
+        for problem in problems:
+            self._context.notify(events.ListingUnclear(reason=problem))
         self._context.notify(events.BatchSearched(shard=submission.shard))
         return False
 
@@ -106,17 +139,14 @@ class IntentReconciler:
         """
         if submission.file_id is None:
             raise ValueError(f"submission {submission.submission} has no input file")
-        if submission.delete_intended_at is None:
-            if not self._context.service.can_see_file(submission.file_id):
-                with self._context.store.transaction("stranger", patience_s=None) as tx:
-                    wait = self._context.next_delay_seconds(FailureClass.OUTAGE, 0)
-                    shards.delay_shard(tx, submission.shard, tx.now + wait)
-                    facts.stop_sending(tx, FOREIGN_KEY.format(submission.shard))
-                return False
-            with self._context.store.transaction("intend_delete") as tx:
-                submissions.intend_file_deletion(tx, submission.submission)
-        crashpoints.mark_reached("delete_input.before")
         try:
+            if submission.delete_intended_at is None:
+                if not self._context.service.can_see_file(submission.file_id):
+                    self._stop_for_key(submission)
+                    return False
+                with self._context.store.transaction("intend_delete") as tx:
+                    submissions.intend_file_deletion(tx, submission.submission)
+            crashpoints.mark_reached("delete_input.before")
             self._context.service.delete_file(submission.file_id)
         except CallRefused as error:
             if error.concerns_all_calls:
@@ -132,6 +162,13 @@ class IntentReconciler:
         with self._context.store.transaction("input_deleted", patience_s=None) as tx:
             intents.record_input_deletion(tx, submission)
         return True
+
+    def _stop_for_key(self, submission: Submission) -> None:
+        """Send nothing more: the key does not see what we have uploaded."""
+        with self._context.store.transaction("stranger", patience_s=None) as tx:
+            wait = self._context.next_delay_seconds(FailureClass.OUTAGE, 0)
+            shards.delay_shard(tx, submission.shard, tx.now + wait)
+            facts.stop_sending(tx, FOREIGN_KEY.format(submission.shard))
 
     def _record_absence(self, submission: Submission) -> None:
         """Record that the batch does not exist. Another batch of the shard that was found meanwhile takes its place."""
@@ -152,16 +189,3 @@ def _unrecorded_batches(tx: Transaction, listing: BatchListing, run: str, submis
         if creator is not None and creator.submission == submission.submission:
             found.append(batch)
     return found
-
-
-def _absence_seconds(submission: Submission, server_time: float, now: float) -> float | None:
-    """Return the seconds since a listing first lacked the batch; None where none did before.
-
-    By the server's clock; by ours where its answers carry no time.
-    """
-    if submission.absent_since is None or submission.absent_since_local is None:
-        return None
-    if submission.absent_since and server_time:
-        passed = server_time - submission.absent_since
-        return max(0.0, passed - DATE_STEP_S) if passed >= 0 else passed
-    return now - submission.absent_since_local

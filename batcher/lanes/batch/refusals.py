@@ -1,6 +1,6 @@
 """What follows when the service refuses a shard: at once (an HTTP error), or later (a batch that failed in validation).
 
-Nothing was executed, so that no line is charged a try, except for one that validation names as invalid.
+Nothing was executed, so that no line is charged a try, except for one that validation names as invalid a second time.
 """
 
 from collections import Counter
@@ -110,8 +110,8 @@ class RefusalHandler:
 
     def _handle_shard_refusal(self, tx: Transaction, shard: int, error: ErrorDetails, wait_s: float | None) -> None:
         """Retry this shard after a delay, or stop sending once it was refused too often."""
-        missing = is_missing_file(error)
-        if missing and remote_files.is_file_deleted(tx, shards.load_shard(tx, shard).file_id):
+        is_missing = is_missing_file(error)
+        if is_missing and remote_files.is_file_deleted(tx, shards.load_shard(tx, shard).file_id):
             shards.discard_uploaded_file(tx, shard)  # we deleted it, so that a late create would name no file
             return
         refusals = shards.count_shard_refusal(tx, shard)
@@ -120,41 +120,49 @@ class RefusalHandler:
             return
         delay_s = self._context.next_delay_seconds(FailureClass.SHARD_REFUSED, refusals - 1, wait_s)
         shards.delay_shard(tx, shard, tx.now + delay_s)
-        if missing:
-            shards.discard_uploaded_file(tx, shard)
+        if is_missing:  # it is kept: a file that is younger than this would be found even less
+            shards.doubt_shard_file(tx, shard)
 
     def _handle_refused_lines(self, tx: Transaction, batch: EndedBatch, errors: Sequence[ErrorDetails]) -> None:
-        """Give up the lines that validation names, and cut the others again. Too many of them are the setup's fault."""
+        """Cut a shard again without the lines that validation names, which go into one of their own for a second try.
+
+        It costs nothing. Those that are named a second time are given up. Too many lines are the setup's fault.
+        """
         row = shards.load_shard(tx, batch.shard)
         refused = self._failures_by_custom_id(row, errors)
         if not refused:  # the numbers name no lines of ours, or our copy of the file is gone: no line is at fault
             self._return_refused_shard(tx, batch, FailureClass.SHARD_REFUSED, errors[0])
             return
-        if self._is_setup_at_fault(tx, refused, row.lines):
+        again = results.load_lines_refused_before(tx, batch, FailureClass.INVALID) & refused.keys()
+        if facts.read_stop_reason(tx):  # as for results: nothing is given up in a job that has stopped
+            refused, again = {}, set()
+        elif self._is_setup_at_fault(tx, batch, refused, row.lines, len(again)):
             self.stop_sending(tx, errors[0])
-            refused = {}
+            refused, again = {}, set()
         for custom_id, failure in refused.items():
-            results.record_refused_line(tx, batch, custom_id, failure)
+            results.record_refused_line(tx, batch, custom_id, failure, final=custom_id in again)
         intents.close_submission(tx, batch.submission, "lines refused")
         if wishes.is_cancel_requested(tx, batch.shard):
             shards.hold_shard_lines(tx, batch.shard)
             wishes.fulfil_wish(tx, batch.shard, "lines refused")
         shards.loosen_shard_lines(tx, batch.shard)
-        shards.settle_shard(tx, batch.shard, f"{len(refused)} lines refused")
+        shards.settle_shard(tx, batch.shard, f"{len(refused)} lines refused, {len(again)} of them again")
         shards.queue_shard_file(tx, batch.shard)
 
-    def _is_setup_at_fault(self, tx: Transaction, refused: Mapping[str, Failure], lines: int) -> bool:
+    def _is_setup_at_fault(
+        self, tx: Transaction, batch: EndedBatch, refused: Mapping[str, Failure], lines: int, again: int
+    ) -> bool:
         """Return whether the setup is at fault, and make lines ready again that were given up for the same reason.
 
         The service names only a few of a batch's lines. As long as nothing succeeds, those of earlier batches count
-        with these.
+        with these. again: how many were refused before: a shard of such lines may be refused whole.
         """
         rules = self._context.rules
-        if is_setup_refusal(rules, len(refused), lines):
+        if is_setup_refusal(rules, len(refused) - again, lines):
             return True
         code, n = Counter(failure.code for failure in refused.values()).most_common(1)[0]
-        history = results.load_refusal_history(tx, FailureClass.INVALID, code)
-        if not is_setup_reason(rules, n + history.dead, history.bios_of_job):
+        history = results.load_refusal_history(tx, batch, FailureClass.INVALID, code)
+        if not is_setup_reason(rules, n + history.lines, history.bios_of_job):
             return False
         wishes.retry_lines(tx, wishes.RetryFilter(FailureClass.INVALID, states=(ArtistState.DEAD,), code=code))
         return True

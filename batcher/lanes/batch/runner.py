@@ -26,6 +26,7 @@ from batcher.core.actions import (
 from batcher.core.decide import decide_actions
 from batcher.core.failures import FailureClass, classify_call_error
 from batcher.core.lifecycle import BatchStatus
+from batcher.core.retry import LONGEST_LOOK_WAIT_S
 from batcher.core.snapshot import Snapshot
 from batcher.disk.result_archive import remove_result_leftovers
 from batcher.errors import JobError
@@ -37,7 +38,7 @@ from batcher.lanes.batch.sending import ShardSender
 from batcher.lanes.batch.watching import BatchWatcher
 from batcher.lanes.context import LaneContext
 from batcher.plan.retry_shards import cut_retry_shard, recut_parked_lines
-from batcher.service.service import CallAbandoned, CallError
+from batcher.service.service import CallAbandoned, CallError, CallRefused, CallUnsent
 from batcher.state import batches, facts, shards, wishes
 from batcher.state.quota_pauses import record_quota_failure
 from batcher.state.snapshot import load_snapshot
@@ -64,6 +65,8 @@ class BatchRunner:
         """
         remove_result_leftovers(self._context.store.folder)
         with self._context.store.transaction("begin") as tx:
+            if facts.read_stop_reason(tx):  # the user has acted, so that each shard has its tries again
+                shards.forget_refusals(tx)
             facts.clear_stop_reason(tx)
             facts.forget_poll(tx)
             batches.make_unread_due(tx)
@@ -134,9 +137,11 @@ class BatchRunner:
     def _handle_call_failure(self, action: Action, error: CallError) -> Finish | None:
         """Record until when to wait for a service that does not answer or refuses us; no line pays for it.
 
-        Return what the run ends with where the setup is at fault.
+        Where the results of one batch cannot be read, that batch alone waits. Return what the run ends with where the
+        setup is at fault.
         """
         failure = classify_call_error(error.details)
+        wait_s = None if error.wait_s is None else min(error.wait_s, LONGEST_LOOK_WAIT_S)
         self._context.notify(events.CallFailed(call=type(action).__name__.lower(), reason=str(error)))
         with self._context.store.transaction("call_failed", patience_s=None) as tx:
             if failure is FailureClass.SETUP:
@@ -145,10 +150,15 @@ class BatchRunner:
             if failure is FailureClass.QUOTA:
                 # The pause keeps shards back; the other calls wait as in an outage.
                 record_quota_failure(tx, self._context.quota_rule, "a call", wait_s=error.wait_s)
+            elif isinstance(action, Ingest) and _concerns_one_object(error):
+                delay_s = self._context.next_delay_seconds(FailureClass.OUTAGE, 2)
+                batches.postpone_batch(tx, action.batch_id, tx.now + delay_s)
+                tx.record_event("unread", str(error), batch_id=action.batch_id)
+                return None
             n = facts.count_outage(tx)
-            until = tx.now + self._context.next_delay_seconds(FailureClass.OUTAGE, n, error.wait_s)
+            until = tx.now + self._context.next_delay_seconds(FailureClass.OUTAGE, n, wait_s)
             facts.set_wait(tx, facts.WaitFact.OUTAGE, until)
-            if error.wait_s is not None:  # what the service asked for holds for later processes too
+            if wait_s is not None:  # what the service asked for holds for later processes too
                 facts.extend_wait(tx, facts.WaitFact.ASKED, until)
             tx.record_event("outage", str(error))
         return None
@@ -175,3 +185,10 @@ class BatchRunner:
                     anomalies=summary.anomalies,
                 )
             )
+
+
+def _concerns_one_object(error: CallError) -> bool:
+    """Return whether a call may have failed for the object that it names alone, so that others are worth a call."""
+    if error.wait_s is not None or isinstance(error, CallUnsent):
+        return False
+    return not (isinstance(error, CallRefused) and error.concerns_all_calls)

@@ -3,17 +3,17 @@
 A batch of ours that a listing shows and the state does not know is recorded as a stray.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from batcher import crashpoints
 from batcher.core import events
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import BatchStatus, is_terminal
-from batcher.core.remote import BatchListing, RemoteBatch
+from batcher.core.remote import BatchListing, Moment, RemoteBatch, seconds_between
 from batcher.lanes.batch.ingest import LOOK_AGAIN_S
-from batcher.lanes.batch.reconciling import CLOCK_SKEW_S, absence_grace
+from batcher.lanes.batch.reconciling import CLOCK_SKEW_S, absence_grace, learn_listing_lag
 from batcher.lanes.context import LaneContext
-from batcher.service.service import CallRefused, CallUnknown
+from batcher.service.service import CallError, CallRefused, CallUnknown
 from batcher.state import batches, facts, strays, submissions
 from batcher.state.batches import KnownBatch
 from batcher.state.db.transaction import Transaction
@@ -23,6 +23,8 @@ OVERDUE_S = 2 * 3600.0
 """Seconds after `expires_at` for which a batch may go on before it is given up as overdue."""
 WINDOW_S = 24 * 3600.0
 """Seconds until a batch expires, where the service does not say when (OpenAI, guides/batch, 2026-07)."""
+QUIET_S = 600.0
+"""Seconds without a change after which a batch is asked for by itself: some services never move a listing."""
 FILES_CHECKED = 3
 """Input files that are looked up before the key is judged to be another project's."""
 FOREIGN_KEY = (
@@ -47,28 +49,45 @@ class BatchWatcher:
             unread = batches.load_unread_batches(tx)
         running = [batch for batch in known.values() if batch.ended_at is None]
         listing = self._context.service.list_batches(floor - CLOCK_SKEW_S)
-        seen: dict[str, RemoteBatch | None] = {batch.batch_id: batch for batch in listing.batches}
-        late = [batch for batch in running if batch.batch_id not in seen]
-        for batch_id in [batch.batch_id for batch in late] + unread:
+        listed = {batch.batch_id: batch for batch in listing.batches}
+        seen: dict[str, RemoteBatch | None] = dict(listed)
+        unlisted = [batch.batch_id for batch in running if batch.batch_id not in listed]
+        checked = _choose_checked_batches(running, listed, Moment(self._context.clock(), listing.server_time))
+        for batch_id in [*unlisted, *checked, *unread]:
             self._retrieve_batch(batch_id, seen)
         is_foreign = self._is_foreign_key(running, known.keys(), seen)
         with self._context.store.transaction("refresh", patience_s=None) as tx:
+            look = Moment(tx.now, listing.server_time)
             answered = [batch for batch in running if batch.batch_id in seen]
-            ended = [b for b in answered if self._update_batch(tx, b, seen[b.batch_id], listing, is_foreign)]
+            ended = [b for b in answered if self._update_batch(tx, b, seen[b.batch_id], look, is_foreign)]
             outcomes = self._record_stray_batches(tx, listing, known.keys())
             self._restore_overdue_batches(tx, unread, seen)
-            _record_listing_lag(tx, late, [seen.get(batch.batch_id) for batch in late], listing)
+            for batch_id in checked:
+                batches.record_batch_check(tx, batch_id)
+            for batch in answered:
+                is_listed = batch.batch_id in listed
+                if is_listed or (seen[batch.batch_id] is not None and listing.proves_absence):
+                    _follow_listing_lag(tx, batch, is_listed, look)
+            outcomes += [events.ListingUnclear(each) for each in strays.record_listing_problems(tx, listing.problems)]
             if is_foreign:
                 facts.stop_sending(tx, FOREIGN_KEY.format(len(running)))
             facts.record_poll(tx)
         self._report_progress(len(running) - len(ended), outcomes)
 
     def _retrieve_batch(self, batch_id: str, seen: dict[str, RemoteBatch | None]) -> None:
-        """Add one batch that the listing lacks to `seen`; an error leaves it out and does not delay the others."""
+        """Put what the service says of one batch into `seen`; an error leaves that as it is and delays no other batch.
+
+        A batch that is listed exists, whatever a look at it alone says.
+        """
         try:
-            seen[batch_id] = self._context.service.retrieve_batch(batch_id)
-        except CallUnknown as error:
+            found = self._context.service.retrieve_batch(batch_id)
+        except CallError as error:
+            if isinstance(error, CallRefused) and error.concerns_all_calls:
+                raise
             self._context.notify(events.CallFailed(call="retrieve", reason=str(error)))
+            return
+        if found is not None or batch_id not in seen:
+            seen[batch_id] = found
 
     def _is_foreign_key(
         self, running: list[KnownBatch], known: Collection[str], seen: Mapping[str, RemoteBatch | None]
@@ -93,32 +112,29 @@ class BatchWatcher:
             tx.record_event("found_again", batch.status, batch_id=batch_id)
 
     def _update_batch(
-        self, tx: Transaction, known: KnownBatch, batch: RemoteBatch | None, listing: BatchListing, is_foreign: bool
+        self, tx: Transaction, known: KnownBatch, batch: RemoteBatch | None, look: Moment, is_foreign: bool
     ) -> bool:
         """Record what was seen of a batch; return whether it has ended just now."""
-        now = listing.server_time or tx.now
-        expires_at = (batch.expires_at if batch is not None else None) or known.created_at + WINDOW_S
-        late = now > expires_at + OVERDUE_S
         if batch is None:
-            return not is_foreign and self._handle_missing_batch(tx, known, now)
-        if late and not is_terminal(batch.status):
-            batch = _overdue_batch(known)
-        return batches.update_batch(tx, known, batch)
+            return not is_foreign and self._give_up_doubted(tx, known, look, "the service does not know the batch")
+        ended = batches.update_batch(tx, known, batch)
+        if is_terminal(batch.status) or not _is_late(known, batch, look):
+            return ended
+        return self._give_up_doubted(tx, known, look, "the batch should have ended long ago")
 
-    def _handle_missing_batch(self, tx: Transaction, known: KnownBatch, now: float) -> bool:
-        """Record that the service does not know a batch; return whether that ends it.
+    def _give_up_doubted(self, tx: Transaction, known: KnownBatch, look: Moment, why: str) -> bool:
+        """Give a batch up once two looks, a grace apart, find that it should be; return whether that ends it.
 
-        One such answer may be an error of the service; the batch is given up when it is still missing after the grace.
+        One such look may be an error of the service, or its clock may be wrong for a second.
         """
-        if known.missing_since is None or now < known.missing_since:
-            batches.record_missing_batch(tx, known.batch_id, now)
-            tx.record_event(
-                "missing", "the service does not know the batch", shard=known.shard, batch_id=known.batch_id
-            )
-            return False
-        if now - known.missing_since < absence_grace(tx, self._context.config):
-            return False
-        return batches.update_batch(tx, known, _overdue_batch(known))
+        passed = None if known.doubted is None else seconds_between(known.doubted, look)
+        if passed is None or passed < 0:  # not doubted before, or a clock was set back: the grace begins now
+            tx.record_event("missing", why, shard=known.shard, batch_id=known.batch_id)
+        elif passed >= absence_grace(tx, self._context.config):
+            return batches.update_batch(tx, known, _overdue_batch(known))
+        since = look if passed is None or passed < 0 else known.doubted or look
+        batches.record_batch_doubt(tx, known.batch_id, since)
+        return False
 
     def _record_stray_batches(
         self, tx: Transaction, listing: BatchListing, known: Collection[str]
@@ -129,6 +145,7 @@ class BatchWatcher:
         for batch in sorted(listing.batches, key=lambda b: b.created_at):
             submission = find_submission(tx, batch, run) if batch.batch_id not in known else None
             if submission is not None:
+                learn_listing_lag(tx, submission.absent, Moment(tx.now, listing.server_time))
                 outcomes.append(strays.record_found_batch(tx, submission, batch))
         return outcomes
 
@@ -156,7 +173,7 @@ class BatchWatcher:
             self._context.notify(events.CallFailed(call="cancel", reason=str(error)))
             with self._context.store.transaction("cancel_unknown", patience_s=None) as tx:
                 wait = self._context.next_delay_seconds(FailureClass.OUTAGE, 0, error.wait_s)
-                batches.postpone_batch(tx, batch_id, tx.now + wait)
+                batches.postpone_cancel(tx, batch_id, tx.now + wait)
             return
         crashpoints.mark_reached("cancel.after")
         with self._context.store.transaction("record_cancel", patience_s=None) as tx:
@@ -168,18 +185,43 @@ class BatchWatcher:
         self._context.notify(events.CancelRequested(shard=known.shard, batch_id=batch_id))
 
 
-def _record_listing_lag(
-    tx: Transaction, late: list[KnownBatch], seen: list[RemoteBatch | None], listing: BatchListing
-) -> None:
-    """Record how late listings are, by the batches that exist and are not listed.
+def _is_late(known: KnownBatch, batch: RemoteBatch, look: Moment) -> bool:
+    """Return whether a batch that has not ended should have ended long before a look."""
+    expires_at = batch.expires_at or known.created_at + WINDOW_S
+    return (look.server or look.ours) > expires_at + OVERDUE_S
+
+
+def _choose_checked_batches(
+    running: Sequence[KnownBatch], listed: Mapping[str, RemoteBatch], look: Moment
+) -> Sequence[str]:
+    """Return the batches that are asked for by themselves although they are listed.
+
+    They are the one that has not changed for the longest time, where that is long, and those that are about to be given
+    up: a listing may lag behind, or never move.
+    """
+    late, quiet = list[str](), list[KnownBatch]()
+    for batch in running:
+        found = listed.get(batch.batch_id)
+        if found is None or is_terminal(found.status):
+            continue
+        known, now = (batch.status, batch.completed, batch.failed), (found.status, found.completed, found.failed)
+        if _is_late(batch, found, look):
+            late.append(batch.batch_id)
+        elif known == now and not 0 <= look.ours - batch.checked_at < QUIET_S:
+            quiet.append(batch)
+    return [batch.batch_id for batch in sorted(quiet, key=lambda b: b.checked_at)[:1]] + late
+
+
+def _follow_listing_lag(tx: Transaction, known: KnownBatch, is_listed: bool, look: Moment) -> None:
+    """Learn how late listings are from a batch that exists, beginning with the look that first lacked it.
 
     A batch counts as absent only after twice that time.
     """
-    if not listing.server_time:
-        return
-    lags = [listing.server_time - b.created_at for b, found in zip(late, seen, strict=True) if found is not None]
-    if lags:
-        facts.record_listing_lag(tx, max(lags))
+    learn_listing_lag(tx, known.unlisted, look)
+    if is_listed and known.unlisted is not None:
+        batches.record_unlisted_batch(tx, known.batch_id, None)
+    elif not is_listed and known.unlisted is None:
+        batches.record_unlisted_batch(tx, known.batch_id, look)
 
 
 def _overdue_batch(known: KnownBatch) -> RemoteBatch:

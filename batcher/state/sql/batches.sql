@@ -1,9 +1,12 @@
 -- name: known_batches
-SELECT batch_id, submission, shard, status, created_at, ended_at, settled_at, input_file_id, missing_since FROM batches
+SELECT batch_id, submission, shard, status, created_at, ended_at, settled_at, input_file_id, completed, failed, checked_at,
+       missing_since, doubted_since, unlisted_date, unlisted_since
+FROM batches
 
 -- name: known_batch
-SELECT batch_id, submission, shard, status, created_at, ended_at, settled_at, input_file_id, missing_since FROM batches
-WHERE batch_id = $batch_id
+SELECT batch_id, submission, shard, status, created_at, ended_at, settled_at, input_file_id, completed, failed, checked_at,
+       missing_since, doubted_since, unlisted_date, unlisted_since
+FROM batches WHERE batch_id = $batch_id
 
 -- name: listing_floor
 -- How far back a listing must go to show every batch in flight, and every batch that may still appear: of a submission
@@ -37,17 +40,27 @@ UPDATE batches SET retry_at = 0 WHERE unread AND settled_at IS NOT NULL
 -- name: postpone_batch
 UPDATE batches SET retry_at = $until WHERE batch_id = $batch_id
 
+-- name: postpone_cancel
+UPDATE batches SET cancel_due = $until WHERE batch_id = $batch_id
+
 -- name: take_up_again
 -- `read_first_at` stays: results that were missing for a day are read once more, not for another day.
 UPDATE batches SET status = $status, settled_at = NULL, retry_at = 0, unread = false
 WHERE batch_id = $batch_id AND settled_at IS NOT NULL
 
--- name: set_missing
-UPDATE batches SET missing_since = $at WHERE batch_id = $batch_id
+-- name: set_doubted
+UPDATE batches SET missing_since = $server, doubted_since = $ours WHERE batch_id = $batch_id
+
+-- name: set_unlisted
+UPDATE batches SET unlisted_date = $server, unlisted_since = $ours WHERE batch_id = $batch_id
+
+-- name: set_checked
+UPDATE batches SET checked_at = $now WHERE batch_id = $batch_id
 
 -- name: insert_batch
-INSERT INTO batches (batch_id, submission, shard, stray, status, created_at, expires_at, input_file_id, reserved, recorded_at)
-VALUES ($batch_id, $submission, $shard, $stray, $status, $created_at, $expires_at, $input_file_id, $reserved, $now)
+INSERT INTO batches (batch_id, submission, shard, stray, status, created_at, expires_at, input_file_id, reserved, recorded_at,
+                     checked_at)
+VALUES ($batch_id, $submission, $shard, $stray, $status, $created_at, $expires_at, $input_file_id, $reserved, $now, $now)
 
 -- name: update_batch
 UPDATE batches
@@ -56,7 +69,9 @@ SET status = $status, expires_at = coalesce($expires_at, expires_at), finished_a
     total = greatest($total, total), completed = greatest($completed, completed), failed = greatest($failed, failed),
     output_file_id = coalesce($output_file_id, output_file_id), error_file_id = coalesce($error_file_id, error_file_id),
     usage_input = coalesce($usage_input, usage_input), usage_cached = coalesce($usage_cached, usage_cached),
-    usage_output = coalesce($usage_output, usage_output), errors = coalesce($errors, errors), missing_since = NULL
+    usage_output = coalesce($usage_output, usage_output), errors = coalesce($errors, errors),
+    missing_since = NULL, doubted_since = NULL,
+    checked_at = CASE WHEN status <> $status OR $completed > completed OR $failed > failed THEN $now ELSE checked_at END
 WHERE batch_id = $batch_id
 
 -- name: end_batch

@@ -3,9 +3,10 @@ INSERT INTO events (happened_at, kind, shard, submission, batch_id, artist_id, d
 VALUES ($at, $kind, $shard, $submission, $batch_id, $artist_id, nullif($detail, ''))
 
 -- name: move_shard
--- A shard names its open submission in the states that have one, and in no other state.
+-- A shard names its open submission in the states that have one, and in no other state. It waits in the state for which
+-- the wait was set: what a search waits for does not delay the batch that it finds.
 UPDATE shards
-SET state = $target,
+SET state = $target, wait_until = 0,
     submission = CASE WHEN $target IN ('uploading', 'creating', 'in_flight', 'ended')
                       THEN coalesce($submission, submission) END
 WHERE shard = $shard AND list_contains($sources, state)

@@ -142,15 +142,20 @@ WHERE batches.batch_id = $batch_id
 
 -- name: refuse_line
 UPDATE artists
-SET state = $target, submission = NULL, attempts = attempts + 1, failure = $failure, code = $code, message = $message
+SET state = $target, submission = NULL, attempts = attempts + $tries, failure = $failure, code = $code, message = $message
 WHERE custom_id = $custom_id AND submission = $submission AND list_contains($sources, state)
 
 -- name: record_refused_line
 INSERT INTO attempts (artist_id, lane, shard, batch_id, outcome, code, message, counted, cost_usd, happened_at)
-SELECT artist_id, 'batch', shard, $batch_id, failure, code, message, true, 0, $now FROM artists
+SELECT artist_id, 'batch', shard, $batch_id, failure, code, message, $counted, 0, $now FROM artists
 WHERE custom_id = $custom_id
 
+-- name: refused_before
+SELECT custom_id FROM artists WHERE submission = $submission AND failure = $failure
+
 -- name: refusal_history
-SELECT (SELECT count(*) FROM artists WHERE state = 'dead' AND failure = $failure AND code = $code),
+SELECT (SELECT count(*) FROM artists
+        WHERE state IN ('dead', 'ready', 'in_batch') AND failure = $failure AND code = $code
+          AND submission IS DISTINCT FROM $submission),
        (SELECT count(*) FROM bios WHERE lane <> 'earlier')
 

@@ -12,13 +12,23 @@ UPDATE artists SET state = $target, failure = 'cancelled', code = 'cancelled_by_
 WHERE shard = $shard AND state = 'ready' AND list_contains($sources, state)
 
 -- name: set_shard_file
-UPDATE shards SET file_id = $file_id, file_created_at = $created_at WHERE shard = $shard
+UPDATE shards SET file_id = $file_id, file_created_at = $created_at, file_missing_since = NULL WHERE shard = $shard
 
 -- name: delay_shard
 UPDATE shards SET wait_until = $until WHERE shard = $shard
 
 -- name: count_refusal
 UPDATE shards SET refusals = refusals + 1, wait_until = $until WHERE shard = $shard RETURNING refusals
+
+-- name: forget_refusals
+UPDATE shards SET refusals = 0 WHERE refusals > 0
+
+-- name: doubt_file
+UPDATE shards SET file_missing_since = coalesce(file_missing_since, $now) WHERE shard = $shard
+
+-- name: trust_file
+-- Only refusals of a file that was not found are over once it was found.
+UPDATE shards SET file_missing_since = NULL, refusals = 0 WHERE shard = $shard AND file_missing_since IS NOT NULL
 
 -- name: queue_shard_file
 -- Checks before it inserts: INSERT OR IGNORE takes three times as long, as does an UPDATE with RETURNING.
@@ -39,5 +49,6 @@ SELECT count(*) FROM shards WHERE state = 'planned'
 SELECT shard, state FROM shards ORDER BY shard
 
 -- name: shard
-SELECT shard, priority, state, lines, tokens, sha256, version, refusals, submission, file_id, file_created_at, retry
+SELECT shard, priority, state, lines, tokens, sha256, version, refusals, submission, file_id, file_created_at,
+       file_missing_since, retry
 FROM shards WHERE shard = $shard

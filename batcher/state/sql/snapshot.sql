@@ -53,7 +53,8 @@ WHERE state NOT IN ('planned', 'settled', 'stale', 'split')
 -- and is read first, because this one decides the lines.
 SELECT batch_id, shard, status, reserved, CASE WHEN retry_at > $latest THEN 0 ELSE retry_at END AS due,
        (cancel_wanted_at IS NOT NULL OR shard IN (SELECT shard FROM wishes WHERE ended_at IS NULL))
-           AND cancel_asked_at IS NULL AND ended_at IS NULL AND due <= $now AS cancels, recorded_at,
+           AND cancel_asked_at IS NULL AND ended_at IS NULL
+           AND (cancel_due <= $now OR cancel_due > $latest) AS cancels, recorded_at,
        NOT stray AND count(*) OVER (PARTITION BY shard) > 1 AS held_back
 FROM batches WHERE settled_at IS NULL
 

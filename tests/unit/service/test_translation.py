@@ -8,7 +8,7 @@ import pytest
 
 from batcher.core.failures import ErrorDetails
 from batcher.core.remote import RemoteBatch
-from batcher.service.bounds import LONGEST_LOOK_WAIT_S
+from batcher.core.retry import LONGEST_LOOK_WAIT_S
 from batcher.service.service import CallError, CallRefused, CallUnknown
 from tests.support.api_kit import (
     BUSY,

@@ -1,0 +1,498 @@
+"""Services whose looks lag, stop, are cut short or tell a wrong time: nothing is bought twice, given up or held up."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from email.utils import formatdate
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from batcher.core import events
+from batcher.core.actions import Finish
+from batcher.service.openai_service import OpenAIService
+from batcher.state import quota_pauses, wishes
+from tests.support.protocol_kit import (
+    Rule,
+    Send,
+    Trial,
+    answered,
+    assert_paid_once,
+    changed,
+    every,
+    is_call,
+    lost,
+    nth,
+    trial,
+)
+from tests.support.world import kept_open
+
+pytestmark = pytest.mark.slow("whole jobs against services that are wrong about themselves")
+
+CREATE = ("POST", "/batches")
+LIST = ("GET", "/batches")
+HOUR = 3600.0
+UNCLEAR = "the 3rd object has no id"
+Make = Callable[..., Trial]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Return how a planned and released job is made, whose state stays open."""
+    with ExitStack() as stack:
+
+        def build(**options: Any) -> Trial:
+            it = trial(tmp_path, **options)
+            stack.enter_context(kept_open(it.store))
+            return it
+
+        yield build
+
+
+def told(it: Trial, kind: type[events.Event]) -> int:
+    return list(it.kinds()).count(kind)
+
+
+def times_of(it: Trial, kind: type[events.Event]) -> list[float]:
+    """Return the list in which the time of each event of a type is kept from now on."""
+    times: list[float] = []
+
+    def note(event: events.Event) -> None:
+        if isinstance(event, kind):
+            times.append(it.clock())
+
+    it.on = note
+    return times
+
+
+def lists_unclearly(monkeypatch: pytest.MonkeyPatch, while_true: Callable[[], bool]) -> None:
+    """Have a part of each listing not understood."""
+    whole = OpenAIService.list_batches
+
+    def cut(service: OpenAIService, back_to: float) -> Any:
+        listing = whole(service, back_to)
+        return listing._replace(proves_absence=False, problems=(UNCLEAR,)) if while_true() else listing
+
+    monkeypatch.setattr(OpenAIService, "list_batches", cut)
+
+
+def with_date(response: httpx2.Response, seconds: float) -> httpx2.Response:
+    """Return an answer that tells another time (epoch seconds)."""
+    response.headers["date"] = formatdate(seconds, usegmt=True)
+    return response
+
+
+# --- listings that are not complete -----------------------------------------------------------------------------------
+
+
+def test_a_listing_that_is_not_complete_never_shows_absence(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    it = make()
+    unclear_until = it.clock() + 600
+    lists_unclearly(monkeypatch, lambda: it.clock() < unclear_until)
+    it.rule = nth(*CREATE, 1, answered(503))
+    absent = times_of(it, events.BatchAbsent)
+    it.act()
+    assert len(absent) == 1 and absent[0] >= unclear_until + it.config.api.reconcile_grace_s
+    assert told(it, events.ListingUnclear) == 1
+    assert it.rows("SELECT detail FROM events WHERE kind = 'listing_problem'") == [(UNCLEAR,)]
+    assert_paid_once(it, 6)
+
+
+def test_the_listing_after_the_deletion_must_be_complete_too(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It alone would show a batch that was made between the last listing and the deletion."""
+    it = make(settings={"validating_s": (100, 100)})
+    deleted: list[float] = []
+    lists_unclearly(monkeypatch, lambda: bool(deleted) and it.clock() < deleted[0] + 600)
+    lose = nth(*CREATE, 1, lost)
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        if request.method == "DELETE":
+            deleted.append(it.clock())
+        if is_call(request, *LIST) and (not deleted or it.clock() < deleted[0] + 300):
+            return changed(lambda body: body.update(data=[]))(request, send)
+        return lose(request, send)
+
+    it.rule = rule
+    it.act()
+    assert events.BatchAbsent not in it.kinds() and events.BatchAdopted in it.kinds()
+    assert_paid_once(it, 6)
+
+
+def test_what_an_incomplete_listing_shows_is_followed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    it = make(lines=12)
+    lists_unclearly(monkeypatch, lambda: True)
+    it.rule = nth(*CREATE, 2, lost)
+    assert it.act() == Finish()
+    assert events.BatchAdopted in it.kinds() and told(it, events.ListingUnclear) == 1
+    assert it.facts("listing_lag_s") == 0
+    assert_paid_once(it, 12)
+
+
+# --- listings that do not move ----------------------------------------------------------------------------------------
+
+
+def freeze(body: dict[str, Any]) -> None:
+    for batch in body["data"]:
+        batch.update(status="validating", output_file_id=None, error_file_id=None, request_counts=None)
+
+
+def test_a_batch_whose_listing_never_moves_is_asked_for_by_itself_one_a_round(make: Make) -> None:
+    it = make(lines=18, poll={"interval_s": 200})
+    looks: list[str] = []
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        if request.method == "GET" and request.url.path.startswith("/v1/batches"):
+            looks.append(request.url.path.removeprefix("/v1/batches"))
+        return changed(freeze)(request, send) if is_call(request, *LIST) else send(request)
+
+    it.rule = rule
+    started = it.clock()
+    assert it.act() == Finish()
+    assert it.clock() - started < HOUR
+    alone = [look != "" for look in looks]
+    assert sum(alone) >= 3 and not any(a and b for a, b in pairwise(alone))
+    assert_paid_once(it, 18)
+
+
+def test_batches_that_are_late_by_the_listing_alone_are_not_given_up(make: Make) -> None:
+    it = make(lines=18, poll={"interval_s": 200})
+    it.rule = every(*LIST, changed(freeze))
+    it.act(once=True)
+    it.clock.sleep(30 * HOUR)
+    assert it.act() == Finish()
+    assert it.rows("SELECT DISTINCT status FROM batches") == [("completed",)]
+    assert_paid_once(it, 18)
+
+
+def test_a_batch_that_moves_is_not_asked_for_by_itself(make: Make) -> None:
+    it = make(poll={"interval_s": 300}, settings={"service_s": (HOUR, HOUR)})
+    alone: list[str] = []
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        if request.url.path.startswith("/v1/batches/"):
+            alone.append(request.url.path)
+        return send(request)
+
+    it.rule = rule
+    it.act()
+    assert len(alone) <= 7  # six lines in an hour: each change is followed by ten minutes of trust
+
+
+# --- a time that is wrong ---------------------------------------------------------------------------------------------
+
+
+def test_one_wrong_date_gives_no_batch_up(make: Make) -> None:
+    it = make(settings={"service_s": (1000, 1000)})
+    wrong = nth(*LIST, 3, lambda request, send: with_date(send(request), it.clock() + 30 * HOUR))
+    it.rule = wrong
+    assert it.act() == Finish()
+    assert "overdue" not in [status for (status,) in it.rows("SELECT detail FROM events WHERE kind = 'status'")]
+    assert_paid_once(it, 6)
+
+
+def test_one_wrong_date_does_not_make_a_second_404_count(make: Make) -> None:
+    it = make(settings={"service_s": (1000, 1000)})
+    gone: dict[str, Any] = {}
+
+    def react(event: events.Event) -> None:
+        batches = it.sandbox.lifecycle.batches
+        if isinstance(event, events.BatchCreated):
+            gone.update(batches)
+            batches.clear()
+        elif told(it, events.LinesProgressed) == 2:
+            batches.update(gone)
+
+    it.on = react
+    it.rule = nth(*LIST, 2, lambda request, send: with_date(send(request), it.clock() + 30 * HOUR))
+    assert it.act() == Finish()
+    assert_paid_once(it, 6)
+
+
+def test_our_clock_an_hour_ahead_does_not_make_the_second_look_count(make: Make) -> None:
+    it = make(faults={"list_lag_s": 50})
+    ahead = [0.0]
+    it.sandbox._clock = lambda: it.clock() - ahead[0]
+
+    def jump() -> None:
+        ahead[0] = HOUR
+        it.clock.sleep(HOUR)
+
+    it.once_told(events.BatchSearched, jump)
+    it.rule = nth(*CREATE, 1, lost)
+    it.act()
+    assert events.BatchAdopted in it.kinds() and events.BatchAbsent not in it.kinds()
+    assert len(it.batches()) == 1
+    assert_paid_once(it, 6)
+
+
+def test_a_service_whose_dates_are_ahead_teaches_no_lag(make: Make) -> None:
+    """Its batches seem to be created long before any look at them."""
+    it = make(lines=12, faults={"list_lag_s": 5})
+    it.rule = lambda request, send: with_date(send(request), it.clock() + 200)
+    it.act()
+    assert it.facts("listing_lag_s") <= 30
+    assert_paid_once(it, 12)
+
+
+def test_an_old_batch_that_one_listing_lacks_teaches_the_time_between_two_looks(make: Make) -> None:
+    it = make(settings={"service_s": (20 * HOUR, 20 * HOUR)}, poll={"interval_s": 3000})
+    it.rule = nth(*LIST, 20, changed(lambda body: body.update(data=[])))
+    it.act()
+    assert 2900 <= it.facts("listing_lag_s") <= 3000
+    assert_paid_once(it, 6)
+
+
+def test_a_lost_create_that_a_later_listing_shows_teaches_its_lag(make: Make) -> None:
+    it = make(faults={"list_lag_s": 40})
+    it.rule = nth(*CREATE, 1, lost)
+    it.act()
+    assert 40 <= it.facts("listing_lag_s") <= 61
+    assert_paid_once(it, 6)
+
+
+# --- one object that cannot be handled --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_a_batch_that_cannot_be_looked_at_holds_up_no_other(make: Make, status: int) -> None:
+    """It is neither listed nor shown; its results are read once it is."""
+    it = make(lines=18, poll={"interval_s": 60})
+    bad: list[str] = []
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        bad.extend([batch_id for batch_id, _ in it.batches()][: 1 - len(bad)])
+        if bad and it.clock() < until and request.url.path == f"/v1/batches/{bad[0]}":
+            return answered(status)(request, send)
+        if is_call(request, *LIST) and it.clock() < until:
+            return changed(lambda body: body.update(data=[b for b in body["data"] if b["id"] not in bad]))(
+                request, send
+            )
+        return send(request)
+
+    until = it.clock() + 900
+    it.rule = rule
+    settled = times_of(it, events.BatchSettled)
+    assert it.act() == Finish()
+    assert len([at for at in settled if at < until - 450]) == 2
+    assert it.rows("SELECT count(*) FROM events WHERE kind = 'outage'") == [(0,)]
+    assert_paid_once(it, 18)
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_an_ended_batch_that_cannot_be_asked_for_holds_up_no_other(make: Make, status: int) -> None:
+    it = make(lines=18, poll={"interval_s": 60})
+    bad: list[str] = []
+
+    def bare(body: dict[str, Any]) -> None:
+        for batch in body["data"]:
+            if batch["id"] in bad:
+                batch.update(output_file_id=None, error_file_id=None)
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        bad.extend([batch_id for batch_id, _ in it.batches()][: 1 - len(bad)])
+        if bad and it.clock() < until and request.url.path == f"/v1/batches/{bad[0]}":
+            return answered(status)(request, send)
+        return changed(bare)(request, send) if is_call(request, *LIST) and it.clock() < until else send(request)
+
+    until = it.clock() + 900
+    it.rule = rule
+    settled = times_of(it, events.BatchSettled)
+    assert it.act() == Finish()
+    assert len([at for at in settled if at < until - 450]) == 2
+    assert it.rows("SELECT count(*) FROM events WHERE kind = 'outage'") == [(0,)]
+    assert_paid_once(it, 18)
+
+
+def test_a_create_that_is_answered_with_an_earlier_batch_is_looked_for(make: Make) -> None:
+    it = make(lines=12)
+    first: list[dict[str, Any]] = []
+
+    def repeat(body: dict[str, Any]) -> None:
+        first.append(dict(body))
+        body.clear()
+        body.update(first[0])
+
+    it.rule = every(*CREATE, changed(repeat))
+    assert it.act() == Finish()
+    assert events.BatchAdopted in it.kinds() and len(it.batches()) == 2
+    assert_paid_once(it, 12)
+
+
+# --- waits ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_look_is_not_put_off_for_a_day(make: Make) -> None:
+    it = make()
+    it.rule = nth(*LIST, 1, answered(503, headers={"retry-after": "86400"}))
+    started = it.clock()
+    assert it.act() == Finish()
+    assert 900 <= it.clock() - started < HOUR
+
+
+def test_a_create_that_asks_for_a_day_holds_back_what_is_sent_and_no_look(make: Make) -> None:
+    it = make(lines=12, poll={"interval_s": 600})
+    it.rule = nth(*CREATE, 2, answered(503, headers={"retry-after": "7000"}))
+    settled = times_of(it, events.BatchSettled)
+    started = it.clock()
+    it.act()
+    assert settled[0] - started < 1800 and it.clock() - started > 7000
+    assert_paid_once(it, 12)
+
+
+def test_resume_ends_what_the_service_asked_for(make: Make) -> None:
+    it = make()
+    it.rule = nth(*LIST, 1, answered(503, headers={"retry-after": "86400"}))
+    it.act(once=True)
+    assert it.facts("asked_until") > it.clock()
+    with it.store.transaction("resume") as tx:
+        quota_pauses.resume_sending(tx)
+    assert it.facts("asked_until") == 0
+    assert it.act() == Finish()
+
+
+def test_a_batch_that_a_search_finds_does_not_wait_for_the_search(make: Make) -> None:
+    it = make(
+        lines=12,
+        faults={"list_lag_s": 40, "fail_batches": {"2": "token_limit_exceeded"}},
+        api={"reconcile_grace_s": 3000},
+    )
+    it.rule = nth(*CREATE, 2, lost)
+    started = it.clock()
+    it.act()
+    assert [status for _, status in it.batches()] == ["completed", "failed", "completed"]
+    assert it.clock() - started < 1500
+    assert_paid_once(it, 12)
+
+
+def test_a_cancel_that_is_not_answered_does_not_delay_what_is_read(make: Make) -> None:
+    it = make(poll={"interval_s": 10})
+    it.rule = lambda request, send: (
+        answered(500)(request, send) if request.url.path.endswith("/cancel") else send(request)
+    )
+
+    def cancel() -> None:
+        it.clock.sleep(100)
+        with it.store.transaction("cancel") as tx:
+            wishes.request_cancel(tx, [1])
+
+    it.once_told(events.BatchCreated, cancel)
+    it.act()
+    assert it.rows("SELECT settled_at - ended_at < 5 FROM batches") == [(True,)]
+    assert it.rows("SELECT cancel_asked_at IS NULL, cancel_due > 0 FROM batches") == [(True, True)]
+    assert_paid_once(it, 6)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def not_found_before(it: Trial, age_s: float) -> Rule:
+    """Refuse to make a batch of a file that is younger than this."""
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        newest = max((file.created_at for file in it.sandbox.files._files.values()), default=0.0)
+        if it.clock() - newest >= age_s:
+            return send(request)
+        error = {"message": "Cannot find file", "type": "invalid_request_error", "param": None, "code": None}
+        return httpx2.Response(400, json={"error": error}, request=request)
+
+    return every(*CREATE, rule)
+
+
+@pytest.mark.parametrize("age_s", [1.0, 100.0])
+def test_a_file_that_is_not_found_at_once_is_kept_and_tried_again(make: Make, age_s: float) -> None:
+    it = make()
+    it.rule = not_found_before(it, age_s)
+    assert it.act() == Finish()
+    assert told(it, events.UploadStarted) == 1
+    assert it.rows("SELECT refusals, file_missing_since FROM shards") == [(0, None)]
+    assert it.input_files() == []
+    assert_paid_once(it, 6)
+
+
+def test_a_file_that_is_gone_is_uploaded_anew_once_the_service_says_so(make: Make) -> None:
+    it = make(faults={"fail_batches": {"1": "token_limit_exceeded"}})
+    files: list[str] = []
+
+    def remove() -> None:
+        files.extend(it.input_files())
+        it.sandbox.files.delete(files[0], it.sandbox.now())
+
+    it.once_told(events.ShardRefused, remove)
+    assert it.act() == Finish()
+    assert told(it, events.UploadStarted) == 2
+    assert it.input_files() == [] and len(files) == 1
+    assert_paid_once(it, 6)
+
+
+def test_a_shard_that_was_given_up_has_its_tries_again_at_the_next_start(make: Make) -> None:
+    it = make()
+    creates: list[float] = []
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        creates.append(it.clock())
+        return not_found_before(it, 10 * HOUR)(request, send)
+
+    it.rule = every(*CREATE, rule)
+    for starts in (1, 2):
+        ended = it.act()
+        assert isinstance(ended, Finish) and "Cannot find file" in ended.problem
+        assert len(creates) == 4 * starts
+    assert told(it, events.UploadStarted) == 1 and it.states() == {"ready": 6}
+
+
+@pytest.mark.parametrize("answer", [answered(405), answered(422), answered(503), answered(429)])
+def test_looking_for_an_orphan_never_blocks_what_is_sent(make: Make, answer: Rule) -> None:
+    it = make(lines=18)
+    upload = nth("POST", "/files", 2, lost)
+    it.rule = lambda request, send: (
+        answer(request, send) if is_call(request, "GET", "/files") else upload(request, send)
+    )
+    started = it.clock()
+    assert it.act() == Finish()
+    assert it.clock() - started < HOUR
+    assert it.rows("SELECT count(*) FROM events WHERE kind = 'outage'") == [(0,)]
+    assert_paid_once(it, 18)
+
+
+def test_a_refused_key_is_told_while_an_orphan_is_looked_for(make: Make) -> None:
+    it = make()
+    upload = nth("POST", "/files", 1, lost)
+    it.rule = lambda request, send: (
+        answered(401, "invalid_api_key")(request, send) if is_call(request, "GET", "/files") else upload(request, send)
+    )
+    ended = it.act()
+    assert isinstance(ended, Finish) and "the service refuses us" in ended.problem
+
+
+@pytest.mark.parametrize("hidden", [1, 2, 3])
+def test_an_orphan_is_searched_for_three_times_more(make: Make, hidden: int) -> None:
+    """Once at the repetition, then after the grace, and after 10 and 100 times that."""
+    it = make(settings={"service_s": (3 * HOUR, 3 * HOUR)}, poll={"interval_s": 700})
+    upload = nth("POST", "/files", 1, lost)
+    searches: list[float] = []
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        if is_call(request, "GET", "/files"):
+            searches.append(it.clock())
+            if len(searches) <= hidden:
+                return changed(lambda body: body.update(data=[]))(request, send)
+        return upload(request, send)
+
+    it.rule = rule
+    it.act()
+    assert len(searches) == hidden + 1
+    waits = [later - before for before, later in pairwise(searches)]
+    assert all(wait >= least for wait, least in zip(waits, (60, 600, 6000), strict=False))
+    assert it.input_files() == []
+
+
+def test_after_three_searches_an_orphan_is_left_to_expire(make: Make) -> None:
+    it = make(settings={"service_s": (9 * HOUR, 9 * HOUR)}, poll={"interval_s": HOUR})
+    upload = nth("POST", "/files", 1, lost)
+    listing = every("GET", "/files", changed(lambda body: body.update(data=[])))
+    it.rule = lambda request, send: listing(request, lambda asked: upload(asked, send))
+    it.act()
+    assert it.rows("SELECT orphan_looks, orphan_due FROM submissions WHERE submission = 1") == [(3, None)]
+    assert len(it.input_files()) == 1
