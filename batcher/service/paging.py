@@ -77,7 +77,8 @@ class ListingReader(Generic[T]):
         seen: set[Position] = set()
         while position is not None:
             if len(seen) >= MOST_PAGES or (seen and self._is_late()):
-                self._problems.append(f"it does not end after {len(seen):,} pages")
+                bound = f"{MOST_PAGES:,} pages" if len(seen) >= MOST_PAGES else "the time that it may take"
+                self._problems.append(f"it does not end within {bound}")
                 break
             seen.add(position)
             position = self._read_page(position, is_first=len(seen) == 1)

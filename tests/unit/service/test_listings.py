@@ -104,7 +104,7 @@ def test_a_listing_without_an_end_is_read_as_far_as_is_allowed(monkeypatch: pyte
     monkeypatch.setattr(paging, "MOST_PAGES", 5)
     listing, urls = read([page([n], has_more=True) for n in range(9)])
     assert len(urls) == 5 and len(listing.batches) == 5 and not listing.proves_absence
-    assert listing.problems == ("the listing of the batches: it does not end after 5 pages",)
+    assert listing.problems == ("the listing of the batches: it does not end within 5 pages",)
 
 
 def test_the_pages_of_a_listing_have_a_time_together() -> None:
@@ -117,7 +117,7 @@ def test_the_pages_of_a_listing_have_a_time_together() -> None:
         fetch_page, lambda entry, _time: entry, lambda _entries: False, lambda: next(now) > 10
     )
     listing = reader.read_pages()
-    assert not listing.complete and 2 < len(listing.found) < 9
+    assert listing.problems == ("it does not end within the time that it may take",) and 2 < len(listing.found) < 9
 
 
 def files(names: list[str], start: int = 0, **more: object) -> Answer:
