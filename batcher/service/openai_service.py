@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar, cast
 from batcher.core.failures import ErrorDetails, FailureClass, classify_call_error
 from batcher.core.remote import FILE_LIFE_S, BatchListing, RemoteBatch, RemoteFile
 from batcher.core.retry import Jitter, RetryRules, delay_after_failure
+from batcher.disk.private_files import make_private_folder, open_private_file
 from batcher.errors import SetupError
 from batcher.service.service import CallError, CallRefused, CallUnknown, CompletionResponse, ignore_progress
 from batcher.service.translation import (
@@ -162,7 +163,7 @@ class OpenAIService:
 
     def download_file(self, file_id: str, path: Path) -> None:
         """Stream a file to disk beside `path`; replace `path` once all bytes that Content-Length announced arrived."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path.parent)
         partial_path = path.with_name(path.name + ".part")
         try:
             self._call_with_retries(lambda: self._stream_to_file(file_id, partial_path))
@@ -172,7 +173,7 @@ class OpenAIService:
         partial_path.replace(path)
 
     def _stream_to_file(self, file_id: str, path: Path) -> None:
-        with self._client.files.with_streaming_response.content(file_id) as response, path.open("wb") as file:
+        with self._client.files.with_streaming_response.content(file_id) as response, open_private_file(path) as file:
             for chunk in response.iter_bytes():  # in the sizes that arrive: collecting larger ones doubles the cost
                 file.write(chunk)
             received = response.http_response.num_bytes_downloaded  # before any content-encoding is undone
