@@ -1,7 +1,7 @@
 """Keeping our key out of everything that the service says: a refusal may quote it, and so may an answer."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 SHORTEST_SECRET = 12
 """Shortest secret in characters that is taken out of texts: servers of one's own take "none" or "x" for a key, and no
@@ -46,26 +46,3 @@ def hide_secrets(text: str, secrets: Collection[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, "...")
     return text
-
-
-class MaskedWriter:
-    """Writes a body without the secrets, wherever its chunks are cut."""
-
-    def __init__(self, write: Callable[[bytes], object], secrets: tuple[str, ...]) -> None:
-        self._write, self._secrets = write, secrets
-        self._kept = max((len(secret) for secret in secrets), default=1) - 1
-        self._rest = b""
-        self._length = 0
-
-    def write(self, chunk: bytes) -> int:
-        """Write what can be written; return the bytes so far. A secret may begin in what is held back."""
-        self._length += len(chunk)
-        data = mask_bytes(self._rest + chunk, self._secrets)
-        cut = max(0, len(data) - self._kept)
-        self._write(data[:cut])
-        self._rest = data[cut:]
-        return self._length
-
-    def finish(self) -> None:
-        """Write what was held back."""
-        self._write(self._rest)

@@ -12,11 +12,12 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 from batcher.core.failures import ErrorDetails, FailureClass, classify_call_error
 from batcher.core.remote import FILE_LIFE_S, BatchListing, RemoteBatch, RemoteFile
 from batcher.core.retry import LONGEST_LOOK_WAIT_S, Jitter, RetryRules, delay_after_failure
+from batcher.disk.private_files import make_private_folder, open_private_file
 from batcher.errors import SetupError
 from batcher.service.answers import parse_remote_batch, parse_remote_file, read_json, read_object
 from batcher.service.bounds import (
@@ -30,7 +31,7 @@ from batcher.service.bounds import (
     bounded_exchange,
     never_ends,
 )
-from batcher.service.masking import MaskedWriter, find_secrets, keep_maskable, mask_bytes, mask_secrets
+from batcher.service.masking import find_secrets, keep_maskable, mask_bytes, mask_secrets
 from batcher.service.paging import Listing, ListingReader, Page, Position, is_last_page, parse_page
 from batcher.service.service import (
     CallAbandoned,
@@ -40,6 +41,7 @@ from batcher.service.service import (
     CompletionResponse,
     ignore_progress,
 )
+from batcher.service.streams import MaskedWriter, UploadFile
 from batcher.service.translation import call_translating_errors, lowercase_keys, none_where_missing, parse_server_date
 
 if TYPE_CHECKING:
@@ -51,22 +53,6 @@ PAGE = 100
 NO_ADDRESS = "OPENAI_BASE_URL is no address; it looks like https://api.openai.com/v1"
 
 T = TypeVar("T")
-
-
-class _UploadFile:
-    """A file that reports how many of its bytes have been read."""
-
-    def __init__(self, file: BinaryIO, report_sent: Callable[[int], None]) -> None:
-        self._file, self._report_sent = file, report_sent
-
-    def read(self, size: int = -1) -> bytes:
-        """Read as the file does, then report its position."""
-        chunk = self._file.read(size)
-        self._report_sent(self._file.tell())
-        return chunk
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
 
 
 class _AnswerTooLong(CallUnknown):
@@ -133,7 +119,7 @@ class OpenAIService:
         def send_upload() -> Any:
             with path.open("rb") as file:
                 return self._client.files.with_raw_response.create(
-                    file=(name, cast("IO[bytes]", _UploadFile(file, report_sent)), "application/jsonl"),
+                    file=(name, cast("IO[bytes]", UploadFile(file, report_sent)), "application/jsonl"),
                     purpose="batch",
                     expires_after={"anchor": "created_at", "seconds": FILE_LIFE_S},
                 )
@@ -240,7 +226,7 @@ class OpenAIService:
 
         Raises CallUnknown as well for a file that is longer than `most_bytes`.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path.parent)
         partial_path = path.with_name(path.name + ".part")
         try:
             self._repeat_call(lambda: self._stream_to_file(file_id, partial_path, most_bytes), is_look=True)
@@ -253,7 +239,10 @@ class OpenAIService:
         from batcher.service.http_client import check_exchange
 
         def stream_content() -> None:
-            with self._client.files.with_streaming_response.content(file_id) as response, path.open("wb") as file:
+            with (
+                self._client.files.with_streaming_response.content(file_id) as response,
+                open_private_file(path) as file,
+            ):
                 masked = MaskedWriter(file.write, self._secrets)
                 for chunk in response.iter_bytes():  # in the sizes that arrive: collecting larger ones doubles the cost
                     check_exchange()
