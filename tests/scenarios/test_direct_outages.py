@@ -37,6 +37,7 @@ def test_a_line_whose_answers_are_lost_twice_is_held_as_perhaps_paid(tmp_path: P
     assert world.rows("SELECT artist_id, failure, code FROM artists WHERE state = 'held'") == [
         ("a00001", "missing", "perhaps_paid")
     ]
+    assert world.rows("SELECT count(*) FROM direct_calls WHERE artist_id = 'a00001'") == [(2,)]  # once more, no oftener
 
 
 def test_an_outage_is_waited_for_and_no_line_pays(tmp_path: Path) -> None:
