@@ -73,7 +73,7 @@ def ended() -> tuple[Bench, bytes, float]:
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batcher.lanes.batch.ingest.FEWEST_READINGS", 1)
+    monkeypatch.setattr("batcher.core.verdicts.FEWEST_READINGS", 1)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
