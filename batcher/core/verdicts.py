@@ -4,7 +4,7 @@ Failed lines are decided with their whole batch in view: a line alone cannot dis
 bad luck of its own, nor a wrong setup from a wrong line.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
@@ -180,7 +180,7 @@ def find_setup_problem(rules: RetryRules, counts: FailureCounts, bios: int, bios
     for failure, code, n in counts:
         if _is_setup_fault(rules, failure, n, lines, bios_of_job):
             what = "refused" if failure in {FailureClass.SETUP, FailureClass.INVALID} else "answered of no use"
-            return f"{n:,} of {lines:,} lines were {what} ({code}); mend the setup or the prompt and run again"
+            return _describe_setup_problem(n, lines, what, code)
     return ""
 
 
@@ -192,8 +192,53 @@ def _is_setup_fault(rules: RetryRules, failure: FailureClass, n: int, lines: int
         return True
     if n < rules.setup_lines or failure not in {FailureClass.SETUP, FailureClass.INVALID, FailureClass.UNUSABLE}:
         return False
-    # Some unusable answers occur by chance with any prompt; it is at fault only where no line has ever succeeded.
+    # Some unusable answers occur by chance with any prompt: of a job that has bios find_main_reason judges them.
     return not bios_of_job or (failure is not FailureClass.UNUSABLE and n > rules.setup_share * lines)
+
+
+SUDDEN_SHARE = 0.5
+"""Answers of no use for one reason stop the job where they are more than this share of a batch. Some occur by chance
+with any prompt, but not so many."""
+SUDDEN_RISE = 2.0
+"""... unless the job has gone on with half that share before: then its lines are hard, and the user knows it."""
+
+
+class Reason(NamedTuple):
+    """Why answers are of no use: a code, and the lines to which it happened for the first time."""
+
+    code: str
+    lines: int
+
+
+class ReasonHistory(NamedTuple):
+    """What the job has seen of a reason before: answers that were of no use for it, and bios."""
+
+    failed: int
+    bios: int
+
+
+def find_main_reason(rules: RetryRules, first: Iterable[Reason], lines: int) -> Reason | None:
+    """Return the reason for which most of `lines` lines have no bio; None where there is none.
+
+    first: the reasons with the lines that were never answered of no use before. The others do not count: retry shards
+    are made of the hardest lines, and say nothing about the setup.
+    """
+    main = (reason for reason in first if reason.lines >= rules.setup_lines and reason.lines > SUDDEN_SHARE * lines)
+    return next(main, None)
+
+
+def is_reason_new(reason: Reason, lines: int, history: ReasonHistory) -> bool:
+    """Return whether the job has not seen this reason so often before, in `lines` lines as in all its answers."""
+    return reason.lines * (history.failed + history.bios) >= SUDDEN_RISE * history.failed * lines
+
+
+def describe_main_reason(reason: Reason, lines: int) -> str:
+    """Return why the job stops for a reason that most lines of a batch share, as a sentence."""
+    return _describe_setup_problem(reason.lines, lines, "answered of no use", reason.code)
+
+
+def _describe_setup_problem(n: int, lines: int, what: str, code: str) -> str:
+    return f"{n:,} of {lines:,} lines were {what} ({code}); mend the setup or the prompt and run again"
 
 
 def is_rate_limit_storm(rules: RetryRules, counts: FailureCounts, bios: int) -> bool:

@@ -22,11 +22,14 @@ from batcher.core.verdicts import (
     Shortage,
     VerdictDecider,
     classify_absent_line,
+    describe_main_reason,
+    find_main_reason,
     find_setup_problem,
     find_shortage,
     have_readings_agreed,
     is_patience_left,
     is_rate_limit_storm,
+    is_reason_new,
 )
 from batcher.disk.result_archive import archive_result_file, result_file_path
 from batcher.job.job import job_output_to_stderr
@@ -226,6 +229,8 @@ class Ingestion:
         counts = results.stage_failures(tx, batch, shard) if failed else []
         bios = results.count_bios(tx, batch.shard)
         problem = find_setup_problem(rules, counts, bios.of_shard, bios.of_job)
+        if failed and not problem:
+            problem = self._find_new_problem(tx, bios.of_shard + sum(count.lines for count in counts))
         if any(count.failure is FailureClass.QUOTA for count in counts):
             quota_pauses.record_quota_failure(
                 tx, self._context.quota_rule, f"batch {batch.batch_id}", batch.recorded_at
@@ -244,6 +249,18 @@ class Ingestion:
         for count in counts:
             totals[count.failure.value] += count.lines
         return DecisionSummary(shard.lines, dict(totals), retried, problem)
+
+    def _find_new_problem(self, tx: Transaction, lines: int) -> str:
+        """Return why most of a batch's lines suddenly have answers of no use, as a sentence; "" where they have not.
+
+        While the job stands still for such a reason, batches that were under way are judged as if it was never seen.
+        """
+        reason = find_main_reason(self._context.rules, results.load_first_failures(tx), lines)
+        if reason is None:
+            return ""
+        history = results.load_reason_history(tx, reason.code, tx.now)
+        is_new = bool(facts.read_stop_reason(tx)) or is_reason_new(reason, lines, history)
+        return describe_main_reason(reason, lines) if is_new else ""
 
     def _record_decisions(self, tx: Transaction, batch: EndedBatch, shard: ShardRow, decider: VerdictDecider) -> int:
         """Decide and move the failed lines; return how many are retried at the cost of a try."""

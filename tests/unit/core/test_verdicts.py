@@ -13,15 +13,19 @@ from batcher.core.verdicts import (
     BatchReading,
     FailureCounts,
     ReadingHistory,
+    Reason,
+    ReasonHistory,
     Shortage,
     Verdict,
     VerdictDecider,
     choose_batch_failure,
     classify_absent_line,
+    find_main_reason,
     find_shortage,
     have_readings_agreed,
     is_patience_left,
     is_rate_limit_storm,
+    is_reason_new,
     is_setup_reason,
     is_setup_refusal,
     is_shard_given_up,
@@ -128,6 +132,39 @@ def test_the_batch_changes_the_verdict_on_a_line(
     decider: VerdictDecider, failure: F, free: int, verdict: Verdict
 ) -> None:
     assert decider.decide_verdict(failure, attempts=0, tries=0, free=free) == verdict
+
+
+@pytest.mark.parametrize(
+    ("first", "lines", "main"),
+    [
+        ([], 50, None),
+        ([Reason("a", 50)], 50, Reason("a", 50)),
+        ([Reason("a", 26), Reason("b", 24)], 50, Reason("a", 26)),
+        ([Reason("a", 25), Reason("b", 25)], 50, None),  # half is not most
+        ([Reason("a", 19)], 19, None),  # a few hard lines stop nothing
+        ([Reason("a", 20)], 20, Reason("a", 20)),
+        ([Reason("a", 20)], 41, None),  # a retry shard: the others were of no use before
+    ],
+)
+def test_the_main_reason_is_that_of_most_lines_of_a_batch(first: list[Reason], lines: int, main: Reason | None) -> None:
+    assert find_main_reason(RULES, first, lines) == main
+
+
+@pytest.mark.parametrize(
+    ("reason", "lines", "history", "is_new"),
+    [
+        (Reason("a", 50), 50, ReasonHistory(0, 0), True),
+        (Reason("a", 50), 50, ReasonHistory(0, 50), True),
+        (Reason("a", 50), 50, ReasonHistory(50, 50), True),
+        (Reason("a", 50), 50, ReasonHistory(51, 49), False),
+        (Reason("a", 30), 50, ReasonHistory(29, 71), True),
+        (Reason("a", 30), 50, ReasonHistory(31, 69), False),  # the job is like that
+    ],
+)
+def test_a_reason_is_new_where_the_job_has_not_seen_half_as_much_of_it(
+    reason: Reason, lines: int, history: ReasonHistory, is_new: bool
+) -> None:
+    assert is_reason_new(reason, lines, history) is is_new
 
 
 def _reading(

@@ -544,6 +544,44 @@ def test_answers_that_never_were_of_use_stop_the_job(make: Make) -> None:
     assert len(bench.world.sandbox.lifecycle.batches) == 1  # asked and paid for once, not three times
 
 
+def no_use(bench: Bench, batch: Batch, bad: int) -> None:
+    """Make the first `bad` answers of a batch name nobody, so that the job does not accept them."""
+    bench.batch = batch
+    rows = bench.read()
+    bench.write([with_text(row, lambda c: c.update(bio="Nobody.")) for row in rows[:bad]] + rows[bad:])
+
+
+def test_answers_that_are_suddenly_of_no_use_stop_a_job_that_has_bios(make: Make) -> None:
+    bench = make(lines=100, per_shard=25)
+    first, *rest = bench.world.sandbox.lifecycle.batches.values()
+    assert len(rest) == 3
+    no_use(bench, first, 4)
+    for batch in rest:
+        no_use(bench, batch, 25)
+    ended = bench.act(once=False)
+    assert isinstance(ended, Finish)
+    assert "25 of 25 lines were answered of no use (not_accepted)" in ended.problem
+    assert bench.world.states() == {"done": 21, "ready": 79}
+    assert bench.count("artists", "attempts > 0 AND state <> 'done'") == 4  # of the first batch: that was by chance
+    assert bench.count("attempts", "NOT counted AND code = 'not_accepted'") == 75
+
+
+def test_hard_lines_in_a_retry_shard_stop_nothing(make: Make) -> None:
+    bench = make(lines=100, per_shard=25)
+    for batch in bench.world.sandbox.lifecycle.batches.values():
+        no_use(bench, batch, 10)
+    bench.act()
+    assert bench.world.states() == {"done": 60, "in_batch": 40}
+    bench.world.clock.sleep(3 * HOURS)
+    bench.world.sandbox.run_due_events()
+    again = list(bench.world.sandbox.lifecycle.batches.values())[4:]
+    for batch in again:
+        no_use(bench, batch, 40)
+    bench.act()
+    assert bench.world.rows("SELECT text FROM facts WHERE name = 'stopped'") in ([("",)], [])
+    assert bench.count("artists", "attempts = 2 AND state <> 'done'") == 40
+
+
 def test_lines_of_an_expired_batch_go_again_and_those_of_a_cancelled_one_are_held(make: Make) -> None:
     bench = make(lines=LINES)
     split(bench, 4, 400, "")
