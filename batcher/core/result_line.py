@@ -30,6 +30,9 @@ _ESCAPE = re.compile(
 _STATUS_IN_WORDS = re.compile(r"\b(?:status(?:[ _]code)?[=:] ?|code: ?|HTTP )([45]\d\d)\b", re.IGNORECASE)
 """A status as services write it that give none in a field: "status=429", "Error code: 400", "HTTP 503"."""
 
+_KEY_SHAPE = re.compile(r"\bsk-[\w*.-]+")
+"""What looks like a key of OpenAI's: the refusal of a wrong one quotes a part of it."""
+
 Json = Mapping[str, object]
 NO_JSON: Json = {}
 
@@ -110,7 +113,8 @@ def _parse_failure(status: int | None, data: Json, reply: Json) -> Failure:
     details = ErrorDetails(status, _get_text(error, "code"), _get_text(error, "type"), _get_text(error, "message"))
     code = details.code or details.kind or (f"http_{status}" if status is not None else "no_response")
     failure = classify_line_error(details if status else details._replace(status=_find_status(details.message)))
-    return Failure(failure, code[:CODE_LENGTH], details.message[:MESSAGE_LENGTH])
+    message = _KEY_SHAPE.sub("sk-...", details.message)
+    return Failure(failure, code[:CODE_LENGTH], message[:MESSAGE_LENGTH])
 
 
 def _find_status(message: str) -> int | None:

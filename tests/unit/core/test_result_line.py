@@ -402,6 +402,13 @@ def test_a_status_that_stands_in_words_only_decides_the_class(error: object, sta
     assert _why(_read(_line(None, response=response, error=error)))[0] is failure
 
 
+def test_a_key_that_a_message_quotes_is_not_kept() -> None:
+    message = "Incorrect API key provided: sk-proj-ab12*****wxyz. You can find your API key at ..."
+    failure = _read(_error(401, {"message": message, "code": "invalid_api_key"})).failure
+    assert failure is not None
+    assert failure.message == "Incorrect API key provided: sk-... You can find your API key at ..."
+
+
 def test_a_code_is_kept_but_not_all_of_it() -> None:
     failure = _read(_error(500, {"message": "m", "code": "c" * 10_000})).failure
     assert failure is not None
