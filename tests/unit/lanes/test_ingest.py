@@ -262,9 +262,17 @@ def test_counts_that_say_that_all_was_read_need_no_patience(bench: Bench) -> Non
     assert bench.outcomes() == {"bio": LINES - 2, "expired": 2}
 
 
-def test_lines_of_a_batch_that_we_cancelled_are_not_waited_for(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    "wish",
+    [
+        "UPDATE batches SET cancel_asked_at = 1",
+        "UPDATE batches SET cancel_wanted_at = 1",
+        "INSERT INTO wishes SELECT shard, 1, NULL, NULL FROM batches",
+    ],
+)
+def test_lines_of_a_batch_that_we_cancelled_are_not_waited_for(bench: Bench, wish: str) -> None:
     bench.batch.status, bench.batch.output_file_id, bench.batch.completed = "cancelled", None, 0
-    bench.anchor.execute("UPDATE batches SET cancel_asked_at = 1")
+    bench.anchor.execute(wish)
     bench.act()
     bench.act_later()
     assert bench.outcomes() == {"cancelled": LINES}
