@@ -187,6 +187,8 @@ DONE, EXPIRED, CANCELLED, OVERDUE = "completed", "expired", "cancelled", "overdu
         (_reading(DONE, (12, 12, 0), 11, 0, 1), Shortage.PAID),
         (_reading(DONE, (12, 12, 0), 11, 0, 0, unreported=1), Shortage.PAID),  # a late answer is wanted, too
         (_reading(DONE, (12, 11, 1), 11, 0, 0, unreported=1), Shortage.NONE),
+        (_reading(DONE, (12, 11, 1), 11, 0, 0, unreported=1, is_damaged=True), Shortage.NONE),  # nothing to decide
+        (_reading(DONE, (0, 0, 0), 0, 0, 12), Shortage.PAID),
         (_reading(DONE, (12, 0, 0), 6, 0, 6), Shortage.PAID),
         (_reading(DONE, (12, 0, 12), 6, 0, 6), Shortage.PAID),
         (_reading(DONE, (12, 5, 0), 6, 0, 6), Shortage.PAID),
