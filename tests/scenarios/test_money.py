@@ -29,10 +29,15 @@ def _of_artist(store: Store, artist_id: str) -> float:
     return float(shown.costs.reserved or 0)
 
 
+def _patient_trial(folder: Path) -> Trial:
+    """Return a trial in which a day of waiting takes few looks."""
+    slow = {"base_s": 7200, "cap_s": 7200}
+    return trial(folder, poll={"interval_s": 7200}, retry={"outage": slow})
+
+
 def _without_a_line(folder: Path) -> Trial:
     """Run a batch of six lines whose output never has one of them, until it is given up."""
-    slow = {"base_s": 7200, "cap_s": 7200}
-    it = trial(folder, poll={"interval_s": 7200}, retry={"outage": slow})
+    it = _patient_trial(folder)
 
     def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
         response = send(request)
@@ -48,7 +53,7 @@ def _without_a_line(folder: Path) -> Trial:
 
 
 def test_a_line_of_the_output_that_cannot_be_read_is_reserved_as_perhaps_paid(tmp_path: Path) -> None:
-    it = trial(tmp_path)
+    it = _patient_trial(tmp_path)
 
     def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
         response = send(request)
