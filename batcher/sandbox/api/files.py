@@ -37,6 +37,7 @@ class StoredFile:
     path: Path
     expires_at: float | None
     ready_at: float = 0.0  # not found before that, by a fault
+    input_ready_at: float = 0.0  # not found as the input of a batch before that, by another
     pins: int = 0
     deleted: bool = False
 

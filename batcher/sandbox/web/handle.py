@@ -1,5 +1,6 @@
 """One function from a request to a response: authentication, routing, faults of calls, errors, headers. No sockets."""
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
@@ -48,6 +49,9 @@ def _handle_api_request(sandbox: Sandbox, request: Request, number: int) -> Resp
             times_out = sandbox.fault_sampler.should_time_out(route.operation)
     except ApiError as error:
         return _build_error_response(sandbox, number, error)
+    if request.method == "POST" and sandbox.faults.redirect_posts:
+        headers = {**_common_headers(sandbox, number), "location": sandbox.faults.redirect_posts + request.path}
+        return Response(307, headers)
     if fate == REFUSED:
         return _build_error_response(sandbox, number, overloaded_error())
     if fate == RESET:
@@ -98,11 +102,19 @@ def _build_response(sandbox: Sandbox, number: int, act: Callable[[], Reply]) -> 
     headers = {**_common_headers(sandbox, number), **reply.headers}
     delay = sandbox.faults.slow_s
     if reply.file is None:
-        return Response(200, headers, orjson.dumps(reply.json), WHOLE, False, delay)
+        return Response(200, headers, _encode_json(reply.json), WHOLE, False, delay)
     headers["content-type"] = "application/octet-stream"
     filename = re.sub(r'[^ -~]|["\\]', "_", reply.filename)
     headers["content-disposition"] = f'attachment; filename="{filename}"'
-    return Response(200, headers, reply.file, WHOLE, reply.truncated, delay)
+    return Response(200, headers, reply.file, WHOLE, reply.truncated, delay, reply.length)
+
+
+def _encode_json(value: object) -> bytes:
+    """Return the JSON; lone surrogates and long integers, which only odd objects hold, need the slow encoder."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return json.dumps(value).encode()
 
 
 def _build_error_response(sandbox: Sandbox, number: int, error: ApiError) -> Response:
