@@ -148,7 +148,7 @@ class DirectEndpoints:
         fault = draw_line_fault(self.settings.faults, self.settings.seed, custom_id, attempt, now)
         if fault and fault not in ANSWERED:
             raise _line_fault_error(fault, buckets, self.settings.faults.quoted_text)
-        ident = seeded_bytes(16, self.settings.seed, "direct", custom_id, attempt).hex()
+        ident = seeded_bytes(16, self.settings.id_seed, "direct", custom_id, attempt).hex()
         found = build_answer(endpoint, request, body, ident, int(now), fault)
         if found.outcome == "ok":
             spoil_answer(found.body, self.settings.faults, self.settings.seed, custom_id)
@@ -187,11 +187,11 @@ class DirectEndpoints:
         self, model: str | None, metadata: Mapping[str, str], newest_first: bool
     ) -> list[dict[str, object]]:
         """Return the stored completions of a model whose metadata holds all the given pairs."""
-        snapshot = None if model is None else models.resolve_snapshot(model)
+        wanted = None if model is None else models.answering_name(model)
         found = [
             each
             for each in self.stored.values()
-            if snapshot in (None, each["model"]) and _has_metadata(each.get("metadata"), metadata)
+            if wanted in (None, each["model"]) and _has_metadata(each.get("metadata"), metadata)
         ]
         return found[::-1] if newest_first else found
 

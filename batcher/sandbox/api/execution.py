@@ -142,7 +142,7 @@ class LineExecutor:
         return _ResultLine(_build_row(ids[:32], custom_id, response, None), True, found.usage)
 
     def _draw_malformed_line(self, batch: Batch, place: int, line: bytes, rate: float) -> list[bytes]:
-        point = seeded_fraction(self._seed, "corrupt", batch.id, place)
+        point = seeded_fraction(self._seed, "corrupt", batch.ordinal, place)
         if point >= rate:
             return []
         stranger = _build_row(

@@ -61,7 +61,7 @@ class Sandbox:
         self.directory = directory
         self.incoming = directory / "incoming"
         self.incoming.mkdir(parents=True, exist_ok=True)
-        self.files = FileStore(directory / "files", settings.seed)
+        self.files = FileStore(directory / "files", settings.id_seed)
         self.ledger = Ledger(directory / "ledger.jsonl")
         self.lifecycle = Lifecycle(settings, directory / "parts", self.files, self.ledger)
         self.direct = DirectEndpoints(self.ledger, settings)

@@ -114,7 +114,9 @@ class Lifecycle:
 
     def _add_batch(self, request: BatchRequest, now: float) -> Batch:
         self._ordinal += 1
-        batch = Batch(f"batch_{seeded_hex_id(self.settings.seed, 'batch', self._ordinal)}", self._ordinal, request, now)
+        batch = Batch(
+            f"batch_{seeded_hex_id(self.settings.id_seed, 'batch', self._ordinal)}", self._ordinal, request, now
+        )
         self.batches[batch.id] = self._live[batch.id] = batch
         self._schedule_next_event(batch, now + self._draw_duration("validating", self.settings.validating_s, batch))
         return batch

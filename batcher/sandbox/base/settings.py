@@ -116,7 +116,8 @@ _CHOICES = {"paging": PAGING, "counts": COUNTS, "errors": ERRORS, "statuses": ST
 class SandboxSettings:
     """The size and the speed of the sandbox."""
 
-    seed: int = 0
+    seed: int = 0  # of answers, faults and durations; with the salt, of ids
+    id_salt: str = ""  # ids are drawn from the seed and this: two starts with other salts share none
     speed: float = 1.0  # sandbox seconds for one real second; for `scaled_clock`
     tier: int = 3
     enqueued_tokens: int | None = None  # queue limit of every model; None: by model and tier
@@ -140,6 +141,11 @@ class SandboxSettings:
     project: str = "proj_sandbox"
     faults: Faults = field(default_factory=Faults)
     dialect: Dialect = field(default_factory=Dialect)
+
+    @property
+    def id_seed(self) -> str:
+        """What ids are drawn from."""
+        return f"{self.seed}{self.id_salt}"
 
 
 def _check_choice(name: str, value: str, valid: tuple[str, ...]) -> None:

@@ -124,12 +124,11 @@ def _build_error_response(sandbox: Sandbox, number: int, error: ApiError) -> Res
 
 def _common_headers(sandbox: Sandbox, number: int) -> Mapping[str, str]:
     """Return the headers of every answer; the date is the sandbox's."""
-    seed = sandbox.settings.seed
     return {
         "content-type": "application/json",
         "date": formatdate(sandbox.now(), usegmt=True),
         "openai-organization": sandbox.settings.organization,
-        "openai-processing-ms": str(20 + int(seeded_fraction(seed, "processing", number) * 400)),
+        "openai-processing-ms": str(20 + int(seeded_fraction(sandbox.settings.seed, "processing", number) * 400)),
         "openai-version": "2020-10-01",
-        "x-request-id": f"req_{seeded_hex_id(seed, 'request', number)}",
+        "x-request-id": f"req_{seeded_hex_id(sandbox.settings.id_seed, 'request', number)}",
     }

@@ -49,7 +49,7 @@ class Route:
 def _upload_file(call: ApiCall) -> Reply:
     """Read the form before the lock is taken: 200 MB are copied meanwhile."""
     sandbox = call.sandbox
-    target = sandbox.incoming / seeded_hex_id(sandbox.settings.seed, "upload", call.number)
+    target = sandbox.incoming / seeded_hex_id(sandbox.settings.id_seed, "upload", call.number)
     try:
         form = parse_multipart_form(call.request.body, call.request.headers.get("content-type", ""), target)
         with sandbox.lock:
