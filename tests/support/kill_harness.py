@@ -289,6 +289,7 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=5_000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="seeds at once")
+    parser.add_argument("--without", default="", help="ingredients that are left out, with commas between")
     parser.add_argument("--plain", action="store_true", help="lost answers and kills alone, and real time")
     parser.add_argument("--table", type=Path, help="one run on this table instead, killed every 5 s")
     chosen = parser.parse_args()
@@ -296,7 +297,11 @@ def main() -> None:
         _one_table(chosen.table.resolve(), chosen.first)
         return
     seeds = range(chosen.first, chosen.first + chosen.seeds)
-    good = _soak_plainly(seeds, chosen.lines) if chosen.plain else _soak_mixtures(seeds, chosen.lines, chosen.jobs)
+    good = (
+        _soak_plainly(seeds, chosen.lines)
+        if chosen.plain
+        else _soak_mixtures(seeds, chosen.lines, chosen.jobs, chosen.without.split(","))
+    )
     if not good:
         sys.exit(1)
 
@@ -313,12 +318,12 @@ def _soak_plainly(seeds: Sequence[int], lines: int) -> bool:
     return not sums["double executions"] and not sums["lines lost"]
 
 
-def _soak_mixtures(seeds: Sequence[int], lines: int, jobs: int) -> bool:
+def _soak_mixtures(seeds: Sequence[int], lines: int, jobs: int, without: Sequence[str]) -> bool:
     """Return whether everything held in each seed's mixture of dialects, faults and kills."""
     sums: Counter[str] = Counter()
     failed = []
     with tempfile.TemporaryDirectory(prefix="batcher-soak-") as name, Pool(jobs) as pool:
-        for verdict in pool.imap_unordered(partial(soak_seed, Path(name), lines), seeds):
+        for verdict in pool.imap_unordered(partial(soak_seed, Path(name), lines, without=without), seeds):
             sums.update(verdict.figures)
             mark = f": {verdict.problem}" if verdict.problem else ""
             print(f"seed {verdict.seed} ({verdict.seconds:.0f} s){mark}: {told(verdict.figures)}", flush=True)

@@ -13,7 +13,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,14 @@ class Mixture:
     settings: Mapping[str, object]
     kills: int
     calm_after_s: float = 12 * HOUR
+
+    def leave_out(self, names: Sequence[str]) -> "Mixture":
+        """Return the mixture without the ingredients of these names."""
+        faults, dialect, settings = (
+            {name: value for name, value in kind.items() if name not in names}
+            for kind in (self.faults, self.dialect, self.settings)
+        )
+        return replace(self, faults=faults, dialect=dialect, settings=settings)
 
     def describe(self) -> str:
         """Return what was drawn, in one line."""
@@ -342,11 +350,11 @@ class Verdict:
     seconds: float
 
 
-def soak_seed(base: Path, lines: int, seed: int) -> Verdict:
-    """Run the job of a seed and return its verdict; its folder is removed."""
+def soak_seed(base: Path, lines: int, seed: int, without: Sequence[str] = ()) -> Verdict:
+    """Run the job of a seed and return its verdict; its folder is removed. without: ingredients that are left out."""
     began = time.monotonic()
     folder = base / f"seed-{seed}"
-    mixture = draw_mixture(seed)
+    mixture = draw_mixture(seed).leave_out(without)
     shutil.copytree(prepare_job(base, lines), folder)
     job = MixedJob(folder, seed, mixture)
     problem = ""
