@@ -36,6 +36,15 @@ def _update_faults(sandbox: Sandbox, request: Request) -> object:
     return settings_to_json(sandbox.faults)
 
 
+def _get_dialect(sandbox: Sandbox, _request: Request) -> object:
+    return settings_to_json(sandbox.dialect)
+
+
+def _update_dialect(sandbox: Sandbox, request: Request) -> object:
+    sandbox.update_dialect(request.parse_json())
+    return settings_to_json(sandbox.dialect)
+
+
 def _get_settings(sandbox: Sandbox, _request: Request) -> object:
     return settings_to_json(sandbox.settings)
 
@@ -86,6 +95,8 @@ _ACTIONS: Mapping[tuple[str, str], Callable[[Sandbox, Request], object]] = {
     ("GET", "health"): _get_health,
     ("GET", "faults"): _get_faults,
     ("POST", "faults"): _update_faults,
+    ("GET", "dialect"): _get_dialect,
+    ("POST", "dialect"): _update_dialect,
     ("GET", "settings"): _get_settings,
     ("POST", "limits"): _update_limits,
     ("GET", "ledger"): _get_ledger,

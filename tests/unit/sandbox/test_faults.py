@@ -259,7 +259,7 @@ def test_finalizing_can_take_long(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"lose_answers": {}}, "unknown name lose_answers; valid: corrupt_output, drop_metadata"),
+        ({"lose_answers": {}}, "unknown name lose_answers; valid: corrupt_output, cut_output, drop_metadata"),
         ({"lose_answer": {"uplod": 0.1}}, "unknown name 'uplod' in lose_answer; valid: upload, create"),
         ({"line_failures": {"bang": 0.1}}, "valid: rate_limit"),
         ({"line_failures": {"server": 2}}, "share between 0 and 1"),
@@ -271,6 +271,8 @@ def test_finalizing_can_take_long(tmp_path: Path) -> None:
         ({"drop_metadata": 1}, "must be true or false"),
         ({"fail_batches": {"x": "y"}}, "ordinals"),
         ({"outage_between": [1]}, "must be two numbers"),
+        ({"cut_output": {"nowhere": 1}}, "valid: in_last_line, in_line, at_line"),
+        ({"lone_surrogates": 2}, "share between 0 and 1"),
     ],
 )
 def test_wrong_faults_are_refused_with_the_valid_names(tmp_path: Path, changes: dict[str, object], words: str) -> None:
