@@ -47,7 +47,12 @@ class TokenUsage(NamedTuple):
 
     input: int = 0
     cached: int = 0
+    """Of the input, read from the service's cache."""
     output: int = 0
+    written: int = 0
+    """Of the input, written to the service's cache."""
+    reasoning: int = 0
+    """Of the output, thought before the answer."""
 
 
 class ShardLimits(NamedTuple):
