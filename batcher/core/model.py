@@ -96,3 +96,5 @@ class WrittenShard(NamedTuple):
     tokens: int
     bytes: int
     sha256: str
+    longest: int
+    """Counted tokens of its longest line."""

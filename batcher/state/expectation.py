@@ -77,23 +77,24 @@ def _forecast_part_cost(part: OpenLines, outlook: Outlook, prices: ModelPrices) 
     charge = compute_charge(part.version, prices, outlook.room)
     if measured.has_enough_lines:
         low = middle = min(most, measured.output / measured.executed)
-        cached = measured.cached / max(measured.input, 1)
+        cached, written = (n / max(measured.input, 1) for n in (measured.cached, measured.written))
     else:
         low, middle = (share * most for share in ASSUMED_OUTPUT_SHARES)
-        cached = 0.0
+        cached = written = 0.0
     # Lines that expired or met a rate limit or a server error are retried as well, but nothing was paid for them.
     paid_tries = 1 / (1 - min(measured.paid_retry_share, MAX_RETRY_SHARE))
 
     def estimate_usage(output: float, tries: float) -> TokenUsage:
         tokens = int(part.tokens * measured.token_ratio * tries)
-        return TokenUsage(tokens, int(tokens * cached), int(part.lines * output * tries))
+        return TokenUsage(tokens, int(tokens * cached), int(part.lines * output * tries), written=int(tokens * written))
 
     expected = estimate_usage(middle, paid_tries)
+    batch, standard = (rates.at_length(part.tokens * measured.token_ratio / part.lines) for rates in prices)
     return (
-        prices.batch.usage_cost(estimate_usage(low, 1.0)),
-        prices.batch.usage_cost(expected),
-        (part.tokens * charge.usd_per_token + part.lines * charge.usd_per_line) * paid_tries,
-        prices.standard.usage_cost(expected),
+        batch.summed_cost(estimate_usage(low, 1.0)),
+        batch.summed_cost(expected),
+        charge.most_usd(part.tokens, part.lines, part.longest) * paid_tries,
+        standard.summed_cost(expected),
     )
 
 
