@@ -4,11 +4,11 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from batcher.catalog.limits import lookup_tier_limit
+from batcher.catalog.limits import ANSWER_TOKENS, lookup_thinking_room, lookup_tier_limit
 from batcher.catalog.prices import ModelPrices, PriceOf
 from batcher.config import Config
 from batcher.core.forecast import MAX_RETRY_SHARE, Forecast, compute_forecast, count_fitting_lines
-from batcher.core.model import TokenUsage
+from batcher.core.model import JobVersion, TokenUsage
 from batcher.core.room import MeasuredUsage
 from batcher.core.workers import MOST_WORKERS, recommend_workers
 from batcher.state.outlook import OpenLines, Outlook
@@ -16,6 +16,8 @@ from batcher.state.snapshot import compute_charge
 
 ASSUMED_OUTPUT_SHARES = (0.25, 0.5)
 """The shares of max_output_tokens that an answer is assumed to use, at best and most likely, before any is measured."""
+ASSUMED_THINKING_SHARES = (0.05, 0.25)
+"""The same of the part of it that is room for what the model thinks before the answer."""
 
 TIERS = 5
 """The highest usage tier."""
@@ -79,7 +81,7 @@ def _forecast_part_cost(part: OpenLines, outlook: Outlook, prices: ModelPrices) 
         low = middle = min(most, measured.output / measured.executed)
         cached, written = (n / max(measured.input, 1) for n in (measured.cached, measured.written))
     else:
-        low, middle = (share * most for share in ASSUMED_OUTPUT_SHARES)
+        low, middle = _assume_output_tokens(part.version)
         cached = written = 0.0
     # Lines that expired or met a rate limit or a server error are retried as well, but nothing was paid for them.
     paid_tries = 1 / (1 - min(measured.paid_retry_share, MAX_RETRY_SHARE))
@@ -96,6 +98,16 @@ def _forecast_part_cost(part: OpenLines, outlook: Outlook, prices: ModelPrices) 
         charge.most_usd(part.tokens, part.lines, part.longest) * paid_tries,
         standard.summed_cost(expected),
     )
+
+
+def _assume_output_tokens(version: JobVersion) -> tuple[float, float]:
+    """Return the tokens that an answer is assumed to use, what is thought counted in: at best, and most likely."""
+    thinking = min(
+        lookup_thinking_room(version.model, version.effort), max(version.max_output_tokens - ANSWER_TOKENS, 0)
+    )
+    answer = version.max_output_tokens - thinking
+    (low, middle), (little, usual) = ASSUMED_OUTPUT_SHARES, ASSUMED_THINKING_SHARES
+    return low * answer + little * thinking, middle * answer + usual * thinking
 
 
 def _deadline_advice(outlook: Outlook, config: Config, deadline_s: float) -> list[str]:

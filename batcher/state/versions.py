@@ -45,8 +45,11 @@ class OpenVersionLines(NamedTuple):
 
 def encode_version(version: JobVersion) -> str:
     """Return the version as the JSON that the state keeps. The schema keeps its order: a model answers in it, and
-    lines repeat it."""
-    return orjson.dumps(version._asdict()).decode()
+    lines repeat it. A version without parameters is what it was before there were any."""
+    data = {**version._asdict(), "parameters": dict(version.parameters)}
+    if not version.parameters:
+        del data["parameters"]
+    return orjson.dumps(data).decode()
 
 
 def decode_version(definition: str) -> JobVersion:

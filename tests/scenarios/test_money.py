@@ -77,6 +77,21 @@ def test_no_budget_is_passed_whatever_is_written_and_thought(tmp_path: Path, see
     assert outcome.written > 0
 
 
+def test_a_budget_holds_where_all_is_written_to_the_cache_and_all_output_is_used(tmp_path: Path) -> None:
+    """At the price of plain input two shards would have fitted, and would have been billed beyond the budget."""
+    settings = apply_changes(SandboxSettings(), {"cache_writes": 1.0, "reasoning_tokens": 2_000})
+    config = settings_of(model={"max_output_tokens": 150})
+    world = desk(tmp_path, 18, settings, config)
+    prices = resolve_prices(config.model.name)
+    assert prices is not None
+    ((tokens,),) = world.rows("SELECT max(tokens) FROM shards")
+    of_shard = int(str(tokens)) * 1.1 * prices.batch.input + 6 * 150 * prices.batch.output
+    world.config = settings_of(model={"max_output_tokens": 150}, budget={"max_usd": 2.001 * of_shard})
+    world.release()
+    world.act()
+    assert 0 < (world.sandbox.ledger.billed_usd or 0) <= world.config.budget.max_usd
+
+
 def test_a_plan_keeps_the_longest_line_of_each_shard(tmp_path: Path) -> None:
     world = desk(tmp_path, 24)
     assert world.rows("SELECT shard, longest FROM shards ORDER BY 1") == world.rows(

@@ -83,13 +83,13 @@ class Spender(Desk):
         }
         self.sections: dict[str, dict[str, object]] = {
             "model": model,
-            "poll": {"interval_s": dice.choice([600, 3_600])},
-            "limits": {"lines_per_shard": dice.randint(3, 12)},
+            "poll": {"interval_s": dice.choice([1_800, 14_400])},
+            "limits": {"lines_per_shard": dice.randint(2, 8)},
             "direct": {"store": dice.random() < 0.5},
             "retry": {"more_room": dice.choice([0, 0, 3_000])},
         }
         self.config = config_with(**self.sections)
-        self.plan(write_table(folder / "table.csv", dice.randint(12, 40)))
+        self.plan(write_table(folder / "table.csv", dice.randint(6, 24)))
         with self.store.read_transaction() as tx:
             most = build_expectation(
                 load_outlook(tx, self.config), self.config, resolve_prices, self.clock()
