@@ -79,7 +79,8 @@ class Spender(Desk):
         model = {
             "name": dice.choice(MODELS),
             "endpoint": dice.choice(["/v1/chat/completions", "/v1/responses"]),
-            "max_output_tokens": dice.choice([150, 300, 600, 2_000]),
+            "max_output_tokens": dice.choice([150, 300, 600, 2_000, None]),
+            "parameters": dice.choice([{}, {}, {"reasoning_effort": "low"}, {"reasoning_effort": "none"}]),
         }
         self.sections: dict[str, dict[str, object]] = {
             "model": model,
