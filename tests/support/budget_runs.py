@@ -76,7 +76,7 @@ class Spender(Desk):
         self.deadly = 0.0
         """The share of the calls at which the process dies, half of them after the call."""
         super().__init__(folder, _draw_settings(dice), config_with())
-        model = {
+        model: dict[str, object] = {
             "name": dice.choice(MODELS),
             "endpoint": dice.choice(["/v1/chat/completions", "/v1/responses"]),
             "max_output_tokens": dice.choice([150, 300, 600, 2_000, None]),
