@@ -50,5 +50,5 @@ SELECT shard, state FROM shards ORDER BY shard
 
 -- name: shard
 SELECT shard, priority, state, lines, tokens, sha256, version, refusals, submission, file_id, file_created_at,
-       file_missing_since, retry
+       file_missing_since, retry, longest
 FROM shards WHERE shard = $shard
