@@ -529,7 +529,7 @@ def test_what_is_in_the_state_folder_is_its_owners_alone(tmp_path: Path, naps: N
         with store.plan_transaction() as tx:
             tx.fetch_all("insert_run", run_id="r", now=tx.now)
             writer = ShardWriter(store.folder, 1, 1)
-            writer.write_lines(b"{}", 1, 1)
+            writer.write_lines(b"{}", 1, 1, 1)
             writer.close()
         after.append(rights(store.folder))
         with store.transaction("few") as tx:
