@@ -103,7 +103,9 @@ def _finish(answer: CommandAnswer, as_json: bool) -> NoReturn:
     if as_json:
         _write_json(answer.data)
     elif isinstance(answer.drawn, str):
-        typer.echo(answer.drawn)
+        from batcher.views.clean import clean_text
+
+        typer.echo(clean_text(answer.drawn))
     else:
         from batcher.views.progress import StdoutConsole
 
@@ -115,7 +117,9 @@ def _write_json(data: object) -> None:
     """Write one object on one line of stdout."""
     import orjson
 
-    sys.stdout.write(orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS, default=str).decode() + "\n")
+    from batcher.views.clean import clean_json
+
+    sys.stdout.write(clean_json(orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS, default=str).decode()) + "\n")
 
 
 @app.command()

@@ -4,9 +4,8 @@ import tempfile
 from importlib import import_module
 from pathlib import Path
 
-from rich.console import Console
-
 from batcher.errors import SetupError
+from batcher.views.progress import CleanConsole
 
 
 def run_sandbox(port: int, speed: float, tier: int, seed: int, folder: Path | None) -> None:
@@ -35,7 +34,7 @@ def require_sandbox() -> None:
 
 
 def _print_sandbox_address(url: str) -> None:
-    Console(stderr=True).print(
+    CleanConsole(stderr=True).print(
         f"The sandbox listens at {url}. In another terminal:\n"
         f"  export OPENAI_BASE_URL={url} OPENAI_API_KEY=sandbox\n"
         "  batcher plan && batcher submit && batcher poll && batcher collect --out bios.parquet\n"

@@ -4,11 +4,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from rich.console import Console
-
 from batcher.config import Config, load_config
 from batcher.state.db.store import Store
-from batcher.views.progress import Display
+from batcher.views.progress import CleanConsole, Display
 
 if TYPE_CHECKING:
     from batcher.job.job import Job
@@ -32,5 +30,5 @@ class Session(NamedTuple):
 def open_session(config_path: Path, json: bool) -> Session:
     """Read the configuration and return the session of a command. Raises ConfigError."""
     config = load_config(config_path)
-    console = Console(stderr=True, quiet=False)
-    return Session(config, Store(config.state.dir, time.time, time.sleep), Display(console), json)
+    display = Display(CleanConsole(stderr=True))
+    return Session(config, Store(config.state.dir, time.time, time.sleep), display, json)

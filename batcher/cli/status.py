@@ -4,13 +4,12 @@ import time
 from contextlib import suppress
 from functools import partial
 
-from rich.console import Console
-
 from batcher.cli.answer import CommandAnswer
 from batcher.cli.session import Session
 from batcher.errors import InputError
 from batcher.state.snapshot import load_saved_prices
 from batcher.state.status import find_similar_artists, read_artist, read_status, to_json
+from batcher.views.progress import CleanConsole
 from batcher.views.status import draw_artist, draw_status
 
 WATCH_S = 2.0
@@ -29,7 +28,7 @@ def watch_status(session: Session) -> None:
     from rich.live import Live
 
     first = run_status(session).drawn
-    with suppress(KeyboardInterrupt), Live(first, console=Console(), auto_refresh=False) as live:
+    with suppress(KeyboardInterrupt), Live(first, console=CleanConsole(), auto_refresh=False) as live:
         while True:
             time.sleep(WATCH_S)
             live.update(run_status(session).drawn, refresh=True)
