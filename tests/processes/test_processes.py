@@ -91,3 +91,25 @@ def test_the_one_that_waits_is_told_once_and_for_whom(tmp_path: Path) -> None:
     ):
         pass
     assert told == [f"process {os.getpid()} is at work on this state; waiting for it to end"]
+
+
+@pytest.mark.parametrize("kind", ["link", "link to nothing", "pipe", "folder"])
+def test_a_lock_that_is_no_file_is_refused_and_nothing_written_through_it(tmp_path: Path, kind: str) -> None:
+    precious, lock = tmp_path / "precious.txt", tmp_path / "batch.lock"
+    precious.write_text("precious")
+    match kind:
+        case "link":
+            lock.symlink_to(precious)
+        case "link to nothing":
+            lock.symlink_to(tmp_path / "new.txt")
+        case "pipe":
+            os.mkfifo(lock)
+        case _:
+            lock.mkdir()
+    with (
+        pytest.raises(StateError, match=r"batch\.lock is not a file of Batcher's .* remove it and run the command again"),
+        lane_lock(tmp_path, "batch", lambda _why: None, lambda _s: None, None),
+    ):
+        pass
+    assert precious.read_text() == "precious"
+    assert not (tmp_path / "new.txt").exists()
