@@ -40,6 +40,9 @@ DoneOption = Annotated[
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Take in only the N most urgent new artists.")]
 SkipOption = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave bad rows out, and list them as skipped.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
+MovedOption = Annotated[
+    bool, typer.Option("--service-moved", help="The service of this job has a new address; go on there.")
+]
 CONFIG = Path("batcher.toml")
 """The configuration file where --config names no other."""
 INTERRUPTED = 130
@@ -92,10 +95,10 @@ def _print_error_line(sentence: str) -> None:
     typer.echo(f"batcher: {line}", err=True)
 
 
-def _open_session(config: Path, json: bool) -> "Session":
+def _open_session(config: Path, json: bool, service_moved: bool = False) -> "Session":
     from batcher.cli.session import open_session
 
-    return open_session(config, json)
+    return open_session(config, json, service_moved)
 
 
 def _finish(answer: CommandAnswer, as_json: bool) -> NoReturn:
@@ -149,24 +152,26 @@ def submit(
     shards: Annotated[
         int | None, typer.Option("--shards", min=1, help="Release only the N most urgent shards.")
     ] = None,
+    service_moved: MovedOption = False,
     json: JsonOption = False,
 ) -> None:
     """Release the most urgent planned shards and start what fits into the headroom."""
     from batcher.cli.submit import run_submit
 
-    _finish(run_submit(_open_session(config, json), shards), json)
+    _finish(run_submit(_open_session(config, json, service_moved), shards), json)
 
 
 @app.command()
 def poll(
     config: ConfigOption = CONFIG,
     once: Annotated[bool, typer.Option("--once", help="One round, without waiting.")] = False,
+    service_moved: MovedOption = False,
     json: JsonOption = False,
 ) -> None:
     """Follow everything released to its end: start what room allows, wait out delays and pauses, ingest."""
     from batcher.cli.poll import run_poll
 
-    _finish(run_poll(_open_session(config, json), once), json)
+    _finish(run_poll(_open_session(config, json, service_moved), once), json)
 
 
 @app.command()
@@ -182,6 +187,7 @@ def run(
     done: DoneOption = None,
     limit: LimitOption = None,
     skip_bad_rows: SkipOption = False,
+    service_moved: MovedOption = False,
     json: JsonOption = False,
 ) -> None:
     """Plan, release all, poll until every line is done, dead or held, and collect: the unattended mode.
@@ -191,7 +197,7 @@ def run(
     from batcher.cli.plan import configured_options
     from batcher.cli.run import run_all
 
-    session = _open_session(config, json)
+    session = _open_session(config, json, service_moved)
     options = None
     if input or done or limit or skip_bad_rows:
         options = configured_options(session).with_overrides(input, done, limit, skip_bad_rows)
@@ -211,12 +217,13 @@ def direct(
         typer.Option("--class", help="Only lines that failed with this class; dead and held ones come back."),
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many lines.")] = None,
+    service_moved: MovedOption = False,
     json: JsonOption = False,
 ) -> None:
     """Ask for what is not in flight now, one call a line, at the standard price: the urgent, and the last few."""
     from batcher.cli.direct import run_direct
 
-    _finish(run_direct(_open_session(config, json), workers, priority, failure, limit), json)
+    _finish(run_direct(_open_session(config, json, service_moved), workers, priority, failure, limit), json)
 
 
 @app.command()
@@ -294,12 +301,13 @@ def cancel(
     shard: Annotated[
         list[int] | None, typer.Option("--shard", help="Only this shard; may be given more than once.")
     ] = None,
+    service_moved: MovedOption = False,
     json: JsonOption = False,
 ) -> None:
     """Cancel at OpenAI what is in flight, follow it to its end, take in what was done, and hold the rest."""
     from batcher.cli.cancel import run_cancel
 
-    _finish(run_cancel(_open_session(config, json), shard or []), json)
+    _finish(run_cancel(_open_session(config, json, service_moved), shard or []), json)
 
 
 @app.command()

@@ -18,9 +18,11 @@ from batcher.views.sheet import build_table
 def run_cancel(session: Session, shards: Sequence[int]) -> CommandAnswer:
     """Record the wish to cancel shards (none named: all), and follow it until the acting process has fulfilled it.
 
-    This process acts where no other does. Raises InputError for the number of a shard that cannot be cancelled.
+    This process acts where no other does. Raises InputError for the number of a shard that cannot be cancelled, and
+    SetupError where its batch is at another service.
     """
-    session.store.require_plan()
+    with session.store.read_transaction() as tx:
+        session.check_origin(tx)
     with session.store.transaction("cancel") as tx:
         requested, since = wishes.request_cancel(tx, shards), tx.now
     end = "none was in flight"

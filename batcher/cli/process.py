@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from batcher.catalog.prices import resolve_prices
@@ -15,10 +15,11 @@ from batcher.core import events
 from batcher.core.failures import FailureClass, classify_call_error
 from batcher.core.retry import Jitter
 from batcher.disk.locks import lane_lock
-from batcher.errors import SetupError
+from batcher.errors import SetupError, StateError
 from batcher.lanes.batch.runner import BatchRunner
 from batcher.lanes.context import LaneContext
 from batcher.plan.checks import check_unsent_lines
+from batcher.service.address import is_unencrypted, read_origin
 from batcher.service.openai_service import OpenAIService, connect_service
 from batcher.service.service import CallError, Service
 from batcher.state import facts
@@ -78,12 +79,14 @@ def open_lane_context(
     """
     job = session.load_job()
     with session.store.read_transaction() as tx:  # a plan must be there before anything is locked or called
+        session.check_origin(tx)
         if sends:
             check_unsent_lines(tx, session.config, resolve_prices)
     interrupt = InterruptHandler(session.display)
     rules = session.config.retry.to_rules()
     dice = random.Random()  # noqa: S311 - jitter is no secret
     service = _connect_service(session.config, interrupt.sleep, dice.random)
+    _warn_of_plain_text(session.display)
     reporter = EventReporter(session.display)
     context = LaneContext(
         session.store, service, job, session.config, rules, resolve_prices, dice.random,
@@ -95,12 +98,7 @@ def open_lane_context(
         with lane_lock(
             session.store.folder, lane, lambda why: reporter.report_event(events.LockHeld(why)), sleep, None
         ):
-            with context.store.read_transaction() as tx:
-                known = facts.has_reached_service(tx)
-            if _check_service(context.service, known):
-                with context.store.transaction("reached") as tx:
-                    facts.record_service_reached(tx)
-                    facts.save_prices(tx, session.config.model.name, resolve_prices(session.config.model.name))
+            _contact_service(session, context.service, lane)
             yield context
     finally:
         signal.signal(signal.SIGINT, before)
@@ -136,27 +134,56 @@ def _build_lock_sleep(
 
 def check_service_reachable(session: Session) -> None:
     """Check the service before `run` has done anything. Raises SetupError."""
-    _check_service(_connect_service(session.config, time.sleep, random.random), known=session.store.exists())
+    with suppress(StateError), session.store.read_transaction() as tx:  # there may be no plan
+        session.check_origin(tx)
+    service = _connect_service(session.config, time.sleep, random.random)
+    _warn_of_plain_text(session.display)
+    _check_service(service.check_access, known=session.store.exists())
 
 
 def _connect_service(config: Config, sleep: Callable[[float], None], jitter: Jitter) -> OpenAIService:
     return connect_service(config.api.timeout_s, config.retry.to_rules(), sleep, jitter)
 
 
-def _check_service(service: Service, known: bool) -> bool:
-    """Return whether the service answers. Raises SetupError for a wrong key or address.
+def _warn_of_plain_text(display: Display) -> None:
+    """Print a warning, once a command, where the way to the service is not encrypted."""
+    origin = read_origin()
+    if is_unencrypted(origin):
+        display.print_once(f"warning: key and prompts go to {origin} unencrypted; use https://")
 
-    known: it was reached before, so that silence is an outage and not a mistake of the user.
+
+def _contact_service(session: Session, service: Service, lane: str) -> None:
+    """Check the service and record that it is the one of this job. Raises SetupError where it is not, or refuses us."""
+    with session.store.read_transaction() as tx:
+        session.check_origin(tx)  # again: another process may have recorded one while we waited for the lock
+        known = facts.has_reached_service(tx)
+    model = session.config.model.name
+    if lane == "direct":  # a server without batches can serve it, and a list of models without this one as well
+        is_reached = _check_service(lambda: service.fetch_shutdown_date(model), known, lists_batches=False)
+    else:
+        is_reached = _check_service(service.check_access, known)
+    with session.store.transaction("reached") as tx:
+        facts.record_service_origin(tx, read_origin())
+        if is_reached:
+            facts.record_service_reached(tx)
+            facts.save_prices(tx, model, resolve_prices(model))
+
+
+def _check_service(call: Callable[[], object], known: bool, lists_batches: bool = True) -> bool:
+    """Return whether the service answers a call. Raises SetupError for a wrong key or address.
+
+    known: it was reached before, so that silence is an outage and not a mistake of the user. lists_batches: whether the
+    call lists batches, which every address of the Batch API does.
     """
     try:
-        service.check_access()
+        call()
     except CallError as error:
         failure = classify_call_error(error.details)
         if failure is FailureClass.SETUP:
             raise SetupError(f"the service refuses the key: {error}; check OPENAI_API_KEY") from error
         if error.details.status is None and not known:
             raise SetupError(f"the service cannot be reached: {error}; check OPENAI_BASE_URL") from error
-        if failure is FailureClass.SHARD_REFUSED:
+        if failure is FailureClass.SHARD_REFUSED and lists_batches:
             raise SetupError(f"the address does not speak the Batch API: {error}; check OPENAI_BASE_URL") from error
         return False
     return True

@@ -4,6 +4,9 @@ import time
 from contextlib import suppress
 from functools import partial
 
+from rich.console import Group
+from rich.text import Text
+
 from batcher.cli.answer import CommandAnswer
 from batcher.cli.session import Session
 from batcher.errors import InputError
@@ -20,7 +23,9 @@ def run_status(session: Session) -> CommandAnswer:
     """Return the job at this moment."""
     with session.store.read_transaction() as tx:
         status = read_status(tx, session.config, partial(load_saved_prices, tx))
-    return CommandAnswer(draw_status(status), to_json(status))
+        name = session.name_service(tx)
+    fields = {field: to_json(value) for field, value in status._asdict().items()}
+    return CommandAnswer(Group(Text(name.describe()), draw_status(status)), {**name.to_json(), **fields})
 
 
 def watch_status(session: Session) -> None:

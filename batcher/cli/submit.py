@@ -28,6 +28,7 @@ def run_submit(session: Session, most: int | None) -> CommandAnswer:
         sent = submissions.load_submissions_after(tx, before)
         waiting = shards.load_unsent_shards(tx)
         planned = shards.count_planned_shards(tx)
+        name = session.name_service(tx)
     reason = end.reason if isinstance(end, Wait) and waiting else ""
     counts = Text(
         f"Shards: {released} released, {len(sent)} submitted; {_describe_waiting_shards(len(waiting), end)}"
@@ -35,9 +36,10 @@ def run_submit(session: Session, most: int | None) -> CommandAnswer:
     )
     drawn: list[RenderableType] = [_draw_submissions(sent)] if sent else []
     data = {
+        **name.to_json(),
         "released": released, "submitted": to_json(sent), "waiting": waiting, "why": reason, "planned": planned,
     }  # fmt: skip
-    return CommandAnswer(Group(*drawn, counts, *interruption_note(end)), data)
+    return CommandAnswer(Group(Text(name.describe()), *drawn, counts, *interruption_note(end)), data)
 
 
 def release_shards(session: Session, most: int | None) -> int:

@@ -276,7 +276,7 @@ def connect_service(
     try:
         client = openai.OpenAI(max_retries=0, timeout=timeout)
     except httpx2.InvalidURL as error:
-        raise SetupError(f"{NO_ADDRESS} ({error})") from error
+        raise SetupError(NO_ADDRESS) from error  # the client's own words quote a part of it, perhaps of a password
     except openai.OpenAIError as error:
         raise SetupError(f"the client cannot be set up: {error}") from error
     if client.base_url.scheme not in {"http", "https"} or not client.base_url.host:

@@ -139,6 +139,16 @@ def record_service_reached(tx: Transaction) -> None:
     tx.write_fact("reached_at", tx.now)
 
 
+def read_service_origin(tx: Transaction) -> str:
+    """Return the address (scheme, host, port, path) of the service that has this job's work; "" before any contact."""
+    return tx.read_text_fact("service")
+
+
+def record_service_origin(tx: Transaction, origin: str) -> None:
+    """Record the address of the service that has this job's work."""
+    tx.write_fact("service", text=origin)
+
+
 def read_plan_options(tx: Transaction) -> str:
     """Return the options of the last plan as JSON; "" where it kept none."""
     return tx.read_text_fact("planned_with")

@@ -58,10 +58,17 @@ class Display:
         self._task: TaskID | None = None
         self._last_line = float("-inf")
         self._last_wait = ""
+        self._printed: set[str] = set()
 
     def print_line(self, line: str) -> None:
         """Print a line; text from the service is not read as markup."""
         self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    def print_once(self, line: str) -> None:
+        """Print a line that this command has not printed yet."""
+        if line not in self._printed:
+            self._printed.add(line)
+            self.print_line(line)
 
     def update_note(self, note: str) -> None:
         """Change the note beside the progress bar; does nothing away from a terminal."""

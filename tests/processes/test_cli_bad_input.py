@@ -219,6 +219,15 @@ def test_a_service_that_is_not_there(planned: Place) -> None:
     assert sentence.endswith("; check OPENAI_BASE_URL")
 
 
+def test_an_address_that_is_not_encrypted_is_warned_of_once(planned: Place) -> None:
+    plain = {"OPENAI_API_KEY": "sk-x", "OPENAI_BASE_URL": "http://0.0.0.0:9/v1"}
+    for command in ("submit", "run"):
+        told = planned.run(command, **plain).stderr
+        assert told.startswith("warning: key and prompts go to http://0.0.0.0:9/v1 unencrypted; use https://\n")
+        assert told.count("unencrypted") == 1
+    assert "unencrypted" in planned.run("doctor", **plain).stdout
+
+
 HTML = b"<!doctype html>\n<html>\n<body>\n<h1>Not\n found</h1>" + b"<p>Nothing here.</p>\n" * 100 + b"</body></html>"
 REFUSAL = b'{"error": {"message": "Incorrect API key provided: sk-se*****ret.", "code": "invalid_api_key"}}'
 

@@ -107,7 +107,7 @@ def test_a_lock_that_is_no_file_is_refused_and_nothing_written_through_it(tmp_pa
         case _:
             lock.mkdir()
     with (
-        pytest.raises(StateError, match=r"batch\.lock is not a file of Batcher's .* remove it and run the command again"),
+        pytest.raises(StateError, match=r"batch\.lock is not a file of Batcher's .* remove it"),
         lane_lock(tmp_path, "batch", lambda _why: None, lambda _s: None, None),
     ):
         pass
