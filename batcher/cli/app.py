@@ -43,6 +43,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on std
 MovedOption = Annotated[
     bool, typer.Option("--service-moved", help="The service of this job has a new address; go on there.")
 ]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files that `collect` did not write, or that hold more.")
+]
 CONFIG = Path("batcher.toml")
 """The configuration file where --config names no other."""
 INTERRUPTED = 130
@@ -179,6 +182,7 @@ def run(
     config: ConfigOption = CONFIG,
     out: Annotated[Path | None, typer.Option("--out", help="Collect to this file at the end.")] = None,
     failed: Annotated[Path | None, typer.Option("--failed", help="And what has no bio to this one.")] = None,
+    overwrite: OverwriteOption = False,
     tail: Annotated[
         Literal["batch", "direct"],
         typer.Option("--tail", help="direct: the last lines at once, at the standard price."),
@@ -201,7 +205,7 @@ def run(
     options = None
     if input or done or limit or skip_bad_rows:
         options = configured_options(session).with_overrides(input, done, limit, skip_bad_rows)
-    _finish(run_all(session, options, out, failed, tail == "direct"), json)
+    _finish(run_all(session, options, out, failed, overwrite, tail == "direct"), json)
 
 
 @app.command()
@@ -232,12 +236,13 @@ def collect(
     config: ConfigOption = CONFIG,
     failed: Annotated[Path | None, typer.Option("--failed", help="Write what has no bio to this file.")] = None,
     only_new: Annotated[bool, typer.Option("--only-new", help="Only bios that were not collected before.")] = False,
+    overwrite: OverwriteOption = False,
     json: JsonOption = False,
 ) -> None:
     """Write the bios, earlier ones included, to one file."""
     from batcher.cli.collect import run_collect
 
-    _finish(run_collect(_open_session(config, json), out, failed, only_new), json)
+    _finish(run_collect(_open_session(config, json), out, failed, only_new, overwrite), json)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from batcher.cli.plan import configured_options, run_plan
 from batcher.cli.process import check_service_reachable, open_batch_runner
 from batcher.cli.session import Session
 from batcher.cli.submit import release_shards
-from batcher.collect.collect import check_targets
+from batcher.collect.collect import check_replacing, check_targets
 from batcher.core.actions import Finish, Wait
 from batcher.core.decide import HAND_OVER, decide_actions, decide_tail_actions
 from batcher.errors import StateError, compute_exit_code
@@ -26,13 +26,15 @@ from batcher.views.status import draw_status
 
 
 def run_all(
-    session: Session, options: PlanOptions | None, out: Path | None, failed: Path | None, tail: bool
+    session: Session, options: PlanOptions | None, out: Path | None, failed: Path | None, overwrite: bool, tail: bool
 ) -> CommandAnswer:
     """Plan, release all shards, follow them to their end, and collect to `out` where it is named.
 
     options: what to plan; None: as the last plan, else as the settings say. tail: the direct lane does the last lines.
     """
     check_targets(out, failed, protected_tables(session))
+    if not overwrite:
+        check_replacing(session.store, out, failed)
     check_service_reachable(session)
     _plan_for_run(session, options)
     end = _run_batch_lane(session, _build_tail_decider(session) if tail else decide_actions)
@@ -45,7 +47,7 @@ def run_all(
     drawn: list[RenderableType] = [draw_status(status), *interruption_note(end)]
     data: dict[str, object] = {"states": status.states}
     if out is not None:
-        collected = collect_to_files(session, out, failed, only_new=False)
+        collected = collect_to_files(session, out, failed, only_new=False, overwrite=overwrite)
         drawn.append(collected.drawn)
         data["collected"] = collected.data
     return CommandAnswer(Group(*drawn), data, compute_exit_code(status.states))

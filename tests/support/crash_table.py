@@ -141,6 +141,7 @@ COMMITS: Mapping[str, str] = {
     "refresh": "plain",
     "ingest": "plain",
     "clean": "plain",
+    "intend_collect": "collected",
     "collect": "collected",
     "call_unknown": "upload lost",
     "forget_upload": "upload lost",
