@@ -5,6 +5,7 @@ rows of it too (state/plan.py).
 """
 
 from enum import StrEnum
+from typing import NamedTuple
 
 import orjson
 
@@ -117,6 +118,30 @@ def read_listing_lag(tx: Transaction) -> float:
 def record_listing_lag(tx: Transaction, lag_s: float) -> None:
     """Record how late a listing was, where it was later than any before."""
     tx.write_fact("listing_lag_s", max(lag_s, read_listing_lag(tx)))
+
+
+class OpenSubmit(NamedTuple):
+    """A `submit` that has not come to its end: how many shards it was to release, and how many it has released."""
+
+    most: int
+    released: int
+
+
+def read_open_submit(tx: Transaction) -> OpenSubmit | None:
+    """Return the `submit` that was interrupted; None where the last one has ended."""
+    most = tx.read_text_fact("open_submit")
+    return OpenSubmit(int(most), int(tx.read_fact("open_submit"))) if most else None
+
+
+def record_open_submit(tx: Transaction, submit: OpenSubmit) -> None:
+    """Record that a `submit` has released shards, until `end_open_submit`."""
+    tx.write_fact("open_submit", submit.released, str(submit.most))
+
+
+def end_open_submit(tx: Transaction) -> None:
+    """Forget the last `submit`: the next one releases shards of its own."""
+    if read_open_submit(tx) is not None:
+        tx.write_fact("open_submit")
 
 
 def read_worker_rate(tx: Transaction) -> float:

@@ -120,6 +120,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         lines=6,
         retry="unusable = { tries = 0 }",
     ),
+    "submitted": Scenario(commands=(("plan",), ("submit", "--shards", "1"), ("run",)), lines=6),
     "folded": Scenario(lines=80, per_shard=40),
     "direct": Scenario(commands=(("plan",), ("direct", "--workers", "2"))),
     "direct killed": Scenario(
@@ -135,6 +136,7 @@ COMMITS: Mapping[str, str] = {
     "reached": "plain",
     "begin": "plain",
     "release": "plain",
+    "end_submit": "submitted",
     "intend_send": "plain",
     "record_upload": "plain",
     "record_create": "plain",
