@@ -221,13 +221,18 @@ def direct(
         typer.Option("--class", help="Only lines that failed with this class; dead and held ones come back."),
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many lines.")] = None,
+    unreleased: Annotated[
+        bool,
+        typer.Option("--unreleased", help="Also what was planned and not released, as with a filter."),
+    ] = False,
     service_moved: MovedOption = False,
     json: JsonOption = False,
 ) -> None:
     """Ask for what is not in flight now, one call a line, at the standard price: the urgent, and the last few."""
-    from batcher.cli.direct import run_direct
+    from batcher.cli.direct import DirectOptions, run_direct
 
-    _finish(run_direct(_open_session(config, json, service_moved), workers, priority, failure, limit), json)
+    options = DirectOptions(priority, failure, limit, unreleased)
+    _finish(run_direct(_open_session(config, json, service_moved), workers, options), json)
 
 
 @app.command()

@@ -39,7 +39,7 @@ def run_all(
     _plan_for_run(session, options)
     end = _run_batch_lane(session, _build_tail_decider(session) if tail else decide_actions)
     while end == Finish(HAND_OVER):
-        end, calls = run_direct_lane(session, Selection(), session.config.direct.workers, patient=False)
+        end, calls = run_direct_lane(session, Selection(unreleased=False), session.config.direct.workers, patient=False)
         if not is_interrupted(end):  # where the direct lane can do nothing now, the batches are followed
             end = _run_batch_lane(session, _build_tail_decider(session) if calls else decide_actions)
     raise_problem(end)

@@ -122,10 +122,10 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "submitted": Scenario(commands=(("plan",), ("submit", "--shards", "1"), ("run",)), lines=6),
     "folded": Scenario(lines=80, per_shard=40),
-    "direct": Scenario(commands=(("plan",), ("direct", "--workers", "2"))),
+    "direct": Scenario(commands=(("plan",), ("direct", "--unreleased", "--workers", "2"))),
     "direct killed": Scenario(
-        prelude=((("plan",), ""), (("direct", "--workers", "2"), "complete.after")),
-        commands=(("direct", "--workers", "2"),),
+        prelude=((("plan",), ""), (("direct", "--unreleased", "--workers", "2"), "complete.after")),
+        commands=(("direct", "--unreleased", "--workers", "2"),),
     ),
     "direct first": Scenario(commands=(("plan",), ("direct", "--limit", "4"), ("run",)), codes=(0, 3, 4)),
     "paused": Scenario(commands=(("plan",), ("pause",), ("resume",), ("run",)), lines=6),

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import orjson
 
@@ -46,6 +47,20 @@ class PreparedCall:
     """Dollars that it may cost at most."""
 
 
+class SelectionWeight(NamedTuple):
+    """The lines that a selection is for, and the dollars that they cost at most; None where a price is not known."""
+
+    lines: int
+    most_usd: float | None
+
+
+def bound_call_usd(prices: ModelPrices | None, input_tokens: int, output_tokens: int) -> float | None:
+    """Return the dollars that a call costs at most; None where the price is not known."""
+    if prices is None:
+        return None
+    return input_tokens * prices.standard.input + output_tokens * prices.standard.output
+
+
 class ReadyLines:
     """Lines of a selection that are ready to be sent, the most urgent first."""
 
@@ -69,6 +84,26 @@ class ReadyLines:
     def set_first_call(self, call: int) -> None:
         """Count the lines of calls from this number on against the limit of the selection."""
         self._first_call = call
+
+    def weigh_selection(self, selection: Selection) -> SelectionWeight:
+        """Return the lines of a selection, and what they cost at most: every answer of full length, each asked once."""
+        with self._context.store.read_transaction() as tx:
+            weights = direct_calls.weigh_selection(tx, selection)
+            materials = {weight.version: self.load_material(tx, weight.version) for weight in weights}
+            token_factor = load_measured(tx).token_ratio * (1 + self._context.config.limits.margin)
+        bounds = [
+            (
+                weight.lines,
+                bound_call_usd(
+                    materials[weight.version].prices,
+                    int(weight.tokens * token_factor),
+                    materials[weight.version].version.max_output_tokens,
+                ),
+            )
+            for weight in weights
+        ]
+        known = [lines * usd for lines, usd in bounds if usd is not None]
+        return SelectionWeight(sum(lines for lines, _ in bounds), sum(known) if len(known) == len(bounds) else None)
 
     @property
     def is_fresh(self) -> bool:
@@ -107,9 +142,8 @@ class ReadyLines:
             0, line.artist_id, line.custom_id, line.data, line.version,
             material.version.endpoint, body, input_tokens + output_tokens, material.prices,
         )  # fmt: skip
-        rates = material.prices.standard if material.prices is not None else None
-        most_usd = input_tokens * rates.input + output_tokens * rates.output if rates is not None else 0.0
-        return PreparedCall(line, request, most_usd)
+        most_usd = bound_call_usd(material.prices, input_tokens, output_tokens)
+        return PreparedCall(line, request, most_usd or 0.0)
 
     def claim_lines(self, tx: Transaction, max_lines: int) -> list[CallRequest]:
         """Claim at most `max_lines` lines, as far as windows and budget allow; return their requests.
