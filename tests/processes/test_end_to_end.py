@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.shop import KEY, Shop, open_shop
+from tests.support.world import ROOT
 
 
 @pytest.fixture
@@ -50,6 +51,20 @@ def test_the_four_commands_exactly_so(finished: Finished) -> None:
     assert int(str(bios[0])) + int(str(failed[0])) == 410
     assert failed[1:] == ("invalid", "content_policy_violation")
     assert shop.sandbox.ledger.billing_totals()["usable_more_than_once"] == 0
+
+
+def test_the_block_for_ones_own_table_buys_only_its_artists(shop: Shop) -> None:
+    """Run it as README prints it, in a folder whose settings are for the demo."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Your own table")[2]
+    block = [line.strip() for line in section.splitlines() if line.startswith("    ")]
+    assert block[0].startswith("batcher init")
+    quick = {"POLL__INTERVAL_S": "0.2", "API__RECONCILE_GRACE_S": "0.5", "RETRY__RATE_LIMIT__BASE_S": "0.2"}
+    shop.environment.update({f"BATCHER_{key}": value for key, value in quick.items()})
+    done = shop.shell("set -e\n" + "\n".join(block))
+    assert done.returncode in {0, 4}, done.stderr
+    assert shop.query("SELECT count(*) FROM 'my-job/jobs/example/artists.csv'") == [(5,)]
+    assert len(shop.sandbox.ledger.attempt_counts()) == 5
+    assert (shop.folder / "my-job" / "bios.parquet").exists()
 
 
 def test_every_bio_is_its_artists_own(finished: Finished) -> None:
