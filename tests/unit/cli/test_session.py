@@ -56,16 +56,15 @@ def test_the_first_contact_settles_whom_a_job_speaks_to(world: World, monkeypatc
 class Gateway:
     """A service that has no batches, or refuses whatever it is asked."""
 
-    def __init__(self, batches: CallError, models: CallError | None = None) -> None:
-        self.batches, self.models = batches, models
+    def __init__(self, batches: CallError, key: CallError | None = None) -> None:
+        self.batches, self.key = batches, key
 
     def check_access(self) -> None:
         raise self.batches
 
-    def fetch_shutdown_date(self, _model: str) -> str | None:
-        if self.models is not None:
-            raise self.models
-        return None
+    def check_key(self) -> None:
+        if self.key is not None:
+            raise self.key
 
 
 def test_a_service_that_does_not_answer_now_is_recorded_all_the_same(world: World) -> None:
@@ -76,9 +75,8 @@ def test_a_service_that_does_not_answer_now_is_recorded_all_the_same(world: Worl
         assert not facts.has_reached_service(tx)
 
 
-@pytest.mark.parametrize("models", [None, CallRefused(ErrorDetails(404, message="no models"))])
-def test_a_server_without_batches_serves_the_direct_lane(world: World, models: CallError | None) -> None:
-    server = cast("Service", Gateway(CallRefused(ErrorDetails(404, message="File Not Found")), models))
+def test_a_server_without_batches_serves_the_direct_lane(world: World) -> None:
+    server = cast("Service", Gateway(CallRefused(ErrorDetails(404, message="File Not Found"))))
     with pytest.raises(SetupError, match="the address does not speak the Batch API: File Not Found"):
         _contact_service(session_of(world), server, "batch")
     _contact_service(session_of(world), server, "direct")
