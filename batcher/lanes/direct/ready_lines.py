@@ -1,5 +1,6 @@
 """The next lines that the direct lane sends: rendered from their rows, some at a time, and then claimed."""
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +9,7 @@ from typing import NamedTuple
 import orjson
 
 from batcher.catalog.prices import ModelPrices
-from batcher.core.model import Endpoint, JobVersion
+from batcher.core.model import Endpoint, JobVersion, Lane
 from batcher.core.pacing import Pacer
 from batcher.core.rendering import LineRenderer
 from batcher.job.job import job_output_to_stderr
@@ -56,9 +57,7 @@ class SelectionWeight(NamedTuple):
 
 def bound_call_usd(prices: ModelPrices | None, input_tokens: int, output_tokens: int) -> float | None:
     """Return the dollars that a call costs at most; None where the price is not known."""
-    if prices is None:
-        return None
-    return input_tokens * prices.standard.input + output_tokens * prices.standard.output
+    return prices.rates_for(Lane.DIRECT).most_cost(input_tokens, output_tokens) if prices is not None else None
 
 
 class ReadyLines:
@@ -69,6 +68,8 @@ class ReadyLines:
         self._first_call = 0
         self._lines: deque[PreparedCall] = deque()
         self._materials: dict[int, VersionMaterial] = {}
+        self._token_factor = 0.0
+        """Tokens that are reserved for one counted token of input, as of the last load."""
         self._is_loaded = False
         """Whether the state holds no ready line that is not here."""
         self.next_due: float | None = None
@@ -91,19 +92,16 @@ class ReadyLines:
             weights = direct_calls.weigh_selection(tx, selection)
             materials = {weight.version: self.load_material(tx, weight.version) for weight in weights}
             token_factor = load_measured(tx).token_ratio * (1 + self._context.config.limits.margin)
-        bounds = [
-            (
-                weight.lines,
-                bound_call_usd(
-                    materials[weight.version].prices,
-                    int(weight.tokens * token_factor),
-                    materials[weight.version].version.max_output_tokens,
-                ),
-            )
-            for weight in weights
-        ]
-        known = [lines * usd for lines, usd in bounds if usd is not None]
-        return SelectionWeight(sum(lines for lines, _ in bounds), sum(known) if len(known) == len(bounds) else None)
+        lines, total_usd = 0, 0.0
+        is_known = True
+        for weight in weights:
+            material = materials[weight.version]
+            input_tokens = math.ceil(weight.tokens * token_factor)
+            usd = bound_call_usd(material.prices, input_tokens, material.version.max_output_tokens)
+            lines += weight.lines
+            total_usd += weight.lines * (usd or 0.0)
+            is_known = is_known and usd is not None
+        return SelectionWeight(lines, total_usd if is_known else None)
 
     @property
     def is_fresh(self) -> bool:
@@ -127,16 +125,16 @@ class ReadyLines:
                 tx, self._selection, self._first_call, LINES, latest_valid_wait(tx, self._context.config)
             )
             materials = {line.version: self.load_material(tx, line.version) for line in lines}
-            token_factor = load_measured(tx).token_ratio * (1 + self._context.config.limits.margin)
+            self._token_factor = load_measured(tx).token_ratio * (1 + self._context.config.limits.margin)
         self._is_loaded = not lines  # where there were some, there may be more behind them
         with job_output_to_stderr():
-            self._lines.extend(self._prepare_call(line, materials[line.version], token_factor) for line in lines)
+            self._lines.extend(self._prepare_call(line, materials[line.version]) for line in lines)
 
-    def _prepare_call(self, line: Candidate, material: VersionMaterial, token_factor: float) -> PreparedCall:
+    def _prepare_call(self, line: Candidate, material: VersionMaterial) -> PreparedCall:
         rendered = rerender_line(
             self._context.job, material.renderer, line.artist_id, line.custom_id, line.data, line.line_hash
         )
-        input_tokens, output_tokens = int(line.tokens * token_factor), material.version.max_output_tokens
+        input_tokens, output_tokens = math.ceil(line.tokens * self._token_factor), material.version.max_output_tokens
         body = orjson.loads(material.renderer.render_line(rendered))["body"]
         request = CallRequest(
             0, line.artist_id, line.custom_id, line.data, line.version,
@@ -206,5 +204,5 @@ class ReadyLines:
         budget_usd = self._context.config.budget.max_usd
         if not budget_usd:
             return None
-        spending = load_spending(tx)
+        spending = load_spending(tx, self._token_factor)
         return budget_usd - spending.spent_usd - spending.in_flight_usd

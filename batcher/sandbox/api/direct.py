@@ -148,7 +148,7 @@ class DirectEndpoints:
         if fault and fault not in ANSWERED:
             raise _line_fault_error(fault, buckets)
         ident = seeded_bytes(16, self.settings.seed, "direct", custom_id, attempt).hex()
-        found = build_answer(endpoint, request, body, ident, int(now), fault)
+        found = build_answer(request, body, ident, int(now), fault, self.settings)
         execution = BilledExecution(custom_id, None, models.resolve_snapshot(request.model), found.outcome, now)
         self.ledger.record_execution(execution, found.usage)
         self.ledger.flush()

@@ -17,7 +17,7 @@ from batcher.sandbox.api.batches import Batch
 from batcher.sandbox.api.ledger import BilledExecution, Ledger
 from batcher.sandbox.base.chance import seeded_bytes, seeded_fraction
 from batcher.sandbox.base.faults import ANSWERED, LINE_ERRORS, draw_line_fault
-from batcher.sandbox.base.settings import Faults
+from batcher.sandbox.base.settings import SandboxSettings
 
 _FLUSH_LINES = 2000  # written at once: about 4 MB
 # The wording of `batch_expired` is the guide's; that of the other two is the official description's.
@@ -69,16 +69,16 @@ class LineExecutor:
         """Return where the error file of a batch is written until it is published."""
         return self._directory / f"{batch.id}.error"
 
-    def execute_lines(self, batch: Batch, target: int, faults: Faults) -> None:
+    def execute_lines(self, batch: Batch, target: int, settings: SandboxSettings) -> None:
         """Execute the lines from `batch.done` up to `target` of the order."""
         output: list[bytes] = []
         errors: list[bytes] = []
         for place, raw in self._read_lines(batch, target):
-            result = self._execute_line(batch, raw, batch.execution_time(place), faults)
+            result = self._execute_line(batch, raw, batch.execution_time(place), settings)
             self._count_result(batch, result)
             (output if result.good else errors).append(result.line)
-            if result.good and faults.corrupt_output:
-                output.extend(self._draw_malformed_line(batch, place, result.line, faults.corrupt_output))
+            if result.good and settings.faults.corrupt_output:
+                output.extend(self._draw_malformed_line(batch, place, result.line, settings.faults.corrupt_output))
             if len(output) + len(errors) >= _FLUSH_LINES:
                 self._write_results(batch, output, errors)
         self._write_results(batch, output, errors)
@@ -112,17 +112,14 @@ class LineExecutor:
         else:
             batch.failed += 1
         if result.usage:
-            old, new = batch.usage, result.usage
-            batch.usage = BilledTokens(
-                old.prompt + new.prompt, old.completion + new.completion, old.cached + new.cached
-            )
+            batch.usage += result.usage
 
-    def _execute_line(self, batch: Batch, raw: bytes, time: float, faults: Faults) -> _ResultLine:
+    def _execute_line(self, batch: Batch, raw: bytes, time: float, settings: SandboxSettings) -> _ResultLine:
         request = orjson.loads(raw)
         custom_id = request["custom_id"]
         attempt = self._ledger.count_attempt(custom_id)
         ids = seeded_bytes(48, self._seed, batch.id, custom_id, attempt).hex()
-        fault = draw_line_fault(faults, self._seed, custom_id, attempt, time)
+        fault = draw_line_fault(settings.faults, self._seed, custom_id, attempt, time)
         if fault and fault not in ANSWERED:
             return _line_fault_result(ids, custom_id, fault)
         body = request["body"]
@@ -130,7 +127,7 @@ class LineExecutor:
         if refused:
             return _http_error_result(ids, custom_id, refused.status, refused.to_json())
         model_request = parse_model_request(batch.request.endpoint, body)
-        found = build_answer(batch.request.endpoint, model_request, body, ids[64:], int(time), fault)
+        found = build_answer(model_request, body, ids[64:], int(time), fault, settings)
         execution = BilledExecution(custom_id, batch.id, batch.model or "", found.outcome, time)
         self._ledger.record_execution(execution, found.usage)
         response = {"status_code": 200, "request_id": ids[32:64], "body": found.body}

@@ -57,7 +57,7 @@ class Lifecycle:
             act(at)
         for batch in self._live.values():
             if batch.status == "in_progress":
-                self._executor.execute_lines(batch, batch.count_due_lines(now), self.faults)
+                self._executor.execute_lines(batch, batch.count_due_lines(now), self.settings)
         self._files.purge_expired(now)
 
     def queue_limit(self, model: str) -> int:
@@ -193,7 +193,7 @@ class Lifecycle:
         self._schedule_next_event(batch, batch.expires_at if batch.stalled else min(batch.ends_at, batch.expires_at))
 
     def _finish_service(self, batch: Batch, at: float) -> None:
-        self._executor.execute_lines(batch, batch.count_due_lines(at), self.faults)
+        self._executor.execute_lines(batch, batch.count_due_lines(at), self.settings)
         if batch.done < batch.total:
             self._executor.abandon_lines(batch, "batch_expired")
             self._end_batch(batch, "expired", at)

@@ -52,7 +52,7 @@ def _update_limits(sandbox: Sandbox, request: Request) -> object:
 def _get_ledger(sandbox: Sandbox, request: Request) -> object:
     ledger = sandbox.ledger
     ends = [{"batch_id": batch_id, "status": status, "time": time} for batch_id, status, time in ledger.finished]
-    found: dict[str, object] = {"totals": ledger.billing_totals(), "finished": ends}
+    found: dict[str, object] = {"totals": ledger.billing_totals(), "usd": ledger.billed_usd, "finished": ends}
     if request.query_parameter("full") == "1":
         found |= {
             "executions": ledger.execution_counts(),
