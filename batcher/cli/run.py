@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Group, RenderableType
+from rich.text import Text
 
 from batcher.cli.answer import CommandAnswer
 from batcher.cli.collect import collect_to_files, protected_tables
@@ -17,7 +18,7 @@ from batcher.cli.submit import release_shards
 from batcher.collect.collect import check_replacing, check_targets
 from batcher.core.actions import Finish, Wait
 from batcher.core.decide import HAND_OVER, decide_actions, decide_tail_actions
-from batcher.errors import StateError, compute_exit_code
+from batcher.errors import ExitCode, InputError, StateError, compute_exit_code
 from batcher.lanes.batch.runner import Decide
 from batcher.plan.planner import PlanOptions, load_plan_options
 from batcher.state import submissions
@@ -46,11 +47,22 @@ def run_all(
     status = read_job_status(session)
     drawn: list[RenderableType] = [draw_status(status), *interruption_note(end)]
     data: dict[str, object] = {"states": status.states}
+    code = compute_exit_code(status.states)
     if out is not None:
-        collected = collect_to_files(session, out, failed, only_new=False, overwrite=overwrite)
+        collected = _collect_at_end(session, out, failed, overwrite)
         drawn.append(collected.drawn)
         data["collected"] = collected.data
-    return CommandAnswer(Group(*drawn), data, compute_exit_code(status.states))
+        code = collected.code if collected.code is ExitCode.USAGE else code
+    return CommandAnswer(Group(*drawn), data, code)
+
+
+def _collect_at_end(session: Session, out: Path, failed: Path | None, overwrite: bool) -> CommandAnswer:
+    """Collect; where a file was made there while the job ran, say so after all that is to be told of the job."""
+    try:
+        return collect_to_files(session, out, failed, only_new=False, overwrite=overwrite)
+    except InputError as error:
+        text = f"Nothing was collected: {error}. `batcher collect` writes the bios."
+        return CommandAnswer(Text(text), {"error": str(error)}, ExitCode.USAGE)
 
 
 def _run_batch_lane(session: Session, how: Decide) -> Finish | Wait:
