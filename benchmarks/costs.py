@@ -37,7 +37,7 @@ class Bench:
         (folder / "batcher.toml").write_text(settings)
         self.planning = python("-m", "batcher", "plan", "--json")
         self.taking_in = python("-m", "benchmarks.acting", "take-in", str(folder))
-        self.collecting = python("-m", "batcher", "collect", "--out", "bios.parquet")
+        self.collecting = python("-m", "batcher", "collect", "--out", "bios.parquet", "--overwrite")
 
     def tables(self) -> Iterator[Table]:
         """Yield every table, in the order of a job's steps."""

@@ -40,6 +40,12 @@ DoneOption = Annotated[
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Take in only the N most urgent new artists.")]
 SkipOption = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave bad rows out, and list them as skipped.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
+MovedOption = Annotated[
+    bool, typer.Option("--service-moved", help="The service of this job has a new address; go on there.")
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files that `collect` did not write, or that hold more.")
+]
 CONFIG = Path("batcher.toml")
 """The configuration file where --config names no other."""
 INTERRUPTED = 130
@@ -92,10 +98,10 @@ def _print_error_line(sentence: str) -> None:
     typer.echo(f"batcher: {line}", err=True)
 
 
-def _open_session(config: Path, json: bool) -> "Session":
+def _open_session(config: Path, json: bool, service_moved: bool = False) -> "Session":
     from batcher.cli.session import open_session
 
-    return open_session(config, json)
+    return open_session(config, json, service_moved)
 
 
 def _finish(answer: CommandAnswer, as_json: bool) -> NoReturn:
@@ -103,7 +109,9 @@ def _finish(answer: CommandAnswer, as_json: bool) -> NoReturn:
     if as_json:
         _write_json(answer.data)
     elif isinstance(answer.drawn, str):
-        typer.echo(answer.drawn)
+        from batcher.views.clean import clean_text
+
+        typer.echo(clean_text(answer.drawn))
     else:
         from batcher.views.progress import StdoutConsole
 
@@ -115,7 +123,9 @@ def _write_json(data: object) -> None:
     """Write one object on one line of stdout."""
     import orjson
 
-    sys.stdout.write(orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS, default=str).decode() + "\n")
+    from batcher.views.clean import clean_json
+
+    sys.stdout.write(clean_json(orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS, default=str).decode()) + "\n")
 
 
 @app.command()
@@ -145,24 +155,26 @@ def submit(
     shards: Annotated[
         int | None, typer.Option("--shards", min=1, help="Release only the N most urgent shards.")
     ] = None,
+    service_moved: MovedOption = False,
     json: JsonOption = False,
 ) -> None:
     """Release the most urgent planned shards and start what fits into the headroom."""
     from batcher.cli.submit import run_submit
 
-    _finish(run_submit(_open_session(config, json), shards), json)
+    _finish(run_submit(_open_session(config, json, service_moved), shards), json)
 
 
 @app.command()
 def poll(
     config: ConfigOption = CONFIG,
     once: Annotated[bool, typer.Option("--once", help="One round, without waiting.")] = False,
+    service_moved: MovedOption = False,
     json: JsonOption = False,
 ) -> None:
     """Follow everything released to its end: start what room allows, wait out delays and pauses, ingest."""
     from batcher.cli.poll import run_poll
 
-    _finish(run_poll(_open_session(config, json), once), json)
+    _finish(run_poll(_open_session(config, json, service_moved), once), json)
 
 
 @app.command()
@@ -170,6 +182,7 @@ def run(
     config: ConfigOption = CONFIG,
     out: Annotated[Path | None, typer.Option("--out", help="Collect to this file at the end.")] = None,
     failed: Annotated[Path | None, typer.Option("--failed", help="And what has no bio to this one.")] = None,
+    overwrite: OverwriteOption = False,
     tail: Annotated[
         Literal["batch", "direct"],
         typer.Option("--tail", help="direct: the last lines at once, at the standard price."),
@@ -178,6 +191,7 @@ def run(
     done: DoneOption = None,
     limit: LimitOption = None,
     skip_bad_rows: SkipOption = False,
+    service_moved: MovedOption = False,
     json: JsonOption = False,
 ) -> None:
     """Plan, release all, poll until every line is done, dead or held, and collect: the unattended mode.
@@ -187,11 +201,11 @@ def run(
     from batcher.cli.plan import configured_options
     from batcher.cli.run import run_all
 
-    session = _open_session(config, json)
+    session = _open_session(config, json, service_moved)
     options = None
     if input or done or limit or skip_bad_rows:
         options = configured_options(session).with_overrides(input, done, limit, skip_bad_rows)
-    _finish(run_all(session, options, out, failed, tail == "direct"), json)
+    _finish(run_all(session, options, out, failed, overwrite, tail == "direct"), json)
 
 
 @app.command()
@@ -207,12 +221,18 @@ def direct(
         typer.Option("--class", help="Only lines that failed with this class; dead and held ones come back."),
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many lines.")] = None,
+    unreleased: Annotated[
+        bool,
+        typer.Option("--unreleased", help="Also what was planned and not released, as with a filter."),
+    ] = False,
+    service_moved: MovedOption = False,
     json: JsonOption = False,
 ) -> None:
     """Ask for what is not in flight now, one call a line, at the standard price: the urgent, and the last few."""
-    from batcher.cli.direct import run_direct
+    from batcher.cli.direct import DirectOptions, run_direct
 
-    _finish(run_direct(_open_session(config, json), workers, priority, failure, limit), json)
+    options = DirectOptions(priority, failure, limit, unreleased)
+    _finish(run_direct(_open_session(config, json, service_moved), workers, options), json)
 
 
 @app.command()
@@ -221,12 +241,13 @@ def collect(
     config: ConfigOption = CONFIG,
     failed: Annotated[Path | None, typer.Option("--failed", help="Write what has no bio to this file.")] = None,
     only_new: Annotated[bool, typer.Option("--only-new", help="Only bios that were not collected before.")] = False,
+    overwrite: OverwriteOption = False,
     json: JsonOption = False,
 ) -> None:
     """Write the bios, earlier ones included, to one file."""
     from batcher.cli.collect import run_collect
 
-    _finish(run_collect(_open_session(config, json), out, failed, only_new), json)
+    _finish(run_collect(_open_session(config, json), out, failed, only_new, overwrite), json)
 
 
 @app.command()
@@ -290,12 +311,13 @@ def cancel(
     shard: Annotated[
         list[int] | None, typer.Option("--shard", help="Only this shard; may be given more than once.")
     ] = None,
+    service_moved: MovedOption = False,
     json: JsonOption = False,
 ) -> None:
     """Cancel at OpenAI what is in flight, follow it to its end, take in what was done, and hold the rest."""
     from batcher.cli.cancel import run_cancel
 
-    _finish(run_cancel(_open_session(config, json), shard or []), json)
+    _finish(run_cancel(_open_session(config, json, service_moved), shard or []), json)
 
 
 @app.command()

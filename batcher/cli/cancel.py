@@ -9,7 +9,8 @@ from batcher.cli.answer import CommandAnswer
 from batcher.cli.process import WorkDoneElsewhere, open_batch_runner
 from batcher.cli.session import Session
 from batcher.core.decide import decide_cancel_actions
-from batcher.state import wishes
+from batcher.errors import ExitCode
+from batcher.state import facts, wishes
 from batcher.state.status import to_json
 from batcher.state.wishes import CancelledShard, CancelResult
 from batcher.views.sheet import build_table
@@ -18,11 +19,14 @@ from batcher.views.sheet import build_table
 def run_cancel(session: Session, shards: Sequence[int]) -> CommandAnswer:
     """Record the wish to cancel shards (none named: all), and follow it until the acting process has fulfilled it.
 
-    This process acts where no other does. Raises InputError for the number of a shard that cannot be cancelled.
+    This process acts where no other does. Raises InputError for the number of a shard that cannot be cancelled, and
+    SetupError where its batch is at another service.
     """
-    session.store.require_plan()
+    with session.store.read_transaction() as tx:
+        session.check_origin(tx)
     with session.store.transaction("cancel") as tx:
         requested, since = wishes.request_cancel(tx, shards), tx.now
+        facts.end_open_submit(tx)
     end = "none was in flight"
     if requested.following:
         end = _follow_cancellation(session)
@@ -35,7 +39,8 @@ def run_cancel(session: Session, shards: Sequence[int]) -> CommandAnswer:
         "retries_held": requested.held,
         "still_in_flight": left,
     }
-    return CommandAnswer(_draw_cancellation(requested, cancelled, left, end), data)
+    code = ExitCode.WORK_REMAINS if left else ExitCode.DONE
+    return CommandAnswer(_draw_cancellation(requested, cancelled, left, end), data, code)
 
 
 def _follow_cancellation(session: Session) -> str:

@@ -24,16 +24,18 @@ def protected_tables(session: Session) -> list[Path]:
     return found
 
 
-def run_collect(session: Session, out: Path, failed: Path | None, only_new: bool) -> CommandAnswer:
+def run_collect(session: Session, out: Path, failed: Path | None, only_new: bool, overwrite: bool) -> CommandAnswer:
     """Write the bios. Work that is not complete is not refused, but reported."""
     check_targets(out, failed, protected_tables(session))
-    return collect_to_files(session, out, failed, only_new)
+    return collect_to_files(session, out, failed, only_new, overwrite)
 
 
-def collect_to_files(session: Session, out: Path, failed: Path | None, only_new: bool) -> CommandAnswer:
+def collect_to_files(
+    session: Session, out: Path, failed: Path | None, only_new: bool, overwrite: bool
+) -> CommandAnswer:
     """Write the bios to `out`, and the artists without one to `failed`; the targets were checked."""
     with session.display.show_progress("writing"):
-        collected = collect_bios(session.store, session.load_job(), out, failed, only_new)
+        collected = collect_bios(session.store, session.load_job(), out, failed, only_new, overwrite)
     code = compute_exit_code({"ready": collected.open, "held": collected.held, "dead": collected.dead})
     data = {name: getattr(collected, name) for name in JSON_FIELDS}
     return CommandAnswer(_draw_collection(collected, out, failed), data, code)

@@ -8,12 +8,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Console
 from rich.text import Text
 
 from batcher.cli.sandbox import require_sandbox
 from batcher.config import load_config
 from batcher.errors import BatcherError, ExitCode
+from batcher.views.progress import CleanConsole
 
 DEMO_LINES = 3
 """Bios that are shown at the end."""
@@ -35,7 +35,7 @@ def run_demo(config: Path, input: Path | None, speed: float, svg: Path | None) -
         folder = Path(scratch)
         settings = SandboxSettings(seed=1, speed=speed, faults=Faults(line_failures=DEMO_FAULTS))
         sandbox = Sandbox(settings, folder / "sandbox", scaled_clock(speed))
-        console = Console(record=svg is not None, width=100 if svg else None)
+        console = CleanConsole(record=svg is not None, width=100 if svg else None)
         with running_sandbox(sandbox) as url:
             demo = Demo(console, folder, _build_environment(job.path, input or job.input, url, folder))
             demo.print_note(
@@ -64,7 +64,7 @@ def _build_environment(job: Path, table: Path, url: str, folder: Path) -> dict[s
 class Demo:
     """The four commands, one after the other."""
 
-    def __init__(self, console: Console, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, console: CleanConsole, folder: Path, environment: Mapping[str, str]) -> None:
         self._console, self._folder, self._environment = console, folder, environment
         (folder / "batcher.toml").write_text("# The demo sets everything in its environment.\n", encoding="utf-8")
 

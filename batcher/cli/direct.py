@@ -11,12 +11,15 @@ from batcher.cli.process import open_lane_context
 from batcher.cli.retry import parse_failure_class
 from batcher.cli.session import Session
 from batcher.core.actions import Finish
+from batcher.core.failures import FailureClass
 from batcher.core.workers import build_workers, parse_workers
 from batcher.errors import InputError, compute_exit_code
 from batcher.lanes.direct.lane import DirectLane
+from batcher.lanes.direct.ready_lines import SelectionWeight
 from batcher.state import direct_calls, wishes
 from batcher.state.direct_calls import Selection
 from batcher.state.wishes import RetryFilter
+from batcher.views.sheet import format_usd
 from batcher.views.status import draw_status
 
 
@@ -27,9 +30,22 @@ class LaneRun(NamedTuple):
     calls: int
 
 
-def run_direct(
-    session: Session, workers: str | None, priority: int | None, failure: str | None, limit: int | None
-) -> CommandAnswer:
+class DirectOptions(NamedTuple):
+    """Which lines to ask for, as the user named them."""
+
+    priority: int | None = None
+    failure: str | None = None
+    limit: int | None = None
+    unreleased: bool = False
+
+    def build_selection(self, failure: FailureClass | None) -> Selection:
+        """Return the lines; without a filter only those that were released: each costs twice what it was planned at."""
+        is_filtered = self.priority is not None or failure is not None or self.limit is not None
+        unreleased = self.unreleased or is_filtered
+        return Selection(self.priority, failure.value if failure else None, self.limit, unreleased)
+
+
+def run_direct(session: Session, workers: str | None, options: DirectOptions) -> CommandAnswer:
     """Request answers at once, at the standard price.
 
     Raises InputError for workers or a class that do not exist.
@@ -38,13 +54,13 @@ def run_direct(
         worker_setting = parse_workers(workers if workers is not None else session.config.direct.workers)
     except ValueError as error:
         raise InputError(str(error)) from None
-    failure_class = parse_failure_class(failure)
+    failure_class = parse_failure_class(options.failure)
     with session.store.read_transaction() as tx:
         first_call = direct_calls.next_call_number(tx)
     if failure_class is not None:
         with session.store.transaction("retry") as tx:
             wishes.retry_lines(tx, RetryFilter(failure_class))
-    run_direct_lane(session, Selection(priority, failure_class.value if failure_class else None, limit), worker_setting)
+    run_direct_lane(session, options.build_selection(failure_class), worker_setting)
     status = read_job_status(session)
     with session.store.read_transaction() as tx:
         outcomes = {row.outcome: row.calls for row in direct_calls.count_outcomes(tx, first_call)}
@@ -64,7 +80,17 @@ def run_direct_lane(session: Session, selection: Selection, workers: str | int, 
     with open_lane_context(session, "direct") as context:
         lane = DirectLane(context, selection, build_workers(workers))
         lane.prepare_run()
+        session.display.print_line(_describe_selection(*lane.weigh_selection()))
         with session.display.show_progress("bios"):
             end = lane.run_until_idle(patient)
     raise_problem(end)
     return LaneRun(end, lane.calls.made)
+
+
+def _describe_selection(weight: SelectionWeight, left_out: int) -> str:
+    """Return what is about to be bought, and what is left out because nobody has released it."""
+    price = f"at most {format_usd(weight.most_usd)}" if weight.most_usd is not None else "of a price that is not known"
+    text = f"{weight.lines:,} line{'s' if weight.lines != 1 else ''} at the standard price, {price}"
+    if left_out:
+        text += f"; lines that were planned and not released: {left_out:,} (--unreleased takes them too)"
+    return text

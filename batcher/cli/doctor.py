@@ -22,6 +22,7 @@ from batcher.cli.session import Session
 from batcher.config import Config, enqueued_token_limit
 from batcher.errors import BatcherError, ExitCode
 from batcher.job.loading import load_job
+from batcher.service.address import DEFAULT_ADDRESS, is_unencrypted, read_origin
 from batcher.service.openai_service import OpenAIService, connect_service
 from batcher.service.service import CallError, CallRefused
 from batcher.state import facts, remote_files, shards
@@ -81,15 +82,17 @@ def _check_service(config: Config, now: float) -> Iterator[Finding]:
     except BatcherError as error:
         yield Finding("endpoint", BAD, str(error), "set OPENAI_API_KEY and OPENAI_BASE_URL anew")
         return
-    endpoint = _check_endpoint(service)
+    origin = read_origin()
+    if is_unencrypted(origin):
+        yield Finding("way", NOTE, f"key and prompts go to {origin} unencrypted", "set OPENAI_BASE_URL to https://")
+    endpoint = _check_endpoint(service, origin)
     yield endpoint
     if endpoint.level == OK:
-        yield _check_model(service, config.model.name, now)
+        yield _check_model(service, config.model.name, origin, now)
         yield _check_model_price(config)
 
 
-def _check_endpoint(service: OpenAIService) -> Finding:
-    address = os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+def _check_endpoint(service: OpenAIService, address: str) -> Finding:
     try:
         service.check_access()
     except CallError as error:
@@ -100,11 +103,15 @@ def _check_endpoint(service: OpenAIService) -> Finding:
     return Finding("endpoint", OK, f"{address} answers")
 
 
-def _check_model(service: OpenAIService, name: str, now: float) -> Finding:
+def _check_model(service: OpenAIService, name: str, origin: str, now: float) -> Finding:
+    """Check that the service knows the model. Only OpenAI's own list is known to name every model that it serves."""
     try:
         ends = service.fetch_shutdown_date(name)
     except CallError as error:
         return Finding("model", NOTE, f"{name} could not be looked up: {error}", "check it at platform.openai.com")
+    if ends is None and origin != DEFAULT_ADDRESS:
+        todo = "try it with a few lines: `batcher plan --limit 1`"
+        return Finding("model", NOTE, f"{origin} does not list {name}, and may serve it all the same", todo)
     if ends is None:
         return Finding("model", BAD, f"{name} is not known to the service", "set [model] name to one that it lists")
     return _check_shutdown_date(name, ends, now)
@@ -161,6 +168,7 @@ def _check_state_folder(store: Store) -> Iterator[Finding]:
         with store.read_transaction() as tx:
             count = len(shards.load_shard_states(tx))
             stopped = facts.read_stop_reason(tx)
+            origin = facts.read_service_origin(tx)
     except BatcherError as error:
         yield Finding("state", BAD, str(error), "see the sentence")
         return
@@ -168,6 +176,9 @@ def _check_state_folder(store: Store) -> Iterator[Finding]:
         yield Finding("state", BAD, f"{store.path} cannot be written", "mend the rights of the state folder")
         return
     yield Finding("state", OK, f"{store.path} is sound, {count} shards")
+    if origin and origin != read_origin():
+        todo = "set OPENAI_BASE_URL back, or --service-moved where it is the same service"
+        yield Finding("service", BAD, f"this job's work is at {origin}, not at {read_origin()}", todo)
     if stopped:
         yield Finding("stopped", BAD, stopped, "mend it; the next `batcher poll` tries again")
 

@@ -6,6 +6,7 @@ from batcher.cli.answer import CommandAnswer
 from batcher.cli.outcome import interruption_note, is_interrupted, raise_problem, read_job_status
 from batcher.cli.process import open_batch_runner
 from batcher.cli.session import Session
+from batcher.cli.submit import end_open_submit
 from batcher.errors import ExitCode, compute_exit_code
 from batcher.views.status import draw_status
 
@@ -15,6 +16,8 @@ def run_poll(session: Session, once: bool) -> CommandAnswer:
     with open_batch_runner(session) as runner, session.display.show_progress("lines done"):
         end = runner.run_until_idle(once)
     raise_problem(end)
+    if not is_interrupted(end):
+        end_open_submit(session)
     status = read_job_status(session)
     code = compute_exit_code(status.states) if once else ExitCode.DONE
     if is_interrupted(end):

@@ -17,10 +17,11 @@ from batcher.core import events
 from batcher.core.failures import FailureClass, classify_call_error, is_redirect
 from batcher.core.retry import Jitter
 from batcher.disk.locks import lane_lock
-from batcher.errors import SetupError
+from batcher.errors import SetupError, StateError
 from batcher.lanes.batch.runner import BatchRunner
 from batcher.lanes.context import LaneContext
 from batcher.plan.checks import check_unsent_lines
+from batcher.service.address import is_unencrypted, read_origin
 from batcher.service.bounds import never_ends
 from batcher.service.openai_service import OpenAIService, connect_service
 from batcher.service.service import CallError, Service
@@ -114,12 +115,14 @@ def open_lane_context(
     """
     job = session.load_job()
     with session.store.read_transaction() as tx:  # a plan must be there before anything is locked or called
+        session.check_origin(tx)
         if sends:
             check_unsent_lines(tx, session.config, resolve_prices)
     interrupt = InterruptHandler(session.display)
     rules = session.config.retry.to_rules()
     dice = random.Random()  # noqa: S311 - jitter is no secret
     service = _connect_service(session.config, interrupt.sleep, dice.random, interrupt.is_requested)
+    _warn_of_plain_text(session.display)
     reporter = EventReporter(session.display)
     context = LaneContext(
         session.store, service, job, session.config, rules, resolve_prices, dice.random,
@@ -130,12 +133,7 @@ def open_lane_context(
         with lane_lock(
             session.store.folder, lane, lambda why: reporter.report_event(events.LockHeld(why)), sleep, None
         ):
-            with context.store.read_transaction() as tx:
-                known = facts.has_reached_service(tx)
-            if _check_service(context.service, known, lane):
-                with context.store.transaction("reached") as tx:
-                    facts.record_service_reached(tx)
-                    facts.save_prices(tx, session.config.model.name, resolve_prices(session.config.model.name))
+            _contact_service(session, context.service, lane)
             yield context
 
 
@@ -169,13 +167,38 @@ def _build_lock_sleep(
 
 def check_service_reachable(session: Session) -> None:
     """Check the service before `run` has done anything. Raises SetupError."""
-    _check_service(_connect_service(session.config, time.sleep, random.random), session.store.exists(), "batch")
+    with suppress(StateError), session.store.read_transaction() as tx:  # there may be no plan
+        session.check_origin(tx)
+    service = _connect_service(session.config, time.sleep, random.random)
+    _warn_of_plain_text(session.display)
+    _check_service(service, session.store.exists(), "batch")
 
 
 def _connect_service(
     config: Config, sleep: Callable[[float], None], jitter: Jitter, is_ending: Callable[[], bool] = never_ends
 ) -> OpenAIService:
     return connect_service(config.api.timeout_s, config.retry.to_rules(), sleep, jitter, is_ending)
+
+
+def _warn_of_plain_text(display: Display) -> None:
+    """Print a warning, once a command, where the way to the service is not encrypted."""
+    origin = read_origin()
+    if is_unencrypted(origin):
+        display.print_once(f"warning: key and prompts go to {origin} unencrypted; use https://")
+
+
+def _contact_service(session: Session, service: Service, lane: str) -> None:
+    """Check the service and record that it is the one of this job. Raises SetupError where it is not, or refuses us."""
+    with session.store.read_transaction() as tx:
+        session.check_origin(tx)  # again: another process may have recorded one while we waited for the lock
+        known = facts.has_reached_service(tx)
+    is_reached = _check_service(service, known, lane)
+    model = session.config.model.name
+    with session.store.transaction("reached") as tx:
+        facts.record_service_origin(tx, read_origin())
+        if is_reached:
+            facts.record_service_reached(tx)
+            facts.save_prices(tx, model, resolve_prices(model))
 
 
 def _check_service(service: Service, known: bool, lane: str) -> bool:

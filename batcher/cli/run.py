@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Group, RenderableType
+from rich.text import Text
 
 from batcher.cli.answer import CommandAnswer
 from batcher.cli.collect import collect_to_files, protected_tables
@@ -14,10 +15,10 @@ from batcher.cli.plan import configured_options, run_plan
 from batcher.cli.process import check_service_reachable, open_batch_runner
 from batcher.cli.session import Session
 from batcher.cli.submit import release_shards
-from batcher.collect.collect import check_targets
+from batcher.collect.collect import check_replacing, check_targets
 from batcher.core.actions import Finish, Wait
 from batcher.core.decide import HAND_OVER, decide_actions, decide_tail_actions
-from batcher.errors import StateError, compute_exit_code
+from batcher.errors import ExitCode, InputError, StateError, compute_exit_code
 from batcher.lanes.batch.runner import Decide
 from batcher.plan.planner import PlanOptions, load_plan_options
 from batcher.state import submissions
@@ -26,29 +27,42 @@ from batcher.views.status import draw_status
 
 
 def run_all(
-    session: Session, options: PlanOptions | None, out: Path | None, failed: Path | None, tail: bool
+    session: Session, options: PlanOptions | None, out: Path | None, failed: Path | None, overwrite: bool, tail: bool
 ) -> CommandAnswer:
     """Plan, release all shards, follow them to their end, and collect to `out` where it is named.
 
     options: what to plan; None: as the last plan, else as the settings say. tail: the direct lane does the last lines.
     """
     check_targets(out, failed, protected_tables(session))
+    if not overwrite:
+        check_replacing(session.store, out, failed)
     check_service_reachable(session)
     _plan_for_run(session, options)
     end = _run_batch_lane(session, _build_tail_decider(session) if tail else decide_actions)
     while end == Finish(HAND_OVER):
-        end, calls = run_direct_lane(session, Selection(), session.config.direct.workers, patient=False)
+        end, calls = run_direct_lane(session, Selection(unreleased=False), session.config.direct.workers, patient=False)
         if not is_interrupted(end):  # where the direct lane can do nothing now, the batches are followed
             end = _run_batch_lane(session, _build_tail_decider(session) if calls else decide_actions)
     raise_problem(end)
     status = read_job_status(session)
     drawn: list[RenderableType] = [draw_status(status), *interruption_note(end)]
     data: dict[str, object] = {"states": status.states}
+    code = compute_exit_code(status.states)
     if out is not None:
-        collected = collect_to_files(session, out, failed, only_new=False)
+        collected = _collect_at_end(session, out, failed, overwrite)
         drawn.append(collected.drawn)
         data["collected"] = collected.data
-    return CommandAnswer(Group(*drawn), data, compute_exit_code(status.states))
+        code = collected.code if collected.code is ExitCode.USAGE else code
+    return CommandAnswer(Group(*drawn), data, code)
+
+
+def _collect_at_end(session: Session, out: Path, failed: Path | None, overwrite: bool) -> CommandAnswer:
+    """Collect; where a file was made there while the job ran, say so after all that is to be told of the job."""
+    try:
+        return collect_to_files(session, out, failed, only_new=False, overwrite=overwrite)
+    except InputError as error:
+        text = f"Nothing was collected: {error}. `batcher collect` writes the bios."
+        return CommandAnswer(Text(text), {"error": str(error)}, ExitCode.USAGE)
 
 
 def _run_batch_lane(session: Session, how: Decide) -> Finish | Wait:

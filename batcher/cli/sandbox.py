@@ -7,11 +7,10 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
-from rich.console import Console
-
 from batcher.config import load_config
 from batcher.errors import ConfigError, SetupError, StateError
 from batcher.state.db.store import Store
+from batcher.views.progress import CleanConsole
 
 TRIAL_STATE = ".batcher-sandbox"
 """The state folder that the banner proposes."""
@@ -70,4 +69,4 @@ def describe_start(url: str, state: Path | None) -> str:
 
 
 def _print_text(text: str) -> None:
-    Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
+    CleanConsole(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)

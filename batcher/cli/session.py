@@ -4,23 +4,46 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from rich.console import Console
-
 from batcher.config import Config, load_config
+from batcher.errors import SetupError
+from batcher.service.address import read_origin
+from batcher.state import facts
 from batcher.state.db.store import Store
-from batcher.views.progress import Display
+from batcher.state.db.transaction import Transaction
+from batcher.views.progress import CleanConsole, Display
 
 if TYPE_CHECKING:
     from batcher.job.job import Job
 
 
+class ServiceName(NamedTuple):
+    """Whom a job speaks to: the model, and the addresses of the service without user and password."""
+
+    model: str
+    service: str
+    """The address that the state records; before any contact the one that is set."""
+    address_set: str
+    """The address that the environment sets now."""
+
+    def describe(self) -> str:
+        """Return the first line of an answer."""
+        other = f"; the address set now is {self.address_set}" if self.address_set != self.service else ""
+        return f"{self.model} at {self.service}{other}"
+
+    def to_json(self) -> dict[str, str]:
+        """Return the first fields of an answer in JSON."""
+        return {"model": self.model, "service": self.service}
+
+
 class Session(NamedTuple):
-    """The configuration, the state and the display of a command. json: whether it answers as JSON."""
+    """What a command is given. json: whether it answers as JSON; service_moved: the user says that the address of the
+    service has changed, and that it is the same service."""
 
     config: Config
     store: Store
     display: Display
     json: bool
+    service_moved: bool = False
 
     def load_job(self) -> "Job":
         """Return the job, loaded from its folder. Raises JobError."""
@@ -28,9 +51,27 @@ class Session(NamedTuple):
 
         return load_job(self.config.job.path)
 
+    def name_service(self, tx: Transaction | None) -> ServiceName:
+        """Return whom the job speaks to. tx: None where there is no plan yet."""
+        recorded = facts.read_service_origin(tx) if tx is not None else ""
+        return ServiceName(self.config.model.name, recorded or read_origin(), read_origin())
 
-def open_session(config_path: Path, json: bool) -> Session:
+    def check_origin(self, tx: Transaction) -> None:
+        """Raise SetupError where the work of this job is at another service than the one that is set now.
+
+        What one service has taken is unknown to another: it would be bought again, or mixed with a rehearsal.
+        """
+        name = self.name_service(tx)
+        if name.service != name.address_set and not self.service_moved:
+            raise SetupError(
+                f"this job's work is at {name.service}, and the address set now is {name.address_set}; set "
+                "OPENAI_BASE_URL back, or give this service a [state] dir of its own (where it is the same service "
+                "at a new address: --service-moved)"
+            )
+
+
+def open_session(config_path: Path, json: bool, service_moved: bool = False) -> Session:
     """Read the configuration and return the session of a command. Raises ConfigError."""
     config = load_config(config_path)
-    console = Console(stderr=True, quiet=False)
-    return Session(config, Store(config.state.dir, time.time, time.sleep), Display(console), json)
+    display = Display(CleanConsole(stderr=True))
+    return Session(config, Store(config.state.dir, time.time, time.sleep), display, json, service_moved)

@@ -4,13 +4,15 @@ import time
 from contextlib import suppress
 from functools import partial
 
-from rich.console import Console
+from rich.console import Group
+from rich.text import Text
 
 from batcher.cli.answer import CommandAnswer
 from batcher.cli.session import Session
 from batcher.errors import InputError
 from batcher.state.snapshot import load_saved_prices
 from batcher.state.status import find_similar_artists, read_artist, read_status, to_json
+from batcher.views.progress import CleanConsole
 from batcher.views.status import draw_artist, draw_status
 
 WATCH_S = 2.0
@@ -21,7 +23,9 @@ def run_status(session: Session) -> CommandAnswer:
     """Return the job at this moment."""
     with session.store.read_transaction() as tx:
         status = read_status(tx, session.config, partial(load_saved_prices, tx))
-    return CommandAnswer(draw_status(status), to_json(status))
+        name = session.name_service(tx)
+    fields = {field: to_json(value) for field, value in status._asdict().items()}
+    return CommandAnswer(Group(Text(name.describe()), draw_status(status)), {**name.to_json(), **fields})
 
 
 def watch_status(session: Session) -> None:
@@ -29,7 +33,7 @@ def watch_status(session: Session) -> None:
     from rich.live import Live
 
     first = run_status(session).drawn
-    with suppress(KeyboardInterrupt), Live(first, console=Console(), auto_refresh=False) as live:
+    with suppress(KeyboardInterrupt), Live(first, console=CleanConsole(), auto_refresh=False) as live:
         while True:
             time.sleep(WATCH_S)
             live.update(run_status(session).drawn, refresh=True)

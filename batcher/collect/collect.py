@@ -1,22 +1,27 @@
 """`batcher collect`: the bios as one file, earlier ones included, written under another name and moved into place.
 
-Bios that were collected are marked, so that `--only-new` writes the others alone. The file is moved into place first,
-and the marks are committed after it: a crash between the two may repeat bios in the next file, and never loses one.
+Bios that were collected are marked, so that `--only-new` writes the others alone. The intent (which bios, and the
+digest of the file that they are in) is committed first, the file moved into place, and the outcome committed last: a
+crash between may repeat bios in the next file, and never loses one. The digests tell which files Batcher has written:
+no other is replaced unasked.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from batcher.collect.columns import build_bios_query, choose_column_types
+from batcher.collect.replacing import check_rows, check_target_is_ours, digest_file, find_own_content, record_name
 from batcher.disk.durable import sync_path
-from batcher.errors import InputError, StateError
+from batcher.errors import InputError, StateError, describe_disk_error
 from batcher.job.job import Job
 from batcher.job.schema import output_column_types
 from batcher.state import bios
 from batcher.state import plan as plan_state
+from batcher.state.bios import FileContent, FileRecord
 from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
 
@@ -89,17 +94,64 @@ def load_table_paths(store: Store) -> list[Path]:
         return [store.folder.resolve().parent / name for name in plan_state.load_tables_read(tx)]
 
 
-def collect_bios(store: Store, job: Job, out: Path, failed: Path | None, only_new: bool) -> CollectResult:
-    """Write the bios to `out`, and the failures to `failed`. Raises InputError or StateError."""
+def check_replacing(store: Store, out: Path | None, failed: Path | None) -> None:
+    """Raise InputError where a file exists that this job has not written: checked before `run` begins."""
+    records: Mapping[str, FileRecord] = {}
+    if store.exists():
+        with suppress(StateError), store.read_transaction() as tx:  # there may be no plan
+            records = bios.load_written_files(tx)
+    for target in (out, failed):
+        if target is not None:
+            check_target_is_ours(target, records.get(record_name(store.folder, target)))
+
+
+def collect_bios(
+    store: Store, job: Job, out: Path, failed: Path | None, only_new: bool, overwrite: bool = False
+) -> CollectResult:
+    """Write the bios to `out`, and the failures to `failed`.
+
+    overwrite: replace whatever is there. Raises InputError or StateError.
+    """
     check_targets(out, failed, load_table_paths(store))
+    targets = _Targets(store.folder, out, failed, only_new, overwrite)
+    with ExitStack() as leftovers:
+        with store.transaction("intend_collect") as tx:
+            result = _write_files(tx, job, targets, leftovers)
+            written_at = bios.mark_written(tx) if out in result.files else None
+            bios.record_written_files(tx, {record_name(store.folder, p): r for p, r in result.files.items()})
+        for path in result.files:
+            _move_into_place(_temporary_path(path), path)
     with store.transaction("collect") as tx:
-        result = _write_files(tx, job, out, failed, only_new)
-        bios.mark_collected(tx)
-        return result
+        if written_at is not None:
+            bios.mark_collected(tx, written_at)
+        in_place = {p: FileRecord(record.contents[-1:], True) for p, record in result.files.items()}
+        bios.record_written_files(tx, {record_name(store.folder, p): r for p, r in in_place.items()})
+    return result.report
 
 
-def _write_files(tx: Transaction, job: Job, out: Path, failed: Path | None, only_new: bool) -> CollectResult:
-    """Write both files under temporary names before either is moved into place."""
+class _Targets(NamedTuple):
+    """Where a collect writes to, and what it may replace there."""
+
+    state_folder: Path
+    out: Path
+    failed: Path | None
+    only_new: bool
+    overwrite: bool
+
+
+class _Written(NamedTuple):
+    """What was written under temporary names, by the path that it is for, and what the user is told."""
+
+    files: Mapping[Path, FileRecord]
+    report: CollectResult
+
+
+def _write_files(tx: Transaction, job: Job, targets: _Targets, leftovers: ExitStack) -> _Written:
+    """Write both files under temporary names, before either is moved into place.
+
+    Raises InputError where one would replace what it may not.
+    """
+    out, failed, only_new = targets.out, targets.failed, targets.only_new
     types, notes = choose_column_types(tx, output_column_types(job), only_new)
     # Bios that --only-new wrote before may be in this file and in no other, so an empty one does not replace it.
     kept = only_new and out.exists() and bios.count_new_bios(tx) == 0
@@ -110,35 +162,37 @@ def _write_files(tx: Transaction, job: Job, out: Path, failed: Path | None, only
         writers[out] = partial(bios.copy_query, tx, build_bios_query(types, only_new))
     if failed is not None:
         writers[failed] = partial(bios.copy_failed_artists, tx)
-    with ExitStack() as leftovers:
-        written = {path: _write_temporary_file(path, write, leftovers) for path, write in writers.items()}
-        for path in writers:
-            _move_into_place(_temporary_path(path), path)
+    known = bios.load_written_files(tx)
+    records = {path: known.get(record_name(targets.state_folder, path)) for path in writers}
+    if not targets.overwrite:
+        for path, record in records.items():
+            check_target_is_ours(path, record, only_new and path == out)
+    files: dict[Path, FileRecord] = {}
+    for path, write in writers.items():
+        content = _write_temporary_file(path, write, leftovers)
+        before = find_own_content(path, records[path])
+        if path == out and not targets.overwrite:
+            check_rows(path, before, content)
+        files[path] = FileRecord([*([before] if before else []), content], False)
     artists = bios.count_artists(tx)
-    return CollectResult(
-        bios=written.get(out, 0),
-        failed=written.get(failed, 0) if failed is not None else 0,
-        dead=artists.dead,
-        held=artists.held,
-        open=artists.open,
-        skipped=artists.skipped,
-        kept=kept,
-        notes=notes,
-    )
+    report = CollectResult(0, 0, artists.dead, artists.held, artists.open, artists.skipped, kept, notes)
+    rows = {path: record.contents[-1].rows for path, record in files.items()}
+    return _Written(files, replace(report, bios=rows.get(out, 0), failed=rows.get(failed, 0) if failed else 0))
 
 
 def _temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
 
 
-def _write_temporary_file(path: Path, write: Callable[[Path, str], int], leftovers: ExitStack) -> int:
-    """Write what is to be moved to `path`, and have it removed with `leftovers`; return the number of its rows."""
+def _write_temporary_file(path: Path, write: Callable[[Path, str], int], leftovers: ExitStack) -> FileContent:
+    """Write what is to be moved to `path`, and have it removed with `leftovers`; return what it holds."""
     temporary = _temporary_path(path)
     leftovers.callback(temporary.unlink, missing_ok=True)
     try:
-        return write(temporary, FORMATS[path.suffix.lower()])
+        rows = write(temporary, FORMATS[path.suffix.lower()])
+        return FileContent(temporary.stat().st_size, digest_file(temporary), rows)
     except OSError as error:
-        raise StateError(f"{path} cannot be written: {error}") from error
+        raise _explain_failed_write(path, error) from error
 
 
 def _move_into_place(source: Path, target: Path) -> None:
@@ -146,6 +200,12 @@ def _move_into_place(source: Path, target: Path) -> None:
         sync_path(source)  # before the commit: the state must not call bios collected that a power cut takes away
         source.replace(target)
     except OSError as error:
-        raise StateError(f"{target} cannot be written: {error.strerror}") from error
+        raise _explain_failed_write(target, error) from error
     with suppress(OSError):  # the folder may be writable and not readable
         sync_path(target.parent)
+
+
+def _explain_failed_write(path: Path, error: OSError) -> StateError:
+    """Return what the disk refused, in the sentence that it has everywhere."""
+    why = describe_disk_error(OSError(error.errno, error.strerror)) if error.errno else ""
+    return StateError(f"{path}: {why}" if why else f"{path} cannot be written: {error.strerror or error}")

@@ -100,7 +100,7 @@ def build_bios_query(types: Mapping[str, str], only_new: bool) -> str:
 
 
 def _collected_condition(only_new: bool) -> str:
-    return "b.collected_at IS NULL" if only_new else "true"
+    return "coalesce(b.collected_at, -1) < 0" if only_new else "true"
 
 
 def _json_path(name: str) -> str:

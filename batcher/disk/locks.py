@@ -1,7 +1,9 @@
 """One acting process a lane: a kernel lock on a file, held for the process's life and gone with it."""
 
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,10 +26,7 @@ def lane_lock(
     written.
     """
     path = folder / f"{lane}.lock"
-    try:
-        descriptor = open_restricted(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-    except OSError as error:
-        raise StateError(f"{path} cannot be opened: {error.strerror}; mend the rights of the state folder") from error
+    descriptor = _open_lock_file(path)
     try:
         _acquire_lock(descriptor, path, waiting, sleep, patience_s)
         os.ftruncate(descriptor, 0)
@@ -50,6 +49,21 @@ def folder_lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _open_lock_file(path: Path) -> int:
+    """Return a descriptor of the lock file. A link is refused: what it names would be overwritten."""
+    no_file = f"{path} is not a file of Batcher's (a link, or something else); remove it and run the command again"
+    try:
+        descriptor = open_restricted(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
+            raise StateError(no_file) from error
+        raise StateError(f"{path} cannot be opened: {error.strerror}; mend the rights of the state folder") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise StateError(no_file)
+    return descriptor
 
 
 def _acquire_lock(

@@ -377,7 +377,7 @@ def connect_service(
         http_client = BoundedClient(timeout=timeout, limits=openai.DEFAULT_CONNECTION_LIMITS)
         client = openai.OpenAI(max_retries=0, timeout=timeout, http_client=http_client)
     except httpx2.InvalidURL as error:
-        raise SetupError(f"{NO_ADDRESS} ({mask_secrets(str(error), secrets)})") from error
+        raise SetupError(NO_ADDRESS) from error  # the client's own words quote a part of it, perhaps of a password
     except openai.OpenAIError as error:
         raise SetupError(f"the client cannot be set up: {mask_secrets(str(error), secrets)}") from error
     if client.base_url.scheme not in {"http", "https"} or not client.base_url.host:

@@ -1,11 +1,20 @@
-"""What `collect` reads and writes: the bios, and the artists that have none."""
+"""What `collect` reads and writes: the bios, the artists that have none, and which files it has written."""
 
+import errno
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
+import orjson
 
 from batcher.state.db.transaction import Transaction, load_statements
+
+FILES_KEPT = 50
+"""Files that the state remembers to have written, the newest ones. An older one is not replaced unasked."""
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+"""The errors of a disk that DuckDB's message quotes by the text of the system."""
 
 
 class ArtistCounts(NamedTuple):
@@ -35,9 +44,50 @@ def count_new_bios(tx: Transaction) -> int:
     return int(tx.fetch_one("count_new_bios")[0])
 
 
-def mark_collected(tx: Transaction) -> None:
-    """Mark every bio as collected."""
-    tx.fetch_all("mark_collected", now=tx.now)
+def mark_written(tx: Transaction) -> float:
+    """Record that every bio is in a file that is about to be moved into place; return the time of this mark."""
+    tx.fetch_all("mark_written", now=tx.now)
+    return tx.now
+
+
+def mark_collected(tx: Transaction, written_at: float) -> None:
+    """Mark the bios as collected that were marked as written at this time."""
+    tx.fetch_all("mark_collected", now=tx.now, written_at=written_at)
+
+
+class FileContent(NamedTuple):
+    """What a file held when it was written: bytes, their digest, and rows."""
+
+    size: int
+    sha256: str
+    rows: int
+
+
+class FileRecord(NamedTuple):
+    """What may stand in a file that `collect` has written."""
+
+    contents: list[FileContent]
+    """The newest one last; before it the one that it replaces, until it is known to be in place."""
+    is_in_place: bool
+
+
+def load_written_files(tx: Transaction) -> dict[str, FileRecord]:
+    """Return the files that were written, by name, the newest last."""
+    kept = orjson.loads(tx.read_text_fact("written_files") or "{}")
+    return {
+        name: FileRecord([FileContent(*content) for content in contents], is_in_place)
+        for name, (contents, is_in_place) in kept.items()
+    }
+
+
+def record_written_files(tx: Transaction, files: Mapping[str, FileRecord]) -> None:
+    """Record files that are about to be, or were, moved into place."""
+    known = load_written_files(tx)
+    for name in files:
+        known.pop(name, None)
+    newest = list({**known, **files}.items())[-FILES_KEPT:]
+    plain = {name: ([tuple(content) for content in record.contents], record.is_in_place) for name, record in newest}
+    tx.write_fact("written_files", text=orjson.dumps(plain).decode())
 
 
 def find_misfit(tx: Transaction, query: str) -> Misfit | None:
@@ -58,8 +108,16 @@ def copy_query(tx: Transaction, query: str, path: Path, options: str) -> int:
     try:
         rows = tx.con.execute(f"COPY ({query}) TO '{target}' {options}").fetchall()
     except duckdb.IOException as error:
-        raise OSError(str(error).splitlines()[0]) from error
+        raise _to_os_error(str(error)) from error
     return int(rows[0][0])
+
+
+def _to_os_error(text: str) -> OSError:
+    """Return DuckDB's words for a failure of the disk as the error that the system gave."""
+    for code in _DISK_ERRORS:
+        if os.strerror(code).lower() in text.lower():
+            return OSError(code, os.strerror(code))
+    return OSError(text.splitlines()[0])
 
 
 def copy_failed_artists(tx: Transaction, path: Path, options: str) -> int:

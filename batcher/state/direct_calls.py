@@ -24,6 +24,8 @@ class Selection:
     """The class of the line's last failure."""
     max_lines: int | None = None
     """Lines that are sent in all; their retries are not counted."""
+    unreleased: bool = True
+    """Whether lines are sent that were planned and not released."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,14 @@ class Candidates(NamedTuple):
     lines: list[Candidate]
     next_due: float | None
     """When the next of the waiting lines is due (epoch seconds); None: none waits."""
+
+
+class LineWeight(NamedTuple):
+    """Lines of one version with the same number of counted tokens."""
+
+    version: int
+    tokens: int
+    lines: int
 
 
 class LineClaim(NamedTuple):
@@ -119,10 +129,23 @@ def load_candidates(
     if selection.max_lines is not None:
         left = selection.max_lines - int(tx.fetch_one("count_lines_claimed", first=first_call)[0])
         is_full, max_lines = left <= 0, max_lines if left <= 0 else min(max_lines, left)
-    chosen = {"priority": selection.priority, "failure": selection.failure, "full": is_full, "first": first_call}
+    chosen: dict[str, object] = {"priority": selection.priority, "failure": selection.failure}
+    chosen |= {"unreleased": selection.unreleased, "full": is_full, "first": first_call}
     (next_due,) = tx.fetch_one("direct_due", **chosen)
     rows = tx.fetch_all("direct_lines", most=max_lines, **chosen)
     return Candidates([Candidate(*row) for row in rows], next_due)
+
+
+def weigh_selection(tx: Transaction, selection: Selection) -> list[LineWeight]:
+    """Return the lines that may be sent or wait to be, by what they cost."""
+    rows = tx.fetch_all(
+        "weigh_selection",
+        priority=selection.priority,
+        failure=selection.failure,
+        unreleased=selection.unreleased,
+        most=selection.max_lines,
+    )
+    return [LineWeight(*row) for row in rows]
 
 
 def filter_ready_lines(tx: Transaction, lines: Sequence[Candidate]) -> dict[str, Candidate]:

@@ -132,5 +132,5 @@ def _deadline_advice(outlook: Outlook, config: Config, deadline_s: float) -> lis
     rest = outlook.open_line_count - lines
     if 0 < rest <= MOST_WORKERS * outlook.per_worker_s * deadline_s:
         workers = recommend_workers(rest, deadline_s / 3600, outlook.per_worker_s)
-        advice.append(f"`batcher direct --workers {workers}` for {rest:,} lines, at the standard price")
+        advice.append(f"`batcher direct --unreleased --workers {workers}` for {rest:,} lines, at the standard price")
     return advice or [LATER_ADVICE]

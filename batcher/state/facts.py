@@ -5,6 +5,7 @@ rows of it too (state/plan.py).
 """
 
 from enum import StrEnum
+from typing import NamedTuple
 
 import orjson
 
@@ -119,6 +120,30 @@ def record_listing_lag(tx: Transaction, lag_s: float) -> None:
     tx.write_fact("listing_lag_s", max(lag_s, read_listing_lag(tx)))
 
 
+class OpenSubmit(NamedTuple):
+    """A `submit` that has not come to its end: how many shards it was to release, and how many it has released."""
+
+    most: int
+    released: int
+
+
+def read_open_submit(tx: Transaction) -> OpenSubmit | None:
+    """Return the `submit` that was interrupted; None where the last one has ended."""
+    most = tx.read_text_fact("open_submit")
+    return OpenSubmit(int(most), int(tx.read_fact("open_submit"))) if most else None
+
+
+def record_open_submit(tx: Transaction, submit: OpenSubmit) -> None:
+    """Record that a `submit` has released shards, until `end_open_submit`."""
+    tx.write_fact("open_submit", submit.released, str(submit.most))
+
+
+def end_open_submit(tx: Transaction) -> None:
+    """Forget the last `submit`: the next one releases shards of its own."""
+    if read_open_submit(tx) is not None:
+        tx.write_fact("open_submit")
+
+
 def read_worker_rate(tx: Transaction) -> float:
     """Return the lines that one worker of the direct lane does in a second; 0 where that was never measured."""
     return tx.read_fact("direct_per_worker_s")
@@ -137,6 +162,16 @@ def has_reached_service(tx: Transaction) -> bool:
 def record_service_reached(tx: Transaction) -> None:
     """Record that the service has answered."""
     tx.write_fact("reached_at", tx.now)
+
+
+def read_service_origin(tx: Transaction) -> str:
+    """Return the address (scheme, host, port, path) of the service that has this job's work; "" before any contact."""
+    return tx.read_text_fact("service")
+
+
+def record_service_origin(tx: Transaction, origin: str) -> None:
+    """Record the address of the service that has this job's work."""
+    tx.write_fact("service", text=origin)
 
 
 def read_plan_options(tx: Transaction) -> str:

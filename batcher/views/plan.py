@@ -164,8 +164,8 @@ def _describe_direct_lane(summary: PlanSummary) -> list[str]:
         return []
     needed = summary.lines / (hours * 3600) / rate
     return [
-        f"By `batcher direct` instead: {summary.lines:,} lines / {hours:,.0f} h / {rate:.2f} lines a second and worker "
-        f"= {needed:.2f}: {summary.workers} workers, at the standard price."
+        f"By `batcher direct --unreleased` instead: {summary.lines:,} lines / {hours:,.0f} h / {rate:.2f} lines a "
+        f"second and worker = {needed:.2f}: {summary.workers} workers, at the standard price."
     ]
 
 

@@ -6,11 +6,14 @@ stdout is kept for the answer. Without a terminal there is no bar, and progress 
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from batcher.views.clean import clean_text
 
 if TYPE_CHECKING:  # `status` shows no progress bar
     from rich.progress import Progress, TaskID
@@ -21,7 +24,19 @@ WIDE = 200
 """Columns of an answer that does not go to a terminal: enough that nothing is shortened or folded."""
 
 
-class StdoutConsole(Console):
+class CleanConsole(Console):
+    """A console whose terminal acts on nothing that a text holds: the one place where text is printed.
+
+    rich itself lets escape sequences of a text through.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield what rich draws, with the texts cleaned; rich's own control sequences stay."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(clean_text(segment.text), segment.style)
+
+
+class StdoutConsole(CleanConsole):
     """stdout. A reader that closes it early (`batcher status | head`) ends the command without an error."""
 
     def __init__(self) -> None:
@@ -43,10 +58,17 @@ class Display:
         self._task: TaskID | None = None
         self._last_line = float("-inf")
         self._last_wait = ""
+        self._printed: set[str] = set()
 
     def print_line(self, line: str) -> None:
         """Print a line; text from the service is not read as markup."""
         self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    def print_once(self, line: str) -> None:
+        """Print a line that this command has not printed yet."""
+        if line not in self._printed:
+            self._printed.add(line)
+            self.print_line(line)
 
     def update_note(self, note: str) -> None:
         """Change the note beside the progress bar; does nothing away from a terminal."""

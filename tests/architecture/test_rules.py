@@ -208,3 +208,17 @@ def test_no_public_class_has_the_name_of_another() -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 found[node.name].append(place(path, node))
     assert {name: places for name, places in found.items() if len(places) > 1} == {}
+
+
+# --- what is printed --------------------------------------------------------------------------------------------------
+
+
+def test_one_place_makes_consoles() -> None:
+    """A console of rich's own would let escape sequences of a name or an answer through to the terminal."""
+    found = [
+        place(path, node)
+        for path, tree in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"Console", "print", "rich.print"}
+    ]
+    assert found == []

@@ -219,6 +219,15 @@ def test_a_service_that_is_not_there(planned: Place) -> None:
     assert sentence.endswith("; check OPENAI_BASE_URL")
 
 
+def test_an_address_that_is_not_encrypted_is_warned_of_once(planned: Place) -> None:
+    plain = {"OPENAI_API_KEY": "sk-x", "OPENAI_BASE_URL": "http://0.0.0.0:9/v1"}
+    for command in ("submit", "run"):
+        told = planned.run(command, **plain).stderr
+        assert told.startswith("warning: key and prompts go to http://0.0.0.0:9/v1 unencrypted; use https://\n")
+        assert told.count("unencrypted") == 1
+    assert "unencrypted" in planned.run("doctor", **plain).stdout
+
+
 HTML = b"<!doctype html>\n<html>\n<body>\n<h1>Not\n found</h1>" + b"<p>Nothing here.</p>\n" * 100 + b"</body></html>"
 REFUSAL = b'{"error": {"message": "Incorrect API key provided: sk-se*****ret.", "code": "invalid_api_key"}}'
 
@@ -253,6 +262,49 @@ def test_run_looks_at_key_and_address_before_it_plans(place: Place) -> None:
     assert place.refused("run").startswith("OPENAI_API_KEY is not set; ")
     sentence = place.refused("run", OPENAI_API_KEY="sk-x", OPENAI_BASE_URL="http://127.0.0.1:9/v1")
     assert sentence.startswith("the service cannot be reached: ")
+
+
+def test_a_file_of_the_users_is_not_replaced_and_run_says_so_first(planned: Place) -> None:
+    planned.write("mine.csv", "my notes")
+    rest = "exists, and is not as this job's `collect` wrote it; name another file, or replace it with --overwrite"
+    assert planned.refused("collect", "--out", "mine.csv", "--json") == f"mine.csv {rest}"
+    assert planned.refused("run", "--out", "bios.csv", "--failed", "mine.csv") == f"mine.csv {rest}"
+    assert planned.run("collect", "--out", "mine.csv", "--overwrite").returncode == 3
+
+
+PLAIN_JOB = """
+from pydantic import BaseModel
+
+
+class Artist(BaseModel):
+    artist_id: str
+    artist_name: str
+
+    def prompt_values(self):
+        return {"artist_name": self.artist_name}
+
+
+class Bio(BaseModel):
+    bio: str
+
+
+def accept(artist, bio):
+    return None
+"""
+
+
+def test_a_name_that_a_terminal_would_obey_is_shown(place: Place) -> None:
+    """A job that takes names as they are; that of the repository cleans them."""
+    place.write("jobs/bios/job.py", PLAIN_JOB)
+    place.write("jobs/bios/user.md", "{artist_name}")
+    place.write("jobs/bios/artists.csv", HEAD + "a1,Ana \x1b[2J\x9b1m Albers,1,German,1899\n")
+    assert place.run("plan").returncode == 0
+    for arguments in (["show", "a1"], ["show", "a1", "--json"]):
+        told = place.run(*arguments).stdout
+        assert "Ana " in told
+        assert "\x1b" not in told
+        assert "\x9b" not in told
+    assert orjson.loads(told)["artist_name"] == "Ana \x1b[2J\x9b1m Albers"
 
 
 def test_run_takes_no_target_for_failures_alone(place: Place) -> None:

@@ -1,6 +1,7 @@
 """`batcher direct` and `batcher run --tail direct` as processes over HTTP, alone and beside the batch lane."""
 
 import json
+import re
 import signal
 from collections import Counter
 from collections.abc import Sequence
@@ -33,6 +34,22 @@ def test_a_few_urgent_ones_now_and_the_rest_by_batch(tmp_path: Path) -> None:
         assert job.done(("run", "--out", "bios.csv")) == 0
     lanes = Counter(str(lane) for (lane,) in job.query("SELECT lane FROM bios"))
     assert lanes == {"direct": 8, "batch": 22}
+    assert set(job.outcome().executions.values()) == {1}
+
+
+def test_what_was_not_released_is_not_bought_unasked(tmp_path: Path) -> None:
+    """Without a filter: a line costs twice what the plan said of it. The price is told before anything is sent."""
+    job = Killing(tmp_path, Scenario(lines=12, per_shard=6, settings={"enqueued_tokens": 10_000}))
+    with job.serving():
+        assert job.done(("plan",)) == 0
+        code, text = said(job, ("direct",))
+        assert code == 3
+        left_out = "lines that were planned and not released: 12 (--unreleased takes them too)\n"
+        assert text.startswith(f"0 lines at the standard price, at most $0.00; {left_out}")
+        assert not job.sandbox.ledger.attempt_counts()
+        code, text = said(job, ("direct", "--unreleased"))
+        assert code == 0
+    assert re.match(r"12 lines at the standard price, at most \$0\.0\d+\n", text)
     assert set(job.outcome().executions.values()) == {1}
 
 
@@ -72,7 +89,7 @@ def test_both_lanes_at_once_ask_for_no_line_twice(tmp_path: Path) -> None:
     job = Killing(tmp_path, Scenario(lines=200, per_shard=20, limits=THREE_AT_ONCE, settings=SLOW))
     with job.serving():
         assert job.done(("plan",)) == 0
-        batch, direct = job.start(("run",)), job.start(("direct", "--workers", "4"))
+        batch, direct = job.start(("run",)), job.start(("direct", "--unreleased", "--workers", "4"))
         assert job.finish(direct) in {0, 3}  # whichever ends first says that the other has work yet
         assert job.finish(batch) in {0, 3}
         assert job.done(("run",)) == 0
@@ -86,7 +103,7 @@ def test_a_second_direct_waits_for_the_first(tmp_path: Path) -> None:
     job = Killing(tmp_path, Scenario(lines=40, per_shard=20, faults={"slow_s": 0.1}))
     with job.serving():
         assert job.done(("plan",)) == 0
-        first, second = job.start(("direct",)), job.start(("direct",))
+        first, second = job.start(("direct", "--unreleased")), job.start(("direct", "--unreleased"))
         assert job.finish(first) == job.finish(second) == 0
     assert "is at work on this state; waiting for it to end" in job.output.read_text(encoding="utf-8")
     assert set(job.outcome().executions.values()) == {1}
@@ -97,7 +114,7 @@ def test_a_signal_waits_for_what_is_under_way(tmp_path: Path) -> None:
     job = Killing(tmp_path, Scenario(lines=400, per_shard=100, faults={"slow_s": 0.05}))
     with job.serving():
         assert job.done(("plan",)) == 0
-        process = job.start(("direct",))
+        process = job.start(("direct", "--unreleased"))
         while not job.sandbox.ledger.attempt_counts():
             assert process.poll() is None, job.output.read_text()
         process.send_signal(signal.SIGTERM)
@@ -119,12 +136,12 @@ def test_a_pause_survives_a_kill(tmp_path: Path) -> None:
 
     with job.serving():
         assert job.done(("plan",)) == 0
-        process = job.start(("direct",))
+        process = job.start(("direct", "--unreleased"))
         wait_until(lambda: bool(open_pauses()))
         process.kill()
         process.wait()
         before = job.query(pauses)
-        second = job.start(("direct",), output=tmp_path / "second.txt")
+        second = job.start(("direct", "--unreleased"), output=tmp_path / "second.txt")
         wait_until(lambda: "paused: daily requests" in (tmp_path / "second.txt").read_text(encoding="utf-8"))
         second.kill()
         second.wait()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.shop import KEY, Shop, open_shop
+from tests.support.world import ROOT
 
 
 @pytest.fixture
@@ -50,6 +51,20 @@ def test_the_four_commands_exactly_so(finished: Finished) -> None:
     assert int(str(bios[0])) + int(str(failed[0])) == 410
     assert failed[1:] == ("invalid", "content_policy_violation")
     assert shop.sandbox.ledger.billing_totals()["usable_more_than_once"] == 0
+
+
+def test_the_block_for_ones_own_table_buys_only_its_artists(shop: Shop) -> None:
+    """Run it as README prints it, in a folder whose settings are for the demo."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Your own table")[2]
+    block = [line.strip() for line in section.splitlines() if line.startswith("    ")]
+    assert block[0].startswith("batcher init")
+    quick = {"POLL__INTERVAL_S": "0.2", "API__RECONCILE_GRACE_S": "0.5", "RETRY__RATE_LIMIT__BASE_S": "0.2"}
+    shop.environment.update({f"BATCHER_{key}": value for key, value in quick.items()})
+    done = shop.shell("set -e\n" + "\n".join(block))
+    assert done.returncode in {0, 4}, done.stderr
+    assert shop.query("SELECT count(*) FROM 'my-job/jobs/example/artists.csv'") == [(5,)]
+    assert len(shop.sandbox.ledger.attempt_counts()) == 5
+    assert (shop.folder / "my-job" / "bios.parquet").exists()
 
 
 def test_every_bio_is_its_artists_own(finished: Finished) -> None:
@@ -153,3 +168,38 @@ def test_plain_lines_away_from_a_terminal(finished: Finished) -> None:
     said = finished.said.stdout + finished.said.stderr
     assert said
     assert not re.search(r"\x1b\[", said)
+
+
+def test_a_job_stays_with_the_service_that_has_its_work(finished: Finished) -> None:
+    """The state of a rehearsal must not take the real service's bios for its own, nor the other way round."""
+    shop, home = finished.shop, finished.shop.environment["OPENAI_BASE_URL"]
+    first_line = f"gpt-6-luna at {home}"
+    assert finished.said.stdout.startswith(first_line)
+    assert f"\n{first_line}\n" in finished.said.stdout  # of `submit`
+    assert shop.shell("batcher status").stdout.startswith(first_line)
+    for command in ("poll", "submit", "direct", "run", "cancel"):
+        done = shop.shell(f"OPENAI_BASE_URL=http://127.0.0.1:9/v1 batcher {command}")
+        assert (done.returncode, done.stderr) == (
+            2,
+            f"batcher: this job's work is at {home}, and the address set now is http://127.0.0.1:9/v1; set "
+            "OPENAI_BASE_URL back, or give this service a [state] dir of its own (where it is the same service at a "
+            "new address: --service-moved)\n",
+        )
+    elsewhere = json.loads(shop.shell("OPENAI_BASE_URL=http://127.0.0.1:9/v1 batcher status --json").stdout)
+    assert (elsewhere["model"], elsewhere["service"]) == ("gpt-6-luna", home)
+    alias = home.replace("127.0.0.1", "localhost")
+    assert shop.shell(f"OPENAI_BASE_URL={alias} batcher poll").returncode == 2
+    assert shop.shell(f"OPENAI_BASE_URL={alias} batcher poll --service-moved").returncode == 0
+    assert shop.shell(f"OPENAI_BASE_URL={alias} batcher poll").returncode == 0
+    assert shop.shell("batcher poll --service-moved").returncode == 0
+
+
+@pytest.mark.parametrize("user", ["ana:hunter2", "ana:hunt/er2", "ana:hunter2@x"])
+def test_a_password_in_the_address_is_never_printed(finished: Finished, user: str) -> None:
+    shop = finished.shop
+    address = shop.environment["OPENAI_BASE_URL"].replace("://", f"://{user}@")
+    for command in ("doctor", "status", "plan", "submit"):
+        done = shop.shell(f"OPENAI_BASE_URL='{address}' batcher {command}")
+        assert done.stdout + done.stderr
+        assert "hunt" not in done.stdout + done.stderr
+        assert "er2" not in done.stdout + done.stderr

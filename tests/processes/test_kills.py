@@ -24,7 +24,9 @@ def test_many_jobs_killed_at_random(tmp_path: Path, seed: int) -> None:
 
 def test_a_direct_lane_killed_at_random_is_paid_once_and_complete(tmp_path: Path) -> None:
     """Answers are stored, so that one whose process died is found and not bought again."""
-    scenario = Scenario(commands=(("direct", "--workers", "3"),), lines=60, per_shard=20, faults={"slow_s": 0.05})
+    scenario = Scenario(
+        commands=(("direct", "--unreleased", "--workers", "3"),), lines=60, per_shard=20, faults={"slow_s": 0.05}
+    )
     job = Killing(tmp_path, scenario)
     with job.serving():
         assert job.done(("plan",)) == 0

@@ -82,6 +82,26 @@ def test_a_dead_process_holds_nothing(tmp_path: Path) -> None:
     assert set(job.outcome().executions.values()) == {1}
 
 
+def test_an_interrupted_submit_goes_on_with_the_same_shards(tmp_path: Path) -> None:
+    job = Killing(tmp_path, Scenario(lines=24, per_shard=6, faults={"slow_s": 0.1}, settings=SLOW.settings))
+
+    def planned() -> int:
+        return len(job.query("SELECT 1 FROM shards WHERE state = 'planned'"))
+
+    with job.serving():
+        assert job.done(("plan",)) == 0
+        first = job.start(("submit", "--shards", "3"))
+        wait_until(lambda: len(job.sandbox.lifecycle.batches) > 0)
+        first.send_signal(signal.SIGINT)
+        assert job.finish(first) == 3
+        assert planned() == 1
+        assert job.done(("submit", "--shards", "3")) == 0
+        assert planned() == 1
+        assert len(job.sandbox.lifecycle.batches) == 3
+        assert job.done(("submit", "--shards", "3")) == 0
+        assert planned() == 0
+
+
 def test_the_one_that_waits_is_told_once_and_for_whom(tmp_path: Path) -> None:
     told: list[str] = []
     with (
@@ -91,3 +111,25 @@ def test_the_one_that_waits_is_told_once_and_for_whom(tmp_path: Path) -> None:
     ):
         pass
     assert told == [f"process {os.getpid()} is at work on this state; waiting for it to end"]
+
+
+@pytest.mark.parametrize("kind", ["link", "link to nothing", "pipe", "folder"])
+def test_a_lock_that_is_no_file_is_refused_and_nothing_written_through_it(tmp_path: Path, kind: str) -> None:
+    precious, lock = tmp_path / "precious.txt", tmp_path / "batch.lock"
+    precious.write_text("precious")
+    match kind:
+        case "link":
+            lock.symlink_to(precious)
+        case "link to nothing":
+            lock.symlink_to(tmp_path / "new.txt")
+        case "pipe":
+            os.mkfifo(lock)
+        case _:
+            lock.mkdir()
+    with (
+        pytest.raises(StateError, match=r"batch\.lock is not a file of Batcher's .* remove it"),
+        lane_lock(tmp_path, "batch", lambda _why: None, lambda _s: None, None),
+    ):
+        pass
+    assert precious.read_text() == "precious"
+    assert not (tmp_path / "new.txt").exists()

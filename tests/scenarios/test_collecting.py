@@ -1,5 +1,7 @@
 """Collecting: the columns of the file, what is new, and which files are never written."""
 
+import resource
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,8 +10,12 @@ import duckdb
 import orjson
 import pytest
 
-from batcher.collect.collect import CollectResult, check_targets, collect_bios
+from batcher.collect import collect
+from batcher.collect.collect import CollectResult, check_replacing, check_targets, collect_bios
 from batcher.errors import InputError, StateError
+from batcher.state import bios
+from batcher.state.bios import FILES_KEPT, FileContent, FileRecord
+from batcher.state.db.store import Store
 from tests.support.planner_kit import Desk
 
 HEAD = "artist_id,artist_name\n"
@@ -26,15 +32,15 @@ def desk(tmp_path: Path) -> Desk:
     return made
 
 
-def done(desk: Desk, name: str, **bios: object) -> Path:
+def done(desk: Desk, name: str, **made: object) -> Path:
     """Write a table of bios that exist."""
-    rows = (orjson.dumps({"artist_id": key, **bio}) for key, bio in bios.items())  # type: ignore[dict-item]
+    rows = (orjson.dumps({"artist_id": key, **bio}) for key, bio in made.items())  # type: ignore[dict-item]
     return desk.table(b"\n".join(rows), name)
 
 
-def more(desk: Desk, **bios: object) -> None:
+def more(desk: Desk, **made: object) -> None:
     """Give more artists a bio."""
-    desk.plan(desk.folder / "t.csv", done=done(desk, "more.jsonl", **bios))
+    desk.plan(desk.folder / "t.csv", done=done(desk, "more.jsonl", **made))
 
 
 def stored(desk: Desk, artist_id: str, **changes: object) -> None:
@@ -45,8 +51,10 @@ def stored(desk: Desk, artist_id: str, **changes: object) -> None:
         tx.con.execute("UPDATE bios SET data = ? WHERE artist_id = ?", [text, artist_id])
 
 
-def collected(desk: Desk, name: str, only_new: bool = False, failed: Path | None = None) -> CollectResult:
-    return collect_bios(desk.world.store, desk.world.job, desk.folder / name, failed, only_new)
+def collected(
+    desk: Desk, name: str, only_new: bool = False, failed: Path | None = None, overwrite: bool = False
+) -> CollectResult:
+    return collect_bios(desk.world.store, desk.world.job, desk.folder / name, failed, only_new, overwrite)
 
 
 def ids(path: Path) -> list[str]:
@@ -153,7 +161,10 @@ def test_a_file_is_not_replaced_by_one_with_nothing_new(desk: Desk) -> None:
     assert collected(desk, "other.jsonl", only_new=True).kept is False  # a reader of the file finds an empty one
     assert (desk.folder / "other.jsonl").read_bytes() == b""
     more(desk, c={**ANA, "bio": "Cy was."})
-    assert collected(desk, "new.jsonl", only_new=True).bios == 1
+    sentence = "new.jsonl exists, and --only-new would replace the bios in it; name another file, or replace it with"
+    assert refused(lambda: collected(desk, "new.jsonl", only_new=True), desk.folder) == f"{sentence} --overwrite"
+    assert ids(out) == ["a", "b"]
+    assert collected(desk, "new.jsonl", only_new=True, overwrite=True).bios == 1
     assert ids(out) == ["c"]
 
 
@@ -165,7 +176,7 @@ def test_a_death_between_the_file_and_the_commit_loses_nothing(
         raise StateError("dead")
 
     with monkeypatch.context() as patch:
-        patch.setattr("batcher.state.db.store._commit_or_raise", die)
+        patch.setattr("batcher.state.bios.mark_collected", die)
         with pytest.raises(StateError, match="dead"):
             collected(desk, "lost.jsonl", only_new)
     assert ids(desk.folder / "lost.jsonl") == ["a", "b"]
@@ -180,7 +191,7 @@ def test_a_file_that_cannot_be_moved_into_place_was_not_collected(desk: Desk, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", refuse)
-        with pytest.raises(StateError, match=r"bios\.jsonl cannot be written: No space left on device"):
+        with pytest.raises(StateError, match=r"bios\.jsonl: the disk is full; nothing was lost, make room"):
             collected(desk, "bios.jsonl")
     assert not list(desk.folder.glob(".*.part"))
     assert collected(desk, "bios.jsonl", only_new=True).bios == 2
@@ -235,4 +246,184 @@ def test_no_table_that_was_ever_planned_is_written(desk: Desk, option: str) -> N
 
 def test_a_rehearsed_plan_protects_nothing(desk: Desk) -> None:
     desk.plan(desk.table(HEAD + "d,Di\n", "second.csv"), dry_run=True)
-    assert collected(desk, "second.csv").bios == 2
+    assert collected(desk, "second.csv", overwrite=True).bios == 2
+
+
+@pytest.mark.parametrize("only_new", [False, True])
+@pytest.mark.parametrize("point", ["batcher.collect.collect._move_into_place", "batcher.state.bios.mark_collected"])
+def test_the_same_command_goes_on_after_a_death(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, point: str, only_new: bool
+) -> None:
+    """Know the file again, whether the death came before or after it was moved into place."""
+
+    def die(*_: object) -> None:
+        raise StateError("dead")
+
+    if not only_new:
+        collected(desk, "bios.jsonl")
+        more(desk, c={**ANA, "bio": "Cy was."})
+    with monkeypatch.context() as patch:
+        patch.setattr(point, die)
+        with pytest.raises(StateError, match="dead"):
+            collected(desk, "bios.jsonl", only_new)
+    everyone = ["a", "b"] if only_new else ["a", "b", "c"]
+    assert collected(desk, "bios.jsonl", only_new).bios == len(everyone)
+    assert ids(desk.folder / "bios.jsonl") == everyone
+    assert collected(desk, "rest.jsonl", only_new=True).bios == 0
+
+
+def test_a_collect_beside_another_takes_no_bio_from_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mark only what one's own file holds: the other may die before its file is in place."""
+    moved = collect._move_into_place
+
+    def move_while_another_dies(source: Path, target: Path) -> None:
+        moved(source, target)
+        desk.world.clock.now += 1
+        more(desk, c={**ANA, "bio": "Cy was."})
+        with desk.world.store.transaction("another") as tx:
+            bios.mark_written(tx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("batcher.collect.collect._move_into_place", move_while_another_dies)
+        assert collected(desk, "first.jsonl", only_new=True).bios == 2
+    assert collected(desk, "next.jsonl", only_new=True).bios == 3
+
+
+def write_foreign_file(desk: Desk, path: Path) -> None:
+    path.write_text("the user's own")
+
+
+def edit_own_file(desk: Desk, path: Path) -> None:
+    collected(desk, path.name)
+    path.write_bytes(path.read_bytes().replace(b"Ana", b"Eva"))
+
+
+def copy_file_of_another_state(desk: Desk, path: Path) -> None:
+    other = Desk(desk.folder, bio=FIELDS, home="other")
+    other.plan(desk.folder / "t.csv", done=desk.folder / "d.jsonl")
+    collect_bios(other.world.store, other.world.job, desk.folder / "b.csv", None, False)
+    (desk.folder / "b.csv").rename(path)
+
+
+def link_to_nothing(desk: Desk, path: Path) -> None:
+    path.symlink_to(desk.folder / "nothing")
+
+
+@pytest.mark.parametrize("target", ["--out", "--failed"])
+@pytest.mark.parametrize("make", [write_foreign_file, edit_own_file, copy_file_of_another_state, link_to_nothing])
+def test_a_file_that_is_not_ours_is_replaced_only_when_asked(
+    desk: Desk, make: Callable[[Desk, Path], None], target: str
+) -> None:
+    out, failed = desk.folder / "bios.csv", desk.folder / "failed.csv"
+    path, name = (out, None) if target == "--out" else (failed, failed)
+    make(desk, path)
+    before = path.read_bytes() if path.exists() else None
+    what = f"{path.name} exists, and is not as this job's `collect` wrote it; name another file, or replace it with"
+    assert refused(lambda: collected(desk, out.name, failed=name), desk.folder) == f"{what} --overwrite"
+    assert refused(lambda: check_replacing(desk.world.store, out, name), desk.folder) == f"{what} --overwrite"
+    assert (path.read_bytes() if path.exists() else None) == before
+    assert out.exists() == (path == out and before is not None)
+    assert not list(desk.folder.glob(".*.part"))
+    collected(desk, out.name, failed=name, overwrite=True)
+    collected(desk, out.name, failed=name)  # now it is ours
+    check_replacing(desk.world.store, out, name)
+
+
+def test_a_file_with_more_bios_is_replaced_only_when_asked(desk: Desk) -> None:
+    collected(desk, "bios.csv")
+    before = (desk.folder / "bios.csv").read_bytes()
+    with desk.world.store.transaction("as if") as tx:
+        tx.con.execute("DELETE FROM bios WHERE artist_id = 'b'")
+    what = "bios.csv holds 2 bios, and 1 would be written; name another file, or replace it with --overwrite"
+    assert refused(lambda: collected(desk, "bios.csv"), desk.folder) == what
+    assert (desk.folder / "bios.csv").read_bytes() == before
+    assert collected(desk, "bios.csv", overwrite=True).bios == 1
+
+
+def test_fewer_failures_replace_more(desk: Desk) -> None:
+    """A list of failures is to grow shorter."""
+    failed = desk.folder / "failed.csv"
+    hold(desk, "c")
+    assert collected(desk, "bios.csv", failed=failed).failed == 1
+    more(desk, c={**ANA, "bio": "Cy was."})
+    with desk.world.store.transaction("as if") as tx:
+        tx.con.execute("UPDATE artists SET state = 'done' WHERE artist_id = 'c'")
+    assert collected(desk, "bios.csv", failed=failed).failed == 0
+
+
+def test_an_empty_file_is_nobodys(desk: Desk) -> None:
+    (desk.folder / "bios.csv").touch()
+    check_replacing(desk.world.store, desk.folder / "bios.csv", None)
+    assert collected(desk, "bios.csv").bios == 2
+
+
+def test_before_there_is_a_plan_no_file_is_ours(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state", lambda: 0.0, lambda _s: None)
+    out = tmp_path / "bios.csv"
+    check_replacing(store, out, None)
+    out.write_text("the user's own")
+    assert refused(lambda: check_replacing(store, out, None), tmp_path).startswith("bios.csv exists, and is not as")
+
+
+def test_a_job_that_is_moved_knows_its_files_and_forgets_the_oldest(desk: Desk) -> None:
+    with desk.world.store.transaction("as if") as tx:
+        content = FileContent(1, "", 1)
+        bios.record_written_files(tx, {f"{n}.csv": FileRecord([content], True) for n in range(FILES_KEPT)})
+    collected(desk, "bios.csv")
+    with desk.world.store.read_transaction() as tx:
+        assert list(bios.load_written_files(tx)) == [*(f"{n}.csv" for n in range(1, FILES_KEPT)), "bios.csv"]
+
+
+def hold(desk: Desk, artist_id: str) -> None:
+    with desk.world.store.transaction("as if") as tx:
+        tx.con.execute(
+            "UPDATE artists SET state = 'held', failure = 'missing', code = 'absent', message = 'perhaps paid', "
+            "wait_until = NULL WHERE artist_id = ?",
+            [artist_id],
+        )
+
+
+def test_held_lines_are_among_the_failures_with_their_reason(desk: Desk) -> None:
+    hold(desk, "c")
+    result = collected(desk, "bios.csv", failed=desk.folder / "failed.jsonl")
+    (row,) = (orjson.loads(line) for line in (desk.folder / "failed.jsonl").read_bytes().splitlines())
+    assert (result.failed, result.held) == (1, 1)
+    assert (row["artist_id"], row["state"]) == ("c", "held")
+    assert (row["class"], row["code"], row["message"]) == ("missing", "absent", "perhaps paid")
+
+
+@pytest.mark.parametrize("name", ["bios.jsonl", "bios.csv", "bios.parquet"])
+def test_a_disk_that_takes_no_more_is_told_as_everywhere(desk: Desk, name: str) -> None:
+    """A real refusal of the system: no file may be longer than some bytes."""
+    collected(desk, "first.csv")
+    before = (desk.folder / "first.csv").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))
+    try:
+        with pytest.raises(StateError) as raised:
+            collected(desk, name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(raised.value) == (
+        f"{desk.folder / name}: the file is larger than this user may write; nothing was lost, raise the limit and "
+        "run again"
+    )
+    assert not list(desk.folder.glob(".*.part"))
+    assert not (desk.folder / name).exists()
+    assert (desk.folder / "first.csv").read_bytes() == before
+    assert collected(desk, name).bios == 2
+
+
+def test_a_full_disk_is_told_as_everywhere(desk: Desk, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    options = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(disk)]
+    mounted = subprocess.run(options, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no file system of one's own can be mounted here: {mounted.stderr.strip()}")
+    try:
+        (disk / "ballast").write_bytes(b"x" * 4096)
+        with pytest.raises(StateError, match=r"disk/bios\.csv: the disk is full; nothing was lost, make room and run"):
+            collected(desk, "disk/bios.csv")
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -10,6 +10,7 @@ from batcher.core.actions import INTERRUPTED, Finish
 from batcher.core.decide_direct import FREE_TRIES
 from batcher.core.workers import build_workers
 from batcher.lanes.direct.lane import DirectLane
+from batcher.lanes.direct.ready_lines import SelectionWeight
 from batcher.sandbox import SandboxSettings, apply_changes
 from batcher.sandbox.base.settings import Faults
 from batcher.state.direct_calls import Selection
@@ -52,6 +53,49 @@ def test_the_most_urgent_first_and_no_more_than_asked_for(tmp_path: Path) -> Non
         (1, 4),
         (2, 1),
     ]
+
+
+def test_only_what_was_released(tmp_path: Path) -> None:
+    """Nor what the lane itself has left behind in shards that it took lines from."""
+    world = desk(tmp_path)
+    assert world.direct(unreleased=False) == Finish()
+    assert world.states() == {"ready": 12}
+    world.direct(max_lines=1)
+    assert world.direct(unreleased=False) == Finish()
+    assert world.states() == {"done": 1, "ready": 11}
+    world.release(1)
+    assert world.direct(unreleased=False) == Finish()
+    left = world.rows("SELECT sum(lines) FROM shards WHERE state = 'planned'")
+    assert left == world.rows("SELECT count(*) FROM artists WHERE state = 'ready'")
+    assert world.direct() == Finish()
+    assert world.states() == {"done": 12}
+    assert set(world.sandbox.ledger.attempt_counts().values()) == {1}
+
+
+def test_the_price_is_told_before_anything_is_sent(tmp_path: Path) -> None:
+    """At most: what the lines can cost if each answer is of full length."""
+    world = desk(tmp_path)
+
+    def weigh(**selection: object) -> tuple[SelectionWeight, int]:
+        return DirectLane(world.tools(), Selection(**selection), build_workers(1)).weigh_selection()  # type: ignore[arg-type]
+
+    everything, left_out = weigh()
+    few, _ = weigh(max_lines=3)
+    assert (everything.lines, left_out, few.lines) == (12, 0, 3)
+    assert weigh(unreleased=False) == ((0, 0), 12)
+    assert weigh(priority=1)[0].lines + weigh(priority=2)[0].lines + weigh(priority=3)[0].lines == 12
+    world.direct()
+    ((spent, reserved),) = world.rows("SELECT (SELECT sum(cost_usd) FROM bios), sum(reserved_usd) FROM direct_calls")
+    assert everything.most_usd == pytest.approx(reserved)
+    assert 0 < float(str(spent)) < float(str(reserved))
+    assert weigh() == ((0, 0), 0)
+
+
+def test_an_unknown_price_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = desk(tmp_path)
+    monkeypatch.setattr("batcher.lanes.direct.ready_lines.bound_call_usd", lambda *_: None)
+    lane = DirectLane(world.tools(), Selection(), build_workers(1))
+    assert lane.weigh_selection() == ((12, None), 0)
 
 
 def test_a_limit_counts_lines_and_not_their_tries(tmp_path: Path) -> None:

@@ -315,15 +315,17 @@ def test_what_would_help_is_told_where_the_deadline_is_near(tmp_path: Path) -> N
     assert view.forecast.expected_s > 5 * HOUR
     assert "usage tier 4 (a limit of 1,000,000,000 enqueued tokens) would do" in view.advice
     assert any("60 most urgent" in line or "most urgent of the 240 open lines" in line for line in view.advice)
-    assert any("`batcher direct --workers 2` for" in line for line in view.advice)
+    assert any("`batcher direct --unreleased --workers 2` for" in line for line in view.advice)
     assert "To be in time: " in _text(job)
     job.config = settings_with(deadline={"hours": 0.1})
-    assert expectation(job).advice == ["`batcher direct --workers 2` for 240 lines, at the standard price"]
+    assert expectation(job).advice == ["`batcher direct --unreleased --workers 2` for 240 lines, at the standard price"]
     job.config = settings_with(deadline={"hours": 0.005})  # 18 s: 16 workers do 216 lines
     assert expectation(job).advice == ["a later [deadline], or fewer artists"]
     with job.store.transaction("measure") as tx:
         tx.write_fact("direct_per_worker_s", 1.0)
-    assert expectation(job).advice == ["`batcher direct --workers 14` for 240 lines, at the standard price"]
+    assert expectation(job).advice == [
+        "`batcher direct --unreleased --workers 14` for 240 lines, at the standard price"
+    ]
     job.clock.sleep(HOUR)
     assert expectation(job).deadline_s == pytest.approx(0.005 * HOUR - HOUR)
     assert "the deadline was 1 h ago" in _text(job)

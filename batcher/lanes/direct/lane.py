@@ -6,6 +6,7 @@ decisions stay in the lane's own thread.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from batcher.core import events
 from batcher.core.actions import INTERRUPTED, Finish, Wait
@@ -27,7 +28,7 @@ from batcher.lanes.context import LaneContext
 from batcher.lanes.direct.calls import CallOutcome, CallRequest, RunningCalls, outcome_from_answer
 from batcher.lanes.direct.limits import LaneLimits
 from batcher.lanes.direct.outcomes import CallResult, OutcomeJudge
-from batcher.lanes.direct.ready_lines import CALL_KEY, ReadyLines
+from batcher.lanes.direct.ready_lines import CALL_KEY, ReadyLines, SelectionWeight
 from batcher.plan.retry_shards import recut_parked_lines
 from batcher.service.service import CallError, CallRefused, CompletionResponse
 from batcher.state import direct_calls, facts, quota_pauses, submissions
@@ -46,6 +47,7 @@ class DirectLane:
     def __init__(self, context: LaneContext, selection: Selection, workers: Workers) -> None:
         self._context = context
         pacer = Pacer(context.config.direct.rpm, context.config.direct.tpm)
+        self._selection = selection
         self._ready = ReadyLines(context, selection, pacer)
         self._judge = OutcomeJudge(context)
         self.limits = LaneLimits(context, pacer, workers)
@@ -63,6 +65,12 @@ class DirectLane:
         while self._recover_open_calls(run_id):
             pass
         recut_parked_lines(self._context.store, self._context.job, self._context.config)
+
+    def weigh_selection(self) -> tuple[SelectionWeight, int]:
+        """Return what the lane is for, and how many lines it leaves out because they were not released."""
+        chosen = self._ready.weigh_selection(self._selection)
+        everything = self._ready.weigh_selection(replace(self._selection, unreleased=True))
+        return chosen, everything.lines - chosen.lines
 
     def run_until_idle(self, patient: bool = True) -> Finish:
         """Send lines until none is left, or the user ends it; return how it ended. Calls in progress are waited for.

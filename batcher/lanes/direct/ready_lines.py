@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import orjson
 
@@ -47,6 +48,18 @@ class PreparedCall:
     """Dollars that it may cost at most."""
 
 
+class SelectionWeight(NamedTuple):
+    """The lines that a selection is for, and the dollars that they cost at most; None where a price is not known."""
+
+    lines: int
+    most_usd: float | None
+
+
+def bound_call_usd(prices: ModelPrices | None, input_tokens: int, output_tokens: int) -> float | None:
+    """Return the dollars that a call costs at most; None where the price is not known."""
+    return prices.rates_for(Lane.DIRECT).most_cost(input_tokens, output_tokens) if prices is not None else None
+
+
 class ReadyLines:
     """Lines of a selection that are ready to be sent, the most urgent first."""
 
@@ -72,6 +85,23 @@ class ReadyLines:
     def set_first_call(self, call: int) -> None:
         """Count the lines of calls from this number on against the limit of the selection."""
         self._first_call = call
+
+    def weigh_selection(self, selection: Selection) -> SelectionWeight:
+        """Return the lines of a selection, and what they cost at most: every answer of full length, each asked once."""
+        with self._context.store.read_transaction() as tx:
+            weights = direct_calls.weigh_selection(tx, selection)
+            materials = {weight.version: self.load_material(tx, weight.version) for weight in weights}
+            token_factor = load_measured(tx).token_ratio * (1 + self._context.config.limits.margin)
+        lines, total_usd = 0, 0.0
+        is_known = True
+        for weight in weights:
+            material = materials[weight.version]
+            input_tokens = math.ceil(weight.tokens * token_factor)
+            usd = bound_call_usd(material.prices, input_tokens, material.version.max_output_tokens)
+            lines += weight.lines
+            total_usd += weight.lines * (usd or 0.0)
+            is_known = is_known and usd is not None
+        return SelectionWeight(lines, total_usd if is_known else None)
 
     @property
     def is_fresh(self) -> bool:
@@ -110,8 +140,8 @@ class ReadyLines:
             0, line.artist_id, line.custom_id, line.data, line.version,
             material.version.endpoint, body, input_tokens + output_tokens, material.prices,
         )  # fmt: skip
-        rates = material.prices.rates_for(Lane.DIRECT) if material.prices is not None else None
-        return PreparedCall(line, request, rates.most_cost(input_tokens, output_tokens) if rates is not None else 0.0)
+        most_usd = bound_call_usd(material.prices, input_tokens, output_tokens)
+        return PreparedCall(line, request, most_usd or 0.0)
 
     def claim_lines(self, tx: Transaction, max_lines: int) -> list[CallRequest]:
         """Claim at most `max_lines` lines, as far as windows and budget allow; return their requests.

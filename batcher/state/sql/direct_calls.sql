@@ -1,9 +1,11 @@
 -- name: direct_lines
 -- The lines that the direct lane may send, the most urgent first; lines in no shard before lines in a shard. `full`: the
--- limit of this command is reached by the lines sent since call `first`; only these lines are retried.
+-- limit of this command is reached by the lines sent since call `first`; only these lines are retried. Lines that wait in
+-- a planned shard, or in a stale one until they are cut again, were not released.
 SELECT artist_id, custom_id, data, tokens, line_hash, version, shard FROM artists
 WHERE state = 'ready' AND version IS NOT NULL
   AND ($priority IS NULL OR priority = $priority) AND ($failure IS NULL OR failure = $failure)
+  AND ($unreleased OR shard IS NULL OR shard NOT IN (SELECT shard FROM shards WHERE state IN ('planned', 'stale')))
   AND (NOT $full OR artist_id IN (SELECT artist_id FROM direct_calls WHERE call >= $first))
 ORDER BY priority, shard IS NOT NULL, seq LIMIT $most
 
@@ -12,7 +14,17 @@ ORDER BY priority, shard IS NOT NULL, seq LIMIT $most
 SELECT min(wait_until) FROM artists
 WHERE state = 'waiting' AND version IS NOT NULL
   AND ($priority IS NULL OR priority = $priority) AND ($failure IS NULL OR failure = $failure)
+  AND ($unreleased OR shard IS NULL OR shard NOT IN (SELECT shard FROM shards WHERE state IN ('planned', 'stale')))
   AND (NOT $full OR artist_id IN (SELECT artist_id FROM direct_calls WHERE call >= $first))
+
+-- name: weigh_selection
+-- The lines that a selection is for, counted by version and by tokens.
+SELECT version, tokens, count(*) FROM (
+    SELECT version, tokens FROM artists WHERE state IN ('ready', 'waiting') AND version IS NOT NULL
+      AND ($priority IS NULL OR priority = $priority) AND ($failure IS NULL OR failure = $failure)
+      AND ($unreleased OR shard IS NULL OR shard NOT IN (SELECT shard FROM shards WHERE state IN ('planned', 'stale')))
+    ORDER BY priority, shard IS NOT NULL, seq LIMIT $most)
+GROUP BY ALL
 
 -- name: direct_fall_due
 UPDATE artists SET state = $target, wait_until = NULL

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from batcher.cli.doctor import Finding, draw_findings, run_health_checks
 from batcher.sandbox import Faults, SandboxSettings
-from batcher.state import remote_files
+from batcher.state import facts, remote_files
 from tests.support.world import ROOT, World, config_with, write_table
 
 KEY = "sk-test-of-the-doctor"
@@ -24,6 +24,7 @@ class Practice:
         job = {"path": ROOT / "jobs" / "bios", "input": table}
         self.world = World(folder, SandboxSettings(faults=Faults()), config_with(job=job, **sections))
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
         monkeypatch.setattr("batcher.cli.doctor.connect_service", lambda *_: self.world.service())
 
     def look(self) -> dict[str, Finding]:
@@ -49,6 +50,26 @@ def test_the_model_and_its_end(
     found = practice.look()["model"]
     assert found.level == level
     assert words in found.found
+
+
+def test_what_another_server_does_not_list_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many servers answer for models that they do not list; OpenAI lists all that it has."""
+    practice = Practice(tmp_path, monkeypatch, model={"name": "gpt-99"}, limits={"enqueued_tokens": 10**6})
+    assert practice.look()["model"].level == "wrong"
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://ana:secret@10.0.0.1:8000/v1")
+    found = practice.look()
+    assert (found["model"].level, found["way"].level) == ("note", "note")
+    assert found["endpoint"].found == "http://10.0.0.1:8000/v1 answers"
+
+
+def test_a_job_whose_work_is_at_another_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    practice = Practice(tmp_path, monkeypatch)
+    practice.world.plan(tmp_path / "artists.csv")
+    with practice.world.store.transaction("test") as tx:
+        facts.record_service_origin(tx, "https://api.openai.com/v1")
+    assert "service" not in practice.look()
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:8000/v1")
+    assert practice.look()["service"].level == "wrong"
 
 
 def test_the_limit_and_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

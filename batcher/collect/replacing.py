@@ -1,0 +1,68 @@
+"""What `collect` may replace: files that it has written, as they were written.
+
+A file is known by the digest of its content, which the state records: neither its name nor its time can tell a file
+that the user has made or changed from one of Batcher's.
+"""
+
+import hashlib
+import stat
+from pathlib import Path
+
+from batcher.errors import InputError
+from batcher.state.bios import FileContent, FileRecord
+
+REMEDY = "name another file, or replace it with --overwrite"
+
+
+def digest_file(path: Path) -> str:
+    """Return the sha256 of a file's content. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def record_name(state_folder: Path, path: Path) -> str:
+    """Return the name by which the state knows a file: a job that is moved as a whole still knows its files."""
+    root, full = state_folder.resolve().parent, path.parent.resolve() / path.name
+    name = (full.relative_to(root) if full.is_relative_to(root) else full).as_posix()
+    return name.encode("utf-8", "backslashreplace").decode()  # the name of a file may be no text
+
+
+def check_target_is_ours(path: Path, record: FileRecord | None, only_new: bool = False) -> None:
+    """Raise InputError for a file that exists and is not as `collect` wrote it.
+
+    only_new: it is to hold new bios alone, and what it holds now would be in no file; only a file that a collect has
+    written whose end is not known may be written again.
+    """
+    if _is_free(path):
+        return
+    own = find_own_content(path, record)
+    if own is None:
+        raise InputError(f"{path} exists, and is not as this job's `collect` wrote it; {REMEDY}")
+    if only_new and record is not None and (record.is_in_place or own != record.contents[-1]):
+        raise InputError(f"{path} exists, and --only-new would replace the bios in it; {REMEDY}")
+
+
+def check_rows(path: Path, before: FileContent | None, content: FileContent) -> None:
+    """Raise InputError where fewer bios would replace more."""
+    if before is not None and before.rows > content.rows:
+        raise InputError(f"{path} holds {before.rows:,} bios, and {content.rows:,} would be written; {REMEDY}")
+
+
+def find_own_content(path: Path, record: FileRecord | None) -> FileContent | None:
+    """Return what the file holds of the contents that were written to it; None where it holds something else."""
+    if record is None or not path.is_file():
+        return None
+    size = path.stat().st_size
+    if all(content.size != size for content in record.contents):  # then its bytes need not be read
+        return None
+    digest = digest_file(path)
+    return next((content for content in record.contents if content.sha256 == digest), None)
+
+
+def _is_free(path: Path) -> bool:
+    """Return whether nothing would be lost: there is no file, or an empty one."""
+    try:
+        found = path.stat()
+    except OSError:
+        return not path.is_symlink()  # a link that leads nowhere is the user's
+    return stat.S_ISREG(found.st_mode) and found.st_size == 0
