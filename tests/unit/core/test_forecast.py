@@ -5,7 +5,7 @@ from statistics import NormalDist
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.core.forecast import (
@@ -21,6 +21,7 @@ from batcher.core.forecast import (
     count_fitting_lines,
     fit_log_normal,
 )
+from tests.support.examples import examples
 
 HOUR = 3600.0
 FOUR = RemainingWork(ceiling=100, shards=[(50, 10)] * 8)
@@ -176,7 +177,7 @@ def test_a_look_at_what_is_in_time_plays_no_more_batches_than_a_forecast(shards:
     assert time.call_count < played <= max(MOST_STARTS, FEWEST_PLAYS * shards) * 1.1
 
 
-@settings(deadline=None)
+@examples(100)
 @given(
     shards=st.lists(st.tuples(st.integers(1, 60), st.integers(1, 500)), max_size=30),
     flights=st.lists(st.builds(BatchInFlight, st.integers(1, 60), st.integers(1, 500), st.floats(0, 1e6)), max_size=8),

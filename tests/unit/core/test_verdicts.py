@@ -12,6 +12,7 @@ from batcher.core.verdicts import (
     VerdictDecider,
     choose_batch_failure,
     classify_missing_line,
+    find_setup_problem,
     is_rate_limit_storm,
     is_setup_reason,
     is_setup_refusal,
@@ -66,6 +67,38 @@ def test_one_reason_of_many_batches_is_the_fault_of_the_setup_until_a_line_succe
     refused: int, bios_of_job: int, is_fault: bool
 ) -> None:
     assert is_setup_reason(RULES, refused, bios_of_job) is is_fault
+
+
+@pytest.mark.parametrize(
+    ("counts", "bios", "bios_of_job", "why"),
+    [
+        ([], 0, 0, ""),
+        # refused as by the setup: one is enough until there is a bio, then many
+        ([(F.SETUP, "no_key", 1)], 0, 0, "1 of 1 lines were refused (no_key)"),
+        ([(F.SETUP, "no_key", 1), (F.SERVER, "x", 9)], 0, 0, "1 of 10 lines were refused (no_key)"),
+        ([(F.SETUP, "no_key", 1)], 0, 1, ""),
+        ([(F.SETUP, "no_key", 20)], 380, 380, ""),
+        ([(F.SETUP, "no_key", 20)], 379, 379, "20 of 399 lines were refused (no_key)"),
+        # a small first trial: all of it, and more than one line
+        ([(F.INVALID, "bad", 1)], 0, 0, ""),
+        ([(F.INVALID, "bad", 2)], 0, 0, "2 of 2 lines were refused (bad)"),
+        ([(F.INVALID, "bad", 2)], 0, 1, ""),
+        ([(F.INVALID, "bad", 2), (F.SERVER, "x", 1)], 0, 0, ""),
+        ([(F.SERVER, "x", 2)], 0, 0, ""),
+        ([(F.UNUSABLE, "refusal", 2)], 0, 0, ""),
+        # many of any batch
+        ([(F.UNUSABLE, "refusal", 19)], 0, 0, ""),
+        ([(F.UNUSABLE, "refusal", 20)], 0, 0, "20 of 20 lines were answered of no use (refusal)"),
+        ([(F.UNUSABLE, "refusal", 2_000)], 0, 1, ""),
+        ([(F.INVALID, "bad", 1_000)], 2_000, 2_000, "1,000 of 3,000 lines were refused (bad)"),
+        ([(F.SERVER, "x", 2_000)], 0, 0, ""),
+    ],
+)
+def test_one_reason_stops_the_job_when_it_is_the_setups(
+    counts: FailureCounts, bios: int, bios_of_job: int, why: str
+) -> None:
+    remedy = "; mend the setup or the prompt and run again"
+    assert find_setup_problem(RULES, counts, bios, bios_of_job) == (why and why + remedy)
 
 
 @pytest.mark.parametrize(("refusals", "given_up"), [(1, False), (3, False), (4, True), (100, True)])
@@ -139,3 +172,5 @@ def test_a_line_in_neither_file_has_the_class_of_its_batch(
     status: str, completed: int, read: int, counted: bool, expected: tuple[F, str]
 ) -> None:
     assert classify_missing_line(status, completed, read, counted) == expected
+    if counted:
+        assert classify_missing_line(status, completed, read) == expected
