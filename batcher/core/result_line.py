@@ -20,7 +20,18 @@ LARGEST_INT = 2**31 - 1
 """The largest status or token count of a line that makes sense; the columns of the state hold no larger one."""
 LATEST_TIME = 1e11
 """The latest time that makes sense, in seconds since the epoch: in the year 5138."""
-_SURROGATE = re.compile("[\ud800-\udfff]")
+CODE_LENGTH = 200
+"""The most characters of a code, a model's name or a finish reason that are kept."""
+_ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a surrogate pair
+    r"|u(?P<odd>[dD][89a-fA-F][0-9a-fA-F]{2}|0000)|.)",
+    re.DOTALL,
+)
+_STATUS_IN_WORDS = re.compile(r"\b(?:status(?:[ _]code)?[=:] ?|code: ?|HTTP )([45]\d\d)\b", re.IGNORECASE)
+"""A status as services write it that give none in a field: "status=429", "Error code: 400", "HTTP 503"."""
+
+_KEY_SHAPE = re.compile(r"\bsk-[\w*.-]+")
+"""What looks like a key of OpenAI's: the refusal of a wrong one quotes a part of it."""
 
 Json = Mapping[str, object]
 NO_JSON: Json = {}
@@ -45,35 +56,48 @@ def parse_result_line(raw: bytes, endpoint: Endpoint) -> LineResult | None:
 def parse_json_object(raw: bytes) -> Json | None:
     """Return a JSON object; None for anything else. Raises nothing.
 
-    Text that orjson refuses (a lone surrogate, bytes that are not UTF-8) is read by the standard library.
+    Text that orjson refuses (a lone surrogate, bytes that are not UTF-8) is read by the standard library, and so is one
+    with a NUL: the texts of the object hold none.
     """
     try:
-        data = orjson.loads(raw)
+        data = _parse_json_leniently(raw) if b"\\u0000" in raw else orjson.loads(raw)
     except orjson.JSONDecodeError:
         data = _parse_json_leniently(raw)
     return data if isinstance(data, dict) else None
 
 
 def _parse_json_leniently(raw: bytes) -> object:
-    # What cannot be stored as text (a lone surrogate, bytes that are not UTF-8) becomes U+FFFD, as lenient decoders do;
-    # a byte order mark is dropped.
+    # Bytes that are not UTF-8 become U+FFFD, as lenient decoders do; a byte order mark is dropped.
     try:
-        text = json.dumps(json.loads(raw.decode("utf-8-sig", "replace")), ensure_ascii=False)
-        return json.loads(_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text))
+        return json.loads(replace_odd_escapes(raw.decode("utf-8-sig", "replace")))
     except (ValueError, RecursionError):
         return None
+
+
+def replace_odd_escapes(text: str) -> str:
+    """Return a JSON text in which U+FFFD stands for each escape of half a surrogate pair, and of a NUL.
+
+    A model writes half a pair where it cuts an emoji; neither can be stored as text.
+    """
+    return _ESCAPE.sub(lambda found: r"\ufffd" if found["odd"] else found[0], text) if "\\u" in text else text
 
 
 def _parse_response(line_id: str, data: Json, endpoint: Endpoint) -> LineResult:
     response = _as_object(data.get("response"))
     status = _as_int(response.get("status_code"))
-    reply = _as_object(response.get("body"))
+    reply = _parse_body(response)
     if status != 200 and not _has_paid_answer(status, data, reply):
-        return LineResult(line_id, failure=_parse_failure(status, data, response), status=status)
+        return LineResult(line_id, failure=_parse_failure(status, data, reply), status=status)
     if not reply:
         failure = Failure(FailureClass.UNUSABLE, "empty_body", "the answer has no body")
         return LineResult(line_id, failure=failure, status=status)
     return parse_response_body(line_id, reply, endpoint)
+
+
+def _parse_body(response: Json) -> Json:
+    """Return the body of an answer. Some services send it as JSON text in a string."""
+    body = response.get("body")
+    return (parse_json_object(body.encode()) or NO_JSON) if isinstance(body, str) else _as_object(body)
 
 
 def _has_paid_answer(status: int | None, data: Json, reply: Json) -> bool:
@@ -83,11 +107,19 @@ def _has_paid_answer(status: int | None, data: Json, reply: Json) -> bool:
     return bool(reply.get("choices") or reply.get("output"))
 
 
-def _parse_failure(status: int | None, data: Json, response: Json) -> Failure:
-    error = _as_object(data.get("error")) or _as_object(_as_object(response.get("body")).get("error"))
+def _parse_failure(status: int | None, data: Json, reply: Json) -> Failure:
+    given = data.get("error")
+    error = {"message": given} if isinstance(given, str) else _as_object(given) or _as_object(reply.get("error"))
     details = ErrorDetails(status, _get_text(error, "code"), _get_text(error, "type"), _get_text(error, "message"))
     code = details.code or details.kind or (f"http_{status}" if status is not None else "no_response")
-    return Failure(classify_line_error(details), code, details.message[:MESSAGE_LENGTH])
+    failure = classify_line_error(details if status else details._replace(status=_find_status(details.message)))
+    message = _KEY_SHAPE.sub("sk-...", details.message)
+    return Failure(failure, code[:CODE_LENGTH], message[:MESSAGE_LENGTH])
+
+
+def _find_status(message: str) -> int | None:
+    found = _STATUS_IN_WORDS.search(message)
+    return int(found[1]) if found else None
 
 
 def parse_response_body(line_id: str, reply: Json, endpoint: Endpoint) -> LineResult:
@@ -99,17 +131,24 @@ def _parse_chat_body(line_id: str, reply: Json) -> LineResult:
     choices = reply.get("choices")
     choice = _as_object(choices[0]) if isinstance(choices, list) and choices else NO_JSON
     message = _as_object(choice.get("message"))
-    finish = _get_text(choice, "finish_reason")
+    finish = _get_name(choice, "finish_reason")
     text, failure = check_answer_text(_get_text(message, "content"), finish, _get_text(message, "refusal"))
     usage = _parse_token_usage(reply, "prompt_tokens", "prompt_tokens_details", "completion_tokens")
     return LineResult(
-        line_id, text, failure, 200, _get_text(reply, "model"), finish, usage, _as_time(reply.get("created"))
+        line_id,
+        text,
+        failure,
+        200,
+        _get_name(reply, "model"),
+        finish,
+        usage,
+        _as_time(reply.get("created")),
     )
 
 
 def _parse_responses_body(line_id: str, reply: Json) -> LineResult:
     content, refusal = _join_output_text(reply)
-    reason = _get_text(_as_object(reply.get("incomplete_details")), "reason")
+    reason = _get_name(_as_object(reply.get("incomplete_details")), "reason")
     finish = {"max_output_tokens": "length", "": "stop"}.get(reason, reason)
     text, failure = check_answer_text(content, finish, refusal)
     if any(_get_text(_as_object(reply.get("error")), key) for key in ("code", "message")):
@@ -117,7 +156,7 @@ def _parse_responses_body(line_id: str, reply: Json) -> LineResult:
         text, failure = None, _parse_failure(None, reply, NO_JSON)
     usage = _parse_token_usage(reply, "input_tokens", "input_tokens_details", "output_tokens")
     ended = _as_time(reply.get("completed_at") or reply.get("created_at"))
-    return LineResult(line_id, text, failure, 200, _get_text(reply, "model"), finish, usage, ended)
+    return LineResult(line_id, text, failure, 200, _get_name(reply, "model"), finish, usage, ended)
 
 
 def _join_output_text(reply: Json) -> tuple[str, str]:
@@ -159,6 +198,10 @@ def _as_object(value: object) -> Json:
 def _get_text(data: Json, key: str) -> str:
     value = data.get(key)
     return value if isinstance(value, str) else ""
+
+
+def _get_name(data: Json, key: str) -> str:
+    return _get_text(data, key)[:CODE_LENGTH]
 
 
 def _as_int(value: object) -> int | None:

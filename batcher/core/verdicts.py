@@ -4,8 +4,9 @@ Failed lines are decided with their whole batch in view: a line alone cannot dis
 bad luck of its own, nor a wrong setup from a wrong line.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import NamedTuple
 
 from batcher.core.failures import FailureClass
@@ -62,14 +63,106 @@ FREE_STORMS = 10
 for ever."""
 
 
-def classify_missing_line(status: str, completed: int, read: int, counted: bool = True) -> tuple[FailureClass, str]:
-    """Return the class and the code of a line that neither result file holds.
+class BatchReading(NamedTuple):
+    """What the result files of an ended batch hold of its shard's lines, beside what the service counts."""
 
-    status: how its batch ended; completed: lines that the service counts as completed; read: lines that were read;
-    counted: whether the service reported counts at all.
+    status: str
+    """How the batch ended."""
+    total: int
+    completed: int
+    failed: int
+    """The service's counts; `total` is 0 where it tells none."""
+    outputs: int
+    """Lines that the output file holds."""
+    errors: int
+    """Lines that the error file alone holds."""
+    unreported: int
+    """Lines that neither file holds, nor held at an earlier reading."""
+    absent: int
+    """Those of them that this batch has to decide."""
+    is_damaged: bool = False
+    """Whether the output file could not be read, or lines of it could not: then an absent line may stand there."""
+    is_cancel_asked: bool = False
+    """Whether we asked the service to cancel the batch."""
+
+
+class Shortage(Enum):
+    """What the files of an ended batch lack, and so how long they are read again."""
+
+    NONE = auto()
+    """Nothing: an absent line was not executed."""
+    LATE = auto()
+    """Perhaps all: a batch that expired or was cancelled may show its files late. A day is waited for them."""
+    UNCLEAR = auto()
+    """The counts do not tell what an absent line is: readings that agree decide."""
+    PAID = auto()
+    """An absent line was executed, or nobody can tell: after a day it is held as perhaps paid."""
+
+
+def find_shortage(reading: BatchReading) -> Shortage:
+    """Return what the files lack. An absent line is only believed where independent numbers agree."""
+    r = reading
+    if not r.unreported or r.status == BatchStatus.OVERDUE:  # nobody waits for what is overdue: it is held at once
+        return Shortage.NONE
+    if r.completed > r.outputs or (r.absent and r.is_damaged):
+        return Shortage.PAID
+    adds_up = r.total > 0 and (r.completed, r.failed, r.total) == (r.outputs, r.errors, r.outputs + r.errors)
+    if not r.absent or adds_up:
+        return Shortage.NONE
+    if r.status in {BatchStatus.EXPIRED, BatchStatus.CANCELLED}:
+        is_whole = 0 < r.completed == r.outputs
+        return Shortage.NONE if is_whole or r.is_cancel_asked else Shortage.LATE
+    is_contradicted = not r.total or r.completed < r.outputs or r.failed < r.errors
+    return Shortage.PAID if is_contradicted else Shortage.UNCLEAR
+
+
+PATIENCE_S = 24 * 3600.0
+"""Seconds for which incomplete results are read again before the absent lines are held as perhaps paid."""
+LOOK_AGAIN_S = 3600.0
+"""Seconds between two looks for results that are late, and for a batch that was given up."""
+QUICK_LOOKS_S = 600.0
+"""Seconds after the first reading for which incomplete results are read again sooner: most come a little late."""
+FEWEST_READINGS = 10
+"""Fewest incomplete readings before giving up: a suspended machine must not run out of patience while asleep."""
+AGREEING_READINGS = 3
+"""Readings with the same finding that are believed, once the first of them is two looks ago."""
+
+
+class ReadingHistory(NamedTuple):
+    """The earlier readings of a batch, each of which was incomplete."""
+
+    readings: int
+    first_at: float | None
+    """When the first one was made (epoch seconds); None: there was none."""
+    same: int
+    """The last ones that found what this one finds."""
+    same_since: float | None
+    """When the first of those was made."""
+
+
+def have_readings_agreed(history: ReadingHistory, now: float) -> bool:
+    """Return whether enough readings, this one included, have found the same for long enough."""
+    if history.same_since is None or history.same + 1 < AGREEING_READINGS:
+        return False
+    return now >= history.same_since + (AGREEING_READINGS - 1) * LOOK_AGAIN_S
+
+
+def is_patience_left(shortage: Shortage, history: ReadingHistory, now: float) -> bool:
+    """Return whether files that lack something are read again. Even where they seem whole they are, once."""
+    if history.first_at is None:
+        return True
+    if shortage is Shortage.NONE or (shortage is Shortage.UNCLEAR and have_readings_agreed(history, now)):
+        return False
+    return now < history.first_at + PATIENCE_S or history.readings < FEWEST_READINGS
+
+
+def classify_absent_line(status: str, shortage: Shortage, has_agreed: bool) -> tuple[FailureClass, str]:
+    """Return the class and the code of a line that neither file holds, once the files are not read again.
+
+    status: how its batch ended; has_agreed: whether the readings have agreed.
     """
-    uncertain = status == BatchStatus.COMPLETED and not counted
-    if completed > read or uncertain or status == BatchStatus.OVERDUE:
+    is_unclear = shortage is Shortage.UNCLEAR and not has_agreed
+    if status == BatchStatus.OVERDUE or shortage is Shortage.PAID or is_unclear:
         return FailureClass.MISSING, "perhaps_paid"
     if status == BatchStatus.EXPIRED:
         return FailureClass.EXPIRED, "batch_expired"
@@ -87,7 +180,7 @@ def find_setup_problem(rules: RetryRules, counts: FailureCounts, bios: int, bios
     for failure, code, n in counts:
         if _is_setup_fault(rules, failure, n, lines, bios_of_job):
             what = "refused" if failure in {FailureClass.SETUP, FailureClass.INVALID} else "answered of no use"
-            return f"{n:,} of {lines:,} lines were {what} ({code}); mend the setup or the prompt and run again"
+            return _describe_setup_problem(n, lines, what, code)
     return ""
 
 
@@ -99,8 +192,53 @@ def _is_setup_fault(rules: RetryRules, failure: FailureClass, n: int, lines: int
         return True
     if n < rules.setup_lines or failure not in {FailureClass.SETUP, FailureClass.INVALID, FailureClass.UNUSABLE}:
         return False
-    # Some unusable answers occur by chance with any prompt; it is at fault only where no line has ever succeeded.
+    # Some unusable answers occur by chance with any prompt: of a job that has bios find_main_reason judges them.
     return not bios_of_job or (failure is not FailureClass.UNUSABLE and n > rules.setup_share * lines)
+
+
+SUDDEN_SHARE = 0.5
+"""Answers of no use for one reason stop the job where they are more than this share of a batch. Some occur by chance
+with any prompt, but not so many."""
+SUDDEN_RISE = 2.0
+"""... unless the job has gone on with half that share before: then its lines are hard, and the user knows it."""
+
+
+class Reason(NamedTuple):
+    """Why answers are of no use: a code, and the lines to which it happened for the first time."""
+
+    code: str
+    lines: int
+
+
+class ReasonHistory(NamedTuple):
+    """What the job has seen of a reason before: answers that were of no use for it, and bios."""
+
+    failed: int
+    bios: int
+
+
+def find_main_reason(rules: RetryRules, first: Iterable[Reason], lines: int) -> Reason | None:
+    """Return the reason for which most of `lines` lines have no bio; None where there is none.
+
+    first: the reasons with the lines that were never answered of no use before. The others do not count: retry shards
+    are made of the hardest lines, and say nothing about the setup.
+    """
+    main = (reason for reason in first if reason.lines >= rules.setup_lines and reason.lines > SUDDEN_SHARE * lines)
+    return next(main, None)
+
+
+def is_reason_new(reason: Reason, lines: int, history: ReasonHistory) -> bool:
+    """Return whether the job has not seen this reason so often before, in `lines` lines as in all its answers."""
+    return reason.lines * (history.failed + history.bios) >= SUDDEN_RISE * history.failed * lines
+
+
+def describe_main_reason(reason: Reason, lines: int) -> str:
+    """Return why the job stops for a reason that most lines of a batch share, as a sentence."""
+    return _describe_setup_problem(reason.lines, lines, "answered of no use", reason.code)
+
+
+def _describe_setup_problem(n: int, lines: int, what: str, code: str) -> str:
+    return f"{n:,} of {lines:,} lines were {what} ({code}); mend the setup or the prompt and run again"
 
 
 def is_rate_limit_storm(rules: RetryRules, counts: FailureCounts, bios: int) -> bool:

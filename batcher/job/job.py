@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, Failure, JobVersion
+from batcher.core.result_line import replace_odd_escapes
 from batcher.errors import BatcherError, InputError, JobError, format_faulty_value
 
 JOB_CODE_ERRORS = (Exception, SystemExit)
@@ -151,7 +152,7 @@ class Job:
         Raises JobError where the job's code fails.
         """
         try:
-            bio = self.bio.model_validate_json(text)
+            bio = self.bio.model_validate_json(replace_odd_escapes(text))
         except ValidationError as error:
             return None, Failure(FailureClass.UNUSABLE, "invalid_output", _describe_validation_error(error)[:300])
         except JOB_CODE_ERRORS:

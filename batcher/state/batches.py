@@ -8,6 +8,7 @@ import orjson
 from batcher.core.failures import ErrorDetails
 from batcher.core.lifecycle import BatchStatus, is_terminal, merge_batch_status
 from batcher.core.remote import FILE_LIFE_S, RemoteBatch
+from batcher.core.verdicts import ReadingHistory
 from batcher.state import facts, submissions
 from batcher.state.db.transaction import Transaction
 from batcher.state.submissions import Submission
@@ -115,6 +116,7 @@ class EndedBatch(NamedTuple):
     read_first_at: float | None
     ended_at: float | None
     settled_at: float | None
+    cancel_asked_at: float | None
     recorded_at: float
     """When we first recorded it, by our clock."""
 
@@ -139,9 +141,10 @@ def postpone_reading(tx: Transaction, batch_id: str, until: float) -> None:
     tx.fetch_all("postpone_reading", batch_id=batch_id, until=until, now=tx.now)
 
 
-def count_failed_readings(tx: Transaction, batch_id: str) -> int:
-    """Return how often the results of a batch were read and found to be incomplete."""
-    return int(tx.fetch_one("failed_readings", batch_id=batch_id)[0])
+def load_reading_history(tx: Transaction, batch: EndedBatch, finding: str) -> ReadingHistory:
+    """Return the earlier readings of a batch that were incomplete. finding: what this one lacks, in words."""
+    readings, same, same_since = tx.fetch_one("reading_history", batch_id=batch.batch_id, finding=finding)
+    return ReadingHistory(int(readings), batch.read_first_at, int(same), same_since)
 
 
 class SiblingCount(NamedTuple):

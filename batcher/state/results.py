@@ -29,6 +29,7 @@ from batcher.core.cutting import split_chunks
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import VERDICT_EVENTS, artist_transition
 from batcher.core.model import Failure, LineResult
+from batcher.core.verdicts import Reason, ReasonHistory
 from batcher.state.batches import EndedBatch
 from batcher.state.db.transaction import Transaction
 from batcher.state.shards import ShardRow
@@ -144,6 +145,18 @@ def stage_failures(tx: Transaction, batch: EndedBatch, shard: ShardRow) -> list[
     tx.fetch_all("add_sibling_failures", claim=shard.submission, shard=batch.shard, batch_id=batch.batch_id)
     tx.fetch_all("create_verdicts")
     return [FailureCount(FailureClass(failure), code, n) for failure, code, n in tx.fetch_all("failure_counts")]
+
+
+def load_first_failures(tx: Transaction) -> list[Reason]:
+    """Return why lines in `verdicts` were answered of no use that never were before, the most frequent reason first."""
+    return [
+        Reason(str(code), int(n)) for code, n in tx.fetch_all("first_failures", failure=FailureClass.UNUSABLE.value)
+    ]
+
+
+def load_reason_history(tx: Transaction, code: str, before: float) -> ReasonHistory:
+    """Return what either lane has seen of a reason for answers of no use before a time (epoch seconds)."""
+    return ReasonHistory(*tx.fetch_one("reason_history", failure=FailureClass.UNUSABLE.value, code=code, before=before))
 
 
 class BioCount(NamedTuple):

@@ -115,6 +115,17 @@ def test_a_line_that_is_not_ready_is_never_claimed(tmp_path: Path) -> None:
     assert world.rows("SELECT count(*) FROM direct_calls") == [(1,)]
 
 
+@pytest.mark.parametrize("change", ["version = version + 1", "line_hash = line_hash + 1", "line_hash = NULL"])
+def test_a_line_that_was_planned_anew_meanwhile_is_not_asked_for_as_it_was(tmp_path: Path, change: str) -> None:
+    world = desk(tmp_path, 3)
+    with world.store.transaction("load") as tx:
+        lines, _ = direct_calls.load_candidates(tx, Selection(), 0, 3, 0.0)
+        assert direct_calls.filter_ready_lines(tx, lines) == {line.artist_id: line for line in lines}
+        tx.con.execute(f"UPDATE artists SET {change} WHERE artist_id = 'a00001'")
+        ready = direct_calls.filter_ready_lines(tx, lines)
+    assert ready.keys() == {"a00000", "a00002"}
+
+
 HANGS = """
 import os, signal, threading, time
 from rich.console import Console

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from concurrent.futures import wait
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from batcher.core.actions import Finish
-from batcher.core.failures import ErrorDetails
+from batcher.core.failures import ErrorDetails, FailureClass
+from batcher.core.model import Failure
 from batcher.core.workers import build_workers
 from batcher.errors import JobError
 from batcher.job.job import Job
@@ -37,6 +39,23 @@ def test_a_line_whose_answers_are_lost_twice_is_held_as_perhaps_paid(tmp_path: P
     assert world.rows("SELECT artist_id, failure, code FROM artists WHERE state = 'held'") == [
         ("a00001", "missing", "perhaps_paid")
     ]
+    assert world.rows("SELECT count(*) FROM direct_calls WHERE artist_id = 'a00001'") == [(2,)]  # once more, no oftener
+
+
+def test_answers_that_are_suddenly_of_no_use_stop_the_lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world, judged = desk(tmp_path, 90), iter(range(1000))
+    accept = Job._accept_bio
+
+    def refuse_later(job: Job, artist: Any, bio: Any) -> Any:
+        if next(judged) < 20:
+            return accept(job, artist, bio)
+        return None, Failure(FailureClass.UNUSABLE, "not_accepted", "no")
+
+    monkeypatch.setattr(Job, "_accept_bio", refuse_later)
+    ended = world.direct(2)
+    assert "answered of no use (not_accepted)" in ended.problem
+    assert world.states()["done"] == 20
+    assert next(judged) <= 20 + 3 * (21 + 2)  # three tries of one more than half, and what was under way
 
 
 def test_an_outage_is_waited_for_and_no_line_pays(tmp_path: Path) -> None:

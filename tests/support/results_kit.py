@@ -85,11 +85,12 @@ class Bench:
         return list(self.world.sandbox.lifecycle.batches.values())[-1]
 
     def read(self, kind: str = "output") -> Rows:
+        return [orjson.loads(line) for line in self.read_bytes(kind).split(b"\n") if line]
+
+    def read_bytes(self, kind: str = "output") -> bytes:
+        """Return a result file as it is, without any bytes where there is none."""
         file_id = self.file_id(kind)
-        if not file_id:
-            return []
-        raw = self.world.sandbox.files._files[file_id].path.read_bytes()
-        return [orjson.loads(line) for line in raw.split(b"\n") if line]
+        return self.world.sandbox.files._files[file_id].path.read_bytes() if file_id else b""
 
     def file_id(self, kind: str) -> str | None:
         return self.batch.output_file_id if kind == "output" else self.batch.error_file_id

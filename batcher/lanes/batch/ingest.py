@@ -1,12 +1,12 @@
 """Recording the results of an ended batch: both files, one transaction, one verdict for each line.
 
 A crash anywhere repeats the ingestion, and repeating it changes nothing twice. Usable answers are accepted at every
-reading, even while others are missing. Failures are decided once: when everything that the service counts was read or
-was given up, and no other batch of the shard is unsettled.
+reading, even while others are missing. Failures are decided once: when nothing more is to be read, or was given up, and
+no other batch of the shard is unsettled.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from batcher import crashpoints
@@ -15,10 +15,25 @@ from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import BatchStatus, ShardState
 from batcher.core.model import Endpoint, Lane
 from batcher.core.retry import retry_delay_seconds
-from batcher.core.verdicts import VerdictDecider, classify_missing_line, find_setup_problem, is_rate_limit_storm
+from batcher.core.verdicts import (
+    LOOK_AGAIN_S,
+    QUICK_LOOKS_S,
+    BatchReading,
+    Shortage,
+    VerdictDecider,
+    classify_absent_line,
+    describe_main_reason,
+    find_main_reason,
+    find_setup_problem,
+    find_shortage,
+    have_readings_agreed,
+    is_patience_left,
+    is_rate_limit_storm,
+    is_reason_new,
+)
 from batcher.disk.result_archive import archive_result_file, result_file_path
 from batcher.job.job import job_output_to_stderr
-from batcher.lanes.batch.result_files import Anomaly, DownloadedFiles, ResultFile, ResultReader, absent_row
+from batcher.lanes.batch.result_files import DownloadedFiles, ResultFile, ResultReader, absent_row
 from batcher.lanes.context import LaneContext
 from batcher.service.service import CallError, CallRefused
 from batcher.state import batches, facts, quota_pauses, remote_files, results, shards, submissions, wishes
@@ -28,13 +43,6 @@ from batcher.state.results import Decision, FailedLine
 from batcher.state.shards import ShardRow
 from batcher.state.snapshot import latest_valid_wait
 from batcher.state.versions import load_version, register_wider_version
-
-PATIENCE_S = 24 * 3600.0
-"""How long incomplete results are read again before the lines that are missing are held as perhaps paid."""
-LOOK_AGAIN_S = 3600.0
-"""The time between two looks for a batch that was given up."""
-FEWEST_READINGS = 10
-"""Fewest failed readings before giving up, so that a suspended machine does not run out of patience while asleep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,22 +157,25 @@ class Ingestion:
         reader = self._stage_results(tx, loaded, downloaded, shard)
         tally, absent = reader.tally, reader.absent_lines()
         bios = results.accept_bios(tx, batch, tally.bios)
-        read = len(tally.outputs)
-        # A malformed line is one of the absent lines: it is in the file, and reading it again brings nothing.
-        unread = len(absent) - tally.anomalies[Anomaly.MALFORMED]
-        missing = downloaded.error or _describe_shortage(batch, read + tally.malformed_outputs, unread)
-        if missing and self._should_read_again(tx, batch):
-            self._postpone_reading(tx, batch, missing, downloaded.wait_s)
+        reading = _build_reading(batch, reader, downloaded)
+        shortage = find_shortage(reading)
+        # A file that cannot be downloaded is not missed where the other one holds every line.
+        is_missed = bool(downloaded.error) and (reading.unreported > 0 or reading.is_damaged)
+        lack = downloaded.error if is_missed else _describe_shortage(reading, shortage)
+        history = batches.load_reading_history(tx, batch, lack)
+        if lack and is_patience_left(Shortage.PAID if is_missed else shortage, history, tx.now):
+            self._postpone_reading(tx, batch, lack, downloaded)
             return None
-        if missing or batch.status == BatchStatus.OVERDUE:
+        failure, code = classify_absent_line(batch.status, shortage, have_readings_agreed(history, tx.now))
+        is_unread = is_missed or shortage is Shortage.PAID or failure is FailureClass.MISSING
+        if is_unread:
             batches.mark_unread(tx, batch.batch_id, tx.now + LOOK_AGAIN_S)
-        anomalies = tally.describe_anomalies(_describe_count_mismatch(batch, read))
+        anomalies = tally.describe_anomalies(_describe_count_mismatch(batch, reading.outputs))
         if anomalies:
             tx.record_event("odd_results", anomalies, batch_id=batch.batch_id, shard=batch.shard)
-        failure, code = classify_missing_line(batch.status, batch.completed, read, counted=batch.total > 0)
         results.add_results(tx, (absent_row(line, failure, code) for line in absent))
         decision = self._decide_or_defer(tx, batch, shard, bool(absent) or tally.has_failures)
-        self._settle_batch(tx, batch, downloaded, decision)
+        self._settle_batch(tx, batch, () if is_unread else downloaded.files, decision)
         details = f"{bios} bios, {sum(decision.failures.values())} failures"
         tx.record_event("settled", details, batch_id=batch.batch_id, shard=batch.shard)
         return IngestSummary(
@@ -184,26 +195,22 @@ class Ingestion:
             results.drop_superseded_failures(tx)
         return reader
 
-    def _should_read_again(self, tx: Transaction, batch: EndedBatch) -> bool:
-        """Return whether incomplete results are to be read again."""
-        since = batch.read_first_at
-        if since is None or tx.now < since + PATIENCE_S:
-            return True
-        return batches.count_failed_readings(tx, batch.batch_id) < FEWEST_READINGS
+    def _postpone_reading(self, tx: Transaction, batch: EndedBatch, lack: str, downloaded: DownloadedFiles) -> None:
+        """Read a batch again later. The batch keeps what was recorded of it so far.
 
-    def _postpone_reading(self, tx: Transaction, batch: EndedBatch, reason: str, wait_s: float) -> None:
-        """Read a batch again after the delay of an outage that has lasted as long, or after `wait_s` if that is later.
-
-        The batch keeps what was recorded of it so far.
+        A file that was not downloaded is fetched again after the delays of an outage; files that were, and lack
+        something, soon for some minutes, and then hourly: they may be large.
         """
         rules = self._context.rules
         policy = rules.policies[FailureClass.OUTAGE]
         waited = max(0.0, tx.now - (batch.read_first_at or tx.now))
         n = int(waited // max(policy.base_s, 1.0))
-        wait = max(wait_s, retry_delay_seconds(policy, n, self._context.jitter(), rules.jitter_share))
+        wait = max(downloaded.wait_s, retry_delay_seconds(policy, n, self._context.jitter(), rules.jitter_share))
+        if not downloaded.error and waited >= QUICK_LOOKS_S:
+            wait = max(wait, LOOK_AGAIN_S)
         batches.postpone_reading(tx, batch.batch_id, tx.now + wait)
         results.record_batch_usage(tx, batch.batch_id, failures=False)
-        tx.record_event("results_incomplete", reason, batch_id=batch.batch_id, shard=batch.shard)
+        tx.record_event("results_incomplete", lack, batch_id=batch.batch_id, shard=batch.shard)
 
     def _decide_or_defer(self, tx: Transaction, batch: EndedBatch, shard: ShardRow, failed: bool) -> DecisionSummary:
         """Decide about the failed lines, unless another batch of the shard will. failed: this batch has some."""
@@ -222,6 +229,8 @@ class Ingestion:
         counts = results.stage_failures(tx, batch, shard) if failed else []
         bios = results.count_bios(tx, batch.shard)
         problem = find_setup_problem(rules, counts, bios.of_shard, bios.of_job)
+        if failed and not problem:
+            problem = self._find_new_problem(tx, bios.of_shard + sum(count.lines for count in counts))
         if any(count.failure is FailureClass.QUOTA for count in counts):
             quota_pauses.record_quota_failure(
                 tx, self._context.quota_rule, f"batch {batch.batch_id}", batch.recorded_at
@@ -241,6 +250,18 @@ class Ingestion:
             totals[count.failure.value] += count.lines
         return DecisionSummary(shard.lines, dict(totals), retried, problem)
 
+    def _find_new_problem(self, tx: Transaction, lines: int) -> str:
+        """Return why most of a batch's lines suddenly have answers of no use, as a sentence; "" where they have not.
+
+        While the job stands still for such a reason, batches that were under way are judged as if it was never seen.
+        """
+        reason = find_main_reason(self._context.rules, results.load_first_failures(tx), lines)
+        if reason is None:
+            return ""
+        history = results.load_reason_history(tx, reason.code, tx.now)
+        is_new = bool(facts.read_stop_reason(tx)) or is_reason_new(reason, lines, history)
+        return describe_main_reason(reason, lines) if is_new else ""
+
     def _record_decisions(self, tx: Transaction, batch: EndedBatch, shard: ShardRow, decider: VerdictDecider) -> int:
         """Decide and move the failed lines; return how many are retried at the cost of a try."""
         decisions = (_decide_line(decider, line) for line in results.load_failed_lines(tx))
@@ -253,14 +274,17 @@ class Ingestion:
         return results.count_retried_lines(tx)
 
     def _settle_batch(
-        self, tx: Transaction, batch: EndedBatch, downloaded: DownloadedFiles, decision: DecisionSummary
+        self, tx: Transaction, batch: EndedBatch, read: Sequence[ResultFile], decision: DecisionSummary
     ) -> None:
-        """Record that the batch is settled, and its shard with it where this batch decided about the lines."""
+        """Record that the batch is settled, and its shard with it where this batch decided about the lines.
+
+        read: the files of which nothing more is wanted. Any other stays at the service: it was paid for.
+        """
         delete = self._context.config.api.delete_remote_files
         batches.settle_batch(tx, batch.batch_id)
         results.record_batch_usage(tx, batch.batch_id, failures=True, retried=decision.retried, decided=decision.lines)
         if delete:
-            for file in downloaded.files:  # a file that was not read stays at the service: it was paid for
+            for file in read:
                 remote_files.queue_file(tx, file.file_id, "batch_output", batch.shard)
         if not decision.lines:
             return
@@ -276,21 +300,32 @@ def _decide_line(decider: VerdictDecider, line: FailedLine) -> Decision:
     return Decision(line.artist_id, verdict.state.value, verdict.wait_until, verdict.counted)
 
 
-def _describe_shortage(batch: EndedBatch, read: int, absent: int) -> str:
-    """Return what the files still lack, in words; "" where they are complete.
+def _build_reading(batch: EndedBatch, reader: ResultReader, downloaded: DownloadedFiles) -> BatchReading:
+    tally = reader.tally
+    unreported, absent = reader.count_unreported_lines()
+    was_output_read = any(file.is_output for file in downloaded.files)
+    return BatchReading(
+        batch.status, batch.total, batch.completed, batch.failed,
+        outputs=len(tally.outputs), errors=len(tally.final.keys() - tally.outputs),
+        unreported=unreported, absent=absent,
+        is_damaged=tally.malformed_outputs > 0 or (bool(batch.output_file_id) and not was_output_read),
+        is_cancel_asked=batch.cancel_asked_at is not None,
+    )  # fmt: skip
 
-    read: lines of the output file; absent: lines that neither file holds.
-    """
-    if batch.status == BatchStatus.OVERDUE:
+
+def _describe_shortage(reading: BatchReading, shortage: Shortage) -> str:
+    """Return what the files lack, in words; "" where they lack nothing. Equal findings have equal words."""
+    if reading.status == BatchStatus.OVERDUE or (shortage is Shortage.NONE and not reading.absent):
         return ""
-    if batch.completed > read:
-        return f"{batch.completed:,} lines are done, {read:,} were read"
-    if absent > 0 and batch.status == BatchStatus.COMPLETED and not batch.total:
-        return f"{absent:,} lines are in neither file, and the service tells no counts"
-    if absent > 0 and batch.read_first_at is None:
-        # A batch may show its end before its counts and its files: a second reading costs a minute.
-        return f"{absent:,} lines are in neither file so far"
-    return ""
+    if reading.completed > reading.outputs:
+        return f"{reading.completed:,} lines are done, {reading.outputs:,} were read"
+    where = f"{reading.absent:,} lines are in neither file"
+    if reading.is_damaged:
+        return f"{where}, and the output file has lines that cannot be read"
+    if shortage is Shortage.PAID:
+        counts = "are not those of the files" if reading.total else "are missing"
+        return f"{where}, and the service's counts {counts}"
+    return f"{where} so far, {reading.outputs:,} answers were read"
 
 
 def _describe_count_mismatch(batch: EndedBatch, read: int) -> str:

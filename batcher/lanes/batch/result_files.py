@@ -173,6 +173,15 @@ class ResultReader:
         cost_usd = self._rates.usage_cost(result.usage) if self._rates is not None else None
         return result_row(line, result, bio, failure, cost_usd)
 
+    def count_unreported_lines(self) -> tuple[int, int]:
+        """Return how many lines neither file holds, nor held before, and how many of them this batch has to decide."""
+        unreported = [
+            line
+            for custom_id, line in self._lines.items()
+            if custom_id not in self.tally.final and line.artist_id not in self._recorded
+        ]
+        return len(unreported), sum(line.claimed for line in unreported)
+
     def absent_lines(self) -> list[KnownLine]:
         """Return the lines that this batch has to decide and of which its files say nothing new."""
         return [

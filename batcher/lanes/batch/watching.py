@@ -10,7 +10,7 @@ from batcher.core import events
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import BatchStatus, is_terminal
 from batcher.core.remote import BatchListing, RemoteBatch
-from batcher.lanes.batch.ingest import LOOK_AGAIN_S
+from batcher.core.verdicts import LOOK_AGAIN_S
 from batcher.lanes.batch.reconciling import CLOCK_SKEW_S, absence_grace
 from batcher.lanes.context import LaneContext
 from batcher.service.service import CallRefused, CallUnknown

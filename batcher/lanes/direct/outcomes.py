@@ -1,8 +1,9 @@
 """The result of a synchronous call: an accepted bio, or a class of failure and what becomes of the line."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from batcher.core.decide_direct import (
     Delivery,
@@ -14,7 +15,7 @@ from batcher.core.decide_direct import (
 from batcher.core.failures import FailureClass
 from batcher.core.model import Failure, Lane, LineResult
 from batcher.core.result_line import parse_response_body
-from batcher.core.verdicts import find_setup_problem
+from batcher.core.verdicts import Reason, describe_main_reason, find_main_reason, find_setup_problem, is_reason_new
 from batcher.errors import JobError
 from batcher.lanes.context import LaneContext
 from batcher.lanes.direct.calls import CallOutcome
@@ -22,9 +23,22 @@ from batcher.service.service import CallUnknown
 from batcher.state import direct_calls
 from batcher.state.db.transaction import Transaction
 from batcher.state.direct_calls import CallRecord
+from batcher.state.results import load_reason_history
 
 JOB_FAILED = "job_failed"
 """The code of a line on whose answer the job's own code failed."""
+
+
+RECENT_ANSWERS = 100
+"""How many lines are looked at for a reason that most of them share."""
+
+
+class RecentAnswer(NamedTuple):
+    """A bio, or the first answer of no use for its line: further ones say more of the line than of the setup."""
+
+    answered_at: float
+    code: str
+    """Why it was of no use; "" for a bio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +77,8 @@ class OutcomeJudge:
         self._context = context
         self._counts: Counter[tuple[FailureClass, str]] = Counter()
         self._bios = 0
+        self._recent: deque[RecentAnswer] = deque(maxlen=RECENT_ANSWERS)
+        """The last answers, which are to this lane what a batch is to the other."""
         self._succeeded_at = float("-inf")
         """When a call was last answered with a completion."""
         self.setup_problem = ""
@@ -107,16 +123,32 @@ class OutcomeJudge:
                 self._succeeded_at = max(self._succeeded_at, outcome.answered_at)
             if failure is None:
                 self._bios += 1
+                self._recent.append(RecentAnswer(outcome.answered_at, ""))
             elif outcome.delivery is Delivery.ANSWERED:
                 self._counts[failure.failure, failure.code] += 1
+                if _is_first_of_no_use(tx, result):
+                    self._recent.append(RecentAnswer(outcome.answered_at, failure.code))
                 if failure.failure is FailureClass.SETUP:
                     reason = failure.message or failure.code
                     self.setup_problem = f"the service refuses: {reason}; mend it and run again"
         counts = [(failure, code, n) for (failure, code), n in self._counts.items()]
         bios_of_job = direct_calls.count_service_bios(tx) + self._bios
-        self.setup_problem = self.setup_problem or find_setup_problem(
-            self._context.rules, counts, self._bios, bios_of_job
+        self.setup_problem = (
+            self.setup_problem
+            or find_setup_problem(self._context.rules, counts, self._bios, bios_of_job)
+            or self._find_new_problem(tx)
         )
+
+    def _find_new_problem(self, tx: Transaction) -> str:
+        """Return why most of the last answers are suddenly of no use, as a sentence; "" where they are not."""
+        codes = Counter(answer.code for answer in self._recent if answer.code)
+        first = [Reason(code, n) for code, n in codes.most_common()]
+        reason = find_main_reason(self._context.rules, first, len(self._recent))
+        if reason is None:
+            return ""
+        history = load_reason_history(tx, reason.code, self._recent[0].answered_at)
+        is_new = is_reason_new(reason, len(self._recent), history)
+        return describe_main_reason(reason, len(self._recent)) if is_new else ""
 
     def _build_call_record(self, tx: Transaction, call: CallResult) -> CallRecord:
         outcome, result, usage = call.outcome, call.result, call.result.usage
@@ -145,3 +177,11 @@ class OutcomeJudge:
             code=failure.code, message=failure.message,
             state=verdict.state.value, wait_until=verdict.wait_until, counted=verdict.counted,
         )  # fmt: skip
+
+
+def _is_first_of_no_use(tx: Transaction, result: CallResult) -> bool:
+    """Return whether an answer was of no use for a line to which that has not happened before."""
+    if result.failure is None or result.failure.failure is not FailureClass.UNUSABLE:
+        return False
+    tries = direct_calls.load_line_tries(tx, result.outcome.request.artist_id, FailureClass.UNUSABLE)
+    return not tries.tries and not tries.free

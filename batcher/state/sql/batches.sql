@@ -67,14 +67,21 @@ UPDATE batches SET settled_at = $now WHERE batch_id = $batch_id AND settled_at I
 
 -- name: batch
 SELECT batch_id, submission, shard, stray, status, total, completed, failed, input_file_id, output_file_id, error_file_id,
-       errors, read_first_at, ended_at, settled_at, recorded_at
+       errors, read_first_at, ended_at, settled_at, cancel_asked_at, recorded_at
 FROM batches WHERE batch_id = $batch_id
 
 -- name: count_siblings
 SELECT count(*) FILTER (settled_at IS NULL), count(*) FROM batches WHERE shard = $shard AND batch_id <> $batch_id
 
--- name: failed_readings
-SELECT count(*) FROM events WHERE kind = 'results_incomplete' AND batch_id = $batch_id
+-- name: reading_history
+-- The incomplete readings of a batch, the last of them that found the same, and when the first of those was made.
+WITH readings AS (
+    SELECT event, happened_at, detail FROM events WHERE kind = 'results_incomplete' AND batch_id = $batch_id
+)
+SELECT count(*), count(*) FILTER (is_same), min(happened_at) FILTER (is_same) FROM (
+    SELECT happened_at, event > (SELECT coalesce(max(event), -1) FROM readings WHERE detail <> $finding) AS is_same
+    FROM readings
+)
 
 -- name: postpone_reading
 UPDATE batches SET retry_at = $until, read_first_at = coalesce(read_first_at, $now) WHERE batch_id = $batch_id

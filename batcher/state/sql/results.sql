@@ -80,6 +80,17 @@ SELECT * EXCLUDE (nth) FROM (
 -- name: failure_counts
 SELECT failure, code, count(*)::INTEGER FROM verdicts GROUP BY ALL ORDER BY 3 DESC, 1, 2
 
+-- name: first_failures
+-- Of each reason the lines to which this class of failure has not happened before.
+SELECT code, count(*)::INTEGER FROM verdicts AS v
+WHERE failure = $failure
+  AND NOT EXISTS (SELECT 1 FROM attempts AS t WHERE t.artist_id = v.artist_id AND t.outcome = $failure)
+GROUP BY code ORDER BY 2 DESC, 1
+
+-- name: reason_history
+SELECT count(*) FILTER (outcome = $failure AND code = $code), count(*) FILTER (outcome = 'bio') FROM attempts
+WHERE happened_at < $before
+
 -- name: bios_so_far
 SELECT (SELECT count(*) FROM attempts WHERE shard = $shard AND outcome = 'bio'),
        (SELECT count(*) FROM bios WHERE lane <> 'earlier')

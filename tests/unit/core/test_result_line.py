@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, LineResult, TokenUsage
 from batcher.core.result_line import (
+    CODE_LENGTH,
     LARGEST_INT,
     LATEST_TIME,
     MESSAGE_LENGTH,
@@ -19,6 +20,7 @@ from batcher.core.result_line import (
     parse_json_object,
     parse_response_body,
     parse_result_line,
+    replace_odd_escapes,
 )
 from tests.support.examples import examples
 
@@ -122,7 +124,6 @@ def test_fields_that_we_do_not_know_change_nothing(endpoint: Endpoint) -> None:
     [
         "two\nlines\r\n",
         "\u2028 and \u2029 and \u0085 inside",
-        "a NUL \0 inside",
         "👩‍🎨 שלום e\u0301",
         '{"bio": "a \\"quote\\""}',
         "  spaces kept  ",
@@ -377,6 +378,83 @@ def test_a_lone_surrogate_becomes_the_replacement_character() -> None:
     assert _read(raw).custom_id == "a\ufffd"
 
 
+@pytest.mark.parametrize(
+    ("text", "storable"),
+    [
+        (r"A life \ud83d of", r"A life \ufffd of"),
+        (r"\uDE00\uD83D", r"\ufffd\ufffd"),
+        (r"\ud83d\ude00 \uD83D\uDE00", r"\ud83d\ude00 \uD83D\uDE00"),
+        (r"\ud83d\ud83d\ude00", r"\ufffd\ud83d\ude00"),
+        (r"\ud83d\u0041", r"\ufffd\u0041"),
+        (r"\u0000\u0001", r"\ufffd\u0001"),
+        (r"\\ud83d \\u0000 \\\ud83d", r"\\ud83d \\u0000 \\\ufffd"),
+        (r"\" \n \u00e9 é \ud7ff \ue000", r"\" \n \u00e9 é \ud7ff \ue000"),
+        (r"\ud8 \u00 \u", r"\ud8 \u00 \u"),
+        ("no escape", "no escape"),
+    ],
+)
+def test_an_escape_that_no_column_can_hold_becomes_the_replacement_character(text: str, storable: str) -> None:
+    assert replace_odd_escapes(text) == storable
+
+
+@given(st.text(st.characters(exclude_categories=())))
+@examples(1_000)
+def test_every_text_that_json_can_carry_becomes_storable(text: str) -> None:
+    """Compare with what a lenient decoder makes of the same text."""
+    read = json.loads(replace_odd_escapes(json.dumps(text)))
+    assert read == text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+
+
+def test_a_nul_in_an_answer_becomes_the_replacement_character() -> None:
+    assert _read(GOOD_LINE.replace(b"A bio.", rb"A \u0000 bio \\u0000.")).text == "A \ufffd bio \\u0000."
+    failure = _read(_error(500, {"message": "a \0 b", "code": "c\0d"})).failure
+    assert failure is not None
+    assert (failure.code, failure.message) == ("c\ufffdd", "a \ufffd b")
+
+
+@pytest.mark.parametrize("endpoint", Endpoint)
+def test_a_body_that_is_json_text_in_a_string_is_read_like_any_other(endpoint: Endpoint) -> None:
+    assert _read(_line(orjson.dumps(GOOD[endpoint]).decode()), endpoint) == _read(_line(GOOD[endpoint]), endpoint)
+    error = {"error": {"message": "slow down", "type": "requests", "code": None}}
+    assert _read(_line(json.dumps(error), 429)) == _read(_line(error, 429))
+    assert _why(_read(_line("no JSON"))) == (F.UNUSABLE, "empty_body")
+    assert _why(_read(_line('["a"]'))) == (F.UNUSABLE, "empty_body")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "failure"),
+    [
+        ({"code": "inference_failed", "message": "HTTP 429 status=429"}, None, F.RATE_LIMIT),
+        ({"code": "request_failed", "message": "Error code: 429 - {'error': {'code': 12}}"}, 0, F.RATE_LIMIT),
+        ({"code": "request_failed", "message": "Error code: 400 - {}"}, None, F.INVALID),
+        ({"code": "x", "message": "upstream said HTTP 503"}, None, F.SERVER),
+        ({"message": "status_code: 404"}, None, F.SETUP),
+        ("HTTP 429", None, F.RATE_LIMIT),
+        ({"code": "x", "message": "HTTP 4290, 429 lines, code: 42"}, None, F.SERVER),
+        ({"code": "x", "message": "HTTP 429"}, 500, F.SERVER),  # a status of its own says more
+        ({"code": "batch_expired", "message": "HTTP 429"}, None, F.EXPIRED),
+    ],
+)
+def test_a_status_that_stands_in_words_only_decides_the_class(error: object, status: object, failure: F) -> None:
+    response = {"status_code": status, "body": None}
+    assert _why(_read(_line(None, response=response, error=error)))[0] is failure
+
+
+def test_a_key_that_a_message_quotes_is_not_kept() -> None:
+    message = "Incorrect API key provided: sk-proj-ab12*****wxyz. You can find your API key at ..."
+    failure = _read(_error(401, {"message": message, "code": "invalid_api_key"})).failure
+    assert failure is not None
+    assert failure.message == "Incorrect API key provided: sk-... You can find your API key at ..."
+
+
+def test_a_code_is_kept_but_not_all_of_it() -> None:
+    failure = _read(_error(500, {"message": "m", "code": "c" * 10_000})).failure
+    assert failure is not None
+    assert failure.code == "c" * CODE_LENGTH
+    result = _read(_line(_chat(model="m" * 10_000, finish="f" * 10_000)))
+    assert (result.model, result.finish_reason) == ("m" * CODE_LENGTH, "f" * CODE_LENGTH)
+
+
 def test_numbers_that_json_does_not_have_do_no_harm() -> None:
     for number in (b"NaN", b"Infinity", b"-Infinity", b"1e999"):
         raw = GOOD_LINE.replace(b'"prompt_tokens":24', b'"prompt_tokens":' + number)
@@ -455,6 +533,7 @@ def _sound(result: LineResult | None) -> None:
     reason = (failure.code, failure.message) if failure else ()
     for text in (result.custom_id, result.text or "", result.model, result.finish_reason, *reason):
         text.encode()
+        assert "\0" not in text
 
 
 @given(st.binary(max_size=200), st.sampled_from(Endpoint))

@@ -1,19 +1,32 @@
 """Verdicts on whole batches and shards: storms, the setup's fault, and when a refused shard is given up."""
 
+from typing import Any
+
 import pytest
 
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import ArtistState
 from batcher.core.retry import DEFAULT_POLICIES, RetryPolicy, RetryRules
 from batcher.core.verdicts import (
+    FEWEST_READINGS,
     FREE_STORMS,
+    BatchReading,
     FailureCounts,
+    ReadingHistory,
+    Reason,
+    ReasonHistory,
+    Shortage,
     Verdict,
     VerdictDecider,
     choose_batch_failure,
-    classify_missing_line,
+    classify_absent_line,
+    find_main_reason,
     find_setup_problem,
+    find_shortage,
+    have_readings_agreed,
+    is_patience_left,
     is_rate_limit_storm,
+    is_reason_new,
     is_setup_reason,
     is_setup_refusal,
     is_shard_given_up,
@@ -155,22 +168,149 @@ def test_the_batch_changes_the_verdict_on_a_line(
 
 
 @pytest.mark.parametrize(
-    ("status", "completed", "read", "counted", "expected"),
+    ("first", "lines", "main"),
     [
-        ("completed", 5, 5, True, (F.SERVER, "no_result")),
-        ("completed", 6, 5, True, (F.MISSING, "perhaps_paid")),
-        ("completed", 0, 5, False, (F.MISSING, "perhaps_paid")),
-        ("overdue", 0, 0, True, (F.MISSING, "perhaps_paid")),
-        ("expired", 5, 5, True, (F.EXPIRED, "batch_expired")),
-        ("expired", 6, 5, True, (F.MISSING, "perhaps_paid")),
-        ("cancelled", 5, 5, True, (F.CANCELLED, "batch_cancelled")),
-        ("cancelled", 0, 0, False, (F.CANCELLED, "batch_cancelled")),
-        ("failed", 0, 0, True, (F.SERVER, "no_result")),
+        ([], 50, None),
+        ([Reason("a", 50)], 50, Reason("a", 50)),
+        ([Reason("a", 26), Reason("b", 24)], 50, Reason("a", 26)),
+        ([Reason("a", 25), Reason("b", 25)], 50, None),  # half is not most
+        ([Reason("a", 19)], 19, None),  # a few hard lines stop nothing
+        ([Reason("a", 20)], 20, Reason("a", 20)),
+        ([Reason("a", 20)], 41, None),  # a retry shard: the others were of no use before
+    ],
+)
+def test_the_main_reason_is_that_of_most_lines_of_a_batch(first: list[Reason], lines: int, main: Reason | None) -> None:
+    assert find_main_reason(RULES, first, lines) == main
+
+
+@pytest.mark.parametrize(
+    ("reason", "lines", "history", "is_new"),
+    [
+        (Reason("a", 50), 50, ReasonHistory(0, 0), True),
+        (Reason("a", 50), 50, ReasonHistory(0, 50), True),
+        (Reason("a", 50), 50, ReasonHistory(50, 50), True),
+        (Reason("a", 50), 50, ReasonHistory(51, 49), False),
+        (Reason("a", 30), 50, ReasonHistory(29, 71), True),
+        (Reason("a", 30), 50, ReasonHistory(31, 69), False),  # the job is like that
+    ],
+)
+def test_a_reason_is_new_where_the_job_has_not_seen_half_as_much_of_it(
+    reason: Reason, lines: int, history: ReasonHistory, is_new: bool
+) -> None:
+    assert is_reason_new(reason, lines, history) is is_new
+
+
+def _reading(
+    status: str, counts: tuple[int, int, int], outputs: int, errors: int, absent: int, **more: Any
+) -> BatchReading:
+    """Return a reading; counts: total, completed, failed."""
+    return BatchReading(status, *counts, outputs, errors, more.pop("unreported", absent), absent, **more)
+
+
+DONE, EXPIRED, CANCELLED, OVERDUE = "completed", "expired", "cancelled", "overdue"
+
+
+@pytest.mark.parametrize(
+    ("reading", "shortage"),
+    [
+        (_reading(DONE, (12, 12, 0), 12, 0, 0), Shortage.NONE),
+        (_reading(DONE, (12, 12, 0), 9, 3, 0), Shortage.NONE),  # failed lines are counted as completed, too
+        (_reading(DONE, (0, 0, 0), 12, 0, 0, is_damaged=True), Shortage.NONE),  # a line of garbage among all of ours
+        (_reading(DONE, (11, 10, 1), 10, 1, 1), Shortage.NONE),  # the service never had the line, by its own counts
+        (_reading(DONE, (12, 12, 0), 11, 0, 1), Shortage.PAID),
+        (_reading(DONE, (12, 12, 0), 11, 0, 0, unreported=1), Shortage.PAID),  # a late answer is wanted, too
+        (_reading(DONE, (12, 11, 1), 11, 0, 0, unreported=1), Shortage.NONE),
+        (_reading(DONE, (12, 0, 0), 6, 0, 6), Shortage.PAID),
+        (_reading(DONE, (12, 0, 12), 6, 0, 6), Shortage.PAID),
+        (_reading(DONE, (12, 5, 0), 6, 0, 6), Shortage.PAID),
+        (_reading(DONE, (0, 0, 0), 6, 0, 6), Shortage.PAID),
+        (_reading(DONE, (12, 6, 0), 6, 2, 4), Shortage.PAID),  # fewer failed than the error file holds
+        (_reading(DONE, (12, 11, 1), 11, 0, 1, is_damaged=True), Shortage.PAID),
+        (_reading(DONE, (12, 11, 1), 11, 0, 1), Shortage.UNCLEAR),  # the error file does not hold the failed line
+        (_reading(DONE, (12, 6, 0), 6, 0, 6), Shortage.UNCLEAR),
+        (_reading(DONE, (12, 0, 0), 0, 0, 12), Shortage.UNCLEAR),
+        (_reading("failed", (12, 0, 0), 0, 0, 12), Shortage.UNCLEAR),
+        (_reading(EXPIRED, (12, 0, 0), 0, 0, 12), Shortage.LATE),
+        (_reading(EXPIRED, (12, 0, 12), 0, 0, 12), Shortage.LATE),
+        (_reading(EXPIRED, (0, 0, 0), 6, 0, 6), Shortage.LATE),
+        (_reading(EXPIRED, (12, 6, 0), 6, 0, 6), Shortage.NONE),
+        (_reading(EXPIRED, (12, 7, 0), 6, 0, 6), Shortage.PAID),
+        (_reading(EXPIRED, (12, 6, 0), 6, 0, 6, is_damaged=True), Shortage.PAID),
+        (_reading(CANCELLED, (12, 0, 0), 0, 0, 12), Shortage.LATE),
+        (_reading(CANCELLED, (12, 0, 0), 0, 0, 12, is_cancel_asked=True), Shortage.NONE),
+        (_reading(CANCELLED, (12, 1, 0), 0, 0, 12, is_cancel_asked=True), Shortage.PAID),
+        (_reading(OVERDUE, (12, 12, 0), 0, 0, 12), Shortage.NONE),
+    ],
+)
+def test_an_absent_line_is_believed_where_numbers_agree(reading: BatchReading, shortage: Shortage) -> None:
+    assert find_shortage(reading) is shortage
+
+
+H = 3600.0
+
+
+@pytest.mark.parametrize(
+    ("history", "agreed"),
+    [
+        (ReadingHistory(0, None, 0, None), False),
+        (ReadingHistory(1, NOW - 9 * H, 1, NOW - 9 * H), False),
+        (ReadingHistory(2, NOW - 9 * H, 2, NOW - 2 * H), True),
+        (ReadingHistory(9, NOW - 9 * H, 9, NOW - 2 * H + 1), False),
+        (ReadingHistory(9, NOW - 9 * H, 0, None), False),
+    ],
+)
+def test_three_readings_over_two_hours_agree(history: ReadingHistory, agreed: bool) -> None:
+    assert have_readings_agreed(history, NOW) is agreed
+
+
+FRESH = ReadingHistory(1, NOW - 60, 1, NOW - 60)
+SAME = ReadingHistory(5, NOW - 3 * H, 5, NOW - 3 * H)
+DAY = ReadingHistory(FEWEST_READINGS, NOW - 24 * H, 0, None)
+ASLEEP = ReadingHistory(FEWEST_READINGS - 1, NOW - 24 * H, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("shortage", "history", "is_left"),
+    [
+        (Shortage.NONE, ReadingHistory(0, None, 0, None), True),  # once more in any case
+        (Shortage.NONE, FRESH, False),
+        (Shortage.UNCLEAR, FRESH, True),
+        (Shortage.UNCLEAR, SAME, False),
+        (Shortage.UNCLEAR, DAY, False),
+        (Shortage.LATE, SAME, True),
+        (Shortage.LATE, DAY, False),
+        (Shortage.PAID, SAME, True),
+        (Shortage.PAID, ASLEEP, True),
+        (Shortage.PAID, DAY, False),
+        (Shortage.PAID, DAY._replace(first_at=NOW - 24 * H + 1), True),
+    ],
+)
+def test_incomplete_files_are_read_again_for_a_day_at_most(
+    shortage: Shortage, history: ReadingHistory, is_left: bool
+) -> None:
+    assert is_patience_left(shortage, history, NOW) is is_left
+
+
+PERHAPS_PAID, NO_RESULT = (F.MISSING, "perhaps_paid"), (F.SERVER, "no_result")
+
+
+@pytest.mark.parametrize(
+    ("status", "shortage", "agreed", "expected"),
+    [
+        (DONE, Shortage.NONE, False, NO_RESULT),
+        (DONE, Shortage.UNCLEAR, True, NO_RESULT),
+        (DONE, Shortage.UNCLEAR, False, PERHAPS_PAID),
+        (DONE, Shortage.PAID, True, PERHAPS_PAID),
+        ("failed", Shortage.NONE, False, NO_RESULT),
+        (OVERDUE, Shortage.NONE, True, PERHAPS_PAID),
+        (EXPIRED, Shortage.NONE, False, (F.EXPIRED, "batch_expired")),
+        (EXPIRED, Shortage.LATE, False, (F.EXPIRED, "batch_expired")),
+        (EXPIRED, Shortage.PAID, True, PERHAPS_PAID),
+        (CANCELLED, Shortage.NONE, False, (F.CANCELLED, "batch_cancelled")),
+        (CANCELLED, Shortage.PAID, False, PERHAPS_PAID),
     ],
 )
 def test_a_line_in_neither_file_has_the_class_of_its_batch(
-    status: str, completed: int, read: int, counted: bool, expected: tuple[F, str]
+    status: str, shortage: Shortage, agreed: bool, expected: tuple[F, str]
 ) -> None:
-    assert classify_missing_line(status, completed, read, counted) == expected
-    if counted:
-        assert classify_missing_line(status, completed, read) == expected
+    assert classify_absent_line(status, shortage, agreed) == expected

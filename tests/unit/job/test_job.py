@@ -459,13 +459,22 @@ def test_judging(make: Make) -> None:
         ('{"bio": "Bo painted."}', "not_accepted", "does not name the artist"),
         ('{"text": "Ana"}', "invalid_output", "column bio: Field required"),
         ("Ana painted.", "invalid_output", "Invalid JSON"),
-        ('{"bio": "Ana \\ud800"}', "invalid_output", "Invalid JSON"),
     ):
         data, failure = job.validate_answer(artist(job), text)
         assert data is None
         assert failure is not None
         assert (failure.failure, failure.code) == (FailureClass.UNUSABLE, code)
         assert message in failure.message
+
+
+@pytest.mark.parametrize("half", ["\\ud83d", "\\uDE00", "\\u0000", "\\ud83d\\ud83d"])
+def test_half_a_character_costs_no_answer(make: Make, half: str) -> None:
+    """Models write it where they cut an emoji; no column can hold it, so the replacement character stands for it."""
+    job = load_job(make())
+    data, failure = job.validate_answer(artist(job), f'{{"bio": "Ana {half} painted \\ud83d\\ude00."}}')
+    assert failure is None
+    replaced = "\N{REPLACEMENT CHARACTER}" * (len(half) // 6)
+    assert data == f'{{"bio":"Ana {replaced} painted 😀."}}'
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ import pytest
 from batcher.catalog.prices import resolve_prices
 from batcher.core import events
 from batcher.core.actions import Finish
+from batcher.core.verdicts import FEWEST_READINGS, ReadingHistory
 from batcher.errors import StateError
-from batcher.lanes.batch.ingest import FEWEST_READINGS, Ingestion
+from batcher.lanes.batch.ingest import Ingestion
 from batcher.sandbox import Faults
 from batcher.sandbox.api.batches import Batch
-from batcher.state import results, strays, submissions
+from batcher.state import batches, results, strays, submissions
 from batcher.state.costs import costs_by_shard, sum_costs
 from batcher.state.versions import load_versions
 from tests.support.results_kit import HOURS, LINES, Bench, Make, failed, patient_config, with_text
@@ -103,7 +104,7 @@ def test_a_success_wins_over_a_failure_of_the_same_line(bench: Bench) -> None:
     assert bench.odd() == "2 lines that stand there twice"
 
 
-@pytest.mark.parametrize("character", ["\u2028", "\u2029", "\u0085", "\u000b", "\u001e", "\r", "\u0000"])
+@pytest.mark.parametrize("character", ["\u2028", "\u2029", "\u0085", "\u000b", "\u001e", "\r"])
 def test_a_character_that_others_break_lines_at_stays_in_its_text(bench: Bench, character: str) -> None:
     rows = bench.read()
     bench.write([with_text(rows[0], lambda c: c.update(summary=f"A painter.{character}B")), *rows[1:]])
@@ -113,17 +114,18 @@ def test_a_character_that_others_break_lines_at_stays_in_its_text(bench: Bench, 
     assert bench.world.states() == {"done": LINES}
 
 
-def test_lone_surrogates_are_no_text_and_harm_nobody(bench: Bench) -> None:
-    rows = bench.read()
-    raw = [orjson.dumps(row) for row in rows]
-    raw[0] = raw[0].replace(b'"request_id":"', rb'"request_id":"\ud800')  # beside the text: no harm
+def test_lone_surrogates_and_nul_become_the_replacement_character(bench: Bench) -> None:
+    raw = [orjson.dumps(row) for row in bench.read()]
+    raw[0] = raw[0].replace(b'"request_id":"', rb'"request_id":"\ud800')  # beside the text
     raw[1] = raw[1].replace(rb"\"summary\":\"", rb"\"summary\":\"\ud83d")  # in the text
     raw[2] = raw[2].replace(rb"\"summary\":\"", rb"\"summary\":\"\\ud83d")  # in the text, escaped within
+    raw[3] = raw[3].replace(rb"\"summary\":\"", rb"\"summary\":\"\u0000\\u0000")
     bench.write(raw)
     bench.act()
-    states = bench.world.states()
-    assert states["done"] >= LINES - 2
-    assert sum(states.values()) == LINES
+    assert bench.world.states() == {"done": LINES}
+    assert bench.count("bios", 'data LIKE \'%"summary":"\ufffd%\'') == 3
+    (kept,) = (bench.world.store.folder / "results").iterdir()
+    assert gzip.decompress(kept.read_bytes()).splitlines() == raw  # what came
 
 
 @pytest.mark.parametrize(
@@ -178,13 +180,93 @@ def test_all_lines_failed_and_there_is_no_output_file(bench: Bench) -> None:
     assert bench.world.states().get("dead") is None
 
 
-def test_a_batch_without_any_file_leaves_its_lines_to_be_tried_again(bench: Bench) -> None:
+def test_a_batch_without_any_file_leaves_its_lines_to_be_tried_again_once_the_readings_agree(bench: Bench) -> None:
     bench.batch.output_file_id, bench.batch.completed = None, 0
-    bench.act()
-    assert bench.outcomes() == {}  # its files may come a little later than its end
+    for _ in range(2):
+        bench.act_later()
+        assert bench.outcomes() == {}  # its files may come later than its end
     bench.act_later()
     assert bench.outcomes() == {"server": LINES}
     assert set(bench.world.rows("SELECT DISTINCT code FROM attempts")) == {("no_result",)}
+
+
+def test_only_the_last_readings_that_found_the_same_agree(bench: Bench) -> None:
+    with bench.world.store.transaction("readings") as tx:
+        batch = batches.load_batch(tx, bench.batch.id)
+        assert batches.load_reading_history(tx, batch, "a") == ReadingHistory(0, None, 0, None)
+    for finding in ("a", "b", "a", "a"):
+        bench.world.clock.sleep(HOURS)
+        with bench.world.store.transaction("reading") as tx:
+            tx.record_event("results_incomplete", finding, batch_id=batch.batch_id)
+            tx.record_event("results_incomplete", "c", batch_id="another")
+    with bench.world.store.transaction("readings") as tx:
+        found = batches.load_reading_history(tx, batch, "a")
+        assert found == ReadingHistory(4, None, 2, bench.world.clock() - HOURS)
+        assert batches.load_reading_history(tx, batch, "b") == ReadingHistory(4, None, 0, None)
+
+
+@pytest.mark.parametrize("counts", [(0, 0, LINES), (0, LINES, LINES)])
+def test_an_output_cut_short_is_not_bought_again_on_the_word_of_counts_that_cannot_be(
+    bench: Bench, counts: tuple[int, int, int]
+) -> None:
+    whole = bench.read()
+    bench.write(whole[: LINES // 2])
+    bench.batch.completed, bench.batch.failed, bench.batch.total = counts
+    bench.act(once=False)
+    assert bench.world.states() == {"done": LINES // 2, "held": LINES // 2}
+    assert bench.outcomes()["missing"] == LINES // 2
+    assert len(bench.world.sandbox.lifecycle.batches) == 1
+    bench.write(whole)  # it comes after all
+    bench.act_later()
+    assert bench.world.states() == {"done": LINES}
+
+
+def test_nothing_is_short_where_every_line_stands_in_a_file(bench: Bench) -> None:
+    split(bench, 3, 400, "context_length_exceeded")
+    bench.batch.completed = LINES  # the failed ones are counted as completed, too
+    bench.act()
+    assert bench.world.states() == {"done": LINES - 3, "dead": 3}
+    assert bench.events("results_incomplete") == []
+
+
+@pytest.mark.parametrize("status", ["expired", "cancelled"])
+def test_a_batch_that_ended_early_may_show_its_files_late(bench: Bench, status: str) -> None:
+    whole, file_id = bench.read(), bench.batch.output_file_id
+    bench.batch.status, bench.batch.output_file_id, bench.batch.completed = status, None, 0
+    for _ in range(20):
+        bench.act_later()
+    assert bench.outcomes() == {}
+    bench.batch.output_file_id, bench.batch.completed = file_id, LINES - 1
+    bench.write(whole[1:])
+    bench.write([{**whole[0], "response": None, "error": {"code": f"batch_{status}", "message": "no"}}], "error")
+    bench.act_later()
+    assert bench.outcomes() == {"bio": LINES - 1, status: 1}
+
+
+def test_lines_of_an_expired_batch_are_bought_again_once_its_files_did_not_come_for_a_day(bench: Bench) -> None:
+    bench.batch.status, bench.batch.output_file_id, bench.batch.completed = "expired", None, 0
+    began = bench.world.clock()
+    while not bench.outcomes():
+        bench.act_later()
+    assert 24 * HOURS <= bench.world.clock() - began <= 26 * HOURS
+    assert bench.outcomes() == {"expired": LINES}
+
+
+def test_counts_that_say_that_all_was_read_need_no_patience(bench: Bench) -> None:
+    bench.write(bench.read()[2:])
+    bench.batch.status, bench.batch.completed = "expired", LINES - 2
+    bench.act()
+    assert bench.world.states() == {"done": LINES - 2, "in_batch": 2}  # one more look
+    bench.act_later()
+    assert bench.outcomes() == {"bio": LINES - 2, "expired": 2}
+
+
+def test_lines_of_a_batch_that_we_cancelled_are_not_waited_for(bench: Bench) -> None:
+    bench.batch.status, bench.batch.output_file_id, bench.batch.completed = "cancelled", None, 0
+    bench.anchor.execute("UPDATE batches SET cancel_asked_at = 1")
+    bench.act()
+    bench.act_later()
+    assert bench.outcomes() == {"cancelled": LINES}
 
 
 def test_ids_of_nothing_count_as_none(bench: Bench) -> None:
@@ -236,12 +318,55 @@ def test_a_machine_that_slept_through_the_day_asks_more_than_twice(bench: Bench)
     assert bench.world.states() == {"done": LINES - 2, "held": 2}
 
 
-def test_a_malformed_answer_is_not_waited_for(bench: Bench) -> None:
+def test_a_file_that_ends_within_a_line_is_read_again(bench: Bench) -> None:
+    bench.batch.completed = 0  # no count tells that a line is missing
+    rows = bench.read()
+    whole = b"".join(orjson.dumps(row) + b"\n" for row in rows)
+    bench.write_bytes(whole[:-7])
+    bench.act()
+    assert bench.world.states() == {"done": LINES - 1, "in_batch": 1}
+    assert bench.count("remote_files", "purpose = 'batch_output'") == 0
+    bench.write_bytes(whole)
+    bench.act_later()
+    assert bench.world.states() == {"done": LINES}
+    assert bench.count("remote_files", "purpose = 'batch_output'") == 1
+
+
+def test_an_answer_that_stays_malformed_is_held_and_its_file_kept_at_the_service(bench: Bench) -> None:
     rows = bench.read()
     bench.write([b'{"custom_id": "a0', *rows[1:]])
-    bench.act()
+    bench.act(once=False)
     assert bench.world.states() == {"done": LINES - 1, "held": 1}
     assert bench.outcomes()["missing"] == 1
+    assert bench.count("remote_files", "purpose = 'batch_output'") == 0
+    bench.write(rows)  # it is mended at last, and asked for hourly
+    bench.act_later()
+    bench.act_later()
+    assert bench.world.states() == {"done": LINES}
+    assert bench.count("remote_files", "purpose = 'batch_output'") == 1
+
+
+def test_a_file_that_was_not_read_is_not_deleted(bench: Bench) -> None:
+    rows = bench.read()
+    bench.write([failed(row, 400, "context_length_exceeded") for row in rows[:2]], "error")
+    bench.batch.completed, bench.batch.failed = LINES - 2, 2
+    output = bench.batch.output_file_id
+    assert output is not None
+    bench.world.sandbox.files._files[output].ready_at = bench.world.clock() + 1_000 * HOURS
+    bench.act(once=False)
+    assert bench.world.states() == {"held": LINES - 2, "dead": 2}
+    assert output in bench.world.sandbox.files._files
+    assert bench.count("remote_files", f"file_id = '{output}'") == 0
+
+
+def test_an_error_file_that_cannot_be_read_is_not_missed_where_the_output_holds_every_line(bench: Bench) -> None:
+    bench.write([], "error")
+    error = bench.batch.error_file_id
+    assert error is not None
+    bench.world.sandbox.files._files[error].ready_at = bench.world.clock() + 1_000 * HOURS
+    bench.act()
+    assert bench.world.states() == {"done": LINES}
+    assert bench.count("remote_files", f"file_id = '{error}'") == 0
 
 
 def test_a_stranger_does_not_stand_in_for_a_line_that_is_missing(bench: Bench) -> None:
@@ -419,6 +544,44 @@ def test_answers_that_never_were_of_use_stop_the_job(make: Make) -> None:
     assert len(bench.world.sandbox.lifecycle.batches) == 1  # asked and paid for once, not three times
 
 
+def no_use(bench: Bench, batch: Batch, bad: int) -> None:
+    """Make the first `bad` answers of a batch name nobody, so that the job does not accept them."""
+    bench.batch = batch
+    rows = bench.read()
+    bench.write([with_text(row, lambda c: c.update(bio="Nobody.")) for row in rows[:bad]] + rows[bad:])
+
+
+def test_answers_that_are_suddenly_of_no_use_stop_a_job_that_has_bios(make: Make) -> None:
+    bench = make(lines=100, per_shard=25)
+    first, *rest = bench.world.sandbox.lifecycle.batches.values()
+    assert len(rest) == 3
+    no_use(bench, first, 4)
+    for batch in rest:
+        no_use(bench, batch, 25)
+    ended = bench.act(once=False)
+    assert isinstance(ended, Finish)
+    assert "25 of 25 lines were answered of no use (not_accepted)" in ended.problem
+    assert bench.world.states() == {"done": 21, "ready": 79}
+    assert bench.count("artists", "attempts > 0 AND state <> 'done'") == 4  # of the first batch: that was by chance
+    assert bench.count("attempts", "NOT counted AND code = 'not_accepted'") == 75
+
+
+def test_hard_lines_in_a_retry_shard_stop_nothing(make: Make) -> None:
+    bench = make(lines=100, per_shard=25)
+    for batch in bench.world.sandbox.lifecycle.batches.values():
+        no_use(bench, batch, 10)
+    bench.act()
+    assert bench.world.states() == {"done": 60, "in_batch": 40}
+    bench.world.clock.sleep(3 * HOURS)
+    bench.world.sandbox.run_due_events()
+    again = list(bench.world.sandbox.lifecycle.batches.values())[4:]
+    for batch in again:
+        no_use(bench, batch, 40)
+    bench.act()
+    assert bench.world.rows("SELECT text FROM facts WHERE name = 'stopped'") in ([("",)], [])
+    assert bench.count("artists", "attempts = 2 AND state <> 'done'") == 40
+
+
 def test_lines_of_an_expired_batch_go_again_and_those_of_a_cancelled_one_are_held(make: Make) -> None:
     bench = make(lines=LINES)
     split(bench, 4, 400, "")
@@ -487,8 +650,8 @@ def test_successes_of_both_are_taken_and_the_second_is_wasted_cost(twins: Twins)
 def test_a_failure_of_the_first_is_kept_where_the_second_lacks_the_line(twins: Twins) -> None:
     fail_in(twins, twins.stray, {0: (400, "context_length_exceeded"), 1: (500, "server_error")})
     fail_in(twins, twins.recorded, {}, absent=(0, 1))
-    twins.act()
-    twins.act_later()
+    for _ in range(4):
+        twins.act_later()
     assert verdicts(twins)["a00000"] == ("dead", "invalid", 1)
     assert verdicts(twins)["a00001"][1:] == ("server", 1)
 
