@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n 3 --dist worksteal
 
 .DEFAULT_GOAL := test
-.PHONY: help test fast fmt demo lint types layers soak bench bench-peers constraints clean
+.PHONY: help test fast fmt demo lint types layers soak mutation bench bench-peers constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,9 +32,15 @@ types: $(STAMP) ## mypy
 layers: $(STAMP) ## which folder may import which
 	$(BIN)/lint-imports
 
-soak: $(STAMP) ## all tests and their long runs: deep properties, kills over many seeds
+soak: $(STAMP) ## all tests and their long runs: deep properties, kills over many seeds, changes that no test notices
 	HYPOTHESIS_SOAK=1 $(BIN)/python -m pytest -n 2 --timeout 7200
 	$(BIN)/python -m tests.support.kill_harness --seeds 200 --lines 5000
+	$(MAKE) mutation
+	HYPOTHESIS_FEW=1 $(BIN)/python -m tests.support.mutation paid-once 4
+
+mutation: $(STAMP) ## which small changes to the core no test notices: the table and the list of docs/reliability.md
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[mutation]'
+	HYPOTHESIS_FEW=1 $(BIN)/python -m tests.support.mutation core
 
 bench: $(STAMP) ## speed and memory beside a floor of the same run
 	$(BIN)/python -m benchmarks
@@ -56,4 +62,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean: ## remove the environment and all caches
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist mutants *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
