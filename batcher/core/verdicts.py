@@ -82,8 +82,8 @@ class BatchReading(NamedTuple):
     """Those of them that this batch has to decide."""
     is_damaged: bool = False
     """Whether the output file could not be read, or lines of it could not: then an absent line may stand there."""
-    is_cancel_asked: bool = False
-    """Whether we asked the service to cancel the batch."""
+    is_cancel_wanted: bool = False
+    """Whether we want the batch cancelled."""
 
 
 class Shortage(Enum):
@@ -111,7 +111,7 @@ def find_shortage(reading: BatchReading) -> Shortage:
         return Shortage.NONE
     if r.status in {BatchStatus.EXPIRED, BatchStatus.CANCELLED}:
         is_whole = 0 < r.completed == r.outputs
-        return Shortage.NONE if is_whole or r.is_cancel_asked else Shortage.LATE
+        return Shortage.NONE if is_whole or r.is_cancel_wanted else Shortage.LATE
     is_contradicted = not r.total or r.completed < r.outputs or r.failed < r.errors
     return Shortage.PAID if is_contradicted else Shortage.UNCLEAR
 

@@ -116,9 +116,10 @@ class EndedBatch(NamedTuple):
     read_first_at: float | None
     ended_at: float | None
     settled_at: float | None
-    cancel_asked_at: float | None
     recorded_at: float
     """When we first recorded it, by our clock."""
+    is_cancel_wanted: bool
+    """Whether we want it cancelled; the service may not have answered yet."""
 
 
 def load_batch(tx: Transaction, batch_id: str) -> EndedBatch:

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from batcher.core import events
+from batcher.core.decide_direct import Delivery
 from batcher.core.model import Endpoint
 from batcher.core.workers import build_workers
 from batcher.errors import IllegalTransitionError
-from batcher.lanes.direct.calls import CallRequest, RunningCalls
+from batcher.lanes.direct.calls import CallRequest, RunningCalls, outcome_from_answer
 from batcher.lanes.direct.lane import GROUP_S, DirectLane
 from batcher.service.service import CompletionResponse
 from batcher.state import direct_calls
@@ -59,6 +60,13 @@ def test_outcomes_come_in_the_order_of_the_answers() -> None:
     assert calls.wait_for_outcome(LONGEST_S)
     assert [outcome.request.call for outcome in calls.collect_outcomes()] == [1]
     assert calls.running == 0
+
+
+def test_half_a_character_in_an_answer_is_no_lost_answer() -> None:
+    answer = CompletionResponse(rb'{"a": "\ud83d \u0000", "b": 1}', {})
+    outcome = outcome_from_answer(request(0), 0.0, answer)
+    assert outcome.reply == {"a": "\ufffd \ufffd", "b": 1}
+    assert outcome.delivery is Delivery.ANSWERED
 
 
 def test_answers_that_come_soon_after_one_another_are_recorded_together(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from batcher.state.db.store import Store
 from batcher.state.plan import count_artists_by_state
 
 ROOT = Path(__file__).resolve().parents[2]
+KEY = "sk-test-of-a-world"
 START = 1_795_000_000.0  # November 2026
 
 
@@ -112,7 +113,7 @@ class World:
     def service(self) -> OpenAIService:
         """Return our service over the real client and the sandbox's transport."""
         http = httpx2.Client(transport=SandboxTransport(self.sandbox))
-        client = openai.OpenAI(api_key="sk-test", base_url="http://sandbox/v1", http_client=http, max_retries=0)
+        client = openai.OpenAI(api_key=KEY, base_url="http://sandbox/v1", http_client=http, max_retries=0)
         return OpenAIService(client, self.config.retry.to_rules(), self.clock.sleep, self.random.random)
 
     def tools(self) -> LaneContext:

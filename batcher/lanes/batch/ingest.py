@@ -309,7 +309,7 @@ def _build_reading(batch: EndedBatch, reader: ResultReader, downloaded: Download
         outputs=len(tally.outputs), errors=len(tally.final.keys() - tally.outputs),
         unreported=unreported, absent=absent,
         is_damaged=tally.malformed_outputs > 0 or (bool(batch.output_file_id) and not was_output_read),
-        is_cancel_asked=batch.cancel_asked_at is not None,
+        is_cancel_wanted=batch.is_cancel_wanted,
     )  # fmt: skip
 
 

@@ -67,7 +67,9 @@ UPDATE batches SET settled_at = $now WHERE batch_id = $batch_id AND settled_at I
 
 -- name: batch
 SELECT batch_id, submission, shard, stray, status, total, completed, failed, input_file_id, output_file_id, error_file_id,
-       errors, read_first_at, ended_at, settled_at, cancel_asked_at, recorded_at
+       errors, read_first_at, ended_at, settled_at, recorded_at,
+       cancel_wanted_at IS NOT NULL OR cancel_asked_at IS NOT NULL
+           OR shard IN (SELECT shard FROM wishes WHERE ended_at IS NULL)
 FROM batches WHERE batch_id = $batch_id
 
 -- name: count_siblings

@@ -237,8 +237,8 @@ DONE, EXPIRED, CANCELLED, OVERDUE = "completed", "expired", "cancelled", "overdu
         (_reading(EXPIRED, (12, 7, 0), 6, 0, 6), Shortage.PAID),
         (_reading(EXPIRED, (12, 6, 0), 6, 0, 6, is_damaged=True), Shortage.PAID),
         (_reading(CANCELLED, (12, 0, 0), 0, 0, 12), Shortage.LATE),
-        (_reading(CANCELLED, (12, 0, 0), 0, 0, 12, is_cancel_asked=True), Shortage.NONE),
-        (_reading(CANCELLED, (12, 1, 0), 0, 0, 12, is_cancel_asked=True), Shortage.PAID),
+        (_reading(CANCELLED, (12, 0, 0), 0, 0, 12, is_cancel_wanted=True), Shortage.NONE),
+        (_reading(CANCELLED, (12, 1, 0), 0, 0, 12, is_cancel_wanted=True), Shortage.PAID),
         (_reading(OVERDUE, (12, 12, 0), 0, 0, 12), Shortage.NONE),
     ],
 )

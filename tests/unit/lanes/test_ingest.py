@@ -20,6 +20,7 @@ from batcher.state import batches, results, strays, submissions
 from batcher.state.costs import costs_by_shard, sum_costs
 from batcher.state.versions import load_versions
 from tests.support.results_kit import HOURS, LINES, Bench, Make, failed, patient_config, with_text
+from tests.support.world import KEY
 
 
 def test_every_line_becomes_a_bio_with_its_evidence(bench: Bench) -> None:
@@ -261,9 +262,17 @@ def test_counts_that_say_that_all_was_read_need_no_patience(bench: Bench) -> Non
     assert bench.outcomes() == {"bio": LINES - 2, "expired": 2}
 
 
-def test_lines_of_a_batch_that_we_cancelled_are_not_waited_for(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    "wish",
+    [
+        "UPDATE batches SET cancel_asked_at = 1",
+        "UPDATE batches SET cancel_wanted_at = 1",
+        "INSERT INTO wishes SELECT shard, 1, NULL, NULL FROM batches",
+    ],
+)
+def test_lines_of_a_batch_that_we_cancelled_are_not_waited_for(bench: Bench, wish: str) -> None:
     bench.batch.status, bench.batch.output_file_id, bench.batch.completed = "cancelled", None, 0
-    bench.anchor.execute("UPDATE batches SET cancel_asked_at = 1")
+    bench.anchor.execute(wish)
     bench.act()
     bench.act_later()
     assert bench.outcomes() == {"cancelled": LINES}
@@ -441,6 +450,22 @@ def test_a_crash_within_leaves_nothing_changed(
     bench.act()
     assert bench.count("bios") == LINES - 2
     assert bench.outcomes() == {"bio": LINES - 2, "server": 1, "invalid": 1}
+
+
+def test_a_key_that_result_files_quote_is_kept_nowhere(bench: Bench) -> None:
+    rows = bench.read()
+    bench.write([failed(row, 400, "invalid_prompt", message=f"{KEY} at {n}") for n, row in enumerate(rows)], "error")
+    bench.write([{**rows[0], "padding": "x" * n + KEY} for n in (0, 10_000, 65_530)])  # across the chunks of a download
+    bench.batch.completed, bench.batch.failed = 1, LINES - 1
+    bench.act()
+    kept = b"".join(gzip.decompress(path.read_bytes()) for path in (bench.world.store.folder / "results").iterdir())
+    assert b"... at 7" in kept
+    assert b"xxx..." in kept
+    assert KEY.encode() not in kept
+    assert bench.count("artists", f"message LIKE '%{KEY}%'") == bench.count("attempts", f"message LIKE '%{KEY}%'") == 0
+    assert bench.count("attempts", "message LIKE '%... at 7'") == 1
+    for path in bench.world.store.folder.rglob("*"):
+        assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
 
 
 def test_outputs_are_deleted_only_after_they_are_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
