@@ -121,6 +121,8 @@ CALLS = [
     (401, "invalid_api_key", BAD_REQUEST, "Incorrect API key provided: sk-...", F.SETUP),
     (401, "", "", "", F.SETUP),
     (403, "", "", "", F.SETUP),
+    (300, "", "", "", F.SETUP),
+    (399, "", "", "", F.SETUP),
     (403, "unsupported_country_region_territory", "request_forbidden", "Country not supported", F.SETUP),
     (404, "model_not_found", BAD_REQUEST, "The model 'X' does not exist", F.SETUP),
     # 7: Azure refuses at create

@@ -20,6 +20,7 @@ from batcher.core.verdicts import (
     VerdictDecider,
     choose_batch_failure,
     classify_absent_line,
+    describe_main_reason,
     find_main_reason,
     find_setup_problem,
     find_shortage,
@@ -112,6 +113,11 @@ def test_one_reason_stops_the_job_when_it_is_the_setups(
 ) -> None:
     remedy = "; mend the setup or the prompt and run again"
     assert find_setup_problem(RULES, counts, bios, bios_of_job) == (why and why + remedy)
+
+
+def test_a_sudden_reason_is_told_with_its_lines_and_the_remedy() -> None:
+    told = "1,200 of 2,000 lines were answered of no use (refusal); mend the setup or the prompt and run again"
+    assert describe_main_reason(Reason("refusal", 1_200), 2_000) == told
 
 
 @pytest.mark.parametrize(("refusals", "given_up"), [(1, False), (3, False), (4, True), (100, True)])
@@ -217,6 +223,7 @@ DONE, EXPIRED, CANCELLED, OVERDUE = "completed", "expired", "cancelled", "overdu
         (_reading(DONE, (12, 12, 0), 9, 3, 0), Shortage.NONE),  # failed lines are counted as completed, too
         (_reading(DONE, (0, 0, 0), 12, 0, 0, is_damaged=True), Shortage.NONE),  # a line of garbage among all of ours
         (_reading(DONE, (11, 10, 1), 10, 1, 1), Shortage.NONE),  # the service never had the line, by its own counts
+        (_reading(DONE, (1, 1, 0), 1, 0, 1), Shortage.NONE),
         (_reading(DONE, (12, 12, 0), 11, 0, 1), Shortage.PAID),
         (_reading(DONE, (12, 12, 0), 11, 0, 0, unreported=1), Shortage.PAID),  # a late answer is wanted, too
         (_reading(DONE, (12, 11, 1), 11, 0, 0, unreported=1), Shortage.NONE),
