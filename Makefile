@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n 3 --dist worksteal
 
 .DEFAULT_GOAL := test
-.PHONY: help test fast fmt demo lint types layers soak bench bench-peers constraints clean
+.PHONY: help test fast fmt demo lint types layers soak mutation bench bench-peers constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,12 @@ soak: $(STAMP) ## all tests and their long runs: deep properties, kills and budg
 	$(BIN)/python -m tests.support.kill_harness --plain --seeds 20 --lines 5000
 	$(BIN)/python -m tests.support.budget_runs --runs 200
 	$(BIN)/python -m tests.support.crash_states
+	$(MAKE) mutation
+	HYPOTHESIS_FEW=1 $(BIN)/python -m tests.support.mutation paid-once 4
+
+mutation: $(STAMP) ## which small changes to the core no test notices: the table and the list of docs/reliability.md
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[mutation]'
+	HYPOTHESIS_FEW=1 $(BIN)/python -m tests.support.mutation core
 
 bench: $(STAMP) ## speed and memory beside a floor of the same run
 	$(BIN)/python -m benchmarks
@@ -59,4 +65,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean: ## remove the environment and all caches
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist mutants *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -11,6 +11,7 @@ from batcher.core.actions import Admission, Hold, Refuse, Send, Split
 from batcher.core.admission import (
     BATCHES_PER_HOUR,
     admit_shards,
+    find_budget_obstacle,
     find_gate_obstacle,
     find_send_obstacle,
     max_shard_cost,
@@ -86,6 +87,7 @@ def test_a_shard_for_which_others_leave_no_room_is_split_and_a_single_line_is_no
     room = ROOM._replace(largest=300)
     assert admit_shards([_shard(1, 301), _shard(2, 1)], room, FREE) == [Split(1, 300)]
     assert _sent(admit_shards([_shard(1, 300), _shard(2, 301, lines=1)], room, FREE)) == [1, 2]
+    assert admit_shards([_shard(1, 301, lines=2)], room, FREE) == [Split(1, 300)]
 
 
 def test_one_line_over_the_limit_is_refused_with_its_reason() -> None:
@@ -107,6 +109,8 @@ def test_reserved_tokens_are_rounded_up() -> None:
     assert ROOM._replace(factor=1.01).reserved_tokens(1) == 2
     assert ROOM._replace(factor=1.5).reserved_tokens(0) == 0
     assert ROOM._replace(factor=1.1).reserved_tokens(110) == 121
+    assert ROOM._replace(factor=1.000_000_4).reserved_tokens(1_000) == 1_000
+    assert ROOM._replace(factor=1.000_001).reserved_tokens(1_000) == 1_001
     assert ROOM._replace(factor=1.1).reserved_tokens(100) == 110
     assert Room(90_000, 0.8, 1.1).ceiling == 72_000
     assert Room(7, 0.5, 1.0).ceiling == 3
@@ -165,6 +169,26 @@ def test_what_has_no_known_price_is_sent_only_without_a_budget() -> None:
     assert _sent(admit_shards([unknown], ROOM, FREE)) == [1]
     bound = Budget(max_usd=10.0, charges={1: Charge(0.01, 0.15)})
     assert admit_shards([unknown], ROOM, bound) == [Refuse(1, "its price is not known, and a budget is set")]
+    assert isinstance(admit_shards([unknown], ROOM, bound._replace(max_usd=0.5))[0], Refuse)
+
+
+def test_what_costs_nothing_uses_up_no_budget() -> None:
+    budget = Budget(max_usd=1.0, charges={1: Charge(0.0, 0.0), 2: Charge(0.0, 0.1)})
+    dear = _shard(2, 100, lines=10)._replace(version=2)
+    assert _sent(admit_shards([_shard(1, 100), dear], ROOM, budget)) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("cost", "left", "text"),
+    [
+        (0.01, 0.0, "may cost $0.01, $0.00 of the budget of $1.00 is left"),
+        (0.000_25, 0.000_1, "may cost $0.000250, $0.000100 of the budget of $1.00 is left"),
+        (1_234.5, 1.0, "may cost $1,234.50, $1.00 of the budget of $1.00 is left"),
+    ],
+)
+def test_small_amounts_of_dollars_are_told_with_more_digits(cost: float, left: float, text: str) -> None:
+    budget = Budget(max_usd=1.0, charges={1: Charge(0.0, cost)})
+    assert find_budget_obstacle(_shard(1, 1, lines=1), budget, left) == text
 
 
 def test_a_budget_that_nothing_can_free_is_told() -> None:
@@ -244,6 +268,7 @@ def test_only_a_shard_that_waits_to_be_sent_is_sent(state: ShardState) -> None:
 def test_what_is_reserved_already_is_not_counted_twice() -> None:
     """Right before the create, the submission holds its tokens and dollars."""
     assert find_send_obstacle(OPEN, READY._replace(state=ShardState.UPLOADED), NOW) == ""
+    assert find_send_obstacle(OPEN, READY, NOW, room=ROOM._replace(reserved=800)) == ""
     assert find_send_obstacle(OPEN._replace(cancelled=frozenset({1})), READY, NOW) == "it is to be cancelled"
 
 

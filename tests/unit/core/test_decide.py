@@ -126,6 +126,8 @@ def test_to_cancel_sends_nothing_and_follows_to_the_end() -> None:
     late = RUNNING._replace(status="cancelled", retry_at=_soon(9))
     assert decide_cancel_actions(CANCELLING._replace(batches=(late,)), NOW) == [Wait(_soon(9), why)]
     assert decide_cancel_actions(CANCELLING._replace(batches=(late,)), _soon(9)) == [Ingest("b1")]
+    held_back = RUNNING._replace(status="cancelled", retry_at=NOW, held_back=True)
+    assert decide_cancel_actions(CANCELLING._replace(batches=(held_back,)), NOW) == [Wait(_soon(30), why)]
     assert decide_cancel_actions(CANCELLING._replace(cancelled=frozenset()), NOW) == [Finish()]
     out = CANCELLING._replace(outage_until=_soon(60))
     assert decide_cancel_actions(out, NOW) == [Wait(_soon(60), "the service does not answer")]
@@ -203,6 +205,14 @@ def test_a_probe_that_is_perhaps_sent_is_a_probe() -> None:
 def test_a_probe_keeps_the_hourly_cap() -> None:
     snapshot = EMPTY._replace(shards=(READY,), probing=True, created_last_hour=BATCHES_PER_HOUR)
     assert decide_actions(snapshot, NOW)[0] == Wait(_soon(60), "shard 1: 2,000 batches were created within the hour")
+
+
+@pytest.mark.parametrize(("reserved", "sent"), [(0, [SENT]), (300, [Send(1, 100, 400)]), (301, None)])
+def test_past_a_lapsed_limit_one_shard_probes(reserved: int, sent: list[Action] | None) -> None:
+    """What is reserved beyond it is the probe, and has no outcome yet."""
+    room = ROOM._replace(reserved=reserved)
+    snapshot = EMPTY._replace(shards=(READY, READY._replace(shard=2)), room=room, lapsed_ceiling=300)
+    assert decide_actions(snapshot, NOW) == (sent or [Wait(_soon(30), "waiting for room")])
 
 
 @pytest.mark.parametrize(("created", "sent"), [(0, 2), (1_998, 2), (1_999, 1), (2_000, 0), (2_500, 0)])
@@ -314,6 +324,9 @@ def test_once_stopped_nothing_is_sent_but_what_was_paid_is_taken_in() -> None:
     assert decide_actions(snapshot._replace(batches=(RUNNING._replace(status="completed"),)), NOW) == [Ingest("b1")]
 
 
+BY_QUOTA = Pause("all", "quota", 0, NOW + 15)
+HELD_BACK = BatchView("b2", 7, "completed", 0, retry_at=NOW, held_back=True)
+"""Its results are due, and another batch of its shard is read first."""
 WAITS = [
     ({"batches": (RUNNING._replace(status="completed", retry_at=NOW + 11),)}, 11, "results not complete yet"),
     ({"batches": (RUNNING,), "polled_at": NOW - 18}, 12, "batches are running"),
@@ -322,6 +335,13 @@ WAITS = [
     ({"shards": (READY,), "pauses": (Pause("all", "quota", 0, NOW + 15),)}, 15, "paused: quota"),
     ({"shards": (READY,), "room": ROOM._replace(blocked_until=NOW + 16)}, 16, "the service has no room for more"),
     ({"shards": (READY,), "room": ROOM._replace(reserved=800)}, 30, "waiting for room"),
+    ({"shards": (READY,), "loose": (FULL._replace(due=NOW),), "pauses": (BY_QUOTA,)}, 15, "paused: quota"),
+    ({"batches": (HELD_BACK, RUNNING), "polled_at": NOW - 18}, 12, "batches are running"),
+    (
+        {"loose": (LOOSE._replace(due=NOW + 90),), "created_last_hour": BATCHES_PER_HOUR},
+        60,
+        "2,000 batches were created within the hour",
+    ),
 ]
 
 

@@ -60,6 +60,10 @@ CASES = {
     "a smaller crew than runs waits": (replace(READY, running=6, workers=3), Wait(NOW + LOOK_S, UNDER_WAY)),
     "nothing is left": (replace(READY, ready=0), Finish()),
     "nothing is left, but something is under way": (replace(READY, ready=0, running=1), Wait(NOW + LOOK_S, UNDER_WAY)),
+    "the day leaves none, and nothing waits": (
+        replace(READY, daily_left=0),
+        Wait(NOW + LOOK_S, "failed lines wait to be tried again"),
+    ),
     "a failed line is due later": (
         replace(READY, ready=0, next_due=NOW + 60),
         Wait(NOW + 60, "failed lines wait to be tried again"),
@@ -235,6 +239,7 @@ def test_without_a_number_of_tries_they_never_end() -> None:
         (NOW + 5, NOW + 9, Wait(NOW + 9, "the minute's limit is used")),
         (NOW + 5, NOW + 122, Wait(NOW + 122, "the minute's limit is used")),
         (NOW + 5, NOW + 123, Wait(NOW + 5, "the service wants no calls before")),  # the clock was set back
+        (0.0, NOW + 123, Wait(0.0, "the service wants no calls before")),
     ],
 )
 def test_the_longest_block(wait_until: float, paced_until: float, block: Wait) -> None:
@@ -264,6 +269,7 @@ DAYS = {
     "there is no limit": (DAY._replace(limit=0), DailyAllowance(None)),
     "nothing is used": (DAY, DailyAllowance(8)),
     "some is used": (DAY._replace(used=5), DailyAllowance(3)),
+    "the last one is used": (DAY._replace(used=7), DailyAllowance(1)),
     "calls in progress are used already": (DAY._replace(used=5, running=2), DailyAllowance(3)),
     "all is used: until the first call is a day old": (
         DAY._replace(used=8, nth_call_at=NOW - 3_600),
@@ -350,6 +356,9 @@ VERDICTS = {
     "a server error while others succeed": (
         failed(FailureClass.SERVER), FRESH, GOING, Verdict(ArtistState.WAITING, NOW + 0.5),
     ),
+    "a server error while another was answered at that moment": (
+        failed(FailureClass.SERVER), FRESH, GOING._replace(succeeded_at=SENT), Verdict(ArtistState.WAITING, NOW + 0.5),
+    ),
     "a server error for the last time": (
         failed(FailureClass.SERVER), FRESH._replace(attempts=3, tries=3), GOING, Verdict(ArtistState.DEAD),
     ),
@@ -420,6 +429,11 @@ def test_the_failure_of_a_call(error: ErrorDetails, delivery: Delivery, failure:
     assert build_call_failure(error, delivery, may_be_done=False) == failure
 
 
+def test_a_refusal_of_a_call_that_is_perhaps_done_is_no_fault_of_the_line() -> None:
+    failure = build_call_failure(ErrorDetails(400, "bad", "", "no"), Delivery.ANSWERED, may_be_done=True)
+    assert failure == Failure(FailureClass.SERVER, "bad", "no")
+
+
 ROOM = Room(1_000_000, 0.8, 1.1)
 FAR = NOW + 1e6
 
@@ -439,6 +453,8 @@ def tail(snapshot: Snapshot, deadline: float = FAR) -> bool:
         (Snapshot(ROOM, shards=(shard(99),)), True),
         (Snapshot(ROOM, shards=(shard(100),)), False),
         (Snapshot(ROOM, loose=(LooseLines(1, 99, 9_900, 0.0),)), True),
+        (Snapshot(ROOM, shards=(shard(9, wait_until=NOW),)), True),
+        (Snapshot(ROOM, loose=(LooseLines(1, 9, 900, NOW),)), True),
         (Snapshot(ROOM, shards=(shard(60),), loose=(LooseLines(1, 60, 6_000, 0.0),)), False),
         (Snapshot(ROOM, loose=(LooseLines(1, 9, 900, NOW + 60),)), False),  # not due yet
         (Snapshot(ROOM, shards=(shard(9, wait_until=NOW + 60),)), False),
@@ -458,4 +474,6 @@ def test_a_run_hands_over_when_a_batch_may_end_after_the_deadline() -> None:
     many = Snapshot(ROOM, shards=(shard(5_000),))
     assert tail(many, deadline=NOW + 23 * 3600)
     assert not tail(many, deadline=NOW + 25 * 3600)
+    assert not tail(many, deadline=NOW + 24 * 3600)
+    assert tail(many, deadline=NOW + 24 * 3600 - 1)
     assert isinstance(decide_tail_actions(many, NOW, fewer_than=100, deadline=FAR)[0], Send)

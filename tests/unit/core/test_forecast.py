@@ -5,22 +5,27 @@ from statistics import NormalDist
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.core.forecast import (
     BEST_BATCH_S,
     EXPECTED_BATCH_S,
     FEWEST_PLAYS,
+    LEAST_LEFT,
     MOST_STARTS,
     WORST_BATCH_S,
     BatchInFlight,
+    LogNormalLaw,
     RemainingWork,
+    _censored_moments,
     _SampledTimes,
+    _SlowTail,
     compute_forecast,
     count_fitting_lines,
     fit_log_normal,
 )
+from tests.support.examples import examples
 
 HOUR = 3600.0
 FOUR = RemainingWork(ceiling=100, shards=[(50, 10)] * 8)
@@ -123,6 +128,77 @@ def _normal(count: int) -> list[float]:
     return [NormalDist().inv_cdf((n + 0.5) / count) for n in range(count)]
 
 
+@pytest.mark.parametrize(("mean", "spread", "age"), [(0.0, 1.0, 0.0), (10.0, 2.0, 10.0), (8.0, 0.35, 8.0)])
+def test_a_batch_of_the_median_age_has_the_moments_of_half_a_normal_law(mean: float, spread: float, age: float) -> None:
+    first, second = _censored_moments(mean, spread, age)
+    assert first == pytest.approx(mean + spread * math.sqrt(2 / math.pi))
+    assert second - first**2 == pytest.approx(spread**2 * (1 - 2 / math.pi))
+
+
+@pytest.mark.parametrize("z", [5.9, 6.1, 40.0])
+def test_a_batch_that_is_older_than_any_ends_soon(z: float) -> None:
+    first, second = _censored_moments(2.0, 0.5, 2.0 + 0.5 * z)
+    assert first == pytest.approx(2.0 + 0.5 * (z + 1 / z), rel=2e-3)
+    assert abs(second - first**2) < 0.02
+
+
+def test_slow_batches_are_spread_evenly_over_the_logarithm_of_their_time() -> None:
+    tail = _SlowTail(0.1, HOUR, 16 * HOUR)
+    assert [tail.share_before(hours * HOUR) for hours in (0.5, 1, 2, 4, 16, 100)] == pytest.approx(
+        [0, 0, 0.25, 0.5, 1, 1]
+    )
+    assert [tail.quantile(share) / HOUR for share in (0, 0.25, 0.5, 1)] == pytest.approx([1, 2, 4, 16])
+
+
+def _times(play: int = 0, known_from: int = 1_000_000) -> _SampledTimes:
+    """Return times of a law that is known well: an hour, with a spread of 0.5, and hardly any slow ones."""
+    return _SampledTimes(LogNormalLaw(math.log(HOUR), 0.5), known_from, play, 2 * HOUR)
+
+
+def test_the_numbers_are_those_of_splitmix64() -> None:
+    """The fifth of its published numbers for the seed 0: a step is skipped, and three were drawn for the law."""
+    assert _times()._sample_uniform() == (0x1B39896A51A8749B >> 11) / 2**53
+    assert len({_times(play)._sample_uniform() for play in range(40)}) == 40
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.2, 3.0, 29.0, 31.0, 400.0])
+def test_the_lines_that_fail_are_a_poisson_number(mean: float) -> None:
+    times = _times()
+    counts = [times.sample_count(mean) for _ in range(4_000)]
+    middle = sum(counts) / len(counts)
+    assert middle == pytest.approx(mean, rel=0.1)
+    assert sum((count - middle) ** 2 for count in counts) / len(counts) == pytest.approx(mean, rel=0.1)
+    assert min(counts) >= 0
+
+
+def test_times_are_drawn_from_the_law() -> None:
+    times = _times()
+    drawn = sorted(times.sample_seconds() for _ in range(4_000))
+    assert drawn[2_000] == pytest.approx(times.median_seconds(), rel=0.03)
+    assert times.median_seconds() == pytest.approx(HOUR, rel=0.01)
+    assert math.log(drawn[3_365] / drawn[2_000]) == pytest.approx(0.5, rel=0.05)  # one spread above the median
+
+
+def test_what_is_left_of_a_batch_is_drawn_from_what_is_older() -> None:
+    times = _times()
+    left = sorted(times.remaining_seconds(HOUR) for _ in range(2_000))
+    assert left[1_000] == pytest.approx(HOUR * (math.exp(0.5 * NormalDist().inv_cdf(0.75)) - 1), rel=0.1)
+    assert left[0] == pytest.approx(LEAST_LEFT * HOUR)
+    old = sorted(times.remaining_seconds(20 * HOUR) for _ in range(400))  # one of the slow ones, within the window
+    assert 0 <= old[0] < old[-1] <= 4 * HOUR
+    assert old[200] == pytest.approx(20 * HOUR * (math.sqrt(24 / 20) - 1), rel=0.1)
+
+
+def test_the_fewer_have_ended_the_more_may_be_slow() -> None:
+    """A third of the plays, at least, of a job of which one batch has ended; next to none of one of a thousand."""
+    few, many = ([_times(play, known)._slow for play in range(40)] for known in (1, 1_000))
+    assert sum(tail.share > 0.1 for tail in few) > 13
+    assert max(tail.share for tail in many) < 0.01
+    assert {(tail.least_s, tail.most_s) for tail in few} == {(2 * HOUR, WORST_BATCH_S)}
+    beyond = _SampledTimes(LogNormalLaw(math.log(HOUR), 0.5), 1, 0, WORST_BATCH_S)._slow
+    assert beyond.most_s == 2 * WORST_BATCH_S
+
+
 def test_of_what_is_left_nothing_is_before_the_age_or_beyond_the_window() -> None:
     law = fit_log_normal([HOUR * f for f in (0.5, 0.8, 1.0, 1.2, 2.0)], [])
     assert law.quantile_between(0.0, WORST_BATCH_S, 0.5) == pytest.approx(law.quantile(0.5), rel=0.01)
@@ -143,6 +219,12 @@ def test_how_many_lines_are_in_time() -> None:
     assert count_fitting_lines(FOUR, [], 1.0) == 0
     assert count_fitting_lines(FOUR, [], 1e9) == 80
     assert count_fitting_lines(RemainingWork(ceiling=100, loose=(50, 10)), [], 1e9) == 0
+
+
+def test_a_single_line_that_goes_again_takes_one_more_batch() -> None:
+    last = RemainingWork(ceiling=100, shards=[(50, 100)])
+    assert count_fitting_lines(last._replace(retry_share=0.01), [], 1.5 * EXPECTED_BATCH_S) == 0
+    assert count_fitting_lines(last._replace(retry_share=0.009), [], 1.5 * EXPECTED_BATCH_S) == 100
 
 
 def test_what_goes_again_takes_room_and_time_from_what_is_in_time() -> None:
@@ -176,7 +258,7 @@ def test_a_look_at_what_is_in_time_plays_no_more_batches_than_a_forecast(shards:
     assert time.call_count < played <= max(MOST_STARTS, FEWEST_PLAYS * shards) * 1.1
 
 
-@settings(deadline=None)
+@examples(100)
 @given(
     shards=st.lists(st.tuples(st.integers(1, 60), st.integers(1, 500)), max_size=30),
     flights=st.lists(st.builds(BatchInFlight, st.integers(1, 60), st.integers(1, 500), st.floats(0, 1e6)), max_size=8),

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batcher.core.pacing import (
     DAY_S,
+    LARGEST_LIMIT,
+    LONGEST_MINUTE_S,
     SHARE,
     Pacer,
     RateHeaders,
@@ -22,6 +24,7 @@ from batcher.core.pacing import (
 )
 from batcher.core.workers import MOST_WORKERS, WORKERS, Workers, build_workers, parse_workers, recommend_workers
 from batcher.sandbox.api.direct import format_go_duration
+from tests.support.examples import examples
 
 SEEN = {
     "0s": 0.0, "1s": 1.0, "6m0s": 360.0, "8.64s": 8.64, "236ms": 0.236, "1m4.296s": 64.296, "2h0m0s": 7200.0,
@@ -80,6 +83,41 @@ def test_headers_are_read_kind_by_kind() -> None:
     assert read.lowest_remaining_share == 0.05
 
 
+@pytest.mark.parametrize(
+    ("limit", "remaining", "read"),
+    [
+        ("1", "0", RateLimit(1, 0, None)),
+        ("5", "5", RateLimit(5, 5, None)),
+        (str(LARGEST_LIMIT), "7", RateLimit(LARGEST_LIMIT, 7, None)),
+        (str(LARGEST_LIMIT + 1), "7", None),
+        ("5", "6", None),
+        ("0", "0", None),
+    ],
+)
+def test_a_limit_that_makes_sense_is_read_to_its_bounds(limit: str, remaining: str, read: RateLimit | None) -> None:
+    headers = {"x-ratelimit-limit-tokens": limit, "x-ratelimit-remaining-tokens": remaining}
+    assert parse_rate_headers(headers) == RateHeaders(tokens=read)
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds"),
+    [
+        (RateLimit(100, 50, 30.0), 60.0),
+        (RateLimit(100, 99, 30.0), 3000.0),
+        (RateLimit(100, 100, 30.0), 60.0),
+        (RateLimit(100, 50, None), 60.0),
+        (RateLimit(100, 50, 0.0), 60.0),
+    ],
+)
+def test_the_period_is_the_time_that_the_whole_limit_takes(limit: RateLimit, seconds: float) -> None:
+    assert limit.period_s == seconds
+
+
+def test_a_window_of_an_hour_is_no_day() -> None:
+    assert not RateLimit(100, 50, LONGEST_MINUTE_S / 2).is_daily
+    assert RateLimit(100, 50, LONGEST_MINUTE_S / 2 + 1).is_daily
+
+
 def test_a_limit_of_a_day_is_told_from_one_of_a_minute_by_how_fast_it_comes_back() -> None:
     assert RateLimit(10_000, 9_999, 8.64).is_daily
     assert not RateLimit(60, 59, 1.0).is_daily
@@ -124,11 +162,97 @@ def test_what_was_asked_for_since_counts_against_what_was_heard() -> None:
     assert window.earliest_fit(1.0, 6) > 1.0
 
 
+def test_all_that_was_asked_for_since_counts() -> None:
+    window = RateWindow(100)
+    window.record_rate_limit(RateLimit(100, 20, 4_800.0), sent_at=0.0, now=0.0)
+    window.record_request(1.0, 5)
+    window.record_request(2.0, 5)
+    assert window.earliest_fit(2.0, 5) == 2.0  # 20 were left: 5 are kept, and 10 were asked for since
+    assert window.earliest_fit(2.0, 6) > 2.0
+
+
+def test_a_header_counts_the_call_that_it_answers() -> None:
+    window = RateWindow(100)
+    window.record_request(0.0, 10)
+    window.record_rate_limit(RateLimit(100, 20, 48.0), sent_at=0.0, now=1.0)
+    assert window.earliest_fit(1.0, 15) == 1.0
+    assert window.earliest_fit(1.0, 16) > 1.0
+
+
+def test_a_header_of_an_unused_limit_has_nothing_to_wait_for() -> None:
+    window = RateWindow(0)
+    window.record_rate_limit(RateLimit(100, 100, 30.0), sent_at=0.0, now=0.0)
+    window.record_request(1.0, 10)
+    assert window.earliest_fit(1.0, 90) == 62.0  # by our own count alone
+    used = RateWindow(0)
+    used.record_rate_limit(RateLimit(100, 99, 30.0), sent_at=0.0, now=0.0)
+    used.record_request(1.0, 10)
+    assert used.earliest_fit(1.0, 85) == 30.0  # the one that is used comes back at the reset
+
+
+@pytest.mark.parametrize("amount", [1, 45])
+def test_a_header_from_a_clock_that_was_ahead_holds_nothing_back(amount: int) -> None:
+    window = RateWindow(100)
+    window.record_rate_limit(RateLimit(100, 50, 30.0), sent_at=500.0, now=500.0)
+    assert window.earliest_fit(10.0, amount) == 10.0
+
+
 def test_more_than_the_limit_waits_for_an_empty_window_only() -> None:
     window = RateWindow(100)
     assert window.earliest_fit(0.0, 1_000) == 0.0
     window.record_request(0.0, 10)
     assert window.earliest_fit(1.0, 1_000) == 61.0
+
+
+def test_the_settings_bind_requests_and_tokens_apart() -> None:
+    pacer = Pacer(rpm=20, tpm=1_000)
+    for second in range(19):
+        assert pacer.earliest_fit(second, 1) == second
+        pacer.record_request(second, 1)
+    assert pacer.earliest_fit(19.0, 1) == 61.0
+    tokens = Pacer(rpm=0, tpm=1_000)
+    tokens.record_request(0.0, 900)
+    assert tokens.earliest_fit(1.0, 50) == 1.0
+    assert tokens.earliest_fit(1.0, 51) == 61.0
+
+
+SPENT = RateLimit(100, 5, 30.0)
+"""What is left is what is kept for others: nothing fits before some has come back."""
+
+
+@pytest.mark.parametrize("kind", ["requests", "tokens", "project_tokens"])
+def test_each_header_binds_until_its_reset_from_its_arrival(kind: str) -> None:
+    pacer = Pacer(rpm=0, tpm=0)
+    pacer.record_headers(RateHeaders(**{kind: SPENT}), sent_at=1.0, now=2.0)
+    assert pacer.earliest_fit(2.0, 1) == pytest.approx(2.0 + 30 / 95)
+    assert pacer.earliest_fit(32.0, 1) == 32.0
+    assert pacer.daily is None
+
+
+def test_the_tokens_of_a_project_are_counted_from_the_call_on() -> None:
+    pacer = Pacer(rpm=0, tpm=0)
+    pacer.record_request(1.0, 30)
+    pacer.record_headers(RateHeaders(project_tokens=RateLimit(100, 50, 3_000.0)), sent_at=1.0, now=2.0)
+    pacer.record_request(3.0, 30)
+    assert pacer.earliest_fit(3.0, 15) == 3.0
+    assert pacer.earliest_fit(3.0, 16) > 3.0
+    pacer.record_headers(RateHeaders(project_tokens=RateLimit(100, 50, 3_000.0)), sent_at=2.5, now=4.0)
+    assert pacer.earliest_fit(4.0, 16) > 4.0  # the call of 3.0 is not in this header
+
+
+def test_a_limit_of_a_day_is_kept_beside_the_minutes_until_another_header_or_a_pause() -> None:
+    day, minute = RateLimit(10_000, 100, 80_000.0), RateLimit(100, 100, 0.0)
+    pacer = Pacer(rpm=0, tpm=0)
+    pacer.record_headers(RateHeaders(requests=day), sent_at=0.0, now=0.0)
+    assert pacer.daily == day
+    assert pacer.earliest_fit(0.0, 1) == 0.0
+    pacer.record_headers(RateHeaders(tokens=SPENT), sent_at=1.0, now=1.0)
+    assert pacer.daily == day
+    pacer.record_headers(RateHeaders(requests=minute), sent_at=2.0, now=2.0)
+    assert pacer.daily is None
+    pacer.record_headers(RateHeaders(requests=day), sent_at=3.0, now=3.0)
+    pacer.forget_daily_limit()
+    assert pacer.daily is None
 
 
 @pytest.mark.parametrize(
@@ -141,6 +265,9 @@ def test_recommended_workers(lines: int, hours: float, workers: int) -> None:
 
 def test_a_measured_rate_replaces_the_assumed_one() -> None:
     assert recommend_workers(42_888, 5, per_worker_s=0.25) == 10
+    assert recommend_workers(3 * 3600, 1, per_worker_s=1.0) == 3
+    assert recommend_workers(3 * 3600 + 1, 1, per_worker_s=1.0) == 4
+    assert recommend_workers(100, 1, per_worker_s=0.0) == MOST_WORKERS
 
 
 @pytest.mark.parametrize("setting", [*WORKERS, "auto", 1, 16, "7"])
@@ -167,6 +294,12 @@ def test_auto_adds_a_worker_while_there_is_room_and_halves_on_a_refusal() -> Non
     for _ in range(50):
         workers = workers.after_success(has_room=False)
     assert workers.workers == 8
+
+
+def test_refusals_leave_one_worker_at_least() -> None:
+    workers = build_workers("auto").after_refusal()
+    assert workers.workers == 1
+    assert workers.after_refusal().workers == 1
 
 
 def test_a_fixed_crew_stays() -> None:
@@ -278,7 +411,7 @@ def simulate(
 
 
 @pytest.mark.slow("20 s: hours of calls against a simulated limit, in each example")
-@settings(max_examples=10_000, deadline=None)
+@examples(10_000)
 @example(48_406, 23, 100, 0.515625, "sliding", 3.0, False)  # needs a service that counts by arrival
 @given(
     seed=st.integers(0, 2**32),

@@ -83,6 +83,7 @@ ODD = [
         ("a/b\n", "a%2Fb%0A"),
         ("\0", "%00"),
         ("x" * 200, "x" * 200),
+        ("é" * 33 + "xx", "%C3%A9" * 33 + "xx"),
     ],
 )
 def test_an_id_is_readable(artist_id: str, line_id: str) -> None:
@@ -161,6 +162,13 @@ def test_anything_but_a_plain_name_is_refused(template: str) -> None:
         parse_placeholders(template)
     with pytest.raises(JobError):
         LineRenderer(VERSION._replace(template=template))
+
+
+@pytest.mark.parametrize("name", ["a!r", "a:>10", "a!r:x", "a b"])
+def test_what_is_no_plain_name_is_told_as_it_was_written(name: str) -> None:
+    with pytest.raises(JobError) as refused:
+        parse_placeholders(f"{{ok}} {{{name}}}")
+    assert str(refused.value) == f"user.md: {{{name}}} is not a plain name; use {{name}} with a key of prompt_values"
 
 
 def test_a_name_without_a_value_is_told() -> None:
@@ -279,7 +287,7 @@ def test_values_of_the_input_arrive_as_they_are(name: str, facts: str) -> None:
 
 
 @pytest.mark.parametrize("endpoint", Endpoint)
-@pytest.mark.parametrize("text", ["\0user\0", "\0id\0", "user", "user_", "user__", '"user"'])
+@pytest.mark.parametrize("text", ["\0user\0", "\0id\0", "user", "user_", "user__", '"user"', "null"])
 def test_no_text_of_a_version_is_taken_for_the_place_of_the_artists(endpoint: Endpoint, text: str) -> None:
     schema = {"type": "object", "title": text, "required": [text], text: text}
     same = VERSION._replace(endpoint=endpoint, model=text, system=text, schema=schema, schema_name=text)
@@ -310,6 +318,7 @@ def test_equal_versions_render_equal_bytes_and_others_do_not() -> None:
 
 def test_a_hash_is_64_bits_and_never_changes() -> None:
     assert hash_line_bytes(b"") == 0xE4A6A0577479B2B4
+    assert hash_of(VERSION, "a1", "text") == 17_173_263_370_548_422_281  # states hold it
     assert hash_line_bytes(b'{"custom_id":"a1"}\n') == hash_line_bytes(b'{"custom_id":"a1"}\n')
     assert all(0 <= hash_line_bytes(bytes([n])) < 2**64 for n in range(256))
 

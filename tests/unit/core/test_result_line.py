@@ -14,6 +14,7 @@ from batcher.core.model import Endpoint, LineResult, TokenUsage
 from batcher.core.result_line import (
     CODE_LENGTH,
     LARGEST_INT,
+    LATEST_TIME,
     MESSAGE_LENGTH,
     check_answer_text,
     parse_json_object,
@@ -273,6 +274,43 @@ def test_a_whole_answer_is_taken_though_its_status_is_none(status: object) -> No
     assert _why(_read(_line(_chat() | {"error": error}, status))) == (F.SERVER, "server_error")
 
 
+@pytest.mark.parametrize("status", [400, 500, 503])
+def test_an_answer_beside_a_status_that_refuses_is_none(status: int) -> None:
+    assert _why(_read(_line(_chat(), status)))[1] == f"http_{status}"
+
+
+@pytest.mark.parametrize("status", [0, None])
+def test_a_whole_response_is_taken_too_unless_the_line_has_an_error(status: object) -> None:
+    assert _read(_line(_response(), status), RESPONSES).text == "A bio."
+    error = {"message": "m", "code": "server_error"}
+    assert _why(_read(_line(_response(), status, error=error), RESPONSES)) == (F.SERVER, "server_error")
+
+
+@pytest.mark.parametrize("error", [{"code": "server_error"}, {"message": "m"}])
+def test_a_response_that_failed_says_so_by_a_code_or_by_a_message(error: object) -> None:
+    assert _why(_read(_line(_response(error=error)), RESPONSES))[0] is F.SERVER
+
+
+def _reason(result: LineResult) -> str:
+    assert result.failure is not None
+    return result.failure.message
+
+
+def test_what_is_wrong_with_an_answer_is_told_in_words() -> None:
+    """They stand in the file of failed lines."""
+    told = {
+        "the line is not a JSON object": b"[]",
+        "the line has no custom_id": b"{}",
+        "the answer has no body": _line(None),
+        "the answer was cut off at max_output_tokens": _line(_chat("half", "length")),
+        "the answer was withheld by the content filter": _line(_chat("", "content_filter")),
+        "the answer is empty": _line(_chat("")),
+    }
+    assert {text: _reason(_read(raw)) for text, raw in told.items()} == {text: text for text in told}
+    refusals = ({"type": "refusal", "refusal": "No. "}, {"type": "refusal", "refusal": "Never."})
+    assert _reason(_read(_line(_response(*refusals)), RESPONSES)) == "No. Never."
+
+
 def test_a_message_is_kept_but_not_all_of_it() -> None:
     failure = _read(_error(500, {"message": "m" * 10_000})).failure
     assert failure is not None
@@ -471,6 +509,17 @@ def test_a_time_that_is_nonsense_is_none(created: object) -> None:
     result = _read(_line(_chat(created=created)))
     assert (result.text, result.completed_at) == ("A bio.", None)
     assert _read(_line(_response(completed_at=None)), RESPONSES).completed_at == 1_795_000_000.0
+
+
+@pytest.mark.parametrize("created", [0, 1, LATEST_TIME])
+def test_times_are_read_to_their_bounds(created: float) -> None:
+    assert _read(_line(_chat(created=created))).completed_at == created
+
+
+@pytest.mark.parametrize("status", [-LARGEST_INT, LARGEST_INT])
+def test_a_status_is_read_to_its_bounds(status: int) -> None:
+    assert _read(_line(None, status)).status == status
+    assert _read(_line(None, status + (1 if status > 0 else -1))).status is None
 
 
 def test_a_number_too_large_for_a_float_does_no_harm() -> None:

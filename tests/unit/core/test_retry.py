@@ -24,6 +24,9 @@ from batcher.core.retry import (
     LONGEST_RETRY_AFTER_S,
     RetryPolicy,
     RetryRules,
+    delay_after_call_failure,
+    delay_after_failure,
+    latest_wait_time,
     parse_retry_after,
     retry_delay_seconds,
 )
@@ -108,12 +111,18 @@ CALLS = [
     (503, "overloaded", "", "The engine is currently overloaded", F.SERVER),
     (504, "", "", "", F.CALL),
     (408, "", "", "", F.CALL),
+    (408, "timeout", "", "", F.SERVER),
+    (409, "server_error", "", "", F.SERVER),
+    (429, "overloaded", "", "", F.SERVER),
+    (429, "rate_limit_exceeded", "", "", F.RATE_LIMIT),
     (422, "", "", "", F.SHARD_REFUSED),
     (None, "", "", "Connection error.", F.CALL),
     (None, "", "", "Request timed out.", F.CALL),
     (401, "invalid_api_key", BAD_REQUEST, "Incorrect API key provided: sk-...", F.SETUP),
     (401, "", "", "", F.SETUP),
     (403, "", "", "", F.SETUP),
+    (300, "", "", "", F.SETUP),
+    (399, "", "", "", F.SETUP),
     (403, "unsupported_country_region_territory", "request_forbidden", "Country not supported", F.SETUP),
     (404, "model_not_found", BAD_REQUEST, "The model 'X' does not exist", F.SETUP),
     # 7: Azure refuses at create
@@ -199,6 +208,7 @@ LINES = [
     (404, "", "", "", F.SETUP),
     (404, "model_not_found", BAD_REQUEST, "", F.SETUP),
     (401, "invalid_api_key", "", "", F.SETUP),
+    (401, "", "", "", F.SETUP),
     (403, "", "", "", F.SETUP),
     (None, "", "", PLEASE_RETRY, F.SERVER),
     (500, "", "server_error", PLEASE_RETRY, F.SERVER),
@@ -282,6 +292,9 @@ def test_other_refusals_are_no_missing_file(message: str) -> None:
         ("configured limit of 1.2.3", None),
         ("Limit: , enqueued tokens", None),
         ("Limit: 0 enqueued tokens", None),
+        ("Limit: 1 enqueued tokens", 1),
+        (f"Limit: {10**15:,} enqueued tokens", 10**15),
+        (f"Limit: {10**15 + 1:,} enqueued tokens", None),
         ("Limit: " + "9" * 400 + " enqueued tokens", None),
         (REQUESTS_FULL, None),
         (TPM, None),
@@ -426,6 +439,28 @@ def test_plan_ten_percent_jitter() -> None:
     assert retry_delay_seconds(DEFAULT_POLICIES[F.RATE_LIMIT], 0, 0.0) == 60
     assert retry_delay_seconds(DEFAULT_POLICIES[F.RATE_LIMIT], 0, 0.5) == pytest.approx(57)
     assert retry_delay_seconds(DEFAULT_POLICIES[F.RATE_LIMIT], 9, 0.999999) == pytest.approx(270, rel=1e-4)
+
+
+def test_a_delay_takes_the_jitter_of_the_settings_and_a_retry_after_comes_before_it() -> None:
+    wide = RULES._replace(jitter_share=0.5)
+    assert delay_after_failure(wide, F.RATE_LIMIT, 0, 0.5) == 45
+    assert delay_after_failure(wide, F.RATE_LIMIT, 0, 0.5, wait_s=7.0) == 9.5
+    assert storm_verdict(wide, NOW, 0.5) == Verdict(ArtistState.WAITING, NOW + 45, counted=False)
+
+
+@pytest.mark.parametrize(("n", "seconds"), [(0, 0.5), (2, 2.0), (3, 60.0), (4, 120.0), (99, 300.0)])
+def test_a_call_is_repeated_quickly_and_then_as_in_an_outage(n: int, seconds: float) -> None:
+    assert delay_after_call_failure(RULES, n, 0.0) == seconds
+    assert delay_after_call_failure(RULES, n, 1.0, wait_s=7.0) == 12.0
+    slow = RULES._replace(policies={**DEFAULT_POLICIES, F.CALL: RetryPolicy(0.5, 4, 0)})
+    assert delay_after_call_failure(slow, 0, 0.0) == 60.0
+
+
+def test_no_wait_may_be_later_than_the_longest_delay_and_an_hour() -> None:
+    assert latest_wait_time(RULES, pause_s=0.0, now=NOW) == NOW + LONGEST_RETRY_AFTER_S + 3600
+    assert latest_wait_time(RULES, pause_s=2 * LONGEST_RETRY_AFTER_S, now=NOW) == NOW + 2 * LONGEST_RETRY_AFTER_S + 3600
+    long = {**DEFAULT_POLICIES, F.QUOTA: RetryPolicy(300, 10**6, 3)}
+    assert latest_wait_time(RULES._replace(policies=long), pause_s=0.0, now=NOW) == NOW + 10**6 + 3600
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ from batcher.core.verdicts import (
     VerdictDecider,
     choose_batch_failure,
     classify_absent_line,
+    describe_main_reason,
     find_main_reason,
+    find_setup_problem,
     find_shortage,
     have_readings_agreed,
     is_patience_left,
@@ -79,6 +81,43 @@ def test_one_reason_of_many_batches_is_the_fault_of_the_setup_until_a_line_succe
     refused: int, bios_of_job: int, is_fault: bool
 ) -> None:
     assert is_setup_reason(RULES, refused, bios_of_job) is is_fault
+
+
+@pytest.mark.parametrize(
+    ("counts", "bios", "bios_of_job", "why"),
+    [
+        ([], 0, 0, ""),
+        # refused as by the setup: one is enough until there is a bio, then many
+        ([(F.SETUP, "no_key", 1)], 0, 0, "1 of 1 lines were refused (no_key)"),
+        ([(F.SETUP, "no_key", 1), (F.SERVER, "x", 9)], 0, 0, "1 of 10 lines were refused (no_key)"),
+        ([(F.SETUP, "no_key", 1)], 0, 1, ""),
+        ([(F.SETUP, "no_key", 20)], 380, 380, ""),
+        ([(F.SETUP, "no_key", 20)], 379, 379, "20 of 399 lines were refused (no_key)"),
+        # a small first trial: all of it, and more than one line
+        ([(F.INVALID, "bad", 1)], 0, 0, ""),
+        ([(F.INVALID, "bad", 2)], 0, 0, "2 of 2 lines were refused (bad)"),
+        ([(F.INVALID, "bad", 2)], 0, 1, ""),
+        ([(F.INVALID, "bad", 2), (F.SERVER, "x", 1)], 0, 0, ""),
+        ([(F.SERVER, "x", 2)], 0, 0, ""),
+        ([(F.UNUSABLE, "refusal", 2)], 0, 0, ""),
+        # many of any batch
+        ([(F.UNUSABLE, "refusal", 19)], 0, 0, ""),
+        ([(F.UNUSABLE, "refusal", 20)], 0, 0, "20 of 20 lines were answered of no use (refusal)"),
+        ([(F.UNUSABLE, "refusal", 2_000)], 0, 1, ""),
+        ([(F.INVALID, "bad", 1_000)], 2_000, 2_000, "1,000 of 3,000 lines were refused (bad)"),
+        ([(F.SERVER, "x", 2_000)], 0, 0, ""),
+    ],
+)
+def test_one_reason_stops_the_job_when_it_is_the_setups(
+    counts: FailureCounts, bios: int, bios_of_job: int, why: str
+) -> None:
+    remedy = "; mend the setup or the prompt and run again"
+    assert find_setup_problem(RULES, counts, bios, bios_of_job) == (why and why + remedy)
+
+
+def test_a_sudden_reason_is_told_with_its_lines_and_the_remedy() -> None:
+    told = "1,200 of 2,000 lines were answered of no use (refusal); mend the setup or the prompt and run again"
+    assert describe_main_reason(Reason("refusal", 1_200), 2_000) == told
 
 
 @pytest.mark.parametrize(("refusals", "given_up"), [(1, False), (3, False), (4, True), (100, True)])
@@ -184,6 +223,7 @@ DONE, EXPIRED, CANCELLED, OVERDUE = "completed", "expired", "cancelled", "overdu
         (_reading(DONE, (12, 12, 0), 9, 3, 0), Shortage.NONE),  # failed lines are counted as completed, too
         (_reading(DONE, (0, 0, 0), 12, 0, 0, is_damaged=True), Shortage.NONE),  # a line of garbage among all of ours
         (_reading(DONE, (11, 10, 1), 10, 1, 1), Shortage.NONE),  # the service never had the line, by its own counts
+        (_reading(DONE, (1, 1, 0), 1, 0, 1), Shortage.NONE),
         (_reading(DONE, (12, 12, 0), 11, 0, 1), Shortage.PAID),
         (_reading(DONE, (12, 12, 0), 11, 0, 0, unreported=1), Shortage.PAID),  # a late answer is wanted, too
         (_reading(DONE, (12, 11, 1), 11, 0, 0, unreported=1), Shortage.NONE),
