@@ -471,7 +471,7 @@ def _check_sends(snapshot: Snapshot, sends: list[Send]) -> None:
     assert snapshot.created_last_hour + len(sends) <= BATCHES_PER_HOUR
     if snapshot.probing:
         assert len(sends) == 1
-        assert not snapshot.batches
+        assert not any(batch.recorded_at >= snapshot.probe_since for batch in snapshot.batches)
     ready = [s for s in snapshot.shards if s.state in {S.RELEASED, S.UPLOADED} and s.wait_until <= NOW]
     in_turn = [s.shard for s in sorted(ready, key=lambda s: (s.priority, s.shard))]
     assert [s.shard for s in sends] == in_turn[: len(sends)]
