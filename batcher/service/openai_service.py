@@ -344,6 +344,8 @@ class OpenAIService:
             try:
                 return call()
             except CallError as error:
+                if is_look and self._is_ending():
+                    raise CallAbandoned from error
                 if n == tries or self._is_ending() or not _may_pass_soon(error):
                     raise (error.with_longest_wait(LONGEST_LOOK_WAIT_S) if is_look else error) from error.__cause__
                 self._sleep(delay_after_failure(self._rules, FailureClass.CALL, n, self._jitter(), error.wait_s))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from batcher.core.failures import ErrorDetails
 from batcher.core.remote import RemoteBatch
 from batcher.service.answers import DEEPEST, LARGEST_NUMBER, read_answer
+from batcher.service.masking import find_secrets, keep_maskable
 from batcher.service.service import CallError, CallUnknown, Service
 from tests.support.api_kit import KEY, Answer, answer, refusal, scripted, told
 from tests.support.sandbox_kit import CHAT, START
@@ -269,3 +270,12 @@ def test_an_error_body_may_be_anything() -> None:
         with pytest.raises(CallError) as error:
             service.create_batch("file-1", CHAT, {})
         assert_storable([str(error.value), *error.value.details])
+
+
+def test_what_else_is_secret_is_found_in_the_environment() -> None:
+    headers = "api-key: 0123456789abcdef\nAuthorization: Bearer fedcba9876543210\nX-Title: American Artists\nX-Token:"
+    environment = {"OPENAI_CUSTOM_HEADERS": headers, "OPENAI_BASE_URL": "https://me:my-long-password@proxy/v1"}
+    found = find_secrets(environment)
+    assert found == ("my-long-password", "0123456789abcdef", "fedcba9876543210")
+    assert keep_maskable(("none", "x", *found)) == found
+    assert find_secrets({"OPENAI_BASE_URL": "http://[::1]:8000/v1"}) == ()

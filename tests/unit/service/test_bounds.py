@@ -11,6 +11,7 @@ import httpx2
 import openai
 import pytest
 
+from batcher.core.remote import longest_result_bytes
 from batcher.core.retry import RetryPolicy
 from batcher.service import http_client
 from batcher.service.bounds import SLOWEST_BYTES_S, Exchange, ExchangeExpired, bounded_exchange
@@ -246,3 +247,11 @@ def test_the_direct_lane_needs_no_batches() -> None:
         scripted([answer(401, {"error": {"message": "who?"}})])[0].check_key()
     with pytest.raises(CallUnknown):
         scripted([answer(503, BUSY)] * 4)[0].check_key()
+
+
+def test_a_result_file_is_as_long_as_a_batch_can_be() -> None:
+    """Leave room for every answer that could be paid for, and none for a file without an end."""
+    for lines, tokens in ((0, 600), (20, 600), (50_000, 16_000), (10**9, 128_000)):
+        most = longest_result_bytes(lines, tokens)
+        assert most >= min(lines, 50_000) * (tokens * 12 * 5 + 100_000) and most <= longest_result_bytes(50_000, tokens)
+    assert longest_result_bytes(20, 600) < 500_000_000

@@ -1,9 +1,12 @@
 """What a listing proves: it is read to its end, however the service pages, or says that it proves no absence."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batcher.core.remote import BatchListing
 from batcher.service import paging
+from batcher.service.answers import unreadable_answer_error
 from batcher.service.service import CallRefused, CallUnknown
 from tests.support.api_kit import BUSY, PAUSES, Answer, answer, page, refusal, requested, scripted, told
 
@@ -132,3 +135,34 @@ def test_files_are_looked_for_page_by_page() -> None:
 def test_a_listing_of_files_that_repeats_its_page_ends() -> None:
     service, urls = requested([files(["a", "b"], has_more=True)] * 2)
     assert [file.file_id for file in service.find_files("a")] == ["file-0"] and len(urls) == 2
+
+
+DIALECTS = ["has_more", "paging", "next_cursor", "nothing", "deaf", "cut"]
+
+
+@given(st.integers(0, 12), st.integers(1, 5), st.sampled_from(DIALECTS), st.integers(0, 13))
+def test_a_listing_that_proves_absence_lacks_nothing(count: int, size: int, dialect: str, odd: int) -> None:
+    """Hold it for each way of paging, for one that does not hear `after`, and one that stops without saying so."""
+    entries: list[object] = [{"id": f"b{n}"} if n != odd else {"name": "no id"} for n in range(count)]
+
+    def fetch_page(position: paging.Position) -> paging.Page:
+        names = [entry.get("id") if isinstance(entry, dict) else None for entry in entries]
+        start = int(position.cursor or 0) or (names.index(position.after) + 1 if position.after else 0)
+        start = 0 if dialect == "deaf" else start
+        shown, end = entries[start : start + size], start + size >= count
+        answer: dict[str, object] = {"data": shown}
+        if dialect in {"has_more", "cut"}:
+            answer["has_more"] = not end or dialect == "cut"
+        elif dialect in {"paging", "next_cursor"}:
+            cursor = {"next_cursor": None if end else str(start + size)}
+            answer.update({"paging": cursor} if dialect == "paging" else cursor)
+        return paging.parse_page(answer, 0.0)
+
+    def parse_entry(entry: object, _time: float) -> str:
+        if isinstance(entry, dict) and "id" in entry:
+            return str(entry["id"])
+        raise unreadable_answer_error("entry")
+
+    listing = paging.ListingReader(fetch_page, parse_entry, lambda _entries: False, lambda: False).read_pages()
+    assert not listing.complete or listing.found == [f"b{n}" for n in range(count)]
+    assert listing.complete == (odd >= count and (dialect not in {"deaf", "cut"} or (dialect == "deaf" and not count)))
