@@ -9,14 +9,14 @@ import os
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from batcher.catalog.limits import lookup_tier_limit
+from batcher.catalog.limits import lookup_output_room, lookup_tier_limit
 from batcher.core.cutting import MAX_BYTES, MAX_LINES, default_shard_limits
 from batcher.core.failures import FailureClass
-from batcher.core.model import Endpoint, ShardLimits
+from batcher.core.model import Endpoint, Parameters, ShardLimits
 from batcher.core.retry import DEFAULT_POLICIES, RetryPolicy, RetryRules
 from batcher.core.workers import parse_workers
 from batcher.errors import ConfigError, format_faulty_value
@@ -48,12 +48,36 @@ class JobSection(ConfigSection):
     done: str = ""
 
 
+class ParametersSection(ConfigSection):
+    """What a request asks of the model beside the prompt. None: not sent, so that the model's own default holds."""
+
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    """Taken by /v1/chat/completions alone."""
+
+    def to_parameters(self) -> Parameters:
+        """Return those that are set, by their names."""
+        return {name: value for name, value in self if value is not None}
+
+
 class ModelSection(ConfigSection):
     """The model and the endpoint that answer."""
 
     name: str = Field(default="gpt-6-luna", min_length=1)
     endpoint: Endpoint = Endpoint.CHAT
-    max_output_tokens: int = Field(default=600, ge=1)
+    max_output_tokens: int | None = Field(default=None, ge=1)
+    """Of an answer, with what is thought before it. None: so many that the model has room for both."""
+    parameters: ParametersSection = ParametersSection()
+
+    @field_validator("parameters")
+    @classmethod
+    def _reject_seed_of_responses(cls, value: ParametersSection, info: ValidationInfo) -> ParametersSection:
+        if value.seed is not None and info.data.get("endpoint") is Endpoint.RESPONSES:
+            raise ValueError(f'{Endpoint.RESPONSES} takes no seed; remove it, or set endpoint = "{Endpoint.CHAT}"')
+        return value
 
 
 class LimitsSection(ConfigSection):
@@ -318,6 +342,12 @@ def enqueued_token_limit(config: Config) -> int:
             "set enqueued_tokens under [limits] (Settings > Limits at OpenAI shows it)"
         )
     return known
+
+
+def output_token_limit(config: Config) -> int:
+    """Return the most tokens of an answer, with what is thought before it: of the settings, else of the model."""
+    model = config.model
+    return model.max_output_tokens or lookup_output_room(model.name, model.parameters.reasoning_effort)
 
 
 def shard_limits(config: Config) -> ShardLimits:

@@ -1,14 +1,21 @@
-"""The table of enqueued-token limits by model and usage tier (`data/limits.toml`, with its sources and dates)."""
+"""The tables of `data/limits.toml`, with their sources and dates: enqueued-token limits by model and usage tier, and
+the output that models need which think before they answer."""
 
 import tomllib
 from functools import cache
 from importlib import resources
+from typing import Any
+
+ANSWER_TOKENS = 600
+"""Room for an answer alone, in tokens: a few sentences in a schema."""
 
 
 @cache
-def _load_limit_table() -> dict[str, list[int]]:
-    text = resources.files("batcher").joinpath("data/limits.toml").read_text(encoding="utf-8")
-    return {model: group["tiers"] for group in tomllib.loads(text)["group"] for model in group["models"]}
+def _load_tables() -> dict[str, Any]:
+    tables: dict[str, Any] = tomllib.loads(
+        resources.files("batcher").joinpath("data/limits.toml").read_text(encoding="utf-8")
+    )
+    return tables
 
 
 def lookup_tier_limit(model: str, tier: int) -> int | None:
@@ -16,7 +23,33 @@ def lookup_tier_limit(model: str, tier: int) -> int | None:
 
     A name with a date behind it (gpt-6-luna-2026-07-01) counts as its model.
     """
+    tiers_of = {name: group["tiers"] for group in _load_tables()["group"] for name in group["models"]}
+    tiers = tiers_of.get(model) or tiers_of.get(_family_name(model))
+    return tiers[tier - 1] if tiers and tier <= len(tiers) else None
+
+
+def _family_name(model: str) -> str:
+    """Return the name without the date behind it; the name itself where there is none."""
     family, date = model[:-11], model[-11:]
     is_dated = family != "" and date[0] == "-" and date[1:].replace("-", "").isdigit()
-    tiers = _load_limit_table().get(model) or (_load_limit_table().get(family) if is_dated else None)
-    return tiers[tier - 1] if tiers and tier <= len(tiers) else None
+    return family if is_dated else model
+
+
+def lookup_effort(model: str, effort: str | None) -> str:
+    """Return the reasoning effort of a model, where `effort` (None: none is named) is asked for; "none" where it does
+    not think."""
+    family = _family_name(model)
+    for group in _load_tables()["thinking"]:
+        if any(family == name or family.startswith(f"{name}-") for name in group["models"]):
+            return effort or str(group["effort"])
+    return "none"
+
+
+def lookup_thinking_room(model: str, effort: str | None) -> int:
+    """Return the tokens to allow for what a model thinks before an answer. effort: as for `lookup_effort`."""
+    return int(_load_tables()["thinking_tokens"][lookup_effort(model, effort)])
+
+
+def lookup_output_room(model: str, effort: str | None) -> int:
+    """Return the tokens to allow for an answer and what is thought before it. effort: as for `lookup_effort`."""
+    return ANSWER_TOKENS + lookup_thinking_room(model, effort)

@@ -15,21 +15,64 @@ if TYPE_CHECKING:
     from genai_prices.types import PriceCalculation
 
 PROBE_TOKENS = 1_000
-"""Tokens of the requests that the rates are read from. They are below every long-context step (the lowest is 128,000
-input tokens), so that the rates are the base rates."""
+"""Tokens of the requests that the rates are read from. They are below the step of long requests, so that the rates are
+those of ordinary ones."""
+
+
+WRITE_FACTOR = 1.25
+"""What writing to the prompt cache costs, as a multiple of the input, on models that charge for it (OpenAI's model
+pages from gpt-5.6 on, 2026-11). The table of prices has it; this is for a context for which the table lacks it."""
+
+LONG_REQUEST = 272_000
+"""Input tokens above which a whole request costs more, on models that take so many (OpenAI's model pages, 2026-11:
+input twice, output 1.5 times). The rates of a model say what holds for it; all that have such a step have this one."""
 
 
 class TokenRates(NamedTuple):
-    """Dollars for each token."""
+    """Dollars for each token of a request of ordinary length, and how many times that a long request costs."""
 
     input: float
     cached: float
+    """For input read from the prompt cache."""
     output: float
+    written: float
+    """For input written to the prompt cache."""
+    long_from: int = 0
+    """Input tokens above which a request is a long one; 0: none is."""
+    long_input: float = 1.0
+    """How many times as much the input of a long request costs, cached and written as well."""
+    long_output: float = 1.0
+
+    def at_length(self, input_tokens: float) -> "TokenRates":
+        """Return the rates of a request with so many input tokens."""
+        if not self.long_from or input_tokens <= self.long_from:
+            return self
+        return TokenRates(
+            self.input * self.long_input,
+            self.cached * self.long_input,
+            self.output * self.long_output,
+            self.written * self.long_input,
+        )
+
+    @property
+    def dearest_input(self) -> float:
+        """The most that a token of input may cost: whether it is written to the cache is the service's to decide."""
+        return max(self.input, self.cached, self.written)
 
     def usage_cost(self, usage: TokenUsage) -> float:
         """Return the dollars of one execution."""
-        fresh = max(0, usage.input - usage.cached)
-        return fresh * self.input + usage.cached * self.cached + usage.output * self.output
+        return self.at_length(usage.input).summed_cost(usage)
+
+    def summed_cost(self, usage: TokenUsage) -> float:
+        """Return the dollars of the tokens of any number of executions, none of them long."""
+        fresh = max(0, usage.input - usage.cached - usage.written)
+        read_and_written = usage.cached * self.cached + usage.written * self.written
+        return fresh * self.input + read_and_written + usage.output * self.output
+
+    def most_cost(self, input_tokens: int, output_tokens: int) -> float:
+        """Return the most dollars of one execution with at most so many tokens."""
+        rates = self.at_length(input_tokens)
+        return input_tokens * rates.dearest_input + output_tokens * rates.output
 
 
 class ModelPrices(NamedTuple):
@@ -54,21 +97,38 @@ def resolve_prices(model: str, at: datetime | None = None) -> ModelPrices | None
     batch, standard = _fetch_rates(model, {"processing": "batch"}, when), _fetch_rates(model, {}, when)
     if batch is None or standard is None or not (batch.input < standard.input and batch.output < standard.output):
         return None
-    return ModelPrices(batch, standard)
+    return fill_write_rates(ModelPrices(batch, standard))
+
+
+def fill_write_rates(prices: ModelPrices) -> ModelPrices:
+    """Return the rates with a price of writing to the cache in both lanes, where the table has one in either."""
+    if all(rates.written <= rates.input for rates in prices):
+        return prices
+    return ModelPrices(*(rates._replace(written=max(rates.written, WRITE_FACTOR * rates.input)) for rates in prices))
 
 
 def _fetch_rates(model: str, context: dict[str, str], when: datetime) -> TokenRates | None:
-    def price_per_token(**tokens: int) -> float:
-        return float(_price_request(model, tokens, context, when).total_price / PROBE_TOKENS)
+    def read_rates(count: int) -> tuple[float, float, float, float]:
+        def price_per_token(**tokens: int) -> float:
+            return float(_price_request(model, tokens, context, when).total_price) / count
+
+        whole = price_per_token(input_tokens=count)
+        with_output = price_per_token(input_tokens=count, output_tokens=count)
+        return (
+            whole,
+            price_per_token(input_tokens=count, cache_read_tokens=count),
+            with_output - whole,
+            price_per_token(input_tokens=count, cache_write_tokens=count),
+        )
 
     try:
-        return TokenRates(
-            price_per_token(input_tokens=PROBE_TOKENS),
-            price_per_token(input_tokens=PROBE_TOKENS, cache_read_tokens=PROBE_TOKENS),
-            price_per_token(output_tokens=PROBE_TOKENS),
-        )
+        usual, long = read_rates(PROBE_TOKENS), read_rates(LONG_REQUEST + 1)
     except LookupError:
         return None
+    times = [round(after / before, 6) if before else 1.0 for before, after in zip(usual, long, strict=True)]
+    if max(times) == 1:
+        return TokenRates(*usual)
+    return TokenRates(*usual, LONG_REQUEST, max(times[0], times[1], times[3]), times[2])
 
 
 def lookup_context_window(model: str) -> int | None:

@@ -94,10 +94,10 @@ def find_budget_obstacle(shard: ShardView, budget: Budget, left_usd: float) -> s
 def max_shard_cost(shard: ShardView, budget: Budget) -> float | None:
     """Return the most dollars that a shard may cost; None where its price is not known.
 
-    That is its input, and `max_output_tokens` for each line.
+    That is its input, written to the cache where that costs more, and `max_output_tokens` for each line.
     """
     charge = budget.charges.get(shard.version)
-    return None if charge is None else shard.tokens * charge.usd_per_token + shard.lines * charge.usd_per_line
+    return None if charge is None else charge.most_usd(shard.tokens, shard.lines, shard.longest)
 
 
 def admit_shards(

@@ -9,6 +9,7 @@ created for each line.
 
 from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple
 
 from batcher.core.failures import FailureClass
@@ -29,6 +30,11 @@ class Endpoint(StrEnum):
     RESPONSES = "/v1/responses"
 
 
+Parameters = Mapping[str, str | int | float]
+"""What a request asks of the model beside the prompt, by the names of `[model.parameters]`."""
+NO_PARAMETERS: Parameters = MappingProxyType({})
+
+
 class JobVersion(NamedTuple):
     """Everything that a line consists of, except the artist. Two equal versions render equal lines."""
 
@@ -40,6 +46,13 @@ class JobVersion(NamedTuple):
     template: str
     schema: Mapping[str, object]
     schema_name: str
+    parameters: Parameters = NO_PARAMETERS
+
+    @property
+    def effort(self) -> str | None:
+        """The reasoning effort that is asked for; None: the model's own."""
+        effort = self.parameters.get("reasoning_effort")
+        return effort if isinstance(effort, str) else None
 
 
 class TokenUsage(NamedTuple):
@@ -47,7 +60,12 @@ class TokenUsage(NamedTuple):
 
     input: int = 0
     cached: int = 0
+    """Of the input, read from the service's cache."""
     output: int = 0
+    written: int = 0
+    """Of the input, written to the service's cache."""
+    reasoning: int = 0
+    """Of the output, thought before the answer."""
 
 
 class ShardLimits(NamedTuple):
@@ -91,3 +109,5 @@ class WrittenShard(NamedTuple):
     tokens: int
     bytes: int
     sha256: str
+    longest: int
+    """Counted tokens of its longest line."""

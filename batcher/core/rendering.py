@@ -122,18 +122,24 @@ def build_request_body(version: JobVersion, user_text: str) -> dict[str, object]
     """Return the request body of one line, for the version's endpoint."""
     messages = [{"role": "system", "content": version.system}, {"role": "user", "content": user_text}]
     schema = {"name": version.schema_name, "strict": True, "schema": version.schema}
+    parameters = dict(version.parameters)
     if version.endpoint is Endpoint.CHAT:
         return {
             "model": version.model,
             "messages": messages,
             "max_completion_tokens": version.max_output_tokens,
             "response_format": {"type": "json_schema", "json_schema": schema},
+            **parameters,
         }
+    effort, verbosity = parameters.pop("reasoning_effort", None), parameters.pop("verbosity", None)
+    text = {"format": {"type": "json_schema", **schema}}
     return {
         "model": version.model,
         "input": messages,
         "max_output_tokens": version.max_output_tokens,
-        "text": {"format": {"type": "json_schema", **schema}},
+        "text": text if verbosity is None else {**text, "verbosity": verbosity},
+        **({} if effort is None else {"reasoning": {"effort": effort}}),
+        **parameters,
     }
 
 

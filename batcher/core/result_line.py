@@ -101,7 +101,7 @@ def _parse_chat_body(line_id: str, reply: Json) -> LineResult:
     message = _as_object(choice.get("message"))
     finish = _get_text(choice, "finish_reason")
     text, failure = check_answer_text(_get_text(message, "content"), finish, _get_text(message, "refusal"))
-    usage = _parse_token_usage(reply, "prompt_tokens", "prompt_tokens_details", "completion_tokens")
+    usage = _parse_token_usage(reply, "prompt_tokens", "completion_tokens")
     return LineResult(
         line_id, text, failure, 200, _get_text(reply, "model"), finish, usage, _as_time(reply.get("created"))
     )
@@ -115,7 +115,7 @@ def _parse_responses_body(line_id: str, reply: Json) -> LineResult:
     if any(_get_text(_as_object(reply.get("error")), key) for key in ("code", "message")):
         # A response that failed has status 200 as well.
         text, failure = None, _parse_failure(None, reply, NO_JSON)
-    usage = _parse_token_usage(reply, "input_tokens", "input_tokens_details", "output_tokens")
+    usage = _parse_token_usage(reply, "input_tokens", "output_tokens")
     ended = _as_time(reply.get("completed_at") or reply.get("created_at"))
     return LineResult(line_id, text, failure, 200, _get_text(reply, "model"), finish, usage, ended)
 
@@ -143,12 +143,15 @@ def check_answer_text(content: str, finish_reason: str, refusal: str) -> tuple[s
     return content, None
 
 
-def _parse_token_usage(reply: Json, input_key: str, details_key: str, output_key: str) -> TokenUsage:
+def _parse_token_usage(reply: Json, input_key: str, output_key: str) -> TokenUsage:
     usage = _as_object(reply.get("usage"))
+    of_input = _as_object(usage.get(f"{input_key}_details"))
     return TokenUsage(
         _get_count(usage, input_key),
-        _get_count(_as_object(usage.get(details_key)), "cached_tokens"),
+        _get_count(of_input, "cached_tokens"),
         _get_count(usage, output_key),
+        _get_count(of_input, "cache_write_tokens"),
+        _get_count(_as_object(usage.get(f"{output_key}_details")), "reasoning_tokens"),
     )
 
 

@@ -51,6 +51,21 @@ class Charge(NamedTuple):
     """For one counted input token."""
     usd_per_line: float
     """For the `max_output_tokens` of one line, at the output price of its model."""
+    long_from: float = math.inf
+    """Counted tokens of a line above which the service may price it as a long request."""
+    long_input: float = 1.0
+    """How many times as much the input of a long request costs."""
+    long_output: float = 1.0
+
+    def most_usd(self, tokens: int, lines: int, longest: int) -> float:
+        """Return the most dollars of lines with so many counted tokens in all, of which the longest has `longest`.
+
+        Where one of them may be a long request, all are priced as such: which they are is not known here.
+        """
+        may_be_long = longest > self.long_from
+        return tokens * self.usd_per_token * (self.long_input if may_be_long else 1) + lines * self.usd_per_line * (
+            self.long_output if may_be_long else 1
+        )
 
 
 class Budget(NamedTuple):
@@ -92,6 +107,10 @@ class MeasuredUsage(NamedTuple):
     """Lines that failed and were retried."""
     decided: int = 0
     """Lines that got a verdict, the retried ones included."""
+    written: int = 0
+    """Of the input, written to the prompt cache."""
+    reasoning: int = 0
+    """Of the output, thought before the answers."""
     paid_again: int = 0
     """Executed lines whose answer was paid for and could not be used."""
 

@@ -19,6 +19,8 @@ class ShardView(NamedTuple):
     submission: int | None = None
     version: int = 1
     """The job version of its lines."""
+    longest: int = 0
+    """Counted tokens of its longest line."""
 
 
 class BatchView(NamedTuple):

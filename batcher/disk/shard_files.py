@@ -64,18 +64,22 @@ class ShardWriter:
 
     def __init__(self, folder: Path, shard: int, priority: int) -> None:
         self.shard, self.priority = shard, priority
-        self.lines = self.tokens = self.bytes = 0
+        self.lines = self.tokens = self.bytes = self.longest = 0
         self._path = shard_path(folder, shard)
         self._part_path = self._path.with_suffix(".part")
         self._sha = hashlib.sha256()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._part_path.open("wb")
 
-    def write_lines(self, data: bytes, lines: int, tokens: int) -> None:
-        """Write lines. data: their bytes; tokens: their sum. `update_digest` must be called with the same data."""
+    def write_lines(self, data: bytes, lines: int, tokens: int, longest: int) -> None:
+        """Write lines. data: their bytes; tokens: their sum; longest: the tokens of the longest.
+
+        `update_digest` must be called with the same data.
+        """
         self._file.write(data)
         self.lines += lines
         self.tokens += tokens
+        self.longest = max(self.longest, longest)
         self.bytes += len(data)
 
     def update_digest(self, data: bytes) -> None:
@@ -89,7 +93,8 @@ class ShardWriter:
         self._file.close()
         self._part_path.replace(self._path)
         sync_path(self._path.parent)
-        return WrittenShard(self.shard, self.priority, self.lines, self.tokens, self.bytes, self._sha.hexdigest())
+        digest = self._sha.hexdigest()
+        return WrittenShard(self.shard, self.priority, self.lines, self.tokens, self.bytes, digest, self.longest)
 
     def discard_file(self) -> None:
         """Remove the file where `close` was not reached."""

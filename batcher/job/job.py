@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from batcher.core.failures import FailureClass
-from batcher.core.model import Endpoint, Failure, JobVersion
+from batcher.core.model import NO_PARAMETERS, Endpoint, Failure, JobVersion, Parameters
 from batcher.errors import BatcherError, InputError, JobError, format_faulty_value
 
 JOB_CODE_ERRORS = (Exception, SystemExit)
@@ -69,7 +69,13 @@ class Job:
     columns: Collection[str] | None = None
     """The columns of a table that Artist reads; None: perhaps all."""
 
-    def build_version(self, model: str, endpoint: Endpoint, max_output_tokens: int) -> JobVersion:
+    def build_version(
+        self,
+        model: str,
+        endpoint: Endpoint,
+        max_output_tokens: int,
+        parameters: Parameters = NO_PARAMETERS,
+    ) -> JobVersion:
         """Return what this job asks with these settings."""
         return JobVersion(
             self.name,
@@ -80,6 +86,7 @@ class Job:
             self.template,
             self.schema,
             self.bio.__name__.lower(),
+            parameters,
         )
 
     def parse_artist_row(self, row: Mapping[str, object], where: object) -> Any:

@@ -18,7 +18,7 @@ import orjson
 
 from batcher.catalog.prices import resolve_prices
 from batcher.catalog.tokens import TokenCounter
-from batcher.config import Config, shard_limits
+from batcher.config import Config, output_token_limit, shard_limits
 from batcher.core.cutting import split_chunks
 from batcher.core.lifecycle import ShardState
 from batcher.disk.shard_files import Spool, remove_shard_leftovers
@@ -126,7 +126,10 @@ def plan_job(
     config: Config, job: Job, store: Store, options: PlanOptions, counter: TokenCounter, progress: Progress
 ) -> tuple[PlanResult, PlanReport]:
     """Plan the job. Raises InputError, JobError, ConfigError or StateError; then nothing was changed."""
-    version = job.build_version(config.model.name, config.model.endpoint, config.model.max_output_tokens)
+    model = config.model
+    version = job.build_version(
+        model.name, model.endpoint, output_token_limit(config), model.parameters.to_parameters()
+    )
     preparer = RowPreparer(config, job, version, counter)
     planner = Planner(config, preparer, options, progress)
     with job_output_to_stderr(), _pause_garbage_collection():
@@ -213,8 +216,8 @@ class Planner:
         unsent = count_unsent_of_other_versions(tx, number)
         if unsent.lines and not self.options.replan:
             raise ConfigError(
-                f"the prompt, schema or model is not that of {unsent.lines:,} unsent lines in {unsent.shards} shards; "
-                "`batcher plan --replan` cuts them again (what was submitted stays as it is)"
+                f"the prompt, the schema or a setting of [model] is not that of {unsent.lines:,} unsent lines in "
+                f"{unsent.shards} shards; `batcher plan --replan` cuts them again (what was submitted stays as it is)"
             )
 
     def _read_input(self, tx: Transaction, spool: Spool) -> BadRows:

@@ -29,7 +29,7 @@ class ShardCutting:
         self._writer: ShardWriter | None = None
         self._written: list[WrittenShard] = []
         self._buffer: list[bytes] = []
-        self._buffered_lines = self._buffered_tokens = 0
+        self._buffered_lines = self._buffered_tokens = self._buffered_longest = 0
         self.cuts: list[Cut] = []
         """Where each shard begins, of the lines that `cut_spooled_lines` was given."""
         self._thread = ThreadPoolExecutor(1)
@@ -70,6 +70,7 @@ class ShardCutting:
         self._buffer += self._renderer.line_pieces(own)
         self._buffered_lines += 1
         self._buffered_tokens += tokens
+        self._buffered_longest = max(self._buffered_longest, tokens)
         if self._buffered_lines >= BUFFER_LINES:
             self._flush_buffer()
         return opened
@@ -78,8 +79,8 @@ class ShardCutting:
         if self._writer is not None and self._buffer:
             data = b"".join(self._buffer)
             self._run_in_thread(self._writer.update_digest, data)
-            self._writer.write_lines(data, self._buffered_lines, self._buffered_tokens)
-            self._buffer, self._buffered_lines, self._buffered_tokens = [], 0, 0
+            self._writer.write_lines(data, self._buffered_lines, self._buffered_tokens, self._buffered_longest)
+            self._buffer, self._buffered_lines, self._buffered_tokens, self._buffered_longest = [], 0, 0, 0
 
     def _close_shard(self) -> None:
         self._flush_buffer()

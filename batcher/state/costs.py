@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from batcher.catalog.prices import PriceOf
+from batcher.catalog.prices import ModelPrices, PriceOf
 from batcher.core.model import JobVersion, TokenUsage
 from batcher.state.db.transaction import Transaction
 
@@ -52,18 +52,27 @@ class _ShardAttempts(NamedTuple):
     batch_input: int
     batch_cached: int
     batch_output: int
+    batch_written: int
+    batch_usd: float
     """The tokens of `batch_*` were billed at batch rates."""
 
 
-def load_spending(tx: Transaction) -> Spending:
-    """Return the dollars spent and in flight."""
-    in_flight = _load_reservations(tx, by_shard=False)
+def load_spending(tx: Transaction, factor: float = 0.0) -> Spending:
+    """Return the dollars spent and in flight.
+
+    factor: reserved tokens of one counted token, by what is known now; what was reserved by a lower one counts as if it
+    were reserved now. 0: as it was reserved.
+    """
+    in_flight = _load_reservations(tx, by_shard=False, factor=factor)
     return Spending(float(tx.fetch_one("money_spent")[0]), in_flight[0].usd if in_flight else 0.0)
 
 
-def load_budget_spending(tx: Transaction, max_usd: float) -> Spending:
-    """Return what counts against a budget; zeros where it has no bound (0): the sum reads every attempt of the job."""
-    return load_spending(tx) if max_usd > 0 else Spending(0.0, 0.0)
+def load_budget_spending(tx: Transaction, max_usd: float, factor: float) -> Spending:
+    """Return what counts against a budget; zeros where it has no bound (0): the sum reads every attempt of the job.
+
+    factor: as for `load_spending`.
+    """
+    return load_spending(tx, factor) if max_usd > 0 else Spending(0.0, 0.0)
 
 
 def costs_by_shard(
@@ -81,22 +90,32 @@ def costs_by_shard(
     for row in tx.fetch_all("money_by_shard", artist_id=artist_id):
         paid = _ShardAttempts(*row)
         prices = price_of(versions[paid.version].model) if paid.version is not None else None
-        used = TokenUsage(int(paid.batch_input), int(paid.batch_cached), int(paid.batch_output))
-        saved = 0.0 if used == TokenUsage() else None
-        if prices is not None:
-            saved = prices.standard.usage_cost(used) - prices.batch.usage_cost(used)
+        saved = _saved_by_batch(paid, prices) if paid.batch_input or paid.batch_output else 0.0
         spent, wasted = (None, None) if paid.unpriced else (float(paid.spent), float(paid.wasted))
         found.append(Costs(paid.shard, int(paid.bios), in_flight.pop(paid.shard, 0.0), spent, wasted, saved))
     found += [Costs(shard, 0, usd, 0.0, 0.0, 0.0) for shard, usd in in_flight.items()]
     return sorted(found, key=lambda costs: (costs.shard is None, costs.shard or 0))
 
 
-def _load_reservations(tx: Transaction, by_shard: bool, artist_id: str | None = None) -> list[_Reservation]:
+def _saved_by_batch(paid: _ShardAttempts, prices: ModelPrices | None) -> float | None:
+    """Return the dollars that the same tokens would have cost more at the standard rates; None where they are unknown.
+
+    It is a share of what was paid: long requests are dearer by the same factors in both lanes.
+    """
+    if prices is None:
+        return None
+    used = TokenUsage(
+        int(paid.batch_input), int(paid.batch_cached), int(paid.batch_output), written=int(paid.batch_written)
+    )
+    return float(paid.batch_usd) * (prices.standard.summed_cost(used) / prices.batch.summed_cost(used) - 1)
+
+
+def _load_reservations(
+    tx: Transaction, by_shard: bool, artist_id: str | None = None, factor: float = 0.0
+) -> list[_Reservation]:
     """Return what is reserved, as one sum or by shard; empty where nothing is. artist_id: for this line alone."""
-    return [
-        _Reservation(shard, float(usd), bool(unpriced))
-        for shard, usd, unpriced in tx.fetch_all("money_in_flight", by_shard=by_shard, artist_id=artist_id)
-    ]
+    rows = tx.fetch_all("money_in_flight", by_shard=by_shard, artist_id=artist_id, factor=factor)
+    return [_Reservation(shard, float(usd), bool(unpriced)) for shard, usd, unpriced in rows]
 
 
 def sum_costs(costs: Iterable[Costs]) -> Costs:

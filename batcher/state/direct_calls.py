@@ -89,6 +89,8 @@ class CallRecord:
     tokens_input: int = 0
     tokens_cached: int = 0
     tokens_output: int = 0
+    tokens_written: int = 0
+    tokens_reasoning: int = 0
     cost_usd: float | None = None
     completed_at: float | None = None
     code: str | None = None

@@ -4,11 +4,11 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from batcher.catalog.limits import lookup_tier_limit
+from batcher.catalog.limits import ANSWER_TOKENS, lookup_thinking_room, lookup_tier_limit
 from batcher.catalog.prices import ModelPrices, PriceOf
 from batcher.config import Config
 from batcher.core.forecast import MAX_RETRY_SHARE, Forecast, compute_forecast, count_fitting_lines
-from batcher.core.model import TokenUsage
+from batcher.core.model import JobVersion, TokenUsage
 from batcher.core.room import MeasuredUsage
 from batcher.core.workers import MOST_WORKERS, recommend_workers
 from batcher.state.outlook import OpenLines, Outlook
@@ -16,6 +16,8 @@ from batcher.state.snapshot import compute_charge
 
 ASSUMED_OUTPUT_SHARES = (0.25, 0.5)
 """The shares of max_output_tokens that an answer is assumed to use, at best and most likely, before any is measured."""
+ASSUMED_THINKING_SHARES = (0.05, 0.25)
+"""The same of the part of it that is room for what the model thinks before the answer."""
 
 TIERS = 5
 """The highest usage tier."""
@@ -77,24 +79,35 @@ def _forecast_part_cost(part: OpenLines, outlook: Outlook, prices: ModelPrices) 
     charge = compute_charge(part.version, prices, outlook.room)
     if measured.has_enough_lines:
         low = middle = min(most, measured.output / measured.executed)
-        cached = measured.cached / max(measured.input, 1)
+        cached, written = (n / max(measured.input, 1) for n in (measured.cached, measured.written))
     else:
-        low, middle = (share * most for share in ASSUMED_OUTPUT_SHARES)
-        cached = 0.0
+        low, middle = _assume_output_tokens(part.version)
+        cached = written = 0.0
     # Lines that expired or met a rate limit or a server error are retried as well, but nothing was paid for them.
     paid_tries = 1 / (1 - min(measured.paid_retry_share, MAX_RETRY_SHARE))
 
     def estimate_usage(output: float, tries: float) -> TokenUsage:
         tokens = int(part.tokens * measured.token_ratio * tries)
-        return TokenUsage(tokens, int(tokens * cached), int(part.lines * output * tries))
+        return TokenUsage(tokens, int(tokens * cached), int(part.lines * output * tries), written=int(tokens * written))
 
     expected = estimate_usage(middle, paid_tries)
+    batch, standard = (rates.at_length(part.tokens * measured.token_ratio / part.lines) for rates in prices)
     return (
-        prices.batch.usage_cost(estimate_usage(low, 1.0)),
-        prices.batch.usage_cost(expected),
-        (part.tokens * charge.usd_per_token + part.lines * charge.usd_per_line) * paid_tries,
-        prices.standard.usage_cost(expected),
+        batch.summed_cost(estimate_usage(low, 1.0)),
+        batch.summed_cost(expected),
+        charge.most_usd(part.tokens, part.lines, part.longest) * paid_tries,
+        standard.summed_cost(expected),
     )
+
+
+def _assume_output_tokens(version: JobVersion) -> tuple[float, float]:
+    """Return the tokens that an answer is assumed to use, what is thought counted in: at best, and most likely."""
+    thinking = min(
+        lookup_thinking_room(version.model, version.effort), max(version.max_output_tokens - ANSWER_TOKENS, 0)
+    )
+    answer = version.max_output_tokens - thinking
+    (low, middle), (little, usual) = ASSUMED_OUTPUT_SHARES, ASSUMED_THINKING_SHARES
+    return low * answer + little * thinking, middle * answer + usual * thinking
 
 
 def _deadline_advice(outlook: Outlook, config: Config, deadline_s: float) -> list[str]:

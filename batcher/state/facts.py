@@ -150,11 +150,14 @@ def save_plan_options(tx: Transaction, options: str) -> None:
 
 
 def load_prices(tx: Transaction, model: str) -> ModelPrices | None:
-    """Return the prices of a model as they were saved. Raises KeyError where none were; None: they are unknown."""
+    """Return the prices of a model as they were saved. Raises KeyError where none were, or by an older version that
+    knew no price of writing to the cache; None: they are unknown."""
     kept = tx.read_text_fact(f"prices {model}")
     if not kept:
         raise KeyError(model)
     found = orjson.loads(kept)
+    if found and "written" not in found["batch"]:
+        raise KeyError(model)
     return ModelPrices(TokenRates(**found["batch"]), TokenRates(**found["standard"])) if found else None
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+from batcher.catalog.prices import LONG_REQUEST
 from batcher.config import Config
 from batcher.core.forecast import BatchInFlight, RemainingWork
 from batcher.core.model import JobVersion
@@ -27,11 +28,16 @@ REFUSED_FOR_S = 2 * 3600.0
 
 
 class OpenLines(NamedTuple):
-    """The lines of one job version that are neither sent nor ended, and their counted tokens."""
+    """Lines of one job version that are neither sent nor ended, and their counted tokens.
+
+    Those that the service may price as long requests stand apart from the others.
+    """
 
     version: JobVersion
     lines: int
     tokens: int
+    longest: int = 0
+    """Counted tokens of the longest."""
 
 
 class Outlook(NamedTuple):
@@ -77,7 +83,7 @@ def load_outlook(tx: Transaction, config: Config) -> Outlook:
     outage_until = read_outage_until(tx, latest)
     until = [p.until for p in pauses if p.scope == "all" and p.until is not None]
     versions, loose = load_versions(tx), load_loose_lines(tx, latest)
-    spending = load_budget_spending(tx, config.budget.max_usd)
+    spending = load_budget_spending(tx, config.budget.max_usd, room.factor)
     return Outlook(
         room=room,
         load=RemainingWork(
@@ -90,7 +96,10 @@ def load_outlook(tx: Transaction, config: Config) -> Outlook:
         ),
         ended_s=tuple(float(row[0]) for row in tx.fetch_all("service_times")),
         measured=measured,
-        open=[OpenLines(versions[part.version], part.lines, part.tokens) for part in load_open_lines(tx)],
+        open=[
+            OpenLines(versions[part.version], part.lines, part.tokens, part.longest)
+            for part in load_open_lines(tx, LONG_REQUEST / room.factor)
+        ],
         spent_usd=spending.spent_usd,
         in_flight_usd=spending.in_flight_usd,
         waits_for_user=any(p.scope == "all" and p.until is None for p in pauses),

@@ -130,7 +130,7 @@ class OpenShard(NamedTuple):
 
 
 SHARD_COLUMNS = (
-    "shard", "priority", "retry", "version", "state", "lines", "tokens", "bytes", "sha256", "created_at",
+    "shard", "priority", "retry", "version", "state", "lines", "tokens", "bytes", "sha256", "created_at", "longest",
 )  # fmt: skip
 
 
@@ -268,7 +268,10 @@ def stage_planned_lines(tx: Transaction, lines: Sequence[PlannedLine]) -> None:
 
 def record_shards(tx: Transaction, shards: Sequence[WrittenShard], version: int, state: str, retry: bool) -> None:
     """Record shard files that are in place."""
-    rows = [(s.shard, s.priority, retry, version, state, s.lines, s.tokens, s.bytes, s.sha256, tx.now) for s in shards]
+    rows = [
+        (s.shard, s.priority, retry, version, state, s.lines, s.tokens, s.bytes, s.sha256, tx.now, s.longest)
+        for s in shards
+    ]
     tx.insert_rows("shards", rows, SHARD_COLUMNS)
 
 

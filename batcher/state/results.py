@@ -85,7 +85,8 @@ def result_row(
     reason = (None, None, None) if failure is None else (failure.failure.value, failure.code, failure.message)
     return (
         line.artist_id, line.seq, line.attempts, line.tokens, line.open, line.claimed,
-        bio, result.model, result.finish_reason, usage.input, usage.cached, usage.output,
+        bio, result.model, result.finish_reason,
+        usage.input, usage.cached, usage.output, usage.written, usage.reasoning,
         cost_usd, result.completed_at, result.status, *reason,
     )  # fmt: skip
 

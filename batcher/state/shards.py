@@ -23,10 +23,14 @@ class ShardRow(NamedTuple):
     file_created_at: float | None
     """In the service's clock."""
     retry: bool
+    longest: int
+    """Counted tokens of its longest line."""
 
     def to_view(self) -> ShardView:
         """Return the shard as a decision sees it, without the time until which it waits."""
-        return ShardView(self.shard, self.priority, self.state, self.lines, self.tokens, version=self.version)
+        return ShardView(
+            self.shard, self.priority, self.state, self.lines, self.tokens, version=self.version, longest=self.longest
+        )
 
 
 def load_shard(tx: Transaction, shard: int) -> ShardRow:

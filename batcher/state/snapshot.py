@@ -1,5 +1,6 @@
 """Reading the state as a decision sees it."""
 
+import math
 from typing import NamedTuple
 
 from batcher.catalog.prices import ModelPrices, PriceOf, resolve_prices
@@ -166,7 +167,7 @@ def load_saved_prices(tx: Transaction, model: str) -> ModelPrices | None:
 
 def load_budget(tx: Transaction, config: Config, price_of: PriceOf, room: Room) -> Budget:
     """Return the dollars. A line costs what the version that it was planned with says, not today's settings."""
-    spending = load_budget_spending(tx, config.budget.max_usd)
+    spending = load_budget_spending(tx, config.budget.max_usd, room.factor)
     return Budget(
         max_usd=config.budget.max_usd,
         spent_usd=spending.spent_usd,
@@ -181,7 +182,14 @@ def load_budget(tx: Transaction, config: Config, price_of: PriceOf, room: Room) 
 
 def compute_charge(version: JobVersion, prices: ModelPrices, room: Room) -> Charge:
     """Return the most dollars that lines of a version cost."""
-    return Charge(prices.batch.input * room.factor, prices.batch.output * version.max_output_tokens)
+    rates = prices.batch
+    return Charge(
+        rates.dearest_input * room.factor,
+        rates.output * version.max_output_tokens,
+        rates.long_from / room.factor if rates.long_from else math.inf,
+        rates.long_input,
+        rates.long_output,
+    )
 
 
 def load_active_work(tx: Transaction, latest: float) -> ActiveWork:

@@ -1,5 +1,6 @@
 """Job versions: everything that was asked, stored so that a line can be rendered again."""
 
+import math
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import NamedTuple
@@ -33,17 +34,22 @@ class UnsentCount(NamedTuple):
 
 
 class OpenVersionLines(NamedTuple):
-    """The lines of a version that are neither sent nor ended, and their counted tokens."""
+    """Lines of a version that are neither sent nor ended, and their counted tokens."""
 
     version: int
     lines: int
     tokens: int
+    longest: int
+    """Counted tokens of the longest."""
 
 
 def encode_version(version: JobVersion) -> str:
     """Return the version as the JSON that the state keeps. The schema keeps its order: a model answers in it, and
-    lines repeat it."""
-    return orjson.dumps(version._asdict()).decode()
+    lines repeat it. A version without parameters is what it was before there were any."""
+    data = {**version._asdict(), "parameters": dict(version.parameters)}
+    if not version.parameters:
+        del data["parameters"]
+    return orjson.dumps(data).decode()
 
 
 def decode_version(definition: str) -> JobVersion:
@@ -106,6 +112,7 @@ def count_unsent_of_other_versions(tx: Transaction, version: int) -> UnsentCount
     return UnsentCount(*tx.fetch_one("unsent_of_other_versions", version=version))
 
 
-def load_open_lines(tx: Transaction) -> list[OpenVersionLines]:
-    """Return the lines that are neither sent nor ended, by version."""
-    return [OpenVersionLines(*row) for row in tx.fetch_all("open_by_version")]
+def load_open_lines(tx: Transaction, long_from: float = math.inf) -> list[OpenVersionLines]:
+    """Return the lines that are neither sent nor ended, by version, those of more counted tokens than `long_from` apart
+    from the others."""
+    return [OpenVersionLines(*row) for row in tx.fetch_all("open_by_version", long_from=long_from)]

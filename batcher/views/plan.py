@@ -1,13 +1,15 @@
 """The plan as JSON, and as tables and sentences for a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from batcher.catalog.limits import lookup_effort, lookup_output_room, lookup_thinking_room
 from batcher.catalog.prices import PriceOf
 from batcher.config import Config
+from batcher.core.model import JobVersion
 from batcher.core.workers import recommend_workers
 from batcher.plan.planner import PlanReport, PlanResult
 from batcher.state.expectation import CostForecast, Expectation, build_expectation
@@ -31,6 +33,8 @@ class PlanSummary(NamedTuple):
     """Lines that one worker of the direct lane does in a second."""
     workers: int
     """Workers of the direct lane that would do all lines by the deadline."""
+    warnings: Sequence[str] = ()
+    """What the settings may not have meant."""
 
 
 def summarise_plan(report: PlanReport, config: Config, price_of: PriceOf, now: float) -> PlanSummary:
@@ -47,7 +51,22 @@ def summarise_plan(report: PlanReport, config: Config, price_of: PriceOf, now: f
         expectation=expectation,
         per_worker_s=outlook.per_worker_s,
         workers=recommend_workers(outlook.open_line_count, expectation.deadline_s / 3600, outlook.per_worker_s),
+        warnings=_find_tight_outputs({part.version.max_output_tokens: part.version for part in outlook.open}.values()),
     )
+
+
+def _find_tight_outputs(versions: Iterable[JobVersion]) -> list[str]:
+    """Return a sentence for each version that leaves a model that thinks too little room for an answer."""
+    found = []
+    for version in versions:
+        most, room = version.max_output_tokens, lookup_output_room(version.model, version.effort)
+        if most < room and lookup_thinking_room(version.model, version.effort):
+            effort = lookup_effort(version.model, version.effort)
+            found.append(
+                f"{version.model} thinks before it answers (reasoning_effort {effort}): all {most:,} tokens of "
+                f"max_output_tokens may be thinking, paid for without an answer; allow {room:,}, or a lower effort."
+            )
+    return found
 
 
 def plan_to_json(result: PlanResult, report: PlanReport, summary: PlanSummary) -> dict[str, object]:
@@ -130,6 +149,7 @@ def _describe_outlook(summary: PlanSummary, shards: int) -> list[str]:
         if money.expected is not None
         else "Price: unknown for this model.",
         *_describe_budget_overrun(summary.budget_usd, money),
+        *summary.warnings,
         f"Room: {summary.ceiling:,} of {summary.limit:,} enqueued tokens may be used, so {shards} shards go in "
         f"{view.waves} wave{'s' if view.waves != 1 else ''}.",
         *describe_expected_end(summary.expectation),

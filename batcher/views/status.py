@@ -156,9 +156,11 @@ def _describe_measured_tokens(measured: MeasuredUsage) -> list[str]:
         return []
     ratio = measured.input / measured.counted
     bounded = "" if measured.token_ratio == ratio else f" (taken as {measured.token_ratio:g})"
+    thought = f" ({measured.reasoning / measured.executed:.0f} of them thinking)" if measured.reasoning else ""
     return [
         f"Measured on {measured.executed:,} lines: {ratio:.3f} tokens for each counted one{bounded}, "
-        f"{measured.output / measured.executed:.0f} tokens an answer, {measured.retry_share:.1%} of the lines go again."
+        f"{measured.output / measured.executed:.0f} tokens an answer{thought}, "
+        f"{measured.retry_share:.1%} of the lines go again."
     ]
 
 

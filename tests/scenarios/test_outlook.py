@@ -5,6 +5,7 @@ from io import StringIO
 from pathlib import Path
 from unittest import mock
 
+import orjson
 import pytest
 from rich.console import Console
 
@@ -118,7 +119,7 @@ def test_what_has_ended_corrects_tokens_answers_and_failures(tmp_path: Path) -> 
         limited = config_with(budget={"max_usd": 5.0})
         assert prices is not None
         charge = load_budget(tx, limited, resolve_prices, load_room(tx, limited)).charges[1]
-        assert charge.usd_per_token == pytest.approx(prices.batch.input * 1.1 * used / counted)
+        assert charge.usd_per_token == pytest.approx(prices.batch.written * 1.1 * used / counted)
 
 
 def test_a_new_prompt_is_measured_anew(tmp_path: Path) -> None:
@@ -231,11 +232,11 @@ def test_a_line_costs_what_it_was_planned_with(tmp_path: Path) -> None:
     job.act(once=True)
     prices = resolve_prices(MODEL)
     assert prices is not None
-    at_most = planned.open_token_count * 1.1 * prices.batch.input + LINES * 600 * prices.batch.output
+    at_most = planned.open_token_count * 1.1 * prices.batch.written + LINES * 600 * prices.batch.output
     assert before.most == pytest.approx(at_most)
     rows = job.rows("SELECT reserved_usd, tokens, lines FROM submissions")
     for reserved, tokens, lines in [(float(str(r)), int(str(t)), int(str(n))) for r, t, n in rows]:
-        assert reserved == pytest.approx(tokens * 1.1 * prices.batch.input + lines * 600 * prices.batch.output)
+        assert reserved == pytest.approx(tokens * 1.1 * prices.batch.written + lines * 600 * prices.batch.output)
     assert sum(float(str(row[0])) for row in rows) == pytest.approx(before.most)
 
 
@@ -420,6 +421,19 @@ def test_reservations_of_a_ratio_that_was_too_low_are_raised(tmp_path: Path) -> 
     assert after == pytest.approx(1.5 * before, rel=0.001)
 
 
+def test_dollars_that_were_reserved_by_a_ratio_that_was_too_low_are_raised(tmp_path: Path) -> None:
+    job = world(tmp_path, 60, settings_with(budget={"max_usd": 5.0}))
+    job.act(once=True)
+    with job.store.transaction("test") as tx:
+        room = load_room(tx, job.config)
+        before = load_budget(tx, job.config, resolve_prices, room).in_flight_usd
+        tx.con.execute("UPDATE batches SET settled_at = 1, executed = 500, counted_tokens = 1000, used_input = 1500")
+        room = load_room(tx, job.config)
+        after = load_budget(tx, job.config, resolve_prices, room).in_flight_usd
+    assert before > 0
+    assert after == pytest.approx(1.5 * before, rel=0.001)
+
+
 @pytest.mark.parametrize(("budget", "asked"), [(0.0, 0), (5.0, 1)])
 def test_what_was_spent_is_added_up_only_where_there_is_a_bound(tmp_path: Path, budget: float, asked: int) -> None:
     """Without this every look of `poll` would read all attempts."""
@@ -434,7 +448,7 @@ def test_what_was_spent_is_added_up_only_where_there_is_a_bound(tmp_path: Path, 
 
 def test_a_look_takes_the_prices_that_the_plan_kept_and_those_of_the_table_for_another_model(tmp_path: Path) -> None:
     job = world(tmp_path, 4)
-    kept = ModelPrices(TokenRates(1.0, 2.0, 3.0), TokenRates(4.0, 5.0, 6.0))
+    kept = ModelPrices(TokenRates(1.0, 2.0, 3.0, 1.25, 272_000, 2.0, 1.5), TokenRates(4.0, 5.0, 6.0, 5.0))
     with job.store.read_transaction() as tx:
         assert load_saved_prices(tx, MODEL) == resolve_prices(MODEL)
     with job.store.transaction("reached") as tx:
@@ -442,6 +456,11 @@ def test_a_look_takes_the_prices_that_the_plan_kept_and_those_of_the_table_for_a
     with job.store.read_transaction() as tx:
         assert load_saved_prices(tx, MODEL) == kept
         assert load_saved_prices(tx, "gpt-4.1") == resolve_prices("gpt-4.1")
+    with job.store.transaction("reached") as tx:
+        old = {lane: {"input": 1.0, "cached": 1.0, "output": 1.0} for lane in ("batch", "standard")}
+        tx.write_fact(f"prices {MODEL}", text=orjson.dumps(old).decode())
+    with job.store.read_transaction() as tx:  # kept by a version that knew no price of writing to the cache
+        assert load_saved_prices(tx, MODEL) == resolve_prices(MODEL)
     with job.store.transaction("reached") as tx:
         facts.save_prices(tx, MODEL, None)
     with job.store.read_transaction() as tx:

@@ -10,7 +10,15 @@ import pytest
 from pydantic import BaseModel
 
 from batcher.catalog.limits import lookup_tier_limit
-from batcher.config import Config, LimitsSection, RetrySection, enqueued_token_limit, load_config, shard_limits
+from batcher.config import (
+    Config,
+    LimitsSection,
+    RetrySection,
+    enqueued_token_limit,
+    load_config,
+    output_token_limit,
+    shard_limits,
+)
 from batcher.core.cutting import MAX_BYTES, MAX_LINES
 from batcher.core.failures import FailureClass
 from batcher.core.retry import DEFAULT_POLICIES
@@ -132,6 +140,41 @@ def test_a_row_of_the_failure_table_may_name_some_of_its_keys(tmp_path: Path) ->
         (
             '[model]\nname = ""\n',
             "batcher.toml: model.name = '' is not valid: string should have at least 1 character",
+        ),
+        (
+            "[model.parameters]\neffort = 'low'\n",
+            "batcher.toml: unknown key model.parameters.effort; [model.parameters] has reasoning_effort, verbosity, "
+            "temperature, top_p, seed",
+        ),
+        (
+            "[model.parameters]\nreasoning_effort = 'lots'\n",
+            "batcher.toml: model.parameters.reasoning_effort = 'lots' is not valid: input should be 'none', 'minimal', "
+            "'low', 'medium', 'high', 'xhigh' or 'max'",
+        ),
+        (
+            "[model.parameters]\nverbosity = 1\n",
+            "batcher.toml: model.parameters.verbosity = 1 is not valid: input should be 'low', 'medium' or 'high'",
+        ),
+        (
+            "[model.parameters]\ntemperature = 2.5\n",
+            "batcher.toml: model.parameters.temperature = 2.5 is not valid: input should be less than or equal to 2",
+        ),
+        (
+            "[model.parameters]\ntop_p = -0.1\n",
+            "batcher.toml: model.parameters.top_p = -0.1 is not valid: input should be greater than or equal to 0",
+        ),
+        (
+            "[model.parameters]\nseed = true\n",
+            "batcher.toml: model.parameters.seed = True is not valid: true and false are no value of this key",
+        ),
+        (
+            '[model]\nendpoint = "/v1/responses"\nparameters = { seed = 7 }\n',
+            "batcher.toml: model.parameters = {'seed': 7} is not valid: /v1/responses takes no seed; remove it, or set "
+            'endpoint = "/v1/chat/completions"',
+        ),
+        (
+            "[model]\nmax_output_tokens = 0\n",
+            "batcher.toml: model.max_output_tokens = 0 is not valid: input should be greater than or equal to 1",
         ),
         (
             f"[limits]\ntier = '{'x' * 500}'\n",
@@ -260,6 +303,47 @@ def test_shards_are_sized_so_that_24_fit_or_as_the_settings_say() -> None:
     assert (limits.lines, limits.bytes, limits.tokens) == (7, 8_000, 9_000)
 
 
+def test_parameters_of_the_model_are_named_in_the_file_and_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load_config(written(tmp_path, "")).model.parameters.to_parameters() == {}
+    text = "[model.parameters]\nreasoning_effort = 'low'\ntemperature = 1\n"
+    assert load_config(written(tmp_path, text)).model.parameters.to_parameters() == {
+        "reasoning_effort": "low", "temperature": 1.0,
+    }  # fmt: skip
+    monkeypatch.setenv("BATCHER_MODEL__PARAMETERS__REASONING_EFFORT", "none")
+    monkeypatch.setenv("BATCHER_MODEL__PARAMETERS__SEED", "7")
+    assert load_config(written(tmp_path, text)).model.parameters.to_parameters() == {
+        "reasoning_effort": "none", "temperature": 1.0, "seed": 7,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "room"),
+    [
+        ("gpt-4.1-mini", None, 600),
+        ("gpt-4.1-mini", "high", 600),
+        ("unheard-of", None, 600),
+        ("gpt-6-luna", None, 4_000),
+        ("gpt-6-luna-2026-07-01", None, 4_000),
+        ("gpt-6-luna", "none", 600),
+        ("gpt-6-luna", "low", 2_000),
+        ("gpt-6-luna", "max", 32_000),
+        ("gpt-5-mini", None, 4_000),
+        ("gpt-5.1", None, 600),
+        ("gpt-5.4-mini", "high", 10_000),
+        ("gpt-5.4-pro", None, 10_000),
+        ("gpt-5.1-codex-mini", None, 4_000),
+        ("o3-mini", None, 4_000),
+    ],
+)
+def test_an_answer_has_room_for_what_the_model_thinks_before_it(model: str, effort: str | None, room: int) -> None:
+    parameters = {"reasoning_effort": effort} if effort else {}
+    named = {"name": model, "parameters": parameters}
+    assert output_token_limit(Config(model=named)) == room
+    assert output_token_limit(config_with(model={**named, "max_output_tokens": 700})) == 700
+
+
 def every_key(model: type[BaseModel], place: tuple[str, ...] = ()) -> dict[str, Any]:
     """Each key of the configuration and its default."""
     found: dict[str, Any] = {}
@@ -268,7 +352,7 @@ def every_key(model: type[BaseModel], place: tuple[str, ...] = ()) -> dict[str, 
         if isinstance(kind, type) and issubclass(kind, BaseModel) and len(place) < 1:
             found |= every_key(kind, (*place, name))
         else:
-            found[".".join((*place, name))] = field.default
+            found[".".join((*place, name))] = None if name == "parameters" else field.default  # its keys have none
     return found
 
 

@@ -124,7 +124,7 @@ class OutcomeJudge:
         is_paid = outcome.answer is not None and outcome.delivery is Delivery.ANSWERED
         record = CallRecord(
             outcome.request.call, outcome.request.artist_id, "bio", result.text, result.model, result.finish_reason,
-            usage.input, usage.cached, usage.output,
+            usage.input, usage.cached, usage.output, usage.written, usage.reasoning,
             prices.rates_for(Lane.DIRECT).usage_cost(usage) if is_paid and prices is not None else None,
             result.completed_at, status_code=result.status,
         )  # fmt: skip

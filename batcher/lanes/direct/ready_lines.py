@@ -1,5 +1,6 @@
 """The next lines that the direct lane sends: rendered from their rows, some at a time, and then claimed."""
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +8,7 @@ from dataclasses import dataclass, replace
 import orjson
 
 from batcher.catalog.prices import ModelPrices
-from batcher.core.model import Endpoint, JobVersion
+from batcher.core.model import Endpoint, JobVersion, Lane
 from batcher.core.pacing import Pacer
 from batcher.core.rendering import LineRenderer
 from batcher.job.job import job_output_to_stderr
@@ -54,6 +55,8 @@ class ReadyLines:
         self._first_call = 0
         self._lines: deque[PreparedCall] = deque()
         self._materials: dict[int, VersionMaterial] = {}
+        self._token_factor = 0.0
+        """Tokens that are reserved for one counted token of input, as of the last load."""
         self._is_loaded = False
         """Whether the state holds no ready line that is not here."""
         self.next_due: float | None = None
@@ -92,24 +95,23 @@ class ReadyLines:
                 tx, self._selection, self._first_call, LINES, latest_valid_wait(tx, self._context.config)
             )
             materials = {line.version: self.load_material(tx, line.version) for line in lines}
-            token_factor = load_measured(tx).token_ratio * (1 + self._context.config.limits.margin)
+            self._token_factor = load_measured(tx).token_ratio * (1 + self._context.config.limits.margin)
         self._is_loaded = not lines  # where there were some, there may be more behind them
         with job_output_to_stderr():
-            self._lines.extend(self._prepare_call(line, materials[line.version], token_factor) for line in lines)
+            self._lines.extend(self._prepare_call(line, materials[line.version]) for line in lines)
 
-    def _prepare_call(self, line: Candidate, material: VersionMaterial, token_factor: float) -> PreparedCall:
+    def _prepare_call(self, line: Candidate, material: VersionMaterial) -> PreparedCall:
         rendered = rerender_line(
             self._context.job, material.renderer, line.artist_id, line.custom_id, line.data, line.line_hash
         )
-        input_tokens, output_tokens = int(line.tokens * token_factor), material.version.max_output_tokens
+        input_tokens, output_tokens = math.ceil(line.tokens * self._token_factor), material.version.max_output_tokens
         body = orjson.loads(material.renderer.render_line(rendered))["body"]
         request = CallRequest(
             0, line.artist_id, line.custom_id, line.data, line.version,
             material.version.endpoint, body, input_tokens + output_tokens, material.prices,
         )  # fmt: skip
-        rates = material.prices.standard if material.prices is not None else None
-        most_usd = input_tokens * rates.input + output_tokens * rates.output if rates is not None else 0.0
-        return PreparedCall(line, request, most_usd)
+        rates = material.prices.rates_for(Lane.DIRECT) if material.prices is not None else None
+        return PreparedCall(line, request, rates.most_cost(input_tokens, output_tokens) if rates is not None else 0.0)
 
     def claim_lines(self, tx: Transaction, max_lines: int) -> list[CallRequest]:
         """Claim at most `max_lines` lines, as far as windows and budget allow; return their requests.
@@ -172,5 +174,5 @@ class ReadyLines:
         budget_usd = self._context.config.budget.max_usd
         if not budget_usd:
             return None
-        spending = load_spending(tx)
+        spending = load_spending(tx, self._token_factor)
         return budget_usd - spending.spent_usd - spending.in_flight_usd

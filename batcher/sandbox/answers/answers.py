@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import orjson
 
@@ -10,7 +10,8 @@ from batcher.sandbox.answers.filling import plan_for_schema
 from batcher.sandbox.answers.models import answering_name
 from batcher.sandbox.answers.requests import CHAT, ModelRequest
 from batcher.sandbox.answers.text import build_placeholder_text, parse_message_facts
-from batcher.sandbox.base.chance import seeded_fraction
+from batcher.sandbox.base.chance import seeded_fraction, seeded_uniform
+from batcher.sandbox.base.settings import DEFAULT_SETTINGS, SandboxSettings
 
 _BYTES_PER_TOKEN = 4.3
 _REFUSAL = "I'm sorry, but I can't help with that request."
@@ -21,11 +22,17 @@ _CACHE_MIN = 1024
 
 @dataclass(frozen=True)
 class BilledTokens:
-    """Billed tokens; `cached` is part of `prompt`."""
+    """Billed tokens; `cached` and `written` are parts of `prompt`, `reasoning` is part of `completion`."""
 
     prompt: int
     completion: int
     cached: int
+    written: int = 0
+    reasoning: int = 0
+
+    def __add__(self, other: "BilledTokens") -> "BilledTokens":
+        """Return the sums."""
+        return BilledTokens(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -38,13 +45,19 @@ class ModelAnswer:
 
 
 def build_answer(
-    endpoint: str, request: ModelRequest, body: Mapping[str, object], ident: str, created: int, fault: str = ""
+    request: ModelRequest,
+    body: Mapping[str, object],
+    ident: str,
+    created: int,
+    fault: str = "",
+    settings: SandboxSettings = DEFAULT_SETTINGS,
 ) -> ModelAnswer:
     """Return the answer to one request. `ident`: 32 hex digits; `fault`: a kind of LINE_KINDS that answers 200."""
-    content, cut = _build_content(request, fault)
-    usage = _compute_usage(request, _REFUSAL if fault == "refusal" else content)
+    thought = _draw_reasoning_tokens(request, ident, settings.reasoning_tokens)
+    content, cut = _build_content(request, fault, thought)
+    usage = _compute_usage(request, _REFUSAL if fault == "refusal" else content, thought, settings.cache_writes)
     outcome = fault or ("length" if cut else "ok")
-    build = _build_chat_body if endpoint == CHAT else _build_response_body
+    build = _build_chat_body if request.endpoint == CHAT else _build_response_body
     return ModelAnswer(build(request, body, _AnswerParts(ident, created, content, usage, outcome)), usage, outcome)
 
 
@@ -57,8 +70,16 @@ class _AnswerParts:
     outcome: str
 
 
-def _build_content(request: ModelRequest, fault: str) -> tuple[str, bool]:
-    """Return the text, and whether it was cut at the request's own limit."""
+def _draw_reasoning_tokens(request: ModelRequest, ident: str, mean: int) -> int:
+    """Return the tokens that are thought before an answer: half to one and a half of the mean, within its maximum."""
+    if not request.thinks:
+        return 0
+    thought = round(seeded_uniform((0.5, 1.5), 0, "reasoning", ident) * mean)
+    return thought if request.max_tokens is None else min(thought, request.max_tokens)
+
+
+def _build_content(request: ModelRequest, fault: str, thought: int) -> tuple[str, bool]:
+    """Return the text, and whether it was cut at the request's own limit, of which `thought` tokens are gone."""
     if fault in ("empty", "refusal"):
         return "", False
     facts = parse_message_facts(request.user_text)
@@ -69,8 +90,8 @@ def _build_content(request: ModelRequest, fault: str) -> tuple[str, bool]:
     else:
         content = orjson.dumps({"text": build_placeholder_text(facts)}).decode()
     if fault in _SPOILERS:
-        return _SPOILERS[fault](content), False
-    return _cut_to_tokens(content, request.max_tokens)
+        content = _SPOILERS[fault](content)
+    return _cut_to_tokens(content, None if request.max_tokens is None else request.max_tokens - thought)
 
 
 _SPOILERS: Mapping[str, Callable[[str], str]] = {
@@ -89,11 +110,16 @@ def _cut_to_tokens(content: str, most: int | None) -> tuple[str, bool]:
     return content.encode()[: int(most * _BYTES_PER_TOKEN)].decode("utf-8", "ignore"), True
 
 
-def _compute_usage(request: ModelRequest, text: str) -> BilledTokens:
+def _compute_usage(request: ModelRequest, text: str, thought: int, cache_writes: float) -> BilledTokens:
     prompt = request.prompt_tokens
     prefix = int((request.first_bytes + request.schema_bytes) / _BYTES_PER_TOKEN) // _CACHE_BLOCK * _CACHE_BLOCK
     hit = prefix >= _CACHE_MIN and seeded_fraction(0, "cache", request.user_text) < 0.7
-    return BilledTokens(prompt, _count_tokens(text), min(prefix, prompt) if hit else 0)
+    cached = min(prefix, prompt) if hit else 0
+    written = prompt - cached if seeded_fraction(0, "written", request.user_text) < cache_writes else 0
+    completion = thought + _count_tokens(text)
+    if request.max_tokens is not None:
+        completion = min(completion, request.max_tokens)
+    return BilledTokens(prompt, completion, cached, written, thought)
 
 
 def _build_chat_body(request: ModelRequest, body: Mapping[str, object], parts: _AnswerParts) -> dict[str, object]:
@@ -125,9 +151,13 @@ def _chat_usage_json(usage: BilledTokens) -> dict[str, object]:
         "prompt_tokens": usage.prompt,
         "completion_tokens": usage.completion,
         "total_tokens": usage.prompt + usage.completion,
-        "prompt_tokens_details": {"cached_tokens": usage.cached, "audio_tokens": 0},
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cached,
+            "cache_write_tokens": usage.written,
+            "audio_tokens": 0,
+        },
         "completion_tokens_details": {
-            "reasoning_tokens": 0,
+            "reasoning_tokens": usage.reasoning,
             "audio_tokens": 0,
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,
@@ -149,7 +179,7 @@ def _build_response_body(request: ModelRequest, body: Mapping[str, object], part
         "error": None,
         "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
         "model": answering_name(request.model),
-        "output": [_build_output_message(parts, status)],
+        "output": _build_output(parts, status),
         "service_tier": "default",
         "usage": response_usage_json(parts.usage),
         **given,
@@ -175,6 +205,14 @@ _RESPONSE_DEFAULTS: Mapping[str, object] = {
 }
 
 
+def _build_output(parts: _AnswerParts, status: str) -> list[dict[str, object]]:
+    """Return the thoughts, where there were any, and the message, unless all was thought."""
+    reasoning = parts.usage.reasoning
+    thoughts: list[dict[str, object]] = [{"id": f"rs_{parts.ident}", "type": "reasoning", "summary": []}]
+    message = [] if reasoning and reasoning == parts.usage.completion else [_build_output_message(parts, status)]
+    return (thoughts if reasoning else []) + message
+
+
 def _build_output_message(parts: _AnswerParts, status: str) -> dict[str, object]:
     content: dict[str, object]
     if parts.outcome == "refusal":
@@ -187,8 +225,13 @@ def _build_output_message(parts: _AnswerParts, status: str) -> dict[str, object]
 def response_usage_json(usage: BilledTokens) -> dict[str, object]:
     return {
         "input_tokens": usage.prompt,
-        "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": 0},
+        "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": usage.written},
         "output_tokens": usage.completion,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning},
         "total_tokens": usage.prompt + usage.completion,
     }
+
+
+def batch_usage_json(usage: BilledTokens) -> dict[str, object]:
+    """Return the usage of a batch: that of a response, without the tokens written to the cache."""
+    return {**response_usage_json(usage), "input_tokens_details": {"cached_tokens": usage.cached}}

@@ -55,6 +55,21 @@ SNAPSHOT: Mapping[str, str] = {
 }
 _FAMILY = {dated: plain for plain, dated in SNAPSHOT.items()}
 
+LONG_REQUEST = 272_000  # input tokens above which a whole request is billed at the prices of long ones
+LONG_INPUT, LONG_OUTPUT = 2.0, 1.5
+BATCH_SHARE = 0.5  # of the standard price
+
+# Dollars for a million tokens of the standard endpoints: input, read from the cache, written to it, output (from the
+# model pages). Other models are executed, but the ledger says no dollars for them.
+PRICES: Mapping[str, tuple[float, float, float, float]] = {
+    "gpt-5-mini": (0.25, 0.025, 0.25, 2.0),
+    "gpt-5.4-mini": (0.75, 0.075, 0.75, 4.5),
+    "gpt-5.6-luna": (0.20, 0.02, 0.25, 1.2),
+    "gpt-6-luna": (0.10, 0.01, 0.125, 0.5),
+    "gpt-6-sol": (2.0, 0.2, 2.5, 10.0),
+}
+_LONG_MODELS = ("gpt-5.6-luna", "gpt-6-luna", "gpt-6-sol")  # those with a context beyond LONG_REQUEST
+
 CREATED = 1_754_073_306  # of every model: the real dates do not matter here
 
 
@@ -76,6 +91,21 @@ def answering_name(model: str) -> str:
 def _is_shut_down(model: str, now: float) -> bool:
     date = SHUTDOWN.get(family_name(model))
     return date is not None and datetime.fromtimestamp(now, UTC).date().isoformat() >= date
+
+
+def bill_usd(model: str, tokens: tuple[int, int, int, int], in_batch: bool) -> float | None:
+    """Return the dollars of one request; None for a model without a price here.
+
+    tokens: input, read from the cache, written to it, output. The first holds the next two.
+    """
+    prices = PRICES.get(family_name(model))
+    if prices is None:
+        return None
+    whole, cached, written, output = tokens
+    is_long = whole > LONG_REQUEST and family_name(model) in _LONG_MODELS
+    costs = [n * price for n, price in zip((whole - cached - written, cached, written, output), prices, strict=True)]
+    scaled = sum(costs[:3]) * (LONG_INPUT if is_long else 1) + costs[3] * (LONG_OUTPUT if is_long else 1)
+    return scaled * (BATCH_SHARE if in_batch else 1) / 1e6
 
 
 def list_available(now: float, extra: Mapping[str, int]) -> list[str]:

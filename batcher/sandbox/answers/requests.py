@@ -24,6 +24,7 @@ Body = Mapping[str, object]
 class ModelRequest:
     """What is asked: byte counts are of UTF-8; `schema` is None for plain text, empty for any JSON object."""
 
+    endpoint: str
     model: str
     messages: int
     content_bytes: int
@@ -32,6 +33,7 @@ class ModelRequest:
     user_text: str
     schema: Mapping[str, object] | None
     max_tokens: int | None
+    thinks: bool = True  # whether the model may think first: it does, unless the request says that it shall not
 
     @property
     def estimated_tokens(self) -> int:
@@ -54,6 +56,7 @@ def parse_model_request(endpoint: str, body: Body) -> ModelRequest:
         body.get("response_format") if chat else _as_mapping(body.get("text")).get("format"), chat
     )
     return ModelRequest(
+        endpoint=endpoint,
         model=str(body.get("model")),
         messages=len(messages),
         content_bytes=sum(sizes),
@@ -62,6 +65,7 @@ def parse_model_request(endpoint: str, body: Body) -> ModelRequest:
         user_text=last_user_text(messages),
         schema=schema,
         max_tokens=_requested_max_tokens(body),
+        thinks="none" not in (body.get("reasoning_effort"), _as_mapping(body.get("reasoning")).get("effort")),
     )
 
 

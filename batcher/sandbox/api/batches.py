@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from batcher.sandbox.answers.answers import BilledTokens, response_usage_json
+from batcher.sandbox.answers.answers import BilledTokens, batch_usage_json
 from batcher.sandbox.answers.requests import CHAT, RESPONSES
 from batcher.sandbox.api.files import StoredFile, check_lifetime
 from batcher.sandbox.api.validation import BatchError, CheckedInput
@@ -121,7 +121,7 @@ class Batch:
             "expires_at": int(self.expires_at),
             **stamps,
             "request_counts": {"total": self.total, "completed": self.completed, "failed": self.failed},
-            "usage": response_usage_json(self.usage) if started else None,
+            "usage": batch_usage_json(self.usage) if started else None,
             "metadata": None if drop_metadata else self.request.metadata,
         }
 

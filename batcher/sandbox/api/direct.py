@@ -149,7 +149,7 @@ class DirectEndpoints:
         if fault and fault not in ANSWERED:
             raise _line_fault_error(fault, buckets, self.settings.faults.quoted_text)
         ident = seeded_bytes(16, self.settings.id_seed, "direct", custom_id, attempt).hex()
-        found = build_answer(endpoint, request, body, ident, int(now), fault)
+        found = build_answer(request, body, ident, int(now), fault, self.settings)
         if found.outcome == "ok":
             spoil_answer(found.body, self.settings.faults, self.settings.seed, custom_id)
         execution = BilledExecution(custom_id, None, models.resolve_snapshot(request.model), found.outcome, now)

@@ -18,7 +18,7 @@ from batcher.sandbox.api.dialect import rewrite_line, spoil_answer
 from batcher.sandbox.api.ledger import BilledExecution, Ledger
 from batcher.sandbox.base.chance import seeded_bytes, seeded_fraction
 from batcher.sandbox.base.faults import ANSWERED, LINE_ERRORS, draw_line_fault
-from batcher.sandbox.base.settings import Faults, SandboxSettings
+from batcher.sandbox.base.settings import SandboxSettings
 
 _FLUSH_LINES = 2000  # written at once: about 4 MB
 # The wording of `batch_expired` is the guide's; that of the other two is the official description's.
@@ -76,7 +76,7 @@ class LineExecutor:
         errors: list[bytes] = []
         corrupt = settings.faults.corrupt_output
         for place, raw in self._read_lines(batch, target):
-            result = self._execute_line(batch, raw, batch.execution_time(place), settings.faults)
+            result = self._execute_line(batch, raw, batch.execution_time(place), settings)
             self._count_result(batch, result)
             line = _encode_line(result.row, settings)
             (output if result.good else errors).append(line)
@@ -115,17 +115,14 @@ class LineExecutor:
         else:
             batch.failed += 1
         if result.usage:
-            old, new = batch.usage, result.usage
-            batch.usage = BilledTokens(
-                old.prompt + new.prompt, old.completion + new.completion, old.cached + new.cached
-            )
+            batch.usage += result.usage
 
-    def _execute_line(self, batch: Batch, raw: bytes, time: float, faults: Faults) -> _ResultLine:
+    def _execute_line(self, batch: Batch, raw: bytes, time: float, settings: SandboxSettings) -> _ResultLine:
         request = orjson.loads(raw)
         custom_id = request["custom_id"]
         attempt = self._ledger.count_attempt(custom_id)
         ids = seeded_bytes(48, self._seed, batch.id, custom_id, attempt).hex()
-        fault = draw_line_fault(faults, self._seed, custom_id, attempt, time)
+        fault = draw_line_fault(settings.faults, self._seed, custom_id, attempt, time)
         if fault and fault not in ANSWERED:
             return _line_fault_result(ids, custom_id, fault)
         body = request["body"]
@@ -133,11 +130,11 @@ class LineExecutor:
         if refused:
             return _http_error_result(ids, custom_id, refused.status, refused.to_json())
         model_request = parse_model_request(batch.request.endpoint, body)
-        found = build_answer(batch.request.endpoint, model_request, body, ids[64:], int(time), fault)
+        found = build_answer(model_request, body, ids[64:], int(time), fault, settings)
         execution = BilledExecution(custom_id, batch.id, batch.model or "", found.outcome, time)
         self._ledger.record_execution(execution, found.usage)
         if found.outcome == "ok":
-            spoil_answer(found.body, faults, self._seed, custom_id)
+            spoil_answer(found.body, settings.faults, self._seed, custom_id)
         response = {"status_code": 200, "request_id": ids[32:64], "body": found.body}
         return _ResultLine(_build_row(ids[:32], custom_id, response, None), True, found.usage)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 
 from batcher.sandbox.answers.answers import BilledTokens
+from batcher.sandbox.answers.models import bill_usd
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Ledger:
         self._usable: Counter[str] = Counter()
         self._attempts: Counter[str] = Counter()
         self._totals: Counter[str] = Counter()
+        self.billed_usd: float | None = 0.0  # None: an execution was of a model whose price is not known
         self._pending: list[bytes] = []
         self.finished: list[tuple[str, str, float]] = []  # (batch id, status, time), in the order of their ends
 
@@ -49,6 +51,11 @@ class Ledger:
         self._totals["tokens_in"] += usage.prompt
         self._totals["tokens_cached"] += usage.cached
         self._totals["tokens_out"] += usage.completion
+        self._totals["tokens_written"] += usage.written
+        self._totals["tokens_reasoning"] += usage.reasoning
+        tokens = (usage.prompt, usage.cached, usage.written, usage.completion)
+        usd = bill_usd(execution.model, tokens, execution.batch_id is not None)
+        self.billed_usd = None if usd is None or self.billed_usd is None else self.billed_usd + usd
         if execution.outcome == "ok":
             self._usable[custom_id] += 1
         row = {
@@ -60,6 +67,9 @@ class Ledger:
             "tokens_in": usage.prompt,
             "tokens_cached": usage.cached,
             "tokens_out": usage.completion,
+            "tokens_written": usage.written,
+            "tokens_reasoning": usage.reasoning,
+            "usd": usd,
             "time": execution.time,
         }
         self._pending.append(orjson.dumps(row))
@@ -90,7 +100,7 @@ class Ledger:
 
     def billing_totals(self) -> dict[str, int]:
         """Return sums over the billed executions."""
-        names = ("executions", "tokens_in", "tokens_cached", "tokens_out")
+        names = ("executions", "tokens_in", "tokens_cached", "tokens_out", "tokens_written", "tokens_reasoning")
         sums = {name: self._totals[name] for name in names}
         repeated = sum(1 for count in self._usable.values() if count > 1)
         return {

@@ -123,6 +123,8 @@ class SandboxSettings:
     enqueued_tokens: int | None = None  # queue limit of every model; None: by model and tier
     limits: Mapping[str, int] = field(default_factory=dict)  # model -> queue limit, above the table
     phantom_tokens: int = 0  # of each queue, used by others
+    cache_writes: float = 0.0  # share of the prompts whose input is billed as written to the cache, if not read from it
+    reasoning_tokens: int = 0  # of each answer, about: thought before it and billed with it, within its maximum
     refuse_at_create: bool = False  # over the limit: HTTP 400 at create, as Azure does, not a failed batch
     validating_s: Span = (5.0, 30.0)
     service_s: Span = (600.0, 5400.0)
@@ -141,6 +143,11 @@ class SandboxSettings:
     project: str = "proj_sandbox"
     faults: Faults = field(default_factory=Faults)
     dialect: Dialect = field(default_factory=Dialect)
+
+    def __post_init__(self) -> None:
+        _check_fault_rate("cache_writes", self.cache_writes)
+        if self.reasoning_tokens < 0:
+            raise SettingError(f"reasoning_tokens must be 0 or more, not {self.reasoning_tokens!r}")
 
     @property
     def id_seed(self) -> str:
@@ -163,6 +170,9 @@ def _check_fault_rates(name: str, rates: Rates, valid: tuple[str, ...]) -> None:
         if key not in valid:
             raise SettingError(f"unknown name {key!r} in {name}; valid: {', '.join(valid)}")
         _check_fault_rate(f"{name}.{key}", value)
+
+
+DEFAULT_SETTINGS = SandboxSettings()
 
 
 def _is_number(value: object) -> bool:

@@ -8,7 +8,10 @@ from batcher.sandbox.base.errors import ApiError
 from batcher.sandbox.base.settings import SettingError, settings_to_json
 from batcher.sandbox.web.messages import Reply, Request
 
-_LIMITS = ("enqueued_tokens", "phantom_tokens", "limits", "rpm", "tpm", "rpd", "refuse_at_create")
+_LIMITS = (
+    "enqueued_tokens", "phantom_tokens", "limits", "rpm", "tpm", "rpd", "refuse_at_create",
+    "cache_writes", "reasoning_tokens",
+)  # fmt: skip
 
 
 def answer_request(sandbox: Sandbox, request: Request) -> Reply:
@@ -61,7 +64,7 @@ def _update_limits(sandbox: Sandbox, request: Request) -> object:
 def _get_ledger(sandbox: Sandbox, request: Request) -> object:
     ledger = sandbox.ledger
     ends = [{"batch_id": batch_id, "status": status, "time": time} for batch_id, status, time in ledger.finished]
-    found: dict[str, object] = {"totals": ledger.billing_totals(), "finished": ends}
+    found: dict[str, object] = {"totals": ledger.billing_totals(), "usd": ledger.billed_usd, "finished": ends}
     if request.query_parameter("full") == "1":
         found |= {
             "executions": ledger.execution_counts(),

@@ -50,7 +50,8 @@ WHERE c.ended_at IS NULL ORDER BY c.call LIMIT 100
 -- name: create_answers
 CREATE TEMP TABLE answers (
     call INTEGER, artist_id VARCHAR, outcome VARCHAR, data VARCHAR, model VARCHAR, finish_reason VARCHAR,
-    tokens_input INTEGER, tokens_cached INTEGER, tokens_output INTEGER, cost_usd DOUBLE, completed_at DOUBLE,
+    tokens_input INTEGER, tokens_cached INTEGER, tokens_output INTEGER, tokens_written INTEGER, tokens_reasoning INTEGER,
+    cost_usd DOUBLE, completed_at DOUBLE,
     code VARCHAR, message VARCHAR, status_code INTEGER, state VARCHAR, wait_until DOUBLE, counted BOOLEAN
 )
 
@@ -66,13 +67,13 @@ INSERT INTO attempts
 SELECT w.artist_id, 'direct', NULL, NULL, NULL,
        CASE WHEN w.data IS NOT NULL AND a.state <> 'in_direct' THEN 'repeated' ELSE w.outcome END, w.code, w.message,
        w.status_code, w.counted AND a.state = 'in_direct', w.tokens_input, w.tokens_cached, w.tokens_output, w.cost_usd,
-       $now
+       $now, w.tokens_written, w.tokens_reasoning
 FROM answers AS w JOIN artists AS a USING (artist_id) WHERE w.outcome <> 'unsent'
 
 -- name: insert_direct_bios
 INSERT INTO bios
 SELECT w.artist_id, w.data, w.model, w.finish_reason, w.tokens_input, w.tokens_cached, w.tokens_output, w.cost_usd,
-       'direct', NULL, NULL, a.attempts + 1, coalesce(w.completed_at, $now), NULL
+       'direct', NULL, NULL, a.attempts + 1, coalesce(w.completed_at, $now), NULL, w.tokens_written, w.tokens_reasoning
 FROM answers AS w JOIN artists AS a USING (artist_id) WHERE w.data IS NOT NULL AND a.state = 'in_direct'
 
 -- name: accept_answers

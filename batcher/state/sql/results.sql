@@ -18,7 +18,8 @@ SELECT artist_id FROM attempts WHERE shard = $shard AND batch_id = $batch_id AND
 CREATE TEMP TABLE results (
     artist_id VARCHAR, seq INTEGER, attempts INTEGER, tokens INTEGER, open BOOLEAN, claimed BOOLEAN,
     data VARCHAR, model VARCHAR, finish_reason VARCHAR, tokens_input INTEGER, tokens_cached INTEGER,
-    tokens_output INTEGER, cost_usd DOUBLE, completed_at DOUBLE, status_code INTEGER,
+    tokens_output INTEGER, tokens_written INTEGER, tokens_reasoning INTEGER,
+    cost_usd DOUBLE, completed_at DOUBLE, status_code INTEGER,
     failure VARCHAR, code VARCHAR, message VARCHAR
 )
 
@@ -29,13 +30,13 @@ DELETE FROM results WHERE data IS NULL AND artist_id IN (SELECT artist_id FROM r
 -- A second success of a line was paid for and changes nothing: its outcome is 'repeated'.
 INSERT INTO attempts
 SELECT artist_id, 'batch', $shard, $submission, $batch_id, CASE WHEN open THEN 'bio' ELSE 'repeated' END, NULL, NULL,
-       status_code, open, tokens_input, tokens_cached, tokens_output, cost_usd, $now
+       status_code, open, tokens_input, tokens_cached, tokens_output, cost_usd, $now, tokens_written, tokens_reasoning
 FROM results WHERE data IS NOT NULL
 
 -- name: insert_bios
 INSERT INTO bios
 SELECT artist_id, data, model, finish_reason, tokens_input, tokens_cached, tokens_output, cost_usd, 'batch',
-       $shard, $batch_id, attempts + 1, coalesce(completed_at, $now), NULL
+       $shard, $batch_id, attempts + 1, coalesce(completed_at, $now), NULL, tokens_written, tokens_reasoning
 FROM results WHERE data IS NOT NULL AND open
 
 -- name: accept_lines
@@ -49,19 +50,19 @@ WHERE artists.seq = r.seq AND artists.artist_id = r.artist_id AND r.data IS NOT 
 -- name: record_undecided_failures
 INSERT INTO attempts
 SELECT artist_id, 'batch', $shard, $submission, $batch_id, failure, code, message, status_code, false,
-       tokens_input, tokens_cached, tokens_output, cost_usd, $now
+       tokens_input, tokens_cached, tokens_output, cost_usd, $now, tokens_written, tokens_reasoning
 FROM results WHERE data IS NULL
 
 -- name: create_failures
 CREATE TEMP TABLE failures AS
 SELECT artist_id, seq, attempts, claimed, true AS own, $batch_id::VARCHAR AS batch_id, failure, code, message,
-       status_code, tokens_input, tokens_cached, tokens_output, cost_usd
+       status_code, tokens_input, tokens_cached, tokens_output, tokens_written, tokens_reasoning, cost_usd
 FROM results WHERE data IS NULL
 
 -- name: add_sibling_failures
 -- What a sibling batch recorded of a line without deciding it counts, whatever this batch says of the line.
 INSERT INTO failures
-SELECT a.artist_id, a.seq, a.attempts, true, false, t.batch_id, t.outcome, t.code, t.message, NULL, 0, 0, 0, NULL
+SELECT a.artist_id, a.seq, a.attempts, true, false, t.batch_id, t.outcome, t.code, t.message, NULL, 0, 0, 0, 0, 0, NULL
 FROM attempts AS t JOIN artists AS a USING (artist_id)
 WHERE t.shard = $shard AND t.batch_id <> $batch_id AND NOT t.counted AND t.outcome NOT IN ('bio', 'repeated')
   AND a.state = 'in_batch' AND a.submission = $claim
@@ -96,7 +97,8 @@ CREATE TEMP TABLE decisions (artist_id VARCHAR, state VARCHAR, wait_until DOUBLE
 -- name: record_failures
 INSERT INTO attempts
 SELECT f.artist_id, 'batch', $shard, $submission, $batch_id, f.failure, f.code, f.message, f.status_code,
-       coalesce(d.counted AND v.own, false), f.tokens_input, f.tokens_cached, f.tokens_output, f.cost_usd, $now
+       coalesce(d.counted AND v.own, false), f.tokens_input, f.tokens_cached, f.tokens_output, f.cost_usd, $now,
+       f.tokens_written, f.tokens_reasoning
 FROM failures AS f LEFT JOIN verdicts AS v USING (artist_id) LEFT JOIN decisions AS d USING (artist_id)
 WHERE f.own
 
@@ -134,9 +136,11 @@ SELECT count(*) FROM decisions WHERE counted AND state IN ('ready', 'waiting')
 UPDATE batches
 SET executed = batches.executed + m.executed, counted_tokens = batches.counted_tokens + m.counted,
     used_input = batches.used_input + m.input, used_cached = batches.used_cached + m.cached,
-    used_output = batches.used_output + m.output, again = $retried, decided = $decided
+    used_output = batches.used_output + m.output, used_written = batches.used_written + m.written,
+    used_reasoning = batches.used_reasoning + m.reasoning, again = $retried, decided = $decided
 FROM (SELECT count(*) AS executed, coalesce(sum(tokens), 0) AS counted, coalesce(sum(tokens_input), 0) AS input,
-             coalesce(sum(tokens_cached), 0) AS cached, coalesce(sum(tokens_output), 0) AS output
+             coalesce(sum(tokens_cached), 0) AS cached, coalesce(sum(tokens_output), 0) AS output,
+             coalesce(sum(tokens_written), 0) AS written, coalesce(sum(tokens_reasoning), 0) AS reasoning
       FROM results WHERE tokens_input > 0 AND (data IS NOT NULL OR $failures)) AS m
 WHERE batches.batch_id = $batch_id
 

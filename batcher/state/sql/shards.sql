@@ -39,5 +39,6 @@ SELECT count(*) FROM shards WHERE state = 'planned'
 SELECT shard, state FROM shards ORDER BY shard
 
 -- name: shard
-SELECT shard, priority, state, lines, tokens, sha256, version, refusals, submission, file_id, file_created_at, retry
+SELECT shard, priority, state, lines, tokens, sha256, version, refusals, submission, file_id, file_created_at, retry,
+       longest
 FROM shards WHERE shard = $shard

@@ -2,7 +2,8 @@
 -- What the settled batches of the newest version show.
 SELECT coalesce(sum(executed), 0)::BIGINT, coalesce(sum(counted_tokens), 0)::BIGINT,
        coalesce(sum(used_input), 0)::BIGINT, coalesce(sum(used_cached), 0)::BIGINT,
-       coalesce(sum(used_output), 0)::BIGINT, coalesce(sum(again), 0)::BIGINT, coalesce(sum(decided), 0)::BIGINT
+       coalesce(sum(used_output), 0)::BIGINT, coalesce(sum(again), 0)::BIGINT, coalesce(sum(decided), 0)::BIGINT,
+       coalesce(sum(used_written), 0)::BIGINT, coalesce(sum(used_reasoning), 0)::BIGINT
 FROM batches AS b JOIN shards AS s USING (shard)
 WHERE b.settled_at IS NOT NULL AND s.version >= (SELECT max(version) FROM shards WHERE NOT retry)
 
@@ -44,7 +45,7 @@ SELECT (SELECT coalesce(sum(greatest(reserved, ceil(tokens * $factor))), 0) FROM
 SELECT count(*) FROM direct_calls WHERE ended_at IS NULL AND intended_at > $since
 
 -- name: active_shards
-SELECT shard, priority, state, lines, tokens, CASE WHEN wait_until > $latest THEN 0 ELSE wait_until END, submission, version
+SELECT shard, priority, state, lines, tokens, CASE WHEN wait_until > $latest THEN 0 ELSE wait_until END, submission, version, longest
 FROM shards
 WHERE state NOT IN ('planned', 'settled', 'stale', 'split')
 

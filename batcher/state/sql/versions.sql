@@ -23,6 +23,7 @@ SELECT count(*), count(DISTINCT shard) FROM artists AS a JOIN shards AS s USING 
 WHERE a.state = 'ready' AND NOT s.retry AND s.state IN ('planned', 'released', 'uploaded') AND a.version <> $version
 
 -- name: open_by_version
--- Lines that are neither sent nor ended, and their counted tokens.
-SELECT version, count(*), sum(tokens)::BIGINT FROM artists
-WHERE state IN ('ready', 'waiting') AND version IS NOT NULL GROUP BY version ORDER BY version
+-- Lines that are neither sent nor ended, and their counted tokens; long ones apart.
+SELECT version, count(*), sum(tokens)::BIGINT, max(tokens) FROM artists
+WHERE state IN ('ready', 'waiting') AND version IS NOT NULL
+GROUP BY version, tokens > $long_from ORDER BY version, tokens > $long_from

@@ -150,6 +150,15 @@ def test_a_shard_costs_what_its_own_version_says() -> None:
     assert _sent(admit_shards([dear, _shard(3, 100, lines=10)], ROOM, budget._replace(max_usd=7.6))) == [2, 3]
 
 
+def test_a_shard_with_a_line_that_may_be_a_long_request_is_priced_as_if_all_were() -> None:
+    charge = Charge(0.01, 0.15, long_from=60, long_input=2.0, long_output=1.5)
+    assert charge.most_usd(100, 10, 60) == 2.5
+    assert charge.most_usd(100, 10, 61) == pytest.approx(2 * 1.0 + 1.5 * 1.5)
+    budget = Budget(max_usd=10.0, charges={1: charge})
+    assert max_shard_cost(_shard(1, 100, lines=10), budget) == 2.5
+    assert max_shard_cost(_shard(1, 100, lines=10)._replace(longest=61), budget) == pytest.approx(4.25)
+
+
 def test_what_has_no_known_price_is_sent_only_without_a_budget() -> None:
     unknown = _shard(1, 100)._replace(version=9)
     assert max_shard_cost(unknown, FREE) is None

@@ -5,6 +5,7 @@ import json
 import string
 import warnings
 from functools import cache
+from hashlib import sha256
 from typing import Any
 
 import orjson
@@ -22,7 +23,7 @@ from batcher.core.cutting import (
     default_shard_limits,
     split_chunks,
 )
-from batcher.core.model import Endpoint, JobVersion, ShardLimits
+from batcher.core.model import Endpoint, JobVersion, Parameters, ShardLimits
 from batcher.core.rendering import (
     LineRenderer,
     build_request_body,
@@ -32,6 +33,7 @@ from batcher.core.rendering import (
     parse_placeholders,
 )
 from batcher.errors import JobError
+from batcher.state.versions import decode_version, encode_version
 from tests.support.examples import examples
 
 SAFE = set(string.ascii_letters + string.digits + "._:-%~")
@@ -217,6 +219,43 @@ def test_a_line_is_the_request_that_was_meant(endpoint: Endpoint, value: str) ->
     _check_line(VERSION._replace(endpoint=endpoint), make_custom_id(value or "x"), value)
 
 
+ALL_PARAMETERS: Parameters = {
+    "reasoning_effort": "low", "verbosity": "high", "temperature": 0.5, "top_p": 0.9,
+}  # fmt: skip
+
+
+def test_parameters_stand_where_each_endpoint_has_them() -> None:
+    chat = VERSION._replace(parameters={**ALL_PARAMETERS, "seed": 7})
+    body = orjson.loads(line_of(chat, "a1", "text"))["body"]
+    plain = orjson.loads(line_of(VERSION, "a1", "text"))["body"]
+    assert body == {**plain, **ALL_PARAMETERS, "seed": 7}
+    responses = VERSION._replace(endpoint=Endpoint.RESPONSES)
+    body = orjson.loads(line_of(responses._replace(parameters=ALL_PARAMETERS), "a1", "text"))["body"]
+    plain = orjson.loads(line_of(responses, "a1", "text"))["body"]
+    assert body == {
+        **plain, "reasoning": {"effort": "low"}, "text": {**plain["text"], "verbosity": "high"},
+        "temperature": 0.5, "top_p": 0.9,
+    }  # fmt: skip
+    assert (chat.effort, VERSION.effort) == ("low", None)
+
+
+@pytest.mark.parametrize("name", ["reasoning_effort", "verbosity"])
+def test_one_parameter_alone_is_sent_to_responses(name: str) -> None:
+    version = VERSION._replace(endpoint=Endpoint.RESPONSES, parameters={name: "low"})
+    body = orjson.loads(line_of(version, "a1", "text"))["body"]
+    assert ("reasoning" in body, "verbosity" in body["text"]) == (name == "reasoning_effort", name == "verbosity")
+
+
+def test_a_version_without_parameters_is_the_one_that_older_states_hold() -> None:
+    plain = VERSION._replace(system="Write.", template="{name}", schema={"type": "object"})
+    encoded = encode_version(plain)
+    assert sha256(encoded.encode()).hexdigest() == "57923debcf56c6f54c09e9973cd9f248a493a32ce1d6aacb9d251b01ae76397e"
+    assert decode_version(encoded) == plain
+    thrifty = plain._replace(parameters={"reasoning_effort": "low", "seed": 7, "temperature": 0.5})
+    assert decode_version(encode_version(thrifty)) == thrifty
+    assert encode_version(thrifty) != encoded
+
+
 @given(st.sampled_from(Endpoint), TEXTS, TEXTS, TEXTS, TEXTS)
 @examples(1_000)
 def test_a_line_is_the_request_whatever_the_texts_are(
@@ -259,13 +298,14 @@ def test_equal_versions_render_equal_bytes_and_others_do_not() -> None:
         VERSION._replace(system=VERSION.system + " "),
         VERSION._replace(schema={"type": "object"}),
         VERSION._replace(schema_name="biography"),
+        VERSION._replace(parameters={"seed": 7}),
     ]
     lines = [line_of(version, "a1", "text") for version in others]
     lines += [line_of(VERSION, "a2", "text"), line_of(VERSION, "a1", "text ")]
-    assert len({line, *lines}) == 9
-    assert len({hash_line_bytes(other) for other in (line, *lines)}) == 9
+    assert len({line, *lines}) == 10
+    assert len({hash_line_bytes(other) for other in (line, *lines)}) == 10
     marks = [hash_of(version, "a1", "text") for version in others]
-    assert len({mark, *marks, hash_of(VERSION, "a2", "text"), hash_of(VERSION, "a1", "text ")}) == 9
+    assert len({mark, *marks, hash_of(VERSION, "a2", "text"), hash_of(VERSION, "a1", "text ")}) == 10
 
 
 def test_a_hash_is_64_bits_and_never_changes() -> None:

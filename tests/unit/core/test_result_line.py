@@ -369,6 +369,17 @@ def test_a_usage_that_is_nonsense_counts_nothing(usage: object) -> None:
     assert (result.text, result.usage) == ("A bio.", TokenUsage())
 
 
+@pytest.mark.parametrize("endpoint", [CHAT, RESPONSES])
+def test_what_was_written_to_the_cache_and_what_was_thought_is_told_apart(endpoint: Endpoint) -> None:
+    names = ("prompt_tokens", "completion_tokens") if endpoint is CHAT else ("input_tokens", "output_tokens")
+    usage = {
+        names[0]: 1_500, f"{names[0]}_details": {"cached_tokens": 200, "cache_write_tokens": 1_300},
+        names[1]: 700, f"{names[1]}_details": {"reasoning_tokens": 640},
+    }  # fmt: skip
+    body = _chat(usage=usage) if endpoint is CHAT else _response(usage=usage)
+    assert _read(_line(body), endpoint).usage == TokenUsage(1_500, 200, 700, written=1_300, reasoning=640)
+
+
 def test_a_usage_may_lack_a_part() -> None:
     assert _read(_line(_chat(usage={"prompt_tokens": 24}))).usage == TokenUsage(24, 0, 0)
     assert _read(_line(_chat(usage={"prompt_tokens": LARGEST_INT}))).usage == TokenUsage(LARGEST_INT, 0, 0)
@@ -398,8 +409,7 @@ def _sound(result: LineResult | None) -> None:
     assert (result.text is None) == (result.failure is not None)
     assert result.text is None or result.text.strip()
     assert result.status is None or abs(result.status) <= LARGEST_INT
-    counts = (result.usage.input, result.usage.cached, result.usage.output)
-    assert all(0 <= count <= LARGEST_INT for count in counts)
+    assert all(0 <= count <= LARGEST_INT for count in result.usage)
     assert result.completed_at is None or math.isfinite(result.completed_at)
     failure = result.failure
     assert failure is None or (failure.code and len(failure.message) <= MESSAGE_LENGTH)

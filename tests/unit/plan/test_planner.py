@@ -1,5 +1,6 @@
 """`plan` on the real store: what it counts, orders and cuts, and what it leaves alone when it is run again."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -7,12 +8,14 @@ import duckdb
 import orjson
 import pytest
 
+from batcher.catalog.prices import resolve_prices
 from batcher.collect.collect import collect_bios
 from batcher.core.actions import Finish
 from batcher.disk.shard_files import READ_BYTES, Spool
 from batcher.errors import ConfigError, JobError
 from batcher.plan.planner import PlanOptions, plan_job
 from batcher.sandbox import SandboxSettings
+from batcher.views.plan import summarise_plan
 from tests.support.planner_kit import SLOW_POLLS, TEN_LINES, Desk, check_files, ids_of, lines_of, shard_files, shards
 from tests.support.world import World, config_with, counter, write_table
 
@@ -160,8 +163,8 @@ def test_an_edited_prompt_asks_for_replan_and_changes_nothing(desk: Desk) -> Non
     desk.write_job(user="Name: {artist_name}")
     sentence = desk.refused(ConfigError, table)
     assert sentence == (
-        "the prompt, schema or model is not that of 2 unsent lines in 1 shards; `batcher plan --replan` cuts them "
-        "again (what was submitted stays as it is)"
+        "the prompt, the schema or a setting of [model] is not that of 2 unsent lines in 1 shards; "
+        "`batcher plan --replan` cuts them again (what was submitted stays as it is)"
     )
     desk.refused(ConfigError, table, dry_run=True)
     desk.plan(table, replan=True)
@@ -284,6 +287,21 @@ def test_waiting_lines_go_again_as_they_were_planned_and_replan_is_not_asked_for
     done.write_text("artist_id,bio\na00000,Was.\n")
     world.plan(table, done=done)
     assert world.states() == {"waiting": 9, "done_before": 1}
+
+
+def test_a_plan_says_where_a_model_that_thinks_has_too_little_room(tmp_path: Path) -> None:
+    def warnings(**model: object) -> Sequence[str]:
+        desk = Desk(tmp_path / str(len(list(tmp_path.iterdir()))), config_with(limits=TEN_LINES, model=model))
+        _, report = desk.plan(desk.table("artist_id,artist_name\na,Ana\n"))
+        return summarise_plan(report, desk.world.config, resolve_prices, desk.world.clock()).warnings
+
+    assert warnings(max_output_tokens=600) == [
+        "gpt-6-luna thinks before it answers (reasoning_effort medium): all 600 tokens of max_output_tokens may be "
+        "thinking, paid for without an answer; allow 4,000, or a lower effort."
+    ]
+    assert warnings(max_output_tokens=None) == []
+    assert warnings(max_output_tokens=600, parameters={"reasoning_effort": "none"}) == []
+    assert warnings(max_output_tokens=50, name="gpt-4.1-mini") == []
 
 
 NAMES = [

@@ -10,8 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batcher.sandbox.answers.answers import build_answer
+from batcher.catalog.prices import resolve_prices
+from batcher.core.model import TokenUsage
+from batcher.sandbox import SandboxSettings, apply_changes
+from batcher.sandbox.answers.answers import BilledTokens, build_answer
 from batcher.sandbox.answers.filling import plan_for_schema
+from batcher.sandbox.answers.models import PRICES, bill_usd
 from batcher.sandbox.answers.requests import parse_model_request
 from batcher.sandbox.answers.text import Facts, build_placeholder_text, parse_message_facts, truncate_at_word
 from tests.support.sandbox_kit import CHAT, PICASSO, RESPONSES, SCHEMA, bench, chat_body, line, response_body
@@ -20,7 +24,7 @@ IDENT = "0" * 32
 
 
 def said(body: dict[str, Any], fault: str = "") -> dict[str, Any]:
-    return build_answer(CHAT, parse_model_request(CHAT, body), body, IDENT, 0, fault).body
+    return build_answer(parse_model_request(CHAT, body), body, IDENT, 0, fault).body
 
 
 def content(body: dict[str, Any], fault: str = "") -> str:
@@ -160,8 +164,69 @@ def test_an_answer_ends_at_the_request_s_own_limit() -> None:
     found = said(chat_body(max_completion_tokens=5))
     assert found["choices"][0]["finish_reason"] == "length" and found["usage"]["completion_tokens"] == 5
     body = response_body(max_output_tokens=5)
-    response = build_answer(RESPONSES, parse_model_request(RESPONSES, body), body, IDENT, 0)
+    response = build_answer(parse_model_request(RESPONSES, body), body, IDENT, 0)
     assert response.outcome == "length" and response.body["incomplete_details"] == {"reason": "max_output_tokens"}
+
+
+def told_usage(endpoint: str, body: dict[str, Any], **settings: object) -> tuple[BilledTokens, dict[str, Any]]:
+    changed = apply_changes(SandboxSettings(), settings)
+    found = build_answer(parse_model_request(endpoint, body), body, IDENT, 0, settings=changed)
+    return found.usage, found.body
+
+
+def test_what_is_written_to_the_cache_is_the_input_that_was_not_read_from_it() -> None:
+    usage, body = told_usage(CHAT, chat_body(), cache_writes=1)
+    assert usage.written == usage.prompt > 0
+    assert body["usage"]["prompt_tokens_details"]["cache_write_tokens"] == usage.written
+    usage, body = told_usage(RESPONSES, response_body(), cache_writes=1)
+    assert body["usage"]["input_tokens_details"] == {"cached_tokens": 0, "cache_write_tokens": usage.prompt}
+    assert told_usage(CHAT, chat_body())[0].written == 0
+    long = [{"role": "system", "content": "x" * 9000}]
+    for n in range(20):
+        request = chat_body(messages=[*long, {"role": "user", "content": f"{n}"}])
+        usage, _ = told_usage(CHAT, request, cache_writes=1)
+        assert usage.cached + usage.written == usage.prompt
+
+
+@pytest.mark.parametrize("endpoint", [CHAT, RESPONSES])
+def test_what_is_thought_is_a_part_of_the_output_and_of_its_maximum(endpoint: str) -> None:
+    body, most = (chat_body, "max_completion_tokens") if endpoint == CHAT else (response_body, "max_output_tokens")
+    plain, _ = told_usage(endpoint, body())
+    usage, found = told_usage(endpoint, body(), reasoning_tokens=400)
+    assert 200 <= usage.reasoning <= 600 and usage.completion == plain.completion + usage.reasoning
+    details = found["usage"]["completion_tokens_details" if endpoint == CHAT else "output_tokens_details"]
+    assert details["reasoning_tokens"] == usage.reasoning
+    usage, found = told_usage(endpoint, {**body(), most: 150}, reasoning_tokens=400)
+    assert usage.reasoning == usage.completion == 150
+    if endpoint == CHAT:
+        assert found["choices"][0]["finish_reason"] == "length" and found["choices"][0]["message"]["content"] == ""
+    else:
+        assert found["status"] == "incomplete" and [item["type"] for item in found["output"]] == ["reasoning"]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [(CHAT, chat_body(reasoning_effort="none")), (RESPONSES, response_body(reasoning={"effort": "none"}))],
+)
+def test_a_model_that_shall_not_think_does_not(endpoint: str, body: dict[str, Any]) -> None:
+    assert told_usage(endpoint, body, reasoning_tokens=400)[0].reasoning == 0
+
+
+@pytest.mark.parametrize("fault", ["refusal", "length", "invalid_json", "empty"])
+def test_no_answer_is_billed_beyond_its_maximum(fault: str) -> None:
+    body = chat_body(max_completion_tokens=9)
+    assert build_answer(parse_model_request(CHAT, body), body, IDENT, 0, fault).usage.completion <= 9
+
+
+def test_the_ledger_bills_as_the_price_list_says() -> None:
+    for model in PRICES:
+        prices = resolve_prices(model)
+        assert prices is not None
+        for usage in (TokenUsage(1_000, 200, 500, 300), TokenUsage(400_000, 100_000, 50_000, 300)):
+            tokens = (usage.input, usage.cached, usage.written, usage.output)
+            assert bill_usd(model, tokens, True) == pytest.approx(prices.batch.usage_cost(usage))
+            assert bill_usd(model, tokens, False) == pytest.approx(prices.standard.usage_cost(usage))
+    assert bill_usd("unheard-of", (1, 0, 0, 1), True) is None
 
 
 @pytest.mark.parametrize("endpoint", [CHAT, RESPONSES])

@@ -127,7 +127,7 @@ def test_a_file_of_an_older_schema_is_brought_up_to_date_by_whatever_comes_first
     }[how]
     with opened() as tx:
         assert tx.fetch_one("run") == ("r", 1.0)
-        assert tx.fetch_one("measured") == (0, 0, 0, 0, 0, 0, 0)
+        assert tx.fetch_one("measured") == (0,) * 9
         assert tx.con.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchall() == [
             (str(SCHEMA_VERSION),)
         ]
@@ -143,6 +143,20 @@ def test_hashes_of_whole_lines_are_forgotten(store: Store) -> None:
         con.execute(ARTIST.format(columns="artist_id, line_hash", values="'a', 7"))
     with store.read_transaction() as tx:
         assert tx.con.execute("SELECT artist_id, line_hash FROM artists").fetchall() == [("a", None)]
+
+
+def test_the_longest_line_of_each_shard_is_found_in_an_older_state(store: Store) -> None:
+    store.folder.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(str(store.path)) as con:
+        for script in load_migrations()[:4]:
+            con.execute(script)
+        con.execute("INSERT INTO meta VALUES ('schema_version', '4'); INSERT INTO runs VALUES ('r', 1.0)")
+        for shard in (1, 2):
+            con.execute(SHARD.format(columns="shard", values=f"{shard}"))
+        for artist, tokens in (("a", 7), ("b", 300_000)):
+            con.execute(ARTIST.format(columns="artist_id, tokens, shard", values=f"'{artist}', {tokens}, 1"))
+    with store.read_transaction() as tx:
+        assert tx.con.execute("SELECT shard, longest FROM shards ORDER BY shard").fetchall() == [(1, 300_000), (2, 0)]
 
 
 def test_planning_again_changes_nothing_by_itself(planned: Store) -> None:
