@@ -58,7 +58,7 @@ class Mixture:
     dialect: Mapping[str, object]
     settings: Mapping[str, object]
     kills: int
-    calm_after_s: float = 12 * HOUR
+    calm_after_s: float = 2 * HOUR
 
     def leave_out(self, names: Sequence[str]) -> "Mixture":
         """Return the mixture without the ingredients of these names."""
