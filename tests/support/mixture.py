@@ -58,7 +58,7 @@ class Mixture:
     dialect: Mapping[str, object]
     settings: Mapping[str, object]
     kills: int
-    calm_after_s: float = 12 * HOUR
+    calm_after_s: float = 2 * HOUR
 
     def leave_out(self, names: Sequence[str]) -> "Mixture":
         """Return the mixture without the ingredients of these names."""
@@ -167,6 +167,8 @@ def draw_mixture(seed: int) -> Mixture:
             "enqueued_tokens": (0.2, lambda: 900_000),
             "refuse_at_create": (0.2, lambda: True),
             "batches_per_hour": (0.1, lambda: 5),
+            "cache_writes": (0.3, dice.upto(1.0)),
+            "reasoning_tokens": (0.3, lambda: dice.random.randint(20, 200)),
             "uploads_per_minute": (0.1, lambda: 2),
         }
     )

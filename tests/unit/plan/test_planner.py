@@ -163,8 +163,8 @@ def test_an_edited_prompt_asks_for_replan_and_changes_nothing(desk: Desk) -> Non
     desk.write_job(user="Name: {artist_name}")
     sentence = desk.refused(ConfigError, table)
     assert sentence == (
-        "the prompt, schema or model is not that of 2 unsent lines in 1 shards; `batcher plan --replan` cuts them "
-        "again (what was submitted stays as it is)"
+        "the prompt, the schema or a setting of [model] is not that of 2 unsent lines in 1 shards; "
+        "`batcher plan --replan` cuts them again (what was submitted stays as it is)"
     )
     desk.refused(ConfigError, table, dry_run=True)
     desk.plan(table, replan=True)
