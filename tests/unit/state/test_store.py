@@ -560,6 +560,12 @@ DUCKDBS = {"state.duckdb", "state.duckdb.wal"}
 """The files that DuckDB makes by the umask. They are restricted once it has let go of them."""
 
 
+def test_what_is_written_elsewhere_keeps_the_rights_of_the_umask(planned: Store, tmp_path: Path, umask: int) -> None:
+    with planned.transaction("collect") as tx:
+        tx.con.execute(f"COPY (SELECT 1) TO '{tmp_path / 'out.csv'}'")
+    assert stat.S_IMODE((tmp_path / "out.csv").stat().st_mode) == 0o666 & ~umask
+
+
 def test_a_folder_of_an_earlier_version_is_restricted_by_whoever_acts_next(planned: Store) -> None:
     """What is not Batcher's in it is left as it is, and so is what a link leads to."""
     elsewhere = planned.folder.parent / "elsewhere"
