@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow("whole jobs against services that are wrong about 
 CREATE = ("POST", "/batches")
 LIST = ("GET", "/batches")
 HOUR = 3600.0
-UNCLEAR = "the 3rd object has no id"
+UNCLEAR = "the listing of the batches: the 3rd object has no id"
 Make = Callable[..., Trial]
 
 
@@ -67,13 +67,16 @@ def times_of(it: Trial, kind: type[events.Event]) -> list[float]:
     return times
 
 
-def lists_unclearly(monkeypatch: pytest.MonkeyPatch, while_true: Callable[[], bool]) -> None:
-    """Have a part of each listing not understood."""
+def lists_unclearly(monkeypatch: pytest.MonkeyPatch, while_true: Callable[[], bool], lacking: int = 0) -> None:
+    """Have a part of each listing not understood. lacking: the oldest batches that it does not show."""
     whole = OpenAIService.list_batches
 
     def cut(service: OpenAIService, back_to: float) -> Any:
         listing = whole(service, back_to)
-        return listing._replace(proves_absence=False, problems=(UNCLEAR,)) if while_true() else listing
+        if not while_true():
+            return listing
+        shown = listing.batches[: len(listing.batches) - lacking]
+        return listing._replace(batches=shown, proves_absence=False, problems=(UNCLEAR,))
 
     monkeypatch.setattr(OpenAIService, "list_batches", cut)
 
@@ -122,7 +125,7 @@ def test_the_listing_after_the_deletion_must_be_complete_too(make: Make, monkeyp
 
 def test_what_an_incomplete_listing_shows_is_followed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     it = make(lines=12)
-    lists_unclearly(monkeypatch, lambda: True)
+    lists_unclearly(monkeypatch, lambda: True, lacking=1)
     it.rule = nth(*CREATE, 2, lost)
     assert it.act() == Finish()
     assert events.BatchAdopted in it.kinds() and told(it, events.ListingUnclear) == 1
