@@ -32,9 +32,10 @@ types: $(STAMP) ## mypy
 layers: $(STAMP) ## which folder may import which
 	$(BIN)/lint-imports
 
-soak: $(STAMP) ## all tests and their long runs: deep properties, kills over many seeds
+soak: $(STAMP) ## all tests and their long runs: deep properties, kills over many seeds, each moment of a fold
 	HYPOTHESIS_SOAK=1 $(BIN)/python -m pytest -n 2 --timeout 7200
 	$(BIN)/python -m tests.support.kill_harness --seeds 200 --lines 5000
+	$(BIN)/python -m tests.support.crash_states
 
 bench: $(STAMP) ## speed and memory beside a floor of the same run
 	$(BIN)/python -m benchmarks

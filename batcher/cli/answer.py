@@ -1,5 +1,6 @@
-"""What a command returns to the command line."""
+"""What a command returns to the command line, and the signal that ended it."""
 
+import signal
 from typing import TYPE_CHECKING, NamedTuple
 
 from batcher.errors import ExitCode
@@ -14,3 +15,29 @@ class CommandAnswer(NamedTuple):
     drawn: "RenderableType"
     data: object
     code: ExitCode = ExitCode.DONE
+
+
+class EndingSignal:
+    """The signal that asked this process to end, for its last words and its exit code."""
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    def record_signal(self, number: int) -> None:
+        """Record a signal; the first one counts."""
+        self._number = self._number or number
+
+    def describe(self) -> str:
+        """Return what the user calls it."""
+        return "Ctrl-C" if self._number in {0, signal.SIGINT} else signal.Signals(self._number).name
+
+    def compute_exit_code(self, code: int) -> int:
+        """Return the exit code of a process that would end with `code`: 128 and the number of the signal, as in shells.
+
+        Ctrl-C is the user's own, who wants to see whether work remains: it leaves the code as it is.
+        """
+        return code if self._number in {0, signal.SIGINT} else 128 + self._number
+
+
+ENDING = EndingSignal()
+"""Of this process: a signal is sent to a process, not to one of its objects."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from batcher import __version__
-from batcher.cli.answer import CommandAnswer
+from batcher.cli.answer import ENDING, CommandAnswer
 from batcher.errors import BatcherError, ExitCode, describe_disk_error
 
 if TYPE_CHECKING:  # what a command needs is imported when it runs, so that `--help` and a mistake do not wait for it
@@ -54,7 +54,7 @@ def main() -> None:
         gc.freeze()  # the last garbage collection, at the end of the process, then has nothing to go through
         if code == INTERRUPTED:
             _print_error_line("interrupted; run the same command again to go on")
-        sys.exit(code if isinstance(code, int) else int(ExitCode.DONE))
+        sys.exit(ENDING.compute_exit_code(code if isinstance(code, int) else int(ExitCode.DONE)))
     except BatcherError as error:
         _print_error_line(str(error))
         sys.exit(int(error.exit_code))

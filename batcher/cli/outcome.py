@@ -3,6 +3,7 @@
 from rich.text import Text
 
 from batcher.catalog.prices import resolve_prices
+from batcher.cli.answer import ENDING
 from batcher.cli.session import Session
 from batcher.core.actions import INTERRUPTED, Finish, Wait
 from batcher.errors import SetupError
@@ -16,15 +17,16 @@ def read_job_status(session: Session) -> Status:
 
 
 def is_interrupted(end: Finish | Wait) -> bool:
-    """Return whether the process ended because of Ctrl-C."""
+    """Return whether the process ended because it was asked to, by Ctrl-C or another signal."""
     return isinstance(end, Finish) and end.problem == INTERRUPTED
 
 
 def interruption_note(end: Finish | Wait) -> list[Text]:
-    """Return how to go on after Ctrl-C; empty where the process ended otherwise."""
+    """Return how to go on after Ctrl-C or another signal; empty where the process ended otherwise."""
     if not is_interrupted(end):
         return []
-    return [Text("Ended by Ctrl-C. What is in flight goes on at the service; the same command goes on from here.")]
+    asked = ENDING.describe()
+    return [Text(f"Ended by {asked}. What is in flight goes on at the service; the same command goes on from here.")]
 
 
 def raise_problem(end: Finish | Wait) -> None:

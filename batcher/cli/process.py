@@ -1,44 +1,63 @@
-"""The one acting process of a lane: it holds the lock, has checked the service, and ends at a safe point on Ctrl-C."""
+"""The one acting process of a lane: it holds the lock, has checked the service, and ends at a safe point."""
 
+import os
 import random
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from batcher.catalog.prices import resolve_prices
+from batcher.cli.answer import ENDING, EndingSignal
 from batcher.cli.session import Session
 from batcher.config import Config
 from batcher.core import events
-from batcher.core.failures import FailureClass, classify_call_error
+from batcher.core.failures import FailureClass, classify_call_error, is_redirect
 from batcher.core.retry import Jitter
 from batcher.disk.locks import lane_lock
 from batcher.errors import SetupError
 from batcher.lanes.batch.runner import BatchRunner
 from batcher.lanes.context import LaneContext
 from batcher.plan.checks import check_unsent_lines
+from batcher.service.bounds import never_ends
 from batcher.service.openai_service import OpenAIService, connect_service
 from batcher.service.service import CallError, Service
 from batcher.state import facts
 from batcher.views.events import EventReporter
 from batcher.views.progress import Display
 
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What asks a process to end: Ctrl-C, and what systemd, docker and a closed terminal send. Without a handler the last
+two end it within any statement, and what is under way in the direct lane is paid for once more."""
+
 
 class InterruptHandler:
-    """The handler of Ctrl-C: the first one requests the end at the next safe point, a second one ends at once."""
+    """The handler of the signals: the first requests the end at the next safe point, a second one ends at once."""
 
-    def __init__(self, display: Display) -> None:
+    def __init__(self, display: Display, ending: EndingSignal = ENDING) -> None:
         self._event = threading.Event()
-        self._display = display
+        self._display, self._ending = display, ending
+        self._terminals = [fd for fd in (1, 2) if os.isatty(fd)]
 
-    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
         """Handle the signal. Raises KeyboardInterrupt on the second one."""
+        self._ending.record_signal(number)
         if self._event.is_set():
             raise KeyboardInterrupt
         self._event.set()
-        self._display.console.print("ending at the next safe point; once more to end at once", highlight=False)
+        self._leave_lost_terminals()
+        with suppress(OSError):  # whoever reads may be gone, which ends nothing that is under way
+            self._display.console.print("ending at the next safe point; once more to end at once", highlight=False)
+
+    def _leave_lost_terminals(self) -> None:
+        """Write to nowhere what would go to a terminal that was closed: there each write fails."""
+        for fd in self._terminals:
+            if not os.isatty(fd):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, fd)
+                os.close(nowhere)
 
     def is_requested(self) -> bool:
         """Return whether the user asked to end."""
@@ -52,6 +71,23 @@ class InterruptHandler:
         """Sleep where nothing was begun yet. Raises KeyboardInterrupt when the user asks to end."""
         if self._event.wait(seconds):
             raise KeyboardInterrupt
+
+
+@contextmanager
+def handled_signals(handler: InterruptHandler) -> Iterator[None]:
+    """Have the handler called for the signals while the context lasts.
+
+    SIGTERM and SIGHUP stay ignored where the caller ignores them: `nohup` does, so that a closed terminal ends nothing.
+    """
+    before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
+    handled = [n for n in ENDING_SIGNALS if n == signal.SIGINT or before[n] is not signal.SIG_IGN]
+    for number in handled:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number in handled:
+            signal.signal(number, before[number] or signal.SIG_DFL)
 
 
 class WorkDoneElsewhere(Exception):  # noqa: N818 - an outcome, and read as one
@@ -70,7 +106,7 @@ def _always_false() -> bool:
 def open_lane_context(
     session: Session, lane: str, is_work_done: Callable[[], bool] = _always_false, sends: bool = True
 ) -> Iterator[LaneContext]:
-    """Become the one acting process of a lane, with its lock held, the service checked and Ctrl-C caught.
+    """Become the one acting process of a lane, with its lock held, the service checked and signals caught.
 
     is_work_done: whether the owner of the lock has done by now what this process is for; WorkDoneElsewhere is raised
     then. sends: whether it may send what waits. Raises StateError without a plan, ConfigError where today's settings
@@ -83,27 +119,24 @@ def open_lane_context(
     interrupt = InterruptHandler(session.display)
     rules = session.config.retry.to_rules()
     dice = random.Random()  # noqa: S311 - jitter is no secret
-    service = _connect_service(session.config, interrupt.sleep, dice.random)
+    service = _connect_service(session.config, interrupt.sleep, dice.random, interrupt.is_requested)
     reporter = EventReporter(session.display)
     context = LaneContext(
         session.store, service, job, session.config, rules, resolve_prices, dice.random,
         time.time, interrupt.sleep, reporter.report_event, interrupt.is_requested,
     )  # fmt: skip
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
+    with handled_signals(interrupt):
         sleep = _build_lock_sleep(interrupt, is_work_done, time.monotonic)
         with lane_lock(
             session.store.folder, lane, lambda why: reporter.report_event(events.LockHeld(why)), sleep, None
         ):
             with context.store.read_transaction() as tx:
                 known = facts.has_reached_service(tx)
-            if _check_service(context.service, known):
+            if _check_service(context.service, known, lane):
                 with context.store.transaction("reached") as tx:
                     facts.record_service_reached(tx)
                     facts.save_prices(tx, session.config.model.name, resolve_prices(session.config.model.name))
             yield context
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -136,22 +169,30 @@ def _build_lock_sleep(
 
 def check_service_reachable(session: Session) -> None:
     """Check the service before `run` has done anything. Raises SetupError."""
-    _check_service(_connect_service(session.config, time.sleep, random.random), known=session.store.exists())
+    _check_service(_connect_service(session.config, time.sleep, random.random), session.store.exists(), "batch")
 
 
-def _connect_service(config: Config, sleep: Callable[[float], None], jitter: Jitter) -> OpenAIService:
-    return connect_service(config.api.timeout_s, config.retry.to_rules(), sleep, jitter)
+def _connect_service(
+    config: Config, sleep: Callable[[float], None], jitter: Jitter, is_ending: Callable[[], bool] = never_ends
+) -> OpenAIService:
+    return connect_service(config.api.timeout_s, config.retry.to_rules(), sleep, jitter, is_ending)
 
 
-def _check_service(service: Service, known: bool) -> bool:
+def _check_service(service: Service, known: bool, lane: str) -> bool:
     """Return whether the service answers. Raises SetupError for a wrong key or address.
 
-    known: it was reached before, so that silence is an outage and not a mistake of the user.
+    known: it was reached before, so that silence is an outage and not a mistake of the user. lane: which one is to
+    start; "direct" needs no Batch API.
     """
     try:
-        service.check_access()
+        if lane == "direct":
+            service.check_key()
+        else:
+            service.check_access()
     except CallError as error:
         failure = classify_call_error(error.details)
+        if is_redirect(error.details):
+            raise SetupError(f"the service cannot be reached: {error}; check OPENAI_BASE_URL") from error
         if failure is FailureClass.SETUP:
             raise SetupError(f"the service refuses the key: {error}; check OPENAI_API_KEY") from error
         if error.details.status is None and not known:

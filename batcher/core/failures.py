@@ -90,7 +90,13 @@ def classify_call_error(details: ErrorDetails) -> FailureClass:
         return known
     if details.status is None or details.status in {408, 409, 429} or details.status >= _SERVER_FROM:
         return FailureClass.CALL
-    return FailureClass.SETUP if details.status in {401, 403} else FailureClass.SHARD_REFUSED
+    is_setup = details.status in {401, 403} or is_redirect(details)
+    return FailureClass.SETUP if is_setup else FailureClass.SHARD_REFUSED
+
+
+def is_redirect(details: ErrorDetails) -> bool:
+    """Return whether a call was answered with a redirect that is not followed: the address is not the service's."""
+    return details.status is not None and 300 <= details.status < 400
 
 
 def classify_batch_error(details: ErrorDetails) -> FailureClass:
@@ -178,4 +184,5 @@ def classify_direct_call(error: ErrorDetails, may_be_done: bool) -> FailureClass
     """
     if error.status in _CALL_SERVER_STATUSES or (may_be_done and error.status is not None):
         return FailureClass.SERVER
-    return FailureClass.SETUP if error.status in _CALL_SETUP_STATUSES else classify_line_error(error)
+    is_setup = error.status in _CALL_SETUP_STATUSES or is_redirect(error)
+    return FailureClass.SETUP if is_setup else classify_line_error(error)

@@ -11,6 +11,23 @@ FILE_LIFE_S = 30 * 24 * 3600
 the longest time that the API accepts (official description, FileExpirationAfter)."""
 
 
+LINE_BYTES = 256 * 1024
+"""Bytes of a result line beside its answer: ids, usage, the instructions and the schema that /v1/responses repeats."""
+TOKEN_BYTES = 64
+"""Bytes of an output token at most: some are a dozen characters, and a character that is escaped takes six bytes."""
+FEWEST_LINES, MOST_LINES = 1_000, 50_000
+"""Lines that a result file may always have (a bound is there for a file without an end, not for one that is odd), and
+the most that a batch may have (OpenAI, guides/batch, 2026-07)."""
+
+
+def longest_result_bytes(lines: int, output_tokens: int) -> int:
+    """Return the length of the longest result file of a batch; a longer one has no end, and would fill the disk.
+
+    lines: of the batch. output_tokens: the most that each may have.
+    """
+    return max(FEWEST_LINES, min(lines, MOST_LINES)) * (LINE_BYTES + output_tokens * TOKEN_BYTES)
+
+
 DATE_STEP_S = 1.0
 """Resolution of a Date header in seconds: the time between two of them may be this much shorter than they say."""
 

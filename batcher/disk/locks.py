@@ -3,9 +3,10 @@
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from batcher.disk.private_files import open_restricted
 from batcher.errors import StateError
 
 RETRY_S = 0.2
@@ -24,13 +25,28 @@ def lane_lock(
     """
     path = folder / f"{lane}.lock"
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = open_restricted(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     except OSError as error:
         raise StateError(f"{path} cannot be opened: {error.strerror}; mend the rights of the state folder") from error
     try:
         _acquire_lock(descriptor, path, waiting, sleep, patience_s)
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder, once its owner has released it. It is for moments, and leaves no file.
+
+    On a file system that does not lock folders it does nothing.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

@@ -14,6 +14,7 @@ from pathlib import Path
 from isal import isal_zlib
 
 from batcher.disk.durable import sync_path
+from batcher.disk.private_files import open_private_file
 
 LEVEL = 1
 """ISA-L's level of compression, of 0 to 3."""
@@ -40,7 +41,7 @@ def archive_result_file(path: Path) -> None:
     """Compress a file into another, which survives a power cut once this returns. The plain file stays."""
     target = archive_file_path(path)
     part = target.with_name(target.name + ".part")
-    with path.open("rb") as source, part.open("wb") as raw:
+    with path.open("rb") as source, open_private_file(part) as raw:
         compressor = isal_zlib.compressobj(LEVEL, wbits=GZIP)
         while chunk := source.read(CHUNK_BYTES):
             raw.write(compressor.compress(chunk))

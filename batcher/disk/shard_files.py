@@ -8,6 +8,7 @@ from pathlib import Path
 
 from batcher.core.model import WrittenShard
 from batcher.disk.durable import sync_path
+from batcher.disk.private_files import make_private_folder, open_private_file
 from batcher.errors import StateError
 
 READ_BYTES = 1 << 14
@@ -68,8 +69,8 @@ class ShardWriter:
         self._path = shard_path(folder, shard)
         self._part_path = self._path.with_suffix(".part")
         self._sha = hashlib.sha256()
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._part_path.open("wb")
+        make_private_folder(self._path.parent)
+        self._file = open_private_file(self._part_path)
 
     def write_lines(self, data: bytes, lines: int, tokens: int) -> None:
         """Write lines. data: their bytes; tokens: their sum. `update_digest` must be called with the same data."""

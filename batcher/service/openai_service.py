@@ -6,196 +6,272 @@ are left to the runner. The client's errors become two of ours: `CallRefused` (t
 it) and `CallUnknown` (no answer, a 5xx, or an answer that cannot be read: it may have been done).
 """
 
+import json
 import os
 import re
+import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 from batcher.core.failures import ErrorDetails, FailureClass, classify_call_error
 from batcher.core.remote import FILE_LIFE_S, BatchListing, RemoteBatch, RemoteFile
-from batcher.core.retry import Jitter, RetryRules, delay_after_failure
+from batcher.core.retry import LONGEST_LOOK_WAIT_S, Jitter, RetryRules, delay_after_failure
+from batcher.disk.private_files import make_private_folder, open_private_file
 from batcher.errors import SetupError
-from batcher.service.service import CallError, CallRefused, CallUnknown, CompletionResponse, ignore_progress
-from batcher.service.translation import (
-    call_translating_errors,
-    lowercase_keys,
-    parse_remote_batch,
-    parse_remote_file,
-    parse_server_date,
-    read_listing,
-    unreadable_answer_error,
+from batcher.service.answers import parse_remote_batch, parse_remote_file, read_json, read_object
+from batcher.service.bounds import (
+    LONGEST_ANSWER_BYTES,
+    LONGEST_CONNECT_S,
+    LONGEST_LISTING_S,
+    LONGEST_QUICK_WAIT_S,
+    LONGEST_RESULT_BYTES,
+    PATIENCE_S,
+    Exchange,
+    bounded_exchange,
+    never_ends,
 )
+from batcher.service.masking import find_secrets, keep_maskable, mask_bytes, mask_secrets
+from batcher.service.paging import Listing, ListingReader, Page, Position, is_last_page, parse_page
+from batcher.service.service import (
+    CallAbandoned,
+    CallError,
+    CallRefused,
+    CallUnknown,
+    CompletionResponse,
+    ignore_progress,
+)
+from batcher.service.streams import MaskedWriter, UploadFile
+from batcher.service.translation import call_translating_errors, lowercase_keys, none_where_missing, parse_server_date
 
 if TYPE_CHECKING:
+    import httpx2
     from openai import OpenAI
 
 PAGE = 100
-"""Batches in one page of a listing, the most that the API returns (its `limit` parameter)."""
-LONGEST_QUICK_WAIT_S = 20.0
-"""Longest Retry-After, in seconds, that is waited for inside a call. Longer ones are left to the runner, whose wait
-can be interrupted."""
-LONGEST_CONNECT_S = 30.0
-"""Seconds to wait for a connection. One that is not open by then is not slow but missing: nothing was sent, and the
-runner tries later."""
+"""Objects in one page of a listing, the most that the API returns of batches (its `limit` parameter)."""
 NO_ADDRESS = "OPENAI_BASE_URL is no address; it looks like https://api.openai.com/v1"
 
 T = TypeVar("T")
 
 
-class _UploadFile:
-    """A file that reports how many of its bytes have been read."""
-
-    def __init__(self, file: BinaryIO, report_sent: Callable[[int], None]) -> None:
-        self._file, self._report_sent = file, report_sent
-
-    def read(self, size: int = -1) -> bytes:
-        """Read as the file does, then report its position."""
-        chunk = self._file.read(size)
-        self._report_sent(self._file.tell())
-        return chunk
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-
-class _BatchPage(NamedTuple):
-    """One page of the listing of batches; `server_time` is that of its Date header, 0 without one."""
-
-    batches: list[RemoteBatch]
-    has_more: bool
-    server_time: float
+class _AnswerTooLong(CallUnknown):
+    """A file is longer than it may be: it would be no shorter at once."""
 
 
 class OpenAIService:
-    """The service over the openai client. Safe to call from several threads."""
+    """The service over the openai client. Safe to call from several threads.
 
-    def __init__(self, client: "OpenAI", rules: RetryRules, sleep: Callable[[float], None], jitter: Jitter) -> None:
+    is_ending: whether the user asked to end. patience_s: seconds that an exchange may take before its bytes count.
+    secrets: what besides the key is taken out of every text.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - one for each thing that a test replaces
+        self,
+        client: "OpenAI",
+        rules: RetryRules,
+        sleep: Callable[[float], None],
+        jitter: Jitter,
+        is_ending: Callable[[], bool] = never_ends,
+        patience_s: float = PATIENCE_S,
+        secrets: tuple[str, ...] = (),
+    ) -> None:
         # The client may not retry a call itself, however it was configured.
         self._client = client.with_options(max_retries=0)
         self._rules, self._sleep, self._jitter = rules, sleep, jitter
+        self._is_ending, self._patience_s = is_ending, patience_s
+        self._secrets = keep_maskable((client.api_key, *secrets))
+        self._is_limit_taken = True
+        """Whether listings take `limit`. A service that refused it is not asked so again."""
 
     def check_access(self) -> None:
         """List one batch. Raises CallRefused or CallUnknown."""
-        self._call_with_retries(lambda: read_listing(lambda: self._client.batches.list(limit=1)))
+        self._fetch_page(self._client.batches.with_raw_response.list, Position(), 1)
+
+    def check_key(self) -> None:
+        """List the models; a service that has no such list, or does not let the key see it, is there all the same.
+
+        Raises CallRefused for a key that is wrong, and CallUnknown.
+        """
+        try:
+            self._look(self._client.models.with_raw_response.list)
+        except CallRefused as error:
+            if error.details.status == 401 or error.asks_to_wait:
+                raise
+        except CallUnknown as error:
+            if error.details.status not in {404, 501}:
+                raise
 
     def fetch_shutdown_date(self, model: str) -> str | None:
         """Return the `shutdown_date` of a model ("" when none is set), None for an unknown model.
 
         The field is in the official description of the API, but not yet in the client's types.
         """
-        found = self._call_unless_missing(lambda: self._client.models.retrieve(model))
-        return None if found is None else str(getattr(found, "shutdown_date", None) or "")
+        answer = self._look_unless_missing(lambda: self._client.models.with_raw_response.retrieve(model))
+        if answer is None:
+            return None
+        found = read_object(answer.content, "description of a model", self._secrets)
+        return str(found.get("shutdown_date") or "")
 
     def upload_file(self, path: Path, name: str, report_sent: Callable[[int], None] = ignore_progress) -> RemoteFile:
         """Upload a file, streamed from disk; never repeated: it is free, but a repetition leaves an orphaned file."""
 
-        def send_upload() -> RemoteFile:
+        def send_upload() -> Any:
             with path.open("rb") as file:
-                answer = self._client.files.create(
-                    file=(name, cast("IO[bytes]", _UploadFile(file, report_sent)), "application/jsonl"),
+                return self._client.files.with_raw_response.create(
+                    file=(name, cast("IO[bytes]", UploadFile(file, report_sent)), "application/jsonl"),
                     purpose="batch",
                     expires_after={"anchor": "created_at", "seconds": FILE_LIFE_S},
                 )
-            return parse_remote_file(answer)
 
-        return self._call_once(send_upload)
+        answer = self._exchange(send_upload, most_bytes=LONGEST_RESULT_BYTES)
+        found = read_object(answer.content, "description of a file", self._secrets)
+        return parse_remote_file(found, parse_server_date(answer.headers))
 
     def create_batch(self, file_id: str, endpoint: str, metadata: Mapping[str, str]) -> RemoteBatch:
         """Create a batch; never repeated. After CallUnknown it may exist."""
-
-        def send_create() -> RemoteBatch:
-            answer = self._client.batches.create(
+        answer = self._exchange(
+            lambda: self._client.batches.with_raw_response.create(
                 input_file_id=file_id,
                 endpoint=endpoint,  # type: ignore[arg-type]
                 completion_window="24h",
                 metadata=dict(metadata),
                 output_expires_after={"anchor": "created_at", "seconds": FILE_LIFE_S},
             )
-            return parse_remote_batch(answer)
+        )
+        return self._read_batch(answer)
 
-        return self._call_once(send_create)
+    def _read_batch(self, answer: "httpx2.Response") -> RemoteBatch:
+        """Return the batch that an answer describes. One without a time of its own has that of the answer, or ours."""
+        described = read_object(answer.content, "description of a batch", self._secrets)
+        return parse_remote_batch(described, parse_server_date(answer.headers) or time.time())
 
     def list_batches(self, back_to: float) -> BatchListing:
         """Return the batches created at `back_to` or later, read page by page, newest first.
 
-        Raises CallUnknown for a listing that cannot be read to its end: only a complete one proves that a batch is
-        absent.
+        Raises CallError where nothing can be read, or the key is refused. What breaks off later is returned as it is,
+        and proves no absence.
         """
-        found: dict[str, RemoteBatch] = {}
-        server_time, after = 0.0, ""
-        while True:
-            page = self._call_with_retries(partial(self._fetch_page, after))
-            server_time = server_time or page.server_time
-            if page.has_more and found.keys() >= {batch.batch_id for batch in page.batches}:
-                raise CallUnknown(ErrorDetails(message="the listing of the batches does not go on"))
-            found.update((batch.batch_id, batch) for batch in page.batches)
-            if not page.has_more or _is_last_page(page.batches, back_to):
-                return BatchListing(tuple(b for b in found.values() if b.created_at >= back_to), server_time)
-            after = page.batches[-1].batch_id
 
-    def _fetch_page(self, after: str) -> _BatchPage:
-        """Return the page of batches that follows the batch with the id `after` ("": the first page)."""
-        api = self._client.batches.with_raw_response
-        raw = api.list(limit=PAGE, after=after) if after else api.list(limit=PAGE)
-        page = read_listing(raw.parse)
-        entries: object = page.data
-        if not isinstance(entries, list):
-            raise unreadable_answer_error("listing")
-        batches = [parse_remote_batch(entry) for entry in entries]
-        has_more = page.has_more if isinstance(page.has_more, bool) else len(batches) >= PAGE
-        return _BatchPage(batches, has_more, parse_server_date(raw.headers))
+        def parse_entry(entry: object, server_time: float) -> RemoteBatch:
+            return parse_remote_batch(entry, server_time or time.time())
+
+        listing = self._read_pages(
+            lambda position: self._fetch_page(self._client.batches.with_raw_response.list, position),
+            parse_entry,
+            lambda entries: is_last_page(entries, back_to),
+        )
+        return BatchListing(
+            tuple(batch for batch in listing.found if batch.created_at >= back_to),
+            listing.server_time,
+            listing.complete,
+            tuple(f"the listing of the batches: {problem}" for problem in listing.problems),
+        )
+
+    def _read_pages(
+        self,
+        fetch_page: Callable[[Position], Page],
+        parse_entry: Callable[[object, float], T],
+        is_enough: Callable[[list[object]], bool] = lambda _entries: False,
+    ) -> Listing[T]:
+        ends_at = time.monotonic() + max(LONGEST_LISTING_S, self._patience_s)
+        return ListingReader(fetch_page, parse_entry, is_enough, lambda: time.monotonic() >= ends_at).read_pages()
+
+    def _fetch_page(
+        self, list_objects: Callable[..., Any], position: Position, limit: int = PAGE, **options: object
+    ) -> Page:
+        """Return a page of a listing. A service that refuses `limit` is asked without it, from then on."""
+        if position.after:
+            options["after"] = position.after
+        if position.cursor:
+            options["extra_query"] = {"cursor": position.cursor}
+        if self._is_limit_taken:
+            try:
+                return self._read_page(lambda: list_objects(limit=limit, **options))
+            except CallRefused as error:
+                if error.details.status not in {400, 422}:
+                    raise
+                page = self._read_page(lambda: list_objects(**options))
+                self._is_limit_taken = False
+                return page
+        return self._read_page(lambda: list_objects(**options))
+
+    def _read_page(self, call: Callable[[], Any]) -> Page:
+        def read_answer() -> Page:
+            answer = self._exchange(call, may_abandon=True)
+            return parse_page(read_object(answer.content, "answer", self._secrets), parse_server_date(answer.headers))
+
+        return self._repeat_call(read_answer, is_look=True)
 
     def retrieve_batch(self, batch_id: str) -> RemoteBatch | None:
         """Return one batch, None for a 404."""
-        return self._call_unless_missing(lambda: parse_remote_batch(self._client.batches.retrieve(batch_id)))
+        return self._describe_batch(lambda: self._client.batches.with_raw_response.retrieve(batch_id), is_look=True)
 
     def cancel_batch(self, batch_id: str) -> RemoteBatch | None:
         """Ask to cancel a batch and return it; one that has ended already is returned as it is. None for a 404."""
         try:
-            return self._call_unless_missing(lambda: parse_remote_batch(self._client.batches.cancel(batch_id)))
+            return self._describe_batch(lambda: self._client.batches.with_raw_response.cancel(batch_id))
         except CallRefused as error:
             if not error.conflicts_with_state:
                 raise
             return self.retrieve_batch(batch_id)
 
-    def download_file(self, file_id: str, path: Path) -> None:
-        """Stream a file to disk beside `path`; replace `path` once all bytes that Content-Length announced arrived."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def _describe_batch(self, call: Callable[[], Any], is_look: bool = False) -> RemoteBatch | None:
+        return none_where_missing(
+            lambda: self._repeat_call(lambda: self._read_batch(self._exchange(call, may_abandon=is_look)), is_look)
+        )
+
+    def download_file(self, file_id: str, path: Path, most_bytes: int = LONGEST_RESULT_BYTES) -> None:
+        """Stream a file to disk beside `path`; replace `path` once all bytes that Content-Length announced arrived.
+
+        Raises CallUnknown as well for a file that is longer than `most_bytes`.
+        """
+        make_private_folder(path.parent)
         partial_path = path.with_name(path.name + ".part")
         try:
-            self._call_with_retries(lambda: self._stream_to_file(file_id, partial_path))
-        except CallError:
+            self._repeat_call(lambda: self._stream_to_file(file_id, partial_path, most_bytes), is_look=True)
+        except (CallError, CallAbandoned):
             partial_path.unlink(missing_ok=True)
             raise
         partial_path.replace(path)
 
-    def _stream_to_file(self, file_id: str, path: Path) -> None:
-        with self._client.files.with_streaming_response.content(file_id) as response, path.open("wb") as file:
-            for chunk in response.iter_bytes():  # in the sizes that arrive: collecting larger ones doubles the cost
-                file.write(chunk)
-            received = response.http_response.num_bytes_downloaded  # before any content-encoding is undone
-            expected = response.headers.get("content-length", "")
-        if expected.isdecimal() and int(expected) != received:
-            raise CallUnknown(ErrorDetails(message=f"{received:,} of {int(expected):,} bytes came"))
+    def _stream_to_file(self, file_id: str, path: Path, most_bytes: int) -> None:
+        from batcher.service.http_client import check_exchange
+
+        def stream_content() -> None:
+            with (
+                self._client.files.with_streaming_response.content(file_id) as response,
+                open_private_file(path) as file,
+            ):
+                masked = MaskedWriter(file.write, self._secrets)
+                for chunk in response.iter_bytes():  # in the sizes that arrive: collecting larger ones doubles the cost
+                    check_exchange()
+                    if masked.write(chunk) > most_bytes:
+                        raise _AnswerTooLong(ErrorDetails(message=f"the file is longer than {most_bytes:,} bytes"))
+                masked.finish()
+                received = response.http_response.num_bytes_downloaded  # before any content-encoding is undone
+                expected = response.headers.get("content-length", "")
+            if expected.isdecimal() and int(expected[:20]) != received:
+                raise CallUnknown(ErrorDetails(message=f"{received:,} of {int(expected[:20]):,} bytes came"))
+
+        self._exchange(stream_content, may_abandon=True, most_bytes=most_bytes)
 
     def delete_file(self, file_id: str) -> None:
         """Delete a file; a 404 counts as success."""
-        self._call_unless_missing(lambda: self._client.files.delete(file_id))
+        call = self._client.files.with_raw_response.delete
+        none_where_missing(lambda: self._repeat_call(lambda: self._exchange(lambda: call(file_id))))
 
     def can_see_file(self, file_id: str) -> bool:
         """Return whether the service describes the file rather than answering 404."""
-        return self._call_unless_missing(lambda: self._client.files.retrieve(file_id)) is not None
+        return self._look_unless_missing(lambda: self._client.files.with_raw_response.retrieve(file_id)) is not None
 
     def find_files(self, name: str) -> list[RemoteFile]:
-        """Return the batch input files with this name among those that the key may see."""
+        """Return the batch input files with this name among those that the key may see, as far as they can be read."""
 
-        def list_files() -> list[RemoteFile]:
-            files = read_listing(lambda: list(self._client.files.list(purpose="batch", limit=10_000)))
-            return [parse_remote_file(file) for file in files]
+        def fetch_page(position: Position) -> Page:
+            return self._fetch_page(self._client.files.with_raw_response.list, position, purpose="batch")
 
-        return [file for file in self._call_with_retries(list_files) if file.name == name]
+        return [file for file in self._read_pages(fetch_page, parse_remote_file).found if file.name == name]
 
     def request_completion(self, endpoint: str, body: Mapping[str, object]) -> CompletionResponse:
         """Request one answer; never repeated.
@@ -204,65 +280,86 @@ class OpenAIService:
         """
         import httpx2
 
-        def send_request() -> CompletionResponse:
-            raw = self._client.post(endpoint.removeprefix("/v1"), cast_to=httpx2.Response, body=dict(body))
-            return CompletionResponse(raw.content, lowercase_keys(raw.headers))
-
-        return self._call_once(send_request)
+        answer = self._exchange(
+            lambda: self._client.post(endpoint.removeprefix("/v1"), cast_to=httpx2.Response, body=dict(body))
+        )
+        return CompletionResponse(mask_bytes(answer.content, self._secrets), lowercase_keys(answer.headers))
 
     def find_stored_completion(self, model: str, metadata: Mapping[str, str]) -> bytes | None:
         """Return the newest stored chat completion that carries this metadata, as JSON; None where there is none."""
+        completions = self._client.chat.completions.with_raw_response
 
         def read_newest() -> bytes | None:
-            for found in self._client.chat.completions.list(model=model, metadata=dict(metadata), order="desc"):
-                return found.model_dump_json().encode()
-            return None
+            answer = self._exchange(
+                lambda: completions.list(model=model, metadata=dict(metadata), order="desc"), may_abandon=True
+            )
+            found = parse_page(read_json(answer.content, "answer"), 0.0).entries
+            return mask_bytes(json.dumps(found[0]).encode(), self._secrets) if found else None
 
-        return self._call_with_retries(lambda: read_listing(read_newest))
+        return self._repeat_call(read_newest, is_look=True)
 
-    def _call_unless_missing(self, call: Callable[[], T]) -> T | None:
-        """Return what the call returns, None where the object that it names does not exist."""
-        try:
-            return self._call_with_retries(call)
-        except CallRefused as error:
-            if error.names_missing_object:
-                return None
-            raise
+    def _look(self, call: Callable[[], Any]) -> "httpx2.Response":
+        """Make a call that changes nothing; return its answer."""
 
-    def _call_once(self, call: Callable[[], T]) -> T:
-        return call_translating_errors(call, self._client.api_key)
+        def make_look() -> "httpx2.Response":
+            answer: httpx2.Response = self._exchange(call, may_abandon=True)
+            return answer
 
-    def _call_with_retries(self, call: Callable[[], T]) -> T:
+        return self._repeat_call(make_look, is_look=True)
+
+    def _look_unless_missing(self, call: Callable[[], Any]) -> "httpx2.Response | None":
+        return none_where_missing(lambda: self._look(call))
+
+    def _exchange(
+        self, call: Callable[[], Any], may_abandon: bool = False, most_bytes: int = LONGEST_ANSWER_BYTES
+    ) -> Any:
+        """Make a call once, within its bounds; return its raw answer. may_abandon: once the user asked to end."""
+        is_ending = self._is_ending if may_abandon else never_ends
+        with bounded_exchange(Exchange(self._patience_s, most_bytes, is_ending)):
+            answer = call_translating_errors(call, self._secrets)
+        return getattr(answer, "http_response", answer)
+
+    def _repeat_call(self, call: Callable[[], T], is_look: bool = False) -> T:
         """Make a call that may be repeated free of charge, and retry it as often as the rules for CALL allow.
 
         A call is retried when no answer arrived, or one that asks to wait no longer than LONGEST_QUICK_WAIT_S; never
-        when the account is out of money.
+        when the account is out of money, nor once the user asked to end. is_look: whether it changes nothing.
         """
-        for n in range(self._rules.policies[FailureClass.CALL].tries or 0):
+        tries = self._rules.policies[FailureClass.CALL].tries or 0
+        for n in range(tries + 1):
+            if is_look and self._is_ending():
+                raise CallAbandoned
             try:
-                return self._call_once(call)
+                return call()
             except CallError as error:
-                temporary = isinstance(error, CallUnknown) or (isinstance(error, CallRefused) and error.asks_to_wait)
-                out_of_money = classify_call_error(error.details) is FailureClass.QUOTA
-                if not temporary or out_of_money or (error.wait_s or 0) > LONGEST_QUICK_WAIT_S:
-                    raise
+                if is_look and self._is_ending():
+                    raise CallAbandoned from error
+                if n == tries or self._is_ending() or not _may_pass_soon(error):
+                    raise (error.with_longest_wait(LONGEST_LOOK_WAIT_S) if is_look else error) from error.__cause__
                 self._sleep(delay_after_failure(self._rules, FailureClass.CALL, n, self._jitter(), error.wait_s))
-        return self._call_once(call)
+        raise AssertionError  # the last try returns or raises
 
 
-def _is_last_page(batches: list[RemoteBatch], back_to: float) -> bool:
-    """Return whether the next pages hold older batches only; unknown, so False, for a page that is not newest first."""
-    times = [batch.created_at for batch in batches]
-    return times == sorted(times, reverse=True) and times[-1] < back_to
+def _may_pass_soon(error: CallError) -> bool:
+    """Return whether a call that failed so may succeed within seconds."""
+    temporary = isinstance(error, CallUnknown) or (isinstance(error, CallRefused) and error.asks_to_wait)
+    out_of_money = classify_call_error(error.details) is FailureClass.QUOTA
+    is_long = (error.wait_s or 0) > LONGEST_QUICK_WAIT_S
+    return temporary and not (out_of_money or is_long or isinstance(error, _AnswerTooLong))
 
 
 def connect_service(
-    timeout_s: float, rules: RetryRules, sleep: Callable[[float], None], jitter: Jitter
+    timeout_s: float,
+    rules: RetryRules,
+    sleep: Callable[[float], None],
+    jitter: Jitter,
+    is_ending: Callable[[], bool] = never_ends,
 ) -> OpenAIService:
     """Return the service at the address and with the key that the environment variables of the client name.
 
-    timeout_s: seconds without a byte after which a call fails. Raises SetupError without a key, for a key that no
-    HTTP header can carry, and for an address that is none.
+    timeout_s: seconds without a byte after which a call fails, and before its bytes are counted. is_ending: whether the
+    user asked to end. Raises SetupError without a key, for a key that no HTTP header can carry, and for an address that
+    is none.
     """
     key = os.environ.get("OPENAI_API_KEY", "")
     if not key:
@@ -272,13 +369,17 @@ def connect_service(
     import httpx2
     import openai
 
+    from batcher.service.http_client import BoundedClient
+
     timeout = openai.Timeout(timeout_s, connect=min(timeout_s, LONGEST_CONNECT_S))
+    secrets = find_secrets(os.environ)
     try:
-        client = openai.OpenAI(max_retries=0, timeout=timeout)
+        http_client = BoundedClient(timeout=timeout, limits=openai.DEFAULT_CONNECTION_LIMITS)
+        client = openai.OpenAI(max_retries=0, timeout=timeout, http_client=http_client)
     except httpx2.InvalidURL as error:
-        raise SetupError(f"{NO_ADDRESS} ({error})") from error
+        raise SetupError(f"{NO_ADDRESS} ({mask_secrets(str(error), secrets)})") from error
     except openai.OpenAIError as error:
-        raise SetupError(f"the client cannot be set up: {error}") from error
+        raise SetupError(f"the client cannot be set up: {mask_secrets(str(error), secrets)}") from error
     if client.base_url.scheme not in {"http", "https"} or not client.base_url.host:
         raise SetupError(NO_ADDRESS)
-    return OpenAIService(client, rules, sleep, jitter)
+    return OpenAIService(client, rules, sleep, jitter, is_ending, timeout_s, secrets)

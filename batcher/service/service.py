@@ -28,6 +28,12 @@ class CallError(Exception):
         self.wait_s = wait_s
         self.headers = headers or {}
 
+    def with_longest_wait(self, longest_s: float) -> "CallError":
+        """Return the same failure, which asks to wait no longer than `longest_s` seconds."""
+        if self.wait_s is None or self.wait_s <= longest_s:
+            return self
+        return type(self)(self.details, longest_s, self.headers)
+
 
 class CallRefused(CallError):  # noqa: N818 - a verdict, and read as one
     """The service answered that it did not do what the call asks for."""
@@ -66,6 +72,14 @@ class CallUnsent(CallUnknown):
     """The connection could not be opened: nothing was sent."""
 
 
+class CallAbandoned(KeyboardInterrupt):
+    """The user asked to end while a call was under way that changes nothing: nobody waits for its answer any more.
+
+    It is no CallError: nothing is to be recorded of it. Where no lane ends at a safe point because of it, it ends the
+    command as Ctrl-C does.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class CompletionResponse:
     """The answer to a synchronous call: its body, undecoded, and its headers (names in lower case)."""
@@ -79,10 +93,16 @@ def ignore_progress(_bytes: int) -> None:
 
 
 class Service(Protocol):
-    """The calls that the lanes make. All raise CallRefused or CallUnknown (CallUnsent where nothing was sent)."""
+    """The calls that the lanes make. All raise CallRefused or CallUnknown (CallUnsent where nothing was sent).
+
+    Each ends within a bounded time. One that only looks raises CallAbandoned once the user asked to end.
+    """
 
     def check_access(self) -> None:
-        """Make a call that costs nothing, to see whether the key and the address are good."""
+        """Make a call that costs nothing, to see whether the key and the address are good for batches."""
+
+    def check_key(self) -> None:
+        """Make a call that costs nothing, to see whether the key and the address are good, whatever is served there."""
 
     def fetch_shutdown_date(self, model: str) -> str | None:
         """Return the day on which a model ends (YYYY-MM-DD; "" when none is set), None for an unknown model."""
@@ -97,7 +117,10 @@ class Service(Protocol):
         """Create a batch of an uploaded file; never repeated."""
 
     def list_batches(self, back_to: float) -> BatchListing:
-        """Return every batch created at `back_to` (service time, epoch seconds) or later."""
+        """Return the batches created at `back_to` (service time, epoch seconds) or later, as far as they can be read.
+
+        It says whether it proves that another one is absent.
+        """
 
     def retrieve_batch(self, batch_id: str) -> RemoteBatch | None:
         """Return one batch, None when the service does not know it."""
@@ -105,8 +128,11 @@ class Service(Protocol):
     def cancel_batch(self, batch_id: str) -> RemoteBatch | None:
         """Ask to cancel a batch and return it, None when the service does not know it."""
 
-    def download_file(self, file_id: str, path: Path) -> None:
-        """Download a file to `path`, which is only replaced once the download is complete."""
+    def download_file(self, file_id: str, path: Path, most_bytes: int = ...) -> None:
+        """Download a file to `path`, which is only replaced once the download is complete.
+
+        most_bytes: the length of the longest file that is believed; CallUnknown is raised for a longer one.
+        """
 
     def delete_file(self, file_id: str) -> None:
         """Delete a file; one that does not exist counts as deleted."""

@@ -118,6 +118,7 @@ ACCUMULATORS = [
     Accumulator("sandbox/", ["bucket"], "the service's token bucket"),
     Accumulator("sandbox/api/validation.py", ["self.result", "checker.result"], "the tallies of one validation"),
     Accumulator("sandbox/web/server.py", ["server"], "how uvicorn is asked to end"),
+    Accumulator("service/http_client.py", ["pool"], "the connections of httpx2, for which it has no setting"),
     Accumulator("__main__.py", ["sys"], "Python's own stdout, where the process was started without one"),
 ]
 

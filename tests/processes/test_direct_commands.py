@@ -92,15 +92,16 @@ def test_a_second_direct_waits_for_the_first(tmp_path: Path) -> None:
     assert set(job.outcome().executions.values()) == {1}
 
 
-def test_ctrl_c_waits_for_what_is_under_way(tmp_path: Path) -> None:
+def test_a_signal_waits_for_what_is_under_way(tmp_path: Path) -> None:
+    """End as systemd and docker ask for it: the calls under way are paid for, so their answers are recorded."""
     job = Killing(tmp_path, Scenario(lines=400, per_shard=100, faults={"slow_s": 0.05}))
     with job.serving():
         assert job.done(("plan",)) == 0
         process = job.start(("direct",))
         while not job.sandbox.ledger.attempt_counts():
             assert process.poll() is None, job.output.read_text()
-        process.send_signal(signal.SIGINT)
-        assert job.finish(process) == 3
+        process.send_signal(signal.SIGTERM)
+        assert job.finish(process) == 128 + signal.SIGTERM
     assert job.query("SELECT count(*) FROM direct_calls WHERE ended_at IS NULL") == [(0,)]
     assert job.query("SELECT count(*) FROM artists WHERE state = 'in_direct'") == [(0,)]
 

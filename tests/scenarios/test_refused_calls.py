@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from batcher.core.actions import Finish
-from batcher.state import wishes
+from batcher.core.actions import INTERRUPTED, Finish
+from batcher.state import facts, wishes
 from tests.support.protocol_kit import BATCH_S, Send, Trial, answered, assert_paid_once, changed, is_call, trial
 
 pytestmark = pytest.mark.slow("whole jobs whose calls are refused")
@@ -130,3 +130,26 @@ def test_a_batch_that_failed_in_validation_and_counts_its_lines_as_failed_costs_
     assert it.rows("SELECT count(*) FROM quota_samples WHERE source = 'refusal'") == [(1,)]
     assert it.rows("SELECT outcome, count(*) FROM attempts GROUP BY ALL") == [("bio", 6)]
     assert_paid_once(it, 6)
+
+
+@pytest.mark.parametrize("call", ["list", "download"])
+def test_a_look_that_the_user_ends_changes_nothing(tmp_path: Path, call: str) -> None:
+    """End within the look, record no outage, and go on with the next start as if nothing had been asked."""
+    it = under_way(tmp_path, call)
+    method, path = PATHS[call]
+    asked: list[str] = []
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        if request.method == method and request.url.path.endswith(path):
+            asked.append(request.url.path)
+            return answered(503, "overloaded")(request, send)
+        return send(request)
+
+    it.rule, it.interrupted = rule, lambda: bool(asked)
+    assert it.act() == Finish(INTERRUPTED)
+    assert len(asked) == 1
+    with it.store.read_transaction() as tx:
+        assert facts.read_wait(tx, facts.WaitFact.OUTAGE, tx.now + 1e9) == 0
+    it.rule, it.interrupted = (lambda request, send: send(request)), lambda: False
+    assert it.act() == Finish()
+    assert_paid_once(it, 12)

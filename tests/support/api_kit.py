@@ -19,6 +19,7 @@ from batcher.core.retry import RetryPolicy, RetryRules
 from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.sandbox.web.server import running_sandbox
 from batcher.sandbox.web.transport import SandboxTransport
+from batcher.service.http_client import BoundedClient
 from batcher.service.openai_service import OpenAIService
 from batcher.service.service import Service
 from tests.support.sandbox_kit import CHAT, START, encoded, lines
@@ -79,11 +80,11 @@ def attached(kind: str, folder: Path, key: str = KEY) -> Iterator[Rig]:
     rig = Rig(folder)
     hooks: Any = {"request": [rig.count]}
     if kind == "memory":
-        with httpx2.Client(transport=SandboxTransport(rig.sandbox), event_hooks=hooks) as http:
+        with BoundedClient(transport=SandboxTransport(rig.sandbox), event_hooks=hooks) as http:
             rig.attach(http, "http://sandbox/v1", key)
             yield rig
         return
-    with running_sandbox(rig.sandbox) as url, httpx2.Client(event_hooks=hooks, trust_env=False) as http:
+    with running_sandbox(rig.sandbox) as url, BoundedClient(event_hooks=hooks, trust_env=False) as http:
         rig.attach(http, url, key)
         yield rig
 
@@ -111,15 +112,28 @@ Scripted = tuple[OpenAIService, list[float]]
 Act = Callable[[Service], object]
 
 
-def scripted(answers: Sequence[Answer], key: str = KEY, jitter: float = 0.0) -> Scripted:
+def scripted(answers: Sequence[Answer], key: str = KEY, jitter: float = 0.0, urls: list[str] | None = None) -> Scripted:
     """Return our service, answered by a script, and its delays; a request beyond the script's end fails the test."""
     left = iter(answers)
-    transport = httpx2.MockTransport(lambda request: next(left).made())
+
+    def respond(request: httpx2.Request) -> httpx2.Response:
+        if urls is not None:
+            urls.append(str(request.url))
+        return next(left).made()
+
+    transport = httpx2.MockTransport(respond)
     client = openai.OpenAI(
-        api_key=key, base_url="http://sandbox/v1", http_client=httpx2.Client(transport=transport), max_retries=2
+        api_key=key, base_url="http://sandbox/v1", http_client=BoundedClient(transport=transport), max_retries=2
     )
     slept: list[float] = []
     return OpenAIService(client, QUICK, slept.append, lambda: jitter), slept
+
+
+def requested(answers: Sequence[Answer]) -> tuple[OpenAIService, list[str]]:
+    """Return our service, answered by a script, and the list to which the address of each request is added."""
+    urls: list[str] = []
+    service, _ = scripted(answers, urls=urls)
+    return service, urls
 
 
 def refusal(message: str = "no", code: object = None, kind: object = None) -> dict[str, object]:
@@ -129,6 +143,12 @@ def refusal(message: str = "no", code: object = None, kind: object = None) -> di
 def told(**fields: object) -> dict[str, object]:
     """Return the shortest description of a batch that can be read, with these fields added."""
     return {"id": "batch_1", "object": "batch", "created_at": 1_795_000_000, "status": "in_progress", **fields}
+
+
+def page(ids: Sequence[int], **more: object) -> Answer:
+    """Return a page of batches whose numbers are their ages in seconds."""
+    data = [told(id=f"batch_{number}", created_at=1_795_000_000 - number) for number in ids]
+    return answer(200, {"object": "list", "data": data, **more}, date=SERVER_DATE)
 
 
 SERVER_DATE = formatdate(START, usegmt=True)

@@ -14,6 +14,7 @@ from batcher.core.events import Event
 from batcher.lanes.batch.runner import BatchRunner
 from batcher.sandbox import Faults, SandboxSettings, apply_changes
 from batcher.sandbox.web.transport import SandboxTransport
+from batcher.service.http_client import BoundedClient
 from batcher.service.openai_service import OpenAIService
 from tests.support.world import World, config_with, write_table
 
@@ -44,16 +45,20 @@ class Trial(World):
         super().__init__(folder, changed, config_with(**{"poll": {"interval_s": 30}, **sections}))  # type: ignore[arg-type]
         self.rule: Rule = lambda request, send: send(request)
         self.on: Callable[[Event], object] = lambda _event: None
-        self.interrupted = lambda: False
+        self.interrupted: Callable[[], bool] = lambda: False
         self.plan(write_table(folder / "artists.csv", lines, (1,)))
         self.release()
 
     def service(self) -> OpenAIService:
         transport = Tampering(SandboxTransport(self.sandbox), self._ruled)
         client = openai.OpenAI(
-            api_key="sk-test", base_url="http://sandbox/v1", http_client=httpx2.Client(transport=transport)
+            api_key="sk-test", base_url="http://sandbox/v1", http_client=BoundedClient(transport=transport)
         )
-        return OpenAIService(client, self.config.retry.to_rules(), self.clock.sleep, self.random.random)
+        rules = self.config.retry.to_rules()
+        return OpenAIService(client, rules, self.clock.sleep, self.random.random, self.is_ending)
+
+    def is_ending(self) -> bool:
+        return self.interrupted()
 
     def _ruled(self, request: httpx2.Request, send: Send) -> httpx2.Response:
         return self.rule(request, send)

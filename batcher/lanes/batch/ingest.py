@@ -14,6 +14,7 @@ from batcher.catalog.prices import TokenRates
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import BatchStatus, ShardState
 from batcher.core.model import Endpoint, Lane
+from batcher.core.remote import longest_result_bytes
 from batcher.core.retry import retry_delay_seconds
 from batcher.core.verdicts import VerdictDecider, classify_missing_line, find_setup_problem, is_rate_limit_storm
 from batcher.disk.result_archive import archive_result_file, result_file_path
@@ -75,6 +76,8 @@ class LoadedBatch:
     endpoint: Endpoint
     rates: TokenRates | None
     """The price of a token; None where it is unknown."""
+    most_bytes: int
+    """The length of the longest result file that is believed."""
 
 
 class Ingestion:
@@ -87,9 +90,12 @@ class Ingestion:
         """Return a batch that the state knows."""
         with self._context.store.read_transaction() as tx:
             batch = batches.load_batch(tx, batch_id)
-            version, _ = load_version(tx, shards.load_shard(tx, batch.shard).version)
+            shard = shards.load_shard(tx, batch.shard)
+            version, _ = load_version(tx, shard.version)
         prices = self._context.prices(version.model)
-        return LoadedBatch(batch, version.endpoint, prices.rates_for(Lane.BATCH) if prices is not None else None)
+        rates = prices.rates_for(Lane.BATCH) if prices is not None else None
+        most_bytes = longest_result_bytes(max(shard.lines, batch.total), version.max_output_tokens)
+        return LoadedBatch(batch, version.endpoint, rates, most_bytes)
 
     def ingest_batch(self, loaded: LoadedBatch) -> IngestSummary | None:
         """Read and record one batch; return None when it is settled already, or not complete yet.
@@ -101,7 +107,7 @@ class Ingestion:
             return None
         if batch.read_first_at is not None or not (batch.output_file_id or batch.error_file_id):
             loaded = replace(loaded, batch=self._refresh_batch(batch))
-        downloaded = self._download_result_files(loaded.batch)
+        downloaded = self._download_result_files(loaded.batch, loaded.most_bytes)
         if self._context.config.results.keep_raw:
             for file in downloaded.files:
                 archive_result_file(file.path)
@@ -120,7 +126,7 @@ class Ingestion:
             batches.update_batch(tx, batches.load_known_batch(tx, batch.batch_id), found)
             return batches.load_batch(tx, batch.batch_id)
 
-    def _download_result_files(self, batch: EndedBatch) -> DownloadedFiles:
+    def _download_result_files(self, batch: EndedBatch, most_bytes: int) -> DownloadedFiles:
         """Download the result files, as far as possible. Raises CallRefused where the service refuses our key."""
         files: list[ResultFile] = []
         problem, wait_s = "", 0.0
@@ -130,7 +136,7 @@ class Ingestion:
             path = result_file_path(self._context.store.folder, batch.batch_id, kind)
             crashpoints.mark_reached("download.before")
             try:
-                self._context.service.download_file(file_id, path)
+                self._context.service.download_file(file_id, path, most_bytes)
             except CallError as error:
                 if isinstance(error, CallRefused) and error.refuses_key:
                     raise

@@ -38,7 +38,7 @@ from batcher.lanes.batch.sending import ShardSender
 from batcher.lanes.batch.watching import BatchWatcher
 from batcher.lanes.context import LaneContext
 from batcher.plan.retry_shards import cut_retry_shard, recut_parked_lines
-from batcher.service.service import CallError, CallRefused, CallUnsent
+from batcher.service.service import CallAbandoned, CallError, CallRefused, CallUnsent
 from batcher.state import batches, facts, shards, wishes
 from batcher.state.quota_pauses import record_quota_failure
 from batcher.state.snapshot import load_snapshot
@@ -88,6 +88,8 @@ class BatchRunner:
                     return action
                 try:
                     ended = self._perform_action(action)
+                except CallAbandoned:  # it changed nothing, and what it was for is done by the next start
+                    return Finish(INTERRUPTED)
                 except CallError as error:  # the call has changed nothing, or is repeated by its own rules
                     ended = self._handle_call_failure(action, error)
                 if ended is not None:

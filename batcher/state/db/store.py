@@ -4,20 +4,20 @@ How the file is attached, and why only for the length of a transaction, is descr
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import duckdb
 
 from batcher import crashpoints
+from batcher.disk.locks import folder_lock
+from batcher.disk.private_files import STATE_FILE, make_private_folder, restrict_paths, restrict_state_folder
 from batcher.errors import StateError
 from batcher.state.db import checkpoint
-from batcher.state.db.engine import CHECKPOINT_AT_COMMIT, PLAN_SETTINGS, Engine, explain_error
+from batcher.state.db.engine import CHECKPOINT_AT_COMMIT, PLAN_SETTINGS, Engine, explain_error, raise_interrupts
 from batcher.state.db.schema import SCHEMA_VERSION, has_plan, read_schema_version, run_migrations
 from batcher.state.db.transaction import Transaction
 
-CTRL_C = "Query interrupted"
-"""The text of the RuntimeError that DuckDB raises for a Ctrl-C within a statement."""
 PATIENCE_S = 60.0
 """Seconds to wait for the state file before an intent is written; before an outcome the wait has no bound."""
 
@@ -27,16 +27,17 @@ class Store:
 
     def __init__(self, folder: Path, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
         self.folder = folder
-        self.path = folder / "state.duckdb"
+        self.path = folder / STATE_FILE
         self._clock = clock
         self._sleep = sleep
         self._engine = Engine(self.path, sleep)
         self._is_current = False
+        self._is_private = False
 
     def exists(self) -> bool:
         """Return whether a plan was ever made here. Raises StateError where the folder cannot be read."""
         try:
-            return self.path.exists()
+            return self.path.exists() and not checkpoint.is_unfinished(self.path)
         except OSError as error:
             raise StateError(f"{self.path} cannot be looked at: {error.strerror}; mend the rights") from error
 
@@ -51,16 +52,15 @@ class Store:
         Raises StateError as `transaction` does. A plan that fails removes the file and the folders that it has made.
         """
         with ExitStack() as undo_folders:
-            new = not self.exists()
+            self.exists()  # raises where the folder cannot be read
             for folder in reversed((self.folder, *self.folder.parents)):  # removed deepest first
                 if not folder.exists():
                     undo_folders.callback(_remove_empty_folder, folder)
             self._make_folder()
-            opening = self._open_new_file() if new else self._open_connection(PATIENCE_S)
-            with opening as con, ExitStack() as undo_file:
+            with self._open_or_make() as con, ExitStack() as undo_file:
                 empty = read_schema_version(con, self.path) == 0  # only now: another plan may have made it meanwhile
                 if empty:
-                    undo_file.callback(self.path.unlink, missing_ok=True)
+                    undo_file.callback(self._remove_file)
                 settings = PLAN_SETTINGS + (CHECKPOINT_AT_COMMIT if empty else ())
                 with self._engine.override_settings(*settings):
                     con.begin()
@@ -146,37 +146,52 @@ class Store:
 
         folds: fold the log into the file at the end, if it has grown.
         """
-        con = self._engine.attach_with_retry(patience_s, read_only)
-        try:
-            yield con
-            con.close()
-            if folds and checkpoint.is_due(self.path):
-                self._engine.fold_log()
-        except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.FatalException) as error:
-            raise StateError(explain_error(self.path, error)) from error
-        except RuntimeError as error:
-            if str(error) != CTRL_C:
-                raise
-            raise KeyboardInterrupt from error
-        finally:
-            con.close()  # rolls back what was not committed
-            self._engine.detach_file()
+        with raise_interrupts():
+            try:
+                with closing(self._engine.attach_with_retry(patience_s, read_only)) as con:  # rolls back at its end
+                    yield con
+                    con.close()
+                    if folds and checkpoint.is_due(self.path):
+                        self._engine.fold_log()
+            except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.FatalException) as error:
+                raise StateError(explain_error(self.path, error)) from error
+            finally:
+                self._engine.detach_file()
+                if not read_only:
+                    self._keep_private()
+
+    def _keep_private(self) -> None:
+        """Take from others the rights that DuckDB's new files have; at first, those on all that is in the folder."""
+        if self._is_private:
+            restrict_paths((self.path, checkpoint.log_path(self.path)))
+        else:
+            restrict_state_folder(self.folder)
+            self._is_private = True
 
     @contextmanager
-    def _open_new_file(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open a connection that makes the file; what a full disk leaves of it is no state, and is removed."""
+    def _open_or_make(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open a connection that makes the file where there is none, or one that was never finished.
+
+        What a full disk leaves of a new file is removed.
+        """
         with ExitStack() as stack:
-            try:
-                con = stack.enter_context(self._open_connection(PATIENCE_S))
-            except StateError as error:
-                if "No space left" in str(error.__cause__) or "not a valid DuckDB" in str(error.__cause__):
-                    self.path.unlink(missing_ok=True)
-                raise
+            with folder_lock(self.folder):  # two plans at once: neither removes the file that the other makes
+                new = checkpoint.remove_unfinished_file(self.path)
+                try:
+                    con = stack.enter_context(self._open_connection(PATIENCE_S))
+                except StateError:
+                    if new:
+                        self._remove_file()
+                    raise
             yield con
+
+    def _remove_file(self) -> None:
+        for path in (self.path, checkpoint.log_path(self.path)):
+            path.unlink(missing_ok=True)
 
     def _make_folder(self) -> None:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self.folder)
         except OSError as error:
             raise StateError(
                 f"the state folder {self.folder} cannot be made: {error.strerror}; set another [state] dir"

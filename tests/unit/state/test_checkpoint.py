@@ -4,13 +4,15 @@ A kill within the one write that matters cannot be timed from Python, so what it
 page of what the checkpoint was about to write, over what stood there before.
 """
 
+import errno
 import io
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
+from functools import partialmethod
 from pathlib import Path
 
 import duckdb
@@ -18,7 +20,7 @@ import pytest
 
 from batcher.errors import StateError
 from batcher.state.db import checkpoint
-from batcher.state.db.engine import ROW_GROUP
+from batcher.state.db.engine import ROW_GROUP, Engine
 from batcher.state.db.schema import SCHEMA_VERSION, load_migrations
 from batcher.state.db.store import Store
 from tests.support.world import Clock
@@ -65,7 +67,7 @@ def put_copy(store: Store, before: bytes) -> None:
     """Write the copy that precedes a checkpoint of such a file: its headers and its one block of metadata."""
     with copy_of(store).open("wb") as target:
         pieces = [(0, checkpoint.HEADERS), (checkpoint.HEADERS, BLOCK)]
-        checkpoint.write_backup(io.BytesIO(before), target, pieces)
+        checkpoint.write_blocks(io.BytesIO(before), target, pieces)
 
 
 def checkpointed(store: Store, folder: Path) -> bytes:
@@ -252,7 +254,7 @@ def test_a_disk_without_room_for_the_copy_costs_nothing(store: Store, monkeypatc
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("batcher.state.db.checkpoint.write_backup", full)
+        patch.setattr("batcher.state.db.checkpoint.write_blocks", full)
         fill(store, ROWS)
         assert not copy_of(store).exists()
         assert not store.path.with_name("state.duckdb.copying").exists()
@@ -297,70 +299,288 @@ def file_of(store: Store, options: str) -> Store:
     return store
 
 
-def test_the_copy_is_made_of_blocks_of_the_size_that_the_file_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    size = 16_384
-    small = file_of(Store(tmp_path / "small", Clock(), lambda _seconds: None), f"BLOCK_SIZE {size}")
-    fill(small)
+def use_16_kb_blocks(store: Store, _patch: pytest.MonkeyPatch) -> None:
+    file_of(store, "BLOCK_SIZE 16384")
+
+
+def use_an_older_storage(store: Store, _patch: pytest.MonkeyPatch) -> None:
+    file_of(store, "STORAGE_VERSION 'v1.4.0'")
+
+
+def use_another_duckdb(store: Store, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("batcher.state.db.checkpoint.TRIED_ENGINES", frozenset({"2.0.0"}))
+    file_of(store, "BLOCK_SIZE 262144")
+
+
+@pytest.fixture(params=[use_16_kb_blocks, use_an_older_storage, use_another_duckdb])
+def untried(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Return a state of which nobody has tried whether a copy of its blocks is enough."""
+    store = Store(tmp_path / "untried", Clock(), lambda _seconds: None)
+    request.param(store, monkeypatch)
+    fill(store)
+    assert not log_of(store).exists()
+    return store
+
+
+def fold_and_keep(store: Store, monkeypatch: pytest.MonkeyPatch, first: int) -> dict[str, bytes]:
+    """Fill until a fold; return the file, the log and the copy as they were before its checkpoint."""
     was: dict[str, bytes] = {}
 
     def look(name: str) -> None:
         if name == "fold.before":
-            was.update(file=small.path.read_bytes(), log=log_of(small).read_bytes(), copy=copy_of(small).read_bytes())
+            was.update(file=store.path.read_bytes(), log=log_of(store).read_bytes(), copy=copy_of(store).read_bytes())
 
-    monkeypatch.setattr("batcher.crashpoints.mark_reached", look)
-    fill(small, ROWS)
-    after = small.path.read_bytes()
-    torn = bytearray(was["file"][: checkpoint.HEADERS] + after[checkpoint.HEADERS :] + was["file"][len(after) :])
-    starts = [checkpoint.HEADERS + n * size for n in blocks_of_metadata(was["file"], was["log"], tmp_path / "seen")]
-    assert any(after[start : start + PAGE] != was["file"][start : start + PAGE] for start in starts)
-    for start in starts:
-        torn[start + PAGE : start + size] = was["file"][start + PAGE : start + size]
-    small.path.write_bytes(torn)
-    log_of(small).write_bytes(was["log"])
-    copy_of(small).write_bytes(was["copy"])
-    assert facts(small) == 2 * ROWS
-    assert len(was["copy"]) < checkpoint.HEADERS + 20 * size
+    with monkeypatch.context() as patch:
+        patch.setattr("batcher.crashpoints.mark_reached", look)
+        fill(store, first)
+    assert was
+    return was
 
 
-def every_way(folder: Path) -> Iterator[AbstractContextManager[object]]:
-    """Each way of opening the state, by a process of its own."""
-    for way in (Store.plan_transaction, Store.read_transaction, Store.dry_run_transaction):
-        yield way(Store(folder, Clock(), lambda _seconds: None))
-    yield Store(folder, Clock(), lambda _seconds: None).transaction("write")
+def test_where_the_copy_of_blocks_was_not_tried_the_whole_state_is_copied(
+    untried: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the checkpoint did to file and log, before or after it took effect."""
+    was = fold_and_keep(untried, monkeypatch, ROWS)
+    assert was["copy"].endswith(was["file"] + was["log"])
+    after = untried.path.read_bytes()
+    for n, (file, log) in enumerate(
+        [
+            (was["file"], was["log"]),
+            (bytes(20_000) + after[20_000:], was["log"]),
+            (after[:100_000], was["log"][:10]),
+            (after + bytes(500_000), b""),
+            (after, None),
+        ]
+    ):
+        untried.path.write_bytes(file)
+        log_of(untried).unlink(missing_ok=True)
+        if log is not None:
+            log_of(untried).write_bytes(log)
+        copy_of(untried).write_bytes(was["copy"])
+        with untried.read_transaction() as tx:  # it folds nothing
+            assert tx.con.execute("SELECT count(*) FROM facts").fetchall() == [(2 * ROWS,)], n
+        assert not copy_of(untried).exists()
+        assert (untried.path.read_bytes(), log_of(untried).read_bytes()) == (was["file"], was["log"])
+    fill(untried, 2 * ROWS)
+    assert facts(untried) == 3 * ROWS
 
 
-def check_refused(store: Store, version: int) -> None:
-    before = {path.name: path.read_bytes() for path in store.folder.iterdir()}
-    for way in every_way(store.folder):
-        with pytest.raises(StateError) as raised, way:
-            pass
-        assert str(raised.value) == (
-            f"{store.path} is of DuckDB's storage version {version}, this Batcher was tested with 999: "
-            "upgrade Batcher, or set another [state] dir"
-        )
-        assert {path.name: path.read_bytes() for path in store.folder.iterdir()} == before
+def test_what_was_tried_is_what_this_environment_has(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else every fold copies the whole file: right, and slow where the job is large."""
+    assert duckdb.__version__ in checkpoint.TRIED_ENGINES
+    was = fold_and_keep(store, monkeypatch, ROWS)
+    assert len(was["copy"]) < checkpoint.HEADERS + BLOCK + 100
 
 
-@pytest.mark.parametrize("version", [68, 998, 1000])
-def test_a_file_with_the_number_of_another_storage_version_is_refused(store: Store, version: int) -> None:
-    """The file stays as it is, although its folder holds a copy that would be restored."""
+# --- what makes the copy safe ----------------------------------------------------------------------------------------
+
+
+def test_the_copy_is_on_the_disk_before_it_counts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bytes before it has its name, and its name before the checkpoint begins."""
+    done: list[str] = []
+    sync, rename = os.fsync, Path.replace
+
+    def look_at_sync(descriptor: int) -> None:
+        synced = os.fstat(descriptor).st_ino
+        copies = [store.path.with_name("state.duckdb.copying"), copy_of(store)]
+        found = [path for path in copies if path.exists() and path.stat().st_ino == synced]
+        done.extend(f"sync {path.name} of {path.stat().st_size}" for path in found)
+        if store.folder.stat().st_ino == synced:
+            done.append("sync state")
+        sync(descriptor)
+
+    def look_at_rename(path: Path, target: Path) -> Path:
+        done.append(f"rename {path.name} of {path.stat().st_size}")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", look_at_sync)
+    monkeypatch.setattr(Path, "replace", look_at_rename)
+    monkeypatch.setattr("batcher.crashpoints.mark_reached", done.append)
+    fill(store, ROWS)
+    size = checkpoint.HEADERS + BLOCK + len(b"[[0, 12288], [12288, 262144]]\n")
+    assert done == [
+        "fill.commit.before",
+        "fill.commit.after",
+        f"sync state.duckdb.copying of {size}",
+        f"rename state.duckdb.copying of {size}",
+        "sync state",
+        "fold.before",
+        "fold.after",
+    ]
+
+
+def test_a_whole_copy_is_gone_from_the_disk_before_the_file_is_given_free(
+    untried: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be put back over what came later."""
+    done: list[object] = []
+    monkeypatch.setattr("batcher.state.db.checkpoint.sync_path", lambda _path: done.append(copy_of(untried).exists()))
+    monkeypatch.setattr(Engine, "detach_file", partialmethod(detach_after, done))
+    fill(untried, ROWS)
+    assert done[:3] == [True, False, "detach"]
+
+
+DETACH = Engine.detach_file
+
+
+def detach_after(engine: Engine, done: list[object]) -> None:
+    done.append("detach")
+    DETACH(engine)
+
+
+@pytest.mark.parametrize("end", ["good", "refused", "interrupted"])
+def test_the_file_is_detached_before_a_descriptor_of_it_is_closed(
+    store: Store, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """Closing one releases the lock of an engine that has it attached: two processes could write at once."""
+    attached: list[bool] = []
+    keep = checkpoint.backup_state_file
+
+    @contextmanager
+    def look(path: Path, layout: checkpoint.FileLayout) -> Iterator[checkpoint.Backup]:
+        with keep(path, layout) as backup:
+            try:
+                yield backup
+            finally:  # the descriptor is closed by the outer one
+                engine = store._engine._engine
+                attached.append(engine is not None and "state" in repr(engine.execute("SHOW DATABASES").fetchall()))
+
+    def interrupt(name: str) -> None:
+        if name == "fold.before":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("batcher.state.db.checkpoint.backup_state_file", look)
+    if end == "refused":
+        store._engine._ensure_started().execute("SET debug_checkpoint_abort = 'after_free_list_write'")
+    if end == "interrupted":
+        monkeypatch.setattr("batcher.crashpoints.mark_reached", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            fill(store, ROWS)
+    else:
+        fill(store, ROWS)
+    assert attached == [False]
+    monkeypatch.undo()
+    assert facts(store) == 2 * ROWS
+
+
+# --- a copy that cannot be used --------------------------------------------------------------------------------------
+
+CONTENTS = [
+    b"",
+    b"\n",
+    b"garbage",
+    b"\x80\x81\n",
+    b"[]\n",
+    b"{}\n",
+    b"7\n",
+    b"null\n",
+    b"[[0, 12288], 7]\n" + bytes(12_288),
+    b"[[0, 12288]]\n" + bytes(12_287),
+    b"[[0, 12288]]\n" + bytes(12_289),
+    b"[[0, 4096], [12288, 262144]]\n" + bytes(4_096 + 262_144),
+    b'[[0, 12288], [12288, "x"]]\n' + bytes(12_288),
+    b"[[0, 12288], [12288, -1], [12288, 1]]\n" + bytes(12_288),
+    b"[[0, 12288], [0.5, 1]]\n" + bytes(12_289),
+    b"[[0, 12288], [-1, 1]]\n" + bytes(12_289),
+    b'{"file": 10}\n' + bytes(10),
+    b'{"file": 10, "log": 1}\n' + bytes(10),
+    b'{"file": 11, "log": -1}\n' + bytes(10),
+    b'{"file": true, "log": 0}\n' + bytes(1),
+    b"[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("content", [*CONTENTS, None], ids=lambda content: repr(content)[:40])
+def test_a_copy_that_cannot_be_read_is_told_and_moved_away(store: Store, content: bytes | None) -> None:
     fill(store, ROWS, 10)
+    before = store.path.read_bytes()
+    for name in ("state.duckdb.before.unusable", "state.duckdb.before.unusable-2"):
+        if content is None:
+            copy_of(store).mkdir()
+        else:
+            copy_of(store).write_bytes(content)
+        with pytest.raises(StateError) as raised:
+            facts(store)
+        assert str(raised.value) == f"{copy_of(store)} cannot be read; it is now {name}, run the same command again"
+        assert store.path.read_bytes() == before
+        assert facts(store) == ROWS + 10
+        moved = store.folder / name
+        assert moved.is_dir() if content is None else moved.read_bytes() == content
+
+
+def test_a_copy_without_its_state_file_is_not_put_over_a_new_one(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state", Clock(), lambda _seconds: None)
+    store.folder.mkdir()
+    copy_of(store).write_bytes(b'{"file": 3, "log": 0}\nold')
+    with pytest.raises(StateError, match=r"before is the copy of a state file that is gone; it is now .*\.unusable"):
+        plan_rows(store)
+    plan_rows(store)
+    assert facts(store) == ROWS
+
+
+def test_a_copy_that_the_disk_does_not_let_us_put_back_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     put_copy(store, store.path.read_bytes())
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("batcher.state.db.checkpoint._put_back", refuse)
+        with pytest.raises(StateError, match=r"cannot be repaired from state\.duckdb\.before: the disk is full"):
+            facts(store)
+    assert facts(store) == ROWS
+
+
+# --- file and log ----------------------------------------------------------------------------------------------------
+
+
+def test_a_file_and_a_log_of_different_times_are_told_as_such(store: Store) -> None:
+    fill(store, ROWS, 10)
+    old = store.path.read_bytes(), log_of(store).read_bytes()
+    fill(store, 2 * ROWS)
+    fill(store, 3 * ROWS, 10)
+    new = store.path.read_bytes(), log_of(store).read_bytes()
+    for file, log in ((old[0], new[1]), (new[0], old[1])):
+        store.path.write_bytes(file)
+        log_of(store).write_bytes(log)
+        with pytest.raises(StateError) as raised:
+            facts(store)
+        assert str(raised.value) == (
+            f"{store.path} and its log beside it (.wal) are of different times, as after a copy of one without the "
+            "other; put back the whole state folder as it was at one time"
+        )
+
+
+def test_a_log_that_was_damaged_is_told_as_such(store: Store) -> None:
+    fill(store, ROWS, 10)
+    log = bytearray(log_of(store).read_bytes())
+    log[100:200] = bytes(100)
+    log_of(store).write_bytes(log)
+    with pytest.raises(
+        StateError, match=r"state\.duckdb has a log beside it \(\.wal\) that was damaged, by a power cut"
+    ):
+        facts(store)
+
+
+def header_checksum(page: bytearray) -> int:
+    """Return what DuckDB writes before each header: `Checksum` in its src/common/checksum.cpp."""
+    result = 5381
+    for at in range(8, len(page), 8):
+        result ^= int.from_bytes(page[at : at + 8], "little") * 0xBF58476D1CE4E5B9 % (1 << 64)
+    return result
+
+
+def test_a_file_of_a_newer_storage_version_is_told_as_such(store: Store) -> None:
+    page = bytearray(store.path.read_bytes()[:PAGE])
+    assert header_checksum(page) == int.from_bytes(page[:8], "little")
+    page[12:20] = (1000).to_bytes(8, "little")
+    page[:8] = header_checksum(page).to_bytes(8, "little")
     with store.path.open("r+b") as file:
-        file.seek(12)
-        file.write(version.to_bytes(8, "little"))
-    check_refused(store, version)
-
-
-def test_a_file_of_an_older_storage_version_is_refused_although_duckdb_reads_it(tmp_path: Path) -> None:
-    check_refused(file_of(Store(tmp_path / "old", Clock(), lambda _seconds: None), "STORAGE_VERSION 'v1.4.0'"), 67)
-
-
-def test_a_new_file_is_of_the_storage_version_that_was_tested(store: Store) -> None:
-    assert checkpoint.check_storage_version(store.path)
-    assert not checkpoint.check_storage_version(store.path.with_name("nowhere"))
+        file.write(page)
+    with pytest.raises(StateError) as raised:
+        facts(store)
+    assert str(raised.value) == (f"{store.path} was written by a newer DuckDB than this Batcher knows; upgrade Batcher")
 
 
 # --- a new state -----------------------------------------------------------------------------------------------------

@@ -2,19 +2,27 @@
 
 import os
 import re
+import resource
+import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import duckdb
 import pytest
 
 from batcher.disk.locks import lane_lock
+from batcher.disk.private_files import make_private_folder, open_private_file
+from batcher.disk.result_archive import archive_result_file
+from batcher.disk.shard_files import ShardWriter
 from batcher.errors import IllegalTransitionError, StateError
 from batcher.state import submissions
+from batcher.state.db import checkpoint
 from batcher.state.db.engine import RETRY_S, Engine
 from batcher.state.db.schema import SCHEMA_VERSION, load_migrations
 from batcher.state.db.store import Store
@@ -227,13 +235,64 @@ def test_a_foreign_duckdb_file(store: Store, sql: str) -> None:
     )
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", b"garbage" * 10_000])
+@pytest.mark.parametrize("content", [b"garbage", b"garbage" * 10, b"garbage" * 10_000])
 def test_a_file_that_is_no_database(store: Store, content: bytes) -> None:
     store.folder.mkdir()
     store.path.write_bytes(content)
     assert refusal(store) == (
         "state/state.duckdb is not a state of Batcher's; move it away, or set another [state] dir"
     )
+
+
+@pytest.mark.parametrize("left", [0, 12, 1_000, 4_096, 8_192, 12_287])
+def test_a_file_that_was_never_finished_counts_as_none(store: Store, left: int) -> None:
+    """A kill, or a limit on the size of files, while DuckDB writes the headers of a new file."""
+    store.folder.mkdir()
+    duckdb.connect(str(store.path)).close()
+    with store.path.open("r+b") as file:
+        file.truncate(left)
+    assert not store.exists()
+    with pytest.raises(StateError, match="there is no plan"), store.read_transaction():
+        pass
+    with store.plan_transaction() as tx:
+        tx.fetch_all("insert_run", run_id="r", now=tx.now)
+    with store.read_transaction() as tx:
+        assert tx.fetch_one("run")[0] == "r"
+
+
+def test_a_file_that_another_plan_is_making_is_left_to_it(store: Store) -> None:
+    """It is locked from the first moment: what is not finished yet is not what a dead process has left."""
+    store.folder.mkdir()
+    store.path.touch()
+    holder = (
+        "import fcntl, sys; f = open(sys.argv[1], 'r+b'); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True); input()"
+    )
+    command = [sys.executable, "-c", holder, str(store.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdin is not None
+        process.stdout.readline()
+        assert not checkpoint.remove_unfinished_file(store.path)
+        assert store.path.exists()
+        process.communicate(b"\n")
+    assert checkpoint.remove_unfinished_file(store.path)
+    assert not store.path.exists()
+
+
+@pytest.mark.parametrize("limit", [5, 1_000, 5_000, 12_288, 100_000, 400_000, 700_000])
+def test_a_limit_on_the_size_of_files_leaves_no_file(tmp_path: Path, naps: Naps, limit: int) -> None:
+    store = Store(tmp_path / "folder" / "state", Clock(), naps)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))  # Python ignores the signal that comes with it
+    try:
+        with pytest.raises(StateError) as raised, store.plan_transaction() as tx:
+            tx.con.execute("INSERT INTO facts SELECT 'fact ' || i, i, repeat('x', 40) FROM range(20000) r(i)")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(raised.value) == (
+        f"{store.path} cannot be written: it is larger than this user may write; nothing was lost, raise the limit and "
+        "run again"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_in_its_place(store: Store) -> None:
@@ -360,6 +419,165 @@ def test_a_statement_that_the_disk_refuses_is_told(planned: Store) -> None:
 def test_a_bug_is_not_taken_for_a_full_disk(planned: Store) -> None:
     with pytest.raises(duckdb.CatalogException), planned.transaction("write") as tx:
         tx.con.execute("SELECT * FROM nowhere")
+
+
+# --- interrupted -----------------------------------------------------------------------------------------------------
+
+
+class Interrupted:
+    """A connection of which one statement is ended by a Ctrl-C, as DuckDB does it."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, at: str) -> None:
+        self._con, self._at = con, at
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._con, name)
+
+    def execute(self, sql: str, *rest: Any) -> object:
+        self._con.execute(sql, *rest)
+        if sql.startswith(self._at):
+            raise RuntimeError("Query interrupted")
+        return self._con
+
+
+@pytest.mark.parametrize("at", ["ATTACH", "DETACH", "CHECKPOINT"])
+@pytest.mark.parametrize("how", [Store.read_transaction, partial(Store.transaction, name="write")])
+def test_ctrl_c_within_a_statement_of_the_store_itself_is_one(
+    planned: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    at: str,
+    how: Callable[[Store], AbstractContextManager[Transaction]],
+) -> None:
+    start = Engine._ensure_started
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "_ensure_started", lambda engine: Interrupted(start(engine), at))
+        patch.setattr("batcher.state.db.checkpoint.LOG_BYTES", 0)
+        interrupted = Engine.detach_file
+
+        def detach(engine: Engine) -> None:
+            if at == "DETACH" and engine._engine is not None:
+                monkeypatch.setattr(engine, "_engine", Interrupted(engine._engine, at))
+            interrupted(engine)
+
+        patch.setattr(Engine, "detach_file", detach)
+        if at == "CHECKPOINT" and how is Store.read_transaction:
+            enter(how(planned))  # it folds nothing
+        else:
+            with pytest.raises(KeyboardInterrupt), how(planned) as tx:
+                if at == "CHECKPOINT":
+                    tx.write_fact("x", 1)
+    with planned.transaction("write", patience_s=0.0) as tx:
+        tx.write_fact("y", 1)
+
+
+def test_another_error_of_the_same_kind_is_none(planned: Store) -> None:
+    with pytest.raises(RuntimeError, match="a bug"), planned.transaction("write"):
+        raise RuntimeError("a bug")
+
+
+# --- for months ------------------------------------------------------------------------------------------------------
+
+
+def test_the_engine_is_started_anew_from_time_to_time(planned: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps some KB of each file that it had attached until it ends."""
+    monkeypatch.setattr("batcher.state.db.engine.RENEW_AFTER", 3)
+    engines = []
+    for n in range(8):
+        with planned.transaction("look") as tx:
+            tx.write_fact("n", n)
+            engines.append(planned._engine._engine)
+    assert len({id(engine) for engine in engines}) == 3
+    with planned.read_transaction() as tx:
+        assert tx.read_fact("n") == 7
+
+
+# --- whose files they are --------------------------------------------------------------------------------------------
+
+
+def rights(folder: Path) -> dict[str, int]:
+    """Return the rights of a folder and of all in it."""
+    found = {str(path.relative_to(folder)): path for path in (folder, *folder.rglob("*"))}
+    return {name: stat.S_IMODE(path.stat().st_mode) for name, path in found.items()}
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o377])
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def test_what_is_in_the_state_folder_is_its_owners_alone(tmp_path: Path, naps: Naps, umask: int) -> None:
+    store = Store(tmp_path / "state", Clock(), naps)
+    within: list[dict[str, int]] = []
+    after: list[dict[str, int]] = []
+    with mock.patch("batcher.crashpoints.mark_reached", lambda name: within.append(rights(store.folder))):
+        with store.plan_transaction() as tx:
+            tx.fetch_all("insert_run", run_id="r", now=tx.now)
+            writer = ShardWriter(store.folder, 1, 1)
+            writer.write_lines(b"{}", 1, 1)
+            writer.close()
+        after.append(rights(store.folder))
+        with store.transaction("few") as tx:
+            tx.write_fact("x", 1)
+        after.append(rights(store.folder))
+        with store.transaction("many") as tx:
+            tx.con.execute("INSERT INTO facts SELECT 'fact ' || i, i, repeat('x', 40) FROM range(2000) r(i)")
+        with lane_lock(store.folder, "batch", print, naps, 0.0):
+            make_private_folder(store.folder / "results")
+            with open_private_file(store.folder / "results" / "b_output.jsonl") as file:
+                file.write(b"{}")
+            archive_result_file(store.folder / "results" / "b_output.jsonl")
+            after.append(rights(store.folder))
+    assert "state.duckdb.wal" in after[1] and "state.duckdb.before" in within[-1]
+    assert {"shards/shard-00001.jsonl", "batch.lock", "results/b_output.jsonl.gz"} < set(after[2])
+    assert all(found["."] == 0o700 for found in within)
+    ours = [{name: mode for name, mode in found.items() if name not in DUCKDBS} for found in within]
+    wrong = {
+        f"{name} {mode:o}"
+        for found in (*ours, *after)
+        for name, mode in found.items()
+        if mode != (0o600 if "." in name.strip(".") else 0o700)
+    }
+    assert wrong == set()
+
+
+DUCKDBS = {"state.duckdb", "state.duckdb.wal"}
+"""The files that DuckDB makes by the umask. They are restricted once it has let go of them."""
+
+
+def test_a_folder_of_an_earlier_version_is_restricted_by_whoever_acts_next(planned: Store) -> None:
+    """What is not Batcher's in it is left as it is, and so is what a link leads to."""
+    elsewhere = planned.folder.parent / "elsewhere"
+    elsewhere.write_text("x")
+    for name in (
+        "shards/shard-00001.jsonl",
+        "results/b_output.jsonl.gz",
+        "batch.lock",
+        "state.duckdb.before.unusable",
+        "notes.txt",
+    ):
+        path = planned.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+    (planned.folder / "results" / "link").symlink_to(elsewhere)
+    (planned.folder / "direct.lock").symlink_to(elsewhere)
+    for path in (planned.folder, *planned.folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    before = rights(planned.folder)
+    later = planned.with_folder(planned.folder)
+    enter(later.read_transaction())
+    assert rights(planned.folder) == before
+    enter(later.transaction("write"))
+    changed = {name for name, mode in rights(planned.folder).items() if mode != before[name]}
+    assert changed == set(before) - {"notes.txt", "results/link", "direct.lock"}
+    assert set(rights(planned.folder).values()) == {0o700, 0o600, 0o644}
+
+
+def test_a_folder_that_is_everybodys_stays_so(planned: Store) -> None:
+    planned.folder.chmod(0o1777)
+    enter(planned.with_folder(planned.folder).transaction("write"))
+    assert stat.S_IMODE(planned.folder.stat().st_mode) == 0o1777
 
 
 # --- transitions -----------------------------------------------------------------------------------------------------
