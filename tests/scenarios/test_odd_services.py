@@ -133,6 +133,17 @@ def test_what_an_incomplete_listing_shows_is_followed(make: Make, monkeypatch: p
     assert_paid_once(it, 12)
 
 
+@pytest.mark.parametrize("odd", [{"object": "batch"}, {"id": "batch_x", "status": ["done"], "created_at": 10**400}, 7])
+def test_an_object_of_somebody_else_that_is_odd_holds_up_nothing(make: Make, odd: object) -> None:
+    it = make(lines=12)
+    lose = nth(*CREATE, 2, lost)
+    spoil = every(*LIST, changed(lambda body: body["data"].insert(0, odd)))
+    it.rule = lambda request, send: spoil(request, lambda asked: lose(asked, send))
+    assert it.act() == Finish()
+    assert events.BatchAdopted in it.kinds() and told(it, events.ListingUnclear) <= 1
+    assert_paid_once(it, 12)
+
+
 # --- listings that do not move ----------------------------------------------------------------------------------------
 
 
