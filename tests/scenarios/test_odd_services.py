@@ -90,14 +90,19 @@ def with_date(response: httpx2.Response, seconds: float) -> httpx2.Response:
 # --- listings that are not complete -----------------------------------------------------------------------------------
 
 
-def test_a_listing_that_is_not_complete_never_shows_absence(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("complete_s", [0, 30])
+def test_a_listing_that_is_not_complete_never_shows_absence(
+    make: Make, monkeypatch: pytest.MonkeyPatch, complete_s: float
+) -> None:
+    """Neither at the first look nor at a later one."""
     it = make()
+    unclear_from = it.clock() + complete_s
     unclear_until = it.clock() + 600
-    lists_unclearly(monkeypatch, lambda: it.clock() < unclear_until)
+    lists_unclearly(monkeypatch, lambda: unclear_from <= it.clock() < unclear_until)
     it.rule = nth(*CREATE, 1, answered(503))
     absent = times_of(it, events.BatchAbsent)
     it.act()
-    assert len(absent) == 1 and absent[0] >= unclear_until + it.config.api.reconcile_grace_s
+    assert len(absent) == 1 and absent[0] >= unclear_until + (0 if complete_s else it.config.api.reconcile_grace_s)
     assert told(it, events.ListingUnclear) == 1
     assert it.rows("SELECT detail FROM events WHERE kind = 'listing_problem'") == [(UNCLEAR,)]
     assert_paid_once(it, 6)
