@@ -58,7 +58,7 @@ class BatchSearched(NamedTuple):
 
 
 class ListingUnclear(NamedTuple):
-    """A part of the listing of the batches could not be read, so that it does not show what is absent."""
+    """A part of the listing of the batches could not be read, so that it does not show what is absent. reason: what."""
 
     reason: str
 

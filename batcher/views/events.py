@@ -68,7 +68,7 @@ def format_event(event: LineEvent) -> str:  # noqa: C901, PLR0911, PLR0912 - one
         case events.BatchSearched(shard):
             return f"shard {shard}: the answer was lost; looking for its batch before anything else"
         case events.ListingUnclear(reason):
-            return f"the listing of the batches: {reason}; it is used without that, and shows nothing as absent"
+            return f"{reason}; what it shows is used, and nothing counts as absent"
         case events.BatchAbsent(shard):
             return f"shard {shard}: no batch was made of it; it is sent anew"
         case events.CancelRequested(shard, batch_id):

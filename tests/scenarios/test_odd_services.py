@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow("whole jobs against services that are wrong about 
 CREATE = ("POST", "/batches")
 LIST = ("GET", "/batches")
 HOUR = 3600.0
-UNCLEAR = "the 3rd object has no id"
+UNCLEAR = "the listing of the batches: the 3rd object has no id"
 Make = Callable[..., Trial]
 
 
@@ -67,13 +67,16 @@ def times_of(it: Trial, kind: type[events.Event]) -> list[float]:
     return times
 
 
-def lists_unclearly(monkeypatch: pytest.MonkeyPatch, while_true: Callable[[], bool]) -> None:
-    """Have a part of each listing not understood."""
+def lists_unclearly(monkeypatch: pytest.MonkeyPatch, while_true: Callable[[], bool], lacking: int = 0) -> None:
+    """Have a part of each listing not understood. lacking: the oldest batches that it does not show."""
     whole = OpenAIService.list_batches
 
     def cut(service: OpenAIService, back_to: float) -> Any:
         listing = whole(service, back_to)
-        return listing._replace(proves_absence=False, problems=(UNCLEAR,)) if while_true() else listing
+        if not while_true():
+            return listing
+        shown = listing.batches[: len(listing.batches) - lacking]
+        return listing._replace(batches=shown, proves_absence=False, problems=(UNCLEAR,))
 
     monkeypatch.setattr(OpenAIService, "list_batches", cut)
 
@@ -87,14 +90,19 @@ def with_date(response: httpx2.Response, seconds: float) -> httpx2.Response:
 # --- listings that are not complete -----------------------------------------------------------------------------------
 
 
-def test_a_listing_that_is_not_complete_never_shows_absence(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("complete_s", [0, 30])
+def test_a_listing_that_is_not_complete_never_shows_absence(
+    make: Make, monkeypatch: pytest.MonkeyPatch, complete_s: float
+) -> None:
+    """Neither at the first look nor at a later one."""
     it = make()
+    unclear_from = it.clock() + complete_s
     unclear_until = it.clock() + 600
-    lists_unclearly(monkeypatch, lambda: it.clock() < unclear_until)
+    lists_unclearly(monkeypatch, lambda: unclear_from <= it.clock() < unclear_until)
     it.rule = nth(*CREATE, 1, answered(503))
     absent = times_of(it, events.BatchAbsent)
     it.act()
-    assert len(absent) == 1 and absent[0] >= unclear_until + it.config.api.reconcile_grace_s
+    assert len(absent) == 1 and absent[0] >= unclear_until + (0 if complete_s else it.config.api.reconcile_grace_s)
     assert told(it, events.ListingUnclear) == 1
     assert it.rows("SELECT detail FROM events WHERE kind = 'listing_problem'") == [(UNCLEAR,)]
     assert_paid_once(it, 6)
@@ -122,11 +130,22 @@ def test_the_listing_after_the_deletion_must_be_complete_too(make: Make, monkeyp
 
 def test_what_an_incomplete_listing_shows_is_followed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     it = make(lines=12)
-    lists_unclearly(monkeypatch, lambda: True)
+    lists_unclearly(monkeypatch, lambda: True, lacking=1)
     it.rule = nth(*CREATE, 2, lost)
     assert it.act() == Finish()
     assert events.BatchAdopted in it.kinds() and told(it, events.ListingUnclear) == 1
     assert it.facts("listing_lag_s") == 0
+    assert_paid_once(it, 12)
+
+
+@pytest.mark.parametrize("odd", [{"object": "batch"}, {"id": "batch_x", "status": ["done"], "created_at": 10**400}, 7])
+def test_an_object_of_somebody_else_that_is_odd_holds_up_nothing(make: Make, odd: object) -> None:
+    it = make(lines=12)
+    lose = nth(*CREATE, 2, lost)
+    spoil = every(*LIST, changed(lambda body: body["data"].insert(0, odd)))
+    it.rule = lambda request, send: spoil(request, lambda asked: lose(asked, send))
+    assert it.act() == Finish()
+    assert events.BatchAdopted in it.kinds() and told(it, events.ListingUnclear) <= 1
     assert_paid_once(it, 12)
 
 
