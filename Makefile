@@ -34,7 +34,8 @@ layers: $(STAMP) ## which folder may import which
 
 soak: $(STAMP) ## all tests and their long runs: deep properties, kills and budgets over many seeds
 	HYPOTHESIS_SOAK=1 $(BIN)/python -m pytest -n 2 --timeout 7200
-	$(BIN)/python -m tests.support.kill_harness --seeds 200 --lines 5000
+	$(BIN)/python -m tests.support.kill_harness --seeds 200 --lines 5000 --jobs 2
+	$(BIN)/python -m tests.support.kill_harness --plain --seeds 20 --lines 5000
 	$(BIN)/python -m tests.support.budget_runs --runs 200
 
 bench: $(STAMP) ## speed and memory beside a floor of the same run

@@ -216,8 +216,8 @@ class Planner:
         unsent = count_unsent_of_other_versions(tx, number)
         if unsent.lines and not self.options.replan:
             raise ConfigError(
-                f"the prompt, schema or model is not that of {unsent.lines:,} unsent lines in {unsent.shards} shards; "
-                "`batcher plan --replan` cuts them again (what was submitted stays as it is)"
+                f"the prompt, the schema or a setting of [model] is not that of {unsent.lines:,} unsent lines in "
+                f"{unsent.shards} shards; `batcher plan --replan` cuts them again (what was submitted stays as it is)"
             )
 
     def _read_input(self, tx: Transaction, spool: Spool) -> BadRows:

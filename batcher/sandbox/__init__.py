@@ -4,6 +4,22 @@ It imports nothing from the rest of the program, and listens on the loopback int
 """
 
 from batcher.sandbox.api.sandbox import Sandbox, scaled_clock
-from batcher.sandbox.base.settings import Faults, SandboxSettings, SettingError, apply_changes, settings_to_json
+from batcher.sandbox.base.settings import (
+    Dialect,
+    Faults,
+    SandboxSettings,
+    SettingError,
+    apply_changes,
+    settings_to_json,
+)
 
-__all__ = ["Faults", "Sandbox", "SandboxSettings", "SettingError", "apply_changes", "scaled_clock", "settings_to_json"]
+__all__ = [
+    "Dialect",
+    "Faults",
+    "Sandbox",
+    "SandboxSettings",
+    "SettingError",
+    "apply_changes",
+    "scaled_clock",
+    "settings_to_json",
+]

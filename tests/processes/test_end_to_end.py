@@ -75,7 +75,7 @@ def test_every_bio_is_its_artists_own(finished: Finished) -> None:
     for name, bio, priority, lane, attempts, cost, batch_id, model in rows:
         assert str(name) in str(bio)
         assert priority in {1, 2, 3, 4, 5}
-        assert (lane, str(batch_id)[:6], str(model)[:10]) == ("batch", "batch_", "gpt-6-luna")
+        assert (lane, str(batch_id)[:6], model) == ("batch", "batch_", "gpt-6-luna-sandbox")
         assert int(str(attempts)) >= 1
         assert float(str(cost)) > 0
 

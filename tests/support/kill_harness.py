@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import Pool
 from pathlib import Path
 
 import duckdb
@@ -22,6 +24,7 @@ import duckdb
 from batcher.sandbox import Faults, Sandbox, SandboxSettings, apply_changes, scaled_clock
 from batcher.sandbox.base.faults import LOST, FaultSampler
 from batcher.sandbox.web.server import running_sandbox
+from tests.support.mixture import soak_seed
 from tests.support.nursery import nursery
 from tests.support.world import ROOT, write_table
 
@@ -285,20 +288,51 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--lines", type=int, default=5_000)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2, help="seeds at once")
+    parser.add_argument("--without", default="", help="ingredients that are left out, with commas between")
+    parser.add_argument("--plain", action="store_true", help="lost answers and kills alone, and real time")
     parser.add_argument("--table", type=Path, help="one run on this table instead, killed every 5 s")
     chosen = parser.parse_args()
     if chosen.table is not None:
         _one_table(chosen.table.resolve(), chosen.first)
         return
+    seeds = range(chosen.first, chosen.first + chosen.seeds)
+    good = (
+        _soak_plainly(seeds, chosen.lines)
+        if chosen.plain
+        else _soak_mixtures(seeds, chosen.lines, chosen.jobs, chosen.without.split(","))
+    )
+    if not good:
+        sys.exit(1)
+
+
+def _soak_plainly(seeds: Sequence[int], lines: int) -> bool:
+    """Return whether no seed has bought a line twice or lost one."""
     sums: Counter[str] = Counter()
-    for seed in range(chosen.first, chosen.first + chosen.seeds):
+    for seed in seeds:
         with tempfile.TemporaryDirectory(prefix="batcher-soak-") as name:
-            figures = under_fire(seed, chosen.lines, Path(name))
+            figures = under_fire(seed, lines, Path(name))
         sums.update(figures)
         print(f"seed {seed}: {told(figures)}", flush=True)
-    print(f"{chosen.seeds} seeds, {chosen.lines:,} lines each: {told(sums)}")
-    if sums["double executions"] or sums["lines lost"]:
-        sys.exit(1)
+    print(f"{len(seeds)} seeds, {lines:,} lines each: {told(sums)}")
+    return not sums["double executions"] and not sums["lines lost"]
+
+
+def _soak_mixtures(seeds: Sequence[int], lines: int, jobs: int, without: Sequence[str]) -> bool:
+    """Return whether everything held in each seed's mixture of dialects, faults and kills."""
+    sums: Counter[str] = Counter()
+    failed = []
+    with tempfile.TemporaryDirectory(prefix="batcher-soak-") as name, Pool(jobs) as pool:
+        for verdict in pool.imap_unordered(partial(soak_seed, Path(name), lines, without=without), seeds):
+            sums.update(verdict.figures)
+            mark = f": {verdict.problem}" if verdict.problem else ""
+            print(f"seed {verdict.seed} ({verdict.seconds:.0f} s){mark}: {told(verdict.figures)}", flush=True)
+            if verdict.problem:
+                failed.append(verdict.seed)
+                print(f"    drawn: {verdict.mixture}\n    said: {verdict.tail}", flush=True)
+    print(f"{len(seeds)} seeds, {lines:,} lines each: {told(sums)}")
+    print(f"failed: {', '.join(map(str, sorted(failed))) or 'none'}")
+    return not failed
 
 
 def _one_table(table: Path, seed: int) -> None:

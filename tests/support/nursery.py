@@ -23,6 +23,7 @@ import toktok
 
 from batcher.catalog.prices import resolve_prices
 from batcher.catalog.tokens import ENCODING
+from tests.support.shared_clock import install_shared_clock
 from tests.support.world import ROOT
 
 PREPARED = (
@@ -123,6 +124,7 @@ def _become(wish: Mapping[str, Any]) -> None:
         os.dup2(os.open(str(wish[name]), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), number)
     sys.argv = ["batcher", *wish["arguments"]]
     importlib.reload(importlib.import_module("batcher.crashpoints"))  # it reads the environment at its import
+    install_shared_clock()
     code = 1
     try:
         importlib.import_module("batcher.cli.app").main()

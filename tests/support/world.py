@@ -50,11 +50,13 @@ class Clock:
 
 
 def config_with(**sections: Mapping[str, object]) -> Config:
-    """Return the default settings with these keys of these sections changed, and ten minutes between two polls.
+    """Return the default settings with these keys of these sections changed, ten minutes between two polls, and 600
+    tokens of output, whatever the table of models says.
 
     At the default interval a simulated hour takes a real second.
     """
-    return Config(**{"poll": {"interval_s": 600}, **sections})
+    model = {"max_output_tokens": 600, **sections.get("model", {})}
+    return Config(**{"poll": {"interval_s": 600}, **sections, "model": model})
 
 
 @cache

@@ -339,9 +339,9 @@ def test_parameters_of_the_model_are_named_in_the_file_and_in_the_environment(
 )
 def test_an_answer_has_room_for_what_the_model_thinks_before_it(model: str, effort: str | None, room: int) -> None:
     parameters = {"reasoning_effort": effort} if effort else {}
-    assert output_token_limit(config_with(model={"name": model, "parameters": parameters})) == room
-    given = {"name": model, "parameters": parameters, "max_output_tokens": 700}
-    assert output_token_limit(config_with(model=given)) == 700
+    named = {"name": model, "parameters": parameters}
+    assert output_token_limit(Config(model=named)) == room
+    assert output_token_limit(config_with(model={**named, "max_output_tokens": 700})) == 700
 
 
 def every_key(model: type[BaseModel], place: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 import orjson
 
 from batcher.sandbox.answers.filling import plan_for_schema
-from batcher.sandbox.answers.models import resolve_snapshot
+from batcher.sandbox.answers.models import answering_name
 from batcher.sandbox.answers.requests import CHAT, ModelRequest
 from batcher.sandbox.answers.text import build_placeholder_text, parse_message_facts
 from batcher.sandbox.base.chance import seeded_fraction, seeded_uniform
@@ -135,7 +135,7 @@ def _build_chat_body(request: ModelRequest, body: Mapping[str, object], parts: _
         "id": f"chatcmpl-{parts.ident[:29]}",
         "object": "chat.completion",
         "created": parts.created,
-        "model": resolve_snapshot(request.model),
+        "model": answering_name(request.model),
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
         "usage": _chat_usage_json(parts.usage),
         "service_tier": "default",
@@ -178,7 +178,7 @@ def _build_response_body(request: ModelRequest, body: Mapping[str, object], part
         "background": False,
         "error": None,
         "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
-        "model": resolve_snapshot(request.model),
+        "model": answering_name(request.model),
         "output": _build_output(parts, status),
         "service_tier": "default",
         "usage": response_usage_json(parts.usage),

@@ -83,6 +83,11 @@ def resolve_snapshot(model: str) -> str:
     return SNAPSHOT.get(model, model)
 
 
+def answering_name(model: str) -> str:
+    """Return the name under which the sandbox answers: no text of it can pass for one of the model itself."""
+    return f"{resolve_snapshot(model)}-sandbox"
+
+
 def _is_shut_down(model: str, now: float) -> bool:
     date = SHUTDOWN.get(family_name(model))
     return date is not None and datetime.fromtimestamp(now, UTC).date().isoformat() >= date

@@ -10,6 +10,7 @@ from batcher.sandbox.answers import models
 from batcher.sandbox.answers.answers import build_answer
 from batcher.sandbox.answers.requests import CHAT, Body, find_body_error, find_value_error, parse_model_request
 from batcher.sandbox.api.batches import parse_metadata
+from batcher.sandbox.api.dialect import quote_text, spoil_answer
 from batcher.sandbox.api.ledger import BilledExecution, Ledger
 from batcher.sandbox.base.chance import seeded_bytes
 from batcher.sandbox.base.errors import ApiError, missing_parameter_error, model_not_found_error
@@ -146,9 +147,11 @@ class DirectEndpoints:
         attempt = self.ledger.count_attempt(custom_id)
         fault = draw_line_fault(self.settings.faults, self.settings.seed, custom_id, attempt, now)
         if fault and fault not in ANSWERED:
-            raise _line_fault_error(fault, buckets)
-        ident = seeded_bytes(16, self.settings.seed, "direct", custom_id, attempt).hex()
+            raise _line_fault_error(fault, buckets, self.settings.faults.quoted_text)
+        ident = seeded_bytes(16, self.settings.id_seed, "direct", custom_id, attempt).hex()
         found = build_answer(request, body, ident, int(now), fault, self.settings)
+        if found.outcome == "ok":
+            spoil_answer(found.body, self.settings.faults, self.settings.seed, custom_id)
         execution = BilledExecution(custom_id, None, models.resolve_snapshot(request.model), found.outcome, now)
         self.ledger.record_execution(execution, found.usage)
         self.ledger.flush()
@@ -184,11 +187,11 @@ class DirectEndpoints:
         self, model: str | None, metadata: Mapping[str, str], newest_first: bool
     ) -> list[dict[str, object]]:
         """Return the stored completions of a model whose metadata holds all the given pairs."""
-        snapshot = None if model is None else models.resolve_snapshot(model)
+        wanted = None if model is None else models.answering_name(model)
         found = [
             each
             for each in self.stored.values()
-            if snapshot in (None, each["model"]) and _has_metadata(each.get("metadata"), metadata)
+            if wanted in (None, each["model"]) and _has_metadata(each.get("metadata"), metadata)
         ]
         return found[::-1] if newest_first else found
 
@@ -205,14 +208,14 @@ def ledger_key(body: Body) -> str:
     return str(named) if named else "sha256:" + sha256(orjson.dumps(body)).hexdigest()
 
 
-def _line_fault_error(fault: str, buckets: ModelBuckets) -> ApiError:
+def _line_fault_error(fault: str, buckets: ModelBuckets, quoted_text: str) -> ApiError:
     """Return the HTTP error for a kind of line failure; those that only a batch can show become a 500."""
     status, error = LINE_ERRORS.get(fault, LINE_ERRORS["server"])
     code, param = error["code"], error["param"]
     headers = {**buckets.rate_limit_headers(), **({"retry-after": "1"} if fault == "rate_limit" else {})}
     return ApiError(
         status,
-        str(error["message"]),
+        quote_text(str(error["message"]), quoted_text),
         str(error["type"]),
         None if param is None else str(param),
         None if code is None else str(code),

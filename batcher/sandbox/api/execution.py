@@ -14,6 +14,7 @@ import orjson
 from batcher.sandbox.answers.answers import BilledTokens, build_answer
 from batcher.sandbox.answers.requests import find_value_error, parse_model_request
 from batcher.sandbox.api.batches import Batch
+from batcher.sandbox.api.dialect import rewrite_line, spoil_answer
 from batcher.sandbox.api.ledger import BilledExecution, Ledger
 from batcher.sandbox.base.chance import seeded_bytes, seeded_fraction
 from batcher.sandbox.base.faults import ANSWERED, LINE_ERRORS, draw_line_fault
@@ -43,7 +44,7 @@ def compute_stride(total: int, seed: int, ordinal: int) -> tuple[int, int]:
 class _ResultLine:
     """One line of a result file; `usage` None: not billed."""
 
-    line: bytes
+    row: dict[str, object]
     good: bool  # goes to the output file, and counts as completed
     usage: BilledTokens | None = None
 
@@ -73,24 +74,26 @@ class LineExecutor:
         """Execute the lines from `batch.done` up to `target` of the order."""
         output: list[bytes] = []
         errors: list[bytes] = []
+        corrupt = settings.faults.corrupt_output
         for place, raw in self._read_lines(batch, target):
             result = self._execute_line(batch, raw, batch.execution_time(place), settings)
             self._count_result(batch, result)
-            (output if result.good else errors).append(result.line)
-            if result.good and settings.faults.corrupt_output:
-                output.extend(self._draw_malformed_line(batch, place, result.line, settings.faults.corrupt_output))
+            line = _encode_line(result.row, settings)
+            (output if result.good else errors).append(line)
+            if result.good and corrupt:
+                output.extend(self._draw_malformed_line(batch, place, line, corrupt))
             if len(output) + len(errors) >= _FLUSH_LINES:
                 self._write_results(batch, output, errors)
         self._write_results(batch, output, errors)
 
-    def abandon_lines(self, batch: Batch, code: str) -> None:
+    def abandon_lines(self, batch: Batch, code: str, settings: SandboxSettings) -> None:
         """Write the lines that were not executed to the error file, with the reason's code."""
         errors: list[bytes] = []
         for _, raw in self._read_lines(batch, batch.total):
             custom_id = orjson.loads(raw)["custom_id"]
             ident = seeded_bytes(16, self._seed, batch.id, custom_id, code).hex()
             error = {"code": code, "message": UNDONE[code]}
-            errors.append(_encode_result_line(ident, custom_id, None, error))
+            errors.append(_encode_line(_build_row(ident, custom_id, None, error), settings))
             batch.failed += 1
         self._write_results(batch, [], errors)
 
@@ -130,17 +133,20 @@ class LineExecutor:
         found = build_answer(model_request, body, ids[64:], int(time), fault, settings)
         execution = BilledExecution(custom_id, batch.id, batch.model or "", found.outcome, time)
         self._ledger.record_execution(execution, found.usage)
+        if found.outcome == "ok":
+            spoil_answer(found.body, settings.faults, self._seed, custom_id)
         response = {"status_code": 200, "request_id": ids[32:64], "body": found.body}
-        return _ResultLine(_encode_result_line(ids[:32], custom_id, response, None), True, found.usage)
+        return _ResultLine(_build_row(ids[:32], custom_id, response, None), True, found.usage)
 
     def _draw_malformed_line(self, batch: Batch, place: int, line: bytes, rate: float) -> list[bytes]:
-        point = seeded_fraction(self._seed, "corrupt", batch.id, place)
+        point = seeded_fraction(self._seed, "corrupt", batch.ordinal, place)
         if point >= rate:
             return []
-        stranger = _encode_result_line(
+        stranger = _build_row(
             "0" * 32, f"nobody-{place}", {"status_code": 200, "request_id": "0" * 32, "body": {}}, None
         )
-        extras = (b"this is not JSON\n", b'{"custom_id": "\xff\xfe\n', line, stranger, b"\n")
+        odd_line = orjson.dumps(stranger, option=orjson.OPT_APPEND_NEWLINE)
+        extras = (b"this is not JSON\n", b'{"custom_id": "\xff\xfe\n', line, odd_line, b"\n")
         return [extras[int(point / rate * len(extras))]]
 
     def _write_results(self, batch: Batch, output: list[bytes], errors: list[bytes]) -> None:
@@ -152,22 +158,26 @@ class LineExecutor:
         self._ledger.flush()
 
 
-def _encode_result_line(ident: str, custom_id: str, response: object, error: object) -> bytes:
-    row = {"id": f"batch_req_{ident}", "custom_id": custom_id, "response": response, "error": error}
-    return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+def _build_row(ident: str, custom_id: str, response: object, error: object) -> dict[str, object]:
+    return {"id": f"batch_req_{ident}", "custom_id": custom_id, "response": response, "error": error}
+
+
+def _encode_line(row: dict[str, object], settings: SandboxSettings) -> bytes:
+    found = rewrite_line(row, settings.dialect, settings.faults.quoted_text)
+    return orjson.dumps(found, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _line_fault_result(ids: str, custom_id: str, fault: str) -> _ResultLine:
     if fault == "request_timeout":
-        return _ResultLine(_encode_result_line(ids[:32], custom_id, None, _TIMEOUT), False)
+        return _ResultLine(_build_row(ids[:32], custom_id, None, _TIMEOUT), False)
     if fault == "status_0":
         # Seen in the wild: status 0 in the output file, and counted as completed.
         response: dict[str, object] = {"status_code": 0, "request_id": ids[32:64], "body": None}
-        return _ResultLine(_encode_result_line(ids[:32], custom_id, response, None), True)
+        return _ResultLine(_build_row(ids[:32], custom_id, response, None), True)
     status, error = LINE_ERRORS[fault]
     return _http_error_result(ids, custom_id, status, {"error": error})
 
 
 def _http_error_result(ids: str, custom_id: str, status: int, body: dict[str, object]) -> _ResultLine:
     response = {"status_code": status, "request_id": ids[32:64], "body": body}
-    return _ResultLine(_encode_result_line(ids[:32], custom_id, response, None), False)
+    return _ResultLine(_build_row(ids[:32], custom_id, response, None), False)

@@ -37,6 +37,7 @@ class StoredFile:
     path: Path
     expires_at: float | None
     ready_at: float = 0.0  # not found before that, by a fault
+    input_ready_at: float = 0.0  # not found as the input of a batch before that, by another
     pins: int = 0
     deleted: bool = False
 
@@ -95,9 +96,9 @@ def check_first_line(path: Path) -> None:
 class FileStore:
     """The files by id. The caller holds the sandbox's lock, and passes the time."""
 
-    def __init__(self, directory: Path, seed: int) -> None:
+    def __init__(self, directory: Path, id_seed: str) -> None:
         self.directory = directory
-        self._seed = seed
+        self._id_seed = id_seed
         self._files: dict[str, StoredFile] = {}
         self._count = 0
         self._next_expiry = float("inf")
@@ -106,7 +107,7 @@ class FileStore:
     def add(self, source: Path, filename: str, purpose: str, now: float, life_s: int | None = None) -> StoredFile:
         """Take over the file at `source` (it is moved) under a new id."""
         self._count += 1
-        file_id = f"file-{seeded_short_id(self._seed, 'file', self._count)}"
+        file_id = f"file-{seeded_short_id(self._id_seed, 'file', self._count)}"
         path = self.directory / file_id
         size = source.stat().st_size
         shutil.move(source, path)

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import RLock
 
 from batcher.sandbox.api.batches import Batch, check_cancellable, parse_batch_request
+from batcher.sandbox.api.dialect import rewrite_batch
 from batcher.sandbox.api.direct import DirectEndpoints
 from batcher.sandbox.api.files import PURPOSES, FileStore, StoredFile, check_first_line, parse_form_lifetime
 from batcher.sandbox.api.ledger import Ledger
@@ -20,7 +21,7 @@ from batcher.sandbox.api.scheduler import Lifecycle
 from batcher.sandbox.base.errors import ApiError, batch_not_found_error, invalid_value_error, missing_parameter_error
 from batcher.sandbox.base.faults import FaultSampler
 from batcher.sandbox.base.forms import Form
-from batcher.sandbox.base.settings import Faults, SandboxSettings, apply_changes
+from batcher.sandbox.base.settings import Dialect, Faults, SandboxSettings, apply_changes
 
 Clock = Callable[[], float]
 
@@ -60,7 +61,7 @@ class Sandbox:
         self.directory = directory
         self.incoming = directory / "incoming"
         self.incoming.mkdir(parents=True, exist_ok=True)
-        self.files = FileStore(directory / "files", settings.seed)
+        self.files = FileStore(directory / "files", settings.id_seed)
         self.ledger = Ledger(directory / "ledger.jsonl")
         self.lifecycle = Lifecycle(settings, directory / "parts", self.files, self.ledger)
         self.direct = DirectEndpoints(self.ledger, settings)
@@ -68,6 +69,7 @@ class Sandbox:
         self._clock = clock
         self._offset = 0.0
         self._numbers = count(1)
+        self._shown: dict[str, dict[str, object]] = {}
         self._creates = CallWindow(3600.0)
         self._uploads = CallWindow(60.0)
 
@@ -89,6 +91,15 @@ class Sandbox:
     def update_faults(self, changes: Mapping[str, object]) -> None:
         """Change the named faults; raise SettingError for a name or value that cannot be."""
         self.settings = replace(self.settings, faults=apply_changes(self.faults, changes))
+
+    @property
+    def dialect(self) -> Dialect:
+        """The dialect that is spoken now."""
+        return self.settings.dialect
+
+    def update_dialect(self, changes: Mapping[str, object]) -> None:
+        """Change the named parts of the dialect; raise SettingError for a name or value that cannot be."""
+        self.settings = replace(self.settings, dialect=apply_changes(self.dialect, changes))
 
     def update_settings(self, changes: Mapping[str, object]) -> None:
         """Change settings of the queue while it runs; raise SettingError for a name or value that cannot be."""
@@ -132,6 +143,7 @@ class Sandbox:
         self._uploads.record_call(now)
         stored = self.files.add(source, form.filename, purpose, now, life_s)
         stored.ready_at = now + self.faults.file_not_ready_s
+        stored.input_ready_at = now + self.faults.input_not_ready_s
         return stored
 
     def create_batch(self, payload: Mapping[str, object], lost: bool = False) -> Batch | None:
@@ -167,9 +179,17 @@ class Sandbox:
         before = self.now() - self.faults.list_lag_s
         return [each for each in reversed(self.lifecycle.batches.values()) if each.created_at <= before]
 
-    def batch_to_json(self, batch: Batch) -> dict[str, object]:
-        """Return the Batch object, without its metadata where a fault drops it."""
-        return batch.to_json(self.faults.drop_metadata)
+    def describe_batch(self, batch: Batch) -> dict[str, object]:
+        """Return the Batch object in the dialect, without its metadata where a fault drops it."""
+        found = rewrite_batch(batch.to_json(self.faults.drop_metadata), self.dialect, self.faults.quoted_text)
+        self._shown[batch.id] = found
+        return found
+
+    def describe_listed_batch(self, batch: Batch) -> dict[str, object]:
+        """Return the Batch object of a list; in a frozen one, as it was when it was last asked for by itself."""
+        if self.dialect.frozen_listing and batch.id in self._shown:
+            return self._shown[batch.id]
+        return self.describe_batch(batch)
 
 
 def _too_many_error(what: str, limit: int, period: str) -> ApiError:

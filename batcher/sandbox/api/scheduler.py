@@ -87,7 +87,7 @@ class Lifecycle:
     def create_batch(self, request: BatchRequest, now: float) -> Batch:
         """Create the batch, or raise the error of the call."""
         stored = self._files.find(request.input_file_id, now)
-        if stored is None or now < stored.ready_at:
+        if stored is None or now < max(stored.ready_at, stored.input_ready_at):
             raise input_not_found_error(request.input_file_id, self.settings.project)
         if stored.purpose != "batch":
             message = f"Invalid file purpose '{stored.purpose}' for the Batch API. Expected 'batch'."  # a guess
@@ -114,7 +114,9 @@ class Lifecycle:
 
     def _add_batch(self, request: BatchRequest, now: float) -> Batch:
         self._ordinal += 1
-        batch = Batch(f"batch_{seeded_hex_id(self.settings.seed, 'batch', self._ordinal)}", self._ordinal, request, now)
+        batch = Batch(
+            f"batch_{seeded_hex_id(self.settings.id_seed, 'batch', self._ordinal)}", self._ordinal, request, now
+        )
         self.batches[batch.id] = self._live[batch.id] = batch
         self._schedule_next_event(batch, now + self._draw_duration("validating", self.settings.validating_s, batch))
         return batch
@@ -195,7 +197,7 @@ class Lifecycle:
     def _finish_service(self, batch: Batch, at: float) -> None:
         self._executor.execute_lines(batch, batch.count_due_lines(at), self.settings)
         if batch.done < batch.total:
-            self._executor.abandon_lines(batch, "batch_expired")
+            self._executor.abandon_lines(batch, "batch_expired", self.settings)
             self._end_batch(batch, "expired", at)
             return
         batch.status = "finalizing"
@@ -208,7 +210,7 @@ class Lifecycle:
 
     def _finish_cancelling(self, batch: Batch, at: float) -> None:
         if batch.input_file:
-            self._executor.abandon_lines(batch, "batch_cancelled")
+            self._executor.abandon_lines(batch, "batch_cancelled", self.settings)
         self._end_batch(batch, "cancelled", at)
 
     def _fail_batch(self, batch: Batch, at: float, errors: list[dict[str, object]]) -> None:
@@ -219,13 +221,19 @@ class Lifecycle:
         """Publish the result files, leave the queue, unpin the input file."""
         batch.status = status
         batch.stamps[f"{status}_at"] = at
-        batch.output_file_id = self._publish_part(batch, self._executor.output_part_path(batch), "output", at)
-        batch.error_file_id = self._publish_part(batch, self._executor.error_part_path(batch), "error", at)
+        if status == "expired" and self.faults.late_files_s:
+            self._push_event(at + self.faults.late_files_s, lambda later: self._publish_files(batch, later))
+        else:
+            self._publish_files(batch, at)
         if batch.input_file:
             self._files.unpin(batch.input_file)
         batch.input_file = batch.checked_input = None
         self._live.pop(batch.id, None)
         self._ledger.record_batch_end(batch.id, status, at)
+
+    def _publish_files(self, batch: Batch, at: float) -> None:
+        batch.output_file_id = self._publish_part(batch, self._executor.output_part_path(batch), "output", at)
+        batch.error_file_id = self._publish_part(batch, self._executor.error_part_path(batch), "error", at)
 
     def _publish_part(self, batch: Batch, part: Path, kind: str, at: float) -> str | None:
         if not part.exists():

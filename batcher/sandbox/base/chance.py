@@ -8,7 +8,7 @@ from hashlib import blake2b
 _ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz123456789"
 
 
-def seeded_bytes(size: int, seed: int, *parts: object) -> bytes:
+def seeded_bytes(size: int, seed: int | str, *parts: object) -> bytes:
     """Return `size` bytes (at most 64) that depend on the seed and the parts alone."""
     text = "\x1f".join([str(seed), *map(str, parts)])
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).digest()
@@ -25,12 +25,12 @@ def seeded_uniform(bounds: tuple[float, float], seed: int, *parts: object) -> fl
     return low + (high - low) * seeded_fraction(seed, *parts)
 
 
-def seeded_hex_id(seed: int, *parts: object) -> str:
+def seeded_hex_id(seed: int | str, *parts: object) -> str:
     """Return 32 hexadecimal digits, the shape of most of OpenAI's ids."""
     return seeded_bytes(16, seed, *parts).hex()
 
 
-def seeded_short_id(seed: int, *parts: object) -> str:
+def seeded_short_id(seed: int | str, *parts: object) -> str:
     """Return 22 letters and digits, the shape of a file id."""
     number = int.from_bytes(seeded_bytes(20, seed, *parts), "big")
     letters = []

@@ -21,7 +21,10 @@ QUOTA_GONE = (
 
 @dataclass
 class ApiError(Exception):
-    """An HTTP answer that is not 200: the error object, and headers or top-level fields that go with it."""
+    """An HTTP answer that is not 200: the error object, and headers or top-level fields that go with it.
+
+    `bare` is a body without an error object, as servers have it that are not OpenAI's.
+    """
 
     status: int
     message: str
@@ -30,9 +33,12 @@ class ApiError(Exception):
     code: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, object] = field(default_factory=dict)
+    bare: Mapping[str, object] | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return the JSON body."""
+        if self.bare is not None:
+            return dict(self.bare)
         return {"error": build_error_object(self.message, self.type, self.param, self.code), **self.extra}
 
 

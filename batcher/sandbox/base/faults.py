@@ -75,6 +75,10 @@ class FaultSampler:
         """Return whether the current download is cut off; called once per download."""
         return bool(faults.truncate_download) and self._draw_fraction("truncate", "content") < faults.truncate_download
 
+    def draw_cut(self, faults: Faults) -> str:
+        """Return where this download of a result file is cut, a kind of CUTS, or ""; called once per download."""
+        return _pick_fault_kind(faults.cut_output, self._draw_fraction("cut", "content")) if faults.cut_output else ""
+
     def should_time_out(self, operation: str) -> bool:
         """Return whether a lost answer shows as a time-out rather than as a closed connection."""
         return self._draw_fraction("timeout", operation) < 0.5

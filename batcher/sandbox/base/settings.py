@@ -1,6 +1,6 @@
-"""What can be set in the sandbox: its size and speed, and the faults that it plays.
+"""What can be set in the sandbox: its size and speed, the faults that it plays, and the dialect that it speaks.
 
-Both are frozen values. `apply_changes` makes a changed copy from JSON and refuses unknown names, naming the valid ones.
+All are frozen values. `apply_changes` makes a changed copy from JSON and refuses unknown names, naming the valid ones.
 All times are seconds of the sandbox's clock, unless a comment says "real".
 """
 
@@ -22,7 +22,16 @@ LINE_KINDS = (
     "context_length",
     "status_0",
 )
+CUTS = ("in_last_line", "in_line", "at_line")  # where a download that looks whole ends: 7 bytes early, or at half
 OPERATIONS = ("upload", "create", "cancel", "delete", "list", "retrieve", "content", "direct")
+
+# Of a dialect, the usual value first.
+PAGING = ("after", "cursor", "unsaid", "one_page")
+COUNTS = ("true", "zero", "stale", "all_failed", "completed_counts_failed", "none", "gone")
+ERRORS = ("list", "array", "text")
+STATUSES = ("usual", "synonyms", "upper")
+TIMES = ("seconds", "iso")
+ODD_OBJECTS = ("no_id", "no_time", "surrogates", "huge_numbers")
 
 Rates = Mapping[str, float]
 Span = tuple[float, float]
@@ -56,28 +65,65 @@ class Faults:
     quota_gone_between: Span | None = None  # lines executed then answer 429 insufficient_quota
     outage_between: Span | None = None  # calls answer 503
     stuck_finalizing_s: float = 0.0  # added to the time in `finalizing`
+    input_not_ready_s: float = 0.0  # seconds for which `create` cannot find a new file that every other call knows
+    late_files_s: float = 0.0  # seconds after its end until an expired batch shows its result files
+    cut_output: Rates = field(default_factory=dict)  # kind of CUTS -> share of the downloads of result files
+    lone_surrogates: float = 0.0  # share of the JSON answers with half a surrogate pair, escaped, in their longest text
+    nul_texts: float = 0.0  # share of the JSON answers with an escaped NUL in their longest text
+    quoted_text: str = ""  # what the errors of batches and lines quote: the caller's key, or an escape sequence
+    redirect_posts: str = ""  # an origin ("http://other:1") to which every POST is redirected by 307
 
     def __post_init__(self) -> None:
         _check_fault_rates("line_failures", self.line_failures, LINE_KINDS)
+        _check_fault_rates("cut_output", self.cut_output, CUTS)
         for name in ("lose_answer", "refuse_before", "reset_before"):
             _check_fault_rates(name, getattr(self, name), OPERATIONS)
-        for name in ("truncate_download", "corrupt_output"):
+        for name in ("truncate_download", "corrupt_output", "lone_surrogates", "nul_texts"):
             _check_fault_rate(name, getattr(self, name))
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How servers speak that are not OpenAI's; by default as OpenAI's does."""
+
+    body_as_text: bool = False  # the body of a result line is JSON text in a string
+    status_in_words: bool = False  # a failed line has no response, and its status only in the error's message
+    paging: str = "after"  # cursor: `paging.next_cursor`, neither limit nor after; unsaid, one_page: no has_more
+    page_size: int = 20  # of pages by cursor
+    largest_limit: Mapping[str, int] = field(default_factory=dict)  # "batches", "files" -> a larger `limit` is a 422
+    frozen_listing: bool = False  # a list shows each batch as it was when it was last retrieved by itself
+    odd_objects: tuple[str, ...] = ()  # kinds of ODD_OBJECTS, somebody else's, that lead each list
+    counts: str = "true"  # what the counts of an ended batch say; none: never any; gone: none once it has ended
+    errors: str = "list"  # the form of a batch's `errors`: {"data": [...]}, a bare array, a text
+    statuses: str = "usual"  # synonyms: scheduling, succeeded, canceled; upper: in capitals
+    times: str = "seconds"  # iso: ISO 8601 texts
+    omitted: tuple[str, ...] = ()  # fields that no Batch object has
+    create_fields: tuple[str, ...] = ()  # the only fields of the answer to create; none: all of them
+
+    def __post_init__(self) -> None:
+        for name, valid in _CHOICES.items():
+            _check_choice(name, getattr(self, name), valid)
+        for kind in self.odd_objects:
+            _check_choice("odd_objects", kind, ODD_OBJECTS)
+        for key in self.largest_limit:
+            _check_choice("largest_limit", key, ("batches", "files"))
+
+
+_CHOICES = {"paging": PAGING, "counts": COUNTS, "errors": ERRORS, "statuses": STATUSES, "times": TIMES}
 
 
 @dataclass(frozen=True)
 class SandboxSettings:
     """The size and the speed of the sandbox."""
 
-    seed: int = 0
+    seed: int = 0  # of answers, faults and durations; with the salt, of ids
+    id_salt: str = ""  # ids are drawn from the seed and this: two starts with other salts share none
     speed: float = 1.0  # sandbox seconds for one real second; for `scaled_clock`
     tier: int = 3
     enqueued_tokens: int | None = None  # queue limit of every model; None: by model and tier
     limits: Mapping[str, int] = field(default_factory=dict)  # model -> queue limit, above the table
     phantom_tokens: int = 0  # of each queue, used by others
-    cache_writes: float = (
-        0.0  # share of the prompts whose tokens are billed as written to the cache, if not read from it
-    )
+    cache_writes: float = 0.0  # share of the prompts whose input is billed as written to the cache, if not read from it
     reasoning_tokens: int = 0  # of each answer, about: thought before it and billed with it, within its maximum
     refuse_at_create: bool = False  # over the limit: HTTP 400 at create, as Azure does, not a failed batch
     validating_s: Span = (5.0, 30.0)
@@ -96,11 +142,22 @@ class SandboxSettings:
     organization: str = "org-sandbox"
     project: str = "proj_sandbox"
     faults: Faults = field(default_factory=Faults)
+    dialect: Dialect = field(default_factory=Dialect)
 
     def __post_init__(self) -> None:
         _check_fault_rate("cache_writes", self.cache_writes)
         if self.reasoning_tokens < 0:
             raise SettingError(f"reasoning_tokens must be 0 or more, not {self.reasoning_tokens!r}")
+
+    @property
+    def id_seed(self) -> str:
+        """What ids are drawn from."""
+        return f"{self.seed}{self.id_salt}"
+
+
+def _check_choice(name: str, value: str, valid: tuple[str, ...]) -> None:
+    if value not in valid:
+        raise SettingError(f"{name} must be one of {', '.join(valid)}, not {value!r}")
 
 
 def _check_fault_rate(name: str, value: object) -> None:
@@ -203,6 +260,10 @@ def _to_faults(_name: str, value: object) -> Faults:
     return value if isinstance(value, Faults) else apply_changes(Faults(), dict(_mapping_items("faults", value)))
 
 
+def _to_dialect(_name: str, value: object) -> Dialect:
+    return value if isinstance(value, Dialect) else apply_changes(Dialect(), dict(_mapping_items("dialect", value)))
+
+
 # By the annotation of a field, as written above: how JSON becomes its value.
 _READERS: Mapping[object, Callable[[str, object], object]] = {
     Rates: _to_rates,
@@ -219,9 +280,10 @@ _READERS: Mapping[object, Callable[[str, object], object]] = {
     str: _to_text,
     str | None: _to_optional_text,
     Faults: _to_faults,
+    Dialect: _to_dialect,
 }
 
-_Value = TypeVar("_Value", Faults, SandboxSettings)
+_Value = TypeVar("_Value", Faults, Dialect, SandboxSettings)
 
 
 def apply_changes(value: _Value, changes: Mapping[str, object]) -> _Value:
@@ -234,16 +296,14 @@ def apply_changes(value: _Value, changes: Mapping[str, object]) -> _Value:
     return replace(value, **read)
 
 
-def settings_to_json(value: Faults | SandboxSettings) -> dict[str, object]:
-    """Return the fields as JSON values; the key is masked."""
+def settings_to_json(value: Faults | Dialect | SandboxSettings) -> dict[str, object]:
+    """Return the fields as JSON values; what is or may be a key is masked."""
     found = {each.name: _to_json_value(getattr(value, each.name)) for each in fields(value)}
-    if found.get("api_key"):
-        found["api_key"] = "***"
-    return found
+    return found | {name: "***" for name in ("api_key", "quoted_text") if found.get(name)}
 
 
 def _to_json_value(value: object) -> object:
-    if isinstance(value, Faults):
+    if isinstance(value, Faults | Dialect):
         return settings_to_json(value)
     if isinstance(value, Mapping):
         return {str(key): item for key, item in value.items()}

@@ -8,7 +8,10 @@ from batcher.sandbox.base.errors import ApiError
 from batcher.sandbox.base.settings import SettingError, settings_to_json
 from batcher.sandbox.web.messages import Reply, Request
 
-_LIMITS = ("enqueued_tokens", "phantom_tokens", "limits", "rpm", "tpm", "rpd", "refuse_at_create")
+_LIMITS = (
+    "enqueued_tokens", "phantom_tokens", "limits", "rpm", "tpm", "rpd", "refuse_at_create",
+    "cache_writes", "reasoning_tokens",
+)  # fmt: skip
 
 
 def answer_request(sandbox: Sandbox, request: Request) -> Reply:
@@ -34,6 +37,15 @@ def _get_faults(sandbox: Sandbox, _request: Request) -> object:
 def _update_faults(sandbox: Sandbox, request: Request) -> object:
     sandbox.update_faults(request.parse_json())
     return settings_to_json(sandbox.faults)
+
+
+def _get_dialect(sandbox: Sandbox, _request: Request) -> object:
+    return settings_to_json(sandbox.dialect)
+
+
+def _update_dialect(sandbox: Sandbox, request: Request) -> object:
+    sandbox.update_dialect(request.parse_json())
+    return settings_to_json(sandbox.dialect)
 
 
 def _get_settings(sandbox: Sandbox, _request: Request) -> object:
@@ -86,6 +98,8 @@ _ACTIONS: Mapping[tuple[str, str], Callable[[Sandbox, Request], object]] = {
     ("GET", "health"): _get_health,
     ("GET", "faults"): _get_faults,
     ("POST", "faults"): _update_faults,
+    ("GET", "dialect"): _get_dialect,
+    ("POST", "dialect"): _update_dialect,
     ("GET", "settings"): _get_settings,
     ("POST", "limits"): _update_limits,
     ("GET", "ledger"): _get_ledger,

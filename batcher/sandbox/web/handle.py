@@ -1,8 +1,11 @@
 """One function from a request to a response: authentication, routing, faults of calls, errors, headers. No sockets."""
 
+import ipaddress
+import json
 import re
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -15,17 +18,50 @@ from batcher.sandbox.web import admin
 from batcher.sandbox.web.messages import CLOSED, TIMEOUT, WHOLE, Reply, Request, Response
 from batcher.sandbox.web.routes import ROUTES, ApiCall, Route
 
-__all__ = ["Request", "Response", "handle_request"]
+__all__ = ["Request", "Response", "handle_request", "is_loopback_host", "refuse_unread"]
 
+_ADMIN = "/_sandbox"
 _BEARER = re.compile(r"Bearer\s+(\S+)", re.IGNORECASE)
 
 
 def handle_request(sandbox: Sandbox, request: Request) -> Response:
     """Answer a request. Safe to call from several threads."""
     number = sandbox.next_request_number()
-    if request.path.startswith("/_sandbox"):
+    if request.path.startswith(_ADMIN):
         return _build_response(sandbox, number, lambda: _handle_admin_request(sandbox, request))
     return _handle_api_request(sandbox, request, number)
+
+
+def refuse_unread(sandbox: Sandbox, request: Request) -> Response | None:
+    """Return the refusal of a request whose body need not be read, or None. `request.body` is not looked at.
+
+    A web page in the user's browser reaches the loopback interface too: directly, with its own origin, or by a name of
+    its own that it lets point here. It may not change the sandbox. What comes without a key is not written to disk.
+    """
+    try:
+        if request.path.startswith(_ADMIN):
+            _check_origin(request)
+        else:
+            _check_api_key(sandbox, request)
+    except ApiError as error:
+        return _build_error_response(sandbox, sandbox.next_request_number(), error)
+    return None
+
+
+def _check_origin(request: Request) -> None:
+    host, origin = request.headers.get("host", ""), request.headers.get("origin")
+    if not is_loopback_host(urlsplit(f"//{host}").hostname or ""):
+        raise ApiError(403, f"The sandbox's own routes are called by a loopback address, not as {host!r}.")
+    if origin is not None and origin != f"http://{host}":
+        raise ApiError(403, f"The sandbox's own routes are not for web pages of {origin!r}.")
+
+
+def is_loopback_host(host: str) -> bool:
+    """Return whether a host, without its port, is a loopback address or `localhost`."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _handle_admin_request(sandbox: Sandbox, request: Request) -> Reply:
@@ -48,6 +84,9 @@ def _handle_api_request(sandbox: Sandbox, request: Request, number: int) -> Resp
             times_out = sandbox.fault_sampler.should_time_out(route.operation)
     except ApiError as error:
         return _build_error_response(sandbox, number, error)
+    if request.method == "POST" and sandbox.faults.redirect_posts:
+        headers = {**_common_headers(sandbox, number), "location": sandbox.faults.redirect_posts + request.path}
+        return Response(307, headers)
     if fate == REFUSED:
         return _build_error_response(sandbox, number, overloaded_error())
     if fate == RESET:
@@ -98,11 +137,19 @@ def _build_response(sandbox: Sandbox, number: int, act: Callable[[], Reply]) -> 
     headers = {**_common_headers(sandbox, number), **reply.headers}
     delay = sandbox.faults.slow_s
     if reply.file is None:
-        return Response(200, headers, orjson.dumps(reply.json), WHOLE, False, delay)
+        return Response(200, headers, _encode_json(reply.json), WHOLE, False, delay)
     headers["content-type"] = "application/octet-stream"
     filename = re.sub(r'[^ -~]|["\\]', "_", reply.filename)
     headers["content-disposition"] = f'attachment; filename="{filename}"'
-    return Response(200, headers, reply.file, WHOLE, reply.truncated, delay)
+    return Response(200, headers, reply.file, WHOLE, reply.truncated, delay, reply.length)
+
+
+def _encode_json(value: object) -> bytes:
+    """Return the JSON; lone surrogates and long integers, which only odd objects hold, need the slow encoder."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return json.dumps(value).encode()
 
 
 def _build_error_response(sandbox: Sandbox, number: int, error: ApiError) -> Response:
@@ -112,12 +159,11 @@ def _build_error_response(sandbox: Sandbox, number: int, error: ApiError) -> Res
 
 def _common_headers(sandbox: Sandbox, number: int) -> Mapping[str, str]:
     """Return the headers of every answer; the date is the sandbox's."""
-    seed = sandbox.settings.seed
     return {
         "content-type": "application/json",
         "date": formatdate(sandbox.now(), usegmt=True),
         "openai-organization": sandbox.settings.organization,
-        "openai-processing-ms": str(20 + int(seeded_fraction(seed, "processing", number) * 400)),
+        "openai-processing-ms": str(20 + int(seeded_fraction(sandbox.settings.seed, "processing", number) * 400)),
         "openai-version": "2020-10-01",
-        "x-request-id": f"req_{seeded_hex_id(seed, 'request', number)}",
+        "x-request-id": f"req_{seeded_hex_id(sandbox.settings.id_seed, 'request', number)}",
     }

@@ -1,10 +1,9 @@
-"""A request and a response as plain values, and the lists that both kinds of routes answer with."""
+"""A request, a reply and a response as plain values."""
 
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import orjson
 
@@ -14,7 +13,6 @@ from batcher.sandbox.base.errors import ApiError
 WHOLE, TIMEOUT, CLOSED = "whole", "timeout", "closed"
 
 _PIECE = 1 << 20  # bytes of a body that are read and sent at once
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,10 @@ def build_request(
 
 @dataclass(frozen=True)
 class Response:
-    """A response; a body on disk is streamed. `delay_s` is real seconds, `truncated` cuts the body at half."""
+    """A response; a body on disk is streamed. `delay_s` is real seconds.
+
+    `truncated` breaks the body off at half; `length` ends it there as if it were whole.
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -60,10 +61,13 @@ class Response:
     ending: str = WHOLE
     truncated: bool = False
     delay_s: float = 0.0
+    length: int | None = None
 
     @property
     def body_length(self) -> int:
-        """Bytes of the whole body, as its content-length says."""
+        """Bytes of the body, as its content-length says."""
+        if self.length is not None:
+            return self.length
         return self.body.stat().st_size if isinstance(self.body, Path) else len(self.body)
 
     @property
@@ -89,23 +93,4 @@ class Reply:
     filename: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     truncated: bool = False
-
-
-def items_after(items: Sequence[_Item], ids: Sequence[str], after: str | None, missing: ApiError) -> Sequence[_Item]:
-    """Return the items that follow the one named; raise `missing` where it isn't among them."""
-    if after is None:
-        return items
-    if after not in ids:
-        raise missing
-    return items[ids.index(after) + 1 :]
-
-
-def list_to_json(items: Sequence[dict[str, object]], has_more: bool) -> dict[str, object]:
-    """Return OpenAI's list object."""
-    return {
-        "object": "list",
-        "data": list(items),
-        "first_id": items[0]["id"] if items else None,
-        "last_id": items[-1]["id"] if items else None,
-        "has_more": has_more,
-    }
+    length: int | None = None  # bytes of the file that are sent as if they were all

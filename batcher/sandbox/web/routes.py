@@ -3,10 +3,11 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from batcher.sandbox.answers import models
 from batcher.sandbox.answers.requests import CHAT, RESPONSES
-from batcher.sandbox.api.batches import parse_list_limit
+from batcher.sandbox.api.dialect import build_odd_object, rewrite_created_batch
 from batcher.sandbox.api.sandbox import Sandbox
 from batcher.sandbox.base.chance import seeded_hex_id
 from batcher.sandbox.base.errors import (
@@ -17,7 +18,8 @@ from batcher.sandbox.base.errors import (
     model_not_found_error,
 )
 from batcher.sandbox.base.forms import parse_multipart_form
-from batcher.sandbox.web.messages import Reply, Request, items_after, list_to_json
+from batcher.sandbox.web.messages import Reply, Request
+from batcher.sandbox.web.paging import Paging
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Route:
 def _upload_file(call: ApiCall) -> Reply:
     """Read the form before the lock is taken: 200 MB are copied meanwhile."""
     sandbox = call.sandbox
-    target = sandbox.incoming / seeded_hex_id(sandbox.settings.seed, "upload", call.number)
+    target = sandbox.incoming / seeded_hex_id(sandbox.settings.id_seed, "upload", call.number)
     try:
         form = parse_multipart_form(call.request.body, call.request.headers.get("content-type", ""), target)
         with sandbox.lock:
@@ -61,11 +63,16 @@ def _list_files(call: ApiCall) -> Reply:
     order = request.query_parameter("order") or "desc"
     if order not in ("asc", "desc"):
         raise invalid_value_error("order", order, ("asc", "desc"))
-    limit = parse_list_limit(request.query_parameter("limit"), 10_000, 10_000)
     found = sandbox.files.list_files(request.query_parameter("purpose"), sandbox.now(), order == "desc")
-    after = request.query_parameter("after")
-    rest = items_after(found, [each.id for each in found], after, file_not_found_error(after or ""))
-    return Reply(list_to_json([each.to_json() for each in rest[:limit]], len(rest) > limit))
+    paging = Paging(10_000, 10_000, file_not_found_error, "files", sandbox.dialect)
+    page, has_more = paging.cut_page(request, found, [each.id for each in found])
+    return Reply(paging.describe_page([each.to_json() for each in page], has_more, _odd_objects(call, paging, "file")))
+
+
+def _odd_objects(call: ApiCall, paging: Paging, name: str) -> list[dict[str, object]]:
+    """Return the strangers' objects that lead a list, on its first page."""
+    kinds = call.sandbox.dialect.odd_objects if paging.is_first_page(call.request) else ()
+    return [build_odd_object(kind, name, call.sandbox.now()) for kind in kinds]
 
 
 def _get_file(call: ApiCall) -> Reply:
@@ -80,28 +87,43 @@ def _get_file_content(call: ApiCall) -> Reply:
     sandbox = call.sandbox
     stored = sandbox.files.get(call.name, sandbox.now())
     truncated = sandbox.fault_sampler.should_truncate(sandbox.faults)
-    return Reply(file=stored.path, filename=stored.filename, truncated=truncated)
+    cut = sandbox.fault_sampler.draw_cut(sandbox.faults) if stored.purpose == "batch_output" else ""
+    length = _cut_length(stored.path, cut) if cut else None
+    return Reply(file=stored.path, filename=stored.filename, truncated=truncated, length=length)
+
+
+def _cut_length(path: Path, cut: str) -> int:
+    """Return where a file is cut: in its last line, or at half, inside a line or at its end."""
+    size = path.stat().st_size
+    if cut == "in_last_line":
+        return max(0, size - 7)
+    with path.open("rb") as file:
+        file.seek(size // 2)
+        end = file.tell() + len(file.readline())
+    return end if cut == "at_line" else max(0, end - 7)
 
 
 def _create_batch(call: ApiCall) -> Reply:
-    batch = call.sandbox.create_batch(call.request.parse_json(), call.lost)
-    return Reply(call.sandbox.batch_to_json(batch) if batch else {})
+    sandbox = call.sandbox
+    batch = sandbox.create_batch(call.request.parse_json(), call.lost)
+    return Reply(rewrite_created_batch(sandbox.describe_batch(batch), sandbox.dialect) if batch else {})
 
 
 def _list_batches(call: ApiCall) -> Reply:
-    sandbox, after = call.sandbox, call.request.query_parameter("after")
-    limit = parse_list_limit(call.request.query_parameter("limit"), 20, 100)
+    sandbox = call.sandbox
     found = sandbox.list_batches()
-    rest = items_after(found, [each.id for each in found], after, batch_not_found_error(after or ""))
-    return Reply(list_to_json([sandbox.batch_to_json(each) for each in rest[:limit]], len(rest) > limit))
+    paging = Paging(20, 100, batch_not_found_error, "batches", sandbox.dialect)
+    page, has_more = paging.cut_page(call.request, found, [each.id for each in found])
+    listed = [{"id": each.id, **sandbox.describe_listed_batch(each)} for each in page]
+    return Reply(paging.describe_page(listed, has_more, _odd_objects(call, paging, "batch")))
 
 
 def _get_batch(call: ApiCall) -> Reply:
-    return Reply(call.sandbox.batch_to_json(call.sandbox.get_batch(call.name)))
+    return Reply(call.sandbox.describe_batch(call.sandbox.get_batch(call.name)))
 
 
 def _cancel_batch(call: ApiCall) -> Reply:
-    return Reply(call.sandbox.batch_to_json(call.sandbox.cancel_batch(call.name)))
+    return Reply(call.sandbox.describe_batch(call.sandbox.cancel_batch(call.name)))
 
 
 def _create_chat_completion(call: ApiCall) -> Reply:
@@ -121,10 +143,9 @@ def _list_chat_completions(call: ApiCall) -> Reply:
     found = call.sandbox.direct.find_stored_completions(
         request.query_parameter("model"), wanted, request.query_parameter("order") == "desc"
     )
-    after = request.query_parameter("after")
-    rest = items_after(found, [str(each["id"]) for each in found], after, _chat_not_found_error(after or ""))
-    limit = parse_list_limit(request.query_parameter("limit"), 20, 100)
-    return Reply(list_to_json(rest[:limit], len(rest) > limit))
+    paging = Paging(20, 100, _chat_not_found_error)
+    page, has_more = paging.cut_page(request, found, [str(each["id"]) for each in found])
+    return Reply(paging.describe_page(page, has_more))
 
 
 def _get_chat_completion(call: ApiCall) -> Reply:

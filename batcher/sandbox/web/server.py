@@ -4,7 +4,6 @@ Bodies go through the disk: an upload is written while it arrives, a download is
 """
 
 import asyncio
-import ipaddress
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -23,8 +22,8 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from batcher.sandbox.api.sandbox import Sandbox
-from batcher.sandbox.web.handle import handle_request
-from batcher.sandbox.web.messages import WHOLE, Response, build_request
+from batcher.sandbox.web.handle import handle_request, is_loopback_host, refuse_unread
+from batcher.sandbox.web.messages import WHOLE, Request, Response, build_request
 
 _ABORT = "sandbox.abort"
 _STARTUP_S = 30.0
@@ -61,6 +60,9 @@ class _Endpoint:
             await _break_connection(scope, receive)
 
     async def _handle_incoming(self, incoming: StarletteRequest) -> Response:
+        refusal = refuse_unread(self._sandbox, self._build_request(incoming, b""))
+        if refusal is not None:
+            return refusal
         if not incoming.headers.get("content-type", "").startswith("multipart/"):
             return await self._handle_body(incoming, await _read_small_body(incoming))
         with tempfile.NamedTemporaryFile(dir=self._sandbox.incoming) as spool:
@@ -70,9 +72,11 @@ class _Endpoint:
             return await self._handle_body(incoming, Path(spool.name))
 
     async def _handle_body(self, incoming: StarletteRequest, body: bytes | Path) -> Response:
+        return await run_in_threadpool(handle_request, self._sandbox, self._build_request(incoming, body))
+
+    def _build_request(self, incoming: StarletteRequest, body: bytes | Path) -> Request:
         query = incoming.query_params.multi_items()
-        plain = build_request(incoming.method, incoming.scope["path"], query, incoming.headers, body)
-        return await run_in_threadpool(handle_request, self._sandbox, plain)
+        return build_request(incoming.method, incoming.scope["path"], query, incoming.headers, body)
 
 
 async def _read_small_body(incoming: StarletteRequest) -> bytes:
@@ -119,14 +123,9 @@ class _Server(uvicorn.Server):
 
 def require_loopback_host(host: str) -> str:
     """Return the host if it is a loopback address; raise ValueError for any other."""
-    name = "127.0.0.1" if host == "localhost" else host
-    try:
-        good = ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        good = False
-    if not good:
+    if not is_loopback_host(host):
         raise ValueError(f"the sandbox listens on the loopback interface alone (127.0.0.1 or ::1), not on {host!r}")
-    return name
+    return "127.0.0.1" if host == "localhost" else host
 
 
 def _bind_listener(host: str, port: int) -> socket.socket:

@@ -29,7 +29,7 @@ def test_durations_are_written_as_go_does(seconds: float, text: str) -> None:
 def test_both_endpoints_answer_and_are_billed(tmp_path: Path) -> None:
     with bench(tmp_path) as it:
         chat = it.client.chat.completions.create(**chat_body(metadata={"custom_id": "a7"}))
-        assert "Pablo Picasso" in chat.choices[0].message.content and chat.model == MODEL
+        assert "Pablo Picasso" in chat.choices[0].message.content and chat.model == f"{MODEL}-sandbox"
         response = it.client.responses.create(**response_body())
         assert "Pablo Picasso" in response.output_text
         counts = it.sandbox.ledger.execution_counts()

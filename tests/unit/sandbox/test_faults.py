@@ -259,7 +259,7 @@ def test_finalizing_can_take_long(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"lose_answers": {}}, "unknown name lose_answers; valid: corrupt_output, drop_metadata"),
+        ({"lose_answers": {}}, "unknown name lose_answers; valid: corrupt_output, cut_output, drop_metadata"),
         ({"lose_answer": {"uplod": 0.1}}, "unknown name 'uplod' in lose_answer; valid: upload, create"),
         ({"line_failures": {"bang": 0.1}}, "valid: rate_limit"),
         ({"line_failures": {"server": 2}}, "share between 0 and 1"),
@@ -271,6 +271,8 @@ def test_finalizing_can_take_long(tmp_path: Path) -> None:
         ({"drop_metadata": 1}, "must be true or false"),
         ({"fail_batches": {"x": "y"}}, "ordinals"),
         ({"outage_between": [1]}, "must be two numbers"),
+        ({"cut_output": {"nowhere": 1}}, "valid: in_last_line, in_line, at_line"),
+        ({"lone_surrogates": 2}, "share between 0 and 1"),
     ],
 )
 def test_wrong_faults_are_refused_with_the_valid_names(tmp_path: Path, changes: dict[str, object], words: str) -> None:
@@ -297,6 +299,9 @@ def test_the_admin_routes(tmp_path: Path) -> None:
         limits = it.raw("POST", "/_sandbox/limits", json={"enqueued_tokens": 9, "phantom_tokens": 3}).json()
         assert limits["enqueued_tokens"] == 9 and it.sandbox.settings.phantom_tokens == 3
         assert it.raw("POST", "/_sandbox/limits", json={"seed": 1}).status_code == 400
+        assert it.raw("POST", "/_sandbox/limits", json={"cache_writes": 1, "reasoning_tokens": 9}).status_code == 200
+        assert it.raw("POST", "/_sandbox/limits", json={"cache_writes": 1.1}).status_code == 400
+        assert it.raw("POST", "/_sandbox/limits", json={"reasoning_tokens": -1}).status_code == 400
         it.sandbox.update_settings({"enqueued_tokens": None})
         batch, other = it.create(lines(3)), it.create(lines(3))
         assert it.raw("POST", f"/_sandbox/cancel/{other.id}").json()["status"] == "cancelling"
@@ -306,6 +311,7 @@ def test_the_admin_routes(tmp_path: Path) -> None:
         assert (first["id"], first["status"], first["done"], first["ordinal"]) == (batch.id, "completed", 3, 1)
         assert second["status"] == "cancelled"
         ledger = it.raw("GET", "/_sandbox/ledger").json()
+        assert ledger["usd"] > 0 and ledger["totals"]["tokens_written"] > 0
         assert ledger["totals"]["executions"] == 3 and len(ledger["finished"]) == 2 and "executions" not in ledger
         full = it.raw("GET", "/_sandbox/ledger?full=1").json()
         assert full["executions"] == full["usable"] == {"a0": 1, "a1": 1, "a2": 1}

@@ -118,6 +118,48 @@ def test_it_listens_on_loopback_alone(sandbox: Sandbox, host: str) -> None:
     assert require_loopback_host("localhost") == "127.0.0.1" and require_loopback_host("::1") == "::1"
 
 
+OTHERS = [
+    {"origin": "https://page.example"},
+    {"origin": "null"},
+    {"origin": "http://127.0.0.1:1"},
+    {"host": "page.example"},
+    {"host": "page.example", "origin": "http://page.example"},
+]
+
+
+def test_a_web_page_cannot_change_the_sandbox(sandbox: Sandbox, client: openai.OpenAI) -> None:
+    address = str(client.base_url).replace("/v1/", "/_sandbox/faults")
+    for headers in OTHERS:
+        answer = httpx2.post(address, json={"slow_s": 1}, headers=headers)
+        assert answer.status_code == 403 and "own routes" in answer.json()["error"]["message"]
+    assert sandbox.faults.slow_s == 0
+    own = address.removesuffix("/_sandbox/faults")
+    for headers in (
+        {},
+        {"origin": own},
+        {"host": "localhost:80", "origin": "http://localhost:80"},
+        {"host": "[::1]:9"},
+    ):
+        assert httpx2.post(address, json={"list_lag_s": 1}, headers=headers).status_code == 200
+
+
+def test_what_comes_without_a_key_is_not_written(sandbox: Sandbox, client: openai.OpenAI) -> None:
+    written: list[Path] = []
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(64):
+            yield b"x" * MEGABYTE
+            written.extend(path for path in sandbox.incoming.iterdir() if path.stat().st_size)
+
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    answer = httpx2.post(f"{client.base_url}files", content=pieces(), headers=headers)
+    assert answer.status_code == 401 and "API key" in answer.json()["error"]["message"]
+    assert written == []
+    with pytest.raises(openai.AuthenticationError):
+        sandbox.update_settings({"api_key": "another"})
+        client.files.create(file=("in.jsonl", encoded(lines(1))), purpose="batch")
+
+
 SERVE = """
 import sys
 from pathlib import Path

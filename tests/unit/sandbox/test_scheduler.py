@@ -233,6 +233,24 @@ def test_nothing_of_the_state_is_shared_between_sandboxes(tmp_path: Path) -> Non
     assert encoded([line("a")]).count(b"\n") == 1
 
 
+def drawn(folder: Path, salt: str) -> list[str]:
+    """Return every kind of id that a small job sees, and the text of its answer."""
+    with bench(folder, id_salt=salt) as it:
+        batch = it.run(lines(1))
+        (row,) = it.results(batch.output_file_id)
+        answer = it.raw("GET", f"/v1/batches/{batch.id}")
+        response: Any = row["response"]
+        found = [batch.id, batch.input_file_id, str(batch.output_file_id), str(row["id"]), response["request_id"]]
+        found += [response["body"]["id"], answer.headers["x-request-id"]]
+        return [*found, response["body"]["choices"][0]["message"]["content"]]
+
+
+def test_another_salt_gives_other_ids_and_the_same_answers(tmp_path: Path) -> None:
+    one, same, other = drawn(tmp_path / "1", "a"), drawn(tmp_path / "2", "a"), drawn(tmp_path / "3", "b")
+    assert one == same and one[-1] == other[-1]
+    assert not set(one[:-1]) & set(other[:-1])
+
+
 def test_a_killed_sandbox_leaves_nothing_in_the_next_one_s_results(tmp_path: Path) -> None:
     with bench(tmp_path) as it:
         batch = it.create(lines(10))
