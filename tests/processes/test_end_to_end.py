@@ -115,7 +115,8 @@ def test_run_goes_on_with_what_was_planned_and_sends_no_more(shop: Shop) -> None
 
 
 def test_submit_says_why_the_rest_waits(shop: Shop) -> None:
-    shop.environment["BATCHER_BUDGET__MAX_USD"] = "0.02"
+    shop.environment |= {"BATCHER_BUDGET__MAX_USD": "0.02", "BATCHER_MODEL__MAX_OUTPUT_TOKENS": "600"}
+    shop.sandbox.update_settings({"service_s": (1e6, 1e6)})  # what is in flight stays there
     told = " ".join(shop.shell("batcher plan && batcher submit").stdout.split())
     assert "may cost $0.0" in told and "of the budget of $0.02 is left): `batcher poll` sends the rest" in told
 
