@@ -374,7 +374,7 @@ def test_what_becomes_of_a_line(name: str) -> None:
 
 
 def test_a_success_has_no_verdict() -> None:
-    with pytest.raises(ValueError, match="^a call that succeeded needs no verdict$"):
+    with pytest.raises(ValueError, match=r"^a call that succeeded needs no verdict$"):
         decide_direct_verdict(RULES, EndedCall(SENT, Delivery.ANSWERED), FRESH, GOING, NOW, 0.0)
 
 
