@@ -7,6 +7,7 @@ functions and the bodies of properties, is changed here, as is what the lanes do
 import ast
 import copy
 import os
+import re
 import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -141,8 +142,8 @@ class _Changed(MetaPathFinder, Loader):
 
 def is_noticed(change: Change, tests: Iterable[Path], *options: str) -> bool:
     """Return whether a test fails with this change: those that name the module are run first."""
-    every = sorted(tests)
-    near = [path for path in every if change.module in path.read_text(encoding="utf-8")]
+    every, name = sorted(tests), re.compile(rf"\b{change.module.rpartition('.')[2]}\b")
+    near = [path for path in every if name.search(path.read_text(encoding="utf-8"))]
     far = [path for path in every if path not in near]
     return any(paths and _fail_with_change(change, [*OPTIONS, *options, *map(str, paths)]) for paths in (near, far))
 

@@ -54,6 +54,7 @@ OVER = Pause("all", "quota", 0.0, NOW)
 
 CASES = {
     "as many as there are workers": (READY, Claim(4)),
+    "two workers where nothing is said": (DirectLaneView(ready=100), Claim(2)),
     "those under way count": (replace(READY, running=3), Claim(1)),
     "no more than are ready": (replace(READY, ready=2), Claim(2)),
     "a full crew waits": (replace(READY, running=4), Wait(NOW + LOOK_S, UNDER_WAY)),
@@ -323,7 +324,8 @@ LATER_FREE = Verdict(ArtistState.WAITING, NOW + 60.0, counted=False)
 
 
 def failed(failure: FailureClass, delivery: Delivery = Delivery.ANSWERED, has_job_failed: bool = False) -> EndedCall:
-    return EndedCall(SENT, delivery, failure, has_job_failed=has_job_failed)
+    call = EndedCall(SENT, delivery, failure)
+    return call._replace(has_job_failed=True) if has_job_failed else call
 
 
 LOST_CALL = failed(FailureClass.MISSING, Delivery.LOST)
@@ -372,7 +374,7 @@ def test_what_becomes_of_a_line(name: str) -> None:
 
 
 def test_a_success_has_no_verdict() -> None:
-    with pytest.raises(ValueError, match="needs no verdict"):
+    with pytest.raises(ValueError, match=r"^a call that succeeded needs no verdict$"):
         decide_direct_verdict(RULES, EndedCall(SENT, Delivery.ANSWERED), FRESH, GOING, NOW, 0.0)
 
 

@@ -189,6 +189,14 @@ def test_what_is_left_of_a_batch_is_drawn_from_what_is_older() -> None:
     assert old[200] == pytest.approx(20 * HOUR * (math.sqrt(24 / 20) - 1), rel=0.1)
 
 
+def test_a_running_batch_is_a_slow_one_as_likely_as_both_laws_say() -> None:
+    """Half of either law is past: of what is left as many are slow as usual, and the usual ones end at once."""
+    times, age_s = _times(), HOUR * math.sqrt(2 * 24)
+    times._law, times._slow = LogNormalLaw(math.log(age_s), 0.01), _SlowTail(0.5, 2 * HOUR, WORST_BATCH_S)
+    left = [times.remaining_seconds(age_s) for _ in range(1_000)]
+    assert sum(seconds == LEAST_LEFT * age_s for seconds in left) == pytest.approx(500, rel=0.1)
+
+
 def test_the_fewer_have_ended_the_more_may_be_slow() -> None:
     """A third of the plays, at least, of a job of which one batch has ended; next to none of one of a thousand."""
     few, many = ([_times(play, known)._slow for play in range(40)] for known in (1, 1_000))

@@ -11,6 +11,7 @@ from batcher.core import (
     decide,
     decide_direct,
     forecast,
+    model,
     pacing,
     remote,
     result_line,
@@ -29,6 +30,7 @@ NUMBERS: dict[str, tuple[object, object]] = {
     "seconds for which incomplete results are read again": (verdicts.PATIENCE_S, DAY),
     "and how often at least": (verdicts.FEWEST_READINGS, 10),
     "seconds between two looks for late results": (verdicts.LOOK_AGAIN_S, HOUR),
+    "seconds for which they are read again sooner": (verdicts.QUICK_LOOKS_S, 600.0),
     "readings that agree and are believed": (verdicts.AGREEING_READINGS, 3),
     # waits
     "the longest Retry-After": (retry.LONGEST_RETRY_AFTER_S, DAY),
@@ -78,3 +80,12 @@ def test_the_settings_of_the_failure_table_have_these_defaults() -> None:
     assert (rules.setup_share, rules.setup_lines) == (0.05, 20)
     nothing = [f for f, policy in retry.DEFAULT_POLICIES.items() if policy == retry.RetryPolicy(0, 0, 0)]
     assert sorted(nothing) == ["cancelled", "invalid", "missing", "setup"]
+
+
+def test_what_the_service_does_not_tell_is_nothing() -> None:
+    batch = remote.RemoteBatch("b", "in_progress", 0.0, "f")
+    assert (batch.total, batch.completed, batch.failed, batch.usage) == (0, 0, 0, None)
+    assert not any(room.MeasuredUsage())
+    assert not any(model.TokenUsage())
+    assert room.Room(1, 1.0, 1.0)[3:] == (0, None, 0.0)
+    assert remote.BatchListing((), 0.0).proves_absence  # its reader says so where it does not
