@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batcher.core import forecast
 from batcher.core.forecast import (
     BEST_BATCH_S,
     EXPECTED_BATCH_S,
@@ -19,6 +20,8 @@ from batcher.core.forecast import (
     LogNormalLaw,
     RemainingWork,
     _censored_moments,
+    _FixedTimes,
+    _sample_laws,
     _SampledTimes,
     _SlowTail,
     compute_forecast,
@@ -114,6 +117,24 @@ def test_the_running_ones_say_that_it_takes_longer() -> None:
     assert beside.mean > alone.mean
     assert beside.quantile(0.9) > 3 * HOUR
     assert young == alone
+
+
+def test_the_cases_are_shares_of_the_simulations() -> None:
+    laws = [_FixedTimes(float(n)) for n in range(1, 41)]
+    with mock.patch.object(forecast, "_sample_laws", return_value=laws):
+        view = compute_forecast(RemainingWork(ceiling=100, shards=[(50, 10)]), [HOUR])
+    assert (view.best_s, view.expected_s, view.worst_s) == (3, 21, 36)
+
+
+def test_what_is_in_time_is_the_median_of_the_simulations() -> None:
+    one_by_one = RemainingWork(ceiling=100, shards=[(100, 10)] * 20)
+    with mock.patch.object(forecast, "_sample_laws", return_value=[_FixedTimes(float(n)) for n in range(1, 10)]):
+        assert count_fitting_lines(one_by_one, [HOUR], within_s=60.0) == 12 * 10  # batches of five seconds
+
+
+@pytest.mark.parametrize(("shards", "plays"), [(0, 40), (199, 40), (200, 39), (300, 26), (1_599, 5), (50_000, 5)])
+def test_jobs_of_many_shards_are_simulated_fewer_times(shards: int, plays: int) -> None:
+    assert len(_sample_laws(RemainingWork(ceiling=100, shards=[(1, 1)] * shards), [HOUR])) == plays
 
 
 def test_the_law_gives_back_what_it_was_drawn_from() -> None:
