@@ -419,7 +419,7 @@ def not_found_before(it: Trial, age_s: float) -> Rule:
     return every(*CREATE, rule)
 
 
-@pytest.mark.parametrize("age_s", [1.0, 100.0])
+@pytest.mark.parametrize("age_s", [1.0, 100.0, 900.0])
 def test_a_file_that_is_not_found_at_once_is_kept_and_tried_again(make: Make, age_s: float) -> None:
     it = make()
     it.rule = not_found_before(it, age_s)
@@ -454,11 +454,26 @@ def test_a_shard_that_was_given_up_has_its_tries_again_at_the_next_start(make: M
         return not_found_before(it, 10 * HOUR)(request, send)
 
     it.rule = every(*CREATE, rule)
-    for starts in (1, 2):
+    for _start in (1, 2):
         ended = it.act()
         assert isinstance(ended, Finish) and "Cannot find file" in ended.problem
-        assert len(creates) == 4 * starts
+    counted = [at for at in creates if at - creates[0] >= HOUR]  # for an hour none costs a try
+    assert len(counted) == 2 * 4 and len(creates) - len(counted) < 20
     assert told(it, events.UploadStarted) == 1 and it.states() == {"ready": 6}
+
+
+def test_a_service_that_loses_what_it_takes_stops_the_job(make: Make) -> None:
+    it = make()
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        for file_id in it.input_files():
+            it.sandbox.files.delete(file_id, it.sandbox.now())
+        return send(request)
+
+    it.rule = every(*CREATE, rule)
+    ended = it.act()
+    assert isinstance(ended, Finish) and "it loses the files that it takes (shard 1)" in ended.problem
+    assert told(it, events.UploadStarted) == 4 and it.states() == {"ready": 6}
 
 
 @pytest.mark.parametrize("answer", [answered(405), answered(422), answered(503), answered(429)])

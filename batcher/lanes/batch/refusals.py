@@ -28,6 +28,9 @@ from batcher.state.shards import ShardRow
 from batcher.state.snapshot import load_room
 from batcher.state.versions import load_version
 
+FILE_PATIENCE_S = 3600.0
+"""Seconds for which a shard waits for a file that the service has taken and does not find, before a refusal counts."""
+
 
 class RefusalHandler:
     """Records a refusal and what follows from it."""
@@ -114,14 +117,36 @@ class RefusalHandler:
         if is_missing and remote_files.is_file_deleted(tx, shards.load_shard(tx, shard).file_id):
             shards.discard_uploaded_file(tx, shard)  # we deleted it, so that a late create would name no file
             return
+        if is_missing and self._await_shard_file(tx, shard, wait_s):
+            return
         refusals = shards.count_shard_refusal(tx, shard)
         if is_shard_given_up(self._context.rules, refusals):
             self.stop_sending(tx, error)
             return
         delay_s = self._context.next_delay_seconds(FailureClass.SHARD_REFUSED, refusals - 1, wait_s)
         shards.delay_shard(tx, shard, tx.now + delay_s)
-        if is_missing:  # it is kept: a file that is younger than this would be found even less
-            shards.doubt_shard_file(tx, shard)
+
+    def _await_shard_file(self, tx: Transaction, shard: int, wait_s: float | None) -> bool:
+        """Have a shard wait for its file to be found; return False where that has lasted too long.
+
+        The file is kept, and no refusal counts meanwhile: one that was uploaded anew would be found even later.
+        """
+        shards.doubt_shard_file(tx, shard)
+        since = shards.load_shard(tx, shard).file_missing_since or tx.now
+        if not 0 <= tx.now - since < FILE_PATIENCE_S:
+            return False
+        policy = self._context.rules.policies[FailureClass.SHARD_REFUSED]
+        n = int((tx.now - since) // max(policy.base_s, 1.0))
+        delay_s = self._context.next_delay_seconds(FailureClass.SHARD_REFUSED, n, wait_s)
+        shards.delay_shard(tx, shard, tx.now + delay_s)
+        return True
+
+    def count_lost_file(self, tx: Transaction, shard: int) -> bool:
+        """Count that the service has no such file any more; return whether the shard may be uploaded anew."""
+        if not is_shard_given_up(self._context.rules, shards.count_shard_refusal(tx, shard)):
+            return True
+        self.stop_sending(tx, ErrorDetails(message=f"it loses the files that it takes (shard {shard})"))
+        return False
 
     def _handle_refused_lines(self, tx: Transaction, batch: EndedBatch, errors: Sequence[ErrorDetails]) -> None:
         """Cut a shard again without the lines that validation names, which go into one of their own for a second try.

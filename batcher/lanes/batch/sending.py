@@ -66,7 +66,7 @@ class ShardSender:
             if file_is_gone is None and self._is_file_doubted(tx, shard):
                 return _Intent(shard, None, file_is_doubted=True)
             reservation = self._reserve_tokens(tx, shard, action)
-            if reservation is None:
+            if reservation is None or (file_is_gone and not self._refusals.count_lost_file(tx, shard.shard)):
                 return _Intent(shard, None)
             file_is_kept = not file_is_gone and self._has_usable_file(tx, shard)
             if file_is_kept:
