@@ -17,6 +17,7 @@ from batcher.core import (
     result_line,
     retry,
     room,
+    snapshot,
     verdicts,
     workers,
 )
@@ -88,4 +89,8 @@ def test_what_the_service_does_not_tell_is_nothing() -> None:
     assert not any(room.MeasuredUsage())
     assert not any(model.TokenUsage())
     assert room.Room(1, 1.0, 1.0)[3:] == (0, None, 0.0)
+    seen = snapshot.Snapshot(room.Room(1, 1.0, 1.0))
+    assert (seen.created_last_hour, seen.unread, seen.files_due, seen.shards, seen.gate.stopped) == (0, 0, 0, (), "")
+    assert seen.shard_limits == (cutting.MAX_LINES, cutting.MAX_BYTES, 2**62)
+    assert snapshot.Pause("all", "quota", 0.0, None).tries == 0
     assert remote.BatchListing((), 0.0).proves_absence  # its reader says so where it does not

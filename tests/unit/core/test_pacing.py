@@ -30,12 +30,13 @@ SEEN = {
     "0s": 0.0, "1s": 1.0, "6m0s": 360.0, "8.64s": 8.64, "236ms": 0.236, "1m4.296s": 64.296, "2h0m0s": 7200.0,
     "20ms": 0.02, "1h2m3.5s": 3723.5, "3s": 3.0, "500us": 0.0005, "1.5µs": 1.5e-6, "12": 12.0, "0.5": 0.5,
     " 59ms ": 0.059, "23h59m59.999s": 86399.999, "7d": 7 * DAY_S,
+    "5ns": 5e-9, "7μs": 7e-6,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "seconds"), SEEN.items())
 def test_durations_as_they_were_seen(text: str, seconds: float) -> None:
-    assert parse_go_duration(text) == pytest.approx(seconds)
+    assert parse_go_duration(text) == pytest.approx(seconds, abs=1e-12)
 
 
 @pytest.mark.parametrize(
