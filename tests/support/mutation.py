@@ -118,7 +118,7 @@ def _describe_change(name: str, bodies: dict[str, list[str]]) -> str:
 def write_report(rows: list[Outcome]) -> None:
     """Write the table into the page, and the list of changes that no test notices; the last row is the total."""
     table = ["| module of `core/` | changes | not noticed | score |", "|---|---|---|---|"]
-    table += [f"| `{o.module}` | {o.changes:,} | {len(o.survivors)} | {o.score:.1f}% |" for o in rows]
+    table += [f"| {o.module} | {o.changes:,} | {len(o.survivors)} | {o.score:.1f}% |" for o in rows]
     page = PAGE.read_text(encoding="utf-8")
     text = "<!-- mutation -->\n" + "\n".join(table) + "\n<!-- end of mutation -->\n"
     page = re.sub(r"<!-- mutation -->\n.*<!-- end of mutation -->\n", lambda _: text, page, flags=re.DOTALL)

@@ -291,6 +291,16 @@ def test_counts_that_do_not_add_up_are_noted(bench: Bench) -> None:
     assert bench.odd() == f"the service counts 10 done and 5 failed of {LINES}, {LINES} answers were read"
 
 
+def test_counts_that_add_up_with_failed_lines_are_not_noted(bench: Bench) -> None:
+    whole = bench.read()
+    bench.write(whole[2:])
+    bench.write([failed(row, 500, "server_error") for row in whole[:2]], "error")
+    bench.batch.completed, bench.batch.failed, bench.batch.total = LINES - 2, 2, LINES
+    bench.act()
+    assert bench.outcomes() == {"bio": LINES - 2, "server": 2}
+    assert bench.odd() == ""
+
+
 def test_what_is_there_is_taken_at_once_and_the_rest_asked_for_again(bench: Bench) -> None:
     whole = bench.read()
     bench.write(whole[:-2])
