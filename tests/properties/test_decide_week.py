@@ -341,7 +341,7 @@ class Week:
 
 
 @given(st.integers(0, 2**40))
-@examples(5_000)
+@examples(2_500)
 def test_a_week_of_faults_ends_with_every_line_settled(seed: int) -> None:
     week = Week(seed)
     assert week.run() == Finish()

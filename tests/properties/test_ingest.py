@@ -21,9 +21,10 @@ from hypothesis import HealthCheck, given, settings
 
 from batcher.lanes.batch.ingest import Ingestion
 from batcher.lanes.batch.watching import BatchWatcher
+from tests.support.examples import SOAK
 from tests.support.results_kit import Bench, failed, patient_config
 
-pytestmark = pytest.mark.slow("200 examples, each a batch recorded on a real state")
+pytestmark = pytest.mark.slow("100 examples, each a batch recorded on a real state")
 
 LINES = 9
 FAILURES = (
@@ -115,7 +116,7 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("batcher.core.verdicts.FEWEST_READINGS", 1)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100 * SOAK, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     output=one_file,
     errors=one_file,

@@ -306,7 +306,7 @@ BUDGETS = st.builds(
 
 @pytest.mark.slow("7 s: 4,000 examples")
 @given(QUEUES, ROOMS, BUDGETS, st.integers(-1, 6), st.randoms(use_true_random=False))
-@examples(4_000)
+@examples(2_000)
 def test_every_decision_keeps_the_promises(
     queue: list[ShardView], room: Room, budget: Budget, most: int, random: Random
 ) -> None:
@@ -345,7 +345,7 @@ def _known(costs: list[float | None]) -> float:
 @pytest.mark.slow("6 s: 3,000 examples")
 @example([_shard(0, 0, lines=1)], ROOM, Budget(max_usd=1.0, spent_usd=0.9, charges={1: Charge(0.0, 0.1)}))
 @given(QUEUES, ROOMS, BUDGETS)
-@examples(3_000)
+@examples(1_500)
 def test_what_is_not_sent_has_a_true_reason(queue: list[ShardView], room: Room, budget: Budget) -> None:
     decided = admit_shards(queue, room, budget)
     assume(decided and not isinstance(decided[-1], Send))
@@ -364,7 +364,7 @@ def test_what_is_not_sent_has_a_true_reason(queue: list[ShardView], room: Room, 
 
 
 @given(st.integers(1, 10**10), st.sampled_from([0.5, 0.8, 0.95, 1.0]), FACTORS | st.floats(0.3, 4))
-@examples(3_000)
+@examples(1_500)
 def test_a_piece_of_a_split_shard_fits(limit: int, threshold: float, factor: float) -> None:
     room = Room(limit, threshold, factor)
     (split,) = admit_shards([_shard(1, 2 * 10**11)], room, FREE)

@@ -436,7 +436,7 @@ SNAPSHOTS = st.builds(
 
 @pytest.mark.slow("10 s: 5,000 examples")
 @given(SNAPSHOTS)
-@examples(5_000)
+@examples(2_500)
 def test_every_decision_is_sound(snapshot: Snapshot) -> None:
     actions = decide_actions(snapshot, NOW)
     assert actions

@@ -412,7 +412,7 @@ def simulate(
 
 
 @pytest.mark.slow("20 s: hours of calls against a simulated limit, in each example")
-@examples(10_000)
+@examples(4_000)
 @example(48_406, 23, 100, 0.515625, "sliding", 3.0, False)  # needs a service that counts by arrival
 @given(
     seed=st.integers(0, 2**32),
