@@ -233,6 +233,8 @@ DONE, EXPIRED, CANCELLED, OVERDUE = "completed", "expired", "cancelled", "overdu
         (_reading(DONE, (12, 0, 12), 6, 0, 6), Shortage.PAID),
         (_reading(DONE, (12, 5, 0), 6, 0, 6), Shortage.PAID),
         (_reading(DONE, (0, 0, 0), 6, 0, 6), Shortage.PAID),
+        (_reading(DONE, (0, 0, 0), 0, 0, 12), Shortage.PAID),  # no counts agree with no answers, and prove nothing
+        (_reading(EXPIRED, (12, 1, 0), 1, 0, 11), Shortage.NONE),
         (_reading(DONE, (12, 6, 0), 6, 2, 4), Shortage.PAID),  # fewer failed than the error file holds
         (_reading(DONE, (12, 11, 1), 11, 0, 1, is_damaged=True), Shortage.PAID),
         (_reading(DONE, (12, 11, 1), 11, 0, 1), Shortage.UNCLEAR),  # the error file does not hold the failed line
