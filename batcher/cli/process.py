@@ -5,7 +5,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -25,10 +25,13 @@ from batcher.service.address import is_unencrypted, read_origin
 from batcher.service.bounds import never_ends
 from batcher.service.openai_service import OpenAIService, connect_service
 from batcher.service.service import CallError, Service
-from batcher.state import facts
+from batcher.state import batches, facts
+from batcher.state.batches import KnownBatch
 from batcher.views.events import EventReporter
 from batcher.views.progress import Display
 
+BATCHES_PROBED = 3
+"""Batches in flight that are looked up where the state does not tell whose service has them."""
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What asks a process to end: Ctrl-C, and what systemd, docker and a closed terminal send. Without a handler the last
 two end it within any statement, and what is under way in the direct lane is paid for once more."""
@@ -192,13 +195,37 @@ def _contact_service(session: Session, service: Service, lane: str) -> None:
     with session.store.read_transaction() as tx:
         session.check_origin(tx)  # again: another process may have recorded one while we waited for the lock
         known = facts.has_reached_service(tx)
+        is_named = bool(facts.read_service_origin(tx)) or session.service_moved
+        running = [] if is_named else [b for b in batches.load_known_batches(tx).values() if b.ended_at is None]
     is_reached = _check_service(service, known, lane)
+    is_ours = not running or _find_our_work(service, running)
     model = session.config.model.name
     with session.store.transaction("reached") as tx:
-        facts.record_service_origin(tx, read_origin())
+        if is_ours:
+            facts.record_service_origin(tx, read_origin())
         if is_reached:
             facts.record_service_reached(tx)
             facts.save_prices(tx, model, resolve_prices(model))
+
+
+def _find_our_work(service: Service, running: Sequence[KnownBatch]) -> bool:
+    """Return whether the service has work of a state that does not tell whose it is, as those of earlier versions.
+
+    False: it does not say now. Raises SetupError where it knows nothing of what is in flight: once it were recorded as
+    the service of this job, the right one would be refused.
+    """
+    try:
+        for batch in running[:BATCHES_PROBED]:
+            if service.retrieve_batch(batch.batch_id) is not None or service.can_see_file(batch.input_file_id):
+                return True
+    except CallError:
+        return False
+    count = f"{len(running)} batch{'es' if len(running) != 1 else ''}"
+    raise SetupError(
+        f"{read_origin()} knows nothing of this job's {count} in flight; "
+        "set OPENAI_BASE_URL and OPENAI_API_KEY as they were sent with, or give this service a [state] dir of its own "
+        "(where it is the same service at a new address: --service-moved)"
+    )
 
 
 def _check_service(service: Service, known: bool, lane: str) -> bool:

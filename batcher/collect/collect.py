@@ -100,9 +100,9 @@ def check_replacing(store: Store, out: Path | None, failed: Path | None) -> None
     if store.exists():
         with suppress(StateError), store.read_transaction() as tx:  # there may be no plan
             records = bios.load_written_files(tx)
-    for target in (out, failed):
+    for target, is_failed in ((out, False), (failed, True)):
         if target is not None:
-            check_target_is_ours(target, records.get(record_name(store.folder, target)))
+            check_target_is_ours(target, records.get(record_name(store.folder, target)), is_failed=is_failed)
 
 
 def collect_bios(
@@ -166,10 +166,10 @@ def _write_files(tx: Transaction, job: Job, targets: _Targets, leftovers: ExitSt
     records = {path: known.get(record_name(targets.state_folder, path)) for path in writers}
     if not targets.overwrite:
         for path, record in records.items():
-            check_target_is_ours(path, record, only_new and path == out)
+            check_target_is_ours(path, record, only_new and path == out, is_failed=path == failed)
     files: dict[Path, FileRecord] = {}
     for path, write in writers.items():
-        content = _write_temporary_file(path, write, leftovers)
+        content = _write_temporary_file(path, write, leftovers)._replace(is_failed=path == failed)
         before = find_own_content(path, records[path])
         if path == out and not targets.overwrite:
             check_rows(path, before, content)

@@ -27,19 +27,29 @@ def record_name(state_folder: Path, path: Path) -> str:
     return name.encode("utf-8", "backslashreplace").decode()  # the name of a file may be no text
 
 
-def check_target_is_ours(path: Path, record: FileRecord | None, only_new: bool = False) -> None:
+def check_target_is_ours(
+    path: Path, record: FileRecord | None, only_new: bool = False, is_failed: bool | None = None
+) -> None:
     """Raise InputError for a file that exists and is not as `collect` wrote it.
 
     only_new: it is to hold new bios alone, and what it holds now would be in no file; only a file that a collect has
-    written whose end is not known may be written again.
+    written whose end is not known may be written again. is_failed: whether artists without a bio are to be
+    written; None: not looked at.
     """
     if _is_free(path):
         return
     own = find_own_content(path, record)
     if own is None:
         raise InputError(f"{path} exists, and is not as this job's `collect` wrote it; {REMEDY}")
+    if is_failed is not None and own.rows and own.is_failed != is_failed:
+        raise InputError(f"{path} holds {describe_content(own.is_failed)}, not {describe_content(is_failed)}; {REMEDY}")
     if only_new and record is not None and (record.is_in_place or own != record.contents[-1]):
         raise InputError(f"{path} exists, and --only-new would replace the bios in it; {REMEDY}")
+
+
+def describe_content(is_failed: bool) -> str:
+    """Return what a file of `collect` holds."""
+    return "artists without a bio" if is_failed else "bios"
 
 
 def check_rows(path: Path, before: FileContent | None, content: FileContent) -> None:

@@ -25,6 +25,7 @@ from batcher.disk.shard_files import Spool, remove_shard_leftovers
 from batcher.errors import ConfigError, InputError, StateError
 from batcher.job.job import Job, job_output_to_stderr
 from batcher.job.schema import output_column_types
+from batcher.plan.outdated import describe_outdated_lines
 from batcher.plan.rows import READ_ROWS, BadRows, RowLocation, RowPreparer
 from batcher.plan.shard_cutting import ShardCutting
 from batcher.plan.tables import read_bios, table_name
@@ -34,7 +35,12 @@ from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
 from batcher.state.outlook import Outlook, load_outlook
 from batcher.state.plan import OpenShard, PriorityTotals, SkippedRow
-from batcher.state.versions import count_unsent_of_other_versions, find_version_number, register_version
+from batcher.state.versions import (
+    count_unsent_of_other_versions,
+    find_version_number,
+    load_versions,
+    register_version,
+)
 
 Progress = Callable[[str, int], None]
 """Is called with what the plan is doing, and how many rows that is done for."""
@@ -215,9 +221,9 @@ class Planner:
         number = find_version_number(tx, self.preparer.version)
         unsent = count_unsent_of_other_versions(tx, number)
         if unsent.lines and not self.options.replan:
+            versions = load_versions(tx)
             raise ConfigError(
-                f"the prompt, the schema or a setting of [model] is not that of {unsent.lines:,} unsent lines in "
-                f"{unsent.shards} shards; `batcher plan --replan` cuts them again (what was submitted stays as it is)"
+                describe_outdated_lines(unsent, [versions[n] for n in unsent.versions], self.preparer.version)
             )
 
     def _read_input(self, tx: Transaction, spool: Spool) -> BadRows:

@@ -56,11 +56,12 @@ def mark_collected(tx: Transaction, written_at: float) -> None:
 
 
 class FileContent(NamedTuple):
-    """What a file held when it was written: bytes, their digest, and rows."""
+    """What a file held when it was written: bytes, their digest, and rows, of bios or of artists without one."""
 
     size: int
     sha256: str
     rows: int
+    is_failed: bool = False
 
 
 class FileRecord(NamedTuple):

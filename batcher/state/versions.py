@@ -27,10 +27,11 @@ class UnsentLines(NamedTuple):
 
 
 class UnsentCount(NamedTuple):
-    """Lines that were never sent, and the shards that hold them."""
+    """Lines that were never sent, the shards that hold them, and the versions that they were planned with."""
 
     lines: int
     shards: int
+    versions: list[int]
 
 
 class OpenVersionLines(NamedTuple):

@@ -137,7 +137,7 @@ def test_a_foreign_state(place: Place) -> None:
 def test_an_edited_prompt(planned: Place) -> None:
     planned.write("jobs/bios/system.md", "Something else.")
     assert planned.refused("plan").startswith(
-        "the prompt, the schema or a setting of [model] is not that of 2 unsent lines in 2 shards"
+        "2 unsent lines in 2 shards were planned with another prompt; `batcher plan --replan`"
     )
 
 

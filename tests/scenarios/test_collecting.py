@@ -3,6 +3,7 @@
 import resource
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +339,22 @@ def test_a_file_with_more_bios_is_replaced_only_when_asked(desk: Desk) -> None:
     assert refused(lambda: collected(desk, "bios.csv"), desk.folder) == what
     assert (desk.folder / "bios.csv").read_bytes() == before
     assert collected(desk, "bios.csv", overwrite=True).bios == 1
+
+
+def test_bios_and_failures_do_not_replace_each_other_unasked(desk: Desk) -> None:
+    bios, failed = desk.folder / "bios.csv", desk.folder / "failed.csv"
+    hold(desk, "c")
+    collected(desk, "bios.csv", failed=failed)
+    before = bios.read_bytes(), failed.read_bytes()
+    for out, other, what in (
+        ("other.csv", bios, "bios.csv holds bios, not artists without a bio"),
+        ("failed.csv", None, "failed.csv holds artists without a bio, not bios"),
+    ):
+        sentence = f"{what}; name another file, or replace it with --overwrite"
+        assert refused(partial(collected, desk, out, failed=other), desk.folder) == sentence
+        assert refused(partial(check_replacing, desk.world.store, desk.folder / out, other), desk.folder) == sentence
+    assert (bios.read_bytes(), failed.read_bytes()) == before
+    collected(desk, "failed.csv", failed=bios, overwrite=True)
 
 
 def test_fewer_failures_replace_more(desk: Desk) -> None:

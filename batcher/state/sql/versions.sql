@@ -19,7 +19,7 @@ WHERE NOT retry AND state IN ('planned', 'released', 'uploaded') GROUP BY versio
 -- name: unsent_of_other_versions
 -- Lines that were never sent, and their shards. Lines that were sent are retried as they were planned, whatever the
 -- prompt is now.
-SELECT count(*), count(DISTINCT shard) FROM artists AS a JOIN shards AS s USING (shard)
+SELECT count(*), count(DISTINCT shard), coalesce(list(DISTINCT a.version ORDER BY a.version), []) FROM artists AS a JOIN shards AS s USING (shard)
 WHERE a.state = 'ready' AND NOT s.retry AND s.state IN ('planned', 'released', 'uploaded') AND a.version <> $version
 
 -- name: open_by_version

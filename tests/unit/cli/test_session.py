@@ -53,6 +53,26 @@ def test_the_first_contact_settles_whom_a_job_speaks_to(world: World, monkeypatc
     _contact_service(session, world.service(), "batch")
 
 
+def test_a_service_without_the_work_in_flight_is_not_taken_for_its_owner(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A state of an earlier version does not tell whose service has its batches."""
+    world.release()
+    world.act(once=True)
+    other = World(tmp_path / "other", SandboxSettings(id_salt="other"), config_with())
+    monkeypatch.setenv("OPENAI_BASE_URL", OTHERS)
+    for lane in ("batch", "direct"):
+        with pytest.raises(SetupError, match=r"127\.0\.0\.1:9/v1 knows nothing of this job.s 2 batches"):
+            _contact_service(session_of(world), other.service(), lane)
+    silent = cast("Service", Gateway(CallUnknown(ErrorDetails(503))))
+    _contact_service(session_of(world), silent, "batch")
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    assert named(session_of(world)) == f"gpt-6-luna at {OURS}"
+    _contact_service(session_of(world), world.service(), "batch")
+    monkeypatch.setenv("OPENAI_BASE_URL", OTHERS)
+    assert named(session_of(world)) == f"gpt-6-luna at {OURS}; the address set now is {OTHERS}"
+
+
 class Gateway:
     """A service that has no batches, or refuses whatever it is asked."""
 
@@ -65,6 +85,9 @@ class Gateway:
     def check_key(self) -> None:
         if self.key is not None:
             raise self.key
+
+    def retrieve_batch(self, batch_id: str) -> None:
+        raise self.batches
 
 
 def test_a_service_that_does_not_answer_now_is_recorded_all_the_same(world: World) -> None:

@@ -163,7 +163,7 @@ def test_an_edited_prompt_asks_for_replan_and_changes_nothing(desk: Desk) -> Non
     desk.write_job(user="Name: {artist_name}")
     sentence = desk.refused(ConfigError, table)
     assert sentence == (
-        "the prompt, the schema or a setting of [model] is not that of 2 unsent lines in 1 shards; "
+        "2 unsent lines in 1 shard were planned with another prompt; "
         "`batcher plan --replan` cuts them again (what was submitted stays as it is)"
     )
     desk.refused(ConfigError, table, dry_run=True)
