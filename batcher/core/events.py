@@ -63,6 +63,13 @@ class ListingUnclear(NamedTuple):
     reason: str
 
 
+class CreateGivenUp(NamedTuple):
+    """Nothing has shown for over a day whether a batch was created: the lines of its shard are held."""
+
+    shard: int
+    lines: int
+
+
 class BatchAbsent(NamedTuple):
     """The search has shown that no batch was created."""
 
@@ -165,6 +172,7 @@ Event = (
     | BatchAdopted
     | StrayFound
     | BatchSearched
+    | CreateGivenUp
     | ListingUnclear
     | BatchAbsent
     | CancelRequested

@@ -87,6 +87,7 @@ SHARD_EVENTS: Mapping[str, tuple[frozenset[ShardState], ShardState]] = {
     "adopt_late": (frozenset({S.PLANNED, S.RELEASED, S.UPLOADING, S.UPLOADED}), S.IN_FLIGHT),
     "refuse_create": (frozenset({S.CREATING}), S.UPLOADED),
     "find_absent": (frozenset({S.CREATING}), S.RELEASED),
+    "give_up_create": (frozenset({S.CREATING}), S.STALE),
     "end": (frozenset({S.IN_FLIGHT}), S.ENDED),
     "refuse_batch": (frozenset({S.ENDED}), S.UPLOADED),
     "lose_file": (frozenset({S.ENDED, S.UPLOADED}), S.RELEASED),

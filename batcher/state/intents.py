@@ -10,6 +10,9 @@ from batcher.state.db.transaction import Transaction
 from batcher.state.shards import ShardRow
 from batcher.state.submissions import Reservation, Submission
 
+UNPROVEN = "unproven"
+"""The outcome of a submission of which nothing shows whether its batch exists; `money_in_flight` counts it."""
+
 
 def intend_upload(tx: Transaction, shard: ShardRow, reservation: Reservation) -> int | None:
     """Write the intent to upload and claim the lines; return the submission, or None when the shard became stale."""
@@ -112,6 +115,17 @@ def record_absent_batch(tx: Transaction, submission: Submission) -> None:
     close_submission(tx, submission.submission, "absent")
     tx.move_shard(submission.shard, "find_absent")
     shards.set_shard_file(tx, submission.shard, None, None)
+
+
+def give_up_create(tx: Transaction, submission: Submission) -> int:
+    """Hold the lines of a submission of which nothing shows whether its batch exists; return how many there are.
+
+    What it may cost stays reserved. A batch that comes to light later is read like any other of a shard that is over.
+    """
+    held = tx.move_lines("hold_unproven_lines", "hold", submission=submission.submission)
+    submissions.end_submission(tx, submission.submission, UNPROVEN)
+    tx.move_shard(submission.shard, "give_up_create")
+    return held
 
 
 def record_input_deletion(tx: Transaction, submission: Submission) -> None:

@@ -38,6 +38,7 @@ LineEvent = (
     | events.StrayFound
     | events.BatchSearched
     | events.ListingUnclear
+    | events.CreateGivenUp
     | events.BatchAbsent
     | events.CancelRequested
     | events.ShardRefused
@@ -69,6 +70,11 @@ def format_event(event: LineEvent) -> str:  # noqa: C901, PLR0911, PLR0912 - one
             return f"shard {shard}: the answer was lost; looking for its batch before anything else"
         case events.ListingUnclear(reason):
             return f"{reason}; what it shows is used, and nothing counts as absent"
+        case events.CreateGivenUp(shard, lines):
+            return (
+                f"shard {shard}: no listing shows whether its batch exists; its {lines:,} lines are held as perhaps "
+                "paid (`batcher retry --class missing` asks for them again)"
+            )
         case events.BatchAbsent(shard):
             return f"shard {shard}: no batch was made of it; it is sent anew"
         case events.CancelRequested(shard, batch_id):

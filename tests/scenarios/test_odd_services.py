@@ -12,8 +12,9 @@ import pytest
 
 from batcher.core import events
 from batcher.core.actions import Finish
+from batcher.core.failures import FailureClass
 from batcher.service.openai_service import OpenAIService
-from batcher.state import quota_pauses, wishes
+from batcher.state import costs, quota_pauses, wishes
 from tests.support.protocol_kit import (
     Rule,
     Send,
@@ -126,6 +127,28 @@ def test_the_listing_after_the_deletion_must_be_complete_too(make: Make, monkeyp
     it.act()
     assert events.BatchAbsent not in it.kinds() and events.BatchAdopted in it.kinds()
     assert_paid_once(it, 6)
+
+
+def test_a_create_that_no_listing_ever_clears_up_is_held_after_a_day(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been paid: it stays in the budget, and is asked for again at the user's word only."""
+    it = make(lines=12, budget={"max_usd": 100})
+    is_unclear = True
+    lists_unclearly(monkeypatch, lambda: is_unclear)
+    it.rule = nth(*CREATE, 2, answered(503))
+    began = it.clock()
+    assert it.act() == Finish()
+    assert 26 * HOUR <= it.clock() - began < 27 * HOUR
+    assert told(it, events.CreateGivenUp) == 1 and told(it, events.BatchAbsent) == 0
+    assert it.states() == {"done": 6, "held": 6}
+    assert it.rows("SELECT state, submission FROM shards ORDER BY shard")[1] == ("stale", None)
+    with it.store.transaction("by_hand") as tx:
+        assert costs.load_spending(tx).in_flight_usd > 0
+        assert wishes.retry_lines(tx, wishes.RetryFilter(FailureClass.MISSING)).lines[0].lines == 6
+    is_unclear = False
+    assert it.act() == Finish()
+    assert_paid_once(it, 12)
 
 
 def test_what_an_incomplete_listing_shows_is_followed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

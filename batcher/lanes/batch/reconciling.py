@@ -12,7 +12,7 @@ from batcher.core.lifecycle import ShardState
 from batcher.core.remote import BatchListing, Moment, RemoteBatch, RemoteFile, seconds_between
 from batcher.lanes.context import LaneContext
 from batcher.service.service import CallError, CallRefused
-from batcher.state import batches, facts, intents, shards, strays, submissions
+from batcher.state import batches, facts, intents, shards, strays, submissions, wishes
 from batcher.state.db.transaction import Transaction
 from batcher.state.submissions import Submission, find_submission, input_file_name
 
@@ -20,6 +20,9 @@ CLOCK_SKEW_S = 300.0
 """Seconds by which the service's clocks may differ: a batch may seem older than the file that it was made of."""
 LONGEST_GRACE_S = 3600.0
 """Longest grace in seconds, however late listings have proved to be."""
+PROOF_PATIENCE_S = 26 * 3600.0
+"""Seconds after a create for which its batch is looked for in listings that prove nothing. One that exists has ended
+by then, and what holds for this long does not pass by itself, such as listings that never say where they end."""
 FOREIGN_KEY = (
     "the service does not know the file that we have uploaded for shard {}, nor its batch; "
     "is OPENAI_API_KEY of the project that it was sent from?"
@@ -111,26 +114,46 @@ class IntentReconciler:
     def _confirm_absence(self, submission: Submission, listing: BatchListing) -> bool:
         """Return whether the batch has been absent for the grace; else have it searched for again later.
 
-        A listing that is not complete says nothing: neither that the batch is absent now, nor that it is not.
+        A listing that is not complete says nothing: neither that the batch is absent now, nor that it is not. Where
+        none has been complete for so long that the batch would have ended, its lines are held.
         """
+        event: events.Event = events.BatchSearched(shard=submission.shard)
         with self._context.store.transaction("absent_once", patience_s=None) as tx:
             problems = strays.record_listing_problems(tx, listing.problems)
             grace, look = absence_grace(tx, self._context.config), Moment(tx.now, listing.server_time)
             passed = None if submission.absent is None else seconds_between(submission.absent, look)
             if listing.proves_absence and passed is not None and passed >= grace:
                 return True
-            if not listing.proves_absence:
-                delay_s = self._context.next_delay_seconds(FailureClass.OUTAGE, 0)
+            waited_s = tx.now - (submission.create_intended_at or tx.now)
+            if not listing.proves_absence and waited_s >= PROOF_PATIENCE_S:
+                event = self._give_up_create(tx, submission)
+            elif not listing.proves_absence:
+                n = int(max(waited_s, 0.0) // max(self._context.rules.policies[FailureClass.OUTAGE].base_s, 1.0))
+                self._delay_search(tx, submission, self._context.next_delay_seconds(FailureClass.OUTAGE, n))
             elif passed is None or passed < 0:  # never seen absent, or a clock was set back: the grace begins now
                 submissions.record_batch_absence(tx, submission.submission, look)
-                delay_s = grace
+                self._delay_search(tx, submission, grace)
             else:
-                delay_s = grace - passed
-            shards.delay_shard(tx, submission.shard, tx.now + max(delay_s, 0.01))
+                self._delay_search(tx, submission, grace - passed)
         for problem in problems:
             self._context.notify(events.ListingUnclear(reason=problem))
-        self._context.notify(events.BatchSearched(shard=submission.shard))
+        self._context.notify(event)
         return False
+
+    def _delay_search(self, tx: Transaction, submission: Submission, delay_s: float) -> None:
+        """Have the batch searched for again after a delay (seconds)."""
+        shards.delay_shard(tx, submission.shard, tx.now + max(delay_s, 0.01))
+
+    def _give_up_create(self, tx: Transaction, submission: Submission) -> events.Event:
+        """Hold the lines of a create of which nothing shows what it did; return the event to report.
+
+        Another batch of the shard that was found meanwhile takes its place.
+        """
+        if strays.adopt_sibling_batch(tx, submission.shard):
+            return events.BatchSearched(shard=submission.shard)
+        held = intents.give_up_create(tx, submission)
+        wishes.fulfil_wish(tx, submission.shard, intents.UNPROVEN)
+        return events.CreateGivenUp(shard=submission.shard, lines=held)
 
     def _delete_input_file(self, submission: Submission) -> bool:
         """Delete the input file, so that a late create names no file; return whether it is deleted.

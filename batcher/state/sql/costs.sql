@@ -5,6 +5,7 @@ SELECT coalesce(sum(cost_usd), 0) FROM attempts
 -- Dollars that what is in flight may cost at most: in all, by shard ($by_shard; none: the direct lane), or of one artist
 -- ($artist_id). `unpriced`: a reservation of nothing is one of an unknown price.
 -- What was reserved by a ratio of tokens that has since proved too low counts by the one that is known now ($factor).
+-- A batch of which nothing shows whether it exists (`unproven`) costs what was reserved for it.
 -- A stray costs as much as the batch beside it. Of a batch that was given up, each line is reserved that is perhaps paid
 -- and was not bought a second time. A reservation without an artist_id is that of all lines of its shard, in equal parts.
 -- Both kinds of reservations of batches come from one join: with two joins the statement takes a third longer.
@@ -13,7 +14,7 @@ SELECT CASE WHEN $by_shard THEN shard END AS part,
        bool_or(usd = 0) AS unpriced
 FROM (
     SELECT shard, NULL AS artist_id, reserved_usd * greatest(1, tokens * $factor / reserved) AS usd, lines
-    FROM submissions WHERE outcome IS NULL
+    FROM submissions WHERE outcome IS NULL OR outcome = 'unproven'
     UNION ALL
     SELECT n.shard, m.artist_id,
            n.reserved_usd * greatest(1, n.tokens * $factor / n.reserved)

@@ -19,6 +19,12 @@ WHERE submission = $submission AND list_contains($sources, state)
                     JOIN submissions AS n ON n.submission = $submission AND t.shard = n.shard
                     WHERE t.outcome = 'missing')
 
+-- name: hold_unproven_lines
+UPDATE artists
+SET state = $target, submission = NULL, failure = 'missing', code = 'perhaps_paid',
+    message = 'its batch was perhaps created, and no listing shows whether it was'
+WHERE submission = $submission AND list_contains($sources, state)
+
 -- name: set_create_intended
 UPDATE submissions SET create_intended_at = $now, file_id = $file_id, file_created_at = $created_at
 WHERE submission = $submission
