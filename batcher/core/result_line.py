@@ -132,7 +132,7 @@ def _parse_chat_body(line_id: str, reply: Json) -> LineResult:
     choice = _as_object(choices[0]) if isinstance(choices, list) and choices else NO_JSON
     message = _as_object(choice.get("message"))
     finish = _get_name(choice, "finish_reason")
-    text, failure = check_answer_text(_get_text(message, "content"), finish, _get_text(message, "refusal"))
+    text, failure = check_answer_text(_join_message_text(message), finish, _get_text(message, "refusal"))
     usage = _parse_token_usage(reply, "prompt_tokens", "completion_tokens")
     return LineResult(
         line_id,
@@ -144,6 +144,15 @@ def _parse_chat_body(line_id: str, reply: Json) -> LineResult:
         usage,
         _as_time(reply.get("created")),
     )
+
+
+def _join_message_text(message: Json) -> str:
+    """Return the text of a chat message. Some services send it in parts, of which others hold what was thought."""
+    content = message.get("content")
+    if not isinstance(content, list):
+        return _get_text(message, "content")
+    parts = map(_as_object, content)
+    return "".join(_get_text(part, "text") for part in parts if part.get("type") == "text")
 
 
 def _parse_responses_body(line_id: str, reply: Json) -> LineResult:

@@ -34,6 +34,11 @@ class CallError(Exception):
             return self
         return type(self)(self.details, longest_s, self.headers)
 
+    @property
+    def may_concern_one_object(self) -> bool:
+        """Whether the call may have failed for the object that it names alone, so that others are worth a call."""
+        return self.wait_s is None
+
 
 class CallRefused(CallError):  # noqa: N818 - a verdict, and read as one
     """The service answered that it did not do what the call asks for."""
@@ -54,6 +59,11 @@ class CallRefused(CallError):  # noqa: N818 - a verdict, and read as one
         return self.refuses_key or self.asks_to_wait
 
     @property
+    def may_concern_one_object(self) -> bool:
+        """Whether the object that was named may be the reason."""
+        return self.wait_s is None and not self.concerns_all_calls
+
+    @property
     def names_missing_object(self) -> bool:
         """Whether the batch or file that was named does not exist (404), as opposed to a wrong address."""
         return self.details.status == 404 and not _WRONG_ADDRESS.match(self.details.message)
@@ -70,6 +80,11 @@ class CallUnknown(CallError):  # noqa: N818 - a verdict, and read as one
 
 class CallUnsent(CallUnknown):
     """The connection could not be opened: nothing was sent."""
+
+    @property
+    def may_concern_one_object(self) -> bool:
+        """Return False: no call would reach the service."""
+        return False
 
 
 class CallAbandoned(KeyboardInterrupt):

@@ -553,3 +553,129 @@ def test_after_three_searches_an_orphan_is_left_to_expire(make: Make) -> None:
     it.act()
     assert it.rows("SELECT orphan_looks, orphan_due FROM submissions WHERE submission = 1") == [(3, None)]
     assert len(it.input_files()) == 1
+
+
+# --- what cannot be asked for, and what comes to light late -----------------------------------------------------------
+
+
+def hides_batches(until: Callable[[], bool], alone: Rule) -> Rule:
+    """Return a rule by which listings are empty and `alone` answers for a batch by itself, while `until` is False."""
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        if request.method != "GET" or not request.url.path.startswith("/v1/batches") or until():
+            return send(request)
+        if is_call(request, *LIST):
+            return changed(lambda body: body.update(data=[]))(request, send)
+        return alone(request, send)
+
+    return rule
+
+
+def test_an_ended_batch_that_can_never_be_asked_for_is_held_after_a_day(make: Make) -> None:
+    """Its listing names no files, and nothing else is said of it."""
+    it = make(poll={"interval_s": 1800})
+    started = it.clock()
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        if request.method == "GET" and request.url.path.startswith("/v1/batches/"):
+            return answered(500)(request, send)
+        if is_call(request, *LIST):
+            return changed(
+                lambda body: [
+                    b.update(output_file_id=None, error_file_id=None, request_counts=None) for b in body["data"]
+                ]
+            )(request, send)
+        return send(request)
+
+    it.rule = rule
+    it.interrupted = lambda: it.clock() > started + 60 * HOUR
+    assert it.act() == Finish()
+    assert it.states() == {"held": 6} and it.clock() < started + 27 * HOUR
+    it.rule = lambda request, send: send(request)
+    assert it.act() == Finish()
+    assert_paid_once(it, 6)
+
+
+@pytest.mark.parametrize("line", [None, 1])
+def test_a_batch_that_was_given_up_and_has_failed_is_settled_and_buys_nothing(make: Make, line: int | None) -> None:
+    it = make(poll={"interval_s": 60})
+    shown = False
+    it.rule = hides_batches(lambda: shown, answered(404))
+    it.act()
+    assert it.states() == {"held": 6}
+
+    def fail(body: dict[str, Any]) -> None:
+        for batch in body.get("data", [body]):
+            batch.update(status="failed", output_file_id=None, error_file_id=None, request_counts=None)
+            batch["errors"] = {"data": [{"code": "invalid_request", "message": "no", "line": line}]}
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        if request.method == "GET" and request.url.path.startswith("/v1/batches"):
+            return changed(fail)(request, send)
+        return send(request)
+
+    shown, it.rule = True, rule
+    assert it.act() == Finish()
+    assert it.states() == {"held": 6} and len(it.batches()) == 1
+    assert it.rows("SELECT unread, settled_at IS NULL FROM batches") == [(False, False)]
+    assert it.act() == Finish()
+
+
+def test_a_batch_of_which_the_service_never_says_anything_is_given_up_at_last(make: Make) -> None:
+    it = make(poll={"interval_s": 1800})
+    started = it.clock()
+    it.rule = hides_batches(lambda: it.clock() > started + 40 * HOUR, answered(500))
+    it.interrupted = lambda: it.clock() > started + 60 * HOUR
+    it.act()
+    assert it.states() == {"held": 6} and it.clock() < started + 30 * HOUR
+    assert it.rows("SELECT status FROM batches") == [("overdue",)]
+    it.clock.sleep(15 * HOUR)
+    it.interrupted = lambda: False
+    assert it.act() == Finish()
+    assert_paid_once(it, 6)
+
+
+def plain_404(request: httpx2.Request, _send: Send) -> httpx2.Response:
+    """Answer as a framework does where it has no such address."""
+    return httpx2.Response(404, json={"detail": "Not Found"}, request=request)
+
+
+def is_file_look(request: httpx2.Request) -> bool:
+    path = request.url.path
+    return request.method == "GET" and path.startswith("/v1/files/") and not path.endswith("/content")
+
+
+@pytest.mark.parametrize("answer", [plain_404, answered(500)])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_an_input_file_that_cannot_be_asked_for_holds_up_no_other_shard(make: Make, answer: Rule, method: str) -> None:
+    """A create without an effect waits for it alone."""
+    it = make(lines=18, poll={"interval_s": 60})
+    started, failed = it.clock(), list[str]()
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        if is_call(request, *CREATE) and not failed:
+            failed.append("create")
+            raise httpx2.ReadTimeout("no answer", request=request)
+        is_about_file = is_file_look(request) if method == "GET" else request.method == "DELETE"
+        if is_about_file and it.clock() < started + HOUR:
+            return answer(request, send)
+        return send(request)
+
+    it.rule = rule
+    settled = times_of(it, events.BatchSettled)
+    it.interrupted = lambda: it.clock() > started + 3 * HOUR
+    assert it.act() == Finish()
+    assert [at < started + 900 for at in settled] == [True, True, False]
+    assert it.rows("SELECT count(*) FROM events WHERE kind = 'outage'") == [(0,)]
+    assert_paid_once(it, 18)
+
+
+@pytest.mark.parametrize("answer", [plain_404, answered(500)])
+def test_a_batch_that_is_gone_is_given_up_where_files_cannot_be_asked_for(make: Make, answer: Rule) -> None:
+    it = make(poll={"interval_s": 60})
+    started = it.clock()
+    it.once_told(events.BatchCreated, it.sandbox.lifecycle.batches.clear)
+    it.rule = lambda request, send: answer(request, send) if is_file_look(request) else send(request)
+    it.interrupted = lambda: it.clock() > started + HOUR
+    assert it.act() == Finish()
+    assert it.states() == {"held": 6}

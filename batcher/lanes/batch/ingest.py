@@ -113,9 +113,16 @@ class Ingestion:
         batch = loaded.batch
         if batch.settled_at is not None:
             return None
+        problem = ""
         if batch.read_first_at is not None or not (batch.output_file_id or batch.error_file_id):
-            loaded = replace(loaded, batch=self._refresh_batch(batch))
-        downloaded = self._download_result_files(loaded.batch, loaded.most_bytes)
+            try:
+                loaded = replace(loaded, batch=self._refresh_batch(batch))
+            except CallError as error:
+                if not error.may_concern_one_object:
+                    raise
+                # What the state knows of it is read; what that lacks is missed. Of an overdue batch no answer is news.
+                problem = "" if batch.status == BatchStatus.OVERDUE else f"batch {batch.batch_id}: {error}"
+        downloaded = self._download_result_files(loaded.batch, loaded.most_bytes, problem)
         if self._context.config.results.keep_raw:
             for file in downloaded.files:
                 archive_result_file(file.path)
@@ -134,10 +141,13 @@ class Ingestion:
             batches.update_batch(tx, batches.load_known_batch(tx, batch.batch_id), found)
             return batches.load_batch(tx, batch.batch_id)
 
-    def _download_result_files(self, batch: EndedBatch, most_bytes: int) -> DownloadedFiles:
-        """Download the result files, as far as possible. Raises CallRefused where the service refuses our key."""
+    def _download_result_files(self, batch: EndedBatch, most_bytes: int, problem: str) -> DownloadedFiles:
+        """Download the result files, as far as possible. Raises CallRefused where the service refuses our key.
+
+        problem: why it is not known which files there are, "" where it is.
+        """
         files: list[ResultFile] = []
-        problem, wait_s = "", 0.0
+        wait_s = 0.0
         for kind, file_id in (("output", batch.output_file_id), ("error", batch.error_file_id)):
             if not file_id:
                 continue

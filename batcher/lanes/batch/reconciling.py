@@ -171,10 +171,10 @@ class IntentReconciler:
                     submissions.intend_file_deletion(tx, submission.submission)
             crashpoints.mark_reached("delete_input.before")
             self._context.service.delete_file(submission.file_id)
-        except CallRefused as error:
-            if error.concerns_all_calls:
+        except CallError as error:
+            if not error.may_concern_one_object:
                 raise
-            # The file is perhaps in use: the shard waits, and its batch is searched for again.
+            # The file is perhaps in use, or no look at one is served: this shard alone waits, and searches again.
             self._context.notify(events.CallFailed(call="delete", reason=str(error)))
             with self._context.store.transaction("delete_refused", patience_s=None) as tx:
                 delay_s = self._context.next_delay_seconds(FailureClass.OUTAGE, 2)

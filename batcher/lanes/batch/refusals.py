@@ -16,7 +16,7 @@ from batcher.core.failures import (
     is_missing_file,
     parse_enqueued_limit,
 )
-from batcher.core.lifecycle import ArtistState
+from batcher.core.lifecycle import ArtistState, ShardState
 from batcher.core.model import Failure
 from batcher.core.verdicts import choose_batch_failure, is_setup_reason, is_setup_refusal, is_shard_given_up
 from batcher.disk.shard_files import file_sha256, shard_path
@@ -47,7 +47,8 @@ class RefusalHandler:
             if not batches.settle_batch(tx, batch.batch_id):
                 return
             tx.record_event("refused", errors[0].message, shard=batch.shard, batch_id=batch.batch_id)
-            if batch.stray:  # another batch of the shard decides about its lines
+            # Another batch of the shard decides about its lines, or this one was given up and they have their verdicts.
+            if batch.stray or shards.load_shard(tx, batch.shard).state is not ShardState.ENDED:
                 if FailureClass.ENQUEUED_LIMIT in first_of_class:
                     self._record_quota_sample(tx, batch.shard, first_of_class[FailureClass.ENQUEUED_LIMIT])
                 return

@@ -38,7 +38,7 @@ from batcher.lanes.batch.sending import ShardSender
 from batcher.lanes.batch.watching import BatchWatcher
 from batcher.lanes.context import LaneContext
 from batcher.plan.retry_shards import cut_retry_shard, recut_parked_lines
-from batcher.service.service import CallAbandoned, CallError, CallRefused, CallUnsent
+from batcher.service.service import CallAbandoned, CallError
 from batcher.state import batches, facts, shards, wishes
 from batcher.state.quota_pauses import record_quota_failure
 from batcher.state.snapshot import load_snapshot
@@ -150,7 +150,7 @@ class BatchRunner:
             if failure is FailureClass.QUOTA:
                 # The pause keeps shards back; the other calls wait as in an outage.
                 record_quota_failure(tx, self._context.quota_rule, "a call", wait_s=error.wait_s)
-            elif isinstance(action, Ingest) and _concerns_one_object(error):
+            elif isinstance(action, Ingest) and error.may_concern_one_object:
                 delay_s = self._context.next_delay_seconds(FailureClass.OUTAGE, 2)
                 batches.postpone_batch(tx, action.batch_id, tx.now + delay_s)
                 tx.record_event("unread", str(error), batch_id=action.batch_id)
@@ -185,10 +185,3 @@ class BatchRunner:
                     anomalies=summary.anomalies,
                 )
             )
-
-
-def _concerns_one_object(error: CallError) -> bool:
-    """Return whether a call may have failed for the object that it names alone, so that others are worth a call."""
-    if error.wait_s is not None or isinstance(error, CallUnsent):
-        return False
-    return not (isinstance(error, CallRefused) and error.concerns_all_calls)

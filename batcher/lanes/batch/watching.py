@@ -60,6 +60,8 @@ class BatchWatcher:
             look = Moment(tx.now, listing.server_time)
             answered = [batch for batch in running if batch.batch_id in seen]
             ended = [b for b in answered if self._update_batch(tx, b, seen[b.batch_id], look, is_foreign)]
+            silent = [batch for batch in running if batch.batch_id not in seen and _is_late(batch, None, look)]
+            ended += [b for b in silent if self._give_up_doubted(tx, b, look, "the service says nothing of the batch")]
             outcomes = self._record_stray_batches(tx, listing, known.keys())
             self._restore_overdue_batches(tx, unread, seen)
             for batch_id in checked:
@@ -96,7 +98,17 @@ class BatchWatcher:
         gone = [batch for batch in running if batch.batch_id in seen and seen[batch.batch_id] is None]
         if not gone or any(seen.get(batch_id) is not None for batch_id in known):
             return False
-        return not any(self._context.service.can_see_file(batch.input_file_id) for batch in gone[:FILES_CHECKED])
+        return not any(self._may_see_file(batch.input_file_id) for batch in gone[:FILES_CHECKED])
+
+    def _may_see_file(self, file_id: str) -> bool:
+        """Return whether the key may see a file; True where the service does not say: only a 404 tells of the key."""
+        try:
+            return self._context.service.can_see_file(file_id)
+        except CallError as error:
+            if not error.may_concern_one_object:
+                raise
+            self._context.notify(events.CallFailed(call="files", reason=str(error)))
+            return True
 
     def _restore_overdue_batches(
         self, tx: Transaction, unread: list[str], seen: Mapping[str, RemoteBatch | None]
@@ -185,9 +197,9 @@ class BatchWatcher:
         self._context.notify(events.CancelRequested(shard=known.shard, batch_id=batch_id))
 
 
-def _is_late(known: KnownBatch, batch: RemoteBatch, look: Moment) -> bool:
-    """Return whether a batch that has not ended should have ended long before a look."""
-    expires_at = batch.expires_at or known.created_at + WINDOW_S
+def _is_late(known: KnownBatch, batch: RemoteBatch | None, look: Moment) -> bool:
+    """Return whether a batch should have ended long before a look. batch: what the look shows of it, None: nothing."""
+    expires_at = (batch.expires_at if batch is not None else None) or known.created_at + WINDOW_S
     return (look.server or look.ours) > expires_at + OVERDUE_S
 
 

@@ -172,7 +172,7 @@ UNUSABLE: list[tuple[Endpoint, object, FailureClass, str]] = [
     (CHAT, _chat(" \n\t"), F.UNUSABLE, "empty"),
     (CHAT, _chat(None), F.UNUSABLE, "empty"),
     (CHAT, _chat(None, "tool_calls"), F.UNUSABLE, "empty"),
-    (CHAT, _chat([{"type": "text", "text": "x"}]), F.UNUSABLE, "empty"),
+    (CHAT, _chat([{"type": "thinking", "text": "x"}]), F.UNUSABLE, "empty"),
     (CHAT, _chat(choices=[]), F.UNUSABLE, "empty"),
     (CHAT, _chat(choices=None), F.UNUSABLE, "empty"),
     (CHAT, _chat(choices={"0": {}}), F.UNUSABLE, "empty"),
@@ -369,6 +369,13 @@ def test_a_line_without_a_custom_id_belongs_to_nobody(line_id: object) -> None:
     assert result.custom_id == ""
     assert _why(result) == (F.UNUSABLE, "no_custom_id")
     assert _why(_read(b"{}")) == (F.UNUSABLE, "no_custom_id")
+
+
+def test_the_text_parts_of_a_message_are_joined() -> None:
+    """Some services answer with parts, what was thought among them; the answer was paid for all the same."""
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}, {"type": "text", "text": "A "}]
+    assert _read(_line(_chat([*parts, {"type": "text", "text": "bio."}]))).text == "A bio."
+    assert _why(_read(_line(_chat([{"type": "text"}, 7, {"type": "image", "text": "x"}])))) == (F.UNUSABLE, "empty")
 
 
 def test_a_lone_surrogate_becomes_the_replacement_character() -> None:

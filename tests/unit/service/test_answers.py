@@ -1,6 +1,7 @@
 """Whatever JSON comes, in whatever dialect: an id is kept, and everything that is kept can be stored."""
 
 import json
+import tracemalloc
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -138,6 +139,16 @@ def test_an_id_is_read_beside_what_no_parser_takes(body: bytes) -> None:
     assert created.batch_id == "batch_1"
     listing = scripted([answer(200, b'{"has_more": false, "data": [' + body + b"]}")])[0].list_batches(0.0)
     assert [batch.batch_id for batch in listing.batches] == ["batch_1"] and listing.proves_absence
+
+
+def test_a_long_text_beside_what_is_deep_takes_no_more_memory_than_its_length() -> None:
+    body = b'{"a": ' + b"[" * 2_000 + b"]" * 2_000 + b', "b": "' + b"x" * 1_000_000 + b'"}'
+    tracemalloc.start()
+    try:
+        read_answer(body, "answer")
+        assert tracemalloc.get_traced_memory()[1] < 20 * len(body)
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_lies_within_the_depth_is_kept() -> None:
