@@ -72,7 +72,7 @@ def format_event(event: LineEvent) -> str:  # noqa: C901, PLR0911, PLR0912 - one
             return f"{reason}; what it shows is used, and nothing counts as absent"
         case events.CreateGivenUp(shard, lines):
             return (
-                f"shard {shard}: no listing shows whether its batch exists; its {lines:,} lines are held as perhaps "
+                f"shard {shard}: nothing shows whether its batch exists; its {lines:,} lines are held as perhaps "
                 "paid (`batcher retry --class missing` asks for them again)"
             )
         case events.BatchAbsent(shard):

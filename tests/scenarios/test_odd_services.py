@@ -37,6 +37,8 @@ LIST = ("GET", "/batches")
 HOUR = 3600.0
 UNCLEAR = "the listing of the batches: the 3rd object has no id"
 Make = Callable[..., Trial]
+HOURLY: dict[str, Any] = {"poll": {"interval_s": HOUR}, "retry": {"outage": {"base_s": HOUR, "cap_s": HOUR}}}
+"""Settings under which a day passes in few looks."""
 
 
 @pytest.fixture
@@ -133,13 +135,13 @@ def test_a_create_that_no_listing_ever_clears_up_is_held_after_a_day(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may have been paid: it stays in the budget, and is asked for again at the user's word only."""
-    it = make(lines=12, budget={"max_usd": 100})
+    it = make(lines=12, budget={"max_usd": 100}, **HOURLY)
     is_unclear = True
     lists_unclearly(monkeypatch, lambda: is_unclear)
     it.rule = nth(*CREATE, 2, answered(503))
     began = it.clock()
     assert it.act() == Finish()
-    assert 26 * HOUR <= it.clock() - began < 27 * HOUR
+    assert 26 * HOUR <= it.clock() - began < 28 * HOUR
     assert told(it, events.CreateGivenUp) == 1 and told(it, events.BatchAbsent) == 0
     assert it.states() == {"done": 6, "held": 6}
     assert it.rows("SELECT state, submission FROM shards ORDER BY shard")[1] == ("stale", None)
@@ -149,6 +151,18 @@ def test_a_create_that_no_listing_ever_clears_up_is_held_after_a_day(
     is_unclear = False
     assert it.act() == Finish()
     assert_paid_once(it, 12)
+
+
+def test_a_lost_create_whose_file_cannot_be_deleted_is_held_after_a_day(make: Make) -> None:
+    it = make(lines=12, **HOURLY)
+    lose = nth(*CREATE, 2, answered(503))
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        return answered(405)(request, send) if request.method == "DELETE" else lose(request, send)
+
+    it.rule = rule
+    assert it.act() == Finish()
+    assert told(it, events.CreateGivenUp) == 1 and it.states() == {"done": 6, "held": 6}
 
 
 def test_what_an_incomplete_listing_shows_is_followed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

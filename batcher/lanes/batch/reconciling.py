@@ -115,7 +115,7 @@ class IntentReconciler:
         """Return whether the batch has been absent for the grace; else have it searched for again later.
 
         A listing that is not complete says nothing: neither that the batch is absent now, nor that it is not. Where
-        none has been complete for so long that the batch would have ended, its lines are held.
+        that lasts until the batch would have ended, its lines are held.
         """
         event: events.Event = events.BatchSearched(shard=submission.shard)
         with self._context.store.transaction("absent_once", patience_s=None) as tx:
@@ -124,11 +124,11 @@ class IntentReconciler:
             passed = None if submission.absent is None else seconds_between(submission.absent, look)
             if listing.proves_absence and passed is not None and passed >= grace:
                 return True
-            waited_s = tx.now - (submission.create_intended_at or tx.now)
+            waited_s = _search_seconds(tx, submission)
             if not listing.proves_absence and waited_s >= PROOF_PATIENCE_S:
                 event = self._give_up_create(tx, submission)
             elif not listing.proves_absence:
-                n = int(max(waited_s, 0.0) // max(self._context.rules.policies[FailureClass.OUTAGE].base_s, 1.0))
+                n = int(waited_s // max(self._context.rules.policies[FailureClass.OUTAGE].base_s, 1.0))
                 self._delay_search(tx, submission, self._context.next_delay_seconds(FailureClass.OUTAGE, n))
             elif passed is None or passed < 0:  # never seen absent, or a clock was set back: the grace begins now
                 submissions.record_batch_absence(tx, submission.submission, look)
@@ -174,17 +174,23 @@ class IntentReconciler:
         except CallError as error:
             if not error.may_concern_one_object:
                 raise
-            # The file is perhaps in use, or no look at one is served: this shard alone waits, and searches again.
-            self._context.notify(events.CallFailed(call="delete", reason=str(error)))
-            with self._context.store.transaction("delete_refused", patience_s=None) as tx:
-                delay_s = self._context.next_delay_seconds(FailureClass.OUTAGE, 2)
-                shards.delay_shard(tx, submission.shard, tx.now + delay_s)
-                tx.record_event("delete_refused", str(error), shard=submission.shard, submission=submission.submission)
+            self._handle_kept_file(submission, error)
             return False
         crashpoints.mark_reached("delete_input.after")
         with self._context.store.transaction("input_deleted", patience_s=None) as tx:
             intents.record_input_deletion(tx, submission)
         return True
+
+    def _handle_kept_file(self, submission: Submission, error: CallError) -> None:
+        """Have this shard alone wait and search again: its file is perhaps in use, or no look at one is served."""
+        outcome: events.Event = events.CallFailed(call="delete", reason=str(error))
+        with self._context.store.transaction("delete_refused", patience_s=None) as tx:
+            tx.record_event("delete_refused", str(error), shard=submission.shard, submission=submission.submission)
+            if _search_seconds(tx, submission) >= PROOF_PATIENCE_S:
+                outcome = self._give_up_create(tx, submission)
+            else:
+                self._delay_search(tx, submission, self._context.next_delay_seconds(FailureClass.OUTAGE, 2))
+        self._context.notify(outcome)
 
     def _stop_for_key(self, submission: Submission) -> None:
         """Send nothing more: the key does not see what we have uploaded."""
@@ -199,6 +205,11 @@ class IntentReconciler:
             if not strays.adopt_sibling_batch(tx, submission.shard):
                 intents.record_absent_batch(tx, submission)
         self._context.notify(events.BatchAbsent(shard=submission.shard))
+
+
+def _search_seconds(tx: Transaction, submission: Submission) -> float:
+    """Return for how long the batch of a submission has been searched for."""
+    return max(0.0, tx.now - (submission.create_intended_at or tx.now))
 
 
 def _unrecorded_batches(tx: Transaction, listing: BatchListing, run: str, submission: Submission) -> list[RemoteBatch]:

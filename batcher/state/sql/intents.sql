@@ -22,7 +22,7 @@ WHERE submission = $submission AND list_contains($sources, state)
 -- name: hold_unproven_lines
 UPDATE artists
 SET state = $target, submission = NULL, failure = 'missing', code = 'perhaps_paid',
-    message = 'its batch was perhaps created, and no listing shows whether it was'
+    message = 'its batch was perhaps created, and nothing shows whether it was'
 WHERE submission = $submission AND list_contains($sources, state)
 
 -- name: set_create_intended

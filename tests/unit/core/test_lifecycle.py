@@ -40,7 +40,12 @@ SHARD_TABLE = {
         "outdate": "stale",
         "split": "split",
     },
-    "creating": {"record_create": "in_flight", "refuse_create": "uploaded", "find_absent": "released"},
+    "creating": {
+        "record_create": "in_flight",
+        "refuse_create": "uploaded",
+        "find_absent": "released",
+        "give_up_create": "stale",
+    },
     "in_flight": {"end": "ended"},
     "ended": {"refuse_batch": "uploaded", "lose_file": "released", "settle": "settled"},
     "settled": {},
