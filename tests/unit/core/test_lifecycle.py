@@ -151,7 +151,7 @@ def test_open_states_are_those_without_an_end() -> None:
 def test_an_intent_leads_to_its_outcome_or_back() -> None:
     assert {"uploading", "creating"} == INTENTS
     assert set(SHARD_TABLE["uploading"].values()) == {"uploaded", "released", "in_flight"}
-    assert set(SHARD_TABLE["creating"].values()) == {"in_flight", "uploaded", "released"}
+    assert set(SHARD_TABLE["creating"].values()) == {"in_flight", "uploaded", "released", "stale"}
 
 
 def test_batch_statuses_are_known_whole() -> None:
