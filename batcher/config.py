@@ -69,7 +69,7 @@ class ModelSection(ConfigSection):
     name: str = Field(default="gpt-6-luna", min_length=1)
     endpoint: Endpoint = Endpoint.CHAT
     max_output_tokens: int | None = Field(default=None, ge=1)
-    """Of an answer, with what is thought before it. None: so many that the model has room for both."""
+    """Of an answer, with what is thought before it. None: enough for both, by model and effort."""
     parameters: ParametersSection = ParametersSection()
 
     @field_validator("parameters")

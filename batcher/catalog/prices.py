@@ -24,7 +24,7 @@ WRITE_FACTOR = 1.25
 pages from gpt-5.6 on, 2026-11). The table of prices has it; this is for a context for which the table lacks it."""
 
 LONG_REQUEST = 272_000
-"""Input tokens above which a whole request costs more, on models that take so many (OpenAI's model pages, 2026-11:
+"""Input tokens above which a whole request costs more, on models that take that much (OpenAI's model pages, 2026-11:
 input twice, output 1.5 times). The rates of a model say what holds for it; all that have such a step have this one."""
 
 
@@ -44,7 +44,7 @@ class TokenRates(NamedTuple):
     long_output: float = 1.0
 
     def at_length(self, input_tokens: float) -> "TokenRates":
-        """Return the rates of a request with so many input tokens."""
+        """Return the rates of a request with this number of input tokens."""
         if not self.long_from or input_tokens <= self.long_from:
             return self
         return TokenRates(
@@ -70,7 +70,7 @@ class TokenRates(NamedTuple):
         return fresh * self.input + read_and_written + usage.output * self.output
 
     def most_cost(self, input_tokens: int, output_tokens: int) -> float:
-        """Return the most dollars of one execution with at most so many tokens."""
+        """Return the most dollars of one execution with at most this number of tokens."""
         rates = self.at_length(input_tokens)
         return input_tokens * rates.dearest_input + output_tokens * rates.output
 

@@ -88,7 +88,7 @@ def run_direct_lane(session: Session, selection: Selection, workers: str | int, 
 
 
 def _describe_selection(weight: SelectionWeight, left_out: int) -> str:
-    """Return what is about to be bought, and what is left out because nobody has released it."""
+    """Return what is about to be bought, and what is left out because it was not released."""
     price = f"at most {format_usd(weight.most_usd)}" if weight.most_usd is not None else "of a price that is not known"
     text = f"{weight.lines:,} line{'s' if weight.lines != 1 else ''} at the standard price, {price}"
     if left_out:

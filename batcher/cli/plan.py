@@ -1,6 +1,7 @@
 """`batcher plan`, with its progress."""
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Group
@@ -9,7 +10,7 @@ from rich.text import Text
 from batcher.catalog.prices import resolve_prices
 from batcher.catalog.tokens import TokenCounter
 from batcher.cli.answer import CommandAnswer
-from batcher.cli.session import ServiceName, Session
+from batcher.cli.session import Session
 from batcher.plan.checks import check_price_known
 from batcher.plan.planner import PlanOptions, plan_job
 from batcher.views.plan import draw_plan, plan_to_json, summarise_plan
@@ -30,14 +31,8 @@ def run_plan(session: Session, options: PlanOptions) -> CommandAnswer:
             config, session.load_job(), session.store, options, counter, session.display.report_progress
         )
     summary = summarise_plan(report, config, resolve_prices, time.time())
-    name = _name_service(session)
+    # A rehearsal of a plan leaves no state.
+    with session.store.read_transaction() if session.store.exists() else nullcontext() as tx:
+        name = session.name_service(tx)
     drawn = Group(Text(name.describe()), draw_plan(result, report, summary))
     return CommandAnswer(drawn, {**name.to_json(), **plan_to_json(result, report, summary)})
-
-
-def _name_service(session: Session) -> ServiceName:
-    """Return whom the job speaks to; a rehearsal of a plan leaves no state."""
-    if not session.store.exists():
-        return session.name_service(None)
-    with session.store.read_transaction() as tx:
-        return session.name_service(tx)

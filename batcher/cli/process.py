@@ -123,7 +123,7 @@ def open_lane_context(
             check_unsent_lines(tx, session.config, resolve_prices)
     interrupt = InterruptHandler(session.display)
     rules = session.config.retry.to_rules()
-    dice = random.Random()  # noqa: S311 - jitter is no secret
+    dice = random.SystemRandom()
     service = _connect_service(session.config, interrupt.sleep, dice.random, interrupt.is_requested)
     _warn_of_plain_text(session.display)
     reporter = EventReporter(session.display)

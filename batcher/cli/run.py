@@ -57,7 +57,7 @@ def run_all(
 
 
 def _collect_at_end(session: Session, out: Path, failed: Path | None, overwrite: bool) -> CommandAnswer:
-    """Collect; where a file was made there while the job ran, say so after all that is to be told of the job."""
+    """Collect; where a file was made there while the job ran, say so after the report on the job."""
     try:
         return collect_to_files(session, out, failed, only_new=False, overwrite=overwrite)
     except InputError as error:

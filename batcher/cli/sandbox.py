@@ -25,9 +25,14 @@ def run_sandbox(port: int, speed: float, tier: int, seed: int, folder: Path | No
     state = find_real_state(Path("batcher.toml"))
     with tempfile.TemporaryDirectory(prefix="batcher-sandbox-") as scratch:
         settings = SandboxSettings(seed=seed, id_salt=secrets.token_hex(8), speed=speed, tier=tier)
+        console = CleanConsole(stderr=True)
+
+        def print_start(url: str) -> None:
+            console.print(describe_start(url, state), highlight=False, markup=False, soft_wrap=True)
+
         sandbox = Sandbox(settings, folder or Path(scratch), scaled_clock(speed))
         try:
-            serve_sandbox(sandbox, port=port, on_ready=lambda url: _print_text(describe_start(url, state)))
+            serve_sandbox(sandbox, port=port, on_ready=print_start)
         except OSError as error:
             raise SetupError(f"port {port} cannot be used: {error.strerror}; choose another with --port") from error
 
@@ -66,7 +71,3 @@ def describe_start(url: str, state: Path | None) -> str:
         "  batcher plan && batcher submit && batcher poll && batcher collect --out sandbox.parquet\n"
         "Ctrl-C ends it."
     )
-
-
-def _print_text(text: str) -> None:
-    CleanConsole(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)

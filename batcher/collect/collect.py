@@ -110,7 +110,7 @@ def collect_bios(
 ) -> CollectResult:
     """Write the bios to `out`, and the failures to `failed`.
 
-    overwrite: replace whatever is there. Raises InputError or StateError.
+    overwrite: replace any file. Raises InputError or StateError.
     """
     check_targets(out, failed, load_table_paths(store))
     targets = _Targets(store.folder, out, failed, only_new, overwrite)
@@ -140,7 +140,7 @@ class _Targets(NamedTuple):
 
 
 class _Written(NamedTuple):
-    """What was written under temporary names, by the path that it is for, and what the user is told."""
+    """What was written under temporary names, by the path that it is for, and what is reported to the user."""
 
     files: Mapping[Path, FileRecord]
     report: CollectResult

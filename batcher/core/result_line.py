@@ -112,14 +112,10 @@ def _parse_failure(status: int | None, data: Json, reply: Json) -> Failure:
     error = {"message": given} if isinstance(given, str) else _as_object(given) or _as_object(reply.get("error"))
     details = ErrorDetails(status, _get_text(error, "code"), _get_text(error, "type"), _get_text(error, "message"))
     code = details.code or details.kind or (f"http_{status}" if status is not None else "no_response")
-    failure = classify_line_error(details if status else details._replace(status=_find_status(details.message)))
+    words = None if status else _STATUS_IN_WORDS.search(details.message)
+    failure = classify_line_error(details._replace(status=int(words[1])) if words else details)
     message = _KEY_SHAPE.sub("sk-...", details.message)
     return Failure(failure, code[:CODE_LENGTH], message[:MESSAGE_LENGTH])
-
-
-def _find_status(message: str) -> int | None:
-    found = _STATUS_IN_WORDS.search(message)
-    return int(found[1]) if found else None
 
 
 def parse_response_body(line_id: str, reply: Json, endpoint: Endpoint) -> LineResult:

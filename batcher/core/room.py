@@ -58,7 +58,7 @@ class Charge(NamedTuple):
     long_output: float = 1.0
 
     def most_usd(self, tokens: int, lines: int, longest: int) -> float:
-        """Return the most dollars of lines with so many counted tokens in all, of which the longest has `longest`.
+        """Return the most dollars of `lines` lines. tokens: counted ones of all of them; longest: those of the longest.
 
         Where one of them may be a long request, all are priced as such: which they are is not known here.
         """

@@ -71,7 +71,7 @@ class BatchReading(NamedTuple):
     total: int
     completed: int
     failed: int
-    """The service's counts; `total` is 0 where it tells none."""
+    """The service's counts; `total` is 0 where it reports none."""
     outputs: int
     """Lines that the output file holds."""
     errors: int
@@ -96,13 +96,13 @@ class Shortage(Enum):
     UNCLEAR = auto()
     """The counts do not tell what an absent line is: readings that agree decide."""
     PAID = auto()
-    """An absent line was executed, or nobody can tell: after a day it is held as perhaps paid."""
+    """An absent line was executed, or that is unknown: after a day it is held as perhaps paid."""
 
 
 def find_shortage(reading: BatchReading) -> Shortage:
     """Return what the files lack. An absent line is only believed where independent numbers agree."""
     r = reading
-    if not r.unreported or r.status == BatchStatus.OVERDUE:  # nobody waits for what is overdue: it is held at once
+    if not r.unreported or r.status == BatchStatus.OVERDUE:  # what is overdue is held at once
         return Shortage.NONE
     if r.completed > r.outputs or (r.absent and r.is_damaged):
         return Shortage.PAID

@@ -1,4 +1,4 @@
-"""Files that nobody but their owner may read, whatever the umask: a state folder holds prompts, answers and names.
+"""Files that only their owner may read, with any umask: a state folder holds prompts, answers and names.
 
 The folder is the barrier. Its files have a mode of their own, for a copy of them that is put elsewhere.
 """
@@ -19,18 +19,18 @@ PARTS = ("shards", "results", "spill")
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make a folder, and those above it, where they do not exist; nobody else may look into it. Raises OSError."""
+    """Make a folder, and those above it, where they do not exist; only its owner may look into it. Raises OSError."""
     folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
     restrict_paths([folder])
 
 
 def open_private_file(path: Path) -> BinaryIO:
-    """Open a file for writing, emptied where it exists, that nobody else may read. Raises OSError."""
+    """Open a file for writing, emptied where it exists, that only its owner may read. Raises OSError."""
     return open(path, "wb", opener=open_restricted)
 
 
 def open_restricted(path: str | Path, flags: int) -> int:
-    """Open a file that nobody else may read, and return its descriptor. flags: as in `os.open`. Raises OSError."""
+    """Open a file that only its owner may read, and return its descriptor. flags: as in `os.open`. Raises OSError."""
     descriptor = os.open(path, flags, FILE_MODE)
     with suppress(OSError):  # another user's, or on a file system without modes
         os.fchmod(descriptor, FILE_MODE)  # the umask may have taken more, and the file may have been there

@@ -18,10 +18,6 @@ from batcher.state.db.store import Store
 from batcher.state.quota_pauses import QuotaRule
 
 
-def _ignore_event(_event: Event) -> None:
-    """Do nothing."""
-
-
 @dataclass(frozen=True, slots=True)
 class LaneContext:
     """The dependencies and settings of one acting process."""
@@ -35,7 +31,7 @@ class LaneContext:
     jitter: Jitter
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
-    notify: Callable[[Event], None] = _ignore_event
+    notify: Callable[[Event], None] = lambda _event: None
     """Is called with each event; the views put it into words."""
     interrupted: Callable[[], bool] = lambda: False
     """Returns whether the user asked to end at the next safe point."""

@@ -24,8 +24,8 @@ _NAMES = {
 def describe_outdated_lines(unsent: UnsentCount, planned: Sequence[JobVersion], today: JobVersion) -> str:
     """Return what differs between today's version and those that unsent lines were planned with, and the remedy.
 
-    The room for an answer is told with its figures: where none is set, its default may have changed, and not the user's
-    settings.
+    The room for an answer is reported with its figures: where none is set, its default may have changed rather than the
+    user's settings.
     """
     now = _encode_parts(today)
     differing = {name for each in planned for name, part in _encode_parts(each).items() if part != now[name]}

@@ -1,11 +1,12 @@
-"""The bodies of answers as our values. Nobody checks them: any field may be missing, of another type, or beyond bounds.
+"""The bodies of answers as our values. Any field may be missing, of another type, or beyond bounds.
 
 `read_answer` is the one door. What comes through it can be stored: no text has half of a surrogate pair, a NUL or our
-key in it, no number is beyond a column, nothing is nested without end. An id is enough for a file or a batch; whatever
-else is odd counts as not told.
+key in it, no number is beyond a column, nothing is nested without end. An id is enough for a file or a batch; anything
+else that is odd counts as missing.
 """
 
 import json
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -64,7 +65,8 @@ def make_storable(value: object, secrets: Collection[str] = (), depth: int = 0) 
     if isinstance(value, str):
         return _clean_text(value, secrets)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return _bound_number(value)
+        is_number = isinstance(value, int) or math.isfinite(value)
+        return max(-LARGEST_NUMBER, min(value, LARGEST_NUMBER)) if is_number else None
     if isinstance(value, list) and depth < DEEPEST:
         return [make_storable(each, secrets, depth + 1) for each in value]
     if isinstance(value, dict) and depth < DEEPEST:
@@ -74,12 +76,6 @@ def make_storable(value: object, secrets: Collection[str] = (), depth: int = 0) 
 
 def _clean_text(text: str, secrets: Collection[str]) -> str:
     return _UNSTORABLE.sub("\ufffd", hide_secrets(text, secrets))
-
-
-def _bound_number(value: float) -> float | None:
-    if value != value or value in {float("inf"), float("-inf")}:  # noqa: PLR0124 - NaN is what differs from itself
-        return None
-    return max(-LARGEST_NUMBER, min(value, LARGEST_NUMBER))
 
 
 def read_answer(body: bytes, what: str, secrets: Collection[str] = ()) -> object:
@@ -132,7 +128,7 @@ def _cut_depth(text: str) -> str:
                 kept.append(text[kept_to : token.start()])
         elif token[0] in "]}":
             if depth == DEEPEST + 1:
-                kept.append("null")
+                kept += ["null"]
                 kept_to = token.end()
             depth -= 1
     return "".join(kept) + (text[kept_to:] if depth <= DEEPEST else "")
@@ -141,7 +137,7 @@ def _cut_depth(text: str) -> str:
 def parse_remote_file(answer: object, server_time: float = 0.0) -> RemoteFile:
     """Return a description of a file as ours. Raises CallUnknown without an id.
 
-    server_time: stands in where it does not say when it was created.
+    server_time: used where it does not say when it was created.
     """
     file = _as_object(answer)
     created_at = parse_time(file.get("created_at")) or server_time
@@ -151,7 +147,7 @@ def parse_remote_file(answer: object, server_time: float = 0.0) -> RemoteFile:
 def parse_remote_batch(answer: object, server_time: float = 0.0) -> RemoteBatch:
     """Return a description of a batch as ours. Raises CallUnknown without an id.
 
-    server_time: stands in where it does not say when it was created.
+    server_time: used where it does not say when it was created.
     """
     batch = _as_object(answer)
     status = _read_text(batch, "status").lower()
@@ -171,7 +167,11 @@ def parse_remote_batch(answer: object, server_time: float = 0.0) -> RemoteBatch:
         failed=_read_count(counts, "failed", LARGEST_COUNT),
         usage=_parse_batch_usage(batch.get("usage")),
         errors=tuple(_parse_batch_errors(batch.get("errors"))),
-        metadata=dict(_parse_metadata(batch.get("metadata"))),
+        metadata={
+            name[:NAME_LENGTH]: str(value)[:NAME_LENGTH]
+            for name, value in _as_object(batch.get("metadata")).items()
+            if value is not None
+        },
     )
 
 
@@ -182,17 +182,16 @@ def parse_time(value: object) -> float | None:
     """
     if isinstance(value, str):
         try:
-            value = float(value) if re.fullmatch(r"\d{1,12}(\.\d{1,9})?", value) else _parse_iso_time(value)
+            if re.fullmatch(r"\d{1,12}(\.\d{1,9})?", value):
+                value = float(value)
+            else:
+                time = datetime.fromisoformat(value)
+                value = (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError):
             return None
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     return float(value) if EARLIEST_TIME <= value <= LATEST_TIME else None
-
-
-def _parse_iso_time(text: str) -> float:
-    time = datetime.fromisoformat(text)
-    return (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).timestamp()
 
 
 def _parse_batch_usage(answer: object) -> tuple[int, int, int] | None:
@@ -219,12 +218,6 @@ def _parse_batch_errors(answer: object) -> Iterator[ErrorDetails]:
             yield ErrorDetails(code=_read_text(error, "code"), message=message, line=line)
 
 
-def _parse_metadata(answer: object) -> Iterator[tuple[str, str]]:
-    for name, value in _as_object(answer).items():
-        if value is not None:
-            yield name[:NAME_LENGTH], str(value)[:NAME_LENGTH]
-
-
 def _shorten_message(text: str) -> str:
     return mask_secrets(text, ())[:MESSAGE_LENGTH]
 
@@ -248,7 +241,7 @@ def _read_id(owner: Json, name: str) -> str:
 
 
 def is_usable_id(text: str) -> bool:
-    """Return whether a text can be the id of an object: it is not empty, and can stand in an address as it is."""
+    """Return whether a text can be the id of an object: it is not empty, and an address can hold it unchanged."""
     return 0 < len(text) <= NAME_LENGTH and text.isprintable() and "\ufffd" not in text and text not in {".", ".."}
 
 

@@ -23,7 +23,7 @@ room for what is escaped. Without a bound a file that does not end takes the who
 LONGEST_LISTING_S = 600.0
 """Seconds that all pages of a listing may take together. A page takes about a tenth of a second."""
 MOST_PAGES = 1_000
-"""Pages of a listing that are read: 100,000 batches, twice as many as OpenAI lets be created in a day (2,000 an hour).
+"""Pages of a listing that are read: 100,000 batches, twice as many as OpenAI allows in a day (2,000 an hour).
 """
 LONGEST_QUICK_WAIT_S = 20.0
 """Longest Retry-After, in seconds, that is waited for inside a call. Longer ones are left to the runner, whose wait
@@ -42,7 +42,7 @@ def never_ends() -> bool:
     return False
 
 
-class ExchangeExpired(Exception):  # noqa: N818 - an outcome, and read as one
+class ExchangeTimeoutError(Exception):
     """Raised where an exchange has used up its time."""
 
 
@@ -68,14 +68,14 @@ class Exchange:
     def check_end(self) -> float:
         """Return the seconds that are left.
 
-        Raises CallAbandoned where the user asked to end, and ExchangeExpired where no time is left.
+        Raises CallAbandoned where the user asked to end, and ExchangeTimeoutError where no time is left.
         """
         if self._is_ending():
             raise CallAbandoned
         allowed = self._patience_s + min(self._moved, self.most_bytes) / SLOWEST_BYTES_S
         left = self._began_at + allowed - self._clock()
         if left <= 0:
-            raise ExchangeExpired(f"the answer was not complete after {allowed:,.0f} s")
+            raise ExchangeTimeoutError(f"the answer was not complete after {allowed:,.0f} s")
         return left
 
 

@@ -11,12 +11,12 @@ import httpcore2
 import httpx2
 import openai
 
-from batcher.service.bounds import LONGEST_ANSWER_BYTES, SLICE_S, ExchangeExpired, current_exchange
+from batcher.service.bounds import LONGEST_ANSWER_BYTES, SLICE_S, ExchangeTimeoutError, current_exchange
 
 MOST_REDIRECTS = 5
 """Redirects of one GET that are followed."""
 _HARMLESS_HEADERS = ("accept", "accept-encoding", "connection", "host", "user-agent", "x-stainless-raw-response")
-"""Headers of ours that another origin may see: no key, under whatever name a service wants it. By the last one the
+"""Headers of ours that another origin may see: no key, under any name that a service gives it. By the last one the
 openai client knows how it is to hand over the answer."""
 
 
@@ -87,7 +87,7 @@ def check_exchange() -> None:
     if exchange is not None:
         try:
             exchange.check_end()
-        except ExchangeExpired as error:
+        except ExchangeTimeoutError as error:
             raise httpx2.ReadTimeout(str(error)) from error
 
 
@@ -153,7 +153,7 @@ class _BoundedStream(httpcore2.NetworkStream):
         raise httpcore2.ReadTimeout(f"no byte for {waited:,.1f} s")
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Write piece by piece: whatever the service takes at a time, the exchange ends."""
+        """Write piece by piece: the exchange ends even where the service takes little at a time."""
         exchange, socket = current_exchange(), self._inner.get_extra_info("socket")
         is_plain = self._inner.get_extra_info("ssl_object") is None
         if exchange is None or socket is None or not (is_plain or isinstance(socket, ssl.SSLSocket)):
@@ -178,7 +178,7 @@ class _BoundedStream(httpcore2.NetworkStream):
             return SLICE_S
         try:
             return exchange.check_end()
-        except ExchangeExpired as error:
+        except ExchangeTimeoutError as error:
             raise late(str(error)) from error
 
     def close(self) -> None:

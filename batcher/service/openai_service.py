@@ -89,7 +89,7 @@ class OpenAIService:
         self._fetch_page(self._client.batches.with_raw_response.list, Position(), 1)
 
     def check_key(self) -> None:
-        """List the models; a service that has no such list, or does not let the key see it, is there all the same.
+        """List the models; a service that has no such list, or does not let the key see it, is there nevertheless.
 
         Raises CallRefused for a key that is wrong, and CallUnknown.
         """

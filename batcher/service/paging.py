@@ -2,7 +2,7 @@
 
 OpenAI says `has_more`, and continues after an id. Others give the cursor of the next page, or say nothing: then the
 page after the last one is asked for, and only an empty one shows that there is none. What cannot be read, or does not
-go on, is told, and what was read is returned: it proves no absence, but shows what there is.
+go on, is reported, and what was read is returned: it proves no absence, but shows what there is.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from batcher.service.bounds import MOST_PAGES
 from batcher.service.service import CallError, CallRefused, CallUnknown
 
 MOST_PROBLEMS = 5
-"""Problems of one listing that are told in full."""
+"""Problems of one listing that are reported in full."""
 
 T = TypeVar("T")
 

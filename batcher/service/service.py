@@ -88,7 +88,7 @@ class CallUnsent(CallUnknown):
 
 
 class CallAbandoned(KeyboardInterrupt):
-    """The user asked to end while a call was under way that changes nothing: nobody waits for its answer any more.
+    """The user asked to end while a call was under way that changes nothing: its answer is not waited for.
 
     It is no CallError: nothing is to be recorded of it. Where no lane ends at a safe point because of it, it ends the
     command as Ctrl-C does.
@@ -117,7 +117,7 @@ class Service(Protocol):
         """Make a call that costs nothing, to see whether the key and the address are good for batches."""
 
     def check_key(self) -> None:
-        """Make a call that costs nothing, to see whether the key and the address are good, whatever is served there."""
+        """Make a call that costs nothing, to see whether key and address are good, also where no batches are served."""
 
     def fetch_shutdown_date(self, model: str) -> str | None:
         """Return the day on which a model ends (YYYY-MM-DD; "" when none is set), None for an unknown model."""

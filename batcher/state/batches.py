@@ -28,7 +28,7 @@ class KnownBatch(NamedTuple):
     completed: int
     failed: int
     checked_at: float
-    """When its status or its counts changed last, or when it was asked for by itself (our clock)."""
+    """When its status or its counts changed last, or when it was retrieved alone (our clock)."""
     missing_since: float | None
     doubted_since: float | None
     unlisted_date: float | None
@@ -234,7 +234,7 @@ def record_unlisted_batch(tx: Transaction, batch_id: str, since: Moment | None) 
 
 
 def record_batch_check(tx: Transaction, batch_id: str) -> None:
-    """Record that a batch was asked for by itself now."""
+    """Record that a batch was retrieved alone now."""
     tx.fetch_all("set_checked", batch_id=batch_id, now=tx.now)
 
 

@@ -65,7 +65,7 @@ class FileContent(NamedTuple):
 
 
 class FileRecord(NamedTuple):
-    """What may stand in a file that `collect` has written."""
+    """The content of a file that `collect` has written."""
 
     contents: list[FileContent]
     """The newest one last; before it the one that it replaces, until it is known to be in place."""
@@ -109,16 +109,11 @@ def copy_query(tx: Transaction, query: str, path: Path, options: str) -> int:
     try:
         rows = tx.con.execute(f"COPY ({query}) TO '{target}' {options}").fetchall()
     except duckdb.IOException as error:
-        raise _to_os_error(str(error)) from error
+        # DuckDB's words for a failure of the disk become the error that the system gave.
+        text = str(error)
+        code = next((code for code in _DISK_ERRORS if os.strerror(code).lower() in text.lower()), None)
+        raise OSError(code, os.strerror(code)) if code else OSError(text.splitlines()[0]) from error
     return int(rows[0][0])
-
-
-def _to_os_error(text: str) -> OSError:
-    """Return DuckDB's words for a failure of the disk as the error that the system gave."""
-    for code in _DISK_ERRORS:
-        if os.strerror(code).lower() in text.lower():
-            return OSError(code, os.strerror(code))
-    return OSError(text.splitlines()[0])
 
 
 def copy_failed_artists(tx: Transaction, path: Path, options: str) -> int:

@@ -120,7 +120,7 @@ def record_absent_batch(tx: Transaction, submission: Submission) -> None:
 def give_up_create(tx: Transaction, submission: Submission) -> int:
     """Hold the lines of a submission of which nothing shows whether its batch exists; return how many there are.
 
-    What it may cost stays reserved. A batch that comes to light later is read like any other of a shard that is over.
+    What it may cost stays reserved. A batch that is found later is read like any other of a shard that is over.
     """
     held = tx.move_lines("hold_unproven_lines", "hold", submission=submission.submission)
     submissions.end_submission(tx, submission.submission, UNPROVEN)

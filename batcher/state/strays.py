@@ -151,7 +151,7 @@ def _load_current_submission(tx: Transaction, shard: int) -> Submission:
 
 
 def record_listing_problems(tx: Transaction, problems: Sequence[str]) -> list[str]:
-    """Record what could not be read of a listing; return what was not told before."""
+    """Record what could not be read of a listing; return what was not reported before."""
     if not problems:
         return []
     told = {str(detail) for (detail,) in tx.fetch_all("told_listing_problems")}

@@ -22,7 +22,7 @@ LONGEST_GRACE_S = 3600.0
 """Longest grace in seconds, however late listings have proved to be."""
 PROOF_PATIENCE_S = 26 * 3600.0
 """Seconds after a create for which its batch is looked for in listings that prove nothing. One that exists has ended
-by then, and what holds for this long does not pass by itself, such as listings that never say where they end."""
+by then, and what holds for this long does not pass, such as listings that never say where they end."""
 FOREIGN_KEY = (
     "the service does not know the file that we have uploaded for shard {}, nor its batch; "
     "is OPENAI_API_KEY of the project that it was sent from?"

@@ -130,7 +130,7 @@ class RefusalHandler:
     def _await_shard_file(self, tx: Transaction, shard: int, wait_s: float | None) -> bool:
         """Have a shard wait for its file to be found; return False where that has lasted too long.
 
-        The file is kept, and no refusal counts meanwhile: one that was uploaded anew would be found even later.
+        The file is kept, and no refusal counts meanwhile: a second upload would be found even later.
         """
         shards.doubt_shard_file(tx, shard)
         since = shards.load_shard(tx, shard).file_missing_since or tx.now
@@ -143,7 +143,7 @@ class RefusalHandler:
         return True
 
     def count_lost_file(self, tx: Transaction, shard: int) -> bool:
-        """Count that the service has no such file any more; return whether the shard may be uploaded anew."""
+        """Count that the service has no such file any more; return whether the shard may be uploaded again."""
         if not is_shard_given_up(self._context.rules, shards.count_shard_refusal(tx, shard)):
             return True
         self.stop_sending(tx, ErrorDetails(message=f"it loses the files that it takes (shard {shard})"))

@@ -24,7 +24,7 @@ OVERDUE_S = 2 * 3600.0
 WINDOW_S = 24 * 3600.0
 """Seconds until a batch expires, where the service does not say when (OpenAI, guides/batch, 2026-07)."""
 QUIET_S = 600.0
-"""Seconds without a change after which a batch is asked for by itself: some services never move a listing."""
+"""Seconds without a change after which a batch is retrieved alone: some services never move a listing."""
 FILES_CHECKED = 3
 """Input files that are looked up before the key is judged to be another project's."""
 FOREIGN_KEY = (
@@ -79,7 +79,7 @@ class BatchWatcher:
     def _retrieve_batch(self, batch_id: str, seen: dict[str, RemoteBatch | None]) -> None:
         """Put what the service says of one batch into `seen`; an error leaves that as it is and delays no other batch.
 
-        A batch that is listed exists, whatever a look at it alone says.
+        A batch that is listed exists, even where retrieving it says otherwise.
         """
         try:
             found = self._context.service.retrieve_batch(batch_id)
@@ -101,7 +101,7 @@ class BatchWatcher:
         return not any(self._may_see_file(batch.input_file_id) for batch in gone[:FILES_CHECKED])
 
     def _may_see_file(self, file_id: str) -> bool:
-        """Return whether the key may see a file; True where the service does not say: only a 404 tells of the key."""
+        """Return whether the key may see a file. Only a 404 says that it may not."""
         try:
             return self._context.service.can_see_file(file_id)
         except CallError as error:

@@ -69,7 +69,7 @@ class Backup(NamedTuple):
     def remove(self) -> None:
         """Remove the copy once the log is folded, while the file is still attached. Raises OSError."""
         self.path.unlink()
-        if self.is_whole:  # it would be put back whatever came later, so a power cut must not bring it back
+        if self.is_whole:  # it would be put back over later changes, so a power cut must not bring it back
             sync_path(self.path.parent)
 
 
@@ -275,7 +275,7 @@ def is_unfinished(path: Path) -> bool:
 def remove_unfinished_file(path: Path) -> bool:
     """Remove a state file that a process did not finish making; return whether there is none, or none any more.
 
-    The caller must hold the folder's lock, so that nobody makes the file at this moment.
+    The caller must hold the folder's lock, so that no process makes the file at this moment.
     """
     if not is_unfinished(path):
         return not path.exists()

@@ -23,8 +23,8 @@ ROW_GROUP = 2_048
 the group that was appended to last, and a statement on one shard reads the groups that may hold it: with this size both
 are as large as a batch, not as the job."""
 RENEW_AFTER = 500
-"""Files attached after which the engine is started anew: it keeps 1 to 5 KB of each until it ends, where a statement
-has read a table with an index (2.0.1), 100 MB in a week of looks. Starting anew costs 16 ms."""
+"""Files attached after which the engine is restarted: it keeps 1 to 5 KB of each until it ends, where a statement
+has read a table with an index (2.0.1), 100 MB in a week of looks. A restart costs 16 ms."""
 CTRL_C = "Query interrupted"
 """The text of the RuntimeError that DuckDB raises where Python's handler of a Ctrl-C within a statement raises."""
 RETRY_S = 0.05

@@ -14,7 +14,7 @@ import pytest
 from batcher.core.remote import longest_result_bytes
 from batcher.core.retry import RetryPolicy
 from batcher.service import http_client
-from batcher.service.bounds import SLOWEST_BYTES_S, Exchange, ExchangeExpired, bounded_exchange
+from batcher.service.bounds import SLOWEST_BYTES_S, Exchange, ExchangeTimeoutError, bounded_exchange
 from batcher.service.http_client import BoundedClient
 from batcher.service.openai_service import OpenAIService, connect_service
 from batcher.service.service import CallAbandoned, CallRefused, CallUnknown, Service
@@ -122,7 +122,7 @@ def test_the_time_of_an_exchange_grows_with_its_bytes() -> None:
     assert exchange.check_end() == pytest.approx(1.0 + 20_000 / SLOWEST_BYTES_S)
     exchange.count_bytes(10**12)  # beyond the bound no byte buys time
     now = 10.0 + 50_000 / SLOWEST_BYTES_S
-    with pytest.raises(ExchangeExpired):
+    with pytest.raises(ExchangeTimeoutError):
         exchange.check_end()
 
 
