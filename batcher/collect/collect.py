@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from batcher.collect.columns import build_bios_query, choose_column_types
-from batcher.collect.replacing import check_rows, check_target_is_ours, digest_file, find_own_content, record_name
+from batcher.collect.replacing import check_rows, check_target_is_ours, find_own_content, record_name
 from batcher.disk.durable import sync_path
+from batcher.disk.shard_files import file_sha256
 from batcher.errors import InputError, StateError, describe_disk_error
 from batcher.job.job import Job
 from batcher.job.schema import output_column_types
@@ -102,7 +103,8 @@ def check_replacing(store: Store, out: Path | None, failed: Path | None) -> None
             records = bios.load_written_files(tx)
     for target, is_failed in ((out, False), (failed, True)):
         if target is not None:
-            check_target_is_ours(target, records.get(record_name(store.folder, target)), is_failed=is_failed)
+            record = records.get(record_name(store.folder, target))
+            check_target_is_ours(target, record, find_own_content(target, record), is_failed=is_failed)
 
 
 def collect_bios(
@@ -164,13 +166,14 @@ def _write_files(tx: Transaction, job: Job, targets: _Targets, leftovers: ExitSt
         writers[failed] = partial(bios.copy_failed_artists, tx)
     known = bios.load_written_files(tx)
     records = {path: known.get(record_name(targets.state_folder, path)) for path in writers}
+    replaced = {path: find_own_content(path, record) for path, record in records.items()}
     if not targets.overwrite:
-        for path, record in records.items():
-            check_target_is_ours(path, record, only_new and path == out, is_failed=path == failed)
+        for path, own in replaced.items():
+            check_target_is_ours(path, records[path], own, only_new and path == out, is_failed=path == failed)
     files: dict[Path, FileRecord] = {}
     for path, write in writers.items():
         content = _write_temporary_file(path, write, leftovers)._replace(is_failed=path == failed)
-        before = find_own_content(path, records[path])
+        before = replaced[path]
         if path == out and not targets.overwrite:
             check_rows(path, before, content)
         files[path] = FileRecord([*([before] if before else []), content], False)
@@ -190,7 +193,7 @@ def _write_temporary_file(path: Path, write: Callable[[Path, str], int], leftove
     leftovers.callback(temporary.unlink, missing_ok=True)
     try:
         rows = write(temporary, FORMATS[path.suffix.lower()])
-        return FileContent(temporary.stat().st_size, digest_file(temporary), rows)
+        return FileContent(temporary.stat().st_size, file_sha256(temporary), rows)
     except OSError as error:
         raise _explain_failed_write(path, error) from error
 

@@ -4,20 +4,14 @@ A file is known by the digest of its content, which the state records: neither i
 that the user has made or changed from one of Batcher's.
 """
 
-import hashlib
 import stat
 from pathlib import Path
 
+from batcher.disk.shard_files import file_sha256
 from batcher.errors import InputError
 from batcher.state.bios import FileContent, FileRecord
 
 REMEDY = "name another file, or replace it with --overwrite"
-
-
-def digest_file(path: Path) -> str:
-    """Return the sha256 of a file's content. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def record_name(state_folder: Path, path: Path) -> str:
@@ -28,17 +22,20 @@ def record_name(state_folder: Path, path: Path) -> str:
 
 
 def check_target_is_ours(
-    path: Path, record: FileRecord | None, only_new: bool = False, is_failed: bool | None = None
+    path: Path,
+    record: FileRecord | None,
+    own: FileContent | None,
+    only_new: bool = False,
+    is_failed: bool | None = None,
 ) -> None:
     """Raise InputError for a file that exists and is not as `collect` wrote it.
 
-    only_new: it is to hold new bios alone, and what it holds now would be in no file; only a file that a collect has
-    written whose end is not known may be written again. is_failed: whether artists without a bio are to be
-    written; None: not looked at.
+    own: what `find_own_content` says of it. only_new: it is to hold new bios alone, and what it holds now would be in
+    no file; only a file that a collect has written whose end is not known may be written again. is_failed: whether
+    artists without a bio are to be written; None: not looked at.
     """
     if _is_free(path):
         return
-    own = find_own_content(path, record)
     if own is None:
         raise InputError(f"{path} exists, and is not as this job's `collect` wrote it; {REMEDY}")
     if is_failed is not None and own.rows and own.is_failed != is_failed:
@@ -65,7 +62,7 @@ def find_own_content(path: Path, record: FileRecord | None) -> FileContent | Non
     size = path.stat().st_size
     if all(content.size != size for content in record.contents):  # then its bytes need not be read
         return None
-    digest = digest_file(path)
+    digest = file_sha256(path)
     return next((content for content in record.contents if content.sha256 == digest), None)
 
 

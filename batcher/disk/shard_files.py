@@ -117,9 +117,14 @@ def remove_shard_leftovers(folder: Path, highest: int) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file. Raises StateError where it cannot be read."""
+    """Return the sha256 of a file's content. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_shard_file_whole(path: Path, sha256: str) -> bool:
+    """Return whether a shard's file holds what was written. Raises StateError where it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return path.exists() and file_sha256(path) == sha256
     except OSError as error:
         raise StateError(f"{path} cannot be read: {error.strerror}; `batcher plan --replan` writes it again") from error

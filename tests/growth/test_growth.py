@@ -71,7 +71,7 @@ class Counts:
         monkeypatch.setattr(Transaction, "insert_rows", counted_append)
         monkeypatch.setattr(OpenAIService, "list_batches", counted_listing)
         monkeypatch.setattr(OpenAIService, "retrieve_batch", counted_retrieve)
-        monkeypatch.setattr("batcher.lanes.batch.sending.file_sha256", counted_hashing)
+        monkeypatch.setattr("batcher.disk.shard_files.file_sha256", counted_hashing)
 
     def _gave(self, rows: Any) -> Any:
         self.statements += 1

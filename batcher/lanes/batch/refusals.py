@@ -19,7 +19,7 @@ from batcher.core.failures import (
 from batcher.core.lifecycle import ArtistState, ShardState
 from batcher.core.model import Failure
 from batcher.core.verdicts import choose_batch_failure, is_setup_reason, is_setup_refusal, is_shard_given_up
-from batcher.disk.shard_files import file_sha256, shard_path
+from batcher.disk.shard_files import is_shard_file_whole, shard_path
 from batcher.lanes.context import LaneContext
 from batcher.state import batches, facts, intents, quota_pauses, remote_files, results, shards, wishes
 from batcher.state.batches import EndedBatch
@@ -201,7 +201,7 @@ class RefusalHandler:
         by_line = {error.line: error for error in errors if error.line is not None}
         found: dict[str, Failure] = {}
         path = shard_path(self._context.store.folder, shard.shard)
-        if not path.exists() or file_sha256(path) != shard.sha256:
+        if not is_shard_file_whole(path, shard.sha256):
             return found
         with path.open("rb") as file:
             for number, raw in enumerate(file, 1):

@@ -13,7 +13,7 @@ from batcher.core.admission import find_send_obstacle, max_shard_cost
 from batcher.core.failures import FailureClass, classify_call_error
 from batcher.core.lifecycle import ShardState
 from batcher.core.retry import LONGEST_LOOK_WAIT_S
-from batcher.disk.shard_files import file_sha256, shard_path
+from batcher.disk.shard_files import is_shard_file_whole, shard_path
 from batcher.lanes.batch.reconciling import absence_grace
 from batcher.lanes.batch.refusals import RefusalHandler
 from batcher.lanes.context import LaneContext
@@ -127,7 +127,7 @@ class ShardSender:
         """Upload the file and write the intent to create; return whether the batch is to be created."""
         context = self._context
         path = shard_path(context.store.folder, shard.shard)
-        if not path.exists() or file_sha256(path) != shard.sha256:
+        if not is_shard_file_whole(path, shard.sha256):
             self._cut_damaged_shard(shard, submission)
             return False
         context.notify(events.UploadStarted(shard=shard.shard, lines=shard.lines, bytes=path.stat().st_size))
