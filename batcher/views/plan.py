@@ -51,12 +51,12 @@ def summarise_plan(report: PlanReport, config: Config, price_of: PriceOf, now: f
         expectation=expectation,
         per_worker_s=outlook.per_worker_s,
         workers=recommend_workers(outlook.open_line_count, expectation.deadline_s / 3600, outlook.per_worker_s),
-        warnings=_find_tight_outputs({part.version.max_output_tokens: part.version for part in outlook.open}.values()),
+        warnings=_find_tight_outputs(part.version for part in outlook.open),
     )
 
 
 def _find_tight_outputs(versions: Iterable[JobVersion]) -> list[str]:
-    """Return a sentence for each version that leaves a model that thinks too little room for an answer."""
+    """Return a sentence for each model, effort and bound that leave a model that thinks too little room to answer."""
     found = []
     for version in versions:
         most, room = version.max_output_tokens, lookup_output_room(version.model, version.effort)
@@ -66,7 +66,7 @@ def _find_tight_outputs(versions: Iterable[JobVersion]) -> list[str]:
                 f"{version.model} thinks before it answers (reasoning_effort {effort}): all {most:,} tokens of "
                 f"max_output_tokens may be thinking, paid for without an answer; allow {room:,}, or a lower effort."
             )
-    return found
+    return list(dict.fromkeys(found))  # versions may differ in the prompt alone
 
 
 def plan_to_json(result: PlanResult, report: PlanReport, summary: PlanSummary) -> dict[str, object]:

@@ -304,6 +304,24 @@ def test_a_plan_says_where_a_model_that_thinks_has_too_little_room(tmp_path: Pat
     assert warnings(max_output_tokens=50, name="gpt-4.1-mini") == []
 
 
+def test_too_little_room_is_told_of_every_version_that_lines_wait_for(tmp_path: Path) -> None:
+    def warnings(effort: str, prompt: str) -> Sequence[str]:
+        model = {"max_output_tokens": 600, "parameters": {"reasoning_effort": effort}}
+        desk.world.config = config_with(limits=TEN_LINES, model=model)
+        desk.write_job(prompt)
+        _, report = desk.plan(desk.table(f"artist_id,artist_name\n{prompt},Ana\n"))
+        found = summarise_plan(report, desk.world.config, resolve_prices, desk.world.clock()).warnings
+        with desk.world.store.transaction("as if rate limited") as tx:
+            tx.con.execute("UPDATE artists SET state = 'waiting', shard = NULL, wait_until = 0")
+        return found
+
+    desk = Desk(tmp_path)
+    told = warnings("high", "One: {artist_name}")
+    assert len(told) == 1 and "(reasoning_effort high): all 600 tokens" in told[0]
+    assert warnings("high", "Two: {artist_name}") == told  # once for both
+    assert warnings("none", "Three: {artist_name}") == told
+
+
 NAMES = [
     "{{7*7}}",
     "{artist_name}",
