@@ -42,10 +42,6 @@ def never_ends() -> bool:
     return False
 
 
-class ExchangeTimeoutError(Exception):
-    """Raised where an exchange has used up its time."""
-
-
 class Exchange:
     """One request and its answer. `clock` counts seconds from any start."""
 
@@ -65,17 +61,18 @@ class Exchange:
         """Add bytes that were sent or received."""
         self._moved += count
 
-    def check_end(self) -> float:
+    def check_end(self, late: Callable[[str], Exception]) -> float:
         """Return the seconds that are left.
 
-        Raises CallAbandoned where the user asked to end, and ExchangeTimeoutError where no time is left.
+        Raises CallAbandoned where the user asked to end, and the error that `late` makes of a sentence where no time is
+        left.
         """
         if self._is_ending():
             raise CallAbandoned
         allowed = self._patience_s + min(self._moved, self.most_bytes) / SLOWEST_BYTES_S
         left = self._began_at + allowed - self._clock()
         if left <= 0:
-            raise ExchangeTimeoutError(f"the answer was not complete after {allowed:,.0f} s")
+            raise late(f"the answer was not complete after {allowed:,.0f} s")
         return left
 
 

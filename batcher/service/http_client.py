@@ -11,7 +11,7 @@ import httpcore2
 import httpx2
 import openai
 
-from batcher.service.bounds import LONGEST_ANSWER_BYTES, SLICE_S, ExchangeTimeoutError, current_exchange
+from batcher.service.bounds import LONGEST_ANSWER_BYTES, SLICE_S, current_exchange
 
 MOST_REDIRECTS = 5
 """Redirects of one GET that are followed."""
@@ -53,14 +53,13 @@ def _origin_of(url: httpx2.URL) -> tuple[str, str, int | None]:
 
 
 def _read_bounded(response: httpx2.Response) -> httpx2.Response:
-    """Return the answer with its body read. Raises httpx2.ReadError for one that is too long or too late.
+    """Return the answer with its body read. Raises httpx2.ReadError for one that is too long.
 
     The body is counted as it is decoded: a kilobyte of gzip may be a megabyte.
     """
     parts, length = [], 0
     try:
         for part in response.iter_bytes():
-            check_exchange()
             parts.append(part)
             length += len(part)
             if length > LONGEST_ANSWER_BYTES:
@@ -79,16 +78,6 @@ def _read_bounded(response: httpx2.Response) -> httpx2.Response:
         request=response.request,
         extensions=response.extensions,
     )
-
-
-def check_exchange() -> None:
-    """Raise CallAbandoned where the user asked to end, and httpx2.ReadTimeout where the exchange took too long."""
-    exchange = current_exchange()
-    if exchange is not None:
-        try:
-            exchange.check_end()
-        except ExchangeTimeoutError as error:
-            raise httpx2.ReadTimeout(str(error)) from error
 
 
 def _bound_connections(client: httpx2.Client) -> None:
@@ -142,7 +131,8 @@ class _BoundedStream(httpcore2.NetworkStream):
             return self._inner.read(max_bytes, timeout)
         waited = 0.0
         while timeout is None or waited < timeout:
-            step = min(self._check(httpcore2.ReadTimeout), SLICE_S, SLICE_S if timeout is None else timeout - waited)
+            left = exchange.check_end(httpcore2.ReadTimeout)
+            step = min(left, SLICE_S, SLICE_S if timeout is None else timeout - waited)
             try:
                 data = self._inner.read(max_bytes, step)
             except httpcore2.ReadTimeout:
@@ -161,7 +151,7 @@ class _BoundedStream(httpcore2.NetworkStream):
             return
         view = memoryview(buffer)
         while view:
-            left = self._check(httpcore2.WriteTimeout)
+            left = exchange.check_end(httpcore2.WriteTimeout)
             try:
                 socket.settimeout(left if timeout is None else min(left, timeout))
                 sent = socket.send(view)
@@ -171,15 +161,6 @@ class _BoundedStream(httpcore2.NetworkStream):
                 raise httpcore2.WriteError(str(error)) from error
             exchange.count_bytes(sent)
             view = view[sent:]
-
-    def _check(self, late: type[Exception]) -> float:
-        exchange = current_exchange()
-        if exchange is None:
-            return SLICE_S
-        try:
-            return exchange.check_end()
-        except ExchangeTimeoutError as error:
-            raise late(str(error)) from error
 
     def close(self) -> None:
         self._inner.close()

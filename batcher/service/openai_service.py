@@ -236,8 +236,6 @@ class OpenAIService:
         partial_path.replace(path)
 
     def _stream_to_file(self, file_id: str, path: Path, most_bytes: int) -> None:
-        from batcher.service.http_client import check_exchange
-
         def stream_content() -> None:
             with (
                 self._client.files.with_streaming_response.content(file_id) as response,
@@ -245,7 +243,6 @@ class OpenAIService:
             ):
                 masked = MaskedWriter(file.write, self._secrets)
                 for chunk in response.iter_bytes():  # in the sizes that arrive: collecting larger ones doubles the cost
-                    check_exchange()
                     if masked.write(chunk) > most_bytes:
                         raise _AnswerTooLong(ErrorDetails(message=f"the file is longer than {most_bytes:,} bytes"))
                 masked.finish()
