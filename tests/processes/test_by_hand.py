@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -69,6 +70,24 @@ def test_cancel_is_carried_out_by_the_process_at_work(slow_shop: Shop) -> None:
     assert (row["state"], row["class"]) == ("held", "cancelled")
     artist = slow_shop.shell("batcher show a00001 --json")
     assert any(event["kind"] in {"retry", "settled"} for event in json.loads(artist.stdout)["events"])
+
+
+def test_an_interrupted_cancel_says_what_it_leaves_in_flight(slow_shop: Shop) -> None:
+    slow_shop.sandbox.update_settings({"cancelling_s": (86_000, 86_000)})
+    assert slow_shop.shell("batcher plan && batcher submit --shards 1").returncode == 0
+    (batch,) = slow_shop.sandbox.lifecycle.batches.values()
+    with subprocess.Popen(
+        [sys.executable, "-m", "batcher", "cancel", "--json"],
+        cwd=slow_shop.folder, env=slow_shop.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as cancel:  # fmt: skip
+        while batch.status != "cancelling":
+            assert cancel.poll() is None
+            time.sleep(0.05)
+        cancel.send_signal(signal.SIGINT)
+        told = json.loads(cancel.communicate(timeout=60)[0])
+    assert (cancel.returncode, told["still_in_flight"]) == (3, [1])
+    slow_shop.sandbox.advance_clock(86_400)
+    assert answer(slow_shop, "batcher cancel")["still_in_flight"] == []
 
 
 def test_retry_names_what_does_not_exist(slow_shop: Shop) -> None:
