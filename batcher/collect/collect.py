@@ -8,7 +8,7 @@ no other is replaced unasked.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -48,8 +48,8 @@ class CollectResult:
     held: int
     open: int
     skipped: int
-    kept: bool = False
-    notes: Sequence[str] = ()
+    kept: bool
+    notes: Sequence[str]
 
 
 def check_target(path: Path | None) -> None:
@@ -104,7 +104,7 @@ def check_replacing(store: Store, out: Path | None, failed: Path | None) -> None
     for target, is_failed in ((out, False), (failed, True)):
         if target is not None:
             record = records.get(record_name(store.folder, target))
-            check_target_is_ours(target, record, find_own_content(target, record), is_failed=is_failed)
+            check_target_is_ours(target, record, find_own_content(target, record), is_failed)
 
 
 def collect_bios(
@@ -169,7 +169,7 @@ def _write_files(tx: Transaction, job: Job, targets: _Targets, leftovers: ExitSt
     replaced = {path: find_own_content(path, record) for path, record in records.items()}
     if not targets.overwrite:
         for path, own in replaced.items():
-            check_target_is_ours(path, records[path], own, only_new and path == out, is_failed=path == failed)
+            check_target_is_ours(path, records[path], own, path == failed, only_new and path == out)
     files: dict[Path, FileRecord] = {}
     for path, write in writers.items():
         content = _write_temporary_file(path, write, leftovers)._replace(is_failed=path == failed)
@@ -178,9 +178,18 @@ def _write_files(tx: Transaction, job: Job, targets: _Targets, leftovers: ExitSt
             check_rows(path, before, content)
         files[path] = FileRecord([*([before] if before else []), content], False)
     artists = bios.count_artists(tx)
-    report = CollectResult(0, 0, artists.dead, artists.held, artists.open, artists.skipped, kept, notes)
     rows = {path: record.contents[-1].rows for path, record in files.items()}
-    return _Written(files, replace(report, bios=rows.get(out, 0), failed=rows.get(failed, 0) if failed else 0))
+    report = CollectResult(
+        bios=rows.get(out, 0),
+        failed=rows.get(failed, 0) if failed is not None else 0,
+        dead=artists.dead,
+        held=artists.held,
+        open=artists.open,
+        skipped=artists.skipped,
+        kept=kept,
+        notes=notes,
+    )
+    return _Written(files, report)
 
 
 def _temporary_path(path: Path) -> Path:

@@ -22,23 +22,19 @@ def record_name(state_folder: Path, path: Path) -> str:
 
 
 def check_target_is_ours(
-    path: Path,
-    record: FileRecord | None,
-    own: FileContent | None,
-    only_new: bool = False,
-    is_failed: bool | None = None,
+    path: Path, record: FileRecord | None, own: FileContent | None, is_failed: bool, only_new: bool = False
 ) -> None:
-    """Raise InputError for a file that exists and is not as `collect` wrote it.
+    """Raise InputError for a file that exists and is not as `collect` wrote it, or holds what would then be in no file.
 
-    own: what `find_own_content` says of it. only_new: it is to hold new bios alone, and what it holds now would be in
-    no file; only a file that a collect has written whose end is not known may be written again. is_failed: whether
-    artists without a bio are to be written; None: not looked at.
+    own: what `find_own_content` returns for it. is_failed: whether artists without a bio are to be written, rather than
+    bios. only_new: whether it is to hold new bios alone; then nothing is replaced but the newest content of a collect
+    of which it is not known whether it came to its end.
     """
     if _is_free(path):
         return
     if own is None:
         raise InputError(f"{path} exists, and is not as this job's `collect` wrote it; {REMEDY}")
-    if is_failed is not None and own.rows and own.is_failed != is_failed:
+    if own.rows and own.is_failed != is_failed:
         raise InputError(f"{path} holds {describe_content(own.is_failed)}, not {describe_content(is_failed)}; {REMEDY}")
     if only_new and record is not None and (record.is_in_place or own != record.contents[-1]):
         raise InputError(f"{path} exists, and --only-new would replace the bios in it; {REMEDY}")
