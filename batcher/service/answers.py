@@ -1,8 +1,8 @@
 """The bodies of answers as our values. Any field may be missing, of another type, or beyond bounds.
 
-`read_answer` is the one door. What comes through it can be stored: no text has half of a surrogate pair, a NUL or our
-key in it, no number is beyond a column, nothing is nested without end. An id is enough for a file or a batch; anything
-else that is odd counts as missing.
+What `read_answer` returns can be stored: no text has half of a surrogate pair, a NUL or our key in it, no number is
+beyond a column, nothing is nested without end. An id is enough for a file or a batch; anything else that is odd counts
+as missing. What models answer is passed on as bytes, to `core/result_line.py`.
 """
 
 import json
@@ -134,7 +134,7 @@ def _cut_depth(text: str) -> str:
     return "".join(kept) + (text[kept_to:] if depth <= DEEPEST else "")
 
 
-def parse_remote_file(answer: object, server_time: float = 0.0) -> RemoteFile:
+def parse_remote_file(answer: object, server_time: float) -> RemoteFile:
     """Return a description of a file as ours. Raises CallUnknown without an id.
 
     server_time: used where it does not say when it was created.
@@ -144,7 +144,7 @@ def parse_remote_file(answer: object, server_time: float = 0.0) -> RemoteFile:
     return RemoteFile(_require_id(file, "file"), _read_text(file, "filename"), created_at)
 
 
-def parse_remote_batch(answer: object, server_time: float = 0.0) -> RemoteBatch:
+def parse_remote_batch(answer: object, server_time: float) -> RemoteBatch:
     """Return a description of a batch as ours. Raises CallUnknown without an id.
 
     server_time: used where it does not say when it was created.

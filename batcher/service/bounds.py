@@ -23,8 +23,7 @@ room for what is escaped. Without a bound a file that does not end takes the who
 LONGEST_LISTING_S = 600.0
 """Seconds that all pages of a listing may take together. A page takes about a tenth of a second."""
 MOST_PAGES = 1_000
-"""Pages of a listing that are read: 100,000 batches, twice as many as OpenAI allows in a day (2,000 an hour).
-"""
+"""Pages of a listing that are read: 100,000 batches, twice as many as OpenAI allows in a day (2,000 an hour)."""
 LONGEST_QUICK_WAIT_S = 20.0
 """Longest Retry-After, in seconds, that is waited for inside a call. Longer ones are left to the runner, whose wait
 can be interrupted."""
@@ -43,7 +42,11 @@ def never_ends() -> bool:
 
 
 class Exchange:
-    """One request and its answer. `clock` counts seconds from any start."""
+    """One request and its answer.
+
+    patience_s: the seconds that it may take before its bytes count. most_bytes: how many of its bytes prolong it.
+    is_ending: whether the user asked to end. clock: counts seconds from any start.
+    """
 
     def __init__(
         self,

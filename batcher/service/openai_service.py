@@ -56,7 +56,7 @@ T = TypeVar("T")
 
 
 class _AnswerTooLong(CallUnknown):
-    """A file is longer than it may be: it would be no shorter at once."""
+    """A file is longer than it may be: there is no use in asking for it again at once."""
 
 
 class OpenAIService:
@@ -197,11 +197,11 @@ class OpenAIService:
         return self._read_page(lambda: list_objects(**options))
 
     def _read_page(self, call: Callable[[], Any]) -> Page:
-        def read_answer() -> Page:
+        def fetch_once() -> Page:
             answer = self._exchange(call, may_abandon=True)
             return parse_page(read_object(answer.content, "answer", self._secrets), parse_server_date(answer.headers))
 
-        return self._repeat_call(read_answer, is_look=True)
+        return self._repeat_call(fetch_once, is_look=True)
 
     def retrieve_batch(self, batch_id: str) -> RemoteBatch | None:
         """Return one batch, None for a 404."""

@@ -72,7 +72,10 @@ class ListingReader(Generic[T]):
         self._problems: list[str] = []
 
     def read_pages(self) -> Listing[T]:
-        """Return what the listing holds. Raises CallError where its first page, or our key, is refused or no answer."""
+        """Return what the listing holds.
+
+        Raises CallError where the first page cannot be read, our key is refused, or the service asks to wait.
+        """
         position: Position | None = Position()
         seen: set[Position] = set()
         while position is not None:
@@ -85,7 +88,7 @@ class ListingReader(Generic[T]):
             if position in seen:
                 self._problems.append("it does not go on: a page follows itself")
                 break
-        problems = [*self._problems[:MOST_PROBLEMS]]
+        problems = self._problems[:MOST_PROBLEMS]
         if len(self._problems) > MOST_PROBLEMS:
             problems.append(f"and {len(self._problems) - MOST_PROBLEMS:,} more such problems")
         return Listing(list(self._found.values()), self._server_time, not problems, tuple(problems))
@@ -123,7 +126,10 @@ class ListingReader(Generic[T]):
             self._found.setdefault(str(entry["id"]), parsed)
 
     def _find_next(self, position: Position, answer: Json, entries: list[object]) -> Position | None:
-        """Return where the page after `position` is followed by another one; None for the last one."""
+        """Return where the page after this one begins; None where this is the last one.
+
+        position: where this one began.
+        """
         has_more, paging = answer.get("has_more"), answer.get("paging")
         if has_more is False:
             return None
