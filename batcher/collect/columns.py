@@ -100,6 +100,7 @@ def build_bios_query(types: Mapping[str, str], only_new: bool) -> str:
 
 
 def _collected_condition(only_new: bool) -> str:
+    # A negative time is that of a file that was written and perhaps not moved into place.
     return "coalesce(b.collected_at, -1) < 0" if only_new else "true"
 
 
