@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.support.api_kit import Rig, attached
+from tests.support.job_kit import WriteJob, write_small_job
 from tests.support.place import Place
 from tests.support.planner_kit import Desk
 from tests.support.results_kit import Bench, Make
@@ -29,6 +31,12 @@ def place(tmp_path: Path) -> Place:
     folder = tmp_path / "place"
     folder.mkdir()
     return Place(folder)
+
+
+@pytest.fixture
+def write_job(tmp_path: Path) -> WriteJob:
+    """Return a function that writes a small job, or a changed one."""
+    return partial(write_small_job, tmp_path)
 
 
 @pytest.fixture
