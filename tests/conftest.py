@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,9 @@ from tests.support.api_kit import Rig, attached
 from tests.support.job_kit import WriteJob, write_small_job
 from tests.support.place import Place
 from tests.support.planner_kit import Desk
+from tests.support.protocol_kit import MakeTrial, Trial, trial
 from tests.support.results_kit import Bench, Make
+from tests.support.world import kept_open
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -56,6 +59,19 @@ def make(tmp_path: Path) -> Iterator[Make]:
 def bench(make: Make) -> Bench:
     """Return a job whose one batch has ended, and whose result files can be overwritten."""
     return make()
+
+
+@pytest.fixture
+def make_trial(tmp_path: Path) -> Iterator[MakeTrial]:
+    """Return a function that plans and releases a job, whose state stays open."""
+    with ExitStack() as opened:
+
+        def build(**options: Any) -> Trial:
+            it = trial(tmp_path, **options)
+            opened.enter_context(kept_open(it.store))
+            return it
+
+        yield build
 
 
 @pytest.fixture(params=["memory", "loopback"])
