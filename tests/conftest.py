@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
+from batcher.state.db.store import Store
 from tests.support.api_kit import Rig, attached
 from tests.support.job_kit import WriteJob, write_small_job
 from tests.support.place import Place
 from tests.support.planner_kit import Desk
 from tests.support.protocol_kit import MakeTrial, Trial, trial
 from tests.support.results_kit import Bench, Make
-from tests.support.world import kept_open
+from tests.support.state_kit import Naps, plan_two_artists
+from tests.support.world import Clock, kept_open
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,6 +36,25 @@ def place(tmp_path: Path) -> Place:
     folder = tmp_path / "place"
     folder.mkdir()
     return Place(folder)
+
+
+@pytest.fixture
+def naps() -> Naps:
+    """Return a sleep that only counts."""
+    return Naps()
+
+
+@pytest.fixture
+def store(tmp_path: Path, naps: Naps) -> Store:
+    """Return a state that is not there yet."""
+    return Store(tmp_path / "state", Clock(), naps)
+
+
+@pytest.fixture
+def planned(store: Store) -> Store:
+    """Return a state with a run, two artists and a planned shard."""
+    plan_two_artists(store)
+    return store
 
 
 @pytest.fixture
