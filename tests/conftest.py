@@ -10,6 +10,7 @@ import pytest
 
 from batcher.state.db.store import Store
 from tests.support.api_kit import Rig, attached
+from tests.support.checkpoint_kit import plan_filled
 from tests.support.job_kit import WriteJob, write_small_job
 from tests.support.place import Place
 from tests.support.planner_kit import Desk
@@ -55,6 +56,12 @@ def planned(store: Store) -> Store:
     """Return a state with a run, two artists and a planned shard."""
     plan_two_artists(store)
     return store
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Store:
+    """Return a state with rows in its file and none in its log."""
+    return plan_filled(tmp_path / "state")
 
 
 @pytest.fixture
