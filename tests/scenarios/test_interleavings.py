@@ -19,12 +19,23 @@ from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.state import facts, wishes
 from batcher.state.snapshot import latest_valid_wait, load_send_gate, load_snapshot
 from tests.scenarios.test_bad_luck import HOURS, Unlucky
-from tests.support.protocol_kit import Rule, Send, Trial, answered, assert_paid_once, changed, is_call, lost, nth, trial
+from tests.support.protocol_kit import (
+    CREATE,
+    Rule,
+    Send,
+    Trial,
+    answered,
+    assert_paid_once,
+    changed,
+    is_call,
+    lost,
+    nth,
+    trial,
+)
 from tests.support.results_kit import LINES, Bench
 
 pytestmark = pytest.mark.slow("whole jobs, interrupted in the middle of each kind of call")
 
-CREATE = ("POST", "/batches")
 PATIENT = {"outage": {"base_s": 600, "cap_s": 3600}}
 SELDOM = {"interval_s": 900}
 HOURLY = {"interval_s": 3600}

@@ -9,6 +9,7 @@ from batcher.core import events
 from batcher.core.actions import INTERRUPTED, Finish
 from tests.support.protocol_kit import (
     BATCH_S,
+    CREATE,
     Rule,
     Send,
     answered,
@@ -22,8 +23,6 @@ from tests.support.protocol_kit import (
 )
 
 pytestmark = pytest.mark.slow("whole jobs whose calls are lost")
-
-CREATE = ("POST", "/batches")
 
 
 def test_a_create_whose_answer_is_lost_is_adopted(tmp_path: Path) -> None:

@@ -20,8 +20,13 @@ from tests.support.world import World, config_with, write_table
 
 Send = Callable[[httpx2.Request], httpx2.Response]
 Rule = Callable[[httpx2.Request, Send], httpx2.Response]
+CREATE = ("POST", "/batches")
+LIST = ("GET", "/batches")
+HOUR = 3600.0
 BATCH_S = 120.0
 """Seconds that a batch needs in these tests: 10 of validation, 100 of work, 10 to finish."""
+MakeTrial = Callable[..., "Trial"]
+"""The fixture `make_trial`: what `trial` takes after the folder."""
 
 
 class Tampering(httpx2.BaseTransport):
@@ -191,6 +196,23 @@ def without_date(request: httpx2.Request, send: Send) -> httpx2.Response:
     response = send(request)
     del response.headers["date"]
     return response
+
+
+def count_told(it: Trial, kind: type[Event]) -> int:
+    """Return how many events of a type were told."""
+    return list(it.kinds()).count(kind)
+
+
+def times_of(it: Trial, kind: type[Event]) -> list[float]:
+    """Return the list in which the time of each event of a type is kept from now on."""
+    times: list[float] = []
+
+    def note(event: Event) -> None:
+        if isinstance(event, kind):
+            times.append(it.clock())
+
+    it.on = note
+    return times
 
 
 def assert_paid_once(it: Trial, lines: int) -> None:

@@ -21,6 +21,8 @@ from tests.support.world import World, config_with, kept_open, write_table
 HOURS = 3600.0
 LINES = 12
 Rows = list[dict[str, Any]]
+NOBODY = {"custom_id": "nobody", "response": {"status_code": 200, "body": {}}, "error": None}
+"""A result line of an artist that no shard has."""
 Make = Callable[..., "Bench"]
 """The fixture `make`: the kind of bench, and its options."""
 
@@ -110,6 +112,13 @@ class Bench:
         assert file_id is not None
         files._files[file_id].path.write_bytes(data)
         files._files[file_id].bytes = len(data)
+
+    def fail_first(self, bad: int, status: int, code: str, kind: str = "") -> None:
+        """Make the first `bad` lines fail."""
+        rows = self.read()
+        self.write(rows[bad:])
+        self.write([failed(row, status, code, kind) for row in rows[:bad]], "error")
+        self.batch.completed, self.batch.failed = len(rows) - bad, bad
 
     def act(self, once: bool = True) -> object:
         ended = self.world.act(once)

@@ -32,6 +32,7 @@ from batcher.core.verdicts import (
     is_setup_refusal,
     is_shard_given_up,
 )
+from tests.support.world import config_with
 
 F = FailureClass
 RULES = RetryRules(DEFAULT_POLICIES)
@@ -113,6 +114,17 @@ def test_one_reason_stops_the_job_when_it_is_the_setups(
 ) -> None:
     remedy = "; mend the setup or the prompt and run again"
     assert find_setup_problem(RULES, counts, bios, bios_of_job) == (why and why + remedy)
+
+
+def test_when_one_reason_is_the_setups_fault_is_a_setting() -> None:
+    twenty = [(F.INVALID, "bad", 20)]
+    assert find_setup_problem(RULES, twenty, bios=379, bios_of_job=379).startswith("20 of 399 lines were refused (bad)")
+    assert find_setup_problem(RULES, twenty, bios=380, bios_of_job=380) == ""
+    assert find_setup_problem(RULES, [(F.INVALID, "bad", 19)], bios=100, bios_of_job=100) == ""
+    settings = config_with(retry={"setup_lines": 30, "setup_share": 0.5}).retry.to_rules()
+    assert (settings.setup_lines, settings.setup_share) == (30, 0.5)
+    assert find_setup_problem(RULES._replace(setup_lines=30), twenty, bios=100, bios_of_job=100) == ""
+    assert find_setup_problem(RULES._replace(setup_share=0.5), twenty, bios=100, bios_of_job=100) == ""
 
 
 def test_a_sudden_reason_is_told_with_its_lines_and_the_remedy() -> None:

@@ -1,0 +1,49 @@
+"""What the tests of a job folder share: the source of a small job, and how its folder is written."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from batcher.job.job import Job
+
+JOB = """\
+from pydantic import BaseModel
+
+
+class Artist(BaseModel):
+    artist_id: str
+    artist_name: str
+    priority: int = 3
+    born: int | None = None
+
+    def prompt_values(self):
+        return {"artist_name": self.artist_name}
+
+
+class Bio(BaseModel):
+    bio: str
+
+
+def accept(artist, bio):
+    return None if artist.artist_name in bio.bio else "does not name the artist"
+"""
+
+WriteJob = Callable[..., Path]
+"""The fixture `write_job`: what `write_small_job` takes after the folder."""
+
+
+def write_small_job(
+    folder: Path, job: str | bytes | None = JOB, system: Any = "Be brief.", user: Any = "Artist: {artist_name}"
+) -> Path:
+    """Write the job `painters` into a folder and return its own folder; a None leaves the file out."""
+    painters = folder / "painters"
+    painters.mkdir()
+    for name, content in (("job.py", job), ("system.md", system), ("user.md", user)):
+        if content is not None:
+            (painters / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return painters
+
+
+def artist(job: Job, **more: object) -> Any:
+    """Return the artist that the job makes of a row; more: other columns of it."""
+    return job.parse_artist_row({"artist_id": "a", "artist_name": "Ana", **more}, "t.csv, row 2")
