@@ -102,6 +102,20 @@ def find_submission(tx: Transaction, batch: RemoteBatch, run: str) -> Submission
     return found if found is not None and batch.metadata.get(SHARD_KEY) == str(found.shard) else None
 
 
+class SubmissionAtService(NamedTuple):
+    """A submission whose batch was asked for and is not settled: the service has its input file."""
+
+    submission: int
+    file_id: str
+    batch_id: str | None
+    """None: it is not known whether there is one."""
+
+
+def load_submissions_at_service(tx: Transaction) -> list[SubmissionAtService]:
+    """Return the submissions that the service knows, the oldest first."""
+    return [SubmissionAtService(*row) for row in tx.fetch_all("submissions_at_service")]
+
+
 def claim_shard_lines(tx: Transaction, shard: int, submission: int) -> int:
     """Claim the ready lines of a shard for a submission; return how many there were."""
     return tx.move_lines("claim_lines", "claim_batch", shard=shard, submission=submission)

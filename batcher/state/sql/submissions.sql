@@ -1,6 +1,12 @@
 -- name: submission_of_file
 SELECT max(submission) FROM submissions WHERE file_id = $file_id AND create_intended_at IS NOT NULL
 
+-- name: submissions_at_service
+-- Open creates. One whose input file we were deleting, and whose batch is not known, is known to no service.
+SELECT submission, file_id, batch_id FROM submissions
+WHERE outcome IS NULL AND create_intended_at IS NOT NULL AND (batch_id IS NOT NULL OR delete_intended_at IS NULL)
+ORDER BY submission
+
 -- name: claim_lines
 UPDATE artists SET state = $target, submission = $submission
 WHERE shard = $shard AND list_contains($sources, state)
