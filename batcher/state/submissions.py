@@ -131,6 +131,17 @@ def record_batch_absence(tx: Transaction, submission: int, look: Moment) -> None
     tx.fetch_all("set_absent_since", submission=submission, at=look.server, now=look.ours)
 
 
+def record_unclear_look(tx: Transaction, submission: Submission) -> float:
+    """Record that a look showed neither the batch of a submission nor its absence; return the seconds since the first.
+
+    The first alone stands in the history.
+    """
+    (first_at,) = tx.fetch_one("first_unclear_look", submission=submission.submission)
+    if first_at is None:
+        tx.record_event("search_unclear", shard=submission.shard, submission=submission.submission)
+    return max(0.0, tx.now - (tx.now if first_at is None else first_at))
+
+
 def intend_file_deletion(tx: Transaction, submission: int) -> None:
     """Write the intent to delete the input file of a submission whose batch is absent."""
     tx.fetch_all("intend_delete", submission=submission, now=tx.now)

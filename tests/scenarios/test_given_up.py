@@ -7,10 +7,22 @@ from typing import Any
 import httpx2
 import pytest
 
+from batcher.core import events
 from batcher.core.actions import Finish
 from batcher.core.failures import FailureClass
 from batcher.state import costs, wishes
-from tests.support.protocol_kit import Rule, Send, Trial, assert_paid_once, changed, is_call, lost, nth, trial
+from tests.support.protocol_kit import (
+    Rule,
+    Send,
+    Trial,
+    answered,
+    assert_paid_once,
+    changed,
+    is_call,
+    lost,
+    nth,
+    trial,
+)
 
 HOUR = 3600.0
 CREATE = ("POST", "/batches")
@@ -128,3 +140,24 @@ def test_a_batch_that_was_given_up_is_looked_at_before_its_lines_are_bought_agai
     assert retry_missing(it) == 6
     assert it.act() == Finish()
     assert_paid_once(it, 6)
+
+
+def test_one_look_after_a_standstill_gives_nothing_up(tmp_path: Path) -> None:
+    """The process did not run for days, so that it has not looked for that long: the next look may prove what is so."""
+    it = trial(tmp_path, lines=12)
+    lose, refused = nth(*CREATE, 2, answered(503)), list[float]()
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        if request.method == "DELETE" and it.clock() < (refused or [it.clock()])[0] + 120:
+            refused.append(it.clock())
+            return answered(500)(request, send)
+        return lose(request, send)
+
+    it.rule = rule
+    it.once_told(events.CallFailed, lambda: setattr(it, "interrupted", lambda: True))
+    it.act()
+    assert it.rows("SELECT state FROM shards WHERE shard = 2") == [("creating",)]
+    it.clock.sleep(72 * HOUR)
+    it.interrupted = lambda: False
+    assert it.act() == Finish()
+    assert refused and it.states() == {"done": 12}

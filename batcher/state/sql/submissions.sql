@@ -20,6 +20,9 @@ UPDATE submissions SET delete_intended_at = $now WHERE submission = $submission
 -- name: set_absent_since
 UPDATE submissions SET absent_since = $at, absent_since_local = $now WHERE submission = $submission
 
+-- name: first_unclear_look
+SELECT min(happened_at) FROM events WHERE kind = 'search_unclear' AND submission = $submission
+
 -- name: end_submission
 UPDATE submissions SET ended_at = coalesce(ended_at, $now), outcome = $outcome WHERE submission = $submission
 
