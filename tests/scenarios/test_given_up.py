@@ -161,3 +161,29 @@ def test_one_look_after_a_standstill_gives_nothing_up(tmp_path: Path) -> None:
     it.interrupted = lambda: False
     assert it.act() == Finish()
     assert refused and it.states() == {"done": 12}
+
+
+def test_a_batch_that_was_given_up_and_has_failed_costs_nothing(tmp_path: Path) -> None:
+    it = trial(tmp_path, lines=6, budget={"max_usd": 100}, poll={"interval_s": 60.0})
+
+    def hide(request: httpx2.Request, send: Send) -> httpx2.Response:
+        if is_call(request, *LIST):
+            return changed(lambda body: body.update(data=[]))(request, send)
+        is_look = request.method == "GET" and request.url.path.startswith("/v1/batches/")
+        return (answered(404) if is_look else lambda r, s: s(r))(request, send)
+
+    def fail(body: dict[str, Any]) -> None:
+        for batch in body.get("data", [body]):
+            batch.update(status="failed", output_file_id=None, error_file_id=None, request_counts=None)
+            batch["errors"] = {"data": [{"code": "invalid_request", "message": "no", "line": None}]}
+
+    def show_failure(request: httpx2.Request, send: Send) -> httpx2.Response:
+        is_look = request.method == "GET" and request.url.path.startswith("/v1/batches")
+        return (changed(fail) if is_look else lambda r, s: s(r))(request, send)
+
+    it.rule = hide
+    it.act()
+    assert it.states() == {"held": 6} and in_flight(it) > 0
+    it.rule = show_failure
+    assert it.act() == Finish()
+    assert it.states() == {"held": 6} and in_flight(it) == 0
