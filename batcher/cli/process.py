@@ -25,13 +25,13 @@ from batcher.service.address import is_unencrypted, read_origin
 from batcher.service.bounds import never_ends
 from batcher.service.openai_service import OpenAIService, connect_service
 from batcher.service.service import CallError, Service
-from batcher.state import batches, facts
-from batcher.state.batches import KnownBatch
+from batcher.state import facts, submissions
+from batcher.state.submissions import SubmissionAtService
 from batcher.views.events import EventReporter
 from batcher.views.progress import Display
 
 BATCHES_PROBED = 3
-"""Batches in flight that are looked up where the state does not tell whose service has them."""
+"""Batches, not settled or perhaps created, that are looked up where the state does not tell whose service has them."""
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What asks a process to end: Ctrl-C, and what systemd, docker and a closed terminal send. Without a handler the last
 two end it within any statement, and what is under way in the direct lane is paid for once more."""
@@ -196,9 +196,9 @@ def _contact_service(session: Session, service: Service, lane: str) -> None:
         session.check_origin(tx)  # again: another process may have recorded one while we waited for the lock
         known = facts.has_reached_service(tx)
         is_named = bool(facts.read_service_origin(tx)) or session.service_moved
-        running = [] if is_named else [b for b in batches.load_known_batches(tx).values() if b.ended_at is None]
+        work = [] if is_named else submissions.load_submissions_at_service(tx)
     is_reached = _check_service(service, known, lane)
-    is_ours = not running or _find_our_work(service, running)
+    is_ours = not work or _find_our_work(service, work)
     model = session.config.model.name
     with session.store.transaction("reached") as tx:
         if is_ours:
@@ -208,19 +208,21 @@ def _contact_service(session: Session, service: Service, lane: str) -> None:
             facts.save_prices(tx, model, resolve_prices(model))
 
 
-def _find_our_work(service: Service, running: Sequence[KnownBatch]) -> bool:
+def _find_our_work(service: Service, work: Sequence[SubmissionAtService]) -> bool:
     """Return whether the service has work of a state that does not tell whose it is, as those of earlier versions.
 
     False: it does not say now. Raises SetupError where it knows nothing of what is in flight: once it were recorded as
     the service of this job, the right one would be refused.
     """
     try:
-        for batch in running[:BATCHES_PROBED]:
-            if service.retrieve_batch(batch.batch_id) is not None or service.can_see_file(batch.input_file_id):
+        for each in work[:BATCHES_PROBED]:
+            if each.batch_id is not None and service.retrieve_batch(each.batch_id) is not None:
+                return True
+            if service.can_see_file(each.file_id):
                 return True
     except CallError:
         return False
-    count = f"{len(running)} batch{'es' if len(running) != 1 else ''}"
+    count = f"{len(work)} batch{'es' if len(work) != 1 else ''}"
     raise SetupError(
         f"{read_origin()} knows nothing of this job's {count} in flight; "
         "set OPENAI_BASE_URL and OPENAI_API_KEY as they were sent with, or give this service a [state] dir of its own "

@@ -193,7 +193,7 @@ def _write_files(tx: Transaction, job: Job, targets: _Targets, leftovers: ExitSt
 
 
 def _temporary_path(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part")
+    return path.with_name(f".{path.name}.batcher.part")
 
 
 def _write_temporary_file(path: Path, write: Callable[[Path, str], int], leftovers: ExitStack) -> FileContent:

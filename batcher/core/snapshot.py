@@ -98,7 +98,7 @@ class Snapshot(NamedTuple):
     outage_until: float = 0.0
     created_last_hour: int = 0
     unread: int = 0
-    """How many batches that were given up are to be requested again now."""
+    """How many batches, and creates without a batch, that were given up are to be looked for again now."""
     files_due: int = 0
     """How many files at OpenAI are to be deleted or searched for now."""
     lapsed_ceiling: int | None = None

@@ -4,6 +4,7 @@ An intent is written before a call that costs money or leaves something behind, 
 """
 
 from batcher.core.remote import RemoteBatch, RemoteFile
+from batcher.core.verdicts import LOOK_AGAIN_S
 from batcher.state import batches, remote_files, shards, submissions
 from batcher.state.batches import insert_batch, load_known_batch, update_batch
 from batcher.state.db.transaction import Transaction
@@ -12,6 +13,7 @@ from batcher.state.submissions import Reservation, Submission
 
 UNPROVEN = "unproven"
 """The outcome of a submission of which nothing shows whether its batch exists; `money_in_flight` counts it."""
+PERHAPS_CREATED = "its batch was perhaps created, and nothing shows whether it was"
 
 
 def intend_upload(tx: Transaction, shard: ShardRow, reservation: Reservation) -> int | None:
@@ -120,11 +122,14 @@ def record_absent_batch(tx: Transaction, submission: Submission) -> None:
 def give_up_create(tx: Transaction, submission: Submission) -> int:
     """Hold the lines of a submission of which nothing shows whether its batch exists; return how many there are.
 
-    What it may cost stays reserved. A batch that is found later is read like any other of a shard that is over.
+    What it may cost stays reserved until its batch is found, for which listings are searched hourly and at each start.
     """
-    held = tx.move_lines("hold_unproven_lines", "hold", submission=submission.submission)
-    submissions.end_submission(tx, submission.submission, UNPROVEN)
+    number = submission.submission
+    tx.fetch_all("record_unproven_lines", submission=number, message=PERHAPS_CREATED, now=tx.now)
+    held = tx.move_lines("hold_unproven_lines", "hold", submission=number, message=PERHAPS_CREATED)
+    submissions.end_submission(tx, number, UNPROVEN)
     tx.move_shard(submission.shard, "give_up_create")
+    shards.delay_shard(tx, submission.shard, tx.now + LOOK_AGAIN_S)
     return held
 
 

@@ -15,6 +15,7 @@ from batcher.state import facts, quota_pauses, remote_files, wishes
 from batcher.state.batches import load_unread_batches
 from batcher.state.costs import load_budget_spending
 from batcher.state.db.transaction import Transaction
+from batcher.state.strays import load_unproven_creates
 from batcher.state.versions import load_versions
 
 LEARNED_FOR_S = 24 * 3600.0
@@ -56,7 +57,7 @@ def load_snapshot(tx: Transaction, config: Config, price_of: PriceOf) -> Snapsho
         poll_interval_s=config.poll.interval_s,
         outage_until=gate.outage_until,
         created_last_hour=int(tx.fetch_one("created_since", since=tx.now - HOUR_S, now=tx.now)[0]),
-        unread=len(load_unread_batches(tx)),
+        unread=len(load_unread_batches(tx)) + load_unproven_creates(tx).creates,
         files_due=remote_files.count_due_files(tx),
         lapsed_ceiling=load_lapsed_ceiling(tx, config),
         probing=any(p.until is not None and p.until <= tx.now for p in quota_pauses_open),

@@ -6,10 +6,11 @@ limit at once, its good results are recorded, and no line is sent again while a 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from batcher.core.events import BatchAdopted, StrayFound
 from batcher.core.lifecycle import FINAL_SHARD_STATES, BatchStatus, ShardState, is_terminal
-from batcher.core.remote import RemoteBatch
+from batcher.core.remote import FILE_LIFE_S, RemoteBatch
 from batcher.state import batches, intents, remote_files, shards, submissions
 from batcher.state.db.transaction import Transaction
 from batcher.state.shards import ShardRow
@@ -74,9 +75,29 @@ def _adopt_late_batch(tx: Transaction, shard: ShardRow, submission: Submission, 
     return True
 
 
+class UnprovenCreates(NamedTuple):
+    """Creates that were given up, whose batches are to be searched for now."""
+
+    creates: int
+    file_created_at: float | None
+    """When the first of their input files was made, by the service's clock; None where there are none."""
+
+
+def load_unproven_creates(tx: Transaction) -> UnprovenCreates:
+    """Return the creates that were given up and are due: one was paid for if its batch exists."""
+    return UnprovenCreates(*tx.fetch_one("unproven_due", now=tx.now, since=tx.now - FILE_LIFE_S))
+
+
+def postpone_unproven_creates(tx: Transaction, until: float) -> None:
+    """Have the batches of creates that were given up searched for at `until` (epoch seconds; 0: at once)."""
+    tx.fetch_all("postpone_unproven", until=until)
+
+
 def _record_stray(tx: Transaction, shard: ShardRow, submission: Submission, batch: RemoteBatch) -> None:
     """Record a stray under the submission that claims the lines now, so that its good results count for them."""
     owner = submissions.load_submission(tx, shard.submission) if shard.submission is not None else submission
+    if submission.outcome == intents.UNPROVEN:  # from now on the batch itself tells what it costs
+        submissions.end_submission(tx, submission.submission, "found")
     batches.insert_batch(tx, owner, batch, stray=True)
     intents.record_service_state(tx, owner, batch)
     if shard.state in FINAL_SHARD_STATES | NOT_SENT:  # its lines have their verdicts, or went elsewhere

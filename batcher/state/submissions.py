@@ -102,6 +102,20 @@ def find_submission(tx: Transaction, batch: RemoteBatch, run: str) -> Submission
     return found if found is not None and batch.metadata.get(SHARD_KEY) == str(found.shard) else None
 
 
+class SubmissionAtService(NamedTuple):
+    """A submission whose batch was asked for and is not settled: the service has its input file."""
+
+    submission: int
+    file_id: str
+    batch_id: str | None
+    """None: it is not known whether there is one."""
+
+
+def load_submissions_at_service(tx: Transaction) -> list[SubmissionAtService]:
+    """Return the submissions that the service knows, the oldest first."""
+    return [SubmissionAtService(*row) for row in tx.fetch_all("submissions_at_service")]
+
+
 def claim_shard_lines(tx: Transaction, shard: int, submission: int) -> int:
     """Claim the ready lines of a shard for a submission; return how many there were."""
     return tx.move_lines("claim_lines", "claim_batch", shard=shard, submission=submission)
@@ -115,6 +129,17 @@ def set_submission_batch(tx: Transaction, submission: int, batch_id: str) -> Non
 def record_batch_absence(tx: Transaction, submission: int, look: Moment) -> None:
     """Record that a listing lacks the batch of a submission. look: when the listing was made."""
     tx.fetch_all("set_absent_since", submission=submission, at=look.server, now=look.ours)
+
+
+def record_unclear_look(tx: Transaction, submission: Submission) -> float:
+    """Record that a look showed neither the batch of a submission nor its absence; return the seconds since the first.
+
+    The first alone stands in the history.
+    """
+    (first_at,) = tx.fetch_one("first_unclear_look", submission=submission.submission)
+    if first_at is None:
+        tx.record_event("search_unclear", shard=submission.shard, submission=submission.submission)
+    return max(0.0, tx.now - (tx.now if first_at is None else first_at))
 
 
 def intend_file_deletion(tx: Transaction, submission: int) -> None:

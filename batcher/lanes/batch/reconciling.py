@@ -21,8 +21,9 @@ CLOCK_SKEW_S = 300.0
 LONGEST_GRACE_S = 3600.0
 """Longest grace in seconds, however late listings have proved to be."""
 PROOF_PATIENCE_S = 26 * 3600.0
-"""Seconds after a create for which its batch is looked for in listings that prove nothing. One that exists has ended
-by then, and what holds for this long does not pass, such as listings that never say where they end."""
+"""Seconds from the first look that proves nothing of a create to the one after which its batch is not waited for. One
+that exists has ended by then, and what holds for this long does not pass, such as listings that never say where they
+end. It is not counted from the create: after a standstill of days the first look may be a bad one."""
 FOREIGN_KEY = (
     "the service does not know the file that we have uploaded for shard {}, nor its batch; "
     "is OPENAI_API_KEY of the project that it was sent from?"
@@ -124,12 +125,8 @@ class IntentReconciler:
             passed = None if submission.absent is None else seconds_between(submission.absent, look)
             if listing.proves_absence and passed is not None and passed >= grace:
                 return True
-            waited_s = _search_seconds(tx, submission)
-            if not listing.proves_absence and waited_s >= PROOF_PATIENCE_S:
-                event = self._give_up_create(tx, submission)
-            elif not listing.proves_absence:
-                n = int(waited_s // max(self._context.rules.policies[FailureClass.OUTAGE].base_s, 1.0))
-                self._delay_search(tx, submission, self._context.next_delay_seconds(FailureClass.OUTAGE, n))
+            if not listing.proves_absence:
+                event = self._record_unclear_look(tx, submission) or event
             elif passed is None or passed < 0:  # never seen absent, or a clock was set back: the grace begins now
                 submissions.record_batch_absence(tx, submission.submission, look)
                 self._delay_search(tx, submission, grace)
@@ -139,6 +136,15 @@ class IntentReconciler:
             self._context.notify(events.ListingUnclear(reason=problem))
         self._context.notify(event)
         return False
+
+    def _record_unclear_look(self, tx: Transaction, submission: Submission) -> events.Event | None:
+        """Have the batch searched for again after a delay, or give the create up; return the event of the latter."""
+        waited_s = submissions.record_unclear_look(tx, submission)
+        if waited_s >= PROOF_PATIENCE_S:
+            return self._give_up_create(tx, submission)
+        n = int(waited_s // max(self._context.rules.policies[FailureClass.OUTAGE].base_s, 1.0))
+        self._delay_search(tx, submission, self._context.next_delay_seconds(FailureClass.OUTAGE, n))
+        return None
 
     def _delay_search(self, tx: Transaction, submission: Submission, delay_s: float) -> None:
         """Have the batch searched for again after a delay (seconds)."""
@@ -183,14 +189,10 @@ class IntentReconciler:
 
     def _handle_kept_file(self, submission: Submission, error: CallError) -> None:
         """Have this shard alone wait and search again: its file is perhaps in use, or no look at one is served."""
-        outcome: events.Event = events.CallFailed(call="delete", reason=str(error))
         with self._context.store.transaction("delete_refused", patience_s=None) as tx:
             tx.record_event("delete_refused", str(error), shard=submission.shard, submission=submission.submission)
-            if _search_seconds(tx, submission) >= PROOF_PATIENCE_S:
-                outcome = self._give_up_create(tx, submission)
-            else:
-                self._delay_search(tx, submission, self._context.next_delay_seconds(FailureClass.OUTAGE, 2))
-        self._context.notify(outcome)
+            given_up = self._record_unclear_look(tx, submission)
+        self._context.notify(given_up or events.CallFailed(call="delete", reason=str(error)))
 
     def _stop_for_key(self, submission: Submission) -> None:
         """Send nothing more: the key does not see what we have uploaded."""
@@ -205,11 +207,6 @@ class IntentReconciler:
             if not strays.adopt_sibling_batch(tx, submission.shard):
                 intents.record_absent_batch(tx, submission)
         self._context.notify(events.BatchAbsent(shard=submission.shard))
-
-
-def _search_seconds(tx: Transaction, submission: Submission) -> float:
-    """Return for how long the batch of a submission has been searched for."""
-    return max(0.0, tx.now - (submission.create_intended_at or tx.now))
 
 
 def _unrecorded_batches(tx: Transaction, listing: BatchListing, run: str, submission: Submission) -> list[RemoteBatch]:

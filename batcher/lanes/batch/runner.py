@@ -39,7 +39,7 @@ from batcher.lanes.batch.watching import BatchWatcher
 from batcher.lanes.context import LaneContext
 from batcher.plan.retry_shards import cut_retry_shard, recut_parked_lines
 from batcher.service.service import CallAbandoned, CallError
-from batcher.state import batches, facts, shards, wishes
+from batcher.state import batches, facts, shards, strays, wishes
 from batcher.state.quota_pauses import record_quota_failure
 from batcher.state.snapshot import load_snapshot
 
@@ -70,6 +70,7 @@ class BatchRunner:
             facts.clear_stop_reason(tx)
             facts.forget_poll(tx)
             batches.make_unread_due(tx)
+            strays.postpone_unproven_creates(tx, 0.0)
         try:
             recut_parked_lines(self._context.store, self._context.job, self._context.config)
         except JobError as error:  # they stay as they are; what is in flight needs no job

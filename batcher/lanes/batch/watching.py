@@ -47,6 +47,9 @@ class BatchWatcher:
             known = batches.load_known_batches(tx)
             floor = batches.load_listing_floor(tx, since=tx.now - STRAYS_FOR_S)
             unread = batches.load_unread_batches(tx)
+            unproven = strays.load_unproven_creates(tx)
+        if unproven.file_created_at is not None:
+            floor = min(floor or unproven.file_created_at, unproven.file_created_at)
         running = [batch for batch in known.values() if batch.ended_at is None]
         listing = self._context.service.list_batches(floor - CLOCK_SKEW_S)
         listed = {batch.batch_id: batch for batch in listing.batches}
@@ -64,6 +67,8 @@ class BatchWatcher:
             ended += [b for b in silent if self._give_up_doubted(tx, b, look, "the service says nothing of the batch")]
             outcomes = self._record_stray_batches(tx, listing, known.keys())
             self._restore_overdue_batches(tx, unread, seen)
+            if unproven.creates:
+                strays.postpone_unproven_creates(tx, tx.now + LOOK_AGAIN_S)
             for batch_id in checked:
                 batches.record_batch_check(tx, batch_id)
             for batch in answered:

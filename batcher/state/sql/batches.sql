@@ -28,10 +28,12 @@ WHERE batch_id = $batch_id AND cancel_wanted_at IS NULL AND ended_at IS NULL
 RETURNING batch_id
 
 -- name: unread_due
--- Batches that were given up while some of their lines are held as perhaps paid.
+-- Batches that were given up while some of their lines are held as perhaps paid, or while lines that the user has asked
+-- for again are not in a shard yet: what a batch says by now is read before they are bought again.
 SELECT b.batch_id FROM batches AS b
 WHERE b.unread AND b.settled_at IS NOT NULL AND b.created_at > $since AND b.retry_at <= $now
-  AND EXISTS (SELECT 1 FROM artists AS a WHERE a.shard = b.shard AND a.state = 'held' AND a.failure = 'missing')
+  AND (EXISTS (SELECT 1 FROM artists AS a WHERE a.shard = b.shard AND a.state = 'held' AND a.failure = 'missing')
+       OR EXISTS (SELECT 1 FROM artists AS a WHERE a.shard IS NULL AND a.state = 'ready' AND a.failure = 'missing'))
 ORDER BY b.created_at LIMIT 100
 
 -- name: unread_now

@@ -7,7 +7,8 @@ SELECT coalesce(sum(cost_usd), 0) FROM attempts
 -- What was reserved by a ratio of tokens that has since proved too low counts by the one that is known now ($factor).
 -- A batch of which nothing shows whether it exists (`unproven`) costs what was reserved for it.
 -- A stray costs as much as the batch beside it. Of a batch that was given up, each line is reserved that is perhaps paid
--- and was not bought a second time. A reservation without an artist_id is that of all lines of its shard, in equal parts.
+-- and was not bought a second time; one that turned out to have failed has executed none. A reservation without an
+-- artist_id is that of all lines of its shard, in equal parts.
 -- Both kinds of reservations of batches come from one join: with two joins the statement takes a third longer.
 SELECT CASE WHEN $by_shard THEN shard END AS part,
        sum(CASE WHEN $artist_id IS NULL THEN usd ELSE usd / lines END) AS usd,
@@ -24,7 +25,8 @@ FROM (
     LEFT JOIN (SELECT t.batch_id, a.artist_id FROM attempts AS t JOIN artists AS a USING (artist_id)
                WHERE t.outcome = 'missing' AND a.failure = 'missing' AND a.state IN ('held', 'ready', 'waiting')) AS m
            ON m.batch_id = b.batch_id AND b.settled_at IS NOT NULL
-    WHERE (b.stray AND b.settled_at IS NULL) OR (m.artist_id IS NOT NULL AND (b.stray OR n.outcome IS NOT NULL))
+    WHERE (b.stray AND b.settled_at IS NULL)
+       OR (m.artist_id IS NOT NULL AND b.status <> 'failed' AND (b.stray OR n.outcome IS NOT NULL))
     UNION ALL
     SELECT NULL, artist_id, reserved_usd, 1 FROM direct_calls WHERE ended_at IS NULL OR outcome = 'lost'
 )

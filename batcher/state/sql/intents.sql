@@ -19,10 +19,16 @@ WHERE submission = $submission AND list_contains($sources, state)
                     JOIN submissions AS n ON n.submission = $submission AND t.shard = n.shard
                     WHERE t.outcome = 'missing')
 
+-- name: record_unproven_lines
+-- By these a batch that is found later knows its lines, whichever shard holds them by then.
+INSERT INTO attempts (artist_id, lane, shard, submission, outcome, code, message, counted, happened_at)
+SELECT artist_id, 'batch', shard, submission, 'missing', 'perhaps_paid', $message, false, $now
+FROM artists WHERE submission = $submission
+
 -- name: hold_unproven_lines
 UPDATE artists
 SET state = $target, submission = NULL, failure = 'missing', code = 'perhaps_paid',
-    message = 'its batch was perhaps created, and nothing shows whether it was'
+    message = $message
 WHERE submission = $submission AND list_contains($sources, state)
 
 -- name: set_create_intended

@@ -1,6 +1,12 @@
 -- name: submission_of_file
 SELECT max(submission) FROM submissions WHERE file_id = $file_id AND create_intended_at IS NOT NULL
 
+-- name: submissions_at_service
+-- Open creates. One whose input file we were deleting, and whose batch is not known, is known to no service.
+SELECT submission, file_id, batch_id FROM submissions
+WHERE outcome IS NULL AND create_intended_at IS NOT NULL AND (batch_id IS NOT NULL OR delete_intended_at IS NULL)
+ORDER BY submission
+
 -- name: claim_lines
 UPDATE artists SET state = $target, submission = $submission
 WHERE shard = $shard AND list_contains($sources, state)
@@ -13,6 +19,9 @@ UPDATE submissions SET delete_intended_at = $now WHERE submission = $submission
 
 -- name: set_absent_since
 UPDATE submissions SET absent_since = $at, absent_since_local = $now WHERE submission = $submission
+
+-- name: first_unclear_look
+SELECT min(happened_at) FROM events WHERE kind = 'search_unclear' AND submission = $submission
 
 -- name: end_submission
 UPDATE submissions SET ended_at = coalesce(ended_at, $now), outcome = $outcome WHERE submission = $submission

@@ -73,6 +73,29 @@ def test_a_service_without_the_work_in_flight_is_not_taken_for_its_owner(
     assert named(session_of(world)) == f"gpt-6-luna at {OURS}; the address set now is {OTHERS}"
 
 
+@pytest.mark.parametrize("kind", ["ended", "creating"])
+def test_work_is_in_flight_as_long_as_its_results_are_not_read(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A batch that has ended, and a create whose answer was lost, are at the service as well."""
+    world.release()
+    world.act(once=True)
+    with world.store.transaction("earlier") as tx:
+        if kind == "ended":
+            tx.con.execute("UPDATE batches SET ended_at = 1.0")
+        else:
+            tx.con.execute("DELETE FROM batches")
+            tx.con.execute("UPDATE shards SET state = 'creating'")
+    other = World(tmp_path / "other", SandboxSettings(id_salt="other"), config_with())
+    monkeypatch.setenv("OPENAI_BASE_URL", OTHERS)
+    with pytest.raises(SetupError, match=r"127\.0\.0\.1:9/v1 knows nothing of this job.s 2 batches"):
+        _contact_service(session_of(world), other.service(), "batch")
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    _contact_service(session_of(world), world.service(), "batch")
+    monkeypatch.setenv("OPENAI_BASE_URL", OTHERS)
+    assert named(session_of(world)) == f"gpt-6-luna at {OURS}; the address set now is {OTHERS}"
+
+
 class Gateway:
     """A service that has no batches, or refuses whatever it is asked."""
 
