@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from batcher.catalog.limits import lookup_output_room, lookup_tier_limit
 from batcher.core.cutting import MAX_BYTES, MAX_LINES, default_shard_limits
+from batcher.core.direct.workers import parse_workers
 from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, Parameters, ShardLimits
 from batcher.core.retry import DEFAULT_POLICIES, RetryPolicy, RetryRules
-from batcher.core.workers import parse_workers
 from batcher.errors import ConfigError, format_faulty_value
 
 PREFIX = "BATCHER_"

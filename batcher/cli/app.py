@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from batcher import __version__
-from batcher.cli.answer import ENDING, CommandAnswer
+from batcher.cli.base.answer import ENDING, CommandAnswer
 from batcher.errors import BatcherError, ExitCode, describe_disk_error
 
 if TYPE_CHECKING:  # what a command needs is imported when it runs, so that `--help` and a mistake do not wait for it
-    from batcher.cli.session import Session
+    from batcher.cli.base.session import Session
 
 click_errors = typer._click.exceptions
 """The errors of a wrong command line. Typer carries a copy of click, and gives these classes no public name."""
@@ -99,7 +99,7 @@ def _print_error_line(sentence: str) -> None:
 
 
 def _open_session(config: Path, json: bool, service_moved: bool = False) -> "Session":
-    from batcher.cli.session import open_session
+    from batcher.cli.base.session import open_session
 
     return open_session(config, json, service_moved)
 
@@ -142,7 +142,7 @@ def plan(
     json: JsonOption = False,
 ) -> None:
     """Read the table, render and count every line, cut shards; print lines, tokens, price and forecast."""
-    from batcher.cli.plan import configured_options, run_plan
+    from batcher.cli.planning.plan import configured_options, run_plan
 
     session = _open_session(config, json)
     options = configured_options(session).with_overrides(input, done, limit, skip_bad_rows)
@@ -159,7 +159,7 @@ def submit(
     json: JsonOption = False,
 ) -> None:
     """Release the most urgent planned shards and start what fits into the headroom."""
-    from batcher.cli.submit import run_submit
+    from batcher.cli.sending.submit import run_submit
 
     _finish(run_submit(_open_session(config, json, service_moved), shards), json)
 
@@ -172,7 +172,7 @@ def poll(
     json: JsonOption = False,
 ) -> None:
     """Follow everything released to its end: start what room allows, wait out delays and pauses, ingest."""
-    from batcher.cli.poll import run_poll
+    from batcher.cli.sending.poll import run_poll
 
     _finish(run_poll(_open_session(config, json, service_moved), once), json)
 
@@ -198,8 +198,8 @@ def run(
 
     Without options for the plan it goes on with what was planned last.
     """
-    from batcher.cli.plan import configured_options
-    from batcher.cli.run import run_all
+    from batcher.cli.planning.plan import configured_options
+    from batcher.cli.sending.run import run_all
 
     session = _open_session(config, json, service_moved)
     options = None
@@ -229,7 +229,7 @@ def direct(
     json: JsonOption = False,
 ) -> None:
     """Ask for what is not in flight now, one call a line, at the standard price: the urgent, and the last few."""
-    from batcher.cli.direct import DirectOptions, run_direct
+    from batcher.cli.sending.direct import DirectOptions, run_direct
 
     options = DirectOptions(priority, failure, limit, unreleased)
     _finish(run_direct(_open_session(config, json, service_moved), workers, options), json)
@@ -245,7 +245,7 @@ def collect(
     json: JsonOption = False,
 ) -> None:
     """Write the bios, earlier ones included, to one file."""
-    from batcher.cli.collect import run_collect
+    from batcher.cli.results.collect import run_collect
 
     _finish(run_collect(_open_session(config, json), out, failed, only_new, overwrite), json)
 
@@ -257,7 +257,7 @@ def status(
     json: JsonOption = False,
 ) -> None:
     """Tell how far it is: counts, batches in flight, room, who waits until when, cost."""
-    from batcher.cli.status import run_status, watch_status
+    from batcher.cli.results.status import run_status, watch_status
 
     session = _open_session(config, json)
     if watch:
@@ -273,7 +273,7 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Tell one artist's whole history."""
-    from batcher.cli.status import run_show
+    from batcher.cli.results.status import run_show
 
     _finish(run_show(_open_session(config, json), artist_id), json)
 
@@ -284,7 +284,7 @@ def init(
     json: JsonOption = False,
 ) -> None:
     """Write a commented batcher.toml and an example job; overwrites nothing."""
-    from batcher.cli.init import run_init
+    from batcher.cli.planning.init import run_init
 
     _finish(run_init(folder), json)
 
@@ -292,7 +292,7 @@ def init(
 @app.command()
 def pause(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """Send nothing new until `batcher resume`; what is in flight is still followed."""
-    from batcher.cli.pause import run_pause
+    from batcher.cli.sending.pause import run_pause
 
     _finish(run_pause(_open_session(config, json)), json)
 
@@ -300,7 +300,7 @@ def pause(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
 @app.command()
 def resume(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """End every pause."""
-    from batcher.cli.pause import run_resume
+    from batcher.cli.sending.pause import run_resume
 
     _finish(run_resume(_open_session(config, json)), json)
 
@@ -315,7 +315,7 @@ def cancel(
     json: JsonOption = False,
 ) -> None:
     """Cancel at OpenAI what is in flight, follow it to its end, take in what was done, and hold the rest."""
-    from batcher.cli.cancel import run_cancel
+    from batcher.cli.sending.cancel import run_cancel
 
     _finish(run_cancel(_open_session(config, json, service_moved), shard or []), json)
 
@@ -332,7 +332,7 @@ def retry(
     json: JsonOption = False,
 ) -> None:
     """Bring dead and held lines back; perhaps paid ones only with --class missing."""
-    from batcher.cli.retry import run_retry
+    from batcher.cli.sending.retry import run_retry
 
     _finish(run_retry(_open_session(config, json), failure, artist, held, dead), json)
 
@@ -340,7 +340,7 @@ def retry(
 @app.command()
 def doctor(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     """Check key, endpoint, model, limits, state and disk, and say what to do about each."""
-    from batcher.cli.doctor import run_doctor
+    from batcher.cli.tools.doctor import run_doctor
 
     _finish(run_doctor(_open_session(config, json)), json)
 
@@ -356,7 +356,7 @@ def sandbox(
     ] = None,
 ) -> None:
     """Serve a local Batch API on the loopback interface: for trying things out, for nothing."""
-    from batcher.cli.sandbox import run_sandbox
+    from batcher.cli.tools.sandbox import run_sandbox
 
     run_sandbox(port, speed, tier, seed, folder)
 
@@ -369,7 +369,7 @@ def demo(
     svg: Annotated[Path | None, typer.Option("--svg", help="Save what was seen as a picture.")] = None,
 ) -> None:
     """Run the real commands on the configured job against the sandbox, over HTTP, for nothing."""
-    from batcher.cli.demo import run_demo
+    from batcher.cli.tools.demo import run_demo
 
     run_demo(config, input, speed, svg)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from batcher.core.pacing import RateHeaders
+    from batcher.core.direct.pacing import RateHeaders
 
 
 class UploadStarted(NamedTuple):

@@ -33,8 +33,8 @@ from batcher.state import facts, shards
 from batcher.state import plan as plan_state
 from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
-from batcher.state.outlook import Outlook, load_outlook
 from batcher.state.plan import OpenShard, PriorityTotals, SkippedRow
+from batcher.state.reports.outlook import Outlook, load_outlook
 from batcher.state.versions import (
     count_unsent_of_other_versions,
     find_version_number,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import NamedTuple
 
-from batcher.core.decide_direct import LineTries
+from batcher.core.direct.decide import LineTries
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import VERDICT_EVENTS, ShardState, artist_transition
 from batcher.errors import IllegalTransitionError

@@ -11,7 +11,7 @@ from batcher.state.db.transaction import Transaction
 from batcher.state.versions import load_versions
 
 if TYPE_CHECKING:  # `status` loads the pauses, and needs neither
-    from batcher.core.pacing import RateHeaders
+    from batcher.core.direct.pacing import RateHeaders
     from batcher.state.submissions import Reservation
 
 

@@ -3,7 +3,7 @@
 from typing import assert_never
 
 from batcher.core import events
-from batcher.core.pacing import RateHeaders
+from batcher.core.direct.pacing import RateHeaders
 from batcher.views.progress import Display
 
 

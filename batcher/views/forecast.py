@@ -1,7 +1,7 @@
 """The forecast in words."""
 
 from batcher.core.forecast import Forecast
-from batcher.state.expectation import Expectation
+from batcher.state.reports.expectation import Expectation
 from batcher.views.sheet import format_duration
 
 

@@ -9,11 +9,11 @@ from rich.text import Text
 from batcher.catalog.limits import lookup_effort, lookup_output_room, lookup_thinking_room
 from batcher.catalog.prices import PriceOf
 from batcher.config import Config
+from batcher.core.direct.workers import recommend_workers
 from batcher.core.model import JobVersion
-from batcher.core.workers import recommend_workers
 from batcher.plan.planner import PlanReport, PlanResult
-from batcher.state.expectation import CostForecast, Expectation, build_expectation
-from batcher.state.status import to_json
+from batcher.state.reports.expectation import CostForecast, Expectation, build_expectation
+from batcher.state.reports.status import to_json
 from batcher.views.forecast import describe_expected_end
 from batcher.views.sheet import MOST_SHARDS, Cell, build_table, format_usd
 

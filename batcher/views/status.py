@@ -8,7 +8,7 @@ from rich.text import Text
 
 from batcher.core.room import MeasuredUsage
 from batcher.state.costs import Costs, sum_costs
-from batcher.state.status import (
+from batcher.state.reports.status import (
     ArtistAttempt,
     ArtistHistory,
     OpenPause,

@@ -92,10 +92,8 @@ def test_each_file_of_statements_belongs_to_the_module_of_its_name() -> None:
     for path in sorted((STATE / "sql").glob("*.sql")):
         texts = path.read_text(encoding="utf-8").split("-- name: ")[1:]
         names = {text.partition("\n")[0].strip() for text in texts}
-        module = STATE / f"{path.stem}.py"
-        trees = (
-            [modules()[module]] if module.exists() else [t for p, t in modules().items() if p.parent == STATE / "db"]
-        )
+        own = [tree for place, tree in modules().items() if STATE in place.parents and place.stem == path.stem]
+        trees = own or [tree for place, tree in modules().items() if place.parent == STATE / "db"]
         used = {name for tree in trees for name, _ in callers(tree, "")}
         assert names <= used, f"{path.name}: {sorted(names - used)} are called by another module"
 

@@ -16,8 +16,8 @@ import pytest
 from batcher.disk.shard_files import file_sha256
 from batcher.service.openai_service import OpenAIService
 from batcher.state.db.transaction import Transaction
+from batcher.state.reports.status import read_status
 from batcher.state.snapshot import load_saved_prices
-from batcher.state.status import read_status
 from tests.support.world import ROOT, World, config_with, write_table
 
 pytestmark = pytest.mark.slow("jobs of several sizes, from plan to collect")
@@ -183,8 +183,8 @@ def test_the_package_of_prices_is_whole_for_a_job_that_uses_it_too() -> None:
 
 def test_a_look_imports_nothing_that_acts() -> None:
     """Each of these takes longer to import than a look takes."""
-    assert imported("import batcher.cli.app, batcher.cli.status") == set()
-    assert imported("import batcher.cli.app, batcher.cli.run") >= {
+    assert imported("import batcher.cli.app, batcher.cli.results.status") == set()
+    assert imported("import batcher.cli.app, batcher.cli.sending.run") >= {
         "batcher.service.openai_service",
         "batcher.lanes.batch.runner",
     }

@@ -8,7 +8,7 @@ import duckdb
 import orjson
 import pytest
 
-from batcher.cli.init import scaffold_job
+from batcher.cli.planning.init import scaffold_job
 from batcher.collect.collect import collect_bios
 from batcher.config import load_config
 from batcher.core.actions import Finish

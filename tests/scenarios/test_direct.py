@@ -7,8 +7,8 @@ import pytest
 
 from batcher.catalog.prices import resolve_prices
 from batcher.core.actions import INTERRUPTED, Finish
-from batcher.core.decide_direct import FREE_TRIES
-from batcher.core.workers import build_workers
+from batcher.core.direct.decide import FREE_TRIES
+from batcher.core.direct.workers import build_workers
 from batcher.lanes.direct.lane import DirectLane
 from batcher.lanes.direct.ready_lines import SelectionWeight
 from batcher.sandbox import SandboxSettings, apply_changes

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from batcher.core import events
-from batcher.core.decide_direct import Delivery
+from batcher.core.direct.decide import Delivery
+from batcher.core.direct.workers import build_workers
 from batcher.core.model import Endpoint
-from batcher.core.workers import build_workers
 from batcher.errors import IllegalTransitionError
 from batcher.lanes.direct.calls import CallRequest, RunningCalls, outcome_from_answer
 from batcher.lanes.direct.lane import GROUP_S, DirectLane
@@ -137,7 +137,7 @@ def test_a_line_that_was_planned_anew_meanwhile_is_not_asked_for_as_it_was(tmp_p
 HANGS = """
 import os, signal, threading, time
 from rich.console import Console
-from batcher.cli.process import InterruptHandler
+from batcher.cli.base.process import InterruptHandler
 from batcher.lanes.direct.calls import RunningCalls
 from batcher.views.progress import Display
 from tests.scenarios.test_direct_calls import request

@@ -7,8 +7,8 @@ import pytest
 
 from batcher.core import events
 from batcher.core.actions import Finish
-from batcher.core.pacing import DAY_S
-from batcher.core.workers import build_workers
+from batcher.core.direct.pacing import DAY_S
+from batcher.core.direct.workers import build_workers
 from batcher.lanes.direct.lane import DirectLane
 from batcher.sandbox import SandboxSettings, apply_changes
 from batcher.sandbox.base.settings import Faults

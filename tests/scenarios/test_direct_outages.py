@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from batcher.core.actions import Finish
+from batcher.core.direct.workers import build_workers
 from batcher.core.failures import ErrorDetails, FailureClass
 from batcher.core.model import Failure
-from batcher.core.workers import build_workers
 from batcher.errors import JobError
 from batcher.job.job import Job
 from batcher.lanes.direct.lane import DirectLane

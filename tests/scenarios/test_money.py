@@ -10,7 +10,7 @@ from batcher.core.failures import FailureClass
 from batcher.sandbox import SandboxSettings, apply_changes
 from batcher.state.costs import load_spending
 from batcher.state.db.store import Store
-from batcher.state.status import Status, read_artist, read_status
+from batcher.state.reports.status import Status, read_artist, read_status
 from batcher.state.wishes import RetryFilter, retry_lines
 from tests.support.budget_runs import run_job
 from tests.support.direct_kit import desk, settings_of

@@ -21,10 +21,10 @@ from batcher.sandbox import Faults, SandboxSettings, apply_changes
 from batcher.state import facts
 from batcher.state.costs import Costs, load_spending, sum_costs
 from batcher.state.db.transaction import Transaction
-from batcher.state.expectation import Expectation, build_expectation
-from batcher.state.outlook import REFUSED_FOR_S, Outlook, load_outlook
+from batcher.state.reports.expectation import Expectation, build_expectation
+from batcher.state.reports.outlook import REFUSED_FOR_S, Outlook, load_outlook
+from batcher.state.reports.status import Status, read_artist, read_status
 from batcher.state.snapshot import LEARNED_FOR_S, load_budget, load_room, load_saved_prices, load_snapshot
-from batcher.state.status import Status, read_artist, read_status
 from batcher.views.sheet import format_usd
 from batcher.views.status import draw_status
 from tests.support.world import World, config_with, write_table
@@ -337,7 +337,7 @@ def test_the_least_tier_that_would_do_is_found_with_three_forecasts_at_most(hour
     load = RemainingWork(ceiling=room, shards=[(room // 4, 10)] * 160)
     view = Outlook(Room(1, 0.8, 1.0), load, (), MeasuredUsage(), [], 0.0, 0.0, False, 0.0)
     config = config_with(limits={"tier": 1}, deadline={"hours": hours})
-    with mock.patch("batcher.state.expectation.compute_forecast", side_effect=compute_forecast) as asked:
+    with mock.patch("batcher.state.reports.expectation.compute_forecast", side_effect=compute_forecast) as asked:
         told = build_expectation(view, config, resolve_prices, 0.0).advice
     assert asked.call_count <= 4
     fits = [tier for tier in range(2, 6) if in_time(load, tier, hours)]

@@ -13,8 +13,8 @@ from batcher.catalog.prices import resolve_prices
 from batcher.core import events
 from batcher.core.actions import Finish, Wait
 from batcher.state import facts, intents, quota_pauses, shards, submissions
+from batcher.state.reports.status import read_status
 from batcher.state.snapshot import load_budget, load_room
-from batcher.state.status import read_status
 from batcher.views.status import draw_status
 from tests.support.protocol_kit import (
     BATCH_S,

@@ -22,8 +22,8 @@ from batcher.sandbox.base.settings import Faults
 from batcher.sandbox.web.transport import SandboxTransport
 from batcher.service.openai_service import OpenAIService
 from batcher.state.costs import load_spending
-from batcher.state.expectation import build_expectation
-from batcher.state.outlook import load_outlook
+from batcher.state.reports.expectation import build_expectation
+from batcher.state.reports.outlook import load_outlook
 from tests.support.direct_kit import Desk
 from tests.support.protocol_kit import Send, Tampering
 from tests.support.world import config_with, kept_open, write_table

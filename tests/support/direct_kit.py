@@ -6,8 +6,8 @@ from typing import Any
 
 from batcher.config import Config
 from batcher.core.actions import Finish
+from batcher.core.direct.workers import build_workers
 from batcher.core.failures import ErrorDetails
-from batcher.core.workers import build_workers
 from batcher.lanes.context import LaneContext
 from batcher.lanes.direct.lane import DirectLane
 from batcher.sandbox import SandboxSettings

@@ -72,7 +72,7 @@ def run_core() -> None:
         sys.exit("the tests fail without any change")
     shutil.rmtree(MUTMUT, ignore_errors=True)
     subprocess.run([Path(sys.executable).with_name("mutmut"), "run"], check=False)
-    outcomes = [outcome for path in sorted(CORE.glob("*.py")) if (outcome := _run_module(path)).changes]
+    outcomes = [outcome for path in sorted(CORE.rglob("*.py")) if (outcome := _run_module(path)).changes]
     total = Outcome("all", sum(o.changes for o in outcomes), [text for o in outcomes for text in o.survivors])
     write_report([*outcomes, total])
     if total.score < LOWEST:
@@ -80,10 +80,14 @@ def run_core() -> None:
 
 
 def _run_module(path: Path) -> Outcome:
-    found = read_outcome(path) if (MUTMUT / f"{path}.meta").exists() else Outcome(path.name, 0, [])
+    found = read_outcome(path) if (MUTMUT / f"{path}.meta").exists() else Outcome(_short_name(path), 0, [])
     changes = find_value_changes(path)
-    unnoticed = [f"{path.name}: {each}" for each in changes if not is_noticed(each, CORE_TESTS, "--noconftest")]
-    return Outcome(path.name, found.changes + len(changes), found.survivors + unnoticed)
+    unnoticed = [f"{_short_name(path)}: {each}" for each in changes if not is_noticed(each, CORE_TESTS, "--noconftest")]
+    return Outcome(_short_name(path), found.changes + len(changes), found.survivors + unnoticed)
+
+
+def _short_name(path: Path) -> str:
+    return str(path.relative_to(CORE))
 
 
 def read_outcome(path: Path) -> Outcome:
@@ -94,7 +98,7 @@ def read_outcome(path: Path) -> Outcome:
         sys.exit(f"{path}: {untried} changes were not tried; mutmut did not come to its end")
     bodies = dict(_function_bodies((MUTMUT / path).read_text(encoding="utf-8")))
     unnoticed = [_describe_change(name, bodies) for name, code in codes.items() if code in UNNOTICED]
-    return Outcome(path.name, len(codes), [f"{path.name} {text}" for text in unnoticed])
+    return Outcome(_short_name(path), len(codes), [f"{_short_name(path)} {text}" for text in unnoticed])
 
 
 def _function_bodies(source: str) -> Iterator[tuple[str, list[str]]]:

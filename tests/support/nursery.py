@@ -9,6 +9,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from typing import Any
 import openai
 import toktok
 
+import batcher.cli
 from batcher.catalog.prices import resolve_prices
 from batcher.catalog.tokens import ENCODING
 from tests.support.shared_clock import install_shared_clock
@@ -30,7 +32,6 @@ PREPARED = (
     "httpx2", "duckdb", "genai_prices", "rich.progress", "rich.live", "rich.table", "rich._emoji_codes",
     "encodings.idna", "encodings.utf_8_sig", "importlib.readers", "batcher.cli.app",
 )  # fmt: skip
-COMMANDS = ("plan", "run", "status", "pause", "cancel", "init", "doctor")
 
 
 class Nursery:
@@ -86,7 +87,8 @@ def nursery() -> Nursery:
 
 def main() -> None:
     """Fork, wait or poll, as each line on stdin says, and answer with a number."""
-    for name in (*PREPARED, *(f"batcher.cli.{command}" for command in COMMANDS)):
+    commands = [module.name for module in pkgutil.walk_packages(batcher.cli.__path__, "batcher.cli.")]
+    for name in (*PREPARED, *commands):
         importlib.import_module(name)
     toktok._encoding(ENCODING)
     resolve_prices("gpt-6-luna")

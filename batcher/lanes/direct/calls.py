@@ -8,7 +8,7 @@ from typing import ParamSpec, TypeVar
 
 from batcher import crashpoints
 from batcher.catalog.prices import ModelPrices
-from batcher.core.decide_direct import Delivery
+from batcher.core.direct.decide import Delivery
 from batcher.core.failures import ErrorDetails
 from batcher.core.model import Endpoint
 from batcher.core.result_line import Json, parse_json_object

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from batcher.core import events
 from batcher.core.actions import INTERRUPTED, Finish, Wait
-from batcher.core.decide_direct import (
+from batcher.core.direct.decide import (
     LOOK_S,
     Claim,
     DirectLaneView,
@@ -18,10 +18,10 @@ from batcher.core.decide_direct import (
     find_longest_block,
     is_probing,
 )
+from batcher.core.direct.pacing import Pacer
+from batcher.core.direct.workers import Workers
 from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, JobVersion
-from batcher.core.pacing import Pacer
-from batcher.core.workers import Workers
 from batcher.errors import JobError
 from batcher.job.job import job_output_to_stderr
 from batcher.lanes.context import LaneContext

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from batcher.core import events
-from batcher.core.decide_direct import (
+from batcher.core.direct.decide import (
     DAILY,
     Block,
     DailyUse,
@@ -17,9 +17,9 @@ from batcher.core.decide_direct import (
     decide_after_call,
     decide_daily_allowance,
 )
-from batcher.core.pacing import DAY_S, MINUTE_S, Pacer, RateHeaders, parse_rate_headers
+from batcher.core.direct.pacing import DAY_S, MINUTE_S, Pacer, RateHeaders, parse_rate_headers
+from batcher.core.direct.workers import Workers
 from batcher.core.snapshot import Pause
-from batcher.core.workers import Workers
 from batcher.lanes.context import LaneContext
 from batcher.lanes.direct.outcomes import CallResult
 from batcher.state import direct_calls, facts, quota_pauses

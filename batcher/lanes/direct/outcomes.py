@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from batcher.core.decide_direct import (
+from batcher.core.direct.decide import (
     Delivery,
     EndedCall,
     LaneStanding,

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import orjson
 
 from batcher.catalog.prices import ModelPrices
+from batcher.core.direct.pacing import Pacer
 from batcher.core.model import Endpoint, JobVersion, Lane
-from batcher.core.pacing import Pacer
 from batcher.core.rendering import LineRenderer
 from batcher.job.job import job_output_to_stderr
 from batcher.lanes.context import LaneContext

@@ -2,7 +2,7 @@
 
 import pytest
 
-from batcher.cli.direct import DirectOptions, _describe_selection
+from batcher.cli.sending.direct import DirectOptions, _describe_selection
 from batcher.core.failures import FailureClass
 from batcher.lanes.direct.ready_lines import SelectionWeight
 

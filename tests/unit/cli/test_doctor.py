@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from batcher.cli.doctor import Finding, draw_findings, run_health_checks
+from batcher.cli.tools.doctor import Finding, draw_findings, run_health_checks
 from batcher.sandbox import Faults, SandboxSettings
 from batcher.state import facts, remote_files
 from tests.support.world import ROOT, World, config_with, write_table
@@ -25,7 +25,7 @@ class Practice:
         self.world = World(folder, SandboxSettings(faults=Faults()), config_with(job=job, **sections))
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-        monkeypatch.setattr("batcher.cli.doctor.connect_service", lambda *_: self.world.service())
+        monkeypatch.setattr("batcher.cli.tools.doctor.connect_service", lambda *_: self.world.service())
 
     def look(self) -> dict[str, Finding]:
         """Return what was found, by what was checked."""
@@ -91,7 +91,7 @@ def test_a_key_that_is_refused_and_an_unknown_price_with_a_budget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     practice = Practice(tmp_path, monkeypatch, budget={"max_usd": 5})
-    monkeypatch.setattr("batcher.cli.doctor.resolve_prices", lambda _name: None)
+    monkeypatch.setattr("batcher.cli.tools.doctor.resolve_prices", lambda _name: None)
     assert practice.look()["price"].level == "wrong"
     practice.world.sandbox.update_settings({"api_key": "sk-other"})
     found = practice.look()["endpoint"]
@@ -108,7 +108,9 @@ def test_a_foreign_state_a_full_disk_a_stopped_job_and_files_that_stay(
         tx.write_fact("stopped", text="the service refuses us")
         remote_files.queue_file(tx, "file-1", "batch", 1)
         tx.fetch_all("file_not_deleted", file_id="file-1", next=tx.now, error="503")
-    monkeypatch.setattr("batcher.cli.doctor.shutil.disk_usage", lambda _path: shutil._ntuple_diskusage(1, 1, 1000))
+    monkeypatch.setattr(
+        "batcher.cli.tools.doctor.shutil.disk_usage", lambda _path: shutil._ntuple_diskusage(1, 1, 1000)
+    )
     found = practice.look()
     assert found["stopped"].found == "the service refuses us"
     assert (found["disk"].level, found["files"].level) == ("wrong", "note")

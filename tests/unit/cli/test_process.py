@@ -10,9 +10,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from batcher.cli import process
-from batcher.cli.answer import EndingSignal
-from batcher.cli.process import WORK_CHECK_S, InterruptHandler, WorkDoneElsewhere, _build_lock_sleep, handled_signals
+from batcher.cli.base import process
+from batcher.cli.base.answer import EndingSignal
+from batcher.cli.base.process import (
+    WORK_CHECK_S,
+    InterruptHandler,
+    WorkDoneElsewhere,
+    _build_lock_sleep,
+    handled_signals,
+)
 from batcher.core.failures import ErrorDetails
 from batcher.errors import SetupError
 from batcher.service.service import CallRefused

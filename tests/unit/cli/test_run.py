@@ -5,8 +5,8 @@ from pathlib import Path
 import orjson
 from rich.console import Console
 
-from batcher.cli.run import _collect_at_end
-from batcher.cli.session import Session
+from batcher.cli.base.session import Session
+from batcher.cli.sending.run import _collect_at_end
 from batcher.errors import ExitCode
 from batcher.views.progress import Display
 from tests.support.planner_kit import Desk

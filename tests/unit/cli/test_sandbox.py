@@ -6,7 +6,7 @@ from unittest import mock
 
 import pytest
 
-from batcher.cli import sandbox
+from batcher.cli.tools import sandbox
 from batcher.sandbox import Sandbox
 from batcher.state.db.store import Store
 

@@ -6,8 +6,8 @@ from typing import cast
 import pytest
 from rich.console import Console
 
-from batcher.cli.process import _contact_service
-from batcher.cli.session import Session
+from batcher.cli.base.process import _contact_service
+from batcher.cli.base.session import Session
 from batcher.core.failures import ErrorDetails
 from batcher.errors import SetupError
 from batcher.sandbox import SandboxSettings

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from batcher.cli.cancel import run_cancel
-from batcher.cli.session import Session
-from batcher.cli.submit import Release, end_open_submit, release_shards
+from batcher.cli.base.session import Session
+from batcher.cli.sending.cancel import run_cancel
+from batcher.cli.sending.submit import Release, end_open_submit, release_shards
 from batcher.sandbox import SandboxSettings
 from batcher.views.progress import Display
 from tests.support.world import World, config_with, write_table

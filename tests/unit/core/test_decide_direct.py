@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from batcher.core import decide_direct
 from batcher.core.actions import Finish, Send, Wait
 from batcher.core.decide import HAND_OVER, decide_tail_actions
-from batcher.core.decide_direct import (
+from batcher.core.direct import decide as decide_direct
+from batcher.core.direct.decide import (
     FREE_TRIES,
     LOOK_S,
     LOST_BEFORE_HELD,
@@ -36,15 +36,15 @@ from batcher.core.decide_direct import (
     find_longest_block,
     is_probing,
 )
+from batcher.core.direct.pacing import DAY_S, RateLimit
+from batcher.core.direct.workers import Workers
 from batcher.core.failures import ErrorDetails, FailureClass, classify_direct_call
 from batcher.core.lifecycle import ArtistState, ShardState
 from batcher.core.model import Failure
-from batcher.core.pacing import DAY_S, RateLimit
 from batcher.core.retry import DEFAULT_POLICIES, RetryRules
 from batcher.core.room import Room
 from batcher.core.snapshot import LooseLines, Pause, ShardView, Snapshot
 from batcher.core.verdicts import Verdict
-from batcher.core.workers import Workers
 
 NOW = 1_000.0
 READY = DirectLaneView(ready=100, workers=4)

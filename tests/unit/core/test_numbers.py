@@ -9,18 +9,17 @@ from batcher.core import (
     admission,
     cutting,
     decide,
-    decide_direct,
     forecast,
     model,
-    pacing,
     remote,
     result_line,
     retry,
     room,
     snapshot,
     verdicts,
-    workers,
 )
+from batcher.core.direct import decide as decide_direct
+from batcher.core.direct import pacing, workers
 
 HOUR, DAY = 3600.0, 86_400.0
 NUMBERS: dict[str, tuple[object, object]] = {

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from batcher.core.pacing import (
+from batcher.core.direct.pacing import (
     DAY_S,
     LARGEST_LIMIT,
     LONGEST_MINUTE_S,
@@ -22,7 +22,7 @@ from batcher.core.pacing import (
     parse_go_duration,
     parse_rate_headers,
 )
-from batcher.core.workers import MOST_WORKERS, WORKERS, Workers, build_workers, parse_workers, recommend_workers
+from batcher.core.direct.workers import MOST_WORKERS, WORKERS, Workers, build_workers, parse_workers, recommend_workers
 from batcher.sandbox.api.direct import format_go_duration
 from tests.support.examples import examples
 

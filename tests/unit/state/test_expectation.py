@@ -9,8 +9,8 @@ from batcher.config import Config
 from batcher.core.forecast import RemainingWork
 from batcher.core.model import Endpoint, JobVersion
 from batcher.core.room import FEWEST_MEASURED, MeasuredUsage, Room
-from batcher.state.expectation import CostForecast, build_expectation
-from batcher.state.outlook import OpenLines, Outlook
+from batcher.state.reports.expectation import CostForecast, build_expectation
+from batcher.state.reports.outlook import OpenLines, Outlook
 from batcher.state.versions import load_open_lines
 from tests.support.world import World, write_table
 

@@ -14,7 +14,7 @@ from batcher.errors import InputError
 from batcher.lanes.batch.runner import BatchRunner
 from batcher.sandbox.api.batches import Batch
 from batcher.state import wishes
-from batcher.state.status import read_artist
+from batcher.state.reports.status import read_artist
 from batcher.state.wishes import CancelResult, RetriedLines, RetryFilter, RetryResult
 from tests.support.results_kit import HOURS, LINES, Bench, failed
 from tests.support.results_kit import Make as MakeBench

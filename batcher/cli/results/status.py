@@ -7,11 +7,11 @@ from functools import partial
 from rich.console import Group
 from rich.text import Text
 
-from batcher.cli.answer import CommandAnswer
-from batcher.cli.session import Session
+from batcher.cli.base.answer import CommandAnswer
+from batcher.cli.base.session import Session
 from batcher.errors import InputError
+from batcher.state.reports.status import find_similar_artists, read_artist, read_status, to_json
 from batcher.state.snapshot import load_saved_prices
-from batcher.state.status import find_similar_artists, read_artist, read_status, to_json
 from batcher.views.progress import CleanConsole
 from batcher.views.status import draw_artist, draw_status
 

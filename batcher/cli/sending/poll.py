@@ -2,11 +2,11 @@
 
 from rich.console import Group
 
-from batcher.cli.answer import CommandAnswer
-from batcher.cli.outcome import interruption_note, is_interrupted, raise_problem, read_job_status
-from batcher.cli.process import open_batch_runner
-from batcher.cli.session import Session
-from batcher.cli.submit import end_open_submit
+from batcher.cli.base.answer import CommandAnswer
+from batcher.cli.base.outcome import interruption_note, is_interrupted, raise_problem, read_job_status
+from batcher.cli.base.process import open_batch_runner
+from batcher.cli.base.session import Session
+from batcher.cli.sending.submit import end_open_submit
 from batcher.errors import ExitCode, compute_exit_code
 from batcher.views.status import draw_status
 

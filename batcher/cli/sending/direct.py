@@ -5,14 +5,14 @@ from typing import NamedTuple
 from rich.console import Group
 from rich.text import Text
 
-from batcher.cli.answer import CommandAnswer
-from batcher.cli.outcome import raise_problem, read_job_status
-from batcher.cli.process import open_lane_context
-from batcher.cli.retry import parse_failure_class
-from batcher.cli.session import Session
+from batcher.cli.base.answer import CommandAnswer
+from batcher.cli.base.outcome import raise_problem, read_job_status
+from batcher.cli.base.process import open_lane_context
+from batcher.cli.base.session import Session
+from batcher.cli.sending.retry import parse_failure_class
 from batcher.core.actions import Finish
+from batcher.core.direct.workers import build_workers, parse_workers
 from batcher.core.failures import FailureClass
-from batcher.core.workers import build_workers, parse_workers
 from batcher.errors import InputError, compute_exit_code
 from batcher.lanes.direct.lane import DirectLane
 from batcher.lanes.direct.ready_lines import SelectionWeight

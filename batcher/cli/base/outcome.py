@@ -3,11 +3,11 @@
 from rich.text import Text
 
 from batcher.catalog.prices import resolve_prices
-from batcher.cli.answer import ENDING
-from batcher.cli.session import Session
+from batcher.cli.base.answer import ENDING
+from batcher.cli.base.session import Session
 from batcher.core.actions import INTERRUPTED, Finish, Wait
 from batcher.errors import SetupError
-from batcher.state.status import Status, read_status
+from batcher.state.reports.status import Status, read_status
 
 
 def read_job_status(session: Session) -> Status:

@@ -10,8 +10,8 @@ from batcher.core.lifecycle import ArtistState, is_terminal
 from batcher.state import facts, remote_files
 from batcher.state.costs import Costs, costs_by_shard, sum_costs
 from batcher.state.db.transaction import Transaction
-from batcher.state.expectation import Expectation, build_expectation
-from batcher.state.outlook import load_outlook
+from batcher.state.reports.expectation import Expectation, build_expectation
+from batcher.state.reports.outlook import load_outlook
 from batcher.state.versions import load_versions
 
 NEWEST_SAMPLES = 500

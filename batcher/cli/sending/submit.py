@@ -6,14 +6,14 @@ from typing import NamedTuple
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from batcher.cli.answer import CommandAnswer
-from batcher.cli.outcome import interruption_note, is_interrupted, raise_problem
-from batcher.cli.process import open_batch_runner
-from batcher.cli.session import Session
+from batcher.cli.base.answer import CommandAnswer
+from batcher.cli.base.outcome import interruption_note, is_interrupted, raise_problem
+from batcher.cli.base.process import open_batch_runner
+from batcher.cli.base.session import Session
 from batcher.core.actions import Finish, Wait
 from batcher.errors import ExitCode
 from batcher.state import facts, shards, submissions
-from batcher.state.status import to_json
+from batcher.state.reports.status import to_json
 from batcher.state.submissions import ShardSubmission
 from batcher.views.sheet import TitledTable, build_table
 

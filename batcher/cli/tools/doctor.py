@@ -17,8 +17,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from batcher.catalog.prices import resolve_prices
-from batcher.cli.answer import CommandAnswer
-from batcher.cli.session import Session
+from batcher.cli.base.answer import CommandAnswer
+from batcher.cli.base.session import Session
 from batcher.config import Config, enqueued_token_limit
 from batcher.errors import BatcherError, ExitCode
 from batcher.job.loading import load_job

@@ -9,14 +9,14 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from batcher.core.actions import Finish, Wait
+from batcher.core.direct.pacing import DAY_S, MINUTE_S, RateLimit
+from batcher.core.direct.workers import Workers
 from batcher.core.failures import ErrorDetails, FailureClass, classify_direct_call
 from batcher.core.lifecycle import ArtistState
 from batcher.core.model import Failure
-from batcher.core.pacing import DAY_S, MINUTE_S, RateLimit
 from batcher.core.retry import RetryRules, delay_after_call_failure, delay_after_failure
 from batcher.core.snapshot import Pause
 from batcher.core.verdicts import Verdict, decide_line_verdict
-from batcher.core.workers import Workers
 
 LOOK_S = 1.0
 """Seconds between two looks at the state while calls are in progress: another command may have paused the job."""

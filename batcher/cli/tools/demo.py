@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from batcher.cli.sandbox import require_sandbox
+from batcher.cli.tools.sandbox import require_sandbox
 from batcher.config import load_config
 from batcher.errors import BatcherError, ExitCode
 from batcher.views.progress import CleanConsole

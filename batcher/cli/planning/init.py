@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
-from batcher.cli.answer import CommandAnswer
+from batcher.cli.base.answer import CommandAnswer
 from batcher.errors import StateError
 
 NAMES = (

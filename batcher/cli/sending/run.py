@@ -7,14 +7,14 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from batcher.cli.answer import CommandAnswer
-from batcher.cli.collect import collect_to_files, protected_tables
-from batcher.cli.direct import run_direct_lane
-from batcher.cli.outcome import interruption_note, is_interrupted, raise_problem, read_job_status
-from batcher.cli.plan import configured_options, run_plan
-from batcher.cli.process import check_service_reachable, open_batch_runner
-from batcher.cli.session import Session
-from batcher.cli.submit import release_shards
+from batcher.cli.base.answer import CommandAnswer
+from batcher.cli.base.outcome import interruption_note, is_interrupted, raise_problem, read_job_status
+from batcher.cli.base.process import check_service_reachable, open_batch_runner
+from batcher.cli.base.session import Session
+from batcher.cli.planning.plan import configured_options, run_plan
+from batcher.cli.results.collect import collect_to_files, protected_tables
+from batcher.cli.sending.direct import run_direct_lane
+from batcher.cli.sending.submit import release_shards
 from batcher.collect.collect import check_replacing, check_targets
 from batcher.core.actions import Finish, Wait
 from batcher.core.decide import HAND_OVER, decide_actions, decide_tail_actions

@@ -1,7 +1,7 @@
 """`pause` and `resume`: what the acting process heeds before it sends."""
 
-from batcher.cli.answer import CommandAnswer
-from batcher.cli.session import Session
+from batcher.cli.base.answer import CommandAnswer
+from batcher.cli.base.session import Session
 from batcher.state import quota_pauses
 
 

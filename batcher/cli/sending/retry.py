@@ -3,13 +3,13 @@
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from batcher.cli.answer import CommandAnswer
-from batcher.cli.session import Session
+from batcher.cli.base.answer import CommandAnswer
+from batcher.cli.base.session import Session
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import ArtistState
 from batcher.errors import InputError
 from batcher.state import wishes
-from batcher.state.status import has_artist, to_json
+from batcher.state.reports.status import has_artist, to_json
 from batcher.state.wishes import RetryFilter, RetryResult
 from batcher.views.sheet import build_table
 

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from batcher.catalog.prices import LONG_REQUEST
 from batcher.config import Config
+from batcher.core.direct.workers import LINES_PER_WORKER_S
 from batcher.core.forecast import BatchInFlight, RemainingWork
 from batcher.core.model import JobVersion
 from batcher.core.room import MeasuredUsage, Room
 from batcher.core.snapshot import Pause
-from batcher.core.workers import LINES_PER_WORKER_S
 from batcher.state import facts, quota_pauses, submissions
 from batcher.state.costs import load_budget_spending
 from batcher.state.db.transaction import Transaction

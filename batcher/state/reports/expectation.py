@@ -7,11 +7,11 @@ from typing import NamedTuple
 from batcher.catalog.limits import ANSWER_TOKENS, lookup_thinking_room, lookup_tier_limit
 from batcher.catalog.prices import ModelPrices, PriceOf
 from batcher.config import Config
+from batcher.core.direct.workers import MOST_WORKERS, recommend_workers
 from batcher.core.forecast import MAX_RETRY_SHARE, Forecast, compute_forecast, count_fitting_lines
 from batcher.core.model import JobVersion, TokenUsage
 from batcher.core.room import MeasuredUsage
-from batcher.core.workers import MOST_WORKERS, recommend_workers
-from batcher.state.outlook import OpenLines, Outlook
+from batcher.state.reports.outlook import OpenLines, Outlook
 from batcher.state.snapshot import compute_charge
 
 ASSUMED_OUTPUT_SHARES = (0.25, 0.5)

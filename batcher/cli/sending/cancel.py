@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from batcher.cli.answer import CommandAnswer
-from batcher.cli.process import WorkDoneElsewhere, open_batch_runner
-from batcher.cli.session import Session
+from batcher.cli.base.answer import CommandAnswer
+from batcher.cli.base.process import WorkDoneElsewhere, open_batch_runner
+from batcher.cli.base.session import Session
 from batcher.core.decide import decide_cancel_actions
 from batcher.errors import ExitCode
 from batcher.state import facts, wishes
-from batcher.state.status import to_json
+from batcher.state.reports.status import to_json
 from batcher.state.wishes import CancelledShard, CancelResult
 from batcher.views.sheet import build_table
 

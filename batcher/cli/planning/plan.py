@@ -9,8 +9,8 @@ from rich.text import Text
 
 from batcher.catalog.prices import resolve_prices
 from batcher.catalog.tokens import TokenCounter
-from batcher.cli.answer import CommandAnswer
-from batcher.cli.session import Session
+from batcher.cli.base.answer import CommandAnswer
+from batcher.cli.base.session import Session
 from batcher.plan.checks import check_price_known
 from batcher.plan.planner import PlanOptions, plan_job
 from batcher.views.plan import draw_plan, plan_to_json, summarise_plan

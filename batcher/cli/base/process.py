@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from batcher.catalog.prices import resolve_prices
-from batcher.cli.answer import ENDING, EndingSignal
-from batcher.cli.session import Session
+from batcher.cli.base.answer import ENDING, EndingSignal
+from batcher.cli.base.session import Session
 from batcher.config import Config
 from batcher.core import events
 from batcher.core.failures import FailureClass, classify_call_error, is_redirect

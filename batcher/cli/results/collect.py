@@ -5,9 +5,9 @@ from pathlib import Path
 
 from rich.text import Text
 
-from batcher.cli.answer import CommandAnswer
-from batcher.cli.plan import configured_options
-from batcher.cli.session import Session
+from batcher.cli.base.answer import CommandAnswer
+from batcher.cli.base.session import Session
+from batcher.cli.planning.plan import configured_options
 from batcher.collect.collect import CollectResult, check_targets, collect_bios, load_table_paths
 from batcher.errors import StateError, compute_exit_code
 
