@@ -160,6 +160,25 @@ class PauseSection(ConfigSection):
     duration_hours: float = Field(default=24, gt=0)
 
 
+class PilotSection(ConfigSection):
+    """The sample that is sent before the rest. lines: its size; 0: none is sent."""
+
+    lines: int = Field(default=200, ge=0)
+    min_accepted: float = Field(default=0.9, ge=0, le=1)
+    """The share of its answers that has to be accepted for the rest to be sent without a question."""
+
+
+class BrakeSection(ConfigSection):
+    """When too many answers of a prompt are of no use, nothing more is sent."""
+
+    max_unusable: float = Field(default=0.2, gt=0, le=1)
+    """The share of the newest judged answers of a prompt that may be of no use; 1: any."""
+    window: int = Field(default=500, ge=20)
+    """How many of the newest judged answers are looked at."""
+    first_wave: float = Field(default=0.1, gt=0, le=1)
+    """The share of the lines that is in flight at most until an answer of their prompt was judged; 1: all."""
+
+
 class PollSection(ConfigSection):
     """The seconds between two listings of the batches."""
 
@@ -226,6 +245,8 @@ class Config(ConfigSection):
     limits: LimitsSection = LimitsSection()
     budget: BudgetSection = BudgetSection()
     retry: RetrySection = RetrySection()
+    pilot: PilotSection = PilotSection()
+    brake: BrakeSection = BrakeSection()
     pause: PauseSection = PauseSection()
     poll: PollSection = PollSection()
     api: ApiSection = ApiSection()

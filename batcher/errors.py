@@ -41,6 +41,12 @@ class SetupError(BatcherError):
     """The service refuses us for a reason that only the user can remove (key, model, permission)."""
 
 
+class DecisionError(BatcherError):
+    """What is done next is for the user to decide; the sentence says by which commands."""
+
+    exit_code = ExitCode.WORK_REMAINS
+
+
 class IllegalTransitionError(BatcherError):
     """An event arrived in a state that does not know it; nothing was changed."""
 

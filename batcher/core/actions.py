@@ -58,9 +58,13 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """End the run: nothing is left to do. `problem` is "" unless the user has to act."""
+    """End the run: nothing is left to do. `problem` is "" unless the user has to act.
+
+    asks: the problem is a question that the user answers by a command, and no fault of the setup.
+    """
 
     problem: str = ""
+    asks: bool = False
 
 
 INTERRUPTED = "interrupted"

@@ -66,13 +66,16 @@ def find_version_number(tx: Transaction, version: JobVersion) -> int:
     return next((int(number) for number, seen in known if seen == fingerprint), len(known) + 1)
 
 
-def register_version(tx: Transaction, version: JobVersion, constant_tokens: int) -> int:
-    """Record a version where it is new; return its number."""
+def register_version(tx: Transaction, version: JobVersion, constant_tokens: int, prompt: int | None = None) -> int:
+    """Record a version where it is new; return its number.
+
+    prompt: the number of the prompt that it asks; None: one of its own, which has the number of the version.
+    """
     number = find_version_number(tx, version)
     tx.fetch_all(
         "insert_version",
         version=number, fingerprint=_version_fingerprint(version), definition=encode_version(version),
-        constant_tokens=constant_tokens, now=tx.now,
+        constant_tokens=constant_tokens, now=tx.now, prompt=prompt or number,
     )  # fmt: skip
     return number
 
@@ -100,7 +103,16 @@ def register_wider_version(tx: Transaction, number: int, room: int) -> int | Non
     version, constant_tokens = load_version(tx, number)
     if version.max_output_tokens >= room:
         return None
-    return register_version(tx, version._replace(max_output_tokens=room), constant_tokens)
+    prompt = load_prompt_numbers(tx)[number]
+    return register_version(tx, version._replace(max_output_tokens=room), constant_tokens, prompt)
+
+
+def load_prompt_numbers(tx: Transaction) -> Mapping[int, int]:
+    """Return the number of the prompt of each version, by the version's number.
+
+    Versions that differ only in the room for answers that were cut off are of one prompt: that of the first of them.
+    """
+    return {int(version): int(prompt) for version, prompt in tx.fetch_all("prompt_numbers")}
 
 
 def load_unsent_lines(tx: Transaction) -> list[UnsentLines]:

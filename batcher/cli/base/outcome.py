@@ -6,7 +6,7 @@ from batcher.catalog.prices import resolve_prices
 from batcher.cli.base.answer import ENDING
 from batcher.cli.base.session import Session
 from batcher.core.actions import INTERRUPTED, Finish, Wait
-from batcher.errors import SetupError
+from batcher.errors import DecisionError, SetupError
 from batcher.state.reports.status import Status, read_status
 
 
@@ -30,6 +30,7 @@ def interruption_note(end: Finish | Wait) -> list[Text]:
 
 
 def raise_problem(end: Finish | Wait) -> None:
-    """Raise SetupError (exit code 2) where the process ended for a reason that only the user can remove."""
+    """Raise where the process ended for a reason that only the user can remove: SetupError (exit code 2), or
+    DecisionError (exit code 3) where the user is asked."""
     if isinstance(end, Finish) and end.problem and not is_interrupted(end):
-        raise SetupError(end.problem)
+        raise DecisionError(end.problem) if end.asks else SetupError(end.problem)

@@ -79,13 +79,14 @@ INSERT INTO attempts
 SELECT w.artist_id, 'direct', NULL, NULL, NULL,
        CASE WHEN w.data IS NOT NULL AND a.state <> 'in_direct' THEN 'repeated' ELSE w.outcome END, w.code, w.message,
        w.status_code, w.counted AND a.state = 'in_direct', w.tokens_input, w.tokens_cached, w.tokens_output, w.cost_usd,
-       $now, w.tokens_written, w.tokens_reasoning
+       $now, w.tokens_written, w.tokens_reasoning, a.version, w.call
 FROM answers AS w JOIN artists AS a USING (artist_id) WHERE w.outcome <> 'unsent'
 
 -- name: insert_direct_bios
 INSERT INTO bios
 SELECT w.artist_id, w.data, w.model, w.finish_reason, w.tokens_input, w.tokens_cached, w.tokens_output, w.cost_usd,
-       'direct', NULL, NULL, a.attempts + 1, coalesce(w.completed_at, $now), NULL, w.tokens_written, w.tokens_reasoning
+       'direct', NULL, NULL, a.attempts + 1, coalesce(w.completed_at, $now), NULL, w.tokens_written, w.tokens_reasoning,
+       a.version, w.call
 FROM answers AS w JOIN artists AS a USING (artist_id) WHERE w.data IS NOT NULL AND a.state = 'in_direct'
 
 -- name: accept_answers

@@ -21,8 +21,8 @@ WHERE submission = $submission AND list_contains($sources, state)
 
 -- name: record_unproven_lines
 -- By these a batch that is found later knows its lines, whichever shard holds them by then.
-INSERT INTO attempts (artist_id, lane, shard, submission, outcome, code, message, counted, happened_at)
-SELECT artist_id, 'batch', shard, submission, 'missing', 'perhaps_paid', $message, false, $now
+INSERT INTO attempts (artist_id, lane, shard, submission, outcome, code, message, counted, happened_at, version)
+SELECT artist_id, 'batch', shard, submission, 'missing', 'perhaps_paid', $message, false, $now, version
 FROM artists WHERE submission = $submission
 
 -- name: hold_unproven_lines

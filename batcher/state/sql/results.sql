@@ -30,13 +30,15 @@ DELETE FROM results WHERE data IS NULL AND artist_id IN (SELECT artist_id FROM r
 -- A second success of a line was paid for and changes nothing: its outcome is 'repeated'.
 INSERT INTO attempts
 SELECT artist_id, 'batch', $shard, $submission, $batch_id, CASE WHEN open THEN 'bio' ELSE 'repeated' END, NULL, NULL,
-       status_code, open, tokens_input, tokens_cached, tokens_output, cost_usd, $now, tokens_written, tokens_reasoning
+       status_code, open, tokens_input, tokens_cached, tokens_output, cost_usd, $now, tokens_written, tokens_reasoning,
+       (SELECT version FROM shards WHERE shard = $shard), NULL
 FROM results WHERE data IS NOT NULL
 
 -- name: insert_bios
 INSERT INTO bios
 SELECT artist_id, data, model, finish_reason, tokens_input, tokens_cached, tokens_output, cost_usd, 'batch',
-       $shard, $batch_id, attempts + 1, coalesce(completed_at, $now), NULL, tokens_written, tokens_reasoning
+       $shard, $batch_id, attempts + 1, coalesce(completed_at, $now), NULL, tokens_written, tokens_reasoning,
+       (SELECT version FROM shards WHERE shard = $shard), NULL
 FROM results WHERE data IS NOT NULL AND open
 
 -- name: accept_lines
@@ -50,7 +52,8 @@ WHERE artists.seq = r.seq AND artists.artist_id = r.artist_id AND r.data IS NOT 
 -- name: record_undecided_failures
 INSERT INTO attempts
 SELECT artist_id, 'batch', $shard, $submission, $batch_id, failure, code, message, status_code, false,
-       tokens_input, tokens_cached, tokens_output, cost_usd, $now, tokens_written, tokens_reasoning
+       tokens_input, tokens_cached, tokens_output, cost_usd, $now, tokens_written, tokens_reasoning,
+       (SELECT version FROM shards WHERE shard = $shard), NULL
 FROM results WHERE data IS NULL
 
 -- name: create_failures
@@ -109,7 +112,7 @@ CREATE TEMP TABLE decisions (artist_id VARCHAR, state VARCHAR, wait_until DOUBLE
 INSERT INTO attempts
 SELECT f.artist_id, 'batch', $shard, $submission, $batch_id, f.failure, f.code, f.message, f.status_code,
        coalesce(d.counted AND v.own, false), f.tokens_input, f.tokens_cached, f.tokens_output, f.cost_usd, $now,
-       f.tokens_written, f.tokens_reasoning
+       f.tokens_written, f.tokens_reasoning, (SELECT version FROM shards WHERE shard = $shard), NULL
 FROM failures AS f LEFT JOIN verdicts AS v USING (artist_id) LEFT JOIN decisions AS d USING (artist_id)
 WHERE f.own
 
@@ -161,8 +164,9 @@ SET state = $target, submission = NULL, attempts = attempts + $tries, failure = 
 WHERE custom_id = $custom_id AND submission = $submission AND list_contains($sources, state)
 
 -- name: record_refused_line
-INSERT INTO attempts (artist_id, lane, shard, batch_id, outcome, code, message, counted, cost_usd, happened_at)
-SELECT artist_id, 'batch', shard, $batch_id, failure, code, message, $counted, 0, $now FROM artists
+INSERT INTO attempts (artist_id, lane, shard, batch_id, outcome, code, message, counted, cost_usd, happened_at,
+                      version)
+SELECT artist_id, 'batch', shard, $batch_id, failure, code, message, $counted, 0, $now, version FROM artists
 WHERE custom_id = $custom_id
 
 -- name: refused_before

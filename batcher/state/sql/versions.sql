@@ -9,7 +9,10 @@ SELECT definition, constant_tokens FROM versions WHERE version = $version
 
 -- name: insert_version
 -- A version that is known stays as it is.
-INSERT OR IGNORE INTO versions VALUES ($version, $fingerprint, $definition, $constant_tokens, $now)
+INSERT OR IGNORE INTO versions VALUES ($version, $fingerprint, $definition, $constant_tokens, $now, $prompt)
+
+-- name: prompt_numbers
+SELECT version, prompt FROM versions ORDER BY version
 
 -- name: unsent_by_version
 -- Lines that were never sent, and their shards. Lines that were sent are retried as they were planned.

@@ -5,6 +5,7 @@ import pytest
 
 from batcher.state.db.schema import SCHEMA_VERSION, load_migrations
 from batcher.state.db.store import Store
+from batcher.state.versions import load_prompt_numbers
 from tests.support.state_kit import ARTIST, SHARD, enter
 
 
@@ -70,3 +71,26 @@ def test_the_longest_line_of_each_shard_is_found_in_an_older_state(store: Store)
             con.execute(ARTIST.format(columns="artist_id, tokens, shard", values=f"'{artist}', {tokens}, 1"))
     with store.read_transaction() as tx:
         assert tx.con.execute("SELECT shard, longest FROM shards ORDER BY shard").fetchall() == [(1, 300_000), (2, 0)]
+
+
+def test_the_prompts_of_an_older_state_are_found(store: Store) -> None:
+    """A version with more room asks the same; each bio is of the version that its batch, or its line, was of."""
+    asked = '{{"system": "{system}", "max_output_tokens": {room}}}'
+    definitions = [asked.format(system=system, room=room) for system, room in (("s", 600), ("t", 600), ("s", 1_200))]
+    store.folder.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(str(store.path)) as con:
+        for script in load_migrations()[:5]:
+            con.execute(script)
+        con.execute("INSERT INTO meta VALUES ('schema_version', '5'); INSERT INTO runs VALUES ('r', 1.0)")
+        for number, definition in enumerate(definitions, 1):
+            con.execute("INSERT INTO versions VALUES (?, '', ?, 0, 1.0)", [number, definition])
+        con.execute(SHARD.format(columns="shard", values="1"))
+        con.execute("UPDATE shards SET version = 2")
+        for artist in ("a", "b"):
+            con.execute(ARTIST.format(columns="artist_id, version", values=f"'{artist}', 3"))
+        con.execute(
+            "INSERT INTO bios (artist_id, data, lane, shard) VALUES ('a', '', 'batch', 1), ('b', '', 'direct', NULL)"
+        )
+    with store.read_transaction() as tx:
+        assert load_prompt_numbers(tx) == {1: 1, 2: 2, 3: 1}
+        assert tx.con.execute("SELECT artist_id, version FROM bios ORDER BY 1").fetchall() == [("a", 2), ("b", 3)]
