@@ -1,0 +1,56 @@
+"""The commands before anything is sent: their options and help."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from batcher.cli.base.declaration import (
+    CONFIG,
+    ConfigOption,
+    DoneOption,
+    InputOption,
+    JsonOption,
+    LimitOption,
+    SkipOption,
+    finish_command,
+    start_session,
+)
+
+PANEL = "Plan"
+"""The heading of these commands in `batcher --help`."""
+
+planning = typer.Typer()
+
+
+@planning.command(rich_help_panel=PANEL)
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to; made if it does not exist.")] = Path(),
+    json: JsonOption = False,
+) -> None:
+    """Write a commented batcher.toml and an example job; overwrites nothing."""
+    from batcher.cli.planning.init import run_init
+
+    finish_command(run_init(folder), json)
+
+
+@planning.command(rich_help_panel=PANEL)
+def plan(
+    config: ConfigOption = CONFIG,
+    input: InputOption = None,
+    done: DoneOption = None,
+    limit: LimitOption = None,
+    skip_bad_rows: SkipOption = False,
+    replan: Annotated[
+        bool, typer.Option("--replan", help="Cut everything unsent again, from the table and the job as they are now.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Read the table, render and count every line, cut shards; print lines, tokens, price and forecast."""
+    from batcher.cli.planning.plan import configured_options, run_plan
+
+    session = start_session(config, json)
+    options = configured_options(session).with_overrides(input, done, limit, skip_bad_rows)
+    finish_command(run_plan(session, replace(options, replan=replan, dry_run=dry_run)), json)
