@@ -9,10 +9,11 @@ from batcher.state.db.transaction import Transaction
 _BIOS_QUERY = """
     SELECT a.artist_id, a.artist_name, a.priority, {fields},
            b.model, b.finish_reason, b.tokens_input, b.tokens_cached, b.tokens_output,
-           b.tokens_written, b.tokens_reasoning, b.cost_usd, b.lane, b.shard,
+           b.tokens_written, b.tokens_reasoning, b.cost_usd, v.prompt AS prompt_version, b.lane, b.shard,
            b.batch_id, b.attempts, make_timestamp((b.completed_at * 1000000)::BIGINT) AS completed_at
     FROM (SELECT *, json_extract_string(data, [{paths}]) AS texts FROM bios) AS b
-    JOIN artists AS a USING (artist_id) WHERE {condition}
+    JOIN artists AS a USING (artist_id) LEFT JOIN versions AS v ON v.version = b.version
+    WHERE {condition}
     ORDER BY a.priority, a.seq
 """
 

@@ -10,7 +10,8 @@ from batcher.job.job import Job
 
 COLLECT_COLUMNS = (
     "artist_id", "artist_name", "priority", "model", "finish_reason", "tokens_input", "tokens_cached", "tokens_output",
-    "tokens_written", "tokens_reasoning", "cost_usd", "lane", "shard", "batch_id", "attempts", "completed_at",
+    "tokens_written", "tokens_reasoning", "cost_usd", "prompt_version", "lane", "shard", "batch_id", "attempts",
+    "completed_at",
 )  # fmt: skip
 """The columns that `collect` writes in addition to the job's own. No field of Bio may have one of these names."""
 
