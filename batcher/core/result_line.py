@@ -123,6 +123,30 @@ def parse_response_body(line_id: str, reply: Json, endpoint: Endpoint) -> LineRe
     return _parse_chat_body(line_id, reply) if endpoint is Endpoint.CHAT else _parse_responses_body(line_id, reply)
 
 
+def parse_line_text(raw: bytes, endpoint: Endpoint) -> tuple[str, str]:
+    """Return the custom_id of a line of a result file, and all text of its answer; "" for what it lacks.
+
+    The text is what the model has written, whether or not it can be used: cut off, or a refusal. Raises nothing.
+    """
+    data = parse_json_object(raw) or NO_JSON
+    return _get_text(data, "custom_id"), parse_body_text(_parse_body(_as_object(data.get("response"))), endpoint)
+
+
+def parse_body_text(reply: Json, endpoint: Endpoint) -> str:
+    """Return all text in the body of an answer, as `parse_line_text` does."""
+    if endpoint is Endpoint.CHAT:
+        message = _get_chat_message(reply)
+        return _join_message_text(message) or _get_text(message, "refusal")
+    content, refusal = _join_output_text(reply)
+    return content or refusal
+
+
+def _get_chat_message(reply: Json) -> Json:
+    choices = reply.get("choices")
+    choice = _as_object(choices[0]) if isinstance(choices, list) and choices else NO_JSON
+    return _as_object(choice.get("message"))
+
+
 def _parse_chat_body(line_id: str, reply: Json) -> LineResult:
     choices = reply.get("choices")
     choice = _as_object(choices[0]) if isinstance(choices, list) and choices else NO_JSON

@@ -6,9 +6,11 @@ and what is deleted at OpenAI afterwards is on this disk. The format is gzip, wh
 it at 500 MB/s, in a quarter of zlib's time, and the files are as small (a fifth of what was downloaded).
 """
 
+import errno
 import hashlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from isal import isal_zlib
@@ -50,6 +52,46 @@ def archive_result_file(path: Path) -> None:
         os.fsync(raw.fileno())
     part.replace(target)
     sync_path(path.parent)
+
+
+def read_kept_lines(folder: Path, batch_id: str) -> Iterator[bytes]:
+    """Yield the lines of the result files that are kept of a batch, those of the output file first.
+
+    Raises FileNotFoundError where neither is kept, and OSError where one cannot be read or is damaged.
+    """
+    paths = [result_file_path(folder, batch_id, kind) for kind in ("output", "error")]
+    kept = [path for plain in paths for path in (archive_file_path(plain), plain) if path.exists()]
+    if not kept:
+        raise FileNotFoundError(errno.ENOENT, "no result file is kept", str(archive_file_path(paths[0])))
+    # A plain file is there only while its batch is recorded, and its compressed one may be there as well.
+    for path in kept:
+        if path.suffix == ".gz":
+            yield from _split_lines(_unpack_file(path))
+        elif archive_file_path(path) not in kept:
+            with path.open("rb") as file:
+                yield from _split_lines(iter(lambda: file.read(CHUNK_BYTES), b""))
+
+
+def _unpack_file(path: Path) -> Iterator[bytes]:
+    """Yield the content of a compressed file. Raises OSError."""
+    unpacker = isal_zlib.decompressobj(wbits=GZIP)
+    with path.open("rb") as file:
+        try:
+            while packed := file.read(CHUNK_BYTES):
+                yield unpacker.decompress(packed)
+        except isal_zlib.error as error:  # type: ignore[misc]  # its stub says that it is an instance
+            raise OSError(errno.EIO, f"the archive is damaged ({error})", str(path)) from error
+    if not unpacker.eof:
+        raise OSError(errno.EIO, "the archive is cut off", str(path))
+
+
+def _split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+    if rest:
+        yield rest
 
 
 def remove_result_leftovers(folder: Path) -> None:

@@ -185,6 +185,7 @@ CALLS: Mapping[str, str] = {
     "cancel": "two batches",
     "fold": "folded",
     "complete": "direct",
+    "keep": "direct",
 }
 
 

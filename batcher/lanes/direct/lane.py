@@ -26,6 +26,7 @@ from batcher.errors import JobError
 from batcher.job.job import job_output_to_stderr
 from batcher.lanes.context import LaneContext
 from batcher.lanes.direct.calls import CallOutcome, CallRequest, RunningCalls, outcome_from_answer
+from batcher.lanes.direct.keeping import AnswerKeeper
 from batcher.lanes.direct.limits import LaneLimits
 from batcher.lanes.direct.outcomes import CallResult, OutcomeJudge
 from batcher.lanes.direct.ready_lines import CALL_KEY, ReadyLines, SelectionWeight
@@ -50,19 +51,22 @@ class DirectLane:
         self._selection = selection
         self._ready = ReadyLines(context, selection, pacer)
         self._judge = OutcomeJudge(context)
+        self._keeper = AnswerKeeper(context)
+        self._run_id = ""
         self.limits = LaneLimits(context, pacer, workers)
         self.calls = RunningCalls(context.service, context.clock)
-        self._error: JobError | None = None
-        """The error of the job's code on a line that was to be sent. Nothing more is sent, and it is raised later."""
+        self._error: JobError | OSError | None = None
+        """The error of the job's code on a line that was to be sent, or of the disk on an answer that was to be kept.
+        Nothing more is sent, and it is raised later."""
 
     def prepare_run(self) -> None:
         """End the calls of a process that died, and forget why an earlier one stopped."""
         with self._context.store.transaction("begin") as tx:
             facts.clear_stop_reason(tx)
             self._ready.set_first_call(direct_calls.next_call_number(tx))
-            run_id = submissions.load_run_id(tx)
+            self._run_id = submissions.load_run_id(tx)
             self.limits.load_recent_calls(tx)
-        while self._recover_open_calls(run_id):
+        while self._recover_open_calls():
             pass
         recut_parked_lines(self._context.store, self._context.job, self._context.config)
 
@@ -76,7 +80,8 @@ class DirectLane:
         """Send lines until none is left, or the user ends it; return how it ended. Calls in progress are waited for.
 
         patient: wait however long; else end where nothing can be sent within a poll interval. Raises JobError where the
-        job's code failed, after the results of the calls in progress are recorded.
+        job's code failed, and OSError where an answer could not be kept, after the results of the calls in progress are
+        recorded.
         """
         while True:
             step = self.run_round()
@@ -96,13 +101,14 @@ class DirectLane:
         """Return the error that ends the lane; None where there is none."""
         return self.calls.error or self._error or self._judge.error
 
-    def _recover_open_calls(self, run_id: str) -> bool:
+    def _recover_open_calls(self) -> bool:
         """End some of the calls that a dead process has left; return whether there were any."""
         with self._context.store.read_transaction() as tx:
             open_calls = direct_calls.load_open_calls(tx)
             if not open_calls:
                 return False
             materials = {call.version: self._ready.load_material(tx, call.version) for call in open_calls}
+        kept = self._keeper.find_answers(self._run_id, open_calls)
         outcomes = []
         for call in open_calls:
             material = materials[call.version]
@@ -110,23 +116,24 @@ class DirectLane:
                 call.call, call.artist_id, call.custom_id, call.data, call.version,
                 material.version.endpoint, {}, 0, material.prices,
             )  # fmt: skip
-            stored = self._find_stored_answer(run_id, call, material.version)
+            stored = kept.get(call.call) or self._find_stored_answer(call, material.version)
             at = self._context.clock()
             outcomes.append(
                 CallOutcome(request, at)
                 if stored is None
                 else outcome_from_answer(request, at, CompletionResponse(stored, {}))
             )
+        self._keeper.keep_answers(self._run_id, [each for each in outcomes if each.request.call not in kept])
         results = [self._judge.judge_outcome(outcome) for outcome in outcomes]
         with self._context.store.transaction("recover_calls", patience_s=None) as tx:
             self._record_results(tx, results)
         return True
 
-    def _find_stored_answer(self, run_id: str, call: OpenCall, version: JobVersion) -> bytes | None:
+    def _find_stored_answer(self, call: OpenCall, version: JobVersion) -> bytes | None:
         """Return the answer to a call of a dead process, where OpenAI was asked to store it and has it; else None."""
         if not self._context.config.direct.store or version.endpoint is not Endpoint.CHAT:
             return None
-        metadata, n = {CALL_KEY: f"{run_id}-{call.call}"}, 0
+        metadata, n = {CALL_KEY: f"{self._run_id}-{call.call}"}, 0
         while True:
             try:
                 return self._context.service.find_stored_completion(version.model, metadata)
@@ -144,8 +151,10 @@ class DirectLane:
 
         Returns what to wait for, or that the lane is done.
         """
+        outcomes = self.calls.collect_outcomes()
+        self._keep_answers(outcomes)
         with job_output_to_stderr():
-            results = [self._judge.judge_outcome(outcome) for outcome in self.calls.collect_outcomes()]
+            results = [self._judge.judge_outcome(outcome) for outcome in outcomes]
         self._load_ready_lines()
         requests: list[CallRequest] = []
         with self._context.store.transaction("direct", patience_s=None) as tx:
@@ -162,6 +171,13 @@ class DirectLane:
                 self.limits.record_worker_rate(tx)
         self.calls.start_calls(requests)
         return Wait(self._context.clock() + GROUP_S, "") if isinstance(step, Claim) else step
+
+    def _keep_answers(self, outcomes: Sequence[CallOutcome]) -> None:
+        """Keep answers as they came. What the disk refuses is raised later: they are paid for, and recorded first."""
+        try:
+            self._keeper.keep_answers(self._run_id, outcomes)
+        except OSError as error:
+            self._error = error
 
     def _decide_without_claim(self, tx: Transaction) -> Wait | Finish:
         """Return what follows where no line could be claimed although the lane is open."""
