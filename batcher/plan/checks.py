@@ -1,25 +1,49 @@
-"""Checks before anything is sent: that unsent shards were planned for today's model, and that prices are known."""
+"""Checks before anything is sent: that unsent lines ask what today's job asks, and that prices are known."""
 
 from batcher.catalog.prices import PriceOf
-from batcher.config import Config
+from batcher.config import Config, output_token_limit
+from batcher.core.model import JobVersion
 from batcher.errors import ConfigError
+from batcher.job.job import Job
+from batcher.plan.outdated import describe_outdated_lines
 from batcher.state.db.transaction import Transaction
-from batcher.state.versions import load_open_lines, load_unsent_lines, load_versions
+from batcher.state.versions import (
+    count_unsent_of_other_versions,
+    find_version_number,
+    load_open_lines,
+    load_versions,
+)
 
 
-def check_unsent_lines(tx: Transaction, config: Config, price_of: PriceOf) -> None:
-    """Raise ConfigError where unsent lines were planned for another model than today's, or where a budget is set and a
-    model that lines wait for has no known price. Another model has another limit and another price."""
-    versions, today = load_versions(tx), config.model.name
-    for unsent in load_unsent_lines(tx):
-        model = versions[unsent.version].model
-        if model != today:
-            raise ConfigError(
-                f"{unsent.lines:,} unsent lines in {unsent.shards} shards are planned for {model}, and [model] name is "
-                f"{today}; `batcher plan --replan` cuts them again (what was submitted stays as it is)"
-            )
-    for model in {today, *(versions[part.version].model for part in load_open_lines(tx))}:
+def build_todays_version(config: Config, job: Job) -> JobVersion:
+    """Return what the job asks with the settings of now."""
+    model = config.model
+    return job.build_version(model.name, model.endpoint, output_token_limit(config), model.parameters.to_parameters())
+
+
+def check_sending(tx: Transaction, config: Config, job: Job, price_of: PriceOf) -> None:
+    """Raise ConfigError where unsent lines ask something else than today's job, or where a budget is set and the price
+    of a model that lines wait for is not known."""
+    check_unsent_lines(tx, build_todays_version(config, job))
+    versions = load_versions(tx)
+    for model in {config.model.name, *(versions[part.version].model for part in load_open_lines(tx))}:
         check_price_known(config, model, price_of)
+
+
+def check_unsent_lines(tx: Transaction, today: JobVersion) -> None:
+    """Raise ConfigError where lines that were never sent were planned with another version of the job than today's."""
+    problem = find_outdated_lines(tx, today)
+    if problem:
+        raise ConfigError(problem)
+
+
+def find_outdated_lines(tx: Transaction, today: JobVersion) -> str:
+    """Return what lines that were never sent were planned with, and the remedy; "" where that is today's version."""
+    unsent = count_unsent_of_other_versions(tx, find_version_number(tx, today))
+    if not unsent.lines:
+        return ""
+    versions = load_versions(tx)
+    return describe_outdated_lines(unsent, [versions[number] for number in unsent.versions], today)
 
 
 def check_price_known(config: Config, model: str, price_of: PriceOf) -> None:

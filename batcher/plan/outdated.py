@@ -35,9 +35,9 @@ def describe_outdated_lines(unsent: UnsentCount, planned: Sequence[JobVersion], 
         figures = f" ({', '.join(f'{most:,}' for most in before)}; now {today.max_output_tokens:,})"
         names[names.index(_NAMES["max_output_tokens"])] += figures
     lines = f"{unsent.lines:,} unsent line{'s' if unsent.lines != 1 else ''}"
-    shards = f"{unsent.shards} shard{'s' if unsent.shards != 1 else ''}"
+    shards = f" in {unsent.shards:,} shard{'s' if unsent.shards != 1 else ''}" if unsent.shards else ""
     sentence = (
-        f"{lines} in {shards} {'were' if unsent.lines != 1 else 'was'} planned with another {' and '.join(names)}; "
+        f"{lines}{shards} {'were' if unsent.lines != 1 else 'was'} planned with another {' and '.join(names)}; "
         "`batcher plan --replan` cuts them again (what was submitted stays as it is)"
     )
     if differing == {"max_output_tokens"} and len(before) == 1:

@@ -18,14 +18,14 @@ import orjson
 
 from batcher.catalog.prices import resolve_prices
 from batcher.catalog.tokens import TokenCounter
-from batcher.config import Config, output_token_limit, shard_limits
+from batcher.config import Config, shard_limits
 from batcher.core.cutting import split_chunks
 from batcher.core.lifecycle import ShardState
 from batcher.disk.shard_files import Spool, remove_shard_leftovers
-from batcher.errors import ConfigError, InputError, StateError
+from batcher.errors import InputError, StateError
 from batcher.job.job import Job, job_output_to_stderr
 from batcher.job.schema import output_column_types
-from batcher.plan.outdated import describe_outdated_lines
+from batcher.plan.checks import build_todays_version, check_unsent_lines
 from batcher.plan.rows import READ_ROWS, BadRows, RowLocation, RowPreparer
 from batcher.plan.shard_cutting import ShardCutting
 from batcher.plan.tables import read_bios, table_name
@@ -35,12 +35,7 @@ from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
 from batcher.state.plan import OpenShard, PriorityTotals, SkippedRow
 from batcher.state.reports.outlook import Outlook, load_outlook
-from batcher.state.versions import (
-    count_unsent_of_other_versions,
-    find_version_number,
-    load_versions,
-    register_version,
-)
+from batcher.state.versions import register_version
 
 Progress = Callable[[str, int], None]
 """Is called with what the plan is doing, and how many rows that is done for."""
@@ -132,11 +127,7 @@ def plan_job(
     config: Config, job: Job, store: Store, options: PlanOptions, counter: TokenCounter, progress: Progress
 ) -> tuple[PlanResult, PlanReport]:
     """Plan the job. Raises InputError, JobError, ConfigError or StateError; then nothing was changed."""
-    model = config.model
-    version = job.build_version(
-        model.name, model.endpoint, output_token_limit(config), model.parameters.to_parameters()
-    )
-    preparer = RowPreparer(config, job, version, counter)
+    preparer = RowPreparer(config, job, build_todays_version(config, job), counter)
     planner = Planner(config, preparer, options, progress)
     with job_output_to_stderr(), _pause_garbage_collection():
         if not options.dry_run:
@@ -176,7 +167,8 @@ class Planner:
     def _run_steps(self, tx: Transaction, folder: Path, home: Path, spool: Spool) -> PlanResult:
         plan_state.create_staging_tables(tx)
         plan_state.start_run(tx, uuid.uuid4().hex)
-        self._check_version(tx)
+        if not self.options.replan:
+            check_unsent_lines(tx, self.preparer.version)
         skipped = self._read_input(tx, spool)
         done_unknown = self._read_earlier_bios(tx)
         changed_rows = plan_state.count_changed_rows(tx)
@@ -216,15 +208,6 @@ class Planner:
             replanned=self.options.replan,
             not_in_table=not_in_table,
         )
-
-    def _check_version(self, tx: Transaction) -> None:
-        number = find_version_number(tx, self.preparer.version)
-        unsent = count_unsent_of_other_versions(tx, number)
-        if unsent.lines and not self.options.replan:
-            versions = load_versions(tx)
-            raise ConfigError(
-                describe_outdated_lines(unsent, [versions[n] for n in unsent.versions], self.preparer.version)
-            )
 
     def _read_input(self, tx: Transaction, spool: Spool) -> BadRows:
         """Stage the rows of the input table; return the bad ones, which --skip-bad-rows allows."""

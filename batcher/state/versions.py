@@ -18,16 +18,8 @@ class StoredVersion(NamedTuple):
     constant_tokens: int
 
 
-class UnsentLines(NamedTuple):
-    """The lines of a version that were never sent, and the shards that hold them."""
-
-    version: int
-    lines: int
-    shards: int
-
-
 class UnsentCount(NamedTuple):
-    """Lines that were never sent, the shards that hold them, and the versions that they were planned with."""
+    """Lines that were never sent with their prompt, the shards that hold them, and the versions that they have."""
 
     lines: int
     shards: int
@@ -115,13 +107,8 @@ def load_prompt_numbers(tx: Transaction) -> Mapping[int, int]:
     return {int(version): int(prompt) for version, prompt in tx.fetch_all("prompt_numbers")}
 
 
-def load_unsent_lines(tx: Transaction) -> list[UnsentLines]:
-    """Return the lines that were never sent, by version."""
-    return [UnsentLines(*row) for row in tx.fetch_all("unsent_by_version")]
-
-
 def count_unsent_of_other_versions(tx: Transaction, version: int) -> UnsentCount:
-    """Count the lines that were never sent and were planned with another version than this one."""
+    """Count the lines that were never sent with the prompt that they have, and have another version than this one."""
     return UnsentCount(*tx.fetch_one("unsent_of_other_versions", version=version))
 
 

@@ -146,7 +146,7 @@ def test_what_was_planned_for_another_model_is_not_sent(planned: Place, command:
     nowhere = "http://127.0.0.1:9/v1"
     told = planned.refused(command, BATCHER_MODEL__NAME="gpt-5-mini", OPENAI_API_KEY="sk-x", OPENAI_BASE_URL=nowhere)
     assert told == (
-        "2 unsent lines in 2 shards are planned for gpt-6-luna, and [model] name is gpt-5-mini; "
+        "2 unsent lines in 2 shards were planned with another [model] name; "
         "`batcher plan --replan` cuts them again (what was submitted stays as it is)"
     )
 

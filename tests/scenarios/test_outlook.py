@@ -16,7 +16,7 @@ from batcher.core.actions import Finish
 from batcher.core.forecast import RemainingWork, compute_forecast
 from batcher.core.room import FEWEST_MEASURED, MeasuredUsage, Room
 from batcher.errors import ConfigError
-from batcher.plan.checks import check_unsent_lines
+from batcher.plan.checks import check_sending
 from batcher.sandbox import Faults, SandboxSettings, apply_changes
 from batcher.state import facts
 from batcher.state.costs import Costs, load_spending, sum_costs
@@ -243,15 +243,15 @@ def test_a_line_costs_what_it_was_planned_with(tmp_path: Path) -> None:
 def test_what_was_planned_for_another_model_is_not_sent(tmp_path: Path) -> None:
     job = world(tmp_path)
     with job.store.read_transaction() as tx:
-        check_unsent_lines(tx, job.config, resolve_prices)
+        check_sending(tx, job.config, job.job, resolve_prices)
         other = settings_with(model={"name": "gpt-5-mini"})
-        with pytest.raises(ConfigError, match=r"240 unsent lines in 4 shards are planned for gpt-6-luna, .*--replan"):
-            check_unsent_lines(tx, other, resolve_prices)
+        with pytest.raises(ConfigError, match=r"240 unsent lines in 4 shards were planned with another \[model\] name"):
+            check_sending(tx, other, job.job, resolve_prices)
     job.act(once=True)
     with job.store.read_transaction() as tx:
-        check_unsent_lines(tx, other, resolve_prices)
+        check_sending(tx, other, job.job, resolve_prices)
         with pytest.raises(ConfigError, match="the price of gpt-6-luna is not known; set it to 0"):
-            check_unsent_lines(tx, settings_with(budget={"max_usd": 1}), unpriced)
+            check_sending(tx, settings_with(budget={"max_usd": 1}), job.job, unpriced)
 
 
 @pytest.mark.parametrize(("failing", "paid"), [("server", False), ("refusal", True)])

@@ -20,7 +20,7 @@ from batcher.disk.locks import lane_lock
 from batcher.errors import SetupError, StateError
 from batcher.lanes.batch.runner import BatchRunner
 from batcher.lanes.context import LaneContext
-from batcher.plan.checks import check_unsent_lines
+from batcher.plan.checks import check_sending
 from batcher.service.address import is_unencrypted, read_origin
 from batcher.service.bounds import never_ends
 from batcher.service.openai_service import OpenAIService, connect_service
@@ -113,14 +113,14 @@ def open_lane_context(
     """Become the one acting process of a lane, with its lock held, the service checked and signals caught.
 
     is_work_done: whether the owner of the lock has done by now what this process is for; WorkDoneElsewhere is raised
-    then. sends: whether it may send what waits. Raises StateError without a plan, ConfigError where today's settings
-    are not those of what waits, and SetupError where the service refuses us.
+    then. sends: whether it may send what waits. Raises StateError without a plan, ConfigError where today's job and
+    settings are not those of what waits, and SetupError where the service refuses us.
     """
     job = session.load_job()
     with session.store.read_transaction() as tx:  # a plan must be there before anything is locked or called
         session.check_origin(tx)
         if sends:
-            check_unsent_lines(tx, session.config, resolve_prices)
+            check_sending(tx, session.config, job, resolve_prices)
     interrupt = InterruptHandler(session.display)
     rules = session.config.retry.to_rules()
     dice = random.SystemRandom()

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from rich.console import Group
 from rich.text import Text
 
+from batcher.catalog.prices import resolve_prices
 from batcher.cli.base.answer import CommandAnswer
 from batcher.cli.base.outcome import raise_problem, read_job_status
 from batcher.cli.base.process import open_lane_context
@@ -16,6 +17,7 @@ from batcher.core.failures import FailureClass
 from batcher.errors import InputError, compute_exit_code
 from batcher.lanes.direct.lane import DirectLane
 from batcher.lanes.direct.ready_lines import SelectionWeight
+from batcher.plan.checks import check_sending
 from batcher.state import direct_calls, wishes
 from batcher.state.direct_calls import Selection
 from batcher.state.wishes import RetryFilter
@@ -55,7 +57,10 @@ def run_direct(session: Session, workers: str | None, options: DirectOptions) ->
     except ValueError as error:
         raise InputError(str(error)) from None
     failure_class = parse_failure_class(options.failure)
+    job = session.load_job()
     with session.store.read_transaction() as tx:
+        session.check_origin(tx)  # both before failed lines are brought back
+        check_sending(tx, session.config, job, resolve_prices)
         first_call = direct_calls.next_call_number(tx)
     if failure_class is not None:
         with session.store.transaction("retry") as tx:

@@ -7,14 +7,24 @@ from batcher.cli.base.outcome import interruption_note, is_interrupted, raise_pr
 from batcher.cli.base.process import open_batch_runner
 from batcher.cli.base.session import Session
 from batcher.cli.sending.submit import end_open_submit
+from batcher.core.decide import decide_actions, decide_cancel_actions
 from batcher.errors import ExitCode, compute_exit_code
+from batcher.plan.checks import build_todays_version, find_outdated_lines
 from batcher.views.status import draw_status
 
 
 def run_poll(session: Session, once: bool) -> CommandAnswer:
-    """Follow everything released to its end; once: one round of it, without waiting."""
-    with open_batch_runner(session) as runner, session.display.show_progress("lines done"):
-        end = runner.run_until_idle(once)
+    """Follow everything released to its end; once: one round of it, without waiting.
+
+    Where unsent lines ask something else than today's job, one round takes in what came and sends nothing; without
+    `once` ConfigError is raised.
+    """
+    outdated = _find_outdated_lines(session) if once else ""
+    if outdated:
+        session.display.print_line(f"nothing new is sent: {outdated}")
+    how = decide_cancel_actions if outdated else decide_actions
+    with open_batch_runner(session, sends=not outdated) as runner, session.display.show_progress("lines done"):
+        end = runner.run_until_idle(once, how)
     raise_problem(end)
     if not is_interrupted(end):
         end_open_submit(session)
@@ -23,3 +33,10 @@ def run_poll(session: Session, once: bool) -> CommandAnswer:
     if is_interrupted(end):
         code = ExitCode.WORK_REMAINS
     return CommandAnswer(Group(draw_status(status), *interruption_note(end)), {"states": status.states}, code)
+
+
+def _find_outdated_lines(session: Session) -> str:
+    """Return how unsent lines differ from today's job, as a sentence; "" where they do not."""
+    today = build_todays_version(session.config, session.load_job())
+    with session.store.read_transaction() as tx:
+        return find_outdated_lines(tx, today)

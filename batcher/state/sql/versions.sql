@@ -14,16 +14,15 @@ INSERT OR IGNORE INTO versions VALUES ($version, $fingerprint, $definition, $con
 -- name: prompt_numbers
 SELECT version, prompt FROM versions ORDER BY version
 
--- name: unsent_by_version
--- Lines that were never sent, and their shards. Lines that were sent are retried as they were planned.
-SELECT version, sum(lines)::BIGINT, count(*) FROM shards
-WHERE NOT retry AND state IN ('planned', 'released', 'uploaded') GROUP BY version ORDER BY version
-
 -- name: unsent_of_other_versions
--- Lines that were never sent, and their shards. Lines that were sent are retried as they were planned, whatever the
--- prompt is now.
-SELECT count(*), count(DISTINCT shard), coalesce(list(DISTINCT a.version ORDER BY a.version), []) FROM artists AS a JOIN shards AS s USING (shard)
-WHERE a.state = 'ready' AND NOT s.retry AND s.state IN ('planned', 'released', 'uploaded') AND a.version <> $version
+-- Lines that were never sent with the prompt that they have, and the shards that hold them. A line that was sent is retried
+-- with its prompt, whatever the prompt is now; of a bio that was asked for again, only tries since then count.
+SELECT count(*), count(DISTINCT a.shard), coalesce(list(DISTINCT a.version ORDER BY a.version), [])
+FROM artists AS a JOIN versions AS v USING (version)
+WHERE a.state = 'ready' AND a.version <> $version
+  AND ((a.redo_after IS NOT NULL AND a.failure IS NULL)
+       OR NOT EXISTS (SELECT 1 FROM attempts AS t JOIN versions AS w ON w.version = t.version
+                      WHERE t.artist_id = a.artist_id AND w.prompt = v.prompt))
 
 -- name: open_by_version
 -- Lines that are neither sent nor ended, and their counted tokens; long ones apart.

@@ -179,6 +179,10 @@ def test_lines_that_were_tried_go_again_as_they_were_planned_whatever_the_prompt
     desk.plan(table)
     with desk.world.store.transaction("as if gathered") as tx:
         tx.con.execute("UPDATE shards SET retry = true, state = 'released'")
+        tx.con.execute(
+            "INSERT INTO attempts (artist_id, lane, shard, outcome, counted, happened_at, version) "
+            "VALUES ('a', 'batch', 1, 'server', true, 0, 1)"
+        )
     desk.write_job(user="Name: {artist_name}")
     before = shard_files(desk.world)
     assert desk.plan(table)[0].lines_planned == 0

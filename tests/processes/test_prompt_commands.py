@@ -1,0 +1,80 @@
+"""An edited prompt, as a user meets it: with which prompt lines are sent, and how bios are asked for again."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from batcher.sandbox import Sandbox, SandboxSettings, scaled_clock
+from batcher.sandbox.web.server import running_sandbox
+from tests.support.nursery import nursery
+from tests.support.shop import DEMO_SETTINGS, Shop
+from tests.support.world import ROOT, write_table
+
+LINES = 8
+NEW = "- NEWPROMPT."
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    """Yield a shop of four shards of two lines, whose sandbox runs an hour in a second."""
+    folder = tmp_path / "shop"
+    shutil.copytree(ROOT / "jobs" / "bios", folder / "jobs" / "bios")
+    write_table(folder / "artists.csv", LINES, priorities=(1, 2))
+    settings = '[job]\ninput = "artists.csv"\n[limits]\nlines_per_shard = 2\n'
+    (folder / "batcher.toml").write_text(settings + DEMO_SETTINGS, encoding="utf-8")
+    sandbox = Sandbox(SandboxSettings(service_s=(200, 600)), tmp_path / "sandbox", scaled_clock(3600))
+    with running_sandbox(sandbox) as url:
+        yield Shop(folder, sandbox, url)
+
+
+def run(shop: Shop, line: str, code: int = 0) -> tuple[str, str]:
+    """Run a command in a process of its own; return what it wrote on stdout and on stderr."""
+    out, err = shop.folder.parent / "out", shop.folder.parent / "err"
+    out.unlink(missing_ok=True)
+    err.unlink(missing_ok=True)
+    ended = nursery().run(line.split(), shop.folder, shop.environment, out, err)
+    told = err.read_text(encoding="utf-8")
+    assert (ended, "Traceback" in told) == (code, False), told
+    return out.read_text(encoding="utf-8"), told
+
+
+def answer(shop: Shop, line: str, code: int = 0) -> dict[str, Any]:
+    """Run a command with --json; return its answer."""
+    found: dict[str, Any] = json.loads(run(shop, f"{line} --json", code)[0])
+    return found
+
+
+def edit_prompt(shop: Shop, line: str = NEW) -> None:
+    with (shop.folder / "jobs" / "bios" / "system.md").open("a", encoding="utf-8") as file:
+        file.write(f"\n{line}\n")
+
+
+def state(shop: Shop, sql: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a query on the state."""
+    with duckdb.connect(str(shop.folder / ".batcher" / "state.duckdb"), read_only=True) as con:
+        return con.execute(sql).fetchall()
+
+
+def test_no_command_sends_what_was_planned_with_another_prompt(shop: Shop) -> None:
+    run(shop, "plan")
+    run(shop, "submit --shards 1")
+    edit_prompt(shop)
+    sentence = (
+        "6 unsent lines in 3 shards were planned with another prompt; "
+        "`batcher plan --replan` cuts them again (what was submitted stays as it is)"
+    )
+    for command in ("submit", "poll", "direct --limit 1", "run"):
+        assert answer(shop, command, 2) == {"error": sentence}
+    assert f"nothing new is sent: {sentence}" in run(shop, "poll --once", 3)[1]
+    assert state(shop, "SELECT state, count(*) FROM shards WHERE shard > 1 GROUP BY 1") == [("planned", 3)]
+    assert answer(shop, "plan --replan")["lines_planned"] == 6
+    run(shop, "submit")
+    run(shop, "poll")
+    assert state(shop, "SELECT version, count(*) FROM bios GROUP BY 1 ORDER BY 1") == [(1, 2), (2, 6)]
+    edit_prompt(shop, "- Once more.")
+    run(shop, "poll")  # where everything was sent there is nothing to check
