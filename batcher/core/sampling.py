@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from hashlib import sha256
-from math import ceil, floor, sqrt
+from math import floor, sqrt
 from typing import NamedTuple
 
 CLASS_BOUNDS = (1 / 64, 1 / 8, 1 / 2, 7 / 8, 63 / 64)
@@ -170,8 +170,3 @@ def _sample_variance(values: Sequence[float]) -> float:
         return 0.0
     mean = sum(values) / len(values)
     return sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-
-
-def is_enough_accepted(accepted: int, judged: int, least_share: float) -> bool:
-    """Return whether enough answers of a pilot were accepted for the rest to be sent without a question."""
-    return judged > 0 and accepted >= ceil(least_share * judged - 1e-9)

@@ -26,6 +26,7 @@ from batcher.errors import InputError, StateError
 from batcher.job.job import Job, job_output_to_stderr
 from batcher.job.schema import output_column_types
 from batcher.plan.checks import build_todays_version, check_unsent_lines
+from batcher.plan.pilot_draw import PilotWish, draw_pilot
 from batcher.plan.rows import READ_ROWS, BadRows, RowLocation, RowPreparer
 from batcher.plan.shard_cutting import ShardCutting
 from batcher.plan.tables import read_bios, table_name
@@ -33,6 +34,7 @@ from batcher.state import facts, shards
 from batcher.state import plan as plan_state
 from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
+from batcher.state.pilots import drop_unsent_pilots
 from batcher.state.plan import OpenShard, PriorityTotals, SkippedRow
 from batcher.state.reports.outlook import Outlook, load_outlook
 from batcher.state.versions import register_version
@@ -51,6 +53,8 @@ class PlanOptions:
     skip_bad_rows: bool = False
     replan: bool = False
     dry_run: bool = False
+    pilot: PilotWish | None = None
+    """A sample of the lines that this plan cuts is to be sent first."""
 
     def with_overrides(
         self, input: Path | None, done: Path | None, limit: int | None, skip_bad_rows: bool
@@ -182,11 +186,10 @@ class Planner:
         if has_earlier_artists:
             # A line that is cut again is made of its artist's row in this table, else of the row that the state keeps.
             plan_state.update_changed_rows(tx)
-            for chunk in split_chunks(plan_state.load_kept_rows(tx), READ_ROWS):
-                prepared = self.preparer.prepare_stored_rows(chunk, spool.append_piece)
-                plan_state.stage_prepared_rows(tx, list(prepared))
+            self._stage_kept_rows(tx, spool)
         version = register_version(tx, self.preparer.version, self.preparer.constant_tokens)
-        cut = self._cut_shards(tx, folder, spool, version)
+        pilot = draw_pilot(tx, self.options.pilot, version)
+        cut = self._cut_shards(tx, folder, spool, version, pilot)
         if has_earlier_artists:
             plan_state.assign_lines(tx, version)
         model = self.preparer.version.model
@@ -208,6 +211,29 @@ class Planner:
             replanned=self.options.replan,
             not_in_table=not_in_table,
         )
+
+    def recut_unsent(self, tx: Transaction, folder: Path) -> PlanReport:
+        """Cut every line that is not sent again, from the rows that the state keeps and as the job is today.
+
+        No table is read, so that no artist comes or goes. Raises as `plan_job` does.
+        """
+        with closing(Spool(folder)) as spool:
+            plan_state.create_staging_tables(tx)
+            plan_state.set_plan_memory(tx, 0)
+            plan_state.number_new_rows(tx)
+            self._unplan_unsent_shards(tx)
+            self._stage_kept_rows(tx, spool)
+            version = register_version(tx, self.preparer.version, self.preparer.constant_tokens)
+            cut = self._cut_shards(tx, folder, spool, version, draw_pilot(tx, self.options.pilot, version))
+            plan_state.assign_lines(tx, version)
+        facts.save_prices(tx, self.preparer.version.model, resolve_prices(self.preparer.version.model))
+        tx.record_event("plan", f"{cut.lines} lines in {cut.shards} shards, cut again")
+        return read_plan(tx, self.config)
+
+    def _stage_kept_rows(self, tx: Transaction, spool: Spool) -> None:
+        for chunk in split_chunks(plan_state.load_kept_rows(tx), READ_ROWS):
+            plan_state.stage_prepared_rows(tx, list(self.preparer.prepare_stored_rows(chunk, spool.append_piece)))
+            self.progress("rows rendered", len(chunk))
 
     def _read_input(self, tx: Transaction, spool: Spool) -> BadRows:
         """Stage the rows of the input table; return the bad ones, which --skip-bad-rows allows."""
@@ -265,29 +291,39 @@ class Planner:
         for shard in unsent:
             shards.mark_shard_stale(tx, shard, "replanned")
         plan_state.unplan_ready_lines(tx)
+        drop_unsent_pilots(tx)
         return len(unsent)
 
-    def _cut_shards(self, tx: Transaction, folder: Path, spool: Spool, version: int) -> CutTotals:
-        """Write the shard files. Raises StateError where the disk refuses them."""
+    def _cut_shards(self, tx: Transaction, folder: Path, spool: Spool, version: int, pilot: int | None) -> CutTotals:
+        """Write the shard files, those of the pilot first. Raises StateError where the disk refuses them."""
         first = shards.next_shard_number(tx)
         remove_shard_leftovers(folder, first - 1)
         tx.undo.callback(remove_shard_leftovers, folder, first - 1)
-        lines_planned = 0
+        done = CutTotals(0, 0)
         try:
-            with ShardCutting(self.preparer.renderer, self.limits, folder, first) as cutting:
-                for lines in plan_state.stream_ordered_lines(tx):
-                    cutting.cut_spooled_lines(spool, lines)
-                    lines_planned += len(lines)
-                    self.progress("lines planned", lines_planned)
-                written = cutting.finish_shards()
+            if pilot is not None:
+                done = self._cut_part(tx, folder, spool, version, pilot, done)
+            return self._cut_part(tx, folder, spool, version, None, done)
         except OSError as error:
             raise StateError(
                 f"{error.filename or folder} cannot be written: {error.strerror}; make room or mend the rights "
                 "of the state folder, and plan again"
             ) from error
-        plan_state.stage_cuts(tx, cutting.cuts)
-        plan_state.record_shards(tx, written, version, "planned", retry=False)
-        return CutTotals(lines_planned, len(written))
+
+    def _cut_part(
+        self, tx: Transaction, folder: Path, spool: Spool, version: int, pilot: int | None, done: CutTotals
+    ) -> CutTotals:
+        """Cut the lines of the pilot, or all others; return the totals with what was `done` before."""
+        lines_planned, first = done.lines, shards.next_shard_number(tx)
+        with ShardCutting(self.preparer.renderer, self.limits, folder, first) as cutting:
+            for lines in plan_state.stream_ordered_lines(tx, sampled=pilot is not None):
+                cutting.cut_spooled_lines(spool, lines)
+                lines_planned += len(lines)
+                self.progress("lines planned", lines_planned)
+            written = cutting.finish_shards()
+        plan_state.stage_cuts(tx, cutting.cuts, sampled=pilot is not None)
+        plan_state.record_shards(tx, written, version, "planned", retry=False, pilot=pilot)
+        return CutTotals(lines_planned, done.shards + len(written))
 
     def _record_artists(self, tx: Transaction, home: Path, version: int) -> int:
         """Write the new artists, the bad rows, the bios that exist and the names of the tables that were read; return

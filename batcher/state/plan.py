@@ -3,7 +3,7 @@
 The statements of a plan work on staging tables and views. These are temporary: they belong to the connection, and end
 with it. They are made and used in this order, within one transaction:
 
-1. `create_staging_tables` makes the empty tables prepared, done_rows, skipped_rows and cuts, and three views:
+1. `create_staging_tables` makes the empty tables prepared, done_rows, skipped_rows, cuts and sample, and three views:
    new_rows (rows of prepared whose artist the state does not hold), unplanned (rows that are to go into a shard) and
    planned (unplanned, each with the shard that cuts gives it).
 2. `stage_prepared_rows` fills prepared from the input table; `remove_repeated_rows` drops the rows whose artist has
@@ -13,7 +13,8 @@ with it. They are made and used in this order, within one transaction:
    which the view new_rows numbers its rows. Only now may new_rows, unplanned and planned be read.
 5. `update_changed_rows` and `load_kept_rows` serve lines that are cut again: the first takes their rows from prepared,
    the second gives those that are not there, which the planner stages as in step 2.
-6. `stream_ordered_lines` reads unplanned in the order of sending; `stage_cuts` fills cuts, which completes planned.
+6. Where a pilot is to be sent first, `state.pilots` reads unplanned and fills sample. `stream_ordered_lines` reads
+   unplanned in the order of sending, the sample apart; `stage_cuts` fills cuts, which completes planned.
 7. `assign_lines` and `insert_new_artists` read planned; `record_skipped_rows` and `insert_earlier_bios` read the rest.
 
 A retry shard has one staging table: `stage_planned_lines` makes and fills a table named planned, in the place of the
@@ -131,6 +132,7 @@ class OpenShard(NamedTuple):
 
 SHARD_COLUMNS = (
     "shard", "priority", "retry", "version", "state", "lines", "tokens", "bytes", "sha256", "created_at", "longest",
+    "pilot",
 )  # fmt: skip
 
 
@@ -145,6 +147,7 @@ def create_staging_tables(tx: Transaction) -> None:
     tx.fetch_all("create_done")
     tx.fetch_all("create_skipped")
     tx.fetch_all("create_cuts")
+    tx.fetch_all("create_sample")
     tx.fetch_all("view_new_rows")
     tx.fetch_all("view_unplanned")
     tx.fetch_all("view_planned")
@@ -250,14 +253,17 @@ def load_kept_rows(tx: Transaction) -> Sequence[StoredRow]:
     return tx.fetch_all("kept_rows")
 
 
-def stream_ordered_lines(tx: Transaction) -> Iterator[Sequence[OrderedLine]]:
-    """Yield the unplanned lines in priority order, ties in input order, CHUNK_ROWS at a time."""
-    yield from tx.stream_rows("ordered_lines", CHUNK_ROWS)
+def stream_ordered_lines(tx: Transaction, sampled: bool) -> Iterator[Sequence[OrderedLine]]:
+    """Yield the unplanned lines in priority order, ties in input order, CHUNK_ROWS at a time.
+
+    sampled: those of the staged sample; else all others.
+    """
+    yield from tx.stream_rows("ordered_lines", CHUNK_ROWS, sampled=sampled)
 
 
-def stage_cuts(tx: Transaction, cuts: Sequence[Cut]) -> None:
-    """Stage where the ordered lines were cut, which gives each its shard."""
-    tx.insert_rows("cuts", cuts)
+def stage_cuts(tx: Transaction, cuts: Sequence[Cut], sampled: bool) -> None:
+    """Stage where the ordered lines of the sample, or the others, were cut, which gives each its shard."""
+    tx.insert_rows("cuts", [(sampled, *cut) for cut in cuts])
 
 
 def stage_planned_lines(tx: Transaction, lines: Sequence[PlannedLine]) -> None:
@@ -266,10 +272,17 @@ def stage_planned_lines(tx: Transaction, lines: Sequence[PlannedLine]) -> None:
     tx.insert_rows("planned", lines)
 
 
-def record_shards(tx: Transaction, shards: Sequence[WrittenShard], version: int, state: str, retry: bool) -> None:
-    """Record shard files that are in place."""
+def record_shards(
+    tx: Transaction,
+    shards: Sequence[WrittenShard],
+    version: int,
+    state: str,
+    retry: bool,
+    pilot: int | None = None,
+) -> None:
+    """Record shard files that are in place. pilot: the pilot that they are of."""
     rows = [
-        (s.shard, s.priority, retry, version, state, s.lines, s.tokens, s.bytes, s.sha256, tx.now, s.longest)
+        (s.shard, s.priority, retry, version, state, s.lines, s.tokens, s.bytes, s.sha256, tx.now, s.longest, pilot)
         for s in shards
     ]
     tx.insert_rows("shards", rows, SHARD_COLUMNS)

@@ -14,7 +14,10 @@ CREATE TEMP TABLE done_rows (row INTEGER, artist_id VARCHAR, data VARCHAR)
 CREATE TEMP TABLE skipped_rows (row INTEGER, message VARCHAR)
 
 -- name: create_cuts
-CREATE TEMP TABLE cuts (shard INTEGER, priority INTEGER, seq INTEGER)
+CREATE TEMP TABLE cuts (sampled BOOLEAN, shard INTEGER, priority INTEGER, seq INTEGER)
+
+-- name: create_sample
+CREATE TEMP TABLE sample (seq INTEGER, stratum INTEGER, weight DOUBLE)
 
 -- name: view_new_rows
 -- Rows of artists that the state does not hold, numbered from its highest number on. A view takes no parameters, so the
@@ -32,10 +35,12 @@ SELECT a.seq, p.* FROM prepared AS p JOIN artists AS a USING (artist_id)
 WHERE a.state = 'ready' AND a.version IS NULL AND a.shard IS NULL
 
 -- name: view_planned
--- The shard of a line is the last one of its priority whose first line is not behind it.
+-- The shard of a line is the last one of its priority whose first line is not behind it; the shards of a pilot hold the
+-- lines of its sample, the others the rest.
 CREATE TEMP VIEW planned AS
 SELECT u.artist_id, u.seq, c.shard, u.tokens, u.bytes, u.line_hash
-FROM unplanned AS u ASOF JOIN cuts AS c ON u.priority = c.priority AND u.seq >= c.seq
+FROM (SELECT *, seq IN (SELECT seq FROM sample) AS sampled FROM unplanned) AS u
+ASOF JOIN cuts AS c ON u.sampled = c.sampled AND u.priority = c.priority AND u.seq >= c.seq
 
 -- name: number_from
 SET VARIABLE highest_seq = $highest
@@ -113,7 +118,8 @@ WHERE state = 'ready' AND version IS NULL AND shard IS NULL
   AND artist_id NOT IN (SELECT artist_id FROM prepared)
 
 -- name: ordered_lines
-SELECT priority, seq, spooled, tokens, bytes FROM unplanned ORDER BY priority, seq
+SELECT priority, seq, spooled, tokens, bytes FROM unplanned
+WHERE (seq IN (SELECT seq FROM sample)) = $sampled ORDER BY priority, seq
 
 -- name: write_planned
 UPDATE artists SET shard = p.shard, tokens = p.tokens, bytes = p.bytes, line_hash = p.line_hash, version = $version

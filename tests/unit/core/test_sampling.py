@@ -10,13 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batcher.core.sampling import (
-    SampleCandidate,
     MeasuredLine,
+    SampleCandidate,
     Stratum,
     allocate_lines,
     draw_sample,
     estimate_rest,
-    is_enough_accepted,
     spread_positions,
 )
 from tests.support.examples import examples
@@ -128,22 +127,6 @@ def test_a_stratum_without_answers_is_as_the_others() -> None:
     estimate = estimate_rest([MeasuredLine(1, 4.0), MeasuredLine(1, 6.0)], strata)
     assert estimate.amount == pytest.approx((8 + 98) * 5.0)
     assert estimate_rest([], strata) == (0.0, 0.0)
-
-
-@pytest.mark.parametrize(
-    ("accepted", "judged", "share", "enough"),
-    [
-        (180, 200, 0.9, True),
-        (179, 200, 0.9, False),
-        (9, 10, 0.9, True),
-        (0, 0, 0.9, False),  # without an answer nothing is known
-        (0, 10, 0.0, True),
-        (3, 3, 1.0, True),
-        (7, 10, 0.7, True),
-    ],
-)
-def test_is_enough_accepted(accepted: int, judged: int, share: float, enough: bool) -> None:
-    assert is_enough_accepted(accepted, judged, share) is enough
 
 
 @pytest.mark.shared

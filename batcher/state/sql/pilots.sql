@@ -1,0 +1,80 @@
+-- The statements of state/pilots.py.
+
+-- name: sample_candidates
+-- Lines that this plan puts into shards, by what is known of their artists: the length of the row less what each has. The
+-- row holds one name more for each further value.
+SELECT seq, priority, length(data) - length(artist_id) - length(artist_name) - length(priority::VARCHAR),
+       len(json_keys(data)) <= 3
+FROM unplanned
+
+-- name: highest_pilot
+SELECT coalesce(max(pilot), 0) FROM pilots
+
+-- name: insert_pilot
+INSERT INTO pilots (pilot, version, wished, seed, lines, made_at)
+VALUES ($pilot, $version, $wished, $seed, (SELECT count(*) FROM sample), $now)
+
+-- name: insert_pilot_lines
+INSERT INTO pilot_lines
+SELECT $pilot, u.artist_id, s.stratum, s.weight FROM sample AS s JOIN unplanned AS u USING (seq) ORDER BY s.stratum, seq
+
+-- name: unsent_pilots
+SELECT pilot FROM pilots
+WHERE pilot NOT IN (SELECT pilot FROM shards WHERE pilot IS NOT NULL AND state <> 'stale')
+
+-- name: delete_pilots
+DELETE FROM pilots WHERE list_contains($pilots, pilot)
+
+-- name: delete_pilot_lines
+DELETE FROM pilot_lines WHERE list_contains($pilots, pilot)
+
+-- name: forget_pilot_shards
+UPDATE shards SET pilot = NULL WHERE list_contains($pilots, pilot)
+
+-- name: release_pilot
+UPDATE shards SET state = 'released' WHERE pilot = $pilot AND state = 'planned' RETURNING shard
+
+-- name: newest_pilot
+-- The newest pilot of a prompt.
+SELECT p.pilot, p.version, p.wished, p.seed, p.lines, p.made_at, p.resumed_at
+FROM pilots AS p JOIN versions AS v USING (version)
+WHERE v.prompt = $prompt ORDER BY p.pilot DESC LIMIT 1
+
+-- name: newest_pilot_prompt
+SELECT v.prompt FROM pilots AS p JOIN versions AS v USING (version) ORDER BY p.pilot DESC LIMIT 1
+
+-- name: count_open_pilot_lines
+-- Lines of a pilot that are to be followed. One that a later plan has put into a shard beside the pilot's is not.
+SELECT count(*) FROM pilot_lines AS l JOIN artists AS a USING (artist_id) LEFT JOIN shards AS s USING (shard)
+WHERE l.pilot = $pilot
+  AND a.version IN (SELECT version FROM versions WHERE prompt = $prompt)
+  AND (a.state IN ('waiting', 'in_batch', 'in_direct')
+       OR (a.state = 'ready' AND (s.shard IS NULL OR s.state <> 'planned' OR s.pilot = $pilot)))
+
+-- name: pilot_lines
+-- The lines of a pilot with their first judged answer, and what all their executions for its prompt have cost.
+SELECT l.artist_id, l.stratum, l.weight, a.artist_name, a.state, a.failure, a.code, a.tokens, t.first.outcome, t.first.code,
+       t.first.message, coalesce(t.executed, 0), coalesce(t.input, 0)::BIGINT, coalesce(t.output, 0)::BIGINT,
+       coalesce(t.usd, 0), coalesce(t.unpriced, 0), b.data
+FROM pilot_lines AS l JOIN artists AS a USING (artist_id)
+LEFT JOIN (
+    SELECT artist_id,
+           arg_min({'outcome': outcome, 'code': code, 'message': message}, happened_at)
+               FILTER (outcome IN ('bio', 'unusable')) AS first,
+           count(*) FILTER (tokens_input > 0) AS executed, sum(tokens_input) AS input, sum(tokens_output) AS output,
+           sum(cost_usd) AS usd, count(*) FILTER (cost_usd IS NULL AND tokens_input > 0) AS unpriced
+    FROM attempts
+    WHERE happened_at >= (SELECT made_at FROM pilots WHERE pilot = $pilot)
+      AND version IN (SELECT version FROM versions WHERE prompt = $prompt)
+      AND artist_id IN (SELECT artist_id FROM pilot_lines WHERE pilot = $pilot)
+    GROUP BY artist_id
+) AS t USING (artist_id)
+LEFT JOIN bios AS b ON b.artist_id = l.artist_id AND t.first.outcome IS NOT NULL
+WHERE l.pilot = $pilot ORDER BY l.stratum, a.seq
+
+-- name: count_judged_answers
+SELECT count(*) FROM attempts
+WHERE outcome IN ('bio', 'unusable') AND version IN (SELECT version FROM versions WHERE prompt = $prompt)
+
+-- name: resume_pilot
+UPDATE pilots SET resumed_at = $now WHERE pilot = $pilot

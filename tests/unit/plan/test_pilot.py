@@ -1,0 +1,138 @@
+"""The pilot of a plan: its lines in shards of their own, in front of all others, and what a later plan makes of it."""
+
+from collections import Counter
+
+import pytest
+
+from batcher.plan.pilot_draw import PilotWish
+from batcher.plan.pilot_plan import recut_with_pilot
+from batcher.state import pilots
+from batcher.state.pilots import PilotRow
+from tests.support.planner_kit import Desk, check_files, ids_of, shards
+from tests.support.world import START, counter
+
+WISH = PilotWish(6, 1)
+
+
+def _write_rows(desk: Desk, count: int) -> str:
+    rows = (f"a{n:03d},Name {n},{1 + n % 2},{'fact ' * (n % 7)}" for n in range(count))
+    return "artist_id,artist_name,priority,fact\n" + "\n".join(rows)
+
+
+def _newest(desk: Desk, prompt: int = 1) -> PilotRow | None:
+    with desk.world.store.read_transaction() as tx:
+        return pilots.load_newest_pilot(tx, prompt)
+
+
+def _recut(desk: Desk, wish: PilotWish = WISH) -> None:
+    world = desk.world
+    recut_with_pilot(world.config, world.job, world.store, wish, counter(), lambda *_: None)
+
+
+def _pilot_ids(desk: Desk) -> list[object]:
+    return [row[0] for row in desk.world.rows("SELECT artist_id FROM pilot_lines ORDER BY artist_id")]
+
+
+def test_a_pilot_is_cut_in_front_of_all_others(desk: Desk) -> None:
+    result, report = desk.plan(desk.table(_write_rows(desk, 50)), pilot=WISH)
+    assert (result.lines_planned, result.shards_cut) == (50, 8)
+    assert _newest(desk) == PilotRow(1, 1, 6, 1, 6, START, None)
+    marked = desk.world.rows("SELECT shard, priority, lines, pilot FROM shards ORDER BY shard")
+    assert marked[:3] == [(1, 1, 3, 1), (2, 2, 3, 1), (3, 1, 10, None)]
+    assert [row[3] for row in marked[2:]] == [None] * 6
+    assert sorted(ids_of(desk.world, 1) + ids_of(desk.world, 2)) == _pilot_ids(desk)
+    in_shards = Counter(row[0] for row in desk.world.rows("SELECT shard FROM artists"))
+    assert in_shards == {shard.shard: shard.lines for shard in report.shards}
+    check_files(desk.world)
+
+
+def test_the_weights_stand_for_every_line(desk: Desk) -> None:
+    desk.plan(desk.table(_write_rows(desk, 50)), pilot=WISH)
+    assert desk.world.rows("SELECT round(sum(weight), 9), count(DISTINCT stratum) FROM pilot_lines") == [(50.0, 2)]
+
+
+def test_the_same_seed_gives_the_same_pilot_and_another_another(desk: Desk) -> None:
+    table = desk.table(_write_rows(desk, 200))
+    desk.plan(table, pilot=WISH)
+    first = _pilot_ids(desk)
+    _recut(desk)
+    assert _pilot_ids(desk) == first
+    _recut(desk, PilotWish(6, 2))
+    assert _pilot_ids(desk) != first
+
+
+@pytest.mark.parametrize("lines", [50, 51, 10_000])
+def test_a_pilot_larger_than_what_is_unsent_is_all_of_it(desk: Desk, lines: int) -> None:
+    desk.plan(desk.table(_write_rows(desk, 50)), pilot=PilotWish(lines, 1))
+    assert len(_pilot_ids(desk)) == 50
+    assert desk.world.rows("SELECT count(*) FROM shards WHERE pilot IS NULL") == [(0,)]
+    check_files(desk.world)
+
+
+def test_a_plan_of_fewer_lines_than_are_needed_has_none(desk: Desk) -> None:
+    desk.plan(desk.table(_write_rows(desk, 50)), pilot=PilotWish(6, 1, fewest=51))
+    assert _newest(desk) is None
+    assert desk.world.rows("SELECT count(*) FROM shards WHERE pilot IS NOT NULL") == [(0,)]
+
+
+def test_what_is_unsent_is_cut_again_without_the_table(desk: Desk) -> None:
+    table = desk.table(_write_rows(desk, 50))
+    desk.plan(table)
+    table.unlink()
+    desk.world.release(2)
+    _recut(desk)
+    assert [row[2] for row in shards(desk.world)] == ["stale"] * 6 + ["planned"] * 8
+    assert desk.world.states() == {"ready": 50}
+    assert desk.world.rows("SELECT count(*) FROM shards WHERE pilot = 1") == [(2,)]
+
+
+def test_sent_lines_are_in_no_pilot(desk: Desk) -> None:
+    desk.plan(desk.table(_write_rows(desk, 50)))
+    desk.world.release(2)
+    desk.world.act()
+    done = {row[0] for row in desk.world.rows("SELECT artist_id FROM artists WHERE state = 'done'")}
+    assert len(done) == 20
+    _recut(desk, PilotWish(12, 1))
+    assert len(_pilot_ids(desk)) == 12
+    assert done.isdisjoint(_pilot_ids(desk))
+    assert desk.world.rows("SELECT round(sum(weight), 9) FROM pilot_lines") == [(30.0,)]
+
+
+def test_a_pilot_that_was_not_sent_is_forgotten_by_a_replan(desk: Desk) -> None:
+    table = desk.table(_write_rows(desk, 50))
+    desk.plan(table, pilot=WISH)
+    desk.plan(table, replan=True)
+    assert _newest(desk) is None
+    assert desk.world.rows("SELECT count(*) FROM shards WHERE pilot IS NOT NULL") == [(0,)]
+    assert _pilot_ids(desk) == []
+
+
+def test_a_pilot_that_was_sent_outlives_a_replan(desk: Desk) -> None:
+    table = desk.table(_write_rows(desk, 50))
+    desk.plan(table, pilot=WISH)
+    with desk.world.store.transaction("release") as tx:
+        assert pilots.release_pilot(tx, 1) == 2
+    desk.world.act()
+    desk.plan(table, replan=True)
+    newest = _newest(desk)
+    assert newest is not None
+    with desk.world.store.read_transaction() as tx:
+        lines = pilots.load_pilot_lines(tx, 1, 1)
+        assert pilots.count_open_lines(tx, 1, 1) == 0
+        assert pilots.count_judged_answers(tx, 1) == 6
+    assert [(line.first_outcome, line.executed) for line in lines] == [("bio", 1)] * 6
+    assert all(line.bio and line.usd > 0 and line.input > 0 for line in lines)
+
+
+def test_lines_that_another_plan_has_taken_are_not_followed(desk: Desk) -> None:
+    """Nothing of them was sent with the pilot, and nobody released the shards that hold them now."""
+    table = desk.table(_write_rows(desk, 50))
+    desk.plan(table, pilot=WISH)
+    with desk.world.store.transaction("release") as tx:
+        tx.fetch_all("release_shards", most=1)
+    desk.world.act()
+    with desk.world.store.read_transaction() as tx:
+        assert pilots.count_open_lines(tx, 1, 1) == 3
+    desk.plan(table, replan=True)
+    with desk.world.store.read_transaction() as tx:
+        assert pilots.count_open_lines(tx, 1, 1) == 0
