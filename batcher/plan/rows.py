@@ -20,7 +20,7 @@ from batcher.core.model import JobVersion
 from batcher.core.rendering import LineRenderer, make_custom_id, overhead_tokens
 from batcher.errors import ConfigError, InputError, JobError
 from batcher.job.job import Job
-from batcher.plan.tables import TableRow, read_table
+from batcher.plan.tables import TableRow, read_column_names, read_table
 from batcher.state.plan import PreparedRow, SkippedRow, StoredRow
 
 READ_ROWS = 5_000
@@ -73,17 +73,64 @@ class RenderedChunk(NamedTuple):
     """Characters of all those parts."""
 
 
+class ArtistReader:
+    """Reads the artists of a table, as the job has them."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self.rows_read = 0
+
+    def read_artists(self, table: Path, bad: BadRows) -> Iterator[LocatedArtist]:
+        """Yield the artists of valid rows; append the other rows to `bad`.
+
+        Raises InputError or JobError for what is wrong with the whole table or with the job.
+        """
+        # Each row of JSONL has columns of its own, so a missing one is the fault of that row.
+        columns_checked = table.suffix.lower() == ".jsonl"
+        for number, row in read_table(table, self._job.columns):
+            self.rows_read += 1
+            where = RowLocation(table, number)
+            try:
+                if isinstance(row, InputError):
+                    raise row
+                if not columns_checked:
+                    self._check_columns(table, row)
+                    columns_checked = True
+                artist = self._job.parse_artist_row(row, where)
+            except WrongColumnsError:
+                raise
+            except InputError as error:
+                bad.append((number, str(error)))
+            else:
+                yield where, artist
+
+    def _check_columns(self, table: Path, row: TableRow) -> None:
+        """Raise WrongColumnsError where the table lacks a column that every row needs."""
+        for name, field in self._job.artist.model_fields.items():
+            if name not in row and field.is_required() and field.validation_alias is None:
+                columns = ", ".join(read_column_names(table))
+                raise WrongColumnsError(
+                    f"{table} has no column {name}; its columns are {columns or 'none'}: "
+                    "rename one, or give it an alias in job.py"
+                )
+
+
 class RowPreparer:
     """Makes the rows of a table ready, for one version of a job."""
 
     def __init__(self, config: Config, job: Job, version: JobVersion, counter: TokenCounter) -> None:
         self.job, self.version = job, version
         self.renderer = LineRenderer(version)
-        self.rows_read = 0
+        self._reader = ArtistReader(job)
         self._counter = counter
         self._constant_counts = counter.count(self.renderer.constant_texts())
         self._ceiling = int(enqueued_token_limit(config) * config.limits.threshold)
         self._factor = 1 + config.limits.margin
+
+    @property
+    def rows_read(self) -> int:
+        """Rows of the table that were read so far, bad ones included."""
+        return self._reader.rows_read
 
     @cached_property
     def _context_window(self) -> int | None:
@@ -108,11 +155,8 @@ class RowPreparer:
         """
         ahead: deque[RenderedChunk] = deque()
         characters = 0
-        for chunk in split_chunks(self._read_artists(table, bad), READ_ROWS):
-            rendered = [(where, artist, self._render_text(artist, where)) for where, artist in chunk]
-            self._check_round_trip(*rendered[0])
-            texts = [text for _, _, text in rendered]
-            ahead.append(RenderedChunk(rendered, self._counter.count(texts), sum(map(len, texts))))
+        for chunk in split_chunks(self._reader.read_artists(table, bad), READ_ROWS):
+            ahead.append(self._render_artists(chunk))
             characters += ahead[-1].characters
             while len(ahead) > AHEAD_CHUNKS or characters > AHEAD_CHARACTERS:
                 first = ahead.popleft()
@@ -121,43 +165,27 @@ class RowPreparer:
         for rest in ahead:
             yield list(self._build_prepared_rows(rest, spool_part, bad))
 
-    def _read_artists(self, table: Path, bad: BadRows) -> Iterator[LocatedArtist]:
-        """Yield the artists of valid rows; append the other rows to `bad`."""
-        # Each row of JSONL has columns of its own, so a missing one is the fault of that row.
-        columns_checked = table.suffix.lower() == ".jsonl"
-        for number, row in read_table(table, self.job.columns):
-            self.rows_read += 1
-            where = RowLocation(table, number)
-            try:
-                if isinstance(row, InputError):
-                    raise row
-                if not columns_checked:
-                    self._check_columns(table, row)
-                    columns_checked = True
-                artist = self.job.parse_artist_row(row, where)
-            except WrongColumnsError:
-                raise
-            except InputError as error:
-                bad.append((number, str(error)))
-            else:
-                yield where, artist
+    def prepare_artists(
+        self, artists: Sequence[LocatedArtist], spool_part: SpoolPart, bad: BadRows
+    ) -> Iterator[PreparedRow]:
+        """Yield artists of a table (at least one) made ready; append those that cannot be a line to `bad`.
 
-    def _check_columns(self, table: Path, row: TableRow) -> None:
-        """Raise WrongColumnsError where the table lacks a column that every row needs."""
-        for name, field in self.job.artist.model_fields.items():
-            if name not in row and field.is_required() and field.validation_alias is None:
-                _, full_row = next(read_table(table))
-                columns = ", ".join(full_row) if isinstance(full_row, dict) else ""
-                raise WrongColumnsError(
-                    f"{table} has no column {name}; its columns are {columns or 'none'}: "
-                    "rename one, or give it an alias in job.py"
-                )
+        Raises JobError.
+        """
+        yield from self._build_prepared_rows(self._render_artists(artists), spool_part, bad)
+
+    def _render_artists(self, artists: Sequence[LocatedArtist]) -> RenderedChunk:
+        """Render artists and have their texts counted."""
+        rendered = [(where, artist, self._render_text(artist, where)) for where, artist in artists]
+        self._check_round_trip(*rendered[0])
+        texts = [text for _, _, text in rendered]
+        return RenderedChunk(rendered, self._counter.count(texts), sum(map(len, texts)))
 
     def _build_prepared_rows(self, chunk: RenderedChunk, spool_part: SpoolPart, bad: BadRows) -> Iterator[PreparedRow]:
         renderer, constant = self.renderer, self.constant_tokens
         for (where, artist, text), counted in zip(chunk.rows, chunk.counts.result(), strict=True):
             tokens = counted + constant
-            priority = _parse_priority(artist, where)
+            priority = parse_priority(artist, where)
             artist_id, name = str(artist.artist_id), str(artist.artist_name)
             problem = self._find_problem(artist_id, priority, tokens)
             if problem:
@@ -213,11 +241,23 @@ class RowPreparer:
         return ""
 
 
+def find_unused_columns(table: Path, job: Job) -> list[str]:
+    """Return the columns of a table that the job's Artist does not read, in the order of the table.
+
+    None are returned where Artist may read any column: where it has code that is given whole rows, or keeps them.
+    Raises InputError as `read_table` does.
+    """
+    if job.columns is None:
+        return []
+    return [name for name in read_column_names(table) if name not in job.columns]
+
+
 class WrongColumnsError(InputError):
     """The table lacks a column that every row needs: no row is at fault."""
 
 
-def _parse_priority(artist: Any, where: object) -> int:
+def parse_priority(artist: Any, where: object) -> int:
+    """Return an artist's priority, DEFAULT_PRIORITY where it has none. Raises JobError where it is no whole number."""
     value = getattr(artist, "priority", None)
     if type(value) is int:
         return value

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ LONGEST_FIELD = 16 * 1024 * 1024
 column that is too long."""
 FETCH_ROWS = 2_000
 """Rows that are fetched from DuckDB at a time."""
+NAMED_ROWS = 1_000
+"""Rows of a JSONL file whose columns are taken for those of the table: each row has columns of its own."""
 BOM = b"\xef\xbb\xbf"
 """The byte order mark of UTF-8, with which some editors begin a file."""
 
@@ -60,6 +63,20 @@ def read_table(path: Path, columns: Collection[str] | None = None) -> Iterator[N
         yield from reader(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def read_column_names(path: Path) -> list[str]:
+    """Return the names of a table's columns in their order; of JSONL those that its first NAMED_ROWS rows have.
+
+    Raises InputError as `read_table` does.
+    """
+    if path.suffix.lower() == ".parquet" and path.is_file():
+        with duckdb.connect(config={"threads": "1"}) as con, _named_parquet_errors(path):
+            return list(_describe_parquet(con, path))
+    names: dict[str, None] = {}
+    for _, row in islice(read_table(path), NAMED_ROWS if path.suffix.lower() == ".jsonl" else 1):
+        names.update(dict.fromkeys(row) if isinstance(row, dict) else {})
+    return list(names)
 
 
 def table_name(path: Path, home: Path) -> str:
@@ -227,8 +244,7 @@ _PARQUET_QUERY = "SELECT {columns} FROM read_parquet(?)"
 def _read_parquet(path: Path, columns: Collection[str] | None) -> Iterator[NumberedRow]:
     # One thread: each holds a row group in memory, and one is as fast as the reader of the rows.
     with duckdb.connect(config={"threads": "1"}) as con, _named_parquet_errors(path):
-        described = con.execute(_PARQUET_QUERY.format(columns="*") + " LIMIT 0", [str(path)]).description or []
-        types = {str(column[0]): str(column[1]) for column in described}
+        types = _describe_parquet(con, path)
         names = [name for name in types if columns is None or name in columns] or list(types)
         quoted = ('"' + name.replace('"', '""') + '"' for name in names)
         cursor = con.execute(_PARQUET_QUERY.format(columns=", ".join(quoted)), [str(path)])
@@ -238,6 +254,12 @@ def _read_parquet(path: Path, columns: Collection[str] | None) -> Iterator[Numbe
             for name, convert in converters.items():
                 row[name] = convert(row[name])
             yield number, row
+
+
+def _describe_parquet(con: duckdb.DuckDBPyConnection, path: Path) -> dict[str, str]:
+    """Return DuckDB's type of each column, by its name."""
+    described = con.execute(_PARQUET_QUERY.format(columns="*") + " LIMIT 0", [str(path)]).description or []
+    return {str(column[0]): str(column[1]) for column in described}
 
 
 @contextmanager

@@ -17,6 +17,9 @@ from batcher.state.reports.status import to_json
 from batcher.views.forecast import describe_expected_end
 from batcher.views.sheet import MOST_SHARDS, Cell, build_table, format_usd
 
+MOST_COLUMNS = 12
+"""Names of columns that a sentence has at most."""
+
 
 class PlanSummary(NamedTuple):
     """What a plan reports beside its tables: totals of what is still to be sent, the room for it, and the forecast."""
@@ -35,10 +38,15 @@ class PlanSummary(NamedTuple):
     """Workers of the direct lane that would do all lines by the deadline."""
     warnings: Sequence[str] = ()
     """What the settings may not have meant."""
+    unused_columns: Sequence[str] = ()
+    """Columns of the table that the job does not read."""
 
 
-def summarise_plan(report: PlanReport, config: Config, price_of: PriceOf, now: float) -> PlanSummary:
-    """Return totals, price and forecast of what is still to be sent. now: epoch seconds."""
+def summarise_plan(
+    report: PlanReport, config: Config, price_of: PriceOf, now: float, unused_columns: Sequence[str] = ()
+) -> PlanSummary:
+    """Return totals, price and forecast of what is still to be sent. now: epoch seconds; unused_columns: of the table
+    that was planned."""
     outlook = report.outlook
     expectation = build_expectation(outlook, config, price_of, now)
     return PlanSummary(
@@ -52,6 +60,7 @@ def summarise_plan(report: PlanReport, config: Config, price_of: PriceOf, now: f
         per_worker_s=outlook.per_worker_s,
         workers=recommend_workers(outlook.open_line_count, expectation.deadline_s / 3600, outlook.per_worker_s),
         warnings=_find_tight_outputs(part.version for part in outlook.open),
+        unused_columns=unused_columns,
     )
 
 
@@ -101,8 +110,21 @@ def draw_plan(result: PlanResult, report: PlanReport, summary: PlanSummary) -> R
         parts.append(
             build_table("Shards", ["shard", "priority", "state", "lines", "tokens", "MB"], _shard_rows(report), 3)
         )
-    parts += [Text(line) for line in [*_describe_changes(result), *_describe_outlook(summary, len(report.shards))]]
-    return Group(*parts)
+    lines = [
+        *_describe_changes(result),
+        *describe_unused_columns(summary.unused_columns),
+        *_describe_outlook(summary, len(report.shards)),
+    ]
+    return Group(*parts, *map(Text, lines))
+
+
+def describe_unused_columns(unused: Sequence[str]) -> list[str]:
+    """Return a sentence on the columns of the table that the job does not use; none where it uses all, or may."""
+    if not unused:
+        return []
+    more = f" and {len(unused) - MOST_COLUMNS} more" if len(unused) > MOST_COLUMNS else ""
+    kind = "this column" if len(unused) == 1 else "these columns"
+    return [f"The job does not use {kind} of the table: {', '.join(unused[:MOST_COLUMNS])}{more}."]
 
 
 def _shard_rows(report: PlanReport) -> list[Sequence[Cell]]:

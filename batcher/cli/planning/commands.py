@@ -54,3 +54,25 @@ def plan(
     session = start_session(config, json)
     options = configured_options(session).with_overrides(input, done, limit, skip_bad_rows)
     finish_command(run_plan(session, replace(options, replan=replan, dry_run=dry_run)), json)
+
+
+@planning.command(rich_help_panel=PANEL)
+def preview(
+    artists: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ARTIST_ID]...", help="Whose lines. Default: the most urgent one's."),
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option("--sample", min=1, help="Of N artists, from the shortest row to the longest.")
+    ] = None,
+    input: Annotated[
+        Path | None,
+        typer.Option("--input", help="Take the rows from this table, and not from the plan."),
+    ] = None,
+    config: ConfigOption = CONFIG,
+    json: JsonOption = False,
+) -> None:
+    """Show lines exactly as they will be sent, with their tokens and price; sends and writes nothing."""
+    from batcher.cli.planning.preview import run_preview
+
+    finish_command(run_preview(start_session(config, json), artists or [], sample, input), json)

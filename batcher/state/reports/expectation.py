@@ -81,7 +81,7 @@ def _forecast_part_cost(part: OpenLines, outlook: Outlook, prices: ModelPrices) 
         low = middle = min(most, measured.output / measured.executed)
         cached, written = (n / max(measured.input, 1) for n in (measured.cached, measured.written))
     else:
-        low, middle = _assume_output_tokens(part.version)
+        low, middle = assume_output_tokens(part.version)
         cached = written = 0.0
     # Lines that expired or met a rate limit or a server error are retried as well, but nothing was paid for them.
     paid_tries = 1 / (1 - min(measured.paid_retry_share, MAX_RETRY_SHARE))
@@ -100,7 +100,7 @@ def _forecast_part_cost(part: OpenLines, outlook: Outlook, prices: ModelPrices) 
     )
 
 
-def _assume_output_tokens(version: JobVersion) -> tuple[float, float]:
+def assume_output_tokens(version: JobVersion) -> tuple[float, float]:
     """Return the tokens that an answer is assumed to use, what is thought counted in: at best, and most likely."""
     thinking = min(
         lookup_thinking_room(version.model, version.effort), max(version.max_output_tokens - ANSWER_TOKENS, 0)

@@ -1,0 +1,112 @@
+"""Requests before they are sent, as JSON and as text. The text is as wide as the prompt: nothing in it is broken."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+
+from batcher.catalog.prices import PriceOf
+from batcher.plan.previewing import LinePreview
+from batcher.state.reports.expectation import assume_output_tokens
+from batcher.views.plan import describe_unused_columns
+from batcher.views.sheet import format_usd
+
+
+class PricedLine(NamedTuple):
+    """A line and its price in the batch lane: with an answer of ordinary length, and the most that it can be."""
+
+    preview: LinePreview
+    expected_usd: float | None
+    most_usd: float | None
+
+
+def price_line(preview: LinePreview, price_of: PriceOf) -> PricedLine:
+    """Return a line with its price; None for a model whose price is not known."""
+    prices = price_of(preview.version.model)
+    if prices is None:
+        return PricedLine(preview, None, None)
+    rates = prices.batch.at_length(preview.tokens)
+    _, answer = assume_output_tokens(preview.version)
+    most = prices.batch.most_cost(preview.tokens, preview.version.max_output_tokens)
+    return PricedLine(preview, preview.tokens * rates.input + answer * rates.output, most)
+
+
+def preview_to_json(
+    lines: Sequence[PricedLine], table: Path, unused: Sequence[str], notes: Sequence[str]
+) -> dict[str, object]:
+    """Return requests as JSON: `line` is the text of the line in the batch input file, `request` what it says."""
+    return {
+        "table": str(table),
+        "unused_columns": list(unused),
+        "notes": list(notes),
+        "artists": [
+            {
+                "artist_id": preview.artist_id,
+                "artist_name": preview.artist_name,
+                "priority": preview.priority,
+                "source": preview.source,
+                "state": preview.state,
+                "tokens": preview.tokens,
+                "constant_tokens": preview.constant_tokens,
+                "artist_tokens": preview.tokens - preview.constant_tokens,
+                "expected_usd": expected_usd,
+                "most_usd": most_usd,
+                "request": orjson.loads(preview.line),
+                "line": preview.line.decode(),
+            }
+            for preview, expected_usd, most_usd in lines
+        ],
+    }
+
+
+def draw_previews(
+    service: str, lines: Sequence[PricedLine], table: Path, unused: Sequence[str], notes: Sequence[str]
+) -> str:
+    """Return requests as text: what all have in common once, then what is of each artist alone."""
+    parts = [service]
+    before: object = None
+    for line in lines:
+        if line.preview.version != before:
+            parts += _draw_constant_part(line.preview)
+            before = line.preview.version
+        parts += _draw_artist_part(line, table)
+    parts += ["", *describe_unused_columns(unused), *notes]
+    return "\n".join(parts).rstrip("\n")
+
+
+def _draw_constant_part(preview: LinePreview) -> Iterator[str]:
+    version = preview.version
+    request = orjson.loads(preview.line)
+    yield ""
+    yield f"In every request: {preview.constant_tokens:,} tokens"
+    yield f"{request['method']} {request['url']}"
+    for name, value in request["body"].items():
+        shown = {key: part for key, part in value.items() if key != "format"} if name == "text" else value
+        if name not in {"messages", "input", "response_format"} and shown != {}:
+            yield f"{name}: {shown if isinstance(shown, str) else orjson.dumps(shown).decode()}"
+    yield from ("", "[system]", version.system)
+    yield from ("", f"[answer: strict JSON schema {version.schema_name!r}]")
+    yield orjson.dumps(version.schema, option=orjson.OPT_INDENT_2).decode()
+
+
+def _draw_artist_part(line: PricedLine, table: Path) -> Iterator[str]:
+    preview = line.preview
+    request = orjson.loads(preview.line)
+    messages = request["body"].get("messages") or request["body"]["input"]
+    origin = f"from the plan, {preview.state}" if preview.source == "plan" else f"from {table.name}"
+    own = preview.tokens - preview.constant_tokens
+    yield ""
+    yield f"{preview.artist_id} ({preview.artist_name}), priority {preview.priority}, {origin}"
+    yield (
+        f"{preview.tokens:,} tokens: {preview.constant_tokens:,} of every request and {own:,} of this artist; "
+        f"{_describe_price(line)}"
+    )
+    yield f"custom_id: {request['custom_id']}"
+    yield from ("", "[user]", messages[-1]["content"])
+
+
+def _describe_price(line: PricedLine) -> str:
+    if line.expected_usd is None:
+        return "price unknown for this model"
+    return f"about {format_usd(line.expected_usd)} at the batch price, at most {format_usd(line.most_usd)}"
