@@ -9,11 +9,10 @@ from batcher.catalog.tokens import TokenCounter
 from batcher.cli.base.answer import CommandAnswer
 from batcher.cli.base.session import Session
 from batcher.cli.planning.plan import configured_options
-from batcher.config import output_token_limit
 from batcher.core.model import JobVersion
 from batcher.errors import InputError
 from batcher.job.job import Job, job_output_to_stderr
-from batcher.plan.outdated import describe_outdated_lines
+from batcher.plan.checks import build_todays_version, find_outdated_lines
 from batcher.plan.planner import load_plan_options
 from batcher.plan.previewing import (
     LinePreview,
@@ -38,7 +37,6 @@ from batcher.state.reports.rows import (
 )
 from batcher.state.reports.status import find_similar_artists
 from batcher.state.versions import (
-    count_unsent_of_other_versions,
     find_version_number,
     load_prompt_numbers,
     load_versions,
@@ -56,10 +54,7 @@ def run_preview(session: Session, artist_ids: Sequence[str], sample: int | None,
     if artist_ids and sample is not None:
         raise InputError("artists and --sample are both given; name the artists, or let --sample choose them")
     job = session.load_job()
-    model = session.config.model
-    today = job.build_version(
-        model.name, model.endpoint, output_token_limit(session.config), model.parameters.to_parameters()
-    )
+    today = build_todays_version(session.config, job)
     with TokenCounter() as counter, job_output_to_stderr(), _open_plan(session) as tx:
         look = _Look(session, job, today, _keep_preparers(session, job, counter), None if table else tx, table)
         previews = look.preview_artists(list(dict.fromkeys(artist_ids)), sample)
@@ -174,9 +169,5 @@ class _Look:
         """Return a note where unsent lines were planned with another version of the job."""
         if self._tx is None:
             return []
-        unsent = count_unsent_of_other_versions(self._tx, find_version_number(self._tx, self._today))
-        if not unsent.lines:
-            return []
-        versions = load_versions(self._tx)
-        sentence = describe_outdated_lines(unsent, [versions[number] for number in unsent.versions], self._today)
-        return [f"Shown is what the job asks now: {sentence}."]
+        sentence = find_outdated_lines(self._tx, self._today)
+        return [f"Shown is what the job asks now: {sentence}."] if sentence else []
