@@ -187,7 +187,7 @@ class RowPreparer:
             tokens = counted + constant
             priority = parse_priority(artist, where)
             artist_id, name = str(artist.artist_id), str(artist.artist_name)
-            problem = self._find_problem(artist_id, priority, tokens)
+            problem = self.find_problem(artist_id, priority, tokens)
             if problem:
                 bad.append((where.row, f"{where} ({name}): {problem}"))
                 continue
@@ -197,14 +197,21 @@ class RowPreparer:
             yield where.row, artist_id, line_id, name, priority, data, spool_part(own), tokens, size, line_hash
 
     def prepare_stored_rows(self, rows: Sequence[StoredRow], spool_part: SpoolPart) -> Iterator[PreparedRow]:
-        """Yield rows as the state keeps them, made ready again. Raises JobError."""
-        renderer, restore = self.renderer, self.job.restore_artist
-        texts = [self._render_text(restore(data), f"artist {artist_id}") for artist_id, _, _, _, data in rows]
+        """Yield rows as the state keeps them, made ready again. Raises JobError naming the artist."""
+        renderer = self.renderer
+        texts = [self._render_stored_text(artist_id, data) for artist_id, _, _, _, data in rows]
         counts, constant = self._counter.count(texts).result(), self.constant_tokens
         for (artist_id, line_id, name, priority, data), text, counted in zip(rows, texts, counts, strict=True):
             own, tokens = renderer.encode_own_part(line_id, text), counted + constant
             size, line_hash = renderer.line_size(own), renderer.hash_line(own)
             yield 0, artist_id, line_id, name, priority, data, spool_part(own), tokens, size, line_hash
+
+    def _render_stored_text(self, artist_id: str, data: str) -> str:
+        try:
+            artist = self.job.restore_artist(data)
+        except JobError as error:
+            raise JobError(f"artist {artist_id}: {error}") from None
+        return self._render_text(artist, f"artist {artist_id}")
 
     def _render_text(self, artist: Any, where: object) -> str:
         """Return the artist's part of the prompt. Raises JobError naming the row."""
@@ -226,7 +233,7 @@ class RowPreparer:
                 "the validators of Artist must leave alone what they made"
             )
 
-    def _find_problem(self, artist_id: str, priority: int, tokens: int) -> str:
+    def find_problem(self, artist_id: str, priority: int, tokens: int) -> str:
         """Return what is wrong with a row; "" where nothing is."""
         if not artist_id:
             return "column artist_id is empty"

@@ -99,6 +99,13 @@ def register_wider_version(tx: Transaction, number: int, room: int) -> int | Non
     return register_version(tx, version._replace(max_output_tokens=room), constant_tokens, prompt)
 
 
+def find_wider_versions(tx: Transaction, number: int) -> list[int]:
+    """Return the versions that ask the same as this one, and have more room for the answer."""
+    prompts, versions = load_prompt_numbers(tx), load_versions(tx)
+    room = versions[number].max_output_tokens
+    return [n for n, each in versions.items() if prompts[n] == prompts[number] and each.max_output_tokens > room]
+
+
 def load_prompt_numbers(tx: Transaction) -> Mapping[int, int]:
     """Return the number of the prompt of each version, by the version's number.
 

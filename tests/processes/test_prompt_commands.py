@@ -78,3 +78,23 @@ def test_no_command_sends_what_was_planned_with_another_prompt(shop: Shop) -> No
     assert state(shop, "SELECT version, count(*) FROM bios GROUP BY 1 ORDER BY 1") == [(1, 2), (2, 6)]
     edit_prompt(shop, "- Once more.")
     run(shop, "poll")  # where everything was sent there is nothing to check
+
+
+@pytest.mark.parametrize(("option", "prompt"), [("", 2), (" --same-prompt", 1)])
+def test_what_was_cancelled_for_a_bad_prompt_comes_back_with_the_mended_one(
+    shop: Shop, option: str, prompt: int
+) -> None:
+    shop.sandbox.update_settings({"service_s": (86_000, 86_000)})
+    run(shop, "plan")
+    run(shop, "submit")
+    run(shop, "cancel")
+    edit_prompt(shop)
+    assert answer(shop, "plan --replan")["lines_planned"] == 0
+    shop.sandbox.update_settings({"service_s": (200, 600)})
+    brought = answer(shop, f"retry --held{option}")
+    assert brought["prompts"] == [{"prompt": prompt, "lines": LINES, "changed": LINES if prompt == 2 else 0}]
+    run(shop, "poll")
+    run(shop, "collect --out bios.csv")
+    assert shop.query("SELECT DISTINCT prompt_version FROM 'bios.csv'") == [(prompt,)]
+    sent = [file for file in (shop.folder / ".batcher" / "shards").iterdir() if NEW in file.read_text(encoding="utf-8")]
+    assert bool(sent) == (prompt == 2)

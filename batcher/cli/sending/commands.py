@@ -22,6 +22,10 @@ from batcher.cli.base.declaration import (
 PANEL = "Send"
 """The heading of these commands in `batcher --help`."""
 
+SamePromptOption = Annotated[
+    bool, typer.Option("--same-prompt", help="Ask with the prompt that each line had, not with today's.")
+]
+
 sending = typer.Typer()
 
 
@@ -101,13 +105,14 @@ def direct(
         bool,
         typer.Option("--unreleased", help="Also what was planned and not released, as with a filter."),
     ] = False,
+    same_prompt: SamePromptOption = False,
     service_moved: MovedOption = False,
     json: JsonOption = False,
 ) -> None:
     """Ask for what is not in flight now, one call a line, at the standard price: the urgent, and the last few."""
     from batcher.cli.sending.direct import DirectOptions, run_direct
 
-    options = DirectOptions(priority, failure, limit, unreleased)
+    options = DirectOptions(priority, failure, limit, unreleased, same_prompt)
     finish_command(run_direct(start_session(config, json, service_moved), workers, options), json)
 
 
@@ -151,9 +156,10 @@ def retry(
     artist: Annotated[str | None, typer.Option("--artist", help="Only the line of this artist.")] = None,
     held: Annotated[bool, typer.Option("--held", help="Only held lines.")] = False,
     dead: Annotated[bool, typer.Option("--dead", help="Only dead lines.")] = False,
+    same_prompt: SamePromptOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Bring dead and held lines back; perhaps paid ones only with --class missing."""
+    """Bring dead and held lines back, with today's prompt; perhaps paid ones only with --class missing."""
     from batcher.cli.sending.retry import run_retry
 
-    finish_command(run_retry(start_session(config, json), failure, artist, held, dead), json)
+    finish_command(run_retry(start_session(config, json), failure, artist, held, dead, same_prompt), json)

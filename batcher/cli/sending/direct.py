@@ -10,7 +10,7 @@ from batcher.cli.base.answer import CommandAnswer
 from batcher.cli.base.outcome import raise_problem, read_job_status
 from batcher.cli.base.process import open_lane_context
 from batcher.cli.base.session import Session
-from batcher.cli.sending.retry import parse_failure_class
+from batcher.cli.sending.retry import bring_back_lines, describe_prompts, parse_failure_class
 from batcher.core.actions import Finish
 from batcher.core.direct.workers import build_workers, parse_workers
 from batcher.core.failures import FailureClass
@@ -18,7 +18,7 @@ from batcher.errors import InputError, compute_exit_code
 from batcher.lanes.direct.lane import DirectLane
 from batcher.lanes.direct.ready_lines import SelectionWeight
 from batcher.plan.checks import check_sending
-from batcher.state import direct_calls, wishes
+from batcher.state import direct_calls
 from batcher.state.direct_calls import Selection
 from batcher.state.wishes import RetryFilter
 from batcher.views.sheet import format_usd
@@ -39,6 +39,8 @@ class DirectOptions(NamedTuple):
     failure: str | None = None
     limit: int | None = None
     unreleased: bool = False
+    same_prompt: bool = False
+    """Whether failed lines come back with the prompt that they had."""
 
     def build_selection(self, failure: FailureClass | None) -> Selection:
         """Return the lines; without a filter only those that were released: each costs twice what it was planned at."""
@@ -63,8 +65,10 @@ def run_direct(session: Session, workers: str | None, options: DirectOptions) ->
         check_sending(tx, session.config, job, resolve_prices)
         first_call = direct_calls.next_call_number(tx)
     if failure_class is not None:
-        with session.store.transaction("retry") as tx:
-            wishes.retry_lines(tx, RetryFilter(failure_class))
+        brought = bring_back_lines(session, RetryFilter(failure_class), options.same_prompt)
+        if brought.lines:
+            count = sum(row.lines for row in brought.lines)
+            session.display.print_line(f"lines that came back: {count:,}, {describe_prompts(brought.prompts)}")
     run_direct_lane(session, options.build_selection(failure_class), worker_setting)
     status = read_job_status(session)
     with session.store.read_transaction() as tx:

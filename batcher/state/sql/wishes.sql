@@ -22,8 +22,8 @@ WHERE list_contains($shards, w.shard) AND w.made_at >= $since GROUP BY ALL ORDER
 
 -- name: choose_retries
 -- Lines that wait for the user. What is perhaps paid is chosen only when its class is named.
-CREATE TEMP TABLE retries AS
-SELECT artist_id, state, failure FROM artists
+CREATE TEMP TABLE asked_again AS
+SELECT row_number() OVER (ORDER BY seq) AS n, seq, artist_id, state, failure, version FROM artists
 WHERE list_contains($states, state)
   AND ($failure IS NULL OR failure = $failure)
   AND ($artist_id IS NULL OR artist_id = $artist_id)
@@ -31,7 +31,7 @@ WHERE list_contains($states, state)
   AND (failure <> 'missing' OR coalesce($failure, '') = 'missing')
 
 -- name: count_retries
-SELECT state, failure, count(*) FROM retries GROUP BY ALL ORDER BY ALL
+SELECT state, failure, count(*) FROM asked_again GROUP BY ALL ORDER BY ALL
 
 -- name: perhaps_paid
 SELECT count(*) FROM artists
@@ -40,16 +40,16 @@ WHERE state = 'held' AND failure = 'missing' AND ($artist_id IS NULL OR artist_i
 -- name: forget_tries
 -- Earlier tries count no more for the class that the line ended with.
 UPDATE attempts SET counted = false
-FROM retries AS r
+FROM asked_again AS r
 WHERE attempts.artist_id = r.artist_id AND attempts.outcome = r.failure AND attempts.counted
 
 -- name: bring_back_lines
 UPDATE artists
 SET state = $target, shard = NULL,
     attempts = (SELECT count(*) FROM attempts AS t WHERE t.artist_id = artists.artist_id AND t.counted)
-FROM retries AS r
+FROM asked_again AS r
 WHERE artists.artist_id = r.artist_id AND list_contains($sources, artists.state)
 
 -- name: note_retries
 INSERT INTO events (happened_at, kind, artist_id, detail)
-SELECT $now, 'retry', artist_id, 'was ' || state || ' after ' || failure FROM retries
+SELECT $now, 'retry', artist_id, 'was ' || state || ' after ' || failure FROM asked_again

@@ -1,0 +1,56 @@
+"""Lines that one command asks for again, in the temporary table `asked_again`, and the version that they get.
+
+`wishes.retry_lines` and `redo.redo_lines` make the table: `n` (from 1, in input order), `seq`, `artist_id`, and the
+line's `state`, `failure` and `version` before the command. It ends with the connection.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from batcher.state.db.transaction import Transaction
+from batcher.state.plan import StoredRow
+
+
+class RenewedLine(NamedTuple):
+    """What a line is with another version: counted tokens, bytes, and the hash of what is its own."""
+
+    artist_id: str
+    tokens: int
+    bytes: int
+    line_hash: int
+
+
+class PromptLines(NamedTuple):
+    """Lines that are asked for again with one prompt."""
+
+    prompt: int | None
+    lines: int
+    changed: int
+    """Those that had another prompt before."""
+
+
+def load_rows(tx: Transaction, size: int) -> Iterator[Sequence[StoredRow]]:
+    """Yield the rows of the lines that are asked for again as the state keeps them, `size` at a time."""
+    count = int(tx.fetch_one("count_asked_again")[0])
+    for after in range(0, count, size):
+        yield tx.fetch_all("asked_again_rows", after=after, most=size)
+
+
+def create_renewed(tx: Transaction) -> None:
+    """Create the empty table `renewed`."""
+    tx.fetch_all("create_renewed")
+
+
+def stage_renewed(tx: Transaction, lines: Sequence[RenewedLine]) -> None:
+    """Add lines to `renewed`."""
+    tx.insert_rows("renewed", lines)
+
+
+def give_version(tx: Transaction, version: int, wider: Sequence[int]) -> None:
+    """Give the lines in `renewed` this version, but those that have one of the versions `wider` already."""
+    tx.fetch_all("give_version", version=version, wider=list(wider))
+
+
+def count_prompts(tx: Transaction) -> list[PromptLines]:
+    """Return the lines that are asked for again by the prompt that they have now."""
+    return [PromptLines(*row) for row in tx.fetch_all("prompts_asked_again")]
