@@ -19,6 +19,8 @@ input = "{table}"
 [limits]
 enqueued_tokens = 2_000_000_000
 tokens_per_shard = {tokens}
+[brake]
+first_wave = 1
 [state]
 dir = "state"
 """

@@ -43,9 +43,10 @@ class Clean:
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """Cut a retry shard from the loose lines of a priority that are due."""
+    """Cut a retry shard from the loose lines of a priority and job version that are due."""
 
     priority: int
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,11 @@ decision, in the transaction that writes the intent to send, and right before th
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 
 from batcher.core.actions import Admission, Hold, Refuse, Send, Split
+from batcher.core.brake import NO_PROMPTS, Prompts, find_prompt_obstacle
 from batcher.core.lifecycle import SENDABLE_STATES
 from batcher.core.room import Budget, Room
 from batcher.core.snapshot import SendGate, ShardView
@@ -37,25 +39,27 @@ def find_send_obstacle(
 
     The decision, the transaction of the intent and the check before the create do not check all of the same:
 
-    - The decision goes by the parts of this function (`find_gate_obstacle`, `find_room_obstacle`,
-      `find_budget_obstacle`). It alone splits shards, and checks the time until which a shard waits, the batches of the
-      last hour, and the probe after a quota pause or past a lapsed limit. Waits and creates are changed only by the
-      process that decides, and the decision counts the batches that it lets through. A quota pause that begins and ends
-      before the intent makes the next decision probe. Cancelled shards were withdrawn before it sends anything.
+    - The decision goes by the parts of this function (`find_gate_obstacle`, `find_prompt_obstacle`,
+      `find_room_obstacle`, `find_budget_obstacle`). It alone splits shards, and checks the time until which a shard
+      waits, the batches of the last hour, and the probe after a quota pause or past a lapsed limit. Waits and creates
+      are changed only by the process that decides, and the decision counts the batches that it lets through. A quota
+      pause that begins and ends before the intent makes the next decision probe. Cancelled shards were withdrawn before
+      it sends anything.
     - The intent is written after earlier shards of the same decision were sent, and while other commands write. They
       may have paused, cancelled, stopped, cut the shard again or used the budget; and where an earlier shard was
       refused, none may overtake it. So everything is checked again, cancelled shards as well, with the values of that
       very transaction.
     - Before the create the submission has reserved its tokens and dollars, and counting them twice would keep it back.
-      Only pauses and cancelled shards are checked: the upload takes its time, and the user or a quota failure may have
-      stopped the sending meanwhile. A stop that the direct lane has recorded meanwhile does not keep an uploaded shard
-      back: the create shows whether the service refuses this lane too.
+      Only pauses, cancelled shards and the prompt are checked: the upload takes its time, and the user, a quota failure
+      or answers that the other lane has judged may have stopped the sending meanwhile. A stop that the direct lane has
+      recorded meanwhile does not keep an uploaded shard back: the create shows whether the service refuses this lane
+      too.
     """
     if shard.state not in SENDABLE_STATES:
         return f"it is {shard.state}"
     if shard.shard in gate.cancelled:
         return "it is to be cancelled"
-    obstacle = find_gate_obstacle(gate, now)
+    obstacle = find_gate_obstacle(gate, now) or find_prompt_obstacle(gate.prompts.get(shard.version), shard.lines)
     if not obstacle and room is not None:
         obstacle = find_room_obstacle(reserved, room.headroom)
     if not obstacle and budget is not None:
@@ -101,15 +105,25 @@ def max_shard_cost(shard: ShardView, budget: Budget) -> float | None:
 
 
 def admit_shards(
-    queue: Iterable[ShardView], room: Room, budget: Budget, most: int = BATCHES_PER_HOUR
+    queue: Iterable[ShardView],
+    room: Room,
+    budget: Budget,
+    most: int = BATCHES_PER_HOUR,
+    prompts: Prompts = NO_PROMPTS,
 ) -> list[Admission]:
-    """Decide what to do with the ready shards, most urgent first, up to the first that must wait.
+    """Decide what to do with the ready shards, most urgent first, up to the first that must wait for room or money.
 
+    A shard that its prompt keeps back waits for no room: those of other prompts overtake it, and it is told last.
     queue: shards that are released and due, in any order; most: batches that may be created now.
     """
     decided: list[Admission] = []
     free, left_usd = room.headroom, remaining_budget(budget)
+    sent, kept_back = Counter[int](), list[Hold]()
     for shard in sorted(queue, key=lambda s: (s.priority, s.shard)):
+        view = prompts.get(shard.version)
+        if obstacle := find_prompt_obstacle(view, shard.lines, sent[view.prompt] if view else 0):
+            kept_back.append(Hold(shard.shard, obstacle))
+            continue
         step = _admit_shard(shard, room, budget, free, left_usd)
         if isinstance(step, Send) and len(decided) >= most:
             step = Hold(shard.shard, f"{BATCHES_PER_HOUR:,} batches were created within the hour")
@@ -118,7 +132,9 @@ def admit_shards(
             return decided
         free = step.headroom_after
         left_usd -= max_shard_cost(shard, budget) or 0.0
-    return decided
+        if view:
+            sent[view.prompt] += shard.lines
+    return [*decided, *kept_back[:1]]
 
 
 def remaining_budget(budget: Budget) -> float:

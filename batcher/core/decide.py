@@ -19,6 +19,7 @@ from batcher.core.actions import (
     Withdraw,
 )
 from batcher.core.admission import BATCHES_PER_HOUR, NO_ANSWER, NO_ROOM, admit_shards, find_gate_obstacle
+from batcher.core.brake import describe_brake, describe_share
 from batcher.core.lifecycle import INTENTS, SENDABLE_STATES, is_terminal
 from batcher.core.snapshot import LooseLines, Pause, ShardView, Snapshot
 
@@ -32,8 +33,19 @@ def decide_actions(snapshot: Snapshot, now: float) -> list[Action]:
         return urgent
     if snapshot.stopped:
         return [Finish(snapshot.stopped)]
-    sending, stop = _sending_actions(snapshot, now)
-    return sending or [_wait_or_finish(snapshot, now, stop)]
+    going = snapshot.without_braked_work()
+    sending, stop = _sending_actions(going, now)
+    return sending or [_heed_brake(_wait_or_finish(going, now, stop), snapshot)]
+
+
+def _heed_brake(action: Action, snapshot: Snapshot) -> Action:
+    """Return how the run ends or waits where the brake keeps something back: what is in flight is taken in first."""
+    braked = snapshot.braked
+    if braked and action == Finish():
+        return Finish(describe_brake(braked[0]), asks=True)
+    if braked and isinstance(action, Wait):
+        return Wait(action.until, f"{describe_share(braked[0])}; {action.reason}")
+    return action
 
 
 def decide_cancel_actions(snapshot: Snapshot, now: float) -> list[Action]:
@@ -76,7 +88,9 @@ def _sending_actions(snapshot: Snapshot, now: float) -> tuple[list[Action], Hold
     if find_gate_obstacle(snapshot.gate, now) or _must_await_probe(snapshot):
         return [], None
     queue = [s for s in snapshot.shards if s.state in SENDABLE_STATES and s.wait_until <= now]
-    gather: list[Action] = [Gather(g.priority) for g in snapshot.loose if _should_cut_retries(g, queue, snapshot, now)]
+    gather: list[Action] = [
+        Gather(g.priority, g.version) for g in snapshot.loose if _should_cut_retries(g, queue, snapshot, now)
+    ]
     if gather:
         return gather, None
     return _admit_queue(queue, snapshot)
@@ -110,7 +124,8 @@ def _should_cut_retries(group: LooseLines, queue: list[ShardView], snapshot: Sna
     if group.lines >= limits.lines or group.tokens >= limits.tokens:
         return True
     soon = now + snapshot.poll_interval_s
-    more = any(g.priority == group.priority and now < g.due <= soon for g in snapshot.loose)
+    alike = (g for g in snapshot.loose if (g.priority, g.version) == (group.priority, group.version))
+    more = any(now < g.due <= soon for g in alike)
     return not more and not any(s.priority <= group.priority for s in queue)
 
 
@@ -119,7 +134,7 @@ def _admit_queue(queue: list[ShardView], snapshot: Snapshot) -> tuple[list[Actio
     if snapshot.probing or snapshot.lapsed_ceiling is not None:
         left = min(left, 1)
     actions: list[Action] = []
-    for step in admit_shards(queue, snapshot.room, snapshot.budget, left):
+    for step in admit_shards(queue, snapshot.room, snapshot.budget, left, snapshot.prompts):
         if isinstance(step, Hold | Refuse):
             return actions, step
         actions.append(step)
@@ -175,9 +190,10 @@ def decide_tail_actions(snapshot: Snapshot, now: float, *, fewer_than: int, dead
     It is handed over once fewer than `fewer_than` lines are left to send, or once a batch that is sent now may end
     after the deadline (epoch seconds). Only what could be sent now is handed over.
     """
-    waiting = [s for s in snapshot.shards if s.state in SENDABLE_STATES]
-    lines = sum(s.lines for s in waiting) + sum(g.lines for g in snapshot.loose)
-    due = any(s.wait_until <= now for s in waiting) or any(g.due <= now for g in snapshot.loose)
+    going = snapshot.without_braked_work()
+    waiting = [s for s in going.shards if s.state in SENDABLE_STATES]
+    lines = sum(s.lines for s in waiting) + sum(g.lines for g in going.loose)
+    due = any(s.wait_until <= now for s in waiting) or any(g.due <= now for g in going.loose)
     closed = snapshot.stopped or any(p.is_active(now) for p in snapshot.pauses)
     late = now + LONGEST_BATCH_S > deadline
     if due and not closed and (lines < fewer_than or late):

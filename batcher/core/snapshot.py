@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from batcher.core.lifecycle import ShardState
+from batcher.core.brake import NO_PROMPTS, Braked, Prompts, find_braked
+from batcher.core.lifecycle import SENDABLE_STATES, ShardState
 from batcher.core.model import ShardLimits
 from batcher.core.room import Budget, Room
 
@@ -41,7 +42,7 @@ class BatchView(NamedTuple):
 
 
 class LooseLines(NamedTuple):
-    """Lines of one priority that belong to no shard: they failed, or were left over.
+    """Lines of one priority and job version that belong to no shard: they failed, or were left over.
 
     They may be sent from `due` on (epoch seconds).
     """
@@ -50,6 +51,7 @@ class LooseLines(NamedTuple):
     lines: int
     tokens: int
     due: float
+    version: int = 1
 
 
 class Pause(NamedTuple):
@@ -81,6 +83,8 @@ class SendGate(NamedTuple):
     """Why nothing is sent until the user has acted; "" where sending goes on."""
     cancelled: frozenset[int] = frozenset()
     """Shards that the user asked to cancel, and that have not come to their end."""
+    prompts: Prompts = NO_PROMPTS
+    """What the answers so far say about sending more, by job version."""
 
 
 class Snapshot(NamedTuple):
@@ -114,8 +118,28 @@ class Snapshot(NamedTuple):
     """Shards that the user asked to cancel, and that have not come to their end."""
     stopped: str = ""
     """A setup failure: nothing is sent until the user has corrected it."""
+    prompts: Prompts = NO_PROMPTS
+    """What the answers so far say about sending more, by job version."""
 
     @property
     def gate(self) -> SendGate:
         """What keeps shards of any size from being sent."""
-        return SendGate(self.pauses, self.outage_until, self.room.blocked_until, self.stopped, self.cancelled)
+        return SendGate(
+            self.pauses, self.outage_until, self.room.blocked_until, self.stopped, self.cancelled, self.prompts
+        )
+
+    @property
+    def braked(self) -> tuple[Braked, ...]:
+        """The prompts of which lines wait and nothing is sent, because too many of their answers were of no use."""
+        waiting = {s.version for s in self.shards if s.state in SENDABLE_STATES} | {g.version for g in self.loose}
+        found = {b.prompt: b for version in sorted(waiting) if (b := find_braked(self.prompts, version)) is not None}
+        return tuple(found.values())
+
+    def without_braked_work(self) -> "Snapshot":
+        """Return the snapshot without the shards and lines that the brake keeps back."""
+        return self._replace(
+            shards=tuple(
+                s for s in self.shards if s.state not in SENDABLE_STATES or not find_braked(self.prompts, s.version)
+            ),
+            loose=tuple(g for g in self.loose if not find_braked(self.prompts, g.version)),
+        )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from batcher.config import Config
+from batcher.core.brake import find_braked
 from batcher.core.model import ShardLimits
 from batcher.core.rendering import LineRenderer
 from batcher.errors import JobError
@@ -15,7 +16,7 @@ from batcher.state import shards
 from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
 from batcher.state.plan import PlannedLine, StoredLine
-from batcher.state.snapshot import current_shard_limits, latest_valid_wait, load_room
+from batcher.state.snapshot import current_shard_limits, latest_valid_wait, load_prompts, load_room
 from batcher.state.versions import load_version
 
 
@@ -26,14 +27,17 @@ class RetryShard(NamedTuple):
     lines: int
 
 
-def cut_retry_shard(store: Store, job: Job, config: Config, priority: int) -> RetryShard | None:
-    """Cut one released shard from the due lines of a priority that are in no shard; None where no line is due.
+def cut_retry_shard(store: Store, job: Job, config: Config, priority: int, version: int) -> RetryShard | None:
+    """Cut one released shard from the due lines of a priority and job version that are in no shard.
 
-    Raises JobError when today's job.py renders a line otherwise than it was planned.
+    None where no line is due, or the brake has tripped since that was decided. Raises JobError when today's job.py
+    renders a line otherwise than it was planned.
     """
     with job_output_to_stderr(), store.transaction("gather") as tx:
+        if find_braked(load_prompts(tx, config, [version]), version):
+            return None
         limits = current_shard_limits(config, load_room(tx, config))
-        lines = plan_state.load_due_lines(tx, priority, limits.lines, latest_valid_wait(tx, config))
+        lines = plan_state.load_due_lines(tx, priority, version, limits.lines, latest_valid_wait(tx, config))
         if not lines:
             return None
         return _write_shard(store.folder, job, tx, lines, limits, retry=True)

@@ -62,6 +62,19 @@ def clear_stop_reason(tx: Transaction) -> None:
     tx.write_fact("stopped", text="")
 
 
+def read_brake_resumed(tx: Transaction) -> float:
+    """Return when the user last decided to go on although the brake had tripped (epoch seconds); 0: never.
+
+    Only answers that were recorded later count.
+    """
+    return tx.read_fact("brake_resumed_at")
+
+
+def record_brake_resumed(tx: Transaction, at: float) -> None:
+    """Record that the user goes on, whatever the answers that were recorded until `at` (epoch seconds)."""
+    tx.write_fact("brake_resumed_at", at)
+
+
 def read_poll_time(tx: Transaction) -> float:
     """Return when the batches were last listed (epoch seconds); 0 where they never were."""
     return tx.read_fact("polled_at")

@@ -334,13 +334,13 @@ def count_artists_by_state(tx: Transaction) -> Mapping[str, int]:
     return {str(state): int(count) for state, count in tx.fetch_all("count_by_state")}
 
 
-def load_due_lines(tx: Transaction, priority: int, most: int, latest: float) -> list[StoredLine]:
-    """Return up to `most` due lines of a priority that are in no shard, in input order, of one job version.
+def load_due_lines(tx: Transaction, priority: int, version: int, most: int, latest: float) -> list[StoredLine]:
+    """Return up to `most` due lines of a priority and job version that are in no shard, in input order.
 
     latest: a time to wait for that is later was set by a clock that was ahead, and counts as past.
     """
     tx.move_lines("fall_due", "fall_due", priority=priority, now=tx.now, latest=latest)
-    return [StoredLine(*row) for row in tx.fetch_all("loose_to_gather", priority=priority, most=most)]
+    return [StoredLine(*row) for row in tx.fetch_all("loose_to_gather", priority=priority, version=version, most=most)]
 
 
 def load_parked_lines(tx: Transaction, most: int) -> list[StoredLine]:

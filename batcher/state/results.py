@@ -213,6 +213,11 @@ def record_decisions(tx: Transaction, batch: EndedBatch, decisions: Iterable[Dec
             tx.move_lines("move_failed_lines", event)
 
 
+def mark_answers_again(tx: Transaction, batch: EndedBatch) -> None:
+    """Mark the recorded answers of a batch to lines whose answer to the same prompt was of no use before."""
+    tx.fetch_all("mark_answers_again", batch_id=batch.batch_id, shard=batch.shard)
+
+
 def has_cut_off_lines(tx: Transaction) -> bool:
     """Return whether a line in `decisions` is retried because its answer was cut off at max_output_tokens."""
     return bool(tx.fetch_one("count_cut_off_lines")[0])

@@ -1,10 +1,22 @@
 """Reading the state as a decision sees it."""
 
 import math
+from collections.abc import Collection
 from typing import NamedTuple
 
 from batcher.catalog.prices import ModelPrices, PriceOf, resolve_prices
 from batcher.config import Config, enqueued_token_limit, shard_limits
+from batcher.core.brake import (
+    NO_PROMPTS,
+    AnswerReason,
+    Braked,
+    BrakeRule,
+    JudgedAnswers,
+    Prompts,
+    PromptView,
+    bound_first_wave,
+    decide_brake,
+)
 from batcher.core.cutting import default_shard_limits
 from batcher.core.lifecycle import INTENTS, ShardState
 from batcher.core.model import JobVersion, ShardLimits
@@ -28,6 +40,9 @@ PIECES_AT_MOST = 32
 Where others leave less than that there is no room, and halving further would end in shards of single lines.
 """
 HOUR_S = 3600.0
+NEWEST_WINDOWS = 40
+"""The newest executions of the job among which the judged answers of a prompt are looked for, in windows of the brake:
+20,000 at the default window. A prompt of which none is among them is as one of which nothing was judged yet."""
 
 
 class ActiveWork(NamedTuple):
@@ -43,7 +58,7 @@ def load_snapshot(tx: Transaction, config: Config, price_of: PriceOf) -> Snapsho
     latest = latest_valid_wait(tx, config)
     work = load_active_work(tx, latest)
     room = load_room(tx, config)
-    gate = load_send_gate(tx, config)
+    gate = load_send_gate(tx, config, {s.version for s in work.shards} | {g.version for g in work.loose})
     quota_pauses_open = [p for p in gate.pauses if p.reason == "quota"]
     return Snapshot(
         room=room,
@@ -64,11 +79,12 @@ def load_snapshot(tx: Transaction, config: Config, price_of: PriceOf) -> Snapsho
         probe_since=max((p.until or 0.0 for p in quota_pauses_open), default=0.0),
         cancelled=gate.cancelled,
         stopped=gate.stopped,
+        prompts=gate.prompts,
     )
 
 
-def load_send_gate(tx: Transaction, config: Config) -> SendGate:
-    """Return what keeps shards of any size from being sent at this moment."""
+def load_send_gate(tx: Transaction, config: Config, versions: Collection[int] = ()) -> SendGate:
+    """Return what keeps shards of any size from being sent at this moment. versions: those of the shards."""
     latest = latest_valid_wait(tx, config)
     return SendGate(
         pauses=quota_pauses.load_open_pauses(tx, latest),
@@ -76,13 +92,77 @@ def load_send_gate(tx: Transaction, config: Config) -> SendGate:
         blocked_until=_read_blocked_until(tx, latest),
         stopped=facts.read_stop_reason(tx),
         cancelled=frozenset(wishes.load_open_wishes(tx)),
+        prompts=load_prompts(tx, config, versions),
     )
 
 
-def load_user_gate(tx: Transaction, config: Config) -> SendGate:
-    """Return the part of the gate that is checked right before a create: pauses and cancelled shards."""
-    pauses = quota_pauses.load_open_pauses(tx, latest_valid_wait(tx, config))
-    return SendGate(pauses=pauses, cancelled=frozenset(wishes.load_open_wishes(tx)))
+def load_user_gate(tx: Transaction, config: Config, version: int) -> SendGate:
+    """Return the part of the gate that is checked right before a create: pauses, cancelled shards and the prompt.
+
+    version: that of the shard.
+    """
+    return SendGate(
+        pauses=quota_pauses.load_open_pauses(tx, latest_valid_wait(tx, config)),
+        cancelled=frozenset(wishes.load_open_wishes(tx)),
+        prompts=load_prompts(tx, config, [version]),
+    )
+
+
+class _JudgedPrompt(NamedTuple):
+    """A prompt, whether an answer to it was judged, and those answers that count for the brake."""
+
+    prompt: int
+    is_judged: bool = False
+    judged: JudgedAnswers = JudgedAnswers()
+
+
+def load_prompts(tx: Transaction, config: Config, versions: Collection[int]) -> Prompts:
+    """Return what the answers so far say about sending more of these versions of the job."""
+    rule = BrakeRule(config.brake.max_unusable, config.brake.window, config.brake.first_wave)
+    if not versions or (rule.max_unusable >= 1 and rule.first_wave >= 1):
+        return NO_PROMPTS
+    of_version = _load_judged_prompts(tx, rule)
+    found = {version: of_version[version] for version in versions}
+    lines: dict[int, tuple[int, int]] = {}
+    if rule.first_wave < 1 and not all(each.is_judged for each in found.values()):
+        lines = {int(row[0]): (int(row[1]), int(row[2])) for row in tx.fetch_all("prompt_lines")}
+    return {
+        version: PromptView(
+            each.prompt,
+            decide_brake(rule, each.prompt, each.judged),
+            bound_first_wave(rule, lines.get(each.prompt, (0, 0))[0], each.is_judged),
+            lines.get(each.prompt, (0, 0))[1],
+        )
+        for version, each in found.items()
+    }
+
+
+def _load_judged_prompts(tx: Transaction, rule: BrakeRule) -> dict[int, _JudgedPrompt]:
+    """Return the prompt of every version with its newest judged answers."""
+    found: dict[int, _JudgedPrompt] = {}
+    since, newest = facts.read_brake_resumed(tx), NEWEST_WINDOWS * rule.window
+    rows = tx.fetch_all("judged_answers", since=since, newest=newest, window=rule.window)
+    for version, prompt, is_past, outcome, code, answers in rows:
+        each = found.get(version, _JudgedPrompt(prompt))._replace(is_judged=outcome is not None)
+        judged = each.judged
+        if outcome == "bio" and not is_past:
+            judged = judged._replace(bios=answers)
+        elif outcome is not None and not is_past:
+            judged = judged._replace(reasons=(*judged.reasons, AnswerReason(code, answers)))
+        found[version] = each._replace(judged=judged)
+    return found
+
+
+def load_braked(tx: Transaction, config: Config, versions: Collection[int]) -> list[Braked]:
+    """Return the verdicts by which nothing more of these versions is sent, one for each prompt."""
+    found = {view.prompt: view.braked for view in load_prompts(tx, config, versions).values() if view.braked}
+    return [found[prompt] for prompt in sorted(found)]
+
+
+def release_brake(tx: Transaction) -> None:
+    """Have the answers that were recorded so far count no more for the brake, whatever a clock said that was ahead."""
+    (newest,) = tx.fetch_one("newest_attempt")
+    facts.record_brake_resumed(tx, max(tx.now, float(newest)))
 
 
 def _can_free_budget(tx: Transaction, config: Config, work: ActiveWork) -> bool:

@@ -38,6 +38,9 @@ input = "{table}"
 [limits]
 lines_per_shard = {per_shard}
 {limits}
+[brake]
+max_unusable = 1
+first_wave = 1
 [poll]
 interval_s = {poll}
 [api]

@@ -42,6 +42,9 @@ path = "{job}"
 input = "artists.csv"
 [limits]
 lines_per_shard = {per_shard}
+[brake]
+max_unusable = 1
+first_wave = 1
 [poll]
 interval_s = 600
 [api]

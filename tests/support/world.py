@@ -35,6 +35,8 @@ from batcher.state.plan import count_artists_by_state
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk-test-of-a-world"
 START = 1_795_000_000.0  # November 2026
+NO_BRAKE: Mapping[str, object] = {"max_unusable": 1, "first_wave": 1}
+"""Settings of `[brake]` that keep nothing back."""
 
 
 class Clock:
@@ -51,13 +53,13 @@ class Clock:
 
 
 def config_with(**sections: Mapping[str, object]) -> Config:
-    """Return the default settings with these keys of these sections changed, ten minutes between two polls, and 600
-    tokens of output, whatever the table of models says.
+    """Return the default settings with these keys of these sections changed, ten minutes between two polls, 600
+    tokens of output, whatever the table of models says, and no brake: most tests are about something else.
 
     At the default interval a simulated hour takes a real second.
     """
     model = {"max_output_tokens": 600, **sections.get("model", {})}
-    return Config(**{"poll": {"interval_s": 600}, **sections, "model": model})
+    return Config(**{"poll": {"interval_s": 600}, "brake": NO_BRAKE, **sections, "model": model})
 
 
 @cache

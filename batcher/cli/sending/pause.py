@@ -2,7 +2,8 @@
 
 from batcher.cli.base.answer import CommandAnswer
 from batcher.cli.base.session import Session
-from batcher.state import quota_pauses
+from batcher.core.brake import describe_share
+from batcher.state import quota_pauses, snapshot, versions
 
 
 def run_pause(session: Session) -> CommandAnswer:
@@ -15,8 +16,14 @@ def run_pause(session: Session) -> CommandAnswer:
 
 
 def run_resume(session: Session) -> CommandAnswer:
-    """End every pause."""
+    """End every pause, and release the brake where it has tripped."""
     session.store.require_plan()
     with session.store.transaction("resume") as tx:
         text = f"{quota_pauses.resume_sending(tx)} pauses ended"
-    return CommandAnswer(text, {"told": text})
+        braked = snapshot.load_braked(tx, session.config, versions.load_prompt_numbers(tx))
+        if braked:
+            snapshot.release_brake(tx)
+            tx.record_event("brake_released", "; ".join(describe_share(each) for each in braked))
+            prompts = ", ".join(str(each.prompt) for each in braked)
+            text += f"; the brake is released for prompt {prompts}: only answers from now on count"
+    return CommandAnswer(text, {"told": text, "brake_released": [each.prompt for each in braked]})

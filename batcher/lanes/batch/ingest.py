@@ -191,6 +191,8 @@ class Ingestion:
             tx.record_event("odd_results", anomalies, batch_id=batch.batch_id, shard=batch.shard)
         results.add_results(tx, (absent_row(line, failure, code) for line in absent))
         decision = self._decide_or_defer(tx, batch, shard, bool(absent) or tally.has_failures)
+        if shard.retry:
+            results.mark_answers_again(tx, batch)
         self._settle_batch(tx, batch, () if is_unread else downloaded.files, decision)
         details = f"{bios} bios, {sum(decision.failures.values())} failures"
         tx.record_event("settled", details, batch_id=batch.batch_id, shard=batch.shard)

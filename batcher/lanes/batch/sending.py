@@ -110,7 +110,7 @@ class ShardSender:
         config = self._context.config
         room, view = load_room(tx, config), shard.to_view()
         budget = load_budget(tx, config, self._context.prices, room)
-        gate = load_send_gate(tx, config)
+        gate = load_send_gate(tx, config, [shard.version])
         if find_send_obstacle(gate, view, tx.now, reserved=action.reserved, room=room, budget=budget):
             return None
         after = room.headroom - action.reserved
@@ -151,8 +151,9 @@ class ShardSender:
         with context.store.transaction("record_upload", patience_s=None) as tx:
             intents.record_upload(tx, submissions.load_submission(tx, submission), file)
             uploaded = shards.load_shard(tx, shard.shard)
-            # An upload takes its time, in which the user or a quota failure may have stopped the sending.
-            obstacle = find_send_obstacle(load_user_gate(tx, context.config), uploaded.to_view(), tx.now)
+            # An upload takes its time, in which the user, a quota failure or the brake may have stopped the sending.
+            gate = load_user_gate(tx, context.config, uploaded.version)
+            obstacle = find_send_obstacle(gate, uploaded.to_view(), tx.now)
             if obstacle:
                 intents.close_submission(tx, submission, "stopped before its batch was asked for")
             else:

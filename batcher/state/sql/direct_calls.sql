@@ -79,7 +79,10 @@ INSERT INTO attempts
 SELECT w.artist_id, 'direct', NULL, NULL, NULL,
        CASE WHEN w.data IS NOT NULL AND a.state <> 'in_direct' THEN 'repeated' ELSE w.outcome END, w.code, w.message,
        w.status_code, w.counted AND a.state = 'in_direct', w.tokens_input, w.tokens_cached, w.tokens_output, w.cost_usd,
-       $now, w.tokens_written, w.tokens_reasoning, a.version, w.call
+       $now, w.tokens_written, w.tokens_reasoning, a.version, w.call,
+       EXISTS (SELECT 1 FROM attempts AS t JOIN versions AS v ON v.version = t.version
+               JOIN versions AS own ON own.prompt = v.prompt
+               WHERE t.artist_id = a.artist_id AND t.outcome = 'unusable' AND own.version = a.version)
 FROM answers AS w JOIN artists AS a USING (artist_id) WHERE w.outcome <> 'unsent'
 
 -- name: insert_direct_bios

@@ -188,10 +188,10 @@ WHERE priority = $priority AND shard IS NULL AND (wait_until <= $now OR wait_unt
 -- Lines that were refused as invalid come last, and by themselves: one of them makes the service refuse all beside it.
 WITH loose AS (
     SELECT *, coalesce(failure, '') = 'invalid' AS refused FROM artists
-    WHERE shard IS NULL AND state = 'ready' AND priority = $priority AND version IS NOT NULL
+    WHERE shard IS NULL AND state = 'ready' AND priority = $priority AND version = $version
 )
 SELECT artist_id, custom_id, priority, data, tokens, line_hash, version FROM loose
-WHERE (version, refused) = (SELECT (version, refused) FROM loose ORDER BY version, refused LIMIT 1)
+WHERE refused = (SELECT min(refused) FROM loose)
 ORDER BY seq LIMIT $most
 
 -- name: parked_lines

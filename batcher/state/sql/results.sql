@@ -31,7 +31,7 @@ DELETE FROM results WHERE data IS NULL AND artist_id IN (SELECT artist_id FROM r
 INSERT INTO attempts
 SELECT artist_id, 'batch', $shard, $submission, $batch_id, CASE WHEN open THEN 'bio' ELSE 'repeated' END, NULL, NULL,
        status_code, open, tokens_input, tokens_cached, tokens_output, cost_usd, $now, tokens_written, tokens_reasoning,
-       (SELECT version FROM shards WHERE shard = $shard), NULL
+       (SELECT version FROM shards WHERE shard = $shard), NULL, false
 FROM results WHERE data IS NOT NULL
 
 -- name: insert_bios
@@ -53,7 +53,7 @@ WHERE artists.seq = r.seq AND artists.artist_id = r.artist_id AND r.data IS NOT 
 INSERT INTO attempts
 SELECT artist_id, 'batch', $shard, $submission, $batch_id, failure, code, message, status_code, false,
        tokens_input, tokens_cached, tokens_output, cost_usd, $now, tokens_written, tokens_reasoning,
-       (SELECT version FROM shards WHERE shard = $shard), NULL
+       (SELECT version FROM shards WHERE shard = $shard), NULL, false
 FROM results WHERE data IS NULL
 
 -- name: create_failures
@@ -112,9 +112,18 @@ CREATE TEMP TABLE decisions (artist_id VARCHAR, state VARCHAR, wait_until DOUBLE
 INSERT INTO attempts
 SELECT f.artist_id, 'batch', $shard, $submission, $batch_id, f.failure, f.code, f.message, f.status_code,
        coalesce(d.counted AND v.own, false), f.tokens_input, f.tokens_cached, f.tokens_output, f.cost_usd, $now,
-       f.tokens_written, f.tokens_reasoning, (SELECT version FROM shards WHERE shard = $shard), NULL
+       f.tokens_written, f.tokens_reasoning, (SELECT version FROM shards WHERE shard = $shard), NULL, false
 FROM failures AS f LEFT JOIN verdicts AS v USING (artist_id) LEFT JOIN decisions AS d USING (artist_id)
 WHERE f.own
+
+-- name: mark_answers_again
+-- Answers of a batch to lines whose answer to the same prompt was of no use before.
+UPDATE attempts SET again = true
+WHERE batch_id = $batch_id AND outcome IN ('bio', 'unusable')
+  AND artist_id IN (SELECT t.artist_id FROM attempts AS t JOIN versions AS v USING (version)
+                    WHERE t.outcome = 'unusable' AND t.batch_id IS DISTINCT FROM $batch_id
+                      AND v.prompt = (SELECT w.prompt FROM shards AS s JOIN versions AS w USING (version)
+                                      WHERE s.shard = $shard))
 
 -- name: count_sibling_failures
 -- A failure that a sibling recorded and that decided its line counts as a try from now on.

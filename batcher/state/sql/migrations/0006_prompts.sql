@@ -20,6 +20,14 @@ FROM (SELECT version, min(version) OVER (PARTITION BY json_merge_patch(definitio
       FROM versions) AS p
 WHERE versions.version = p.version;
 
+-- `again`: the line had an answer of no use to the same prompt before. The share of answers of no use is that of the others.
+ALTER TABLE attempts ADD COLUMN again BOOLEAN DEFAULT false;
+UPDATE attempts SET again = true
+FROM (SELECT t.artist_id, v.prompt, min(t.rowid) AS first
+      FROM attempts AS t JOIN versions AS v USING (version) WHERE t.outcome = 'unusable' GROUP BY ALL) AS f
+JOIN versions AS w USING (prompt)
+WHERE attempts.artist_id = f.artist_id AND attempts.version = w.version AND attempts.rowid > f.first;
+
 -- Bios that another one has replaced, or that today's job does not accept, with the reason and the time of it.
 CREATE TABLE former_bios AS SELECT *, ''::VARCHAR AS reason, 0::DOUBLE AS moved_at FROM bios WHERE false;
 -- The highest shard when a bio was asked for again: answers of this shard and of earlier ones are of the bio that exists.
