@@ -20,7 +20,8 @@ def run_resume(session: Session) -> CommandAnswer:
     session.store.require_plan()
     with session.store.transaction("resume") as tx:
         text = f"{quota_pauses.resume_sending(tx)} pauses ended"
-        braked = snapshot.load_braked(tx, session.config, versions.load_prompt_numbers(tx))
+        open_versions = {part.version for part in versions.load_open_lines(tx)}
+        braked = snapshot.load_braked(tx, session.config, open_versions)
         if braked:
             snapshot.release_brake(tx)
             tx.record_event("brake_released", "; ".join(describe_share(each) for each in braked))
