@@ -28,9 +28,10 @@ class ArtistState(StrEnum):
     IN_DIRECT = "in_direct"
     """Claimed by a synchronous call. A crash leaves it here; the next owner of direct.lock repeats the call."""
     HELD = "held"
-    """Waits for the user (cancelled, or perhaps paid). Only `retry` moves it, or a bio that arrives late."""
+    """Waits for the user (cancelled, perhaps paid, or its bio revoked). Only `retry` moves it, or a bio that arrives
+    late."""
     DONE = "done"
-    """Has an accepted bio. Final."""
+    """Has an accepted bio. Final, unless today's job refuses it and the user revokes it."""
     DEAD = "dead"
     """Given up, with its reason. Only `retry` brings it back; a bio that arrives late is accepted."""
 
@@ -75,6 +76,7 @@ ARTIST_EVENTS: Mapping[str, tuple[frozenset[ArtistState], ArtistState]] = {
     "give_up": (frozenset({A.IN_BATCH, A.IN_DIRECT}), A.DEAD),
     "fall_due": (frozenset({A.WAITING}), A.READY),
     "bring_back": (frozenset({A.HELD, A.DEAD}), A.READY),
+    "revoke": (frozenset({A.DONE}), A.HELD),
 }
 
 SHARD_EVENTS: Mapping[str, tuple[frozenset[ShardState], ShardState]] = {

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from batcher.core.direct.decide import LineTries
 from batcher.core.failures import FailureClass
-from batcher.core.lifecycle import VERDICT_EVENTS, ShardState, artist_transition
+from batcher.core.lifecycle import VERDICT_EVENTS, artist_transition
 from batcher.errors import IllegalTransitionError
 from batcher.state import shards
 from batcher.state.db.transaction import Transaction
@@ -169,25 +169,11 @@ def record_claims(tx: Transaction, claims: Sequence[LineClaim]) -> list[int]:
     ]
     tx.insert_rows("direct_calls", rows)
     for shard in sorted({claim.line.shard for claim in claims if claim.line.shard is not None}):
-        _dissolve_shard(tx, shard)
+        shards.dissolve_shard(tx, shard, "the direct lane took lines out of it")
     claimed = tx.move_lines("claim_direct", "claim_direct", first=first)
     if claimed != len(claims):
         raise IllegalTransitionError(f"{claimed} of {len(claims)} lines were claimed")
     return calls
-
-
-def _dissolve_shard(tx: Transaction, shard: int) -> None:
-    """Mark a shard stale that loses lines to this lane.
-
-    The other lines of a released shard are loosened, and become retries. Those of a planned shard stay parked in it
-    until they are cut into another one.
-    """
-    state = shards.load_shard(tx, shard).state
-    if state is ShardState.STALE:
-        return
-    shards.mark_shard_stale(tx, shard, "the direct lane took lines out of it")
-    if state is not ShardState.PLANNED:
-        shards.loosen_shard_lines(tx, shard)
 
 
 def load_line_tries(tx: Transaction, artist_id: str, failure: FailureClass) -> LineTries:

@@ -109,6 +109,20 @@ def mark_shard_stale(tx: Transaction, shard: int, why: str) -> None:
     queue_shard_file(tx, shard)
 
 
+def dissolve_shard(tx: Transaction, shard: int, why: str) -> None:
+    """Mark an unsent shard stale that loses lines.
+
+    The other lines of a released shard are loosened, and become retries. Those of a planned shard stay parked in it
+    until they are cut into another one.
+    """
+    state = load_shard(tx, shard).state
+    if state is ShardState.STALE:
+        return
+    mark_shard_stale(tx, shard, why)
+    if state is not ShardState.PLANNED:
+        loosen_shard_lines(tx, shard)
+
+
 def split_shard(tx: Transaction, shard: int) -> None:
     """Split a shard that can never fit: its lines become loose, and are gathered into smaller ones.
 

@@ -9,9 +9,9 @@ import pytest
 from batcher.core.actions import Finish
 from batcher.disk.direct_answers import direct_answers_path, read_direct_answers
 from batcher.job.job import Job
-from batcher.lanes.direct import lane as lane_module
 from batcher.review.kept_answers import NO_TEXT, NOT_KEPT, find_answers, find_refused_answers
 from batcher.sandbox import Faults, SandboxSettings
+from batcher.state import direct_calls
 from batcher.state.reports.answers import AnswerChoice
 from batcher.state.submissions import load_run_id
 from tests.support.direct_kit import Desk, desk, settings_of
@@ -81,18 +81,18 @@ def test_an_answer_that_was_kept_and_not_recorded_is_not_paid_for_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = desk(tmp_path, 3)
-    record = lane_module.direct_calls.record_answers
+    record = direct_calls.record_answers
 
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(lane_module.direct_calls, "record_answers", die)
+    monkeypatch.setattr(direct_calls, "record_answers", die)
     with pytest.raises(KeyboardInterrupt):
         world.direct(workers=3)
     assert world.states() == {"in_direct": 3}
     was_kept = len(kept(world))
     assert was_kept > 0
-    monkeypatch.setattr(lane_module.direct_calls, "record_answers", record)
+    monkeypatch.setattr(direct_calls, "record_answers", record)
     assert world.direct(workers=3) == Finish()
     assert world.states() == {"done": 3}
     lost = world.rows("SELECT count(*) FROM attempts WHERE outcome = 'lost'")

@@ -32,6 +32,8 @@ WHERE attempts.artist_id = f.artist_id AND attempts.version = w.version AND atte
 CREATE TABLE former_bios AS SELECT *, ''::VARCHAR AS reason, 0::DOUBLE AS moved_at FROM bios WHERE false;
 -- The highest shard when a bio was asked for again: answers of this shard and of earlier ones are of the bio that exists.
 ALTER TABLE artists ADD COLUMN redo_after INTEGER;
+-- Likewise the highest call of the direct lane then (0: there was none).
+ALTER TABLE artists ADD COLUMN redo_call INTEGER;
 
 -- A sample that is sent before the rest. `version`: that of its lines; `wished`: the lines that were asked for;
 -- `resumed_at`: when the user decided to go on although too few answers were accepted.
