@@ -15,8 +15,8 @@ from batcher.core.result_line import NO_JSON, parse_body_text, parse_json_object
 from batcher.disk.direct_answers import read_direct_answers
 from batcher.disk.result_archive import read_kept_lines
 from batcher.state.db.store import Store
-from batcher.state.reports import answers
-from batcher.state.reports.answers import AnswerChoice, RecordedAnswer
+from batcher.state.review import answers
+from batcher.state.review.answers import AnswerChoice, RecordedAnswer
 from batcher.state.submissions import load_run_id
 from batcher.state.versions import load_versions
 

@@ -12,7 +12,7 @@ from batcher.job.job import Job
 from batcher.review.kept_answers import NO_TEXT, NOT_KEPT, find_answers, find_refused_answers
 from batcher.sandbox import Faults, SandboxSettings
 from batcher.state import direct_calls
-from batcher.state.reports.answers import AnswerChoice
+from batcher.state.review.answers import AnswerChoice
 from batcher.state.submissions import load_run_id
 from tests.support.direct_kit import Desk, desk, settings_of
 

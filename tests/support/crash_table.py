@@ -1,16 +1,22 @@
 """The scenario that reaches each crash point, and how the points are found in the code."""
 
 import ast
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
+from batcher.disk.direct_answers import CallAnswer, append_direct_answers
+from batcher.disk.result_archive import archive_result_file, read_kept_lines, result_file_path
 from batcher.sandbox import Sandbox
 from batcher.sandbox.api.batches import Batch
 from batcher.sandbox.api.files import StoredFile
 from batcher.sandbox.base.errors import ApiError, queue_full_message
 from batcher.sandbox.base.faults import FINE, LOST, REFUSED
+from batcher.state.db.store import Store
 from tests.support.kill_harness import Scenario
 from tests.support.world import ROOT
 
@@ -86,6 +92,37 @@ def damage(folder: Path) -> None:
         path.write_bytes(path.read_bytes().replace(b"Artist Number", b"Artist  Number"))
 
 
+def rejudge(folder: Path) -> None:
+    """Make one bio of a finished job an answer that was refused; of another one the kept answer what no job accepts.
+
+    The second artist has an answer of the direct lane as well, which takes the place of the revoked bio.
+    """
+    state = folder / ".batcher"
+    with Store(state, time.time, time.sleep).transaction("rejudge") as tx:
+        con = tx.con
+        first, second = con.execute("SELECT artist_id FROM bios ORDER BY artist_id LIMIT 2").fetchall()
+        (batch_id, run_id) = con.execute(
+            "SELECT batch_id, run_id FROM bios, runs WHERE artist_id = ?", second
+        ).fetchall()[0]
+        con.execute("DELETE FROM bios WHERE artist_id = ?", first)
+        con.execute("UPDATE attempts SET outcome = 'unusable' WHERE artist_id = ?", first)
+        con.execute("UPDATE artists SET state = 'dead', failure = 'unusable' WHERE artist_id = ?", first)
+        con.execute(
+            "INSERT INTO attempts (artist_id, lane, outcome, counted, happened_at, version, call) "
+            "VALUES (?, 'direct', 'repeated', false, 0, 1, 1)",
+            second,
+        )
+    lines = [orjson.loads(line) for line in read_kept_lines(state, batch_id)]
+    (line,) = (line for line in lines if line["custom_id"] == second[0])
+    body = line["response"]["body"]
+    append_direct_answers(state, [CallAnswer(run_id, 1, second[0], 1, orjson.dumps(body))])
+    body["choices"][0]["message"]["content"] = "no object"
+    plain = result_file_path(state, batch_id, "output")
+    plain.write_bytes(b"\n".join(orjson.dumps(line) for line in lines))
+    archive_result_file(plain)
+    plain.unlink()
+
+
 SCENARIOS: Mapping[str, Scenario] = {
     "plain": Scenario(),
     "upload lost": Scenario(script={"upload": (LOST,)}),
@@ -120,6 +157,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         lines=6,
         retry="unusable = { tries = 0 }",
     ),
+    "judged": Scenario(prelude=((("run",), ""),), commands=(("judge", "--revoke"),), lines=6, prepare=rejudge),
     "submitted": Scenario(commands=(("plan",), ("submit", "--shards", "1"), ("run",)), lines=6),
     "folded": Scenario(lines=80, per_shard=40),
     "direct": Scenario(commands=(("plan",), ("direct", "--unreleased", "--workers", "2"))),
@@ -169,6 +207,8 @@ COMMITS: Mapping[str, str] = {
     "cancel": "cancelled",
     "withdraw": "cancelled",
     "retry": "retried",
+    "judge": "judged",
+    "revoke": "judged",
     "direct": "direct",
     "direct_look": "direct",
     "recover_calls": "direct killed",

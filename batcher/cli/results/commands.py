@@ -61,3 +61,35 @@ def show(
     from batcher.cli.results.status import run_show
 
     finish_command(run_show(start_session(config, json), artist_id), json)
+
+
+@results.command(rich_help_panel=PANEL)
+def answers(
+    artist_id: Annotated[str | None, typer.Argument(help="As in the table; none with --refused: of all.")] = None,
+    config: ConfigOption = CONFIG,
+    refused: Annotated[bool, typer.Option("--refused", help="Only answers that were refused.")] = False,
+    failure: Annotated[
+        str | None, typer.Option("--class", help="Only answers that were refused with this class of failure.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="The newest N.")] = 20,
+    json: JsonOption = False,
+) -> None:
+    """Show answers as they came, each with the reason it was refused for."""
+    from batcher.cli.results.answers import run_answers
+
+    finish_command(run_answers(start_session(config, json), artist_id, refused, failure, limit), json)
+
+
+@results.command(rich_help_panel=PANEL)
+def judge(
+    config: ConfigOption = CONFIG,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would change.")] = False,
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="Take bios that are refused now from their lines, and hold these.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Judge kept answers again with today's `accept` and output model; nothing is asked or paid."""
+    from batcher.cli.results.judge import run_judge
+
+    finish_command(run_judge(start_session(config, json), dry_run, revoke), json)

@@ -9,8 +9,7 @@ from rich.text import Text
 
 from batcher.cli.base.answer import CommandAnswer
 from batcher.cli.base.session import Session
-from batcher.errors import InputError
-from batcher.state.reports.status import find_similar_artists, read_artist, read_status, to_json
+from batcher.state.reports.status import read_artist, read_status, to_json
 from batcher.state.snapshot import load_saved_prices
 from batcher.views.progress import CleanConsole
 from batcher.views.status import draw_artist, draw_status
@@ -43,8 +42,8 @@ def run_show(session: Session, artist_id: str) -> CommandAnswer:
     """Return one artist's history. Raises InputError, with similar artists, for an unknown id."""
     with session.store.read_transaction() as tx:
         artist = read_artist(tx, artist_id, partial(load_saved_prices, tx))
-        similar = find_similar_artists(tx, artist_id) if artist is None else []
-    if artist is None:
-        names = ", ".join(f"{row.artist_id} ({row.artist_name})" for row in similar)
-        raise InputError(f"the plan has no artist {artist_id!r}{f'; similar: {names}' if names else ''}")
+        if artist is None:
+            from batcher.cli.base.choices import build_unknown_artist_error
+
+            raise build_unknown_artist_error(tx, artist_id)
     return CommandAnswer(draw_artist(artist), to_json(artist))

@@ -7,10 +7,11 @@ from rich.text import Text
 
 from batcher.catalog.prices import resolve_prices
 from batcher.cli.base.answer import CommandAnswer
+from batcher.cli.base.choices import parse_failure_class
 from batcher.cli.base.outcome import raise_problem, read_job_status
 from batcher.cli.base.process import open_lane_context
 from batcher.cli.base.session import Session
-from batcher.cli.sending.retry import bring_back_lines, describe_prompts, parse_failure_class
+from batcher.cli.sending.retry import bring_back_lines, describe_prompts
 from batcher.core.actions import Finish
 from batcher.core.direct.workers import build_workers, parse_workers
 from batcher.core.failures import FailureClass

@@ -8,8 +8,8 @@ from rich.text import Text
 
 from batcher.catalog.tokens import TokenCounter
 from batcher.cli.base.answer import CommandAnswer
+from batcher.cli.base.choices import parse_failure_class
 from batcher.cli.base.session import Session
-from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import ArtistState
 from batcher.errors import InputError
 from batcher.plan.checks import build_todays_version, check_unsent_lines
@@ -61,15 +61,6 @@ def bring_back_lines(session: Session, choice: RetryFilter, same_prompt: bool) -
             with TokenCounter() as counter:
                 give_todays_version(tx, session.config, job, counter)
         return BroughtBack(retried.lines, retried.perhaps_paid, asked_again.count_prompts(tx))
-
-
-def parse_failure_class(name: str | None) -> FailureClass | None:
-    """Return the class of this name; None without a name. Raises InputError where there is no such class."""
-    try:
-        return FailureClass(name) if name else None
-    except ValueError:
-        classes = ", ".join(failure.value for failure in FailureClass)
-        raise InputError(f"{name!r} is no class of failure; there are {classes}") from None
 
 
 def _draw_retry(brought: BroughtBack) -> RenderableType:

@@ -1,0 +1,21 @@
+"""What a user names on the command line and Batcher must know: a class of failures, an artist of the plan."""
+
+from batcher.core.failures import FailureClass
+from batcher.errors import InputError
+from batcher.state.db.transaction import Transaction
+from batcher.state.reports.status import find_similar_artists
+
+
+def parse_failure_class(name: str | None) -> FailureClass | None:
+    """Return the class of this name; None without a name. Raises InputError where there is no such class."""
+    try:
+        return FailureClass(name) if name else None
+    except ValueError:
+        classes = ", ".join(failure.value for failure in FailureClass)
+        raise InputError(f"{name!r} is no class of failure; there are {classes}") from None
+
+
+def build_unknown_artist_error(tx: Transaction, artist_id: str) -> InputError:
+    """Return the error for an artist that the plan does not have, with those like it."""
+    names = ", ".join(f"{row.artist_id} ({row.artist_name})" for row in find_similar_artists(tx, artist_id))
+    return InputError(f"the plan has no artist {artist_id!r}{f'; similar: {names}' if names else ''}")
