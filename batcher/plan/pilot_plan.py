@@ -4,8 +4,9 @@ from batcher.catalog.tokens import TokenCounter
 from batcher.config import Config
 from batcher.job.job import Job, job_output_to_stderr
 from batcher.plan.checks import build_todays_version
+from batcher.plan.options import PlanOptions
 from batcher.plan.pilot_draw import PilotWish
-from batcher.plan.planner import Planner, PlanOptions, PlanReport, Progress
+from batcher.plan.planner import Planner, PlanReport, Progress
 from batcher.plan.rows import RowPreparer
 from batcher.state.db.store import Store
 

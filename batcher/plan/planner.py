@@ -10,11 +10,9 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-
-import orjson
 
 from batcher.catalog.prices import resolve_prices
 from batcher.catalog.tokens import TokenCounter
@@ -26,7 +24,8 @@ from batcher.errors import InputError, StateError
 from batcher.job.job import Job, job_output_to_stderr
 from batcher.job.schema import output_column_types
 from batcher.plan.checks import build_todays_version, check_unsent_lines
-from batcher.plan.pilot_draw import PilotWish, draw_pilot
+from batcher.plan.options import PlanOptions
+from batcher.plan.pilot_draw import draw_pilot
 from batcher.plan.rows import READ_ROWS, BadRows, RowLocation, RowPreparer
 from batcher.plan.shard_cutting import ShardCutting
 from batcher.plan.tables import read_bios, table_name
@@ -41,43 +40,6 @@ from batcher.state.versions import register_version
 
 Progress = Callable[[str, int], None]
 """Is called with what the plan is doing, and how many rows that is done for."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlanOptions:
-    """What the user asked of `plan`."""
-
-    input: Path
-    done: Path | None = None
-    limit: int | None = None
-    skip_bad_rows: bool = False
-    replan: bool = False
-    dry_run: bool = False
-    pilot: PilotWish | None = None
-    """A sample of the lines that this plan cuts is to be sent first."""
-
-    def with_overrides(
-        self, input: Path | None, done: Path | None, limit: int | None, skip_bad_rows: bool
-    ) -> "PlanOptions":
-        """Return these options with those of the command line in their place."""
-        return replace(
-            self, input=input or self.input, done=done or self.done, limit=limit, skip_bad_rows=skip_bad_rows
-        )
-
-    def to_json(self) -> str:
-        """Return the options that `run` repeats, as the JSON that the state keeps."""
-        named = {"input": str(self.input.resolve()), "done": str(self.done.resolve()) if self.done else ""}
-        return orjson.dumps({**named, "limit": self.limit, "skip_bad_rows": self.skip_bad_rows}).decode()
-
-
-def load_plan_options(tx: Transaction) -> PlanOptions | None:
-    """Return the options of the last plan; None where the state has none."""
-    text = facts.read_plan_options(tx)
-    if not text:
-        return None
-    kept = orjson.loads(text)
-    done = Path(kept["done"]) if kept["done"] else None
-    return PlanOptions(Path(kept["input"]), done, kept["limit"], kept["skip_bad_rows"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +80,8 @@ class PlanResult:
     outdated_shards: int
     replanned: bool
     not_in_table: int
+    left_out: int
+    """New artists of the table that the limit left out."""
 
 
 class CutTotals(NamedTuple):
@@ -176,8 +140,8 @@ class Planner:
         skipped = self._read_input(tx, spool)
         done_unknown = self._read_earlier_bios(tx)
         changed_rows = plan_state.count_changed_rows(tx)
-        if self.options.limit is not None:
-            plan_state.keep_most_urgent_rows(tx, self.options.limit)
+        most = self.options.limit
+        left_out = plan_state.keep_most_urgent_rows(tx, most) if most is not None else 0
         has_earlier_artists = plan_state.number_new_rows(tx) > 0
         outdated_shards = self._apply_earlier_bios(tx)
         not_in_table = plan_state.count_artists_not_in_table(tx)
@@ -197,7 +161,7 @@ class Planner:
             prices = thread.submit(resolve_prices, model)
             artists_new = self._record_artists(tx, home, version)
         facts.save_prices(tx, model, prices.result())
-        facts.save_plan_options(tx, self.options.to_json())
+        facts.save_plan_options(tx, self.options.to_json(home))
         tx.record_event("plan", f"{cut.lines} lines in {cut.shards} shards")
         return PlanResult(
             lines_planned=cut.lines,
@@ -210,6 +174,7 @@ class Planner:
             outdated_shards=outdated_shards,
             replanned=self.options.replan,
             not_in_table=not_in_table,
+            left_out=left_out,
         )
 
     def recut_unsent(self, tx: Transaction, folder: Path) -> PlanReport:

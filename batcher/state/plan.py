@@ -197,9 +197,9 @@ def count_changed_rows(tx: Transaction) -> int:
     return int(tx.fetch_one("count_changed_rows")[0])
 
 
-def keep_most_urgent_rows(tx: Transaction, most: int) -> None:
-    """Drop staged rows of new artists, all but the `most` that are to be sent first."""
-    tx.fetch_all("limit_prepared", limit=most)
+def keep_most_urgent_rows(tx: Transaction, most: int) -> int:
+    """Drop staged rows of new artists, all but the `most` that are to be sent first; return how many were dropped."""
+    return tx.count_changed("limit_prepared", limit=most)
 
 
 def number_new_rows(tx: Transaction) -> int:

@@ -86,6 +86,7 @@ def plan_to_json(result: PlanResult, report: PlanReport, summary: PlanSummary) -
         "rows_read": result.rows_read,
         "changed_rows": result.changed_rows,
         "skipped_rows": [message for _, message in result.skipped],
+        "left_out": result.left_out,
         "done_unknown": result.done_unknown,
         "states": dict(report.states),
         "priorities": [p._asdict() for p in report.priorities],
@@ -146,6 +147,9 @@ def _describe_changes(result: PlanResult) -> list[str]:
     lines = [
         f"{result.rows_read:,} rows read: {result.artists_new:,} new artists, {result.lines_planned:,} lines planned."
     ]
+    if result.left_out:
+        left = f"{result.left_out:,} artist{'s are' if result.left_out != 1 else ' is'} left out of this table"
+        lines.append(f"{left}: `--limit N` takes N of them in, `--all` all.")
     if result.changed_rows:
         action = "the unsent ones were taken" if result.replanned else "--replan takes the unsent ones"
         lines.append(f"{result.changed_rows:,} rows differ from what was planned; {action} anew.")

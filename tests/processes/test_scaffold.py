@@ -15,7 +15,8 @@ from batcher.core.actions import Finish
 from batcher.core.model import Endpoint
 from batcher.errors import StateError
 from batcher.job.loading import load_job
-from batcher.plan.planner import PlanOptions, plan_job
+from batcher.plan.options import PlanOptions
+from batcher.plan.planner import plan_job
 from batcher.state.db.store import Store
 from tests.support.world import Clock, World, counter
 

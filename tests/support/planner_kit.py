@@ -12,7 +12,8 @@ import pytest
 from batcher.config import Config
 from batcher.errors import BatcherError
 from batcher.job.loading import load_job
-from batcher.plan.planner import PlanOptions, PlanReport, PlanResult, plan_job
+from batcher.plan.options import PlanOptions
+from batcher.plan.planner import PlanReport, PlanResult, plan_job
 from batcher.sandbox import SandboxSettings
 from tests.support.world import World, config_with, counter
 

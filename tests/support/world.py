@@ -24,7 +24,8 @@ from batcher.job.job import Job
 from batcher.job.loading import load_job
 from batcher.lanes.batch.runner import BatchRunner
 from batcher.lanes.context import LaneContext
-from batcher.plan.planner import PlanOptions, plan_job
+from batcher.plan.options import PlanOptions
+from batcher.plan.planner import plan_job
 from batcher.sandbox import Sandbox, SandboxSettings
 from batcher.sandbox.web.transport import SandboxTransport
 from batcher.service.openai_service import OpenAIService

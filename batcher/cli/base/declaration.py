@@ -16,12 +16,19 @@ ConfigOption = Annotated[
 ]
 InputOption = Annotated[
     Path | None,
-    typer.Option("--input", help="The table: .csv, .jsonl or .parquet. Default: what batcher.toml names."),
+    typer.Option(
+        "--input",
+        help="The table: .csv, .jsonl or .parquet. Default: that of the last plan, else of batcher.toml.",
+    ),
 ]
 DoneOption = Annotated[
     Path | None, typer.Option("--done", help="A table of bios that exist (artist_id, bio): not asked for again.")
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Take in only the N most urgent new artists.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Take in all artists of the table, after a plan with --limit.")]
+AddOption = Annotated[
+    bool, typer.Option("--add", help="Add the artists of another table than that of the last plan, without a question.")
+]
 SkipOption = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave bad rows out, and list them as skipped.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 MovedOption = Annotated[

@@ -8,6 +8,8 @@ import typer
 
 from batcher.cli.base.declaration import (
     CONFIG,
+    AddOption,
+    AllOption,
     ConfigOption,
     DoneOption,
     InputOption,
@@ -41,18 +43,25 @@ def plan(
     input: InputOption = None,
     done: DoneOption = None,
     limit: LimitOption = None,
+    everything: AllOption = False,
     skip_bad_rows: SkipOption = False,
+    add: AddOption = False,
     replan: Annotated[
         bool, typer.Option("--replan", help="Cut everything unsent again, from the table and the job as they are now.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Read the table, render and count every line, cut shards; print lines, tokens, price and forecast."""
-    from batcher.cli.planning.plan import configured_options, run_plan
+    """Read the table, render and count every line, cut shards; print lines, tokens, price and forecast.
+
+    What is not named is as in the last plan, which takes in no more artists after --limit.
+    """
+    from batcher.cli.planning.plan import choose_options, run_plan
+    from batcher.plan.options import PlanWish
 
     session = start_session(config, json)
-    options = configured_options(session).with_overrides(input, done, limit, skip_bad_rows)
+    wish = PlanWish(input, done, limit, everything, skip_bad_rows)
+    options = choose_options(session, wish, add or dry_run)
     finish_command(run_plan(session, replace(options, replan=replan, dry_run=dry_run)), json)
 
 

@@ -8,12 +8,12 @@ from batcher.catalog.prices import resolve_prices
 from batcher.catalog.tokens import TokenCounter
 from batcher.cli.base.answer import CommandAnswer
 from batcher.cli.base.session import Session
-from batcher.cli.planning.plan import configured_options
+from batcher.cli.planning.plan import configured_tables
 from batcher.core.model import JobVersion
 from batcher.errors import InputError
 from batcher.job.job import Job, job_output_to_stderr
 from batcher.plan.checks import build_todays_version, find_outdated_lines
-from batcher.plan.planner import load_plan_options
+from batcher.plan.options import load_plan_options
 from batcher.plan.previewing import (
     LinePreview,
     PreparerOf,
@@ -110,8 +110,8 @@ class _Look:
     ) -> None:
         """tx: of the plan that rows are taken from; None: none are."""
         self._job, self._today, self._preparer_of, self._tx = job, today, preparer_of, tx
-        kept = load_plan_options(tx) if tx is not None else None
-        self.table = table or (kept or configured_options(session)).input
+        kept = load_plan_options(tx, session.store.folder) if tx is not None else None
+        self.table = table or (kept or configured_tables(session)).input
 
     def preview_artists(self, artist_ids: Sequence[str], sample: int | None) -> list[LinePreview]:
         """Return the lines that are to be shown."""

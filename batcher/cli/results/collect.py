@@ -7,7 +7,7 @@ from rich.text import Text
 
 from batcher.cli.base.answer import CommandAnswer
 from batcher.cli.base.session import Session
-from batcher.cli.planning.plan import configured_options
+from batcher.cli.planning.plan import configured_tables
 from batcher.collect.collect import CollectResult, check_targets, collect_bios, load_table_paths
 from batcher.errors import StateError, compute_exit_code
 
@@ -17,8 +17,7 @@ JSON_FIELDS = ("bios", "failed", "dead", "held", "open", "skipped", "kept", "not
 
 def protected_tables(session: Session) -> list[Path]:
     """Return the tables that were planned, and those that the settings name: no output may replace them."""
-    options = configured_options(session)
-    found = [path for path in (options.input, options.done) if path is not None]
+    found = [path for path in configured_tables(session) if path is not None]
     with suppress(StateError):
         found += load_table_paths(session.store)
     return found

@@ -7,6 +7,8 @@ import typer
 
 from batcher.cli.base.declaration import (
     CONFIG,
+    AddOption,
+    AllOption,
     ConfigOption,
     DoneOption,
     InputOption,
@@ -70,7 +72,9 @@ def run(
     input: InputOption = None,
     done: DoneOption = None,
     limit: LimitOption = None,
+    everything: AllOption = False,
     skip_bad_rows: SkipOption = False,
+    add: AddOption = False,
     service_moved: MovedOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -78,13 +82,12 @@ def run(
 
     Without options for the plan it goes on with what was planned last.
     """
-    from batcher.cli.planning.plan import configured_options
+    from batcher.cli.planning.plan import choose_run_options
     from batcher.cli.sending.run import run_all
+    from batcher.plan.options import PlanWish
 
     session = start_session(config, json, service_moved)
-    options = None
-    if input or done or limit or skip_bad_rows:
-        options = configured_options(session).with_overrides(input, done, limit, skip_bad_rows)
+    options = choose_run_options(session, PlanWish(input, done, limit, everything, skip_bad_rows), add)
     finish_command(run_all(session, options, out, failed, overwrite, tail == "direct"), json)
 
 

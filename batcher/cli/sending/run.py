@@ -1,6 +1,5 @@
 """`batcher run`: plan, release, follow and collect, the unattended mode."""
 
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -11,16 +10,16 @@ from batcher.cli.base.answer import CommandAnswer
 from batcher.cli.base.outcome import interruption_note, is_interrupted, raise_problem, read_job_status
 from batcher.cli.base.process import check_service_reachable, open_batch_runner
 from batcher.cli.base.session import Session
-from batcher.cli.planning.plan import configured_options, run_plan
+from batcher.cli.planning.plan import run_plan
 from batcher.cli.results.collect import collect_to_files, protected_tables
 from batcher.cli.sending.direct import run_direct_lane
 from batcher.cli.sending.submit import release_shards
 from batcher.collect.collect import check_replacing, check_targets
 from batcher.core.actions import Finish, Wait
 from batcher.core.decide import HAND_OVER, decide_actions, decide_tail_actions
-from batcher.errors import ExitCode, InputError, StateError, compute_exit_code
+from batcher.errors import ExitCode, InputError, compute_exit_code
 from batcher.lanes.batch.runner import Decide
-from batcher.plan.planner import PlanOptions, load_plan_options
+from batcher.plan.options import PlanOptions
 from batcher.state import submissions
 from batcher.state.direct_calls import Selection
 from batcher.views.status import draw_status
@@ -31,7 +30,7 @@ def run_all(
 ) -> CommandAnswer:
     """Plan, release all shards, follow them to their end, and collect to `out` where it is named.
 
-    options: what to plan; None: as the last plan, else as the settings say. tail: the direct lane does the last lines.
+    options: what to plan; None: nothing, as a plan is there. tail: the direct lane does the last lines.
     """
     check_targets(out, failed, protected_tables(session))
     if not overwrite:
@@ -79,14 +78,11 @@ def _build_tail_decider(session: Session) -> Decide:
 
 
 def _plan_for_run(session: Session, options: PlanOptions | None) -> None:
-    """Plan what the user named. The plan of a part of the table is not widened by a command that only continues."""
-    earlier = None
-    with suppress(StateError), session.store.read_transaction() as tx:  # there may be no plan, or one that was killed
-        earlier = load_plan_options(tx)
-    if options is None and earlier is not None and earlier.limit is not None:
-        note = f"going on with the plan of {earlier.limit:,} artists; `batcher plan` takes in more"
+    """Plan, unless the run only goes on with the plan of a part of the table, which it does not widen."""
+    if options is None:
+        note = "going on with what was planned; `batcher plan --limit N` takes in N more of the table, `--all` the rest"
         session.display.console.print(note, highlight=False, markup=False)
         return
-    planned = run_plan(session, options or earlier or configured_options(session))
+    planned = run_plan(session, options)
     if not session.json:
         session.display.console.print(planned.drawn)

@@ -13,7 +13,8 @@ from batcher.catalog.tokens import TokenCounter, count_tokens
 from batcher.core.model import Endpoint
 from batcher.errors import BatcherError
 from batcher.plan import rows as plan_rows
-from batcher.plan.planner import PlanOptions, plan_job
+from batcher.plan.options import PlanOptions
+from batcher.plan.planner import plan_job
 from tests.support.world import World, counter, write_table
 
 OWNER = """

@@ -13,7 +13,8 @@ from batcher.collect.collect import collect_bios
 from batcher.core.actions import Finish
 from batcher.disk.shard_files import READ_BYTES, Spool
 from batcher.errors import ConfigError, JobError
-from batcher.plan.planner import PlanOptions, plan_job
+from batcher.plan.options import PlanOptions
+from batcher.plan.planner import plan_job
 from batcher.sandbox import SandboxSettings
 from batcher.views.plan import summarise_plan
 from tests.support.planner_kit import SLOW_POLLS, TEN_LINES, Desk, check_files, ids_of, lines_of, shard_files, shards
