@@ -375,7 +375,7 @@ def test_a_retry_shard_that_fails_leaves_no_file(desk: Desk) -> None:
     before = snapshot(desk.world)
     desk.write_job(values='{"artist_name": self.artist_name.replace("Bo", "Bob"), "fact": self.fact or "none"}')
     with pytest.raises(JobError, match="renders artist b otherwise than it was planned"):
-        cut_retry_shard(desk.world.store, desk.world.job, desk.world.config, 3)
+        cut_retry_shard(desk.world.store, desk.world.job, desk.world.config, 3, 1)
     assert snapshot(desk.world) == before
 
 
