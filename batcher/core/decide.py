@@ -83,6 +83,11 @@ def _has_running_batches(snapshot: Snapshot) -> bool:
     return any(not is_terminal(b.status) for b in snapshot.batches)
 
 
+def _is_pilot_asked(snapshot: Snapshot) -> bool:
+    """Return whether lines of a pilot are under way that have no first answer yet."""
+    return any(shard.is_pilot for shard in snapshot.shards)
+
+
 def _sending_actions(snapshot: Snapshot, now: float) -> tuple[list[Action], Hold | Refuse | None]:
     """Return new work, and what keeps the next shard back: for now (Hold), or for good (Refuse)."""
     if find_gate_obstacle(snapshot.gate, now) or _must_await_probe(snapshot):
@@ -91,7 +96,8 @@ def _sending_actions(snapshot: Snapshot, now: float) -> tuple[list[Action], Hold
     gather: list[Action] = [
         Gather(g.priority, g.version) for g in snapshot.loose if _should_cut_retries(g, queue, snapshot, now)
     ]
-    if gather:
+    # Before a pilot has shown whether the prompt is any good, nothing is bought again.
+    if gather and not _is_pilot_asked(snapshot):
         return gather, None
     return _admit_queue(queue, snapshot)
 
@@ -182,6 +188,28 @@ HAND_OVER = "the rest goes to the direct lane"
 
 LONGEST_BATCH_S = 24 * 3600.0
 """The completion window of a batch in seconds: what is sent now may take this long (OpenAI, guides/batch, 2026-07)."""
+
+
+PILOT_ANSWERED = "each line of the pilot has its first answer"
+"""The problem that `decide_pilot_actions` finishes with."""
+
+
+def decide_pilot_actions(snapshot: Snapshot, now: float) -> list[Action]:
+    """Return the next actions as `decide_actions` does, up to the first answers of the pilot.
+
+    Where the job stops for its setup meanwhile, what is in flight is taken in first: it was paid for, and shows how
+    much is wrong.
+    """
+    if snapshot.outage_until > now:
+        return [Wait(snapshot.outage_until, NO_ANSWER)]
+    urgent = _urgent_actions(snapshot, now)
+    if urgent:
+        return urgent
+    if not _is_pilot_asked(snapshot):
+        return [Finish(PILOT_ANSWERED)]
+    if snapshot.stopped and _has_running_batches(snapshot):
+        return [Wait(max(now, snapshot.polled_at) + snapshot.poll_interval_s, "batches are running")]
+    return decide_actions(snapshot, now)
 
 
 def decide_tail_actions(snapshot: Snapshot, now: float, *, fewer_than: int, deadline: float) -> list[Action]:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from enum import Enum, auto
 from math import ceil
 from typing import NamedTuple
 
@@ -83,3 +84,32 @@ def tally_pilot(lines: Sequence[PilotLine]) -> PilotTally:
 def is_enough_accepted(tally: PilotTally, least_share: float) -> bool:
     """Return whether enough first answers were accepted for the rest to be sent without a question."""
     return tally.judged > 0 and tally.accepted >= ceil(least_share * tally.judged - 1e-9)
+
+
+class PilotStage(Enum):
+    """How far a pilot is."""
+
+    ASKED = auto()
+    """Lines of it are to be sent, or under way, for the first time."""
+    REPEATED = auto()
+    """Enough first answers were accepted, or none was judged; lines of it are asked for again."""
+    FAILED = auto()
+    """Too few first answers were accepted: the user decides what is done next."""
+    PASSED = auto()
+    """It is over, and the rest may be sent."""
+
+
+def find_pilot_stage(
+    tally: PilotTally, open_shards: int, open_lines: int, least_share: float, is_resumed: bool
+) -> PilotStage:
+    """Return how far a pilot is.
+
+    open_shards: shards of it that are planned or under way; open_lines: lines of it that are to be sent or under way;
+    is_resumed: the user has decided to go on although too few first answers were accepted.
+    """
+    if open_shards:
+        return PilotStage.ASKED
+    is_enough = is_resumed or is_enough_accepted(tally, least_share)
+    if open_lines and (is_enough or not tally.judged):
+        return PilotStage.REPEATED
+    return PilotStage.PASSED if is_enough else PilotStage.FAILED

@@ -22,6 +22,8 @@ class ShardView(NamedTuple):
     """The job version of its lines."""
     longest: int = 0
     """Counted tokens of its longest line."""
+    is_pilot: bool = False
+    """Whether its lines are the first of a pilot to be asked."""
 
 
 class BatchView(NamedTuple):

@@ -7,7 +7,7 @@ stages the sample, by which the plan cuts it into shards of its own, and records
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from batcher.core.pilots import PilotLine
+from batcher.core.pilots import PilotLine, PilotStage, PilotTally, find_pilot_stage, tally_pilot
 from batcher.core.sampling import DrawnLine, SampleCandidate
 from batcher.state.db.transaction import Transaction
 
@@ -17,12 +17,22 @@ class PilotRow(NamedTuple):
 
     pilot: int
     version: int
+    prompt: int
     wished: int
     seed: int
     lines: int
     made_at: float
     resumed_at: float | None
     """When the user decided to go on although too few answers were accepted."""
+
+
+class PilotProgress(NamedTuple):
+    """A pilot, how far it is, and its lines by strata with their first answers."""
+
+    pilot: PilotRow
+    stage: PilotStage
+    tally: PilotTally
+    lines: Sequence[PilotLine]
 
 
 def load_sample_candidates(tx: Transaction) -> Iterator[SampleCandidate]:
@@ -53,26 +63,21 @@ def release_pilot(tx: Transaction, pilot: int) -> int:
     return len(tx.fetch_all("release_pilot", pilot=pilot))
 
 
-def load_newest_pilot(tx: Transaction, prompt: int) -> PilotRow | None:
-    """Return the newest pilot of a prompt; None where it has none."""
+def load_newest_pilot(tx: Transaction, prompt: int | None = None) -> PilotRow | None:
+    """Return the newest pilot of a prompt (None: of any); None where there is none."""
     rows = tx.fetch_all("newest_pilot", prompt=prompt)
     return PilotRow(*rows[0]) if rows else None
 
 
-def read_newest_prompt(tx: Transaction) -> int | None:
-    """Return the prompt of the newest pilot of any; None where there is none."""
-    rows = tx.fetch_all("newest_pilot_prompt")
-    return int(rows[0][0]) if rows else None
-
-
-def count_open_lines(tx: Transaction, pilot: int, prompt: int) -> int:
-    """Return how many lines of a pilot are still to be sent with its prompt, or are under way."""
-    return int(tx.fetch_one("count_open_pilot_lines", pilot=pilot, prompt=prompt)[0])
-
-
-def load_pilot_lines(tx: Transaction, pilot: int, prompt: int) -> list[PilotLine]:
-    """Return the lines of a pilot by strata, with their first answer to its prompt and what they have cost."""
-    return [PilotLine(*row) for row in tx.fetch_all("pilot_lines", pilot=pilot, prompt=prompt)]
+def load_pilot_progress(tx: Transaction, pilot: PilotRow, least_share: float) -> PilotProgress:
+    """Return how far a pilot is. least_share: the share of its first answers that has to be accepted."""
+    rows = tx.fetch_all("pilot_lines", pilot=pilot.pilot, prompt=pilot.prompt)
+    lines = [PilotLine(*row) for row in rows]
+    tally = tally_pilot(lines)
+    open_shards = int(tx.fetch_one("count_open_pilot_shards", pilot=pilot.pilot)[0])
+    open_lines = int(tx.fetch_one("count_open_pilot_lines", pilot=pilot.pilot, prompt=pilot.prompt)[0])
+    stage = find_pilot_stage(tally, open_shards, open_lines, least_share, pilot.resumed_at is not None)
+    return PilotProgress(pilot, stage, tally, lines)
 
 
 def count_judged_answers(tx: Transaction, prompt: int) -> int:
@@ -80,6 +85,18 @@ def count_judged_answers(tx: Transaction, prompt: int) -> int:
     return int(tx.fetch_one("count_judged_answers", prompt=prompt)[0])
 
 
-def resume_pilot(tx: Transaction, pilot: int) -> None:
-    """Record that the user goes on although too few answers of this pilot were accepted."""
-    tx.fetch_all("resume_pilot", pilot=pilot, now=tx.now)
+def count_unsent_lines(tx: Transaction, version: int) -> int:
+    """Return how many lines of a version are in shards that were never sent."""
+    return int(tx.fetch_one("count_unsent_lines", version=version)[0])
+
+
+def resume_failed_pilot(tx: Transaction, least_share: float) -> bool:
+    """Record that the user goes on although too few answers of the newest pilot were accepted; return whether so.
+
+    least_share: as for `load_pilot_progress`.
+    """
+    pilot = load_newest_pilot(tx)
+    if pilot is None or load_pilot_progress(tx, pilot, least_share).stage is not PilotStage.FAILED:
+        return False
+    tx.fetch_all("resume_pilot", pilot=pilot.pilot, now=tx.now)
+    return True

@@ -166,6 +166,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         commands=(("direct", "--unreleased", "--workers", "2"),),
     ),
     "direct first": Scenario(commands=(("plan",), ("direct", "--limit", "4"), ("run",)), codes=(0, 3, 4)),
+    "pilot": Scenario(commands=(("pilot", "--lines", "4"), ("run",))),
     "paused": Scenario(commands=(("plan",), ("pause",), ("resume",), ("run",)), lines=6),
 }
 
@@ -174,6 +175,7 @@ COMMITS: Mapping[str, str] = {
     "reached": "plain",
     "begin": "plain",
     "release": "plain",
+    "release_pilot": "pilot",
     "end_submit": "submitted",
     "intend_send": "plain",
     "record_upload": "plain",

@@ -92,6 +92,27 @@ def run(
 
 
 @sending.command(rich_help_panel=PANEL)
+def pilot(
+    config: ConfigOption = CONFIG,
+    lines: Annotated[
+        int | None, typer.Option("--lines", min=1, help="How many lines. Default: what batcher.toml names, else 200.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Another seed draws other lines, the same one the same.")
+    ] = None,
+    service_moved: MovedOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Send a sample of the unsent lines first and show what came: bios, refused answers with reasons, cost of the rest.
+
+    Sparse and well-known artists of each priority are in it. The same command goes on with a pilot that is not over.
+    """
+    from batcher.cli.sending.pilot import run_pilot
+
+    finish_command(run_pilot(start_session(config, json, service_moved), lines, seed), json)
+
+
+@sending.command(rich_help_panel=PANEL)
 def direct(
     config: ConfigOption = CONFIG,
     workers: Annotated[
@@ -129,7 +150,7 @@ def pause(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
 
 @sending.command(rich_help_panel=PANEL)
 def resume(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
-    """End every pause."""
+    """End every pause, and go on although too few answers of the pilot were accepted."""
     from batcher.cli.sending.pause import run_resume
 
     finish_command(run_resume(start_session(config, json)), json)

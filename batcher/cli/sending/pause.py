@@ -3,7 +3,7 @@
 from batcher.cli.base.answer import CommandAnswer
 from batcher.cli.base.session import Session
 from batcher.core.brake import describe_share
-from batcher.state import quota_pauses, snapshot, versions
+from batcher.state import pilots, quota_pauses, snapshot, versions
 
 
 def run_pause(session: Session) -> CommandAnswer:
@@ -16,7 +16,7 @@ def run_pause(session: Session) -> CommandAnswer:
 
 
 def run_resume(session: Session) -> CommandAnswer:
-    """End every pause, and release the brake where it has tripped."""
+    """End every pause, release the brake where it has tripped, and let the rest follow a pilot that has failed."""
     session.store.require_plan()
     with session.store.transaction("resume") as tx:
         text = f"{quota_pauses.resume_sending(tx)} pauses ended"
@@ -27,4 +27,6 @@ def run_resume(session: Session) -> CommandAnswer:
             tx.record_event("brake_released", "; ".join(describe_share(each) for each in braked))
             prompts = ", ".join(str(each.prompt) for each in braked)
             text += f"; the brake is released for prompt {prompts}: only answers from now on count"
+        if pilots.resume_failed_pilot(tx, session.config.pilot.min_accepted):
+            text += "; the pilot counts as passed, and `batcher run` sends the rest"
     return CommandAnswer(text, {"told": text, "brake_released": [each.prompt for each in braked]})

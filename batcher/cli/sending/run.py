@@ -1,5 +1,6 @@
 """`batcher run`: plan, release, follow and collect, the unattended mode."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from batcher.cli.base.answer import CommandAnswer
 from batcher.cli.base.outcome import interruption_note, is_interrupted, raise_problem, read_job_status
 from batcher.cli.base.process import check_service_reachable, open_batch_runner
 from batcher.cli.base.session import Session
-from batcher.cli.planning.plan import run_plan
+from batcher.cli.planning.plan import load_last_options, run_plan
 from batcher.cli.results.collect import collect_to_files, protected_tables
 from batcher.cli.sending.direct import run_direct_lane
+from batcher.cli.sending.pilot import FEWEST_LINES, SEED, send_pilot_first
 from batcher.cli.sending.submit import release_shards
 from batcher.collect.collect import check_replacing, check_targets
 from batcher.core.actions import Finish, Wait
@@ -20,6 +22,7 @@ from batcher.core.decide import HAND_OVER, decide_actions, decide_tail_actions
 from batcher.errors import ExitCode, InputError, compute_exit_code
 from batcher.lanes.batch.runner import Decide
 from batcher.plan.options import PlanOptions
+from batcher.plan.pilot_draw import PilotWish
 from batcher.state import submissions
 from batcher.state.direct_calls import Selection
 from batcher.views.status import draw_status
@@ -28,7 +31,7 @@ from batcher.views.status import draw_status
 def run_all(
     session: Session, options: PlanOptions | None, out: Path | None, failed: Path | None, overwrite: bool, tail: bool
 ) -> CommandAnswer:
-    """Plan, release all shards, follow them to their end, and collect to `out` where it is named.
+    """Plan, send a pilot of a large job, release all shards, follow them to their end, and collect to `out`.
 
     options: what to plan; None: nothing, as a plan is there. tail: the direct lane does the last lines.
     """
@@ -37,7 +40,9 @@ def run_all(
         check_replacing(session.store, out, failed)
     check_service_reachable(session)
     _plan_for_run(session, options)
-    end = _run_batch_lane(session, _build_tail_decider(session) if tail else decide_actions)
+    end = send_pilot_first(session) or _run_batch_lane(
+        session, _build_tail_decider(session) if tail else decide_actions
+    )
     while end == Finish(HAND_OVER):
         end, calls = run_direct_lane(session, Selection(unreleased=False), session.config.direct.workers, patient=False)
         if not is_interrupted(end):  # where the direct lane can do nothing now, the batches are followed
@@ -83,6 +88,9 @@ def _plan_for_run(session: Session, options: PlanOptions | None) -> None:
         note = "going on with what was planned; `batcher plan --limit N` takes in N more of the table, `--all` the rest"
         session.display.console.print(note, highlight=False, markup=False)
         return
+    if session.config.pilot.lines and load_last_options(session) is None:
+        # It is drawn with the plan; one that exists already is cut again for it.
+        options = replace(options, pilot=PilotWish(session.config.pilot.lines, SEED, FEWEST_LINES))
     planned = run_plan(session, options)
     if not session.json:
         session.display.console.print(planned.drawn)

@@ -35,13 +35,13 @@ UPDATE shards SET pilot = NULL WHERE list_contains($pilots, pilot)
 UPDATE shards SET state = 'released' WHERE pilot = $pilot AND state = 'planned' RETURNING shard
 
 -- name: newest_pilot
--- The newest pilot of a prompt.
-SELECT p.pilot, p.version, p.wished, p.seed, p.lines, p.made_at, p.resumed_at
+-- The newest pilot of a prompt, or of any.
+SELECT p.pilot, p.version, v.prompt, p.wished, p.seed, p.lines, p.made_at, p.resumed_at
 FROM pilots AS p JOIN versions AS v USING (version)
-WHERE v.prompt = $prompt ORDER BY p.pilot DESC LIMIT 1
+WHERE $prompt IS NULL OR v.prompt = $prompt ORDER BY p.pilot DESC LIMIT 1
 
--- name: newest_pilot_prompt
-SELECT v.prompt FROM pilots AS p JOIN versions AS v USING (version) ORDER BY p.pilot DESC LIMIT 1
+-- name: count_open_pilot_shards
+SELECT count(*) FROM shards WHERE pilot = $pilot AND state NOT IN ('settled', 'stale', 'split')
 
 -- name: count_open_pilot_lines
 -- Lines of a pilot that are to be followed. One that a later plan has put into a shard beside the pilot's is not.
@@ -75,6 +75,10 @@ WHERE l.pilot = $pilot ORDER BY l.stratum, a.seq
 -- name: count_judged_answers
 SELECT count(*) FROM attempts
 WHERE outcome IN ('bio', 'unusable') AND version IN (SELECT version FROM versions WHERE prompt = $prompt)
+
+-- name: count_unsent_lines
+SELECT coalesce(sum(lines), 0) FROM shards
+WHERE NOT retry AND state IN ('planned', 'released', 'uploaded') AND version = $version
 
 -- name: resume_pilot
 UPDATE pilots SET resumed_at = $now WHERE pilot = $pilot

@@ -45,7 +45,8 @@ SELECT (SELECT coalesce(sum(greatest(reserved, ceil(tokens * $factor))), 0) FROM
 SELECT count(*) FROM direct_calls WHERE ended_at IS NULL AND intended_at > $since
 
 -- name: active_shards
-SELECT shard, priority, state, lines, tokens, CASE WHEN wait_until > $latest THEN 0 ELSE wait_until END, submission, version, longest
+SELECT shard, priority, state, lines, tokens, CASE WHEN wait_until > $latest THEN 0 ELSE wait_until END, submission, version, longest,
+       pilot IS NOT NULL
 FROM shards
 WHERE state NOT IN ('planned', 'settled', 'stale', 'split')
 

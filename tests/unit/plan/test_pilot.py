@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from batcher.core.pilots import PilotStage
 from batcher.plan.pilot_draw import PilotWish
 from batcher.plan.pilot_plan import recut_with_pilot
 from batcher.state import pilots
@@ -24,6 +25,13 @@ def _newest(desk: Desk, prompt: int = 1) -> PilotRow | None:
         return pilots.load_newest_pilot(tx, prompt)
 
 
+def _stage(desk: Desk) -> PilotStage:
+    newest = _newest(desk)
+    assert newest is not None
+    with desk.world.store.read_transaction() as tx:
+        return pilots.load_pilot_progress(tx, newest, 0.9).stage
+
+
 def _recut(desk: Desk, wish: PilotWish = WISH) -> None:
     world = desk.world
     recut_with_pilot(world.config, world.job, world.store, wish, counter(), lambda *_: None)
@@ -36,7 +44,7 @@ def _pilot_ids(desk: Desk) -> list[object]:
 def test_a_pilot_is_cut_in_front_of_all_others(desk: Desk) -> None:
     result, report = desk.plan(desk.table(_write_rows(desk, 50)), pilot=WISH)
     assert (result.lines_planned, result.shards_cut) == (50, 8)
-    assert _newest(desk) == PilotRow(1, 1, 6, 1, 6, START, None)
+    assert _newest(desk) == PilotRow(1, 1, 1, 6, 1, 6, START, None)
     marked = desk.world.rows("SELECT shard, priority, lines, pilot FROM shards ORDER BY shard")
     assert marked[:3] == [(1, 1, 3, 1), (2, 2, 3, 1), (3, 1, 10, None)]
     assert [row[3] for row in marked[2:]] == [None] * 6
@@ -117,11 +125,11 @@ def test_a_pilot_that_was_sent_outlives_a_replan(desk: Desk) -> None:
     newest = _newest(desk)
     assert newest is not None
     with desk.world.store.read_transaction() as tx:
-        lines = pilots.load_pilot_lines(tx, 1, 1)
-        assert pilots.count_open_lines(tx, 1, 1) == 0
+        progress = pilots.load_pilot_progress(tx, newest, 0.9)
         assert pilots.count_judged_answers(tx, 1) == 6
-    assert [(line.first_outcome, line.executed) for line in lines] == [("bio", 1)] * 6
-    assert all(line.bio and line.usd > 0 and line.input > 0 for line in lines)
+    assert progress.stage is PilotStage.PASSED
+    assert [(line.first_outcome, line.executed) for line in progress.lines] == [("bio", 1)] * 6
+    assert all(line.bio and line.usd > 0 and line.input > 0 for line in progress.lines)
 
 
 def test_lines_that_another_plan_has_taken_are_not_followed(desk: Desk) -> None:
@@ -131,8 +139,6 @@ def test_lines_that_another_plan_has_taken_are_not_followed(desk: Desk) -> None:
     with desk.world.store.transaction("release") as tx:
         tx.fetch_all("release_shards", most=1)
     desk.world.act()
-    with desk.world.store.read_transaction() as tx:
-        assert pilots.count_open_lines(tx, 1, 1) == 3
+    assert _stage(desk) is PilotStage.ASKED
     desk.plan(table, replan=True)
-    with desk.world.store.read_transaction() as tx:
-        assert pilots.count_open_lines(tx, 1, 1) == 0
+    assert _stage(desk) is PilotStage.PASSED

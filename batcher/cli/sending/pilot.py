@@ -1,0 +1,163 @@
+"""`batcher pilot`: a sample is sent before the rest, and its answers are shown. `run` sends one by itself."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from rich.console import Group
+
+from batcher.catalog.prices import resolve_prices
+from batcher.catalog.tokens import TokenCounter
+from batcher.cli.base.answer import CommandAnswer
+from batcher.cli.base.outcome import interruption_note, is_interrupted, raise_problem
+from batcher.cli.base.process import open_batch_runner
+from batcher.cli.base.session import Session
+from batcher.cli.planning.plan import choose_options, load_last_options, run_plan
+from batcher.config import PilotSection
+from batcher.core.actions import Finish, Wait
+from batcher.core.decide import PILOT_ANSWERED, decide_pilot_actions
+from batcher.core.failures import FailureClass
+from batcher.core.pilots import PilotStage
+from batcher.errors import DecisionError, ExitCode, InputError
+from batcher.plan.checks import build_todays_version
+from batcher.plan.options import PlanWish
+from batcher.plan.pilot_draw import PilotWish
+from batcher.plan.pilot_plan import recut_with_pilot
+from batcher.review.kept_answers import KeptAnswer, find_refused_answers
+from batcher.state import pilots
+from batcher.state.db.transaction import Transaction
+from batcher.state.pilots import PilotProgress, PilotRow
+from batcher.state.reports.pilot import read_pilot_costs
+from batcher.state.versions import find_version_number, load_prompt_numbers
+from batcher.views.pilot import PilotReport, describe_failed_pilot, draw_pilot, pilot_to_json
+
+FEWEST_LINES = 2_000
+"""Unsent lines from which on `run` sends a pilot first: of fewer, the sample would be a tenth and more."""
+SEED = 1
+"""The seed of a sample where none is named."""
+
+
+class TodaysPrompt(NamedTuple):
+    """The job as its folder is today: its prompt (None: nothing was planned with it), and its unsent lines."""
+
+    prompt: int | None
+    unsent: int
+
+
+def run_pilot(session: Session, lines: int | None, seed: int | None) -> CommandAnswer:
+    """Send a pilot and report on it; go on with the last one where it is not over.
+
+    Raises InputError where nothing is left to send.
+    """
+    size = lines or session.config.pilot.lines or int(PilotSection.model_fields["lines"].default)
+    pilot = _find_or_make_pilot(session, PilotWish(size, SEED if seed is None else seed))
+    end = _follow_pilot(session, pilot, to_the_end=True)
+    progress = _load_progress(session, pilot)
+    if progress.stage is not PilotStage.FAILED and end != Finish(PILOT_ANSWERED):
+        raise_problem(end)
+    report = _build_report(session, progress)
+    failed = progress.stage is PilotStage.FAILED or is_interrupted(end)
+    code = ExitCode.WORK_REMAINS if failed else ExitCode.DONE
+    return CommandAnswer(Group(draw_pilot(report), *interruption_note(end)), pilot_to_json(report), code)
+
+
+def send_pilot_first(session: Session) -> Finish | Wait | None:
+    """Send a pilot before the rest, where `run` is to; return how that was interrupted, None where the rest may follow.
+
+    Raises DecisionError where too few of its answers were accepted, and the errors of the batch lane.
+    """
+    section = session.config.pilot
+    if not section.lines:
+        return None
+    with session.store.read_transaction() as tx:
+        today = _load_todays_prompt(session, tx)
+        pilot = pilots.load_newest_pilot(tx, today.prompt) if today.prompt is not None else None
+        judged = pilots.count_judged_answers(tx, today.prompt) if today.prompt is not None else 0
+    if pilot is None:
+        if today.unsent < FEWEST_LINES or judged >= session.config.brake.window:
+            return None
+        pilot = _make_pilot(session, PilotWish(section.lines, SEED))
+    progress = _load_progress(session, pilot)
+    end: Finish | Wait = Finish(PILOT_ANSWERED)
+    if progress.stage is PilotStage.ASKED or (progress.stage is PilotStage.REPEATED and not progress.tally.judged):
+        note = f"a pilot of {pilot.lines:,} lines first; the rest follows where {section.min_accepted:.0%} are accepted"
+        session.display.console.print(note, highlight=False, markup=False)
+        end = _follow_pilot(session, pilot, to_the_end=False)
+        progress = _load_progress(session, pilot)
+    if is_interrupted(end):
+        return end
+    if progress.stage is PilotStage.FAILED:
+        raise DecisionError(describe_failed_pilot(progress.tally, section.min_accepted))
+    if end != Finish(PILOT_ANSWERED):
+        raise_problem(end)
+    return None
+
+
+def _find_or_make_pilot(session: Session, wish: PilotWish) -> PilotRow:
+    """Return the last pilot of today's job where it is not over, else a new one. Raises InputError."""
+    if load_last_options(session) is None:
+        planned = run_plan(session, replace(choose_options(session, PlanWish(), add=False), pilot=wish))
+        if not session.json:
+            session.display.console.print(planned.drawn)
+    with session.store.read_transaction() as tx:
+        today = _load_todays_prompt(session, tx)
+        pilot = pilots.load_newest_pilot(tx, today.prompt) if today.prompt is not None else None
+    if pilot is not None and _load_progress(session, pilot).stage in {PilotStage.ASKED, PilotStage.REPEATED}:
+        return pilot
+    return _make_pilot(session, wish)
+
+
+def _load_todays_prompt(session: Session, tx: Transaction) -> TodaysPrompt:
+    number = find_version_number(tx, build_todays_version(session.config, session.load_job()))
+    return TodaysPrompt(load_prompt_numbers(tx).get(number), pilots.count_unsent_lines(tx, number))
+
+
+def _make_pilot(session: Session, wish: PilotWish) -> PilotRow:
+    """Cut what is unsent again with a pilot in front; return it. Raises InputError where nothing is unsent."""
+    with TokenCounter() as counter, session.display.show_progress("drawing"):
+        recut_with_pilot(
+            session.config, session.load_job(), session.store, wish, counter, session.display.report_progress
+        )
+    with session.store.read_transaction() as tx:
+        pilot = pilots.load_newest_pilot(tx)
+    if pilot is None:
+        raise InputError("nothing is left to send, and so to draw a pilot from; `batcher plan` takes in more artists")
+    return pilot
+
+
+def _follow_pilot(session: Session, pilot: PilotRow, to_the_end: bool) -> Finish | Wait:
+    """Release a pilot and follow it to its first answers, and to its end where these are enough and it is wanted."""
+    with open_batch_runner(session) as runner, session.display.show_progress("lines done"):
+        with session.store.transaction("release_pilot") as tx:
+            pilots.release_pilot(tx, pilot.pilot)
+        end = runner.run_until_idle(how=decide_pilot_actions)
+        progress = _load_progress(session, pilot)
+        is_open = end == Finish(PILOT_ANSWERED) and progress.stage is PilotStage.REPEATED
+        if is_open and (to_the_end or not progress.tally.judged):
+            end = runner.run_until_idle()
+    return end
+
+
+def _load_progress(session: Session, pilot: PilotRow) -> PilotProgress:
+    with session.store.read_transaction() as tx:
+        return pilots.load_pilot_progress(tx, pilot, session.config.pilot.min_accepted)
+
+
+def _build_report(session: Session, progress: PilotProgress) -> PilotReport:
+    with session.store.read_transaction() as tx:
+        costs = read_pilot_costs(tx, progress, session.config, resolve_prices)
+    return PilotReport(progress, costs, _find_first_refused(session, progress), session.config.pilot.min_accepted)
+
+
+def _find_first_refused(session: Session, progress: PilotProgress) -> Sequence[KeptAnswer]:
+    """Return the first answers of a pilot's lines that were refused, by strata."""
+    refused = [line.artist_id for line in progress.lines if line.first_outcome == FailureClass.UNUSABLE]
+    if not refused:
+        return []
+    first: dict[str, KeptAnswer] = {}
+    for answer in find_refused_answers(session.store, refused).answers:  # the newest first, so that the first one stays
+        record = answer.record
+        is_of_pilot = record.prompt == progress.pilot.prompt and record.happened_at >= progress.pilot.made_at
+        if is_of_pilot and record.outcome == FailureClass.UNUSABLE:
+            first[record.artist_id] = answer
+    return [first[artist_id] for artist_id in refused if artist_id in first]

@@ -1,0 +1,157 @@
+"""The report of a pilot, as tables and sentences and as JSON, and the question where too few answers were accepted."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import orjson
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from batcher.core.pilots import PilotLine, PilotStage, PilotTally
+from batcher.review.kept_answers import KeptAnswer
+from batcher.state.pilots import PilotProgress
+from batcher.state.reports.pilot import PilotCosts
+from batcher.views.sheet import Cell, build_table, format_usd
+
+SAMPLE_BIOS = 10
+"""Bios that a report shows, spread over the strata."""
+REASONS = 3
+"""Reasons that the question names at most."""
+TEXT_LENGTH = 300
+"""Characters of an answer that are shown; --json has all."""
+WITHIN = 1.96
+"""Standard errors to each side that hold the true value 19 times of 20."""
+
+
+class PilotReport(NamedTuple):
+    """A pilot with its costs, and the first answers that were refused, as they came."""
+
+    progress: PilotProgress
+    costs: PilotCosts
+    refused: Sequence[KeptAnswer]
+    min_accepted: float
+
+
+def describe_failed_pilot(tally: PilotTally, min_accepted: float) -> str:
+    """Return the question where too few answers of a pilot were accepted: numbers, reasons, and what may be done."""
+    reasons = [f"{each.lines:,} x {_describe_reason(each.code, each.reason)}" for each in tally.refused[:REASONS]]
+    more = len(tally.refused) - REASONS
+    named = "; ".join([*reasons, *([f"{more:,} more reasons"] if more > 0 else [])])
+    return (
+        f"{tally.accepted:,} of {tally.judged:,} answers of the pilot were accepted, [pilot] min_accepted asks for "
+        f"{min_accepted:.0%}{f' (refused: {named})' if named else ''}; the rest is not sent. "
+        "`batcher answers --refused` shows what came. Change the job and `batcher plan --replan`, or loosen accept and "
+        "`batcher judge` at no cost, or `batcher resume`; then `batcher run` goes on"
+    )
+
+
+def _describe_reason(code: str, reason: str) -> str:
+    return f"{code}: {reason}" if reason else code
+
+
+def list_samples(lines: Sequence[PilotLine]) -> list[PilotLine]:
+    """Return some lines with a bio, at equal distances in the order of strata."""
+    done = [line for line in lines if line.bio is not None]
+    count = min(SAMPLE_BIOS, len(done))
+    return [done[n * len(done) // count] for n in range(count)]
+
+
+def pilot_to_json(report: PilotReport) -> dict[str, object]:
+    """Return the report as JSON."""
+    (pilot, stage, tally, lines), costs = report.progress, report.costs
+    return {
+        "pilot": pilot.pilot,
+        "prompt": pilot.prompt,
+        "seed": pilot.seed,
+        "stage": stage.name.lower(),
+        "min_accepted": report.min_accepted,
+        **tally._asdict(),
+        "refused": [each._asdict() for each in tally.refused],
+        **costs._asdict(),
+        "rest": costs.rest._asdict() if costs.rest else None,
+        "samples": [
+            {"artist_id": line.artist_id, "artist_name": line.artist_name, "bio": orjson.loads(line.bio or "null")}
+            for line in list_samples(lines)
+        ],
+        "refused_answers": [
+            {
+                "artist_id": each.record.artist_id,
+                "code": each.record.code,
+                "reason": each.record.message,
+                "text": each.text,
+                "lack": each.lack,
+            }
+            for each in report.refused
+        ],
+    }
+
+
+def draw_pilot(report: PilotReport) -> RenderableType:
+    """Return the drawing of a report."""
+    progress, tally = report.progress, report.progress.tally
+    parts: list[RenderableType] = []
+    samples = list_samples(progress.lines)
+    if samples:
+        parts += [Text("Sample bios"), *(_draw_text(line.artist_id, "", _flatten_bio(line.bio)) for line in samples)]
+    if report.refused:
+        parts += [Text("Refused answers"), *(_draw_refused(answer) for answer in report.refused)]
+    if tally.refused:
+        rows: list[Sequence[Cell]] = [(each.code, each.reason, each.lines) for each in tally.refused]
+        parts.append(build_table("Refused, by reason", ["code", "reason", "answers"], rows, 2))
+    parts += [Text(line) for line in [*_describe_counts(progress), *_describe_costs(report.costs)]]
+    if progress.stage is PilotStage.FAILED:
+        parts.append(Text(describe_failed_pilot(tally, report.min_accepted) + "."))
+    elif progress.stage is PilotStage.PASSED and report.costs.rest_lines:
+        parts.append(Text("`batcher run` sends the rest."))
+    return Group(*parts)
+
+
+def _draw_refused(answer: KeptAnswer) -> Text:
+    record = answer.record
+    return _draw_text(
+        record.artist_id, _describe_reason(record.code or "", record.message or ""), answer.text or answer.lack
+    )
+
+
+def _draw_text(artist_id: str, reason: str, text: str) -> Text:
+    shown = " ".join(text.split())
+    shown = shown if len(shown) <= TEXT_LENGTH else shown[:TEXT_LENGTH] + "..."
+    return Text(f"  {artist_id}{f' [{reason}]' if reason else ''}: {shown}")
+
+
+def _flatten_bio(bio: str | None) -> str:
+    """Return a bio as text: its only field alone, else each after its name."""
+    fields = orjson.loads(bio or "{}")
+    if len(fields) == 1:
+        return str(next(iter(fields.values())))
+    return "; ".join(f"{name}: {value}" for name, value in fields.items())
+
+
+def _describe_counts(progress: PilotProgress) -> list[str]:
+    pilot, tally = progress.pilot, progress.tally
+    other = tally.judged - tally.accepted - tally.cut_off - tally.invalid
+    return [
+        f"Pilot {pilot.pilot}, seed {pilot.seed}: {tally.lines:,} lines, {tally.judged:,} first answers: "
+        f"{tally.accepted:,} accepted, {other:,} refused, {tally.cut_off:,} cut off, {tally.invalid:,} invalid; "
+        f"{tally.bios:,} bios by now, {tally.dead:,} lines given up."
+    ]
+
+
+def _describe_costs(costs: PilotCosts) -> list[str]:
+    if not costs.executed:
+        return []
+    lines = [
+        f"Measured on {costs.executed:,} executions: {costs.tokens_input:,.0f} input tokens "
+        f"({costs.tokens_counted:,.0f} counted), {costs.tokens_output:,.0f} output tokens each."
+    ]
+    if costs.spent_usd is not None:
+        per_bio = f", {format_usd(costs.usd_per_bio)} a bio" if costs.usd_per_bio is not None else ""
+        lines.append(
+            f"Spent {format_usd(costs.spent_usd)}{per_bio}; {format_usd(costs.usd_per_line)} a line were expected."
+        )
+    if costs.rest is not None and costs.rest_lines:
+        lines.append(
+            f"The other {costs.rest_lines:,} lines: about {format_usd(costs.rest.amount)}, give or take "
+            f"{format_usd(WITHIN * costs.rest.error)}; {format_usd(costs.rest_assumed)} were expected."
+        )
+    return lines
