@@ -46,6 +46,7 @@ class Bench:
         yield self.plan()
         yield self.looks()
         yield self.results()
+        yield self.judging()
         yield self.transfer()
 
     def plan(self) -> Table:
@@ -86,6 +87,21 @@ class Bench:
         drawn.add_row(*row("take in (download, archive, judge, record)", taken, floor))
         drawn.add_row(*row("batcher collect", collected, floor))
         return drawn
+
+    def judging(self) -> Table:
+        """Measure `judge` on the answers that were taken in: of every bio, and of every line that has none."""
+        drawn = table(f"{self.rows:,} kept answers judged again, start-up included")
+        drawn.add_row(*row("batcher judge --dry-run: bios that stay", self._again("-m", "batcher", "judge", "--dry-run")))
+        shutil.copytree(self.folder / "state", self.folder / "taken")
+        (judged,) = self.measure(Timed(python("-m", "batcher", "judge", "--json"), self.refuse_all))
+        drawn.add_row(*row("batcher judge: each line takes its bio", judged))
+        return drawn
+
+    def refuse_all(self) -> None:
+        """Restore the state from after the ingest, with every answer refused."""
+        shutil.rmtree(self.folder / "state")
+        shutil.copytree(self.folder / "taken", self.folder / "state")
+        self._again("-m", "benchmarks.refusing", str(self.folder / "state"))
 
     def send(self) -> Measured:
         """Send every shard of a plan, write the answers, and keep a copy of the state."""
