@@ -91,7 +91,9 @@ class Bench:
     def judging(self) -> Table:
         """Measure `judge` on the answers that were taken in: of every bio, and of every line that has none."""
         drawn = table(f"{self.rows:,} kept answers judged again, start-up included")
-        drawn.add_row(*row("batcher judge --dry-run: bios that stay", self._again("-m", "batcher", "judge", "--dry-run")))
+        drawn.add_row(
+            *row("batcher judge --dry-run: bios that stay", self._again("-m", "batcher", "judge", "--dry-run"))
+        )
         shutil.copytree(self.folder / "state", self.folder / "taken")
         (judged,) = self.measure(Timed(python("-m", "batcher", "judge", "--json"), self.refuse_all))
         drawn.add_row(*row("batcher judge: each line takes its bio", judged))
