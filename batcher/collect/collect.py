@@ -40,6 +40,7 @@ class CollectResult:
     """What was written, and how many artists have no bio yet.
 
     kept: nothing was new, and the file that exists was left as it is. notes: sentences that the user should read.
+    redone_...: artists with an earlier bio, whose new one is dead, held or open; they are in none of the other counts.
     """
 
     bios: int
@@ -50,6 +51,9 @@ class CollectResult:
     skipped: int
     kept: bool
     notes: Sequence[str]
+    redone_dead: int = 0
+    redone_held: int = 0
+    redone_open: int = 0
 
 
 def check_target(path: Path | None) -> None:
@@ -188,6 +192,9 @@ def _write_files(tx: Transaction, job: Job, targets: _Targets, leftovers: ExitSt
         skipped=artists.skipped,
         kept=kept,
         notes=notes,
+        redone_dead=artists.redone_dead,
+        redone_held=artists.redone_held,
+        redone_open=artists.redone_open,
     )
     return _Written(files, report)
 

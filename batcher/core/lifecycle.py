@@ -17,7 +17,7 @@ class ArtistState(StrEnum):
     SKIPPED = "skipped"
     """A bad row, left out at the user's request (`--skip-bad-rows`). Final."""
     DONE_BEFORE = "done_before"
-    """Has a bio from an earlier run (`--done`). Final; never requested."""
+    """Has a bio from an earlier run (`--done`). Only `redo` requests another."""
     READY = "ready"
     """May be sent. A crash leaves it here when nothing was sent for it."""
     WAITING = "waiting"
@@ -31,7 +31,7 @@ class ArtistState(StrEnum):
     """Waits for the user (cancelled, perhaps paid, or its bio revoked). Only `retry` moves it, or a bio that arrives
     late."""
     DONE = "done"
-    """Has an accepted bio. Final, unless today's job refuses it and the user revokes it."""
+    """Has an accepted bio. Only `redo` asks for another; `judge --revoke` takes it back where today's job refuses it."""
     DEAD = "dead"
     """Given up, with its reason. Only `retry` brings it back; a bio that arrives late is accepted."""
 
@@ -77,6 +77,7 @@ ARTIST_EVENTS: Mapping[str, tuple[frozenset[ArtistState], ArtistState]] = {
     "fall_due": (frozenset({A.WAITING}), A.READY),
     "bring_back": (frozenset({A.HELD, A.DEAD}), A.READY),
     "revoke": (frozenset({A.DONE}), A.HELD),
+    "redo": (frozenset({A.DONE, A.DONE_BEFORE}), A.READY),
 }
 
 SHARD_EVENTS: Mapping[str, tuple[frozenset[ShardState], ShardState]] = {

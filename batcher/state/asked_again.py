@@ -29,10 +29,14 @@ class PromptLines(NamedTuple):
     """Those that had another prompt before."""
 
 
+def count_lines(tx: Transaction) -> int:
+    """Return how many lines are asked for again."""
+    return int(tx.fetch_one("count_asked_again")[0])
+
+
 def load_rows(tx: Transaction, size: int) -> Iterator[Sequence[StoredRow]]:
     """Yield the rows of the lines that are asked for again as the state keeps them, `size` at a time."""
-    count = int(tx.fetch_one("count_asked_again")[0])
-    for after in range(0, count, size):
+    for after in range(0, count_lines(tx), size):
         yield tx.fetch_all("asked_again_rows", after=after, most=size)
 
 

@@ -18,13 +18,19 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACC
 
 
 class ArtistCounts(NamedTuple):
-    """The artists of a job by what became of them. open: still to be sent, or sent without a result yet."""
+    """The artists of a job by what became of them. open: still to be sent, or sent without a result yet.
+
+    Those whose bio was asked for again have their earlier bio, and are counted apart.
+    """
 
     done: int
     dead: int
     held: int
     open: int
     skipped: int
+    redone_dead: int
+    redone_held: int
+    redone_open: int
 
 
 class Misfit(NamedTuple):

@@ -188,6 +188,9 @@ def record_answers(tx: Transaction, answers: Sequence[CallRecord]) -> None:
     tx.fetch_all("record_answers", now=tx.now)
     if any(answer.data is not None for answer in answers):
         tx.fetch_all("insert_direct_bios", now=tx.now)
+        if tx.fetch_one("count_redone_answers")[0]:
+            tx.fetch_all("keep_former_direct_bios", now=tx.now)
+            tx.fetch_all("replace_direct_bios", now=tx.now)
         tx.move_lines("accept_answers", "accept")
     targets = {answer.state for answer in answers}  # each statement reads all lines, so only those that are needed run
     for event in VERDICT_EVENTS:

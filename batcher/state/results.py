@@ -5,10 +5,10 @@ it accepts, from `record_undecided_failures` it decides, and `record_batch_usage
 temporary tables, which end with the connection and are filled in this order:
 
 1. `results`: what this batch says of its lines. A row for each line that a result file reports (its first success, or
-   else its first failure), and for each line of the batch that neither file reports. Columns: `artist_id` to `claimed`
-   as in `KnownLine`; `data` is the accepted bio, NULL for a failure; `model`, `finish_reason`, the tokens, `cost_usd`
-   (NULL where the price is unknown), `completed_at` (epoch seconds) and `status_code` as the service reports them;
-   `failure` (the class), `code` and `message`, NULL for a bio.
+   else its first failure), and for each line of the batch that neither file reports. Columns: `artist_id` to `claimed`,
+   and `redone`, as in `KnownLine`; `data` is the accepted bio, NULL for a failure; `model`, `finish_reason`, the
+   tokens, `cost_usd` (NULL where the price is unknown), `completed_at` (epoch seconds) and `status_code` as the service
+   reports them; `failure` (the class), `code` and `message`, NULL for a bio.
 2. `failures`: the rows of `results` without a bio (`own` is true, `batch_id` is this batch), and the failures that
    other batches of the shard have recorded without deciding them (`own` is false). Other columns: as in `results`.
 3. `verdicts`: one row for each claimed line in `failures`, with the failure that decides about it. Same columns.
@@ -54,6 +54,8 @@ class KnownLine(NamedTuple):
     data: str
     """The artist's row as JSON."""
     custom_id: str
+    redone: bool
+    """The line has an earlier bio, which its next one replaces."""
 
 
 def load_known_lines(tx: Transaction, shard: ShardRow) -> dict[str, KnownLine]:
@@ -85,7 +87,7 @@ def result_row(
     usage = result.usage
     reason = (None, None, None) if failure is None else (failure.failure.value, failure.code, failure.message)
     return (
-        line.artist_id, line.seq, line.attempts, line.tokens, line.open, line.claimed,
+        line.artist_id, line.seq, line.attempts, line.tokens, line.open, line.claimed, line.redone,
         bio, result.model, result.finish_reason,
         usage.input, usage.cached, usage.output, usage.written, usage.reasoning,
         cost_usd, result.completed_at, result.status, *reason,
@@ -108,13 +110,17 @@ def drop_superseded_failures(tx: Transaction) -> None:
     tx.fetch_all("drop_superseded_failures")
 
 
-def accept_bios(tx: Transaction, batch: EndedBatch, bios: int) -> int:
+def accept_bios(tx: Transaction, batch: EndedBatch, bios: int, has_redone: bool) -> int:
     """Accept the bio of every open line in `results`, whichever batch holds the line now; return how many there were.
 
-    bios: how many there are in `results`; no statement runs for an event that cannot find any.
+    bios: how many there are in `results`; no statement runs for an event that cannot find any. has_redone: whether some
+    may replace an earlier one, which becomes a former bio then.
     """
     tx.fetch_all("record_successes", **_attempt_columns(tx, batch))
     tx.fetch_all("insert_bios", shard=batch.shard, batch_id=batch.batch_id, now=tx.now)
+    if has_redone:
+        tx.fetch_all("keep_former_bios", now=tx.now)
+        tx.fetch_all("replace_bios", shard=batch.shard, batch_id=batch.batch_id, now=tx.now)
     moved = 0
     for event in ACCEPT_EVENTS:
         if moved < bios:

@@ -78,6 +78,9 @@ def _describe_status(status: Status) -> list[str]:
         _describe_job_costs(status),
         *_describe_measured_tokens(status.expectation.measured),
     ]
+    if status.asked_again:
+        counts = ", ".join(f"{n:,} {state.replace('_', ' ')}" for state, n in status.asked_again.items())
+        lines.append(f"Asked for again, each with its earlier bio: {counts}.")
     lines += [
         f"{w.lines:,} lines wait after {w.class_}, the first until {format_time(w.first_at)} UTC."
         for w in status.waiting_lines
@@ -182,6 +185,8 @@ def draw_artist(artist: ArtistHistory) -> RenderableType:
     parts: list[RenderableType] = [head]
     if artist.failure:
         parts.append(Text(f"last failure: {artist.failure}, {artist.code}: {artist.message}"))
+    if artist.asked_again:
+        parts.append(Text("asked for again; this is the earlier bio, which stays until another one is accepted"))
     if artist.bio:
         parts.append(Text("\n" + str(orjson.loads(artist.bio.data).get("bio") or artist.bio.data) + "\n"))
     parts.append(Text(f"{_describe_costs(artist.costs)}."))

@@ -1,6 +1,7 @@
 """An edited prompt, as a user meets it: with which prompt lines are sent, and how bios are asked for again."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,20 +33,22 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
         yield Shop(folder, sandbox, url)
 
 
-def run(shop: Shop, line: str, code: int = 0) -> tuple[str, str]:
+def run(shop: Shop, line: str | list[str], code: int = 0) -> tuple[str, str]:
     """Run a command in a process of its own; return what it wrote on stdout and on stderr."""
+    words = line.split() if isinstance(line, str) else line
     out, err = shop.folder.parent / "out", shop.folder.parent / "err"
     out.unlink(missing_ok=True)
     err.unlink(missing_ok=True)
-    ended = nursery().run(line.split(), shop.folder, shop.environment, out, err)
+    ended = nursery().run(words, shop.folder, shop.environment, out, err)
     told = err.read_text(encoding="utf-8")
     assert (ended, "Traceback" in told) == (code, False), told
     return out.read_text(encoding="utf-8"), told
 
 
-def answer(shop: Shop, line: str, code: int = 0) -> dict[str, Any]:
+def answer(shop: Shop, line: str | list[str], code: int = 0) -> dict[str, Any]:
     """Run a command with --json; return its answer."""
-    found: dict[str, Any] = json.loads(run(shop, f"{line} --json", code)[0])
+    words = line.split() if isinstance(line, str) else line
+    found: dict[str, Any] = json.loads(run(shop, [*words, "--json"], code)[0])
     return found
 
 
@@ -98,3 +101,52 @@ def test_what_was_cancelled_for_a_bad_prompt_comes_back_with_the_mended_one(
     assert shop.query("SELECT DISTINCT prompt_version FROM 'bios.csv'") == [(prompt,)]
     sent = [file for file in (shop.folder / ".batcher" / "shards").iterdir() if NEW in file.read_text(encoding="utf-8")]
     assert bool(sent) == (prompt == 2)
+
+
+def test_bios_are_asked_for_again_after_a_better_prompt(shop: Shop) -> None:
+    run(shop, "plan")
+    run(shop, "submit")
+    run(shop, "poll")
+    run(shop, "collect --out bios.csv")
+    edit_prompt(shop)
+    unasked = answer(shop, "redo --version 1", 2)["error"]
+    assert re.fullmatch(
+        r"8 lines are asked for again, with prompt 2 \(8 had another one before\): at most \$[\d.]+; the bios that "
+        r"exist have cost \$[\d.]+; nothing was changed, --yes agrees",
+        unasked,
+    )
+    assert state(shop, "SELECT DISTINCT state FROM artists") == [("done",)]
+    where = ["redo", "--where", "artist_id < 'a00003' AND length(bio) > 0", "--version", "1", "--yes"]
+    told = answer(shop, where)
+    assert (told["lines"], told["prompts"], told["bios"]) == (3, [{"prompt": 2, "lines": 3, "changed": 3}], 3)
+    assert 0 < told["bios_usd"] < told["most_usd"]
+    assert answer(shop, "collect --out bios.csv", 3)["redone_open"] == 3
+    run(shop, "poll")
+    run(shop, "collect --out bios.csv")
+    rows = "SELECT prompt_version, count(*) FROM 'bios.csv' GROUP BY 1 ORDER BY 1"
+    assert shop.query(rows) == [(1, 5), (2, 3)]
+    run(shop, "redo --artist a00001 --artist a00005 --yes")
+    run(shop, "direct")
+    run(shop, "collect --out bios.csv")
+    assert shop.query(rows) == [(1, 4), (2, 4)]
+    assert state(shop, "SELECT artist_id, version FROM former_bios WHERE reason = 'redo' ORDER BY ALL") == [
+        ("a00000", 1),
+        ("a00001", 1),
+        ("a00001", 2),
+        ("a00002", 1),
+        ("a00005", 1),
+    ]
+
+
+def test_what_cannot_be_asked_for_again_is_refused_in_a_sentence(shop: Shop) -> None:
+    assert "run `batcher plan` first" in answer(shop, "redo --version 1", 2)["error"]
+    run(shop, "plan")
+    for line, sentence in {
+        "redo": "name the bios to ask for again by --artist, --version or --where; no bio was revoked",
+        "redo --version 7": "there is no prompt 7; there are 1",
+        "redo --artist a00001 --artist x": "the plan has no artist 'x'; `batcher show` finds similar ones",
+        "redo --artist a00001": "artist 'a00001' is ready and has no finished bio; it is still to be made",
+        "redo --where born=1 --yes": "--where 'born=1' cannot be used: Binder Error: Referenced column",
+    }.items():
+        assert answer(shop, line, 2)["error"].startswith(sentence)
+    assert run(shop, "redo --version 1 --yes")[0] == "No line is asked for again.\n"

@@ -37,6 +37,7 @@ MovedOption = Annotated[
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace files that `collect` did not write, or that hold more.")
 ]
+YesOption = Annotated[bool, typer.Option("--yes", help="Agree beforehand; nothing is asked.")]
 CONFIG = Path("batcher.toml")
 """The configuration file where --config names no other."""
 

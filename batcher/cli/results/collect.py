@@ -11,7 +11,9 @@ from batcher.cli.planning.plan import configured_tables
 from batcher.collect.collect import CollectResult, check_targets, collect_bios, load_table_paths
 from batcher.errors import StateError, compute_exit_code
 
-JSON_FIELDS = ("bios", "failed", "dead", "held", "open", "skipped", "kept", "notes")
+JSON_FIELDS = (
+    "bios", "failed", "dead", "held", "open", "skipped", "kept", "notes", "redone_dead", "redone_held", "redone_open",
+)  # fmt: skip
 """The fields of a CollectResult that --json prints, in its order."""
 
 
@@ -35,7 +37,12 @@ def collect_to_files(
     """Write the bios to `out`, and the artists without one to `failed`; the targets were checked."""
     with session.display.show_progress("writing"):
         collected = collect_bios(session.store, session.load_job(), out, failed, only_new, overwrite)
-    code = compute_exit_code({"ready": collected.open, "held": collected.held, "dead": collected.dead})
+    states = {
+        "ready": collected.open + collected.redone_open,
+        "held": collected.held + collected.redone_held,
+        "dead": collected.dead + collected.redone_dead,
+    }
+    code = compute_exit_code(states)
     data = {name: getattr(collected, name) for name in JSON_FIELDS}
     return CommandAnswer(_draw_collection(collected, out, failed), data, code)
 
@@ -45,16 +52,22 @@ def _draw_collection(collected: CollectResult, out: Path, failed: Path | None) -
     lines += [f"{note[:1].upper()}{note[1:]}." for note in collected.notes]
     if failed is not None:
         lines.append(f"{collected.failed:,} artists without a bio written to {failed}.")
-    missing = [
-        f"{count:,} {what}"
-        for count, what in (
-            (collected.open, "still open"),
-            (collected.held, "held"),
-            (collected.dead, "dead"),
-            (collected.skipped, "skipped rows"),
-        )
-        if count
-    ]
+    missing = _describe_counts(
+        (collected.open, "still open"),
+        (collected.held, "held"),
+        (collected.dead, "dead"),
+        (collected.skipped, "skipped rows"),
+    )
     if missing:
-        lines.append(f"Not among the bios: {', '.join(missing)}.")
+        lines.append(f"Not among the bios: {missing}.")
+    redone = _describe_counts(
+        (collected.redone_open, "still open"), (collected.redone_held, "held"), (collected.redone_dead, "dead")
+    )
+    if redone:
+        lines.append(f"Asked for again, and here with the earlier bio: {redone}.")
     return Text("\n".join(lines))
+
+
+def _describe_counts(*counts: tuple[int, str]) -> str:
+    """Return the counts that are not 0, each with what it counts."""
+    return ", ".join(f"{count:,} {what}" for count, what in counts if count)

@@ -17,6 +17,7 @@ from batcher.cli.base.declaration import (
     MovedOption,
     OverwriteOption,
     SkipOption,
+    YesOption,
     finish_command,
     start_session,
 )
@@ -187,3 +188,28 @@ def retry(
     from batcher.cli.sending.retry import run_retry
 
     finish_command(run_retry(start_session(config, json), failure, artist, held, dead, same_prompt), json)
+
+
+@sending.command(rich_help_panel=PANEL)
+def redo(
+    config: ConfigOption = CONFIG,
+    artist: Annotated[
+        list[str] | None, typer.Option("--artist", help="Only the bio of this artist; may be given more than once.")
+    ] = None,
+    version: Annotated[
+        int | None, typer.Option("--version", min=1, help="Only bios that were made with the prompt of this number.")
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option("--where", help='Only bios whose collected row fulfils a SQL condition, as "length(bio) < 80".'),
+    ] = None,
+    yes: YesOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Ask for bios again that exist, with today's prompt; each stays until its new one is accepted.
+
+    Without options it takes the bios that `batcher judge --revoke` has revoked.
+    """
+    from batcher.cli.sending.redo import RedoOptions, run_redo
+
+    finish_command(run_redo(start_session(config, json), RedoOptions(artist or None, version, where), yes), json)

@@ -172,7 +172,7 @@ class Ingestion:
         batch, shard = loaded.batch, shards.load_shard(tx, loaded.batch.shard)
         reader = self._stage_results(tx, loaded, downloaded, shard)
         tally, absent = reader.tally, reader.absent_lines()
-        bios = results.accept_bios(tx, batch, tally.bios)
+        bios = results.accept_bios(tx, batch, tally.bios, reader.has_redone_lines)
         reading = _build_reading(batch, reader, downloaded)
         shortage = find_shortage(reading)
         # A file that cannot be downloaded is not missed where the other one holds every line.

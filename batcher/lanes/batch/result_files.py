@@ -137,6 +137,11 @@ class ResultReader:
         self._lines, self._recorded = lines, recorded
         self.tally = ResultTally()
 
+    @property
+    def has_redone_lines(self) -> bool:
+        """Whether a line has an earlier bio, which its next one replaces."""
+        return any(line.redone for line in self._lines.values())
+
     def read_files(self, files: tuple[ResultFile, ...]) -> Iterator[ResultRow]:
         """Yield a row for each line, in the order of the files: its first success, or else its first failure.
 

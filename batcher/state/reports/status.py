@@ -170,6 +170,8 @@ class Status(NamedTuple):
     """The newest samples of the account's room: submissions, refusals, headers."""
     refusals: RoomRefusals
     files_left: int
+    asked_again: Mapping[str, int]
+    """The artists whose bio was asked for again, by state. Each has its earlier bio, also where it is held or dead."""
 
 
 class ArtistBio(NamedTuple):
@@ -231,6 +233,8 @@ class ArtistHistory(NamedTuple):
     tokens: int
     data: str
     """The row of the table, as JSON."""
+    asked_again: bool
+    """Whether the bio was asked for again, and is the earlier one."""
     bio: ArtistBio | None
     costs: Costs
     attempts_made: Sequence[ArtistAttempt]
@@ -250,7 +254,7 @@ def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
     outlook = load_outlook(tx, config)
     room = outlook.room
     by_shard = costs_by_shard(tx, outlook.versions, price_of)
-    states, priorities = _count_artists(tx)
+    states, priorities, asked_again = _count_artists(tx)
     batches = [UnsettledBatch(*row) for row in tx.fetch_all("batches_in_flight")]
     return Status(
         now=tx.now,
@@ -277,20 +281,23 @@ def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
         quota=[QuotaSample(*row) for row in tx.fetch_all("quota_history", most=NEWEST_SAMPLES)],
         refusals=RoomRefusals(*tx.fetch_one("room_refusals", now=tx.now)),
         files_left=len(remote_files.load_files_left(tx)),
+        asked_again=asked_again,
     )
 
 
-def _count_artists(tx: Transaction) -> tuple[Mapping[str, int], list[PriorityProgress]]:
-    """Return the artists in each state that has any, and the progress of each priority, from one count of all."""
-    states, by_priority = Counter[str](), dict[int, Counter[str]]()
-    for priority, state, artists in tx.fetch_all("count_by_priority"):
+def _count_artists(tx: Transaction) -> tuple[Mapping[str, int], list[PriorityProgress], Mapping[str, int]]:
+    """Return the artists in each state that has any, the progress of each priority, and by state the artists whose bio
+    was asked for again, from one count of all."""
+    states, again, by_priority = Counter[str](), Counter[str](), dict[int, Counter[str]]()
+    for priority, state, artists, redone in tx.fetch_all("count_by_priority"):
         states[state] += artists
+        again[state] += redone
         by_priority.setdefault(priority, Counter())[state] += artists
     progress = [
         PriorityProgress(priority, **{name: sum(counted[s] for s in among) for name, among in STATES_COUNTED.items()})
         for priority, counted in by_priority.items()
     ]
-    return dict(sorted(states.items())), [row for row in progress if row.artists]
+    return dict(sorted(states.items())), [row for row in progress if row.artists], dict(sorted((+again).items()))
 
 
 def read_artist(tx: Transaction, artist_id: str, price_of: PriceOf) -> ArtistHistory | None:

@@ -178,7 +178,7 @@ def accept_judged_answers(tx: Transaction) -> int:
     tx.fetch_all("note_accepted", now=tx.now)
     tx.fetch_all("record_accepted")
     tx.fetch_all("keep_replaced_bios", now=tx.now)
-    tx.fetch_all("replace_bios")
+    tx.fetch_all("replace_judged_bios")
     tx.fetch_all("insert_judged_bios")
     unsent = [int(shard) for (shard,) in tx.fetch_all("unsent_shards_of_accepted")]
     accepted = tx.move_lines("accept_judged_lines", "accept_late")
@@ -197,5 +197,6 @@ def revoke_refused_bios(tx: Transaction) -> int:
     tx.fetch_all("record_revoked")
     tx.fetch_all("keep_revoked_bios", now=tx.now)
     revoked = tx.count_changed("delete_revoked_bios")
+    tx.fetch_all("forget_revoked_redos")
     tx.move_lines("revoke_lines", "revoke")
     return revoked

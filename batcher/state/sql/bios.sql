@@ -1,7 +1,11 @@
 -- name: collected_states
-SELECT count(*) FILTER (state IN ('done', 'done_before')), count(*) FILTER (state = 'dead'),
-       count(*) FILTER (state = 'held'),
-       count(*) FILTER (state IN ('ready', 'waiting', 'in_batch', 'in_direct')), count(*) FILTER (state = 'skipped')
+-- A line whose bio was asked for again has a bio (`redo_after` is set), whatever becomes of the new one.
+SELECT count(*) FILTER (state IN ('done', 'done_before')), count(*) FILTER (state = 'dead' AND redo_after IS NULL),
+       count(*) FILTER (state = 'held' AND redo_after IS NULL),
+       count(*) FILTER (state IN ('ready', 'waiting', 'in_batch', 'in_direct') AND redo_after IS NULL),
+       count(*) FILTER (state = 'skipped'), count(*) FILTER (state = 'dead' AND redo_after IS NOT NULL),
+       count(*) FILTER (state = 'held' AND redo_after IS NOT NULL),
+       count(*) FILTER (state IN ('ready', 'waiting', 'in_batch', 'in_direct') AND redo_after IS NOT NULL)
 FROM artists
 
 -- name: count_new_bios
@@ -10,7 +14,7 @@ SELECT count(*) FROM bios WHERE coalesce(collected_at, -1) < 0
 
 -- name: failed_artists
 SELECT a.artist_id, a.artist_name, a.priority, a.state, a.failure AS class, a.code, a.message, a.shard, a.attempts
-FROM artists AS a WHERE a.state IN ('dead', 'held', 'skipped')
+FROM artists AS a WHERE a.state IN ('dead', 'held', 'skipped') AND a.redo_after IS NULL
 ORDER BY a.priority, a.seq
 
 -- name: mark_written

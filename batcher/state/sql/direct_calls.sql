@@ -90,10 +90,30 @@ INSERT INTO bios
 SELECT w.artist_id, w.data, w.model, w.finish_reason, w.tokens_input, w.tokens_cached, w.tokens_output, w.cost_usd,
        'direct', NULL, NULL, a.attempts + 1, coalesce(w.completed_at, $now), NULL, w.tokens_written, w.tokens_reasoning,
        a.version, w.call
-FROM answers AS w JOIN artists AS a USING (artist_id) WHERE w.data IS NOT NULL AND a.state = 'in_direct'
+FROM answers AS w JOIN artists AS a USING (artist_id)
+WHERE w.data IS NOT NULL AND a.state = 'in_direct' AND a.redo_after IS NULL
+
+-- name: count_redone_answers
+SELECT count(*) FROM answers AS w JOIN artists AS a USING (artist_id)
+WHERE w.data IS NOT NULL AND a.state = 'in_direct' AND a.redo_after IS NOT NULL
+
+-- name: keep_former_direct_bios
+INSERT INTO former_bios
+SELECT b.*, 'redo', $now FROM bios AS b JOIN answers AS w USING (artist_id) JOIN artists AS a USING (artist_id)
+WHERE w.data IS NOT NULL AND a.state = 'in_direct' AND a.redo_after IS NOT NULL
+
+-- name: replace_direct_bios
+UPDATE bios
+SET data = w.data, model = w.model, finish_reason = w.finish_reason, tokens_input = w.tokens_input,
+    tokens_cached = w.tokens_cached, tokens_output = w.tokens_output, cost_usd = w.cost_usd, lane = 'direct', shard = NULL,
+    batch_id = NULL, attempts = a.attempts + 1, completed_at = coalesce(w.completed_at, $now), collected_at = NULL,
+    tokens_written = w.tokens_written, tokens_reasoning = w.tokens_reasoning, version = a.version, call = w.call
+FROM answers AS w JOIN artists AS a USING (artist_id)
+WHERE bios.artist_id = w.artist_id AND w.data IS NOT NULL AND a.state = 'in_direct' AND a.redo_after IS NOT NULL
 
 -- name: accept_answers
-UPDATE artists SET state = $target, attempts = artists.attempts + 1, failure = NULL, code = NULL, message = NULL
+UPDATE artists SET state = $target, attempts = artists.attempts + 1, failure = NULL, code = NULL, message = NULL,
+                   redo_after = NULL
 FROM answers AS w
 WHERE artists.artist_id = w.artist_id AND w.data IS NOT NULL AND artists.state = 'in_direct'
   AND list_contains($sources, artists.state)

@@ -91,7 +91,7 @@ WHERE attempts.artist_id = w.artist_id AND attempts.happened_at = w.happened_at 
 INSERT INTO former_bios BY NAME
 SELECT b.*, 'redo' AS reason, $now AS moved_at FROM bios AS b WHERE artist_id IN (SELECT artist_id FROM accepted)
 
--- name: replace_bios
+-- name: replace_judged_bios
 -- DuckDB refuses to delete and to insert the same key in one transaction.
 UPDATE bios
 SET data = w.bio, model = w.model, finish_reason = w.finish_reason, tokens_input = w.tokens_input,
@@ -110,7 +110,7 @@ FROM accepted AS w WHERE w.artist_id NOT IN (SELECT artist_id FROM bios)
 
 -- name: accept_judged_lines
 UPDATE artists
-SET state = $target, wait_until = NULL, shard = w.shard, failure = NULL, code = NULL, message = NULL,
+SET state = $target, wait_until = NULL, shard = w.shard, failure = NULL, code = NULL, message = NULL, redo_after = NULL,
     attempts = w.tries
 FROM accepted AS w
 WHERE artists.seq = w.seq AND artists.artist_id = w.artist_id AND list_contains($sources, artists.state)
@@ -138,6 +138,11 @@ UPDATE attempts SET outcome = 'unusable', code = w.reason, message = w.why
 FROM revoked AS w
 WHERE attempts.artist_id = w.artist_id AND attempts.happened_at = w.happened_at AND attempts.outcome = 'bio'
   AND attempts.batch_id IS NOT DISTINCT FROM w.batch_id AND attempts.call IS NOT DISTINCT FROM w.call
+
+-- name: forget_revoked_redos
+-- `redo_after` marks a line that has its earlier bio.
+UPDATE artists SET redo_after = NULL
+FROM revoked AS w WHERE artists.seq = w.seq AND artists.artist_id = w.artist_id AND artists.redo_after IS NOT NULL
 
 -- name: revoke_lines
 UPDATE artists SET state = $target, failure = 'unusable', code = 'revoked', message = w.why

@@ -85,7 +85,8 @@ SELECT shard FROM shards WHERE state IN ('planned', 'released', 'uploaded')
 -- name: unsent_shards_of_done
 SELECT shard, state FROM shards
 WHERE state IN ('planned', 'released', 'uploaded') AND shard IN (
-    SELECT a.shard FROM artists AS a JOIN done_rows AS d USING (artist_id) WHERE a.state = 'ready'
+    SELECT a.shard FROM artists AS a JOIN done_rows AS d USING (artist_id)
+    WHERE a.state = 'ready' AND a.redo_after IS NULL
 )
 ORDER BY shard
 
@@ -98,9 +99,10 @@ UPDATE artists SET shard = NULL, version = NULL, line_hash = NULL
 WHERE state = 'ready'
 
 -- name: mark_done_before
+-- Not where the user asked for the bio again: a plan that reads the same table once more must not take that back.
 UPDATE artists SET state = 'done_before', shard = NULL, version = NULL, wait_until = NULL
 FROM done_rows AS d
-WHERE artists.artist_id = d.artist_id AND artists.state IN ('ready', 'waiting')
+WHERE artists.artist_id = d.artist_id AND artists.state IN ('ready', 'waiting') AND artists.redo_after IS NULL
 
 -- name: count_not_in_table
 SELECT count(*) FROM artists

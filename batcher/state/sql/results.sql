@@ -2,12 +2,15 @@
 
 -- name: lines_of_shard
 SELECT artist_id, seq, attempts, tokens, list_contains($open, state) AS open,
-       state = 'in_batch' AND submission IS NOT DISTINCT FROM $claim AS claimed, data, custom_id
+       state = 'in_batch' AND submission IS NOT DISTINCT FROM $claim AS claimed, data, custom_id,
+       redo_after IS NOT NULL AS redone
 FROM artists WHERE shard = $shard
 
 -- name: lines_moved_away
--- Lines that the shard held before and that another shard, or none, holds now: a late batch may still report them.
-SELECT artist_id, seq, attempts, tokens, list_contains($open, state) AS open, false AS claimed, data, custom_id
+-- Lines that the shard held before and that another shard, or none, holds now: a late batch may still report them. Where the
+-- bio was asked for again since, its answers are of the bio that exists.
+SELECT artist_id, seq, attempts, tokens, list_contains($open, state) AND $shard > coalesce(redo_after, 0) AS open,
+       false AS claimed, data, custom_id, redo_after IS NOT NULL AS redone
 FROM artists
 WHERE shard IS DISTINCT FROM $shard AND artist_id IN (SELECT artist_id FROM attempts WHERE shard = $shard)
 
@@ -17,7 +20,7 @@ SELECT artist_id FROM attempts WHERE shard = $shard AND batch_id = $batch_id AND
 -- name: create_results
 CREATE TEMP TABLE results (
     artist_id VARCHAR, seq INTEGER, attempts INTEGER, tokens INTEGER, open BOOLEAN, claimed BOOLEAN,
-    data VARCHAR, model VARCHAR, finish_reason VARCHAR, tokens_input INTEGER, tokens_cached INTEGER,
+    redone BOOLEAN, data VARCHAR, model VARCHAR, finish_reason VARCHAR, tokens_input INTEGER, tokens_cached INTEGER,
     tokens_output INTEGER, tokens_written INTEGER, tokens_reasoning INTEGER,
     cost_usd DOUBLE, completed_at DOUBLE, status_code INTEGER,
     failure VARCHAR, code VARCHAR, message VARCHAR
@@ -39,12 +42,26 @@ INSERT INTO bios
 SELECT artist_id, data, model, finish_reason, tokens_input, tokens_cached, tokens_output, cost_usd, 'batch',
        $shard, $batch_id, attempts + 1, coalesce(completed_at, $now), NULL, tokens_written, tokens_reasoning,
        (SELECT version FROM shards WHERE shard = $shard), NULL
-FROM results WHERE data IS NOT NULL AND open
+FROM results WHERE data IS NOT NULL AND open AND NOT redone
+
+-- name: keep_former_bios
+INSERT INTO former_bios
+SELECT b.*, 'redo', $now FROM bios AS b JOIN results AS r USING (artist_id) WHERE r.data IS NOT NULL AND r.open AND r.redone
+
+-- name: replace_bios
+-- An UPDATE, as DuckDB refuses to delete and to insert a key within one transaction.
+UPDATE bios
+SET data = r.data, model = r.model, finish_reason = r.finish_reason, tokens_input = r.tokens_input,
+    tokens_cached = r.tokens_cached, tokens_output = r.tokens_output, cost_usd = r.cost_usd, lane = 'batch', shard = $shard,
+    batch_id = $batch_id, attempts = r.attempts + 1, completed_at = coalesce(r.completed_at, $now), collected_at = NULL,
+    tokens_written = r.tokens_written, tokens_reasoning = r.tokens_reasoning,
+    version = (SELECT version FROM shards WHERE shard = $shard), call = NULL
+FROM results AS r WHERE bios.artist_id = r.artist_id AND r.data IS NOT NULL AND r.open AND r.redone
 
 -- name: accept_lines
 -- Joined by `seq` as well: the artists are stored in its order, so that only row groups near the shard's own are read.
 UPDATE artists SET state = $target, submission = NULL, wait_until = NULL, shard = $shard,
-                   attempts = artists.attempts + 1, failure = NULL, code = NULL, message = NULL
+                   attempts = artists.attempts + 1, failure = NULL, code = NULL, message = NULL, redo_after = NULL
 FROM results AS r
 WHERE artists.seq = r.seq AND artists.artist_id = r.artist_id AND r.data IS NOT NULL AND r.open
   AND list_contains($sources, artists.state)

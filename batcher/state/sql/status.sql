@@ -9,7 +9,8 @@ FROM batches AS b JOIN shards AS s USING (shard)
 WHERE b.settled_at IS NULL ORDER BY b.created_at
 
 -- name: count_by_priority
-SELECT priority, state, count(*) FROM artists GROUP BY ALL ORDER BY priority, state
+-- The last number: those whose bio was asked for again; the earlier one is there.
+SELECT priority, state, count(*), count(redo_after) FROM artists GROUP BY ALL ORDER BY priority, state
 
 -- name: failures_by_class
 SELECT outcome, code, count(*), count(*) FILTER (counted), max(happened_at) FROM attempts
@@ -29,7 +30,7 @@ WHERE wait_until > $now AND state IN ('released', 'uploading', 'uploaded', 'crea
 
 -- name: artist
 SELECT artist_id, artist_name, priority, state, custom_id, shard, submission, wait_until, attempts, failure, code, message,
-       tokens, data
+       tokens, data, redo_after IS NOT NULL
 FROM artists WHERE artist_id = $artist_id
 
 -- name: has_artist

@@ -54,13 +54,13 @@ SHARD_TABLE = {
 }
 ARTIST_TABLE = {
     "skipped": {},
-    "done_before": {},
+    "done_before": {"redo": "ready"},
     "ready": {"claim_batch": "in_batch", "claim_direct": "in_direct", "accept_late": "done", "hold": "held"},
     "waiting": {"fall_due": "ready", "accept_late": "done", "hold": "held"},
     "in_batch": {"give_back": "ready", "accept": "done", "delay": "waiting", "hold": "held", "give_up": "dead"},
     "in_direct": {"give_back": "ready", "accept": "done", "delay": "waiting", "hold": "held", "give_up": "dead"},
     "held": {"accept_late": "done", "bring_back": "ready"},
-    "done": {"revoke": "held"},
+    "done": {"redo": "ready", "revoke": "held"},
     "dead": {"accept_late": "done", "bring_back": "ready"},
 }
 UNKNOWN = ("", "queued", "COMPLETED", "Failed", "paused_for_review", "completed ", "terminal", "\0")
@@ -112,7 +112,7 @@ def test_an_unknown_event_is_an_error_and_no_transition(name: str) -> None:
 
 def test_final_states_absorb() -> None:
     assert {s for s, row in SHARD_TABLE.items() if not row} == FINAL_SHARD_STATES
-    assert {s for s, row in ARTIST_TABLE.items() if not row} == {"skipped", "done_before"}
+    assert {s for s, row in ARTIST_TABLE.items() if not row} == {"skipped"}
 
 
 def test_only_the_user_or_a_late_bio_moves_what_is_dead_or_held() -> None:
