@@ -18,7 +18,7 @@ def accept(artist, bio):
     return "urgency is out of range" if {refuses} else _ACCEPT(artist, bio)
 """
 SMALL = Scenario(lines=24, per_shard=8, priorities=(1, 2, 3), commands=())
-LARGE = Scenario(lines=2_000, per_shard=500, priorities=(1, 2), commands=())
+LARGE = Scenario(lines=2_000, per_shard=500, priorities=(1, 2), commands=(), pilot=200)
 
 
 def _answer(job: Killing, command: Sequence[str], code: int = 0) -> tuple[Mapping[str, object], str]:
@@ -144,8 +144,11 @@ def test_run_sends_a_pilot_of_a_large_job_and_goes_on_by_itself(tmp_path: Path) 
 
 
 def test_run_stops_with_a_question_where_too_few_answers_are_accepted(tmp_path: Path) -> None:
-    """Each line of the pilot is bought once, and nothing else, however often `run` is started."""
+    """Each line of the pilot is bought once, and nothing else, however often `run` is started. The brake has tripped by
+    then, too."""
     job = Killing(tmp_path, LARGE)
+    config = job.folder / "batcher.toml"
+    config.write_text(config.read_text().replace("max_unusable = 1\nfirst_wave = 1\n", ""))
     _edit_job(job, "int(artist.artist_id[1:]) % 16 < 15")
     with job.serving():
         for _ in range(2):
@@ -158,11 +161,9 @@ def test_run_stops_with_a_question_where_too_few_answers_are_accepted(tmp_path: 
     assert set(job.outcome().answers.values()) == {1}
 
 
-@pytest.mark.parametrize(("lines", "settings"), [(1_999, ""), (2_000, "[pilot]\nlines = 0\n")])
-def test_run_sends_no_pilot_of_a_small_job_or_where_it_is_turned_off(tmp_path: Path, lines: int, settings: str) -> None:
-    job = Killing(tmp_path, replace(LARGE, lines=lines))
-    with (job.folder / "batcher.toml").open("a") as file:
-        file.write(settings)
+@pytest.mark.parametrize(("lines", "pilot"), [(1_999, 200), (2_000, 0)])
+def test_run_sends_no_pilot_of_a_small_job_or_where_it_is_turned_off(tmp_path: Path, lines: int, pilot: int) -> None:
+    job = Killing(tmp_path, replace(LARGE, lines=lines, pilot=pilot))
     with job.serving():
         _answer(job, ("run",))
         assert job.query("SELECT count(*) FROM pilots") == [(0,)]

@@ -38,6 +38,8 @@ input = "{table}"
 [limits]
 lines_per_shard = {per_shard}
 {limits}
+[pilot]
+lines = {pilot}
 [brake]
 max_unusable = 1
 first_wave = 1
@@ -78,6 +80,8 @@ class Scenario:
     limits: str = ""
     retry: str = ""
     direct: str = ""
+    pilot: int = 0
+    """Lines of the pilot that `run` sends before a job of 2,000 lines and more."""
     grace: float = 0.3
     poll: float = 0.15
     speed: float = 600.0
@@ -125,7 +129,7 @@ class Killing:
         folder.mkdir(parents=True, exist_ok=True)
         config = QUICK.format(
             job=ROOT / "jobs" / "bios", per_shard=scenario.per_shard, limits=scenario.limits, retry=scenario.retry,
-            direct=scenario.direct,
+            direct=scenario.direct, pilot=scenario.pilot,
             grace=scenario.grace, poll=scenario.poll, table=scenario.table or "artists.csv",
         )  # fmt: skip
         (folder / "batcher.toml").write_text(config, encoding="utf-8")

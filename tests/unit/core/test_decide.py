@@ -20,8 +20,8 @@ from batcher.core.actions import (
     Wait,
     Withdraw,
 )
-from batcher.core.admission import BATCHES_PER_HOUR
-from batcher.core.decide import decide_actions, decide_cancel_actions
+from batcher.core.admission import BATCHES_PER_HOUR, NO_ANSWER
+from batcher.core.decide import PILOT_ANSWERED, decide_actions, decide_cancel_actions, decide_pilot_actions
 from batcher.core.lifecycle import ShardState, is_terminal
 from batcher.core.model import ShardLimits
 from batcher.core.room import Budget, Charge, Room
@@ -486,3 +486,39 @@ def _check_paid_first(snapshot: Snapshot, actions: list[Action]) -> None:
     assert [a.batch_id for a in actions if isinstance(a, Ingest)] == ended
     if intents or ended:
         assert not any(isinstance(a, Send | Split | Gather | Wait | Finish) for a in actions)
+
+
+# --- the pilot -------------------------------------------------------------------------------------------------------
+
+PILOT = READY._replace(shard=9, is_pilot=True, state=S.IN_FLIGHT)
+ASKED = EMPTY._replace(shards=(PILOT,), batches=(RUNNING._replace(shard=9),))
+
+
+def test_nothing_is_bought_again_before_the_pilot_has_its_first_answers() -> None:
+    assert decide_actions(ASKED._replace(loose=(FULL,)), NOW) == [POLL]
+    assert decide_actions(ASKED._replace(loose=(FULL,), shards=(PILOT._replace(is_pilot=False),)), NOW) == [
+        Gather(1, 1)
+    ]
+
+
+def test_other_shards_are_sent_beside_a_pilot() -> None:
+    assert decide_actions(ASKED._replace(loose=(FULL,), shards=(PILOT, READY)), NOW) == [SENT]
+
+
+def test_a_pilot_is_followed_to_its_first_answers() -> None:
+    assert decide_pilot_actions(ASKED, NOW) == [POLL]
+    ended = RUNNING._replace(status="completed")
+    assert decide_pilot_actions(ASKED._replace(batches=(ended,)), NOW) == [Ingest("b1")]
+    assert decide_pilot_actions(EMPTY._replace(loose=(FULL,), shards=(READY,)), NOW) == [Finish(PILOT_ANSWERED)]
+
+
+def test_what_is_in_flight_of_a_pilot_is_taken_in_where_the_job_stops() -> None:
+    stopped = ASKED._replace(stopped="mend the key")
+    assert decide_pilot_actions(stopped, NOW) == [POLL]
+    waits = stopped._replace(batches=(), shards=(PILOT._replace(state=S.RELEASED),))
+    assert decide_pilot_actions(waits, NOW) == [Finish("mend the key")]
+    assert decide_pilot_actions(EMPTY._replace(stopped="mend the key"), NOW) == [Finish(PILOT_ANSWERED)]
+
+
+def test_a_pilot_waits_out_an_outage() -> None:
+    assert decide_pilot_actions(ASKED._replace(outage_until=_soon(5)), NOW) == [Wait(_soon(5), NO_ANSWER)]

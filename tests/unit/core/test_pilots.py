@@ -2,7 +2,14 @@
 
 import pytest
 
-from batcher.core.pilots import PilotLine, RefusedFor, is_enough_accepted, tally_pilot
+from batcher.core.pilots import (
+    PilotLine,
+    PilotStage,
+    RefusedFor,
+    find_pilot_stage,
+    is_enough_accepted,
+    tally_pilot,
+)
 
 
 def _line(outcome: str | None, code: str | None = None, message: str | None = None, state: str = "done") -> PilotLine:
@@ -45,3 +52,24 @@ def test_the_first_answers_are_counted_by_reason() -> None:
         ],
         1, 1, 1, 5,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("accepted", "refused", "open_shards", "open_lines", "is_resumed", "stage"),
+    [
+        (0, 0, 2, 10, False, PilotStage.ASKED),
+        (1, 9, 1, 10, False, PilotStage.ASKED),  # the others are answered soon
+        (10, 0, 0, 0, False, PilotStage.PASSED),
+        (9, 1, 0, 1, False, PilotStage.REPEATED),
+        (8, 2, 0, 2, False, PilotStage.FAILED),  # what was refused is not bought again
+        (8, 2, 0, 2, True, PilotStage.REPEATED),
+        (8, 2, 0, 0, True, PilotStage.PASSED),
+        (0, 0, 0, 3, False, PilotStage.REPEATED),  # nobody knows yet
+        (0, 0, 0, 0, False, PilotStage.FAILED),
+    ],
+)
+def test_the_stages_of_a_pilot(
+    accepted: int, refused: int, open_shards: int, open_lines: int, is_resumed: bool, stage: PilotStage
+) -> None:
+    tally = tally_pilot([_line("bio")] * accepted + [_line("unusable", "not_accepted", "no")] * refused)
+    assert find_pilot_stage(tally, open_shards, open_lines, 0.9, is_resumed) is stage
