@@ -110,12 +110,13 @@ def decide_brake(rule: BrakeRule, prompt: int, judged: JudgedAnswers) -> Braked 
     return Braked(prompt, share, judged) if least > rule.max_unusable else None
 
 
-def bound_first_wave(rule: BrakeRule, lines: int, is_judged: bool) -> int | None:
+def bound_first_wave(rule: BrakeRule, lines: int, is_judged: bool, pilot: int = 0) -> int | None:
     """Return how many lines of a prompt may be in flight; None: any number.
 
-    lines: all lines of the prompt; is_judged: whether an answer to it was judged.
+    lines: all lines of the prompt; is_judged: whether an answer to it was judged; pilot: lines of a pilot of it, which
+    may all be in flight: it is sent for its answers.
     """
-    return None if is_judged or rule.first_wave >= 1 else int(rule.first_wave * lines)
+    return None if is_judged or rule.first_wave >= 1 else max(int(rule.first_wave * lines), pilot)
 
 
 def find_prompt_obstacle(view: PromptView | None, lines: int, sent: int = 0) -> str:

@@ -108,6 +108,14 @@ def load_user_gate(tx: Transaction, config: Config, version: int) -> SendGate:
     )
 
 
+class _PromptLines(NamedTuple):
+    """The lines of a prompt, those that are under way, and those of a pilot that is not settled."""
+
+    lines: int = 0
+    in_flight: int = 0
+    pilot: int = 0
+
+
 class _JudgedPrompt(NamedTuple):
     """A prompt, whether an answer to it was judged, and those answers that count for the brake."""
 
@@ -123,17 +131,18 @@ def load_prompts(tx: Transaction, config: Config, versions: Collection[int]) -> 
         return NO_PROMPTS
     of_version = _load_judged_prompts(tx, rule)
     found = {version: of_version[version] for version in versions}
-    lines: dict[int, tuple[int, int]] = {}
+    lines: dict[int, _PromptLines] = {}
     if rule.first_wave < 1 and not all(each.is_judged for each in found.values()):
-        lines = {int(row[0]): (int(row[1]), int(row[2])) for row in tx.fetch_all("prompt_lines")}
+        lines = {int(row[0]): _PromptLines(*row[1:]) for row in tx.fetch_all("prompt_lines")}
     return {
         version: PromptView(
             each.prompt,
             decide_brake(rule, each.prompt, each.judged),
-            bound_first_wave(rule, lines.get(each.prompt, (0, 0))[0], each.is_judged),
-            lines.get(each.prompt, (0, 0))[1],
+            bound_first_wave(rule, of_prompt.lines, each.is_judged, of_prompt.pilot),
+            of_prompt.in_flight,
         )
         for version, each in found.items()
+        for of_prompt in (lines.get(each.prompt, _PromptLines()),)
     }
 
 

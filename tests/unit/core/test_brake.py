@@ -237,3 +237,8 @@ def test_the_first_wave_is_never_passed(sizes: list[int], most: int, in_flight: 
     sent = [sizes[step.shard - 1] for step in decided if isinstance(step, Send)]
     assert not sent or in_flight + sum(sent) <= most or (not in_flight and len(sent) == 1)
     assert sent or in_flight
+
+
+def test_a_whole_pilot_may_be_in_flight() -> None:
+    assert bound_first_wave(RULE._replace(first_wave=0.1), 60, False, 12) == 12
+    assert bound_first_wave(RULE._replace(first_wave=0.1), 6_000, False, 12) == 600
