@@ -1,18 +1,23 @@
-"""What the user does to shards and lines by hand: cancel, and retry. Functions of an open transaction.
+"""What the user does to shards and lines by hand: cancel, retry and forget. Functions of an open transaction.
 
 A cancel is a wish, a row for each shard: what is in flight is cancelled by the acting process, which alone calls the
-service. What was not sent becomes planned again at once. A retry is done at once: it concerns nothing that runs.
+service. What was not sent becomes planned again at once. A retry is done at once: it concerns nothing that runs. So is
+taking artists out of the plan: only those that were never sent are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from batcher.core.cutting import split_chunks
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import FINAL_SHARD_STATES, SENDABLE_STATES, ArtistState, ShardState
 from batcher.errors import InputError
 from batcher.state import batches, shards, submissions
 from batcher.state.db.transaction import Transaction
 from batcher.state.shards import load_shard_states
+
+ID_CHUNK = 10_000
+"""Ids of a table that are staged at a time."""
 
 
 class CancelResult(NamedTuple):
@@ -136,3 +141,57 @@ class CancelledShard(NamedTuple):
 def load_cancelled_shards(tx: Transaction, shards: Sequence[int], since: float) -> list[CancelledShard]:
     """Return those of these shards that the user asked to cancel at `since` (epoch seconds) or later."""
     return [CancelledShard(*row) for row in tx.fetch_all("cancelled_shards", shards=list(shards), since=since)]
+
+
+class UnsentChoice(NamedTuple):
+    """Artists that the user wants out of the plan: how many were never sent, in how many unsent shards, and how many of
+    the wanted ones were sent and so stay."""
+
+    unsent: int
+    planned_shards: int
+    released_shards: int
+    sent: int
+
+
+class PlannedArtist(NamedTuple):
+    """An artist of the plan, and whether anything was ever sent for it."""
+
+    artist_id: str
+    state: ArtistState
+    was_sent: bool
+
+
+def choose_named_artists(tx: Transaction, artist_ids: Sequence[str]) -> list[PlannedArtist]:
+    """Choose these artists to be taken out of the plan; return those of them that the plan has."""
+    tx.fetch_all("choose_named", artist_ids=list(artist_ids))
+    return [PlannedArtist(name, ArtistState(state), sent) for name, state, sent in tx.fetch_all("chosen_artists")]
+
+
+def choose_artists_not_in_table(tx: Transaction, artist_ids: Iterable[str]) -> None:
+    """Choose the artists to be taken out of the plan that have not ended and are not among these of a table."""
+    tx.fetch_all("create_table_ids")
+    for chunk in split_chunks(artist_ids, ID_CHUNK):
+        tx.insert_rows("table_ids", [(artist_id,) for artist_id in chunk])
+    tx.fetch_all("choose_not_in_table")
+
+
+def count_unsent_choice(tx: Transaction) -> UnsentChoice:
+    """Count the chosen artists."""
+    return UnsentChoice(*tx.fetch_one("count_chosen"))
+
+
+def forget_unsent_artists(tx: Transaction) -> UnsentChoice:
+    """Take those of the chosen artists out of the plan that were never sent; return what was taken out.
+
+    The other lines of a planned shard stay in it, stale, until they are cut again into planned shards
+    (`recut_parked_lines`). Those of a released one are gathered into released ones. A file at OpenAI is deleted.
+    """
+    choice = count_unsent_choice(tx)
+    for shard, state in tx.fetch_all("shards_of_chosen"):
+        shards.mark_shard_stale(tx, shard, "artists of it were taken out of the plan")
+        if ShardState(state) is not ShardState.PLANNED:
+            shards.loosen_shard_lines(tx, shard)
+    tx.fetch_all("note_forgotten", now=tx.now)
+    tx.fetch_all("delete_forgotten_pilot_lines")
+    tx.fetch_all("delete_forgotten")
+    return choice

@@ -85,3 +85,27 @@ def preview(
     from batcher.cli.planning.preview import run_preview
 
     finish_command(run_preview(start_session(config, json), artists or [], sample, input), json)
+
+
+@planning.command(rich_help_panel=PANEL)
+def forget(
+    artist: Annotated[
+        list[str] | None, typer.Option("--artist", help="The id of one; may be given more than once.")
+    ] = None,
+    not_in_table: Annotated[
+        bool, typer.Option("--not-in-table", help="All that the table does not have, or not any more.")
+    ] = False,
+    input: Annotated[
+        Path | None, typer.Option("--input", help="The table of --not-in-table. Default: that of the last plan.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Without a question.")] = False,
+    config: ConfigOption = CONFIG,
+    json: JsonOption = False,
+) -> None:
+    """Take artists that were never sent out of the plan, after their count; what was sent stays.
+
+    A later plan takes them in again where its table has them.
+    """
+    from batcher.cli.planning.forget import run_forget
+
+    finish_command(run_forget(start_session(config, json), artist or [], not_in_table, input, yes), json)

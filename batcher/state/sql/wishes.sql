@@ -53,3 +53,46 @@ WHERE artists.artist_id = r.artist_id AND list_contains($sources, artists.state)
 -- name: note_retries
 INSERT INTO events (happened_at, kind, artist_id, detail)
 SELECT $now, 'retry', artist_id, 'was ' || state || ' after ' || failure FROM asked_again
+
+-- name: choose_named
+-- What was sent, or perhaps was: it has an execution or a call, is under way, or has ended.
+CREATE TEMP TABLE chosen AS
+SELECT artist_id, state, shard,
+       state IN ('in_batch', 'in_direct', 'done', 'dead') OR coalesce(failure, '') = 'missing' OR redo_after IS NOT NULL
+       OR artist_id IN (SELECT artist_id FROM attempts) OR artist_id IN (SELECT artist_id FROM direct_calls) AS was_sent
+FROM artists WHERE list_contains($artist_ids, artist_id)
+
+-- name: create_table_ids
+CREATE TEMP TABLE table_ids (artist_id VARCHAR)
+
+-- name: choose_not_in_table
+CREATE TEMP TABLE chosen AS
+SELECT artist_id, state, shard,
+       state IN ('in_batch', 'in_direct', 'done', 'dead') OR coalesce(failure, '') = 'missing' OR redo_after IS NOT NULL
+       OR artist_id IN (SELECT artist_id FROM attempts) OR artist_id IN (SELECT artist_id FROM direct_calls) AS was_sent
+FROM artists WHERE state NOT IN ('skipped', 'done_before') AND artist_id NOT IN (SELECT artist_id FROM table_ids)
+
+-- name: chosen_artists
+SELECT artist_id, state, was_sent FROM chosen
+
+-- name: count_chosen
+SELECT count(DISTINCT artist_id) FILTER (NOT was_sent),
+       count(DISTINCT shard) FILTER (NOT was_sent AND s.state = 'planned'),
+       count(DISTINCT shard) FILTER (NOT was_sent AND s.state IN ('released', 'uploaded')),
+       count(DISTINCT artist_id) FILTER (was_sent)
+FROM chosen AS c LEFT JOIN shards AS s USING (shard)
+
+-- name: shards_of_chosen
+SELECT shard, state FROM shards
+WHERE state IN ('planned', 'released', 'uploaded') AND shard IN (SELECT shard FROM chosen WHERE NOT was_sent)
+ORDER BY shard
+
+-- name: note_forgotten
+INSERT INTO events (happened_at, kind, artist_id, detail)
+SELECT $now, 'forget', artist_id, 'was ' || state FROM chosen WHERE NOT was_sent
+
+-- name: delete_forgotten_pilot_lines
+DELETE FROM pilot_lines WHERE artist_id IN (SELECT artist_id FROM chosen WHERE NOT was_sent)
+
+-- name: delete_forgotten
+DELETE FROM artists WHERE artist_id IN (SELECT artist_id FROM chosen WHERE NOT was_sent)
