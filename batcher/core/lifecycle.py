@@ -31,7 +31,7 @@ class ArtistState(StrEnum):
     """Waits for the user (cancelled, perhaps paid, or its bio revoked). Only `retry` moves it, or a bio that arrives
     late."""
     DONE = "done"
-    """Has an accepted bio. Only `redo` asks for another; `judge --revoke` takes it back where today's job refuses it."""
+    """Has an accepted bio. Only `redo` asks for another; `judge --revoke` takes back what today's job refuses."""
     DEAD = "dead"
     """Given up, with its reason. Only `retry` brings it back; a bio that arrives late is accepted."""
 

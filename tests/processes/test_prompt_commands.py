@@ -150,3 +150,33 @@ def test_what_cannot_be_asked_for_again_is_refused_in_a_sentence(shop: Shop) -> 
     }.items():
         assert answer(shop, line, 2)["error"].startswith(sentence)
     assert run(shop, "redo --version 1 --yes")[0] == "No line is asked for again.\n"
+
+
+def test_the_prompts_are_listed_and_compared(shop: Shop) -> None:
+    assert "run `batcher plan` first" in answer(shop, "versions", 2)["error"]
+    run(shop, "plan")
+    run(shop, "submit")
+    run(shop, "poll")
+    (only,) = answer(shop, "versions")["prompts"]
+    assert (only["prompt"], only["model"], only["lines"], only["bios"], only["is_today"]) == (
+        1, "gpt-6-luna", LINES, LINES, True
+    )  # fmt: skip
+    assert (only["judged"], only["accepted_share"]) == (LINES, 1.0)
+    assert only["cost_usd"] == pytest.approx(shop.sandbox.ledger.billed_usd)
+    assert run(shop, "versions 1")[0] == "Prompt 1 and today's prompt are the same.\n"
+    edit_prompt(shop)
+    assert answer(shop, "versions")["today"] is None
+    assert "No line was planned with today's prompt" in run(shop, "versions")[0]
+    diff = answer(shop, "versions 1")["diff"].splitlines()
+    assert diff[:2] == ["--- prompt 1", "+++ today's prompt"]
+    assert [line for line in diff[2:] if line[0] in "+-"] == ["+", f"+{NEW}"]
+    run(shop, "redo --artist a00001 --yes")
+    assert [(row["prompt"], row["lines"], row["bios"]) for row in answer(shop, "versions")["prompts"]] == [
+        (1, LINES - 1, LINES),
+        (2, 1, 0),
+    ]
+    assert answer(shop, "versions 2 1")["diff"].splitlines()[-1] != ""
+    assert answer(shop, "versions 3", 2)["error"] == "there is no prompt 3; there are 1, 2"
+    (shop.folder / "jobs" / "bios" / "user.md").unlink()
+    assert "Today's prompt is not known: " in run(shop, "versions")[0]
+    assert "user.md is missing" in answer(shop, "versions 1", 2)["error"]

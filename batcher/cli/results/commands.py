@@ -93,3 +93,16 @@ def judge(
     from batcher.cli.results.judge import run_judge
 
     finish_command(run_judge(start_session(config, json), dry_run, revoke), json)
+
+
+@results.command(rich_help_panel=PANEL)
+def versions(
+    first: Annotated[int | None, typer.Argument(metavar="[A]", help="The number of a prompt.")] = None,
+    second: Annotated[int | None, typer.Argument(metavar="[B]", help="Another one; default: today's.")] = None,
+    config: ConfigOption = CONFIG,
+    json: JsonOption = False,
+) -> None:
+    """List the prompts that were asked with, or show what differs between prompt A and prompt B."""
+    from batcher.cli.results.versions import run_versions
+
+    finish_command(run_versions(start_session(config, json), first, second), json)
