@@ -171,6 +171,14 @@ def classify_absent_line(status: str, shortage: Shortage, has_agreed: bool) -> t
     return FailureClass.SERVER, "no_result"
 
 
+OF_NO_USE = "answered of no use"
+
+
+def concerns_answers(problem: str) -> bool:
+    """Return whether the job stops for answers of no use, which the brake may judge too, and not for a refusal."""
+    return OF_NO_USE in problem
+
+
 def find_setup_problem(rules: RetryRules, counts: FailureCounts, bios: int, bios_of_job: int) -> str:
     """Return why the job must stop: the setup was refused, or one reason fails too many lines; "" where it may go on.
 
@@ -179,7 +187,7 @@ def find_setup_problem(rules: RetryRules, counts: FailureCounts, bios: int, bios
     lines = bios + sum(n for _, _, n in counts)
     for failure, code, n in counts:
         if _is_setup_fault(rules, failure, n, lines, bios_of_job):
-            what = "refused" if failure in {FailureClass.SETUP, FailureClass.INVALID} else "answered of no use"
+            what = "refused" if failure in {FailureClass.SETUP, FailureClass.INVALID} else OF_NO_USE
             return _describe_setup_problem(n, lines, what, code)
     return ""
 
@@ -234,7 +242,7 @@ def is_reason_new(reason: Reason, lines: int, history: ReasonHistory) -> bool:
 
 def describe_main_reason(reason: Reason, lines: int) -> str:
     """Return why the job stops for a reason that most lines of a batch share, as a sentence."""
-    return _describe_setup_problem(reason.lines, lines, "answered of no use", reason.code)
+    return _describe_setup_problem(reason.lines, lines, OF_NO_USE, reason.code)
 
 
 def _describe_setup_problem(n: int, lines: int, what: str, code: str) -> str:

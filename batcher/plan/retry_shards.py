@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from batcher.config import Config
-from batcher.core.brake import find_braked
 from batcher.core.model import ShardLimits
 from batcher.core.rendering import LineRenderer
 from batcher.errors import JobError
@@ -16,7 +15,7 @@ from batcher.state import shards
 from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
 from batcher.state.plan import PlannedLine, StoredLine
-from batcher.state.snapshot import current_shard_limits, latest_valid_wait, load_prompts, load_room
+from batcher.state.snapshot import current_shard_limits, latest_valid_wait, load_braked, load_room
 from batcher.state.versions import load_version
 
 
@@ -34,7 +33,7 @@ def cut_retry_shard(store: Store, job: Job, config: Config, priority: int, versi
     renders a line otherwise than it was planned.
     """
     with job_output_to_stderr(), store.transaction("gather") as tx:
-        if find_braked(load_prompts(tx, config, [version]), version):
+        if version in load_braked(tx, config):
             return None
         limits = current_shard_limits(config, load_room(tx, config))
         lines = plan_state.load_due_lines(tx, priority, version, limits.lines, latest_valid_wait(tx, config))

@@ -3,7 +3,7 @@
 A call is claimed in the transaction before it is sent, and ends in the one that records its answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import NamedTuple
 
@@ -47,6 +47,8 @@ class Candidates(NamedTuple):
     lines: list[Candidate]
     next_due: float | None
     """When the next of the waiting lines is due (epoch seconds); None: none waits."""
+    braked: int | None = None
+    """The version of lines that the brake keeps back; None: there are none."""
 
 
 class LineWeight(NamedTuple):
@@ -117,12 +119,18 @@ def next_call_number(tx: Transaction) -> int:
 
 
 def load_candidates(
-    tx: Transaction, selection: Selection, first_call: int, max_lines: int, latest: float
+    tx: Transaction,
+    selection: Selection,
+    first_call: int,
+    max_lines: int,
+    latest: float,
+    braked: Collection[int] = (),
 ) -> Candidates:
     """Make the waiting lines ready that are due, and return the next lines to send, the most urgent first.
 
     first_call: the first call of this command; lines since then count against the selection's `max_lines`. max_lines:
     lines to return at most. latest: a later time to wait for was set by a clock that was ahead, and counts as past.
+    braked: versions of which nothing is sent.
     """
     tx.move_lines("direct_fall_due", "fall_due", now=tx.now, latest=latest)
     is_full = False
@@ -131,9 +139,10 @@ def load_candidates(
         is_full, max_lines = left <= 0, max_lines if left <= 0 else min(max_lines, left)
     chosen: dict[str, object] = {"priority": selection.priority, "failure": selection.failure}
     chosen |= {"unreleased": selection.unreleased, "full": is_full, "first": first_call}
-    (next_due,) = tx.fetch_one("direct_due", **chosen)
+    chosen |= {"braked": list(braked)}
+    next_due, kept_back = tx.fetch_one("direct_due", **chosen)
     rows = tx.fetch_all("direct_lines", most=max_lines, **chosen)
-    return Candidates([Candidate(*row) for row in rows], next_due)
+    return Candidates([Candidate(*row) for row in rows], next_due, kept_back)
 
 
 def weigh_selection(tx: Transaction, selection: Selection) -> list[LineWeight]:

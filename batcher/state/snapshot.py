@@ -126,7 +126,7 @@ class _JudgedPrompt(NamedTuple):
 
 def load_prompts(tx: Transaction, config: Config, versions: Collection[int]) -> Prompts:
     """Return what the answers so far say about sending more of these versions of the job."""
-    rule = BrakeRule(config.brake.max_unusable, config.brake.window, config.brake.first_wave)
+    rule = _read_brake_rule(config)
     if not versions or (rule.max_unusable >= 1 and rule.first_wave >= 1):
         return NO_PROMPTS
     of_version = _load_judged_prompts(tx, rule)
@@ -162,10 +162,20 @@ def _load_judged_prompts(tx: Transaction, rule: BrakeRule) -> dict[int, _JudgedP
     return found
 
 
-def load_braked(tx: Transaction, config: Config, versions: Collection[int]) -> list[Braked]:
-    """Return the verdicts by which nothing more of these versions is sent, one for each prompt."""
-    found = {view.prompt: view.braked for view in load_prompts(tx, config, versions).values() if view.braked}
-    return [found[prompt] for prompt in sorted(found)]
+def load_braked(tx: Transaction, config: Config) -> dict[int, Braked]:
+    """Return the versions of the job of which the brake lets nothing more be sent, with its verdict."""
+    rule = _read_brake_rule(config)
+    if rule.max_unusable >= 1:
+        return {}
+    verdicts = {
+        version: decide_brake(rule, each.prompt, each.judged)
+        for version, each in _load_judged_prompts(tx, rule).items()
+    }
+    return {version: braked for version, braked in verdicts.items() if braked}
+
+
+def _read_brake_rule(config: Config) -> BrakeRule:
+    return BrakeRule(config.brake.max_unusable, config.brake.window, config.brake.first_wave)
 
 
 def release_brake(tx: Transaction) -> None:

@@ -114,7 +114,7 @@ def test_an_interrupt_in_a_call_is_raised_by_the_lane_once_the_others_are_record
 def test_a_line_that_is_not_ready_is_never_claimed(tmp_path: Path) -> None:
     world = desk(tmp_path)
     with world.store.transaction("load") as tx:
-        lines, _ = direct_calls.load_candidates(tx, Selection(), 0, 2, 0.0)
+        lines = direct_calls.load_candidates(tx, Selection(), 0, 2, 0.0).lines
     with world.store.transaction("claim") as tx:
         direct_calls.record_claims(tx, [LineClaim(lines[0], 1, 0.0)])
     both = [LineClaim(line, 1, 0.0) for line in lines]
@@ -127,7 +127,7 @@ def test_a_line_that_is_not_ready_is_never_claimed(tmp_path: Path) -> None:
 def test_a_line_that_was_planned_anew_meanwhile_is_not_asked_for_as_it_was(tmp_path: Path, change: str) -> None:
     world = desk(tmp_path, 3)
     with world.store.transaction("load") as tx:
-        lines, _ = direct_calls.load_candidates(tx, Selection(), 0, 3, 0.0)
+        lines = direct_calls.load_candidates(tx, Selection(), 0, 3, 0.0).lines
         assert direct_calls.filter_ready_lines(tx, lines) == {line.artist_id: line for line in lines}
         tx.con.execute(f"UPDATE artists SET {change} WHERE artist_id = 'a00001'")
         ready = direct_calls.filter_ready_lines(tx, lines)

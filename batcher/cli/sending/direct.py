@@ -70,7 +70,7 @@ def run_direct(session: Session, workers: str | None, options: DirectOptions) ->
         if brought.lines:
             count = sum(row.lines for row in brought.lines)
             session.display.print_line(f"lines that came back: {count:,}, {describe_prompts(brought.prompts)}")
-    run_direct_lane(session, options.build_selection(failure_class), worker_setting)
+    raise_problem(run_direct_lane(session, options.build_selection(failure_class), worker_setting).end)
     status = read_job_status(session)
     with session.store.read_transaction() as tx:
         outcomes = {row.outcome: row.calls for row in direct_calls.count_outcomes(tx, first_call)}
@@ -83,7 +83,8 @@ def run_direct(session: Session, workers: str | None, options: DirectOptions) ->
 
 
 def run_direct_lane(session: Session, selection: Selection, workers: str | int, patient: bool = True) -> LaneRun:
-    """Run one process of the direct lane. patient: as for `DirectLane.run_until_idle`.
+    """Run one process of the direct lane; an end that asks the user is left to the caller. patient: as for
+    `DirectLane.run_until_idle`.
 
     Raises SetupError where it ended for a reason that only the user can remove.
     """
@@ -93,7 +94,8 @@ def run_direct_lane(session: Session, selection: Selection, workers: str | int, 
         session.display.print_line(_describe_selection(*lane.weigh_selection()))
         with session.display.show_progress("bios"):
             end = lane.run_until_idle(patient)
-    raise_problem(end)
+    if not end.asks:
+        raise_problem(end)
     return LaneRun(end, lane.calls.made)
 
 

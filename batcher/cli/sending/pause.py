@@ -20,13 +20,14 @@ def run_resume(session: Session) -> CommandAnswer:
     session.store.require_plan()
     with session.store.transaction("resume") as tx:
         text = f"{quota_pauses.resume_sending(tx)} pauses ended"
-        open_versions = {part.version for part in versions.load_open_lines(tx)}
-        braked = snapshot.load_braked(tx, session.config, open_versions)
+        verdicts = snapshot.load_braked(tx, session.config)
+        waiting = {part.version for part in versions.load_open_lines(tx)} if verdicts else set()
+        braked = {verdict.prompt: verdict for version, verdict in verdicts.items() if version in waiting}
         if braked:
             snapshot.release_brake(tx)
-            tx.record_event("brake_released", "; ".join(describe_share(each) for each in braked))
-            prompts = ", ".join(str(each.prompt) for each in braked)
+            tx.record_event("brake_released", "; ".join(describe_share(each) for each in braked.values()))
+            prompts = ", ".join(str(prompt) for prompt in braked)
             text += f"; the brake is released for prompt {prompts}: only answers from now on count"
         if pilots.resume_failed_pilot(tx, session.config.pilot.min_accepted):
             text += "; the pilot counts as passed, and `batcher run` sends the rest"
-    return CommandAnswer(text, {"told": text, "brake_released": [each.prompt for each in braked]})
+    return CommandAnswer(text, {"told": text, "brake_released": list(braked)})

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from batcher.core.actions import Finish, Wait
+from batcher.core.brake import Braked, describe_brake
 from batcher.core.direct.pacing import DAY_S, MINUTE_S, RateLimit
 from batcher.core.direct.workers import Workers
 from batcher.core.failures import ErrorDetails, FailureClass, classify_direct_call
@@ -54,6 +55,8 @@ class DirectLaneView:
     """Requests that today's limit leaves; None: no such limit is known."""
     stopped: str = ""
     """Why nothing is sent until the user has acted."""
+    braked: Braked | None = None
+    """By which further lines are kept back; None: there are none."""
     ending: bool = False
     """Whether the user asked to end, or the job's code failed: calls in progress are still waited for."""
 
@@ -61,7 +64,7 @@ class DirectLaneView:
 def decide_direct_action(view: DirectLaneView, now: float) -> Claim | Wait | Finish:
     """Return the next step. The lane finishes only when no call is in progress."""
     if view.stopped or view.ending or (not view.ready and view.next_due is None):
-        return Wait(now + LOOK_S, UNDER_WAY) if view.running else Finish(view.stopped)
+        return Wait(now + LOOK_S, UNDER_WAY) if view.running else _finish_lane(view)
     waits = _blocking_waits(view, now)
     if waits:
         until = max(waits, key=lambda wait: wait.until)
@@ -76,6 +79,13 @@ def decide_direct_action(view: DirectLaneView, now: float) -> Claim | Wait | Fin
     if view.running:
         return Wait(now + LOOK_S, UNDER_WAY)
     return Wait(view.next_due if view.next_due is not None else now + LOOK_S, "failed lines wait to be tried again")
+
+
+def _finish_lane(view: DirectLaneView) -> Finish:
+    """Return how the lane ends; where the brake keeps lines back the user is asked."""
+    if view.braked is None or view.stopped or view.ending:
+        return Finish(view.stopped)
+    return Finish(describe_brake(view.braked), asks=True)
 
 
 def _blocking_waits(view: DirectLaneView, now: float) -> list[Wait]:

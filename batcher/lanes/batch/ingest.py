@@ -23,6 +23,7 @@ from batcher.core.verdicts import (
     Shortage,
     VerdictDecider,
     classify_absent_line,
+    concerns_answers,
     describe_main_reason,
     find_main_reason,
     find_setup_problem,
@@ -42,7 +43,7 @@ from batcher.state.batches import EndedBatch
 from batcher.state.db.transaction import Transaction
 from batcher.state.results import Decision, FailedLine
 from batcher.state.shards import ShardRow
-from batcher.state.snapshot import latest_valid_wait
+from batcher.state.snapshot import latest_valid_wait, load_braked
 from batcher.state.versions import load_version, register_wider_version
 
 
@@ -255,14 +256,15 @@ class Ingestion:
             )
         elif bios.of_shard:
             quota_pauses.end_probed_pauses(tx, batch.recorded_at, latest_valid_wait(tx, self._context.config))
-        if problem:
-            facts.stop_sending(tx, problem)
         retried = 0
         if failed:
             storm = is_rate_limit_storm(rules, counts, bios.of_shard)
             cancelled = wishes.is_cancel_requested(tx, batch.shard)
             decider = VerdictDecider(rules, self._context.jitter, tx.now, storm, bool(problem), cancelled)
             retried = self._record_decisions(tx, batch, shard, decider)
+        # The brake ends the run in better order: what is in flight is taken in, and the user is asked.
+        if problem and not (concerns_answers(problem) and shard.version in load_braked(tx, self._context.config)):
+            facts.stop_sending(tx, problem)
         totals: Counter[str] = Counter()
         for count in counts:
             totals[count.failure.value] += count.lines

@@ -22,6 +22,7 @@ from batcher.core.direct.pacing import Pacer
 from batcher.core.direct.workers import Workers
 from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, JobVersion
+from batcher.core.verdicts import concerns_answers
 from batcher.errors import JobError
 from batcher.job.job import job_output_to_stderr
 from batcher.lanes.context import LaneContext
@@ -35,7 +36,7 @@ from batcher.service.service import CallError, CallRefused, CompletionResponse
 from batcher.state import direct_calls, facts, quota_pauses, submissions
 from batcher.state.db.transaction import Transaction
 from batcher.state.direct_calls import OpenCall, Selection
-from batcher.state.snapshot import latest_valid_wait
+from batcher.state.snapshot import latest_valid_wait, load_braked
 from batcher.state.versions import register_wider_version
 
 GROUP_S = 0.05
@@ -55,6 +56,8 @@ class DirectLane:
         self._run_id = ""
         self.limits = LaneLimits(context, pacer, workers)
         self.calls = RunningCalls(context.service, context.clock)
+        self._stopped = ""
+        """Why the lane stops for the setup, as a sentence; "" while it goes on."""
         self._error: JobError | OSError | None = None
         """The error of the job's code on a line that was to be sent, or of the disk on an answer that was to be kept.
         Nothing more is sent, and it is raised later."""
@@ -160,8 +163,7 @@ class DirectLane:
         with self._context.store.transaction("direct", patience_s=None) as tx:
             self._record_results(tx, results)
             self.limits.record_results(tx, results, self._ready.paced_until)
-            if self._judge.setup_problem:
-                facts.stop_sending(tx, self._judge.setup_problem)
+            self._stop_for_setup(tx)
             step: Claim | Wait | Finish = decide_direct_action(self._build_view(tx), tx.now)
             if isinstance(step, Claim):
                 requests = self._ready.claim_lines(tx, step.max_lines)
@@ -178,6 +180,13 @@ class DirectLane:
             self._keeper.keep_answers(self._run_id, outcomes)
         except OSError as error:
             self._error = error
+
+    def _stop_for_setup(self, tx: Transaction) -> None:
+        """Stop where the setup is at fault. Where the brake has tripped for the same answers, it ends the lane."""
+        problem = self._judge.setup_problem
+        if problem and not self._stopped and not (concerns_answers(problem) and load_braked(tx, self._context.config)):
+            self._stopped = problem
+            facts.stop_sending(tx, problem)
 
     def _decide_without_claim(self, tx: Transaction) -> Wait | Finish:
         """Return what follows where no line could be claimed although the lane is open."""
@@ -221,7 +230,7 @@ class DirectLane:
         if bios_sent_at:
             quota_pauses.end_probed_pauses(tx, max(bios_sent_at), latest_valid_wait(tx, self._context.config))
         bios, failures = len(bios_sent_at), len(results) - len(bios_sent_at)
-        if failures:
+        if failures or self._ready.braked is not None:  # a bio may lower the share so far that the brake goes off
             self._ready.mark_stale()
         self._context.notify(events.AnswersRecorded(bios=bios, failures=failures))
 
@@ -233,6 +242,7 @@ class DirectLane:
         block = find_longest_block(wait_until, self._ready.paced_until, tx.now)
         return DirectLaneView(
             ready=len(self._ready),
+            braked=self._ready.braked,
             next_due=self._ready.next_due if self._ready.is_fresh else tx.now,
             running=running,
             workers=history.workers.workers,
@@ -241,6 +251,6 @@ class DirectLane:
             pauses=pauses,
             probing=is_probing(pauses, history, tx.now),
             daily_left=daily_left,
-            stopped=self._judge.setup_problem,
+            stopped=self._stopped,
             ending=self._context.interrupted() or self._find_error() is not None,
         )

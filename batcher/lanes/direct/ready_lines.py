@@ -2,13 +2,14 @@
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import orjson
 
 from batcher.catalog.prices import ModelPrices
+from batcher.core.brake import Braked
 from batcher.core.direct.pacing import Pacer
 from batcher.core.model import Endpoint, JobVersion, Lane
 from batcher.core.rendering import LineRenderer
@@ -20,7 +21,7 @@ from batcher.state import direct_calls, submissions
 from batcher.state.costs import load_spending
 from batcher.state.db.transaction import Transaction
 from batcher.state.direct_calls import Candidate, LineClaim, Selection
-from batcher.state.snapshot import latest_valid_wait, load_measured
+from batcher.state.snapshot import latest_valid_wait, load_braked, load_measured
 from batcher.state.versions import load_version
 
 LINES = 200
@@ -74,6 +75,8 @@ class ReadyLines:
         """Whether the state holds no ready line that is not here."""
         self.next_due: float | None = None
         """When the next of the waiting lines is due; None: none waited at the last load."""
+        self.braked: Braked | None = None
+        """By which lines were kept back at the last load; None: there were none."""
         self.paced_until = float("-inf")
         """Before this time the next line does not fit into the windows of a minute."""
         self.budget_problem = ""
@@ -121,9 +124,12 @@ class ReadyLines:
         if self._lines or (self._is_loaded and (self.next_due is None or now < self.next_due)):
             return
         with self._context.store.transaction("direct_look", patience_s=None) as tx:
-            lines, self.next_due = direct_calls.load_candidates(
-                tx, self._selection, self._first_call, LINES, latest_valid_wait(tx, self._context.config)
+            braked = load_braked(tx, self._context.config)
+            latest = latest_valid_wait(tx, self._context.config)
+            lines, self.next_due, kept_back = direct_calls.load_candidates(
+                tx, self._selection, self._first_call, LINES, latest, braked
             )
+            self.braked = None if kept_back is None else braked[kept_back]
             materials = {line.version: self.load_material(tx, line.version) for line in lines}
             self._token_factor = load_measured(tx).token_ratio * (1 + self._context.config.limits.margin)
         self._is_loaded = not lines  # where there were some, there may be more behind them
@@ -146,8 +152,9 @@ class ReadyLines:
     def claim_lines(self, tx: Transaction, max_lines: int) -> list[CallRequest]:
         """Claim at most `max_lines` lines, as far as windows and budget allow; return their requests.
 
-        Lines that the batch lane has claimed meanwhile are dropped.
+        Lines that the batch lane has claimed meanwhile, or that the brake keeps back by now, are dropped.
         """
+        self._drop_braked_lines(load_braked(tx, self._context.config))
         chosen = self._select_fitting_lines(tx, max_lines)
         if not chosen:
             return []
@@ -157,6 +164,13 @@ class ReadyLines:
             self._address_request(replace(prepared.request, call=call, sent_at=tx.now), run_id)
             for prepared, call in zip(chosen, calls, strict=True)
         ]
+
+    def _drop_braked_lines(self, braked: Collection[int]) -> None:
+        """Drop the lines of versions of which nothing more is sent; the next load says which they are."""
+        going = [prepared for prepared in self._lines if prepared.line.version not in braked]
+        if len(going) < len(self._lines):
+            self._lines = deque(going)
+            self._is_loaded = False
 
     def _select_fitting_lines(self, tx: Transaction, max_lines: int) -> Sequence[PreparedCall]:
         self.budget_problem = ""

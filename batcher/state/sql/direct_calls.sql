@@ -3,16 +3,18 @@
 -- limit of this command is reached by the lines sent since call `first`; only these lines are retried. Lines that wait in
 -- a planned shard, or in a stale one until they are cut again, were not released.
 SELECT artist_id, custom_id, data, tokens, line_hash, version, shard FROM artists
-WHERE state = 'ready' AND version IS NOT NULL
+WHERE state = 'ready' AND version IS NOT NULL AND NOT list_contains($braked, version)
   AND ($priority IS NULL OR priority = $priority) AND ($failure IS NULL OR failure = $failure)
   AND ($unreleased OR shard IS NULL OR shard NOT IN (SELECT shard FROM shards WHERE state IN ('planned', 'stale')))
   AND (NOT $full OR artist_id IN (SELECT artist_id FROM direct_calls WHERE call >= $first))
 ORDER BY priority, shard IS NOT NULL, seq LIMIT $most
 
 -- name: direct_due
--- When the next of the waiting lines is due.
-SELECT min(wait_until) FROM artists
-WHERE state = 'waiting' AND version IS NOT NULL
+-- When the next of the waiting lines is due, and the version of lines that the brake keeps back.
+SELECT min(wait_until) FILTER (NOT list_contains($braked, version)),
+       min(version) FILTER (list_contains($braked, version))
+FROM artists
+WHERE (state = 'waiting' OR (state = 'ready' AND list_contains($braked, version))) AND version IS NOT NULL
   AND ($priority IS NULL OR priority = $priority) AND ($failure IS NULL OR failure = $failure)
   AND ($unreleased OR shard IS NULL OR shard NOT IN (SELECT shard FROM shards WHERE state IN ('planned', 'stale')))
   AND (NOT $full OR artist_id IN (SELECT artist_id FROM direct_calls WHERE call >= $first))

@@ -1,0 +1,293 @@
+"""The brake and the first wave in both lanes, against the sandbox: what a bad prompt costs, and how one goes on."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batcher.config import Config
+from batcher.core import events
+from batcher.core.actions import Finish, Wait
+from batcher.core.brake import REMEDIES
+from batcher.sandbox import SandboxSettings
+from batcher.state.snapshot import load_braked, load_snapshot, release_brake
+from tests.support.direct_kit import Desk
+from tests.support.protocol_kit import BATCH_S, Trial
+from tests.support.world import World, config_with, kept_open, write_table
+
+BRAKE = {"max_unusable": 0.2, "window": 500, "first_wave": 0.1}
+WAITS = "the first answers of prompt 1 have not been judged yet"
+
+
+QUICK = SandboxSettings(validating_s=(10, 10), service_s=(100, 100), finalizing_s=(10, 10), cancelling_s=(5, 5))
+"""Every batch has ended at the next poll."""
+
+
+def _refuse_most(artist: Any, _bio: object) -> str | None:
+    """Accept one in 17 answers, which is 6%."""
+    return None if int(artist.artist_id[1:]) % 17 == 0 else "urgency is out of range"
+
+
+def _config(per_shard: int = 20, brake: Mapping[str, object] = BRAKE) -> Config:
+    return config_with(limits={"lines_per_shard": per_shard}, brake=brake, poll={"interval_s": 150})
+
+
+def _spoil(world: World) -> None:
+    world.job = replace(world.job, accept=_refuse_most)
+
+
+def _mend(world: World) -> None:
+    world.job = replace(world.job, accept=lambda *_: None)
+
+
+def _bad_job(
+    folder: Path, lines: int = 500, per_shard: int = 20, brake: Mapping[str, object] = BRAKE, kind: type[World] = World
+) -> Any:
+    """Return a released job of which 94% of the answers are refused."""
+    world = kind(folder, QUICK, _config(per_shard, brake))
+    _spoil(world)
+    world.plan(write_table(folder / "artists.csv", lines, (1, 2, 3, 4, 5)))
+    world.release()
+    return world
+
+
+def _executions(world: World) -> int:
+    return int(str(world.rows("SELECT count(*) FROM attempts WHERE tokens_input > 0")[0][0]))
+
+
+def _spent(world: World) -> float:
+    return float(str(world.rows("SELECT sum(cost_usd) FROM attempts")[0][0]))
+
+
+def _trips(world: World) -> bool:
+    with world.store.read_transaction() as tx:
+        return bool(load_braked(tx, world.config))
+
+
+# --- what a bad prompt costs -----------------------------------------------------------------------------------------
+
+
+def test_a_prompt_of_which_most_answers_are_refused_stops_at_a_tenth_of_its_price(tmp_path: Path) -> None:
+    (tmp_path / "on").mkdir()
+    (tmp_path / "off").mkdir()
+    braked = _bad_job(tmp_path / "on")
+    end = braked.act()
+    assert end.asks
+    assert "of the newest 40 answers of prompt 1 (9" in end.problem
+    assert "not_accepted" in end.problem
+    assert end.problem.endswith(REMEDIES)
+    states = braked.states()
+    assert states.get("in_batch", 0) == states.get("dead", 0) == 0
+    assert states["done"] + states["ready"] == 500
+    free = _bad_job(tmp_path / "off", brake={"max_unusable": 1, "first_wave": 1})
+    assert not getattr(free.act(), "asks", False)
+    assert _executions(free) > 1_400
+    assert _executions(braked) == 40
+    assert _spent(braked) < 0.04 * _spent(free)
+
+
+def test_large_shards_stop_after_the_first_one(tmp_path: Path) -> None:
+    world = _bad_job(tmp_path, per_shard=100)
+    end = world.act()
+    assert end.asks
+    assert _executions(world) == 100
+    assert world.states().get("dead", 0) == 0
+
+
+def test_a_prompt_with_few_bad_answers_runs_to_its_end(tmp_path: Path) -> None:
+    """One in nine lines is refused for good. Their retries are all refused, and do not trip the brake."""
+    world = World(tmp_path, QUICK, _config())
+    world.job = replace(world.job, accept=lambda a, _b: "no" if int(a.artist_id[1:]) % 9 == 0 else None)
+    world.plan(write_table(tmp_path / "artists.csv", 360, (1,)))
+    world.release()
+    assert world.act() == Finish()
+    assert world.states() == {"done": 320, "dead": 40}
+
+
+# --- the first wave --------------------------------------------------------------------------------------------------
+
+
+def test_only_a_first_wave_is_sent_until_an_answer_was_judged(tmp_path: Path) -> None:
+    world = World(tmp_path, QUICK, _config())
+    world.plan(write_table(tmp_path / "artists.csv", 500, (1,)))
+    world.release()
+    waits = world.act(once=True)
+    assert isinstance(waits, Wait)
+    assert waits.reason == f"shard 3: {WAITS}"
+    assert world.states() == {"in_batch": 40, "ready": 460}
+    assert world.act() == Finish()
+    assert world.states() == {"done": 500}
+    sent = [shard for (shard,) in world.rows("SELECT shard FROM submissions ORDER BY intended_at, shard")]
+    assert sent == list(range(1, 26))
+
+
+def test_a_second_process_does_not_widen_the_first_wave(tmp_path: Path) -> None:
+    world = World(tmp_path, QUICK, _config())
+    world.plan(write_table(tmp_path / "artists.csv", 500, (1,)))
+    world.release()
+    for _ in range(3):
+        world.act(once=True)
+    assert world.states() == {"in_batch": 40, "ready": 460}
+
+
+# --- it holds at every moment, and after a kill ----------------------------------------------------------------------
+
+
+def test_a_brake_that_trips_during_an_upload_keeps_the_create_back(tmp_path: Path) -> None:
+    """The other lane judges answers while a file goes up: the file is kept, and no batch is created of it."""
+    it = Trial(tmp_path, 60, {}, {}, limits={"lines_per_shard": 20}, brake={**BRAKE, "first_wave": 1})
+    with kept_open(it.store):
+
+        def judge() -> None:
+            with it.store.transaction("as if the other lane judged") as tx:
+                tx.con.execute(
+                    "INSERT INTO attempts (artist_id, lane, outcome, code, counted, happened_at, version, again) "
+                    "SELECT 'x' || i, 'direct', 'unusable', 'not_accepted', true, 1, 1, false FROM range(30) AS t(i)"
+                )
+
+        it.once_told(events.UploadStarted, judge)
+        end = it.act()
+        assert isinstance(end, Finish)
+        assert end.asks
+        assert it.batches() == []
+        assert it.rows("SELECT shard FROM shards WHERE state = 'uploaded'") == [(1,)]
+        assert it.rows("SELECT count(*) FROM submissions WHERE ended_at IS NULL") == [(0,)]
+        with it.store.transaction("resume") as tx:
+            release_brake(tx)
+        assert it.act() == Finish()
+        assert it.states() == {"done": 60}
+        assert len(it.input_files()) == 0
+
+
+def test_a_killed_process_leaves_the_brake_where_it_is(tmp_path: Path) -> None:
+    """Each process finds it again by the answers: nothing but them is kept."""
+    world = _bad_job(tmp_path, 100)
+    first = world.act()
+    spent = _executions(world)
+    for _ in range(2):
+        assert world.act() == first
+    assert _executions(world) == spent
+    assert _trips(world)
+
+
+def test_what_is_in_flight_is_taken_in_before_the_question(tmp_path: Path) -> None:
+    it = Trial(tmp_path, 60, {}, {}, limits={"lines_per_shard": 20}, brake={**BRAKE, "first_wave": 0.67})
+    _spoil(it)
+    with kept_open(it.store):
+        it.act(once=True)
+        assert it.states() == {"in_batch": 40, "ready": 20}
+        it.clock.sleep(BATCH_S * 2)
+        end = it.act()
+        assert isinstance(end, Finish)
+        assert end.asks
+        assert it.rows("SELECT count(*) FROM batches WHERE settled_at IS NULL") == [(0,)]
+        assert it.rows("SELECT count(*) FROM attempts") == [(40,)]
+
+
+# --- how one goes on -------------------------------------------------------------------------------------------------
+
+
+def test_after_resume_only_new_answers_count(tmp_path: Path) -> None:
+    world = _bad_job(tmp_path, 100)
+    assert getattr(world.act(), "asks", False)
+    with world.store.transaction("resume") as tx:
+        release_brake(tx)
+    assert not _trips(world)
+    _mend(world)
+    assert world.act() == Finish()
+    assert world.states() == {"done": 100}
+
+
+def test_after_resume_the_brake_trips_again_by_new_answers_to_new_lines(tmp_path: Path) -> None:
+    world = _bad_job(tmp_path, 100)
+    assert getattr(world.act(), "asks", False)
+    before = _executions(world)
+    with world.store.transaction("resume") as tx:
+        release_brake(tx)
+    assert getattr(world.act(), "asks", False)
+    assert _executions(world) > before
+
+
+def test_resume_counts_even_where_a_clock_was_ahead(tmp_path: Path) -> None:
+    world = _bad_job(tmp_path, 100)
+    world.act()
+    world.clock.now -= 7_200
+    with world.store.transaction("resume") as tx:
+        release_brake(tx)
+    assert not _trips(world)
+
+
+def test_a_changed_prompt_goes_on_with_a_first_wave_of_its_own(tmp_path: Path) -> None:
+    world = _bad_job(tmp_path)
+    assert getattr(world.act(), "asks", False)
+    _mend(world)
+    world.job = replace(world.job, system=world.job.system + "\nWrite of urgency.")
+    world.plan(tmp_path / "artists.csv", replan=True)
+    world.release()
+    waits = world.act(once=True)
+    assert isinstance(waits, Wait)
+    assert world.states()["in_batch"] == 40
+    end = world.act()
+    assert isinstance(end, Finish)
+    assert end.asks  # the lines that the first prompt has failed on are of the first prompt still
+    states = world.states()
+    assert states["ready"] == 38
+    assert states["done"] == 462
+
+
+def test_answers_that_are_judged_again_end_the_brake(tmp_path: Path) -> None:
+    world = _bad_job(tmp_path, 100)
+    world.act()
+    assert _trips(world)
+    with world.store.transaction("judge") as tx:
+        tx.con.execute("UPDATE attempts SET outcome = 'bio' WHERE outcome = 'unusable'")
+    assert not _trips(world)
+
+
+def test_the_prompt_of_another_version_is_not_braked(tmp_path: Path) -> None:
+    world = _bad_job(tmp_path, 100)
+    world.act()
+    with world.store.read_transaction() as tx:
+        prompts = load_snapshot(tx, world.config, world.tools().prices).prompts
+        assert {version: view.braked is not None for version, view in prompts.items()} == {1: True}
+
+
+# --- the direct lane -------------------------------------------------------------------------------------------------
+
+
+def test_the_direct_lane_stops_at_a_bad_prompt_and_takes_in_its_calls(tmp_path: Path) -> None:
+    world = Desk(tmp_path, config=_config())
+    _spoil(world)
+    world.plan(write_table(tmp_path / "table.csv", 200, (1,)))
+    end = world.direct()
+    assert end.asks
+    assert end.problem.endswith(REMEDIES)
+    assert 20 <= _executions(world) <= 24
+    assert world.states().get("in_direct", 0) == 0
+    assert world.states().get("dead", 0) == 0
+    assert world.direct() == end
+    with world.store.transaction("resume") as tx:
+        release_brake(tx)
+    _mend(world)
+    assert world.direct() == Finish()
+    assert world.states() == {"done": 200}
+
+
+def test_the_direct_lane_heeds_what_the_batch_lane_has_judged(tmp_path: Path) -> None:
+    world = _bad_job(tmp_path, 100, kind=Desk)
+    world.act()
+    before = _executions(world)
+    assert world.direct().asks
+    assert _executions(world) == before
+    assert world.rows("SELECT count(*) FROM direct_calls") == [(0,)]
+
+
+@pytest.mark.parametrize("share", [1, 0.2])
+def test_the_direct_lane_runs_a_good_prompt_to_its_end(tmp_path: Path, share: float) -> None:
+    world = Desk(tmp_path, config=_config(brake={**BRAKE, "max_unusable": share}))
+    world.job = replace(world.job, accept=lambda a, _b: "no" if int(a.artist_id[1:]) % 9 == 0 else None)
+    world.plan(write_table(tmp_path / "table.csv", 60, (1,)))
+    assert world.direct() == Finish()
+    assert world.states() == {"done": 53, "dead": 7}
