@@ -220,7 +220,7 @@ class LoggingSection(ConfigSection):
 
 
 class ResultsSection(ConfigSection):
-    """Whether the result files are archived."""
+    """Whether answers are kept as they came, of the batch lane as archives of its result files."""
 
     keep_raw: bool = True
 
