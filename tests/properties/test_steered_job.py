@@ -1,4 +1,4 @@
-"""Promises 1, 2 and 6 while the user steers: prompts and checks are edited, lines retried, judged again and piloted.
+"""Promises 1, 2 and 6 while the user steers: edits prompts and checks, retries, redoes, judges again, pilots, forgets.
 
 The machine of tests/properties/test_machine.py, with a job folder of its own and the calls behind the commands. After
 every step each artist is in one state, each answer that was accepted is asked for again only where the user said so,
@@ -16,12 +16,14 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from batcher.catalog.tokens import TokenCounter
 from batcher.cli.base.session import Session
+from batcher.cli.planning.forget import run_forget
 from batcher.cli.planning.plan import choose_options, run_plan
 from batcher.cli.results.judge import run_judge
 from batcher.cli.sending.pause import run_pause, run_resume
+from batcher.cli.sending.redo import RedoOptions, run_redo
 from batcher.cli.sending.retry import run_retry
 from batcher.core.actions import Finish
-from batcher.errors import ConfigError
+from batcher.errors import ConfigError, InputError
 from batcher.job.loading import load_job
 from batcher.plan.checks import build_todays_version, check_unsent_lines
 from batcher.plan.options import PlanWish
@@ -41,7 +43,7 @@ CHECK = """
 def accept(artist, bio):
     return "refused" if int(artist.artist_id[1:]) % 10 < {strictness} else None
 """
-TAKES_COUNTERS = ("cli.sending.retry", "cli.planning.plan")
+TAKES_COUNTERS = ("cli.sending.retry", "cli.sending.redo", "cli.planning.plan")
 
 
 @contextlib.contextmanager
@@ -65,6 +67,7 @@ class SteeredJob(JobMachine):
         super().__init__()
         self.allowed: Counter[str] = Counter()
         """How often the user has asked for a bio again that was accepted, by artist."""
+        self.forgotten = 0
 
     @initialize(tokens=st.sampled_from([9_000, 60_000]), strictness=st.sampled_from([0, 3]))
     def begin(self, tokens: int, strictness: int = 0) -> None:
@@ -120,11 +123,12 @@ class SteeredJob(JobMachine):
 
     @rule()
     def plan_is_made_again(self) -> None:
-        """Cut what is unsent again, with the job as it is, and release it."""
+        """Cut what is unsent again, with the job as it is, and release it; the table still has those forgotten."""
         session = self._session()
         options = choose_options(session, PlanWish(), add=False)
         run_plan(session, options.__class__(options.input, replan=True, settings=options.settings))
         self.world.release()
+        self.forgotten = 0
 
     @rule(lines=st.sampled_from([4, 100]), seed=st.integers(1, 3))
     def pilot_is_sent(self, lines: int, seed: int) -> None:
@@ -161,6 +165,32 @@ class SteeredJob(JobMachine):
         assert before <= after or (revoke and not dry_run)
         self.allowed.update(before - after)
 
+    @rule(artists=st.sets(st.integers(0, LINES - 1), min_size=1, max_size=12))
+    def bios_are_redone(self, artists: set[int]) -> None:
+        """Ask for bios again that exist; those of other artists, and those in flight, are left alone."""
+        if not self._may_send():
+            return
+        done = {str(row[0]) for row in self.world.rows("SELECT artist_id FROM artists WHERE state = 'done'")}
+        chosen = sorted(done & {f"a{number:05d}" for number in artists})
+        if chosen:
+            run_redo(self._session(), RedoOptions(tuple(chosen), None, None), yes=True)
+            self.allowed.update(chosen)
+
+    @rule(priority=st.sampled_from([1, 2]), most=st.integers(1, 3))
+    def artists_are_forgotten(self, priority: int, most: int) -> None:
+        """Take artists out of the plan that were never sent."""
+        rows = self.world.rows(
+            "SELECT artist_id FROM artists WHERE state = 'ready' AND attempts = 0 AND failure IS NULL "
+            f"AND redo_after IS NULL AND priority = {priority} "
+            f"AND artist_id NOT IN (SELECT artist_id FROM attempts) ORDER BY seq LIMIT {most}"
+        )
+        artists = [str(row[0]) for row in rows]
+        if artists:
+            with contextlib.suppress(InputError):  # the last ones that were sent, and were given back
+                run_forget(self._session(), artists, not_in_table=False, table=None, yes=True)
+        self.forgotten = LINES - int(str(self.world.rows("SELECT count(*) FROM artists")[0][0]))
+        assert self.forgotten <= LINES
+
     @rule(pause=st.booleans())
     def sending_is_paused_or_resumed(self, pause: bool) -> None:
         """Pause, or end every pause and release the brake."""
@@ -182,6 +212,12 @@ class SteeredJob(JobMachine):
             super().a_killed_round(call, after)
 
     # --- what always holds ------------------------------------------------------------------------------------------
+
+    @invariant()
+    @precondition(lambda self: hasattr(self, "world"))
+    def every_artist_is_in_one_state(self) -> None:
+        """Promise 1, of the artists that the user has not taken out of the plan."""
+        assert sum(self.world.states().values()) == LINES - self.forgotten
 
     @invariant()
     @precondition(lambda self: hasattr(self, "world"))
