@@ -317,3 +317,17 @@ def test_the_groups_in_which_answers_are_loaded_change_nothing(
     world.act()
     made = judge(world)
     assert (made.judged, made.accepted) == (30, 8)
+
+
+def test_judging_again_releases_the_brake(tmp_path: Path) -> None:
+    brake = {"window": 20, "first_wave": 0.1}
+    world = world_of(tmp_path, everybody, lines=60, brake=brake, retry={"unusable": {"tries": 2}})
+    ended = world.act()
+    assert isinstance(ended, Finish) and ended.problem
+    assert world.states()["ready"] > 0
+    before = world.sandbox.ledger.execution_counts()
+    assert judge(world).accepted == len(before)
+    assert world.act() == Finish()
+    assert world.states() == {"done": 60}
+    asked = 60 - len(before)  # each line that had no answer, once
+    assert sum(world.sandbox.ledger.execution_counts().values()) == sum(before.values()) + asked
