@@ -14,7 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from batcher.catalog.limits import lookup_tier_limit
+from batcher.config import BrakeSection
 from batcher.core.actions import Action, Finish, Gather, Refresh, Send, Wait
+from batcher.core.brake import BrakeRule, PromptView, bound_first_wave
 from batcher.core.cutting import default_shard_limits
 from batcher.core.decide import decide_actions
 from batcher.core.failures import FailureClass
@@ -89,7 +91,14 @@ class Queue:
 
 
 def batcher_makespan(shards: Sequence[ShardView], queue: Queue, dice: random.Random) -> float:
-    """Return the time at which the real decisions saw the last batch's end."""
+    """Return the time at which the real decisions saw the last batch's end, with the first wave of the settings."""
+    run = Simulated(shards, queue, dice, first_wave=BrakeSection().first_wave)
+    run.to_its_end()
+    return run.last
+
+
+def without_first_wave(shards: Sequence[ShardView], queue: Queue, dice: random.Random) -> float:
+    """Return the same where all is sent that fits, before an answer was judged."""
     run = Simulated(shards, queue, dice)
     run.to_its_end()
     return run.last
@@ -98,14 +107,24 @@ def batcher_makespan(shards: Sequence[ShardView], queue: Queue, dice: random.Ran
 class Simulated:
     """The acting process: performs the decisions on a queue instead of a service.
 
-    again: the share of a batch's lines that fails and is retried; law: the service times of the batches of retries.
+    again: the share of a batch's lines that fails and is retried; law: the service times of the batches of retries;
+    first_wave: the share of the lines that is in flight at most until the end of a batch was seen.
     """
 
     def __init__(
-        self, shards: Sequence[ShardView], queue: Queue, dice: random.Random, again: float = 0.0, law: Law | None = None
+        self,
+        shards: Sequence[ShardView],
+        queue: Queue,
+        dice: random.Random,
+        again: float = 0.0,
+        law: Law | None = None,
+        first_wave: float = 1.0,
     ) -> None:
         room = Room(queue.limit, THRESHOLD, 1 + MARGIN)
-        self.snapshot = Snapshot(room=room, shards=tuple(shards), poll_interval_s=POLL_S)
+        self._rule = BrakeRule(first_wave=first_wave)
+        self._lines = sum(shard.lines for shard in shards)
+        prompts = {1: PromptView(1, None, bound_first_wave(self._rule, self._lines, is_judged=False))}
+        self.snapshot = Snapshot(room=room, shards=tuple(shards), poll_interval_s=POLL_S, prompts=prompts)
         self.now = self.last = 0.0
         self.finished = False
         self.started: dict[int, float] = {}
@@ -184,7 +203,10 @@ class Simulated:
         batches = tuple(BatchView(str(shard), shard, "in_progress", held) for shard, held in self.reserved.items())
         loose = tuple(LooseLines(p, n, n * LINE_TOKENS, 0.0) for p, n in sorted(self._loose.items()))
         room = snapshot.room._replace(reserved=sum(self.reserved.values()))
-        self.snapshot = snapshot._replace(batches=batches, loose=loose, room=room)
+        most_lines = bound_first_wave(self._rule, self._lines, is_judged=bool(self.times))
+        in_flight = sum(self.shards[shard].lines for shard in self.reserved)
+        prompts = {1: PromptView(1, None, most_lines, in_flight)}
+        self.snapshot = snapshot._replace(batches=batches, loose=loose, room=room, prompts=prompts)
 
 
 def _capacity(queue: Queue) -> int:
@@ -269,6 +291,7 @@ def _row(tier: int, limit: int, law: str, share: float, seeds: int) -> tuple[str
 SCHEDULES: dict[str, Callable[[Sequence[ShardView], Queue], float]] = {
     "oracle": oracle,
     "batcher": lambda shards, queue: batcher_makespan(shards, queue, random.Random(0)),
+    "no first wave": lambda shards, queue: without_first_wave(shards, queue, random.Random(0)),
     "fluid": fluid,
     "longest first": longest_first,
     "one by one": one_at_a_time,

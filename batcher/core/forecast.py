@@ -70,6 +70,8 @@ class RemainingWork(NamedTuple):
     """The share of executed lines that is retried."""
     free_in_s: float = 0.0
     """Seconds until something may be sent: the end of a pause or of an outage."""
+    first_wave: int | None = None
+    """Lines that may be in flight until a batch has ended, and always one shard; None: any number."""
 
 
 class Forecast(NamedTuple):
@@ -279,11 +281,16 @@ class _Simulation:
     """(end, reserved tokens, lines) of the batches that run."""
     shard_ends: list[float] = field(default_factory=list)
     """The ends of the shards that were sent so far, in their order."""
+    flying: int = 0
+    """Lines in flight."""
+    has_ended: bool = False
+    """Whether a batch has ended, so that there are answers to judge."""
 
     def start(self) -> None:
         """Put the running batches in flight, move on to the time at which sending starts, and fill the headroom."""
         for flight in self.load.flights:
             self.free -= flight.reserved
+            self.flying += flight.lines
             heapq.heappush(self.ends, (self.law.remaining_seconds(flight.age_s), flight.reserved, flight.lines))
         while self.ends and self.ends[0][0] <= self.load.free_in_s:
             self.end_next_batch()
@@ -295,20 +302,28 @@ class _Simulation:
         """Send a batch now; return when it ends."""
         end = self.now + self.law.sample_seconds()
         self.free -= reserved
+        self.flying += lines
         heapq.heappush(self.ends, (end, reserved, lines))
         return end
+
+    def may_send(self, reserved: int, lines: int) -> bool:
+        """Return whether a shard fits into the headroom and into the first wave; one always does into nothing."""
+        if not self.ends:
+            return True
+        most = self.load.first_wave
+        return reserved <= self.free and (most is None or self.has_ended or self.flying + lines <= most)
 
     def fill_headroom(self) -> None:
         """Send what fits: the shards in their order, and then the lines to be retried."""
         shards = self.load.shards
-        while self.next < len(shards) and (shards[self.next][0] <= self.free or not self.ends):
+        while self.next < len(shards) and self.may_send(*shards[self.next]):
             self.shard_ends.append(self.start_batch(*shards[self.next]))
             self.next += 1
         piece = max(1, self.load.ceiling // SHARDS_IN_HEADROOM)
         while self.next == len(shards) and self.lines:
             part = min(self.lines, max(1, self.lines * piece // max(self.tokens, 1)))
             tokens = self.tokens * part // self.lines
-            if tokens > self.free and self.ends:
+            if not self.may_send(tokens, part):
                 break
             self.start_batch(tokens, part)
             self.lines, self.tokens = self.lines - part, self.tokens - tokens
@@ -318,6 +333,8 @@ class _Simulation:
         when, reserved, lines = heapq.heappop(self.ends)
         self.now = max(self.now, when)
         self.free += reserved
+        self.flying -= lines
+        self.has_ended = True
         failed = min(lines, self.law.sample_count(min(self.load.retry_share, MAX_RETRY_SHARE) * lines))
         self.lines += failed
         self.tokens += failed * reserved // lines if lines else 0

@@ -28,7 +28,7 @@ from batcher.state.batches import load_unread_batches
 from batcher.state.costs import load_budget_spending
 from batcher.state.db.transaction import Transaction
 from batcher.state.strays import load_unproven_creates
-from batcher.state.versions import load_versions
+from batcher.state.versions import load_open_lines, load_versions
 
 LEARNED_FOR_S = 24 * 3600.0
 """How long (seconds) a limit that a refusal named is believed."""
@@ -172,6 +172,14 @@ def load_braked(tx: Transaction, config: Config) -> dict[int, Braked]:
         for version, each in _load_judged_prompts(tx, rule).items()
     }
     return {version: braked for version, braked in verdicts.items() if braked}
+
+
+def load_open_brakes(tx: Transaction, config: Config) -> list[Braked]:
+    """Return the verdicts by which lines wait that would be sent otherwise, one for each prompt."""
+    verdicts = load_braked(tx, config)
+    waiting = {part.version for part in load_open_lines(tx)} if verdicts else set()
+    found = {verdict.prompt: verdict for version, verdict in verdicts.items() if version in waiting}
+    return [found[prompt] for prompt in sorted(found)]
 
 
 def _read_brake_rule(config: Config) -> BrakeRule:

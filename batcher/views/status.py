@@ -102,7 +102,18 @@ def _describe_status(status: Status) -> list[str]:
         )
     if status.stopped:
         lines.append(f"Stopped: {status.stopped}.")
+    lines += [f"{brake.text[:1].upper()}{brake.text[1:]}." for brake in status.brakes]
+    lines += _describe_first_wave(status)
     return [*lines, *_describe_outcome(status)]
+
+
+def _describe_first_wave(status: Status) -> list[str]:
+    """Return that lines wait for the first answers, where something is in flight and they do."""
+    waiting = sum(row.lines for row in status.shards if row.state in {"released", "uploaded"})
+    flying = sum(row.in_flight for row in status.priorities)
+    if status.first_wave is None or not waiting or not flying:
+        return []
+    return [f"A first wave is in flight; {waiting:,} released lines wait until some of its answers were judged."]
 
 
 def _describe_pause(pause: OpenPause, now: float) -> str:

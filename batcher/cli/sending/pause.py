@@ -3,7 +3,7 @@
 from batcher.cli.base.answer import CommandAnswer
 from batcher.cli.base.session import Session
 from batcher.core.brake import describe_share
-from batcher.state import pilots, quota_pauses, snapshot, versions
+from batcher.state import pilots, quota_pauses, snapshot
 
 
 def run_pause(session: Session) -> CommandAnswer:
@@ -20,14 +20,12 @@ def run_resume(session: Session) -> CommandAnswer:
     session.store.require_plan()
     with session.store.transaction("resume") as tx:
         text = f"{quota_pauses.resume_sending(tx)} pauses ended"
-        verdicts = snapshot.load_braked(tx, session.config)
-        waiting = {part.version for part in versions.load_open_lines(tx)} if verdicts else set()
-        braked = {verdict.prompt: verdict for version, verdict in verdicts.items() if version in waiting}
+        braked = snapshot.load_open_brakes(tx, session.config)
         if braked:
             snapshot.release_brake(tx)
-            tx.record_event("brake_released", "; ".join(describe_share(each) for each in braked.values()))
-            prompts = ", ".join(str(prompt) for prompt in braked)
+            tx.record_event("brake_released", "; ".join(describe_share(each) for each in braked))
+            prompts = ", ".join(str(each.prompt) for each in braked)
             text += f"; the brake is released for prompt {prompts}: only answers from now on count"
         if pilots.resume_failed_pilot(tx, session.config.pilot.min_accepted):
             text += "; the pilot counts as passed, and `batcher run` sends the rest"
-    return CommandAnswer(text, {"told": text, "brake_released": list(braked)})
+    return CommandAnswer(text, {"told": text, "brake_released": [each.prompt for each in braked]})

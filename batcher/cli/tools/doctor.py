@@ -20,6 +20,7 @@ from batcher.catalog.prices import resolve_prices
 from batcher.cli.base.answer import CommandAnswer
 from batcher.cli.base.session import Session
 from batcher.config import Config, enqueued_token_limit
+from batcher.core.brake import REMEDIES, describe_share
 from batcher.errors import BatcherError, ExitCode
 from batcher.job.loading import load_job
 from batcher.service.address import DEFAULT_ADDRESS, is_unencrypted, read_origin
@@ -27,7 +28,7 @@ from batcher.service.openai_service import OpenAIService, connect_service
 from batcher.service.service import CallError, CallRefused
 from batcher.state import facts, remote_files, shards
 from batcher.state.db.store import Store
-from batcher.state.snapshot import load_room
+from batcher.state.snapshot import load_open_brakes, load_room
 
 OK, NOTE, BAD = "ok", "note", "wrong"
 """The levels of a finding."""
@@ -56,7 +57,7 @@ def run_health_checks(config: Config, store: Store, now: Callable[[], float] = t
         _check_job_folder(config),
         *_check_service(config, now()),
         *_check_enqueued_limit(config, store),
-        *_check_state_folder(store),
+        *_check_state_folder(config, store),
         _check_disk_space(store.folder),
     ]
     return [*findings, *_check_undeleted_files(store)]
@@ -160,7 +161,7 @@ def _check_enqueued_limit(config: Config, store: Store) -> Iterator[Finding]:
     yield Finding("limit", OK, f"{limit:,} enqueued tokens ({source})")
 
 
-def _check_state_folder(store: Store) -> Iterator[Finding]:
+def _check_state_folder(config: Config, store: Store) -> Iterator[Finding]:
     if not store.exists():
         yield Finding("state", OK, f"no plan in {store.folder} yet", "`batcher plan` makes one")
         return
@@ -169,6 +170,7 @@ def _check_state_folder(store: Store) -> Iterator[Finding]:
             count = len(shards.load_shard_states(tx))
             stopped = facts.read_stop_reason(tx)
             origin = facts.read_service_origin(tx)
+            brakes = load_open_brakes(tx, config)
     except BatcherError as error:
         yield Finding("state", BAD, str(error), "see the sentence")
         return
@@ -181,6 +183,8 @@ def _check_state_folder(store: Store) -> Iterator[Finding]:
         yield Finding("service", BAD, f"this job's work is at {origin}, not at {read_origin()}", todo)
     if stopped:
         yield Finding("stopped", BAD, stopped, "mend it; the next `batcher poll` tries again")
+    for brake in brakes:
+        yield Finding("brake", BAD, f"{describe_share(brake)}; nothing more of it is sent", REMEDIES)
 
 
 def _check_disk_space(folder: Path) -> Finding:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from batcher.catalog.prices import LONG_REQUEST
 from batcher.config import Config
+from batcher.core.brake import Braked, Prompts
 from batcher.core.direct.workers import LINES_PER_WORKER_S
 from batcher.core.forecast import BatchInFlight, RemainingWork
 from batcher.core.model import JobVersion
@@ -18,6 +19,7 @@ from batcher.state.snapshot import (
     latest_valid_wait,
     load_loose_lines,
     load_measured,
+    load_prompts,
     load_room,
     read_outage_until,
 )
@@ -53,7 +55,7 @@ class Outlook(NamedTuple):
     in_flight_usd: float
     """The most that what is in flight may cost. It and `spent_usd` are 0 where the budget has no bound."""
     waits_for_user: bool
-    """Whether sending is paused by hand: the forecast then counts from `resume`."""
+    """Whether sending is paused by hand, or the brake has tripped: the forecast then counts from `resume`."""
     planned_at: float
     """When the job was first planned (epoch seconds)."""
     versions: Mapping[int, JobVersion] = MappingProxyType({})
@@ -63,6 +65,8 @@ class Outlook(NamedTuple):
     """The direct lane makes no calls before this time (epoch seconds)."""
     per_worker_s: float = LINES_PER_WORKER_S
     """Lines that one worker of the direct lane does in a second: measured, else assumed."""
+    braked: Sequence[Braked] = ()
+    """The prompts of which lines are open and the brake lets nothing be sent."""
 
     @property
     def open_line_count(self) -> int:
@@ -83,6 +87,9 @@ def load_outlook(tx: Transaction, config: Config) -> Outlook:
     outage_until = read_outage_until(tx, latest)
     until = [p.until for p in pauses if p.scope == "all" and p.until is not None]
     versions, loose = load_versions(tx), load_loose_lines(tx, latest)
+    parts = load_open_lines(tx, LONG_REQUEST / room.factor)
+    prompts = load_prompts(tx, config, {part.version for part in parts})
+    braked = {view.prompt: view.braked for view in prompts.values() if view.braked}
     spending = load_budget_spending(tx, config.budget.max_usd, room.factor)
     return Outlook(
         room=room,
@@ -93,23 +100,32 @@ def load_outlook(tx: Transaction, config: Config) -> Outlook:
             loose=(room.reserved_tokens(sum(g.tokens for g in loose)), sum(g.lines for g in loose)),
             retry_share=measured.retry_share,
             free_in_s=max(0.0, *(at - tx.now for at in [*until, outage_until, room.blocked_until])),
+            first_wave=_bound_lines_in_flight(prompts),
         ),
         ended_s=tuple(float(row[0]) for row in tx.fetch_all("service_times")),
         measured=measured,
-        open=[
-            OpenLines(versions[part.version], part.lines, part.tokens, part.longest)
-            for part in load_open_lines(tx, LONG_REQUEST / room.factor)
-        ],
+        open=[OpenLines(versions[part.version], part.lines, part.tokens, part.longest) for part in parts],
         spent_usd=spending.spent_usd,
         in_flight_usd=spending.in_flight_usd,
-        waits_for_user=any(p.scope == "all" and p.until is None for p in pauses),
+        waits_for_user=bool(braked) or any(p.scope == "all" and p.until is None for p in pauses),
         planned_at=submissions.load_run(tx).planned_at,
         versions=versions,
         pauses=pauses,
         outage_until=outage_until,
         direct_until=facts.read_wait(tx, facts.WaitFact.DIRECT, latest),
         per_worker_s=facts.read_worker_rate(tx) or LINES_PER_WORKER_S,
+        braked=[braked[prompt] for prompt in sorted(braked)],
     )
+
+
+def _bound_lines_in_flight(prompts: Prompts) -> int | None:
+    """Return how many lines may be in flight until an answer was judged; None where one prompt has any judged.
+
+    The forecast knows no prompts: where those of one have been judged, the others wait beside them.
+    """
+    bounds = {view.prompt: view.most_lines for view in prompts.values()}
+    known = [bound for bound in bounds.values() if bound is not None]
+    return sum(known) if known and len(known) == len(bounds) else None
 
 
 def _attainable_ceiling(tx: Transaction, config: Config, room: Room) -> int:

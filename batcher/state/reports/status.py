@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from batcher.catalog.prices import PriceOf
 from batcher.config import Config
+from batcher.core.brake import AnswerReason, describe_brake
 from batcher.core.lifecycle import ArtistState, is_terminal
 from batcher.state import facts, remote_files
 from batcher.state.costs import Costs, costs_by_shard, sum_costs
@@ -118,6 +119,18 @@ class OpenPause(NamedTuple):
     until: float | None
 
 
+class OpenBrake(NamedTuple):
+    """A prompt of which nothing more is sent: the share of its newest judged answers that was of no use, and why."""
+
+    prompt: int
+    share: float
+    answers: int
+    unusable: int
+    reasons: Sequence[AnswerReason]
+    text: str
+    """The same in words, with what to do."""
+
+
 class QuotaSample(NamedTuple):
     """The account's room at one moment. Tokens are None where the source did not name them."""
 
@@ -170,6 +183,10 @@ class Status(NamedTuple):
     """The newest samples of the account's room: submissions, refusals, headers."""
     refusals: RoomRefusals
     files_left: int
+    brakes: Sequence[OpenBrake]
+    """The prompts of which lines wait and nothing is sent, as too many of their answers were of no use."""
+    first_wave: int | None
+    """Lines that may be in flight until an answer was judged; None: any number."""
     asked_again: Mapping[str, int]
     """The artists whose bio was asked for again, by state. Each has its earlier bio, also where it is held or dead."""
 
@@ -281,6 +298,11 @@ def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
         quota=[QuotaSample(*row) for row in tx.fetch_all("quota_history", most=NEWEST_SAMPLES)],
         refusals=RoomRefusals(*tx.fetch_one("room_refusals", now=tx.now)),
         files_left=len(remote_files.load_files_left(tx)),
+        brakes=[
+            OpenBrake(b.prompt, b.share, b.judged.answers, b.judged.unusable, b.judged.reasons, describe_brake(b))
+            for b in outlook.braked
+        ],
+        first_wave=outlook.load.first_wave,
         asked_again=asked_again,
     )
 

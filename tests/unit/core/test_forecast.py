@@ -83,6 +83,22 @@ def test_a_shard_that_is_larger_than_the_room_is_played_alone() -> None:
     assert compute_forecast(RemainingWork(ceiling=10, shards=[(50, 10)] * 2)).best_s == 2 * BEST_BATCH_S
 
 
+@pytest.mark.parametrize(
+    ("first_wave", "flights", "waves"),
+    [
+        (None, 0, 1),
+        (80, 0, 1),  # all of it
+        (20, 0, 2),
+        (0, 0, 2),  # one shard always goes
+        (20, 2, 2),  # what is in flight is the first wave
+    ],
+)
+def test_a_first_wave_costs_the_time_of_one_batch(first_wave: int | None, flights: int, waves: int) -> None:
+    flying = [BatchInFlight(50, 10, 0.0)] * flights
+    view = compute_forecast(FOUR._replace(ceiling=500, first_wave=first_wave, flights=flying))
+    assert view.best_s == waves * BEST_BATCH_S
+
+
 def test_equal_times_are_believed_more_with_every_batch() -> None:
     few, many = compute_forecast(FOUR, [HOUR] * 2), compute_forecast(FOUR, [HOUR] * 200)
     assert few.best_s < many.best_s < 4 * HOUR < many.worst_s < few.worst_s
