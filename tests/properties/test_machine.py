@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,10 @@ from batcher.core.remote import RemoteBatch
 from batcher.lanes.batch.runner import BatchRunner
 from batcher.sandbox import SandboxSettings
 from batcher.service.service import CallError
+from batcher.state import redo
+from batcher.state.redo import RedoFilter
 from batcher.state.snapshot import load_room
+from batcher.state.wishes import RetryFilter, retry_lines
 from tests.support.examples import SOAK
 from tests.support.world import World, config_with, kept_open, write_table
 
@@ -88,6 +92,8 @@ class JobMachine(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="batcher-machine-"))
         self.fuse: list[str] = []
+        self.redone: Counter[str] = Counter()
+        """How often each bio was asked for again."""
         self.open = contextlib.ExitStack()
 
     def teardown(self) -> None:
@@ -162,6 +168,23 @@ class JobMachine(RuleBasedStateMachine):
             runner.run_until_idle(once=True)
         self.fuse.clear()
 
+    @rule(data=st.data())
+    def bios_are_asked_for_again(self, data: st.DataObject) -> None:
+        """Ask for some bios again, as `redo` does where the prompt is the same."""
+        done = [str(row[0]) for row in self.world.rows("SELECT artist_id FROM artists WHERE state = 'done' ORDER BY 1")]
+        if done:
+            first = data.draw(st.integers(0, len(done) - 1))
+            chosen = done[first : first + data.draw(st.sampled_from([1, 15]))]
+            with self.world.store.transaction("redo") as tx:
+                assert redo.choose_redos(tx, RedoFilter(artists=chosen)) == redo.redo_lines(tx) == len(chosen)
+            self.redone.update(chosen)
+
+    @rule()
+    def lines_are_brought_back(self) -> None:
+        """Bring dead and held lines back that are not perhaps paid."""
+        with self.world.store.transaction("retry") as tx:
+            retry_lines(tx, RetryFilter())
+
     def _batches(self) -> tuple[RemoteBatch, ...]:
         try:
             return self.world.service().list_batches(0).batches
@@ -189,17 +212,19 @@ class JobMachine(RuleBasedStateMachine):
     @invariant()
     @precondition(lambda self: hasattr(self, "world"))
     def nothing_usable_is_paid_twice(self) -> None:
-        """Promise 2: no line is executed again after a usable result."""
-        twice = {line: n for line, n in self.world.sandbox.ledger.usable_counts().items() if n > 1}
+        """Promise 2: no line is executed again after a usable result, unless its bio was asked for again."""
+        usable = self.world.sandbox.ledger.usable_counts()
+        twice = {line: n for line, n in usable.items() if n > 1 + self.redone[line]}
         assert not twice
 
     @invariant()
     @precondition(lambda self: hasattr(self, "world"))
     def bios_are_of_done_artists(self) -> None:
-        """Promise 6: one verdict a line."""
+        """Promise 6: one verdict a line. A bio that was asked for again stays until another one is accepted."""
         wrong = self.world.rows(
-            "SELECT count(*) FROM artists AS a FULL JOIN bios AS b USING (artist_id) "
-            "WHERE (a.state = 'done') <> (b.artist_id IS NOT NULL)"
+            "SELECT count(*) FROM artists AS a FULL JOIN bios AS b USING (artist_id) WHERE a.artist_id IS NULL "
+            "OR (a.state = 'done' OR a.redo_after IS NOT NULL) <> (b.artist_id IS NOT NULL) "
+            "OR (a.state = 'done' AND a.redo_after IS NOT NULL)"
         )
         assert wrong == [(0,)]
 

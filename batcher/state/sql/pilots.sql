@@ -69,7 +69,7 @@ LEFT JOIN (
       AND artist_id IN (SELECT artist_id FROM pilot_lines WHERE pilot = $pilot)
     GROUP BY artist_id
 ) AS t USING (artist_id)
-LEFT JOIN bios AS b ON b.artist_id = l.artist_id AND t.first.outcome IS NOT NULL
+LEFT JOIN bios AS b ON b.artist_id = l.artist_id AND t.first.outcome IS NOT NULL AND a.redo_after IS NULL
 WHERE l.pilot = $pilot ORDER BY l.stratum, a.seq
 
 -- name: count_judged_answers
