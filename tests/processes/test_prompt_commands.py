@@ -26,7 +26,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
     folder = tmp_path / "shop"
     shutil.copytree(ROOT / "jobs" / "bios", folder / "jobs" / "bios")
     write_table(folder / "artists.csv", LINES, priorities=(1, 2))
-    settings = '[job]\ninput = "artists.csv"\n[limits]\nlines_per_shard = 2\n'
+    settings = '[job]\ninput = "artists.csv"\n[limits]\nlines_per_shard = 2\n[brake]\nfirst_wave = 1\n'
     (folder / "batcher.toml").write_text(settings + DEMO_SETTINGS, encoding="utf-8")
     sandbox = Sandbox(SandboxSettings(service_s=(200, 600)), tmp_path / "sandbox", scaled_clock(3600))
     with running_sandbox(sandbox) as url:
@@ -109,6 +109,10 @@ def test_bios_are_asked_for_again_after_a_better_prompt(shop: Shop) -> None:
     run(shop, "poll")
     run(shop, "collect --out bios.csv")
     edit_prompt(shop)
+    assert " ".join(run(shop, "retry --artist a00001")[0].split()) == (
+        "0 lines are ready again. "
+        "Artist 'a00001' is done, neither held nor dead; `batcher redo --artist a00001` asks for its bio again."
+    )
     unasked = answer(shop, "redo --version 1", 2)["error"]
     assert re.fullmatch(
         r"8 lines are asked for again, with prompt 2 \(8 had another one before\): at most \$[\d.]+; the bios that "

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from batcher.catalog.prices import resolve_prices
 from batcher.catalog.tokens import TokenCounter
 from batcher.cli.base.answer import CommandAnswer
 from batcher.cli.base.choices import parse_failure_class
@@ -16,7 +17,7 @@ from batcher.plan.checks import build_todays_version, check_unsent_lines
 from batcher.plan.reversioning import give_todays_version
 from batcher.state import asked_again, wishes
 from batcher.state.asked_again import PromptLines
-from batcher.state.reports.status import has_artist, to_json
+from batcher.state.reports.status import has_artist, read_artist, to_json
 from batcher.state.wishes import RetriedLines, RetryFilter
 from batcher.views.sheet import build_table
 
@@ -43,7 +44,18 @@ def run_retry(
         if artist is not None and not has_artist(tx, artist):
             raise InputError(f"the plan has no artist {artist!r}; `batcher show` finds similar ones")
     brought = bring_back_lines(session, choice, same_prompt)
-    return CommandAnswer(_draw_retry(brought), to_json(brought))
+    why = _explain_nothing(session, artist) if artist is not None and not brought.lines else ""
+    return CommandAnswer(_draw_retry(brought, why), to_json(brought))
+
+
+def _explain_nothing(session: Session, artist_id: str) -> str:
+    """Return why the line of an artist did not come back, as a sentence."""
+    with session.store.read_transaction() as tx:
+        found = read_artist(tx, artist_id, resolve_prices)
+    if found is None or found.state in {"held", "dead"}:
+        return ""
+    remedy = f"; `batcher redo --artist {artist_id}` asks for its bio again" if found.state.startswith("done") else ""
+    return f"Artist {artist_id!r} is {found.state.replace('_', ' ')}, neither held nor dead{remedy}."
 
 
 def bring_back_lines(session: Session, choice: RetryFilter, same_prompt: bool) -> BroughtBack:
@@ -63,7 +75,8 @@ def bring_back_lines(session: Session, choice: RetryFilter, same_prompt: bool) -
         return BroughtBack(retried.lines, retried.perhaps_paid, asked_again.count_prompts(tx))
 
 
-def _draw_retry(brought: BroughtBack) -> RenderableType:
+def _draw_retry(brought: BroughtBack, why: str) -> RenderableType:
+    """Return the drawing of lines that came back. why: the reason where none did, "" where it is not known."""
     total = sum(row.lines for row in brought.lines)
     parts: list[RenderableType] = []
     if total:
@@ -71,6 +84,8 @@ def _draw_retry(brought: BroughtBack) -> RenderableType:
     ready = "1 line is ready again" if total == 1 else f"{total:,} lines are ready again"
     with_prompt = f", {describe_prompts(brought.prompts)}" if total else ""
     parts.append(Text(f"{ready}{with_prompt}" + ("; `batcher poll` goes on with them." if total else ".")))
+    if why:
+        parts.append(Text(why))
     if brought.perhaps_paid:
         n = brought.perhaps_paid
         parts.append(Text(f"{n:,} lines are perhaps paid for and stay held; --class missing buys them again."))
