@@ -87,7 +87,7 @@ def configuration(table: Path) -> str:
     return "\n".join(
         [
             f'[job]\npath = "{ROOT / "jobs" / "bios"}"\ninput = "{table}"',
-            f'[model]\nname = "{MODEL}"\n[limits]\ntier = 1\n[poll]\ninterval_s = 60',
+            f'[model]\nname = "{MODEL}"\n[limits]\ntier = 1\n[pilot]\nlines = 0\n[poll]\ninterval_s = 60',
         ]
     )
 
