@@ -91,7 +91,7 @@ def run_job(folder: Path, table: Path, job: Job, lines: int, seed: int) -> Resul
     if stage is not PilotStage.FAILED:
         with store.transaction("release") as tx:
             shards.release_shards(tx, None)
-        runner.run_until_idle()
+        print(f"the rest ended with {runner.run_until_idle()}")
     with store.read_transaction() as tx:
         states = dict(count_artists_by_state(tx))
         return Result(costs, stage, spent, load_spending(tx).spent_usd, states)

@@ -13,6 +13,8 @@ class PilotWish(NamedTuple):
     lines: int
     seed: int
     fewest: int = 1
+    retries: bool = True
+    """Whether lines that were sent before and are ready again are cut again for it; else they stay as they were."""
 
 
 def draw_pilot(tx: Transaction, wish: PilotWish | None, version: int) -> int | None:

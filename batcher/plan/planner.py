@@ -177,23 +177,23 @@ class Planner:
             left_out=left_out,
         )
 
-    def recut_unsent(self, tx: Transaction, folder: Path) -> PlanReport:
-        """Cut every line that is not sent again, from the rows that the state keeps and as the job is today.
+    def recut_unsent(self, tx: Transaction, folder: Path, retries: bool) -> None:
+        """Cut the lines that are not sent again, from the rows that the state keeps and as the job is today.
 
-        No table is read, so that no artist comes or goes. Raises as `plan_job` does.
+        No table is read, so that no artist comes or goes. retries: lines that were sent before as well, which else stay
+        as they were planned. Raises as `plan_job` does.
         """
         with closing(Spool(folder)) as spool:
             plan_state.create_staging_tables(tx)
             plan_state.set_plan_memory(tx, 0)
             plan_state.number_new_rows(tx)
-            self._unplan_unsent_shards(tx)
+            self._unplan_unsent_shards(tx, retries)
             self._stage_kept_rows(tx, spool)
             version = register_version(tx, self.preparer.version, self.preparer.constant_tokens)
             cut = self._cut_shards(tx, folder, spool, version, draw_pilot(tx, self.options.pilot, version))
             plan_state.assign_lines(tx, version)
         facts.save_prices(tx, self.preparer.version.model, resolve_prices(self.preparer.version.model))
         tx.record_event("plan", f"{cut.lines} lines in {cut.shards} shards, cut again")
-        return read_plan(tx, self.config)
 
     def _stage_kept_rows(self, tx: Transaction, spool: Spool) -> None:
         for chunk in split_chunks(plan_state.load_kept_rows(tx), READ_ROWS):
@@ -250,12 +250,18 @@ class Planner:
         plan_state.mark_done_before(tx)
         return len(outdated)
 
-    def _unplan_unsent_shards(self, tx: Transaction) -> int:
-        """Have every line that is not submitted cut again; return how many shards became stale by that."""
-        unsent = plan_state.load_unsent_shards(tx)
+    def _unplan_unsent_shards(self, tx: Transaction, retries: bool = True) -> int:
+        """Have every line that is not submitted cut again; return how many shards became stale by that.
+
+        retries: as for `recut_unsent`.
+        """
+        unsent = plan_state.load_unsent_shards(tx, retries)
         for shard in unsent:
             shards.mark_shard_stale(tx, shard, "replanned")
-        plan_state.unplan_ready_lines(tx)
+            if not retries:
+                plan_state.unplan_shard_lines(tx, shard)
+        if retries:
+            plan_state.unplan_ready_lines(tx)
         drop_unsent_pilots(tx)
         return len(unsent)
 

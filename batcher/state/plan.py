@@ -218,9 +218,9 @@ def load_unsent_shards_with_bios(tx: Transaction) -> list[UnsentShard]:
     return [UnsentShard(shard, ShardState(state)) for shard, state in tx.fetch_all("unsent_shards_of_done")]
 
 
-def load_unsent_shards(tx: Transaction) -> list[int]:
-    """Return the numbers of the shards that were not sent yet."""
-    return [int(row[0]) for row in tx.fetch_all("unsent_shards")]
+def load_unsent_shards(tx: Transaction, retries: bool = True) -> list[int]:
+    """Return the numbers of the shards that were not sent yet. retries: also those of lines that were sent before."""
+    return [int(row[0]) for row in tx.fetch_all("unsent_shards", retries=retries)]
 
 
 def unplan_shard_lines(tx: Transaction, shard: int) -> None:

@@ -106,6 +106,18 @@ def test_resume_goes_on_although_too_few_were_accepted(tmp_path: Path) -> None:
         assert _states(job) == {"done": 16, "dead": 8}
 
 
+def test_answers_that_are_accepted_after_all_let_the_rest_follow(tmp_path: Path) -> None:
+    job = Killing(tmp_path, SMALL)
+    _edit_job(job, "artist.priority == 1")
+    with job.serving():
+        _answer(job, ("pilot", "--lines", "6"), code=3)
+        _edit_job(job, "False")
+        _answer(job, ("judge",))
+        _answer(job, ("run",))
+        assert _states(job) == {"done": 24}
+    assert set(job.outcome().answers.values()) == {1}
+
+
 def test_a_job_that_was_changed_after_its_pilot_asks_before_the_rest(tmp_path: Path) -> None:
     job = Killing(tmp_path, SMALL)
     _edit_job(job, "False")

@@ -76,7 +76,8 @@ def send_pilot_first(session: Session) -> Finish | Wait | None:
     if pilot is None:
         if today.unsent < FEWEST_LINES or judged >= session.config.brake.window:
             return None
-        pilot = _make_pilot(session, PilotWish(section.lines, SEED))
+        # What was sent before keeps its prompt: only `pilot` and a replan, by the user's wish, ask it with today's.
+        pilot = _make_pilot(session, PilotWish(section.lines, SEED, retries=False))
     progress = _load_progress(session, pilot)
     end: Finish | Wait = Finish(PILOT_ANSWERED)
     if progress.stage is PilotStage.ASKED or (progress.stage is PilotStage.REPEATED and not progress.tally.judged):
@@ -115,9 +116,8 @@ def _load_todays_prompt(session: Session, tx: Transaction) -> TodaysPrompt:
 def _make_pilot(session: Session, wish: PilotWish) -> PilotRow:
     """Cut what is unsent again with a pilot in front; return it. Raises InputError where nothing is unsent."""
     with TokenCounter() as counter, session.display.show_progress("drawing"):
-        recut_with_pilot(
-            session.config, session.load_job(), session.store, wish, counter, session.display.report_progress
-        )
+        job, report = session.load_job(), session.display.report_progress
+        recut_with_pilot(session.config, job, session.store, wish, counter, report)
     with session.store.read_transaction() as tx:
         pilot = pilots.load_newest_pilot(tx)
     if pilot is None:

@@ -44,10 +44,12 @@ WHERE $prompt IS NULL OR v.prompt = $prompt ORDER BY p.pilot DESC LIMIT 1
 SELECT count(*) FROM shards WHERE pilot = $pilot AND state NOT IN ('settled', 'stale', 'split')
 
 -- name: count_open_pilot_lines
--- Lines of a pilot that are to be followed. One that a later plan has put into a shard beside the pilot's is not.
+-- Lines of a pilot that are to be followed. One that a later plan has put into a shard beside the pilot's is not, nor one
+-- whose bio was asked for again since.
 SELECT count(*) FROM pilot_lines AS l JOIN artists AS a USING (artist_id) LEFT JOIN shards AS s USING (shard)
 WHERE l.pilot = $pilot
   AND a.version IN (SELECT version FROM versions WHERE prompt = $prompt)
+  AND (a.redo_after IS NULL OR a.redo_after < (SELECT min(shard) FROM shards WHERE pilot = $pilot))
   AND (a.state IN ('waiting', 'in_batch', 'in_direct')
        OR (a.state = 'ready' AND (s.shard IS NULL OR s.state <> 'planned' OR s.pilot = $pilot)))
 
@@ -69,7 +71,7 @@ LEFT JOIN (
       AND artist_id IN (SELECT artist_id FROM pilot_lines WHERE pilot = $pilot)
     GROUP BY artist_id
 ) AS t USING (artist_id)
-LEFT JOIN bios AS b ON b.artist_id = l.artist_id AND t.first.outcome IS NOT NULL AND a.redo_after IS NULL
+LEFT JOIN bios AS b ON b.artist_id = l.artist_id AND t.first.outcome IS NOT NULL AND a.state = 'done'
 WHERE l.pilot = $pilot ORDER BY l.stratum, a.seq
 
 -- name: count_judged_answers

@@ -80,7 +80,7 @@ DELETE FROM prepared WHERE artist_id IN (
 )
 
 -- name: unsent_shards
-SELECT shard FROM shards WHERE state IN ('planned', 'released', 'uploaded')
+SELECT shard FROM shards WHERE state IN ('planned', 'released', 'uploaded') AND ($retries OR NOT retry)
 
 -- name: unsent_shards_of_done
 SELECT shard, state FROM shards

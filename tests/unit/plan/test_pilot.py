@@ -1,12 +1,17 @@
 """The pilot of a plan: its lines in shards of their own, in front of all others, and what a later plan makes of it."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
+from batcher.core.actions import Finish
+from batcher.core.decide import decide_actions
 from batcher.core.pilots import PilotStage
+from batcher.lanes.batch.runner import BatchRunner
 from batcher.plan.pilot_draw import PilotWish
 from batcher.plan.pilot_plan import recut_with_pilot
+from batcher.sandbox import Faults
 from batcher.state import pilots
 from batcher.state.pilots import PilotRow
 from tests.support.planner_kit import Desk, check_files, ids_of, shards
@@ -142,3 +147,21 @@ def test_lines_that_another_plan_has_taken_are_not_followed(desk: Desk) -> None:
     assert _stage(desk) is PilotStage.ASKED
     desk.plan(table, replan=True)
     assert _stage(desk) is PilotStage.PASSED
+
+
+def test_lines_that_were_sent_before_may_stay_as_they_were_planned(desk: Desk) -> None:
+    """`run` draws its pilot from what was never sent; a retry that waits to be cut is not of it, nor cut again."""
+    desk.plan(desk.table(_write_rows(desk, 50)))
+    desk.world.release(2)
+    desk.world.sandbox.settings = replace(desk.world.sandbox.settings, faults=Faults(line_failures={"refusal": 1.0}))
+    loose = "SELECT artist_id, version FROM artists WHERE shard IS NULL ORDER BY 1"
+    runner = BatchRunner(desk.world.tools())
+    runner.prepare_run()
+    runner.run_until_idle(how=lambda snapshot, now: [Finish()] if snapshot.loose else decide_actions(snapshot, now))
+    waiting = desk.world.rows(loose)
+    assert waiting
+    _recut(desk, WISH._replace(retries=False))
+    assert desk.world.rows(loose) == waiting
+    assert {row[0] for row in waiting}.isdisjoint(_pilot_ids(desk))
+    _recut(desk)
+    assert desk.world.rows(loose) == []
