@@ -96,6 +96,17 @@ def test_large_shards_stop_after_the_first_one(tmp_path: Path) -> None:
     assert world.states().get("dead", 0) == 0
 
 
+def test_the_failures_of_a_large_batch_are_not_taken_for_its_newest_answers(tmp_path: Path) -> None:
+    """Its bios are recorded before its failures, and the window is smaller than the batch: of 1,000 answers 10% are of
+    no use, and those are the last 100 rows."""
+    world = World(tmp_path, QUICK, _config(1_000, {**BRAKE, "window": 100, "first_wave": 1}))
+    world.job = replace(world.job, accept=lambda artist, _: "no" if int(artist.artist_id[1:]) % 10 == 0 else None)
+    world.plan(write_table(tmp_path / "artists.csv", 1_000, (1,)))
+    world.release()
+    assert world.act() == Finish()
+    assert world.states() == {"done": 900, "dead": 100}
+
+
 def test_a_prompt_with_few_bad_answers_runs_to_its_end(tmp_path: Path) -> None:
     """One in nine lines is refused for good. Their retries are all refused, and do not trip the brake."""
     world = World(tmp_path, QUICK, _config())

@@ -71,14 +71,24 @@ GROUP BY priority, version, due <= $now, CASE WHEN due <= $now THEN 0 ELSE due E
 -- Every version with its prompt, and the newest judged answers of the prompt among the newest executions, counted by
 -- outcome and reason. Those do not count (`is_past`) that were given to a line whose answer to the same prompt was of no
 -- use before, or before the user decided to go on ($since). Row numbers grow with time, none is ever deleted, and those of
--- rows that this very transaction has added are higher than all: only the end of the table is read, in 6 ms of a million.
+-- rows that this very transaction has added are higher than all: only the end of the table is read.
+-- The bios of a batch are recorded before its failures, in part perhaps at an earlier reading. So the answers of a batch
+-- count as given at one time, and in no order of theirs: else the newest ones of a large batch would be its failures.
+WITH newest AS (
+    SELECT version, outcome, coalesce(code, '') AS code, again, happened_at, coalesce(batch_id, artist_id) AS batch,
+           hash(artist_id) AS place
+    FROM attempts
+    WHERE outcome IN ('bio', 'unusable')
+      AND happened_at >= (SELECT min(happened_at) FROM attempts
+                          WHERE rowid >= (SELECT count(*) FROM attempts) - $newest)
+)
 SELECT version, prompt, is_past, outcome, code, answers
 FROM versions LEFT JOIN (
     SELECT prompt, again OR happened_at <= $since AS is_past, outcome, code, count(*) AS answers
-    FROM (SELECT v.prompt, t.outcome, coalesce(t.code, '') AS code, t.again, t.happened_at
-          FROM attempts AS t JOIN versions AS v USING (version)
-          WHERE t.rowid >= (SELECT count(*) FROM attempts) - $newest AND t.outcome IN ('bio', 'unusable')
-          QUALIFY row_number() OVER (PARTITION BY v.prompt, t.again ORDER BY t.rowid DESC) <= $window)
+    FROM (SELECT prompt, outcome, code, again, happened_at
+          FROM newest JOIN versions USING (version)
+          JOIN (SELECT batch, max(happened_at) AS ended_at FROM newest GROUP BY batch) USING (batch)
+          QUALIFY row_number() OVER (PARTITION BY prompt, again ORDER BY ended_at DESC, place) <= $window)
     GROUP BY ALL) USING (prompt)
 ORDER BY version, answers DESC, code
 
