@@ -18,7 +18,9 @@ from batcher.state.reports.prompts import PromptTotals, load_prompt_totals
 from batcher.state.versions import find_version_number, load_prompt_numbers, load_versions
 from batcher.views.sheet import build_table, format_time, format_usd
 
-COLUMNS = ["prompt", "since (UTC)", "model", "effort", "lines", "judged", "accepted", "cost", "bios", "today's"]
+COLUMNS = ["prompt", "since", "model", "lines", "judged", "accepted", "cost", "bios"]
+"""Of the table. The prompt of today's job is marked; an effort that is set stands beside its model."""
+DATE = len("2026-11-27")
 
 
 class Today(NamedTuple):
@@ -68,9 +70,11 @@ def _list_prompts(totals: Sequence[PromptTotals], versions: Mapping[int, JobVers
         version, share = versions[total.prompt], total.accepted_share
         rows.append(
             (
-                str(total.prompt), format_time(total.planned_at), version.model, version.effort or "", total.lines,
-                total.judged, f"{share:.1%}" if share is not None else "", format_usd(total.cost_usd), total.bios,
-                "yes" if total.prompt == today.prompt else "",
+                f"{total.prompt} today" if total.prompt == today.prompt else str(total.prompt),
+                format_time(total.planned_at)[:DATE],
+                f"{version.model} {version.effort or ''}".rstrip(),
+                total.lines, total.judged, f"{share:.1%}" if share is not None else "",
+                format_usd(total.cost_usd), total.bios,
             )
         )  # fmt: skip
         data.append(
@@ -82,7 +86,7 @@ def _list_prompts(totals: Sequence[PromptTotals], versions: Mapping[int, JobVers
                 "is_today": total.prompt == today.prompt,
             }
         )
-    parts: list[RenderableType] = [build_table("Prompts", COLUMNS, rows, 4, ["cost", "since (UTC)"])]
+    parts: list[RenderableType] = [build_table("Prompts", COLUMNS, rows, 3, ["judged", "lines"])]
     if today.problem:
         parts.append(Text(f"Today's prompt is not known: {today.problem}"))
     elif today.prompt is None:
