@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from batcher.catalog.prices import resolve_prices
@@ -23,7 +24,7 @@ from batcher.state.snapshot import load_braked, load_snapshot, release_brake
 from batcher.views.progress import CleanConsole, Display
 from batcher.views.status import draw_status
 from tests.support.direct_kit import Desk
-from tests.support.protocol_kit import BATCH_S, Trial
+from tests.support.protocol_kit import BATCH_S, Send, Trial, lost, nth
 from tests.support.world import World, config_with, kept_open, write_table
 
 BRAKE = {"max_unusable": 0.2, "window": 500, "first_wave": 0.1}
@@ -143,6 +144,15 @@ def test_a_second_process_does_not_widen_the_first_wave(tmp_path: Path) -> None:
     assert world.states() == {"in_batch": 20, "ready": 280}
 
 
+def _judge_elsewhere(world: World) -> None:
+    """Record thirty refused answers, as the other lane does meanwhile."""
+    with world.store.transaction("as if the other lane judged") as tx:
+        tx.con.execute(
+            "INSERT INTO attempts (artist_id, lane, outcome, code, counted, happened_at, version, again) "
+            "SELECT 'x' || i, 'direct', 'unusable', 'not_accepted', true, 1, 1, false FROM range(30) AS t(i)"
+        )
+
+
 # --- it holds at every moment, and after a kill ----------------------------------------------------------------------
 
 
@@ -150,15 +160,7 @@ def test_a_brake_that_trips_during_an_upload_keeps_the_create_back(tmp_path: Pat
     """The other lane judges answers while a file goes up: the file is kept, and no batch is created of it."""
     it = Trial(tmp_path, 60, {}, {}, limits={"lines_per_shard": 20}, brake={**BRAKE, "first_wave": 1})
     with kept_open(it.store):
-
-        def judge() -> None:
-            with it.store.transaction("as if the other lane judged") as tx:
-                tx.con.execute(
-                    "INSERT INTO attempts (artist_id, lane, outcome, code, counted, happened_at, version, again) "
-                    "SELECT 'x' || i, 'direct', 'unusable', 'not_accepted', true, 1, 1, false FROM range(30) AS t(i)"
-                )
-
-        it.once_told(events.UploadStarted, judge)
+        it.once_told(events.UploadStarted, lambda: _judge_elsewhere(it))
         end = it.act()
         assert isinstance(end, Finish)
         assert end.asks
@@ -170,6 +172,41 @@ def test_a_brake_that_trips_during_an_upload_keeps_the_create_back(tmp_path: Pat
         assert it.act() == Finish()
         assert it.states() == {"done": 60}
         assert len(it.input_files()) == 0
+
+
+def test_a_create_that_was_lost_while_the_brake_trips_is_not_made_again(tmp_path: Path) -> None:
+    """The service never saw it: the shard is found to have no batch, and waits with its file."""
+    it = Trial(tmp_path, 60, {}, {}, limits={"lines_per_shard": 20}, brake={**BRAKE, "first_wave": 1})
+
+    def lose(request: httpx2.Request, _send: Send) -> httpx2.Response:
+        _judge_elsewhere(it)
+        raise httpx2.ReadTimeout("The read operation timed out", request=request)
+
+    it.rule = nth("POST", "/batches", 1, lose)
+    with kept_open(it.store):
+        for _ in range(2):  # and so does the next process
+            end = it.act()
+            assert isinstance(end, Finish)
+            assert end.asks
+            assert it.batches() == []
+        assert it.rows("SELECT state, count(*) FROM artists GROUP BY 1") == [("ready", 60)]
+        assert it.rows("SELECT count(*) FROM submissions WHERE create_intended_at IS NOT NULL") == [(1,)]
+
+
+def test_a_create_that_took_effect_while_the_brake_trips_is_adopted_and_taken_in(tmp_path: Path) -> None:
+    it = Trial(tmp_path, 60, {}, {}, limits={"lines_per_shard": 20}, brake={**BRAKE, "first_wave": 1})
+
+    def lose(request: httpx2.Request, send: Send) -> httpx2.Response:
+        _judge_elsewhere(it)
+        return lost(request, send)
+
+    it.rule = nth("POST", "/batches", 1, lose)
+    with kept_open(it.store):
+        end = it.act()
+        assert isinstance(end, Finish)
+        assert end.asks
+        assert len(it.batches()) == 1
+        assert it.states() == {"done": 20, "ready": 40}
 
 
 def test_a_killed_process_leaves_the_brake_where_it_is(tmp_path: Path) -> None:
