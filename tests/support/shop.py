@@ -19,6 +19,8 @@ FAULTS = {"server": 0.03, "rate_limit": 0.03, "invalid_json": 0.03, "content_pol
 DEMO_SETTINGS = """
 [poll]
 interval_s = 0.2
+[brake]
+first_wave = 1
 [api]
 reconcile_grace_s = 0.5
 [retry]

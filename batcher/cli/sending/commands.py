@@ -151,7 +151,7 @@ def pause(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
 
 @sending.command(rich_help_panel=PANEL)
 def resume(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
-    """End every pause, and go on although too few answers of the pilot were accepted."""
+    """End every pause, release the brake, and go on although too few answers of the pilot were accepted."""
     from batcher.cli.sending.pause import run_resume
 
     finish_command(run_resume(start_session(config, json)), json)
