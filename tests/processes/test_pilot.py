@@ -17,7 +17,7 @@ _ACCEPT = accept
 def accept(artist, bio):
     return "urgency is out of range" if {refuses} else _ACCEPT(artist, bio)
 """
-SMALL = Scenario(lines=24, per_shard=8, priorities=(1, 2, 3), commands=())
+SMALL = Scenario(lines=24, per_shard=8, priorities=(1, 2, 3), commands=(), pilot=200)
 LARGE = Scenario(lines=2_000, per_shard=500, priorities=(1, 2), commands=(), pilot=200)
 
 
