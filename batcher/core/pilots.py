@@ -10,6 +10,8 @@ CUT_OFF = "length"
 """The code of an answer that was cut off at max_output_tokens."""
 INVALID = "invalid_output"
 """The code of an answer that does not fit the output model."""
+REASONS = 3
+"""Reasons that the question names at most."""
 
 
 class PilotLine(NamedTuple):
@@ -113,3 +115,27 @@ def find_pilot_stage(
     if open_lines and (is_enough or not tally.judged):
         return PilotStage.REPEATED
     return PilotStage.PASSED if is_enough else PilotStage.FAILED
+
+
+def describe_failed_pilot(tally: PilotTally, min_accepted: float) -> str:
+    """Return the question where too few answers of a pilot were accepted: numbers, reasons, and what may be done."""
+    reasons = [f"{each.lines:,} x {describe_refusal(each.code, each.reason)}" for each in tally.refused[:REASONS]]
+    more = len(tally.refused) - REASONS
+    named = "; ".join([*reasons, *([f"{more:,} more reasons"] if more > 0 else [])])
+    return (
+        f"{tally.accepted:,} of {tally.judged:,} answers of the pilot were accepted, [pilot] min_accepted asks for "
+        f"{min_accepted:.0%}{f' (refused: {named})' if named else ''}; the rest is not sent. "
+        "`batcher answers --refused` shows what came. Change the job and `batcher plan --replan`, or loosen accept and "
+        "`batcher judge` at no cost, or `batcher resume`; then `batcher run` goes on"
+    )
+
+
+def describe_refusal(code: str, reason: str) -> str:
+    """Return why an answer was refused: the code, with its reason where there is one."""
+    return f"{code}: {reason}" if reason else code
+
+
+def describe_open_pilot(tally: PilotTally) -> str:
+    """Return how far a pilot is whose lines are to be sent or under way."""
+    judged = f"{tally.judged:,} of its {tally.lines:,} lines have a judged answer, {tally.accepted:,} were accepted"
+    return f"A pilot is under way: {judged}; `batcher pilot` or `batcher run` follows it"

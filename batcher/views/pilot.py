@@ -7,7 +7,7 @@ import orjson
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from batcher.core.pilots import PilotLine, PilotStage, PilotTally
+from batcher.core.pilots import PilotLine, PilotStage, describe_failed_pilot, describe_refusal
 from batcher.review.kept_answers import KeptAnswer
 from batcher.state.pilots import PilotProgress
 from batcher.state.reports.pilot import PilotCosts
@@ -15,8 +15,6 @@ from batcher.views.sheet import Cell, build_table, format_usd
 
 SAMPLE_BIOS = 10
 """Bios that a report shows, spread over the strata."""
-REASONS = 3
-"""Reasons that the question names at most."""
 TEXT_LENGTH = 300
 """Characters of an answer that are shown; --json has all."""
 WITHIN = 1.96
@@ -30,23 +28,6 @@ class PilotReport(NamedTuple):
     costs: PilotCosts
     refused: Sequence[KeptAnswer]
     min_accepted: float
-
-
-def describe_failed_pilot(tally: PilotTally, min_accepted: float) -> str:
-    """Return the question where too few answers of a pilot were accepted: numbers, reasons, and what may be done."""
-    reasons = [f"{each.lines:,} x {_describe_reason(each.code, each.reason)}" for each in tally.refused[:REASONS]]
-    more = len(tally.refused) - REASONS
-    named = "; ".join([*reasons, *([f"{more:,} more reasons"] if more > 0 else [])])
-    return (
-        f"{tally.accepted:,} of {tally.judged:,} answers of the pilot were accepted, [pilot] min_accepted asks for "
-        f"{min_accepted:.0%}{f' (refused: {named})' if named else ''}; the rest is not sent. "
-        "`batcher answers --refused` shows what came. Change the job and `batcher plan --replan`, or loosen accept and "
-        "`batcher judge` at no cost, or `batcher resume`; then `batcher run` goes on"
-    )
-
-
-def _describe_reason(code: str, reason: str) -> str:
-    return f"{code}: {reason}" if reason else code
 
 
 def list_samples(lines: Sequence[PilotLine]) -> list[PilotLine]:
@@ -109,7 +90,7 @@ def draw_pilot(report: PilotReport) -> RenderableType:
 def _draw_refused(answer: KeptAnswer) -> Text:
     record = answer.record
     return _draw_text(
-        record.artist_id, _describe_reason(record.code or "", record.message or ""), answer.text or answer.lack
+        record.artist_id, describe_refusal(record.code or "", record.message or ""), answer.text or answer.lack
     )
 
 

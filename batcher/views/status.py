@@ -103,6 +103,8 @@ def _describe_status(status: Status) -> list[str]:
     if status.stopped:
         lines.append(f"Stopped: {status.stopped}.")
     lines += [f"{brake.text[:1].upper()}{brake.text[1:]}." for brake in status.brakes]
+    if status.pilot is not None and not (status.pilot.failed and status.brakes):  # the remedies would stand there twice
+        lines.append(f"{status.pilot.text}.")
     lines += _describe_first_wave(status)
     return [*lines, *_describe_outcome(status)]
 

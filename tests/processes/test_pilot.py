@@ -44,6 +44,12 @@ def _edit_job(job: Killing, refuses: str) -> None:
     config.write_text(config.read_text().replace(str(source), "job"))
 
 
+def _pilot_in_status(job: Killing) -> Mapping[str, object]:
+    """Return what `status` says of a pilot; empty where it is over."""
+    pilot = _answer(job, ("status",))[0]["pilot"]
+    return pilot if isinstance(pilot, Mapping) else {}
+
+
 def _states(job: Killing) -> dict[str, int]:
     return {str(state): int(str(n)) for state, n in job.query("SELECT state, count(*) FROM artists GROUP BY state")}
 
@@ -98,8 +104,11 @@ def test_resume_goes_on_although_too_few_were_accepted(tmp_path: Path) -> None:
     _edit_job(job, "artist.priority == 1")
     with job.serving():
         _answer(job, ("pilot", "--lines", "6"), code=3)
+        assert _pilot_in_status(job)["failed"]
+        assert str(_pilot_in_status(job)["text"]).startswith("4 of 6 answers of the pilot were accepted")
         told, _ = _answer(job, ("resume",))
         assert "the pilot counts as passed" in str(told["told"])
+        assert not _pilot_in_status(job)["failed"]  # its refused lines are retried
         told, _ = _answer(job, ("resume",))
         assert "pilot" not in str(told["told"])
         _answer(job, ("run",), code=4)
@@ -206,6 +215,7 @@ def test_a_pilot_that_was_killed_goes_on_with_the_same_lines(tmp_path: Path, poi
         code = job.done(("pilot", "--lines", "12"), point)
         assert code == -9, job.output.read_text()
         before = job.query("SELECT artist_id FROM pilot_lines ORDER BY 1")
+        assert str(_pilot_in_status(job)["text"]).startswith("A pilot is under way: ")
         told, _ = _answer(job, ("pilot", "--lines", "12"))
         assert (told["pilot"], told["lines"], told["bios"], told["rest_lines"]) == (1, 12, 12, 12)
         assert job.query("SELECT artist_id FROM pilot_lines ORDER BY 1") == before

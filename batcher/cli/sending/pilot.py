@@ -17,7 +17,7 @@ from batcher.config import PilotSection
 from batcher.core.actions import Finish, Wait
 from batcher.core.decide import PILOT_ANSWERED, decide_pilot_actions
 from batcher.core.failures import FailureClass
-from batcher.core.pilots import PilotStage
+from batcher.core.pilots import PilotStage, describe_failed_pilot
 from batcher.errors import DecisionError, ExitCode, InputError
 from batcher.plan.checks import build_todays_version
 from batcher.plan.options import PlanWish
@@ -29,7 +29,7 @@ from batcher.state.db.transaction import Transaction
 from batcher.state.pilots import PilotProgress, PilotRow
 from batcher.state.reports.pilot import read_pilot_costs
 from batcher.state.versions import find_version_number, load_prompt_numbers
-from batcher.views.pilot import PilotReport, describe_failed_pilot, draw_pilot, pilot_to_json
+from batcher.views.pilot import PilotReport, draw_pilot, pilot_to_json
 
 FEWEST_LINES = 2_000
 """Unsent lines from which on `run` sends a pilot first: of fewer, the sample would be a tenth and more."""

@@ -8,9 +8,11 @@ from batcher.catalog.prices import PriceOf
 from batcher.config import Config
 from batcher.core.brake import AnswerReason, describe_brake
 from batcher.core.lifecycle import ArtistState, is_terminal
+from batcher.core.pilots import PilotStage, describe_failed_pilot, describe_open_pilot
 from batcher.state import facts, remote_files
 from batcher.state.costs import Costs, costs_by_shard, sum_costs
 from batcher.state.db.transaction import Transaction
+from batcher.state.pilots import count_unsent_lines, load_newest_pilot, load_pilot_progress
 from batcher.state.reports.expectation import Expectation, build_expectation
 from batcher.state.reports.outlook import load_outlook
 from batcher.state.versions import load_versions
@@ -155,6 +157,19 @@ class RoomRefusals(NamedTuple):
     named_limit: int | None
 
 
+class OpenPilot(NamedTuple):
+    """A pilot that is under way, or that waits for the user as too few of its answers were accepted."""
+
+    pilot: int
+    prompt: int
+    lines: int
+    judged: int
+    accepted: int
+    failed: bool
+    text: str
+    """How far it is, or the question and what may be done."""
+
+
 class Status(NamedTuple):
     """The whole job at one moment. Times are epoch seconds; 0 where there is nothing to wait for."""
 
@@ -185,6 +200,7 @@ class Status(NamedTuple):
     files_left: int
     brakes: Sequence[OpenBrake]
     """The prompts of which lines wait and nothing is sent, as too many of their answers were of no use."""
+    pilot: OpenPilot | None
     first_wave: int | None
     """Lines that may be in flight until an answer was judged; None: any number."""
     asked_again: Mapping[str, int]
@@ -302,9 +318,24 @@ def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
             OpenBrake(b.prompt, b.share, b.judged.answers, b.judged.unusable, b.judged.reasons, describe_brake(b))
             for b in outlook.braked
         ],
+        pilot=_load_open_pilot(tx, config),
         first_wave=outlook.load.first_wave,
         asked_again=asked_again,
     )
+
+
+def _load_open_pilot(tx: Transaction, config: Config) -> OpenPilot | None:
+    """Return the newest pilot where it is not over, or where `run` asks what is done with the rest."""
+    pilot = load_newest_pilot(tx)
+    if pilot is None:
+        return None
+    _, stage, tally, _ = load_pilot_progress(tx, pilot, config.pilot.min_accepted)
+    is_asked = stage is PilotStage.FAILED and config.pilot.lines and count_unsent_lines(tx, pilot.version)
+    if stage is PilotStage.PASSED or (stage is PilotStage.FAILED and not is_asked):
+        return None
+    failed = stage is PilotStage.FAILED
+    text = describe_failed_pilot(tally, config.pilot.min_accepted) if failed else describe_open_pilot(tally)
+    return OpenPilot(pilot.pilot, pilot.prompt, pilot.lines, tally.judged, tally.accepted, failed, text)
 
 
 def _count_artists(tx: Transaction) -> tuple[Mapping[str, int], list[PriorityProgress], Mapping[str, int]]:
