@@ -122,6 +122,12 @@ def describe_failed_pilot(tally: PilotTally, min_accepted: float) -> str:
     reasons = [f"{each.lines:,} x {describe_refusal(each.code, each.reason)}" for each in tally.refused[:REASONS]]
     more = len(tally.refused) - REASONS
     named = "; ".join([*reasons, *([f"{more:,} more reasons"] if more > 0 else [])])
+    if not tally.judged:
+        return (
+            f"none of the {tally.lines:,} lines of the pilot has an answer that was judged; the rest is not sent. "
+            "`batcher status` says what became of them. `batcher retry` brings them back, `batcher pilot` draws other "
+            "lines, `batcher resume` goes on without; then `batcher run` goes on"
+        )
     return (
         f"{tally.accepted:,} of {tally.judged:,} answers of the pilot were accepted, [pilot] min_accepted asks for "
         f"{min_accepted:.0%}{f' (refused: {named})' if named else ''}; the rest is not sent. "

@@ -19,6 +19,13 @@ from batcher.state.snapshot import current_shard_limits, latest_valid_wait, load
 from batcher.state.versions import load_version
 
 
+class ShardKind(NamedTuple):
+    """What a shard is cut for. is_retry: it is released, and a retry; else it is only planned. pilot: whose it is."""
+
+    is_retry: bool
+    pilot: int | None = None
+
+
 class RetryShard(NamedTuple):
     """A retry shard that was cut, and how many lines it holds."""
 
@@ -39,21 +46,21 @@ def cut_retry_shard(store: Store, job: Job, config: Config, priority: int, versi
         lines = plan_state.load_due_lines(tx, priority, version, limits.lines, latest_valid_wait(tx, config))
         if not lines:
             return None
-        return _write_shard(store.folder, job, tx, lines, limits, retry=True)
+        return _write_shard(store.folder, job, tx, lines, limits, ShardKind(is_retry=True))
 
 
 def recut_parked_lines(store: Store, job: Job, config: Config) -> None:
-    """Cut the lines that a direct lane left in unreleased shards into planned shards.
+    """Cut the lines of unreleased shards from which others were taken into planned shards.
 
     Raises JobError as `cut_retry_shard` does.
     """
     while True:
         with job_output_to_stderr(), store.transaction("recut") as tx:
             limits = current_shard_limits(config, load_room(tx, config))
-            lines = plan_state.load_parked_lines(tx, limits.lines)
+            lines, pilot = plan_state.load_parked_lines(tx, limits.lines)
             if not lines:
                 return
-            _write_shard(store.folder, job, tx, lines, limits, retry=False)
+            _write_shard(store.folder, job, tx, lines, limits, ShardKind(is_retry=False, pilot=pilot))
 
 
 def rerender_line(
@@ -70,12 +77,9 @@ def rerender_line(
 
 
 def _write_shard(
-    folder: Path, job: Job, tx: Transaction, lines: Sequence[StoredLine], limits: ShardLimits, retry: bool
+    folder: Path, job: Job, tx: Transaction, lines: Sequence[StoredLine], limits: ShardLimits, kind: ShardKind
 ) -> RetryShard:
-    """Cut a shard from the first lines that fit into it. They are of one version and priority.
-
-    retry: the shard is released and a retry; else it is only planned.
-    """
+    """Cut a shard from the first lines that fit into it. They are of one version and priority."""
     shard = shards.next_shard_number(tx)
     version_number, priority = lines[0].version, lines[0].priority
     renderer = LineRenderer(load_version(tx, version_number).version)
@@ -90,7 +94,8 @@ def _write_shard(
             planned.append(PlannedLine(line.artist_id, shard, line.tokens, size, renderer.hash_line(own)))
         written = cutting.finish_shards()
     plan_state.stage_planned_lines(tx, planned)
-    plan_state.record_shards(tx, written, version_number, "released" if retry else "planned", retry=retry)
+    state = "released" if kind.is_retry else "planned"
+    plan_state.record_shards(tx, written, version_number, state, kind.is_retry, kind.pilot)
     plan_state.assign_lines(tx, version_number)
     tx.record_event("gather", f"{len(planned)} lines", shard=shard)
     return RetryShard(shard, len(planned))

@@ -62,17 +62,17 @@ def clear_stop_reason(tx: Transaction) -> None:
     tx.write_fact("stopped", text="")
 
 
-def read_brake_resumed(tx: Transaction) -> float:
-    """Return when the user last decided to go on although the brake had tripped (epoch seconds); 0: never.
+def read_brake_resumed(tx: Transaction) -> int:
+    """Return how many executions were recorded when the user last decided to go on although the brake had tripped.
 
-    Only answers that were recorded later count.
+    Only later ones count. 0: the user never did.
     """
-    return tx.read_fact("brake_resumed_at")
+    return int(tx.read_fact("brake_resumed"))
 
 
-def record_brake_resumed(tx: Transaction, at: float) -> None:
-    """Record that the user goes on, whatever the answers that were recorded until `at` (epoch seconds)."""
-    tx.write_fact("brake_resumed_at", at)
+def record_brake_resumed(tx: Transaction, executions: int) -> None:
+    """Record that the user goes on, whatever the first `executions` answers were."""
+    tx.write_fact("brake_resumed", executions)
 
 
 def read_poll_time(tx: Transaction) -> float:

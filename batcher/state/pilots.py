@@ -90,13 +90,13 @@ def count_unsent_lines(tx: Transaction, version: int) -> int:
     return int(tx.fetch_one("count_unsent_lines", version=version)[0])
 
 
-def resume_failed_pilot(tx: Transaction, least_share: float) -> bool:
-    """Record that the user goes on although too few answers of the newest pilot were accepted; return whether so.
+def resume_failed_pilots(tx: Transaction, least_share: float) -> int:
+    """Record that the user goes on although too few answers were accepted, of the newest pilot of each prompt.
 
-    least_share: as for `load_pilot_progress`.
+    Return how many pilots that were. least_share: as for `load_pilot_progress`.
     """
-    pilot = load_newest_pilot(tx)
-    if pilot is None or load_pilot_progress(tx, pilot, least_share).stage is not PilotStage.FAILED:
-        return False
-    tx.fetch_all("resume_pilot", pilot=pilot.pilot, now=tx.now)
-    return True
+    newest = [PilotRow(*row) for row in tx.fetch_all("pilots_of_prompts")]
+    failed = [p for p in newest if load_pilot_progress(tx, p, least_share).stage is PilotStage.FAILED]
+    for pilot in failed:
+        tx.fetch_all("resume_pilot", pilot=pilot.pilot, now=tx.now)
+    return len(failed)

@@ -343,6 +343,17 @@ def load_due_lines(tx: Transaction, priority: int, version: int, most: int, late
     return [StoredLine(*row) for row in tx.fetch_all("loose_to_gather", priority=priority, version=version, most=most)]
 
 
-def load_parked_lines(tx: Transaction, most: int) -> list[StoredLine]:
-    """Return up to `most` lines that the direct lane left in unreleased shards, of one priority and job version."""
-    return [StoredLine(*row) for row in tx.fetch_all("parked_lines", most=most)]
+class ParkedLines(NamedTuple):
+    """Lines that were left in shards that were never released, of one priority and job version.
+
+    pilot: the pilot that they are of; None: of none.
+    """
+
+    lines: list[StoredLine]
+    pilot: int | None
+
+
+def load_parked_lines(tx: Transaction, most: int) -> ParkedLines:
+    """Return up to `most` lines that were left in unreleased shards from which others were taken."""
+    rows = tx.fetch_all("parked_lines", most=most)
+    return ParkedLines([StoredLine(*row[:-1]) for row in rows], rows[0][-1] if rows else None)

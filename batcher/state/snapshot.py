@@ -149,8 +149,8 @@ def load_prompts(tx: Transaction, config: Config, versions: Collection[int]) -> 
 def _load_judged_prompts(tx: Transaction, rule: BrakeRule) -> dict[int, _JudgedPrompt]:
     """Return the prompt of every version with its newest judged answers."""
     found: dict[int, _JudgedPrompt] = {}
-    since, newest = facts.read_brake_resumed(tx), NEWEST_WINDOWS * rule.window
-    rows = tx.fetch_all("judged_answers", since=since, newest=newest, window=rule.window)
+    passed, newest = facts.read_brake_resumed(tx), NEWEST_WINDOWS * rule.window
+    rows = tx.fetch_all("judged_answers", passed=passed, newest=newest, window=rule.window)
     for version, prompt, is_past, outcome, code, answers in rows:
         each = found.get(version, _JudgedPrompt(prompt))._replace(is_judged=outcome is not None)
         judged = each.judged
@@ -187,9 +187,8 @@ def _read_brake_rule(config: Config) -> BrakeRule:
 
 
 def release_brake(tx: Transaction) -> None:
-    """Have the answers that were recorded so far count no more for the brake, whatever a clock said that was ahead."""
-    (newest,) = tx.fetch_one("newest_attempt")
-    facts.record_brake_resumed(tx, max(tx.now, float(newest)))
+    """Have the answers that were recorded so far count no more for the brake."""
+    facts.record_brake_resumed(tx, int(tx.fetch_one("count_attempts")[0]))
 
 
 def _can_free_budget(tx: Transaction, config: Config, work: ActiveWork) -> bool:

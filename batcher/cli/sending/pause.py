@@ -26,6 +26,6 @@ def run_resume(session: Session) -> CommandAnswer:
             tx.record_event("brake_released", "; ".join(describe_share(each) for each in braked))
             prompts = ", ".join(str(each.prompt) for each in braked)
             text += f"; the brake is released for prompt {prompts}: only answers from now on count"
-        if pilots.resume_failed_pilot(tx, session.config.pilot.min_accepted):
+        if pilots.resume_failed_pilots(tx, session.config.pilot.min_accepted):
             text += "; the pilot counts as passed, and `batcher run` sends the rest"
     return CommandAnswer(text, {"told": text, "brake_released": [each.prompt for each in braked]})

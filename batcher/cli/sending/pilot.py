@@ -56,8 +56,8 @@ def run_pilot(session: Session, lines: int | None, seed: int | None) -> CommandA
     if progress.stage is not PilotStage.FAILED and end != Finish(PILOT_ANSWERED):
         raise_problem(end)
     report = _build_report(session, progress)
-    failed = progress.stage is PilotStage.FAILED or is_interrupted(end)
-    code = ExitCode.WORK_REMAINS if failed else ExitCode.DONE
+    is_open = progress.stage in {PilotStage.FAILED, PilotStage.ASKED} or is_interrupted(end)
+    code = ExitCode.WORK_REMAINS if is_open else ExitCode.DONE
     return CommandAnswer(Group(draw_pilot(report), *interruption_note(end)), pilot_to_json(report), code)
 
 
@@ -78,17 +78,24 @@ def send_pilot_first(session: Session) -> Finish | Wait | None:
             return None
         # What was sent before keeps its prompt: only `pilot` and a replan, by the user's wish, ask it with today's.
         pilot = _make_pilot(session, PilotWish(section.lines, SEED, retries=False))
+    return _ask_pilot(session, pilot, section.min_accepted)
+
+
+def _ask_pilot(session: Session, pilot: PilotRow, least_share: float) -> Finish | Wait | None:
+    """Follow a pilot until it says whether the rest may be sent; return and raise as `send_pilot_first` does."""
     progress = _load_progress(session, pilot)
     end: Finish | Wait = Finish(PILOT_ANSWERED)
     if progress.stage is PilotStage.ASKED or (progress.stage is PilotStage.REPEATED and not progress.tally.judged):
-        note = f"a pilot of {pilot.lines:,} lines first; the rest follows where {section.min_accepted:.0%} are accepted"
+        note = f"a pilot of {pilot.lines:,} lines first; the rest follows where {least_share:.0%} are accepted"
         session.display.console.print(note, highlight=False, markup=False)
         end = _follow_pilot(session, pilot, to_the_end=False)
         progress = _load_progress(session, pilot)
     if is_interrupted(end):
         return end
     if progress.stage is PilotStage.FAILED:
-        raise DecisionError(describe_failed_pilot(progress.tally, section.min_accepted))
+        raise DecisionError(describe_failed_pilot(progress.tally, least_share))
+    if end == Finish(PILOT_ANSWERED) and progress.stage is PilotStage.ASKED:
+        raise DecisionError("lines of the pilot were cancelled before they were sent; `batcher run` sends them")
     if end != Finish(PILOT_ANSWERED):
         raise_problem(end)
     return None

@@ -54,7 +54,8 @@ WHERE l.pilot = $pilot
        OR (a.state = 'ready' AND (s.shard IS NULL OR s.state <> 'planned' OR s.pilot = $pilot)))
 
 -- name: pilot_lines
--- The lines of a pilot with their first judged answer, and what all their executions for its prompt have cost.
+-- The lines of a pilot with their first judged answer, and what all their executions for its prompt have cost. What its own
+-- shards have brought counts whatever a clock said.
 SELECT l.artist_id, l.stratum, l.weight, a.artist_name, a.state, a.failure, a.code, a.tokens, t.first.outcome, t.first.code,
        t.first.message, coalesce(t.executed, 0), coalesce(t.input, 0)::BIGINT, coalesce(t.output, 0)::BIGINT,
        coalesce(t.usd, 0), coalesce(t.unpriced, 0), b.data
@@ -66,7 +67,8 @@ LEFT JOIN (
            count(*) FILTER (tokens_input > 0) AS executed, sum(tokens_input) AS input, sum(tokens_output) AS output,
            sum(cost_usd) AS usd, count(*) FILTER (cost_usd IS NULL AND tokens_input > 0) AS unpriced
     FROM attempts
-    WHERE happened_at >= (SELECT made_at FROM pilots WHERE pilot = $pilot)
+    WHERE (happened_at >= (SELECT made_at FROM pilots WHERE pilot = $pilot)
+           OR shard IN (SELECT shard FROM shards WHERE pilot = $pilot))
       AND version IN (SELECT version FROM versions WHERE prompt = $prompt)
       AND artist_id IN (SELECT artist_id FROM pilot_lines WHERE pilot = $pilot)
     GROUP BY artist_id
@@ -81,6 +83,12 @@ WHERE outcome IN ('bio', 'unusable') AND version IN (SELECT version FROM version
 -- name: count_unsent_lines
 SELECT coalesce(sum(lines), 0) FROM shards
 WHERE NOT retry AND state IN ('planned', 'released', 'uploaded') AND version = $version
+
+-- name: pilots_of_prompts
+-- The newest pilot of each prompt.
+SELECT p.pilot, p.version, v.prompt, p.wished, p.seed, p.lines, p.made_at, p.resumed_at
+FROM pilots AS p JOIN versions AS v USING (version)
+QUALIFY row_number() OVER (PARTITION BY v.prompt ORDER BY p.pilot DESC) = 1 ORDER BY p.pilot
 
 -- name: resume_pilot
 UPDATE pilots SET resumed_at = $now WHERE pilot = $pilot

@@ -197,13 +197,14 @@ WHERE refused = (SELECT min(refused) FROM loose)
 ORDER BY seq LIMIT $most
 
 -- name: parked_lines
--- The direct lane took lines out of these shards before they were released. The rest is cut again and not released.
-SELECT a.artist_id, a.custom_id, a.priority, a.data, a.tokens, a.line_hash, a.version
+-- Lines were taken out of these shards before they were released. The rest is cut again and not released; that of a pilot
+-- stays the pilot's.
+SELECT a.artist_id, a.custom_id, a.priority, a.data, a.tokens, a.line_hash, a.version, s.pilot
 FROM artists AS a JOIN shards AS s USING (shard)
 WHERE s.state = 'stale' AND a.state = 'ready'
-  AND (a.priority, a.version) = (
-      SELECT (x.priority, x.version) FROM artists AS x JOIN shards AS y USING (shard)
-      WHERE y.state = 'stale' AND x.state = 'ready' ORDER BY x.priority, x.version LIMIT 1)
+  AND (a.priority, a.version, coalesce(s.pilot, 0)) = (
+      SELECT (x.priority, x.version, coalesce(y.pilot, 0)) FROM artists AS x JOIN shards AS y USING (shard)
+      WHERE y.state = 'stale' AND x.state = 'ready' ORDER BY y.pilot IS NULL, x.priority, x.version LIMIT 1)
 ORDER BY a.seq LIMIT $most
 
 -- name: create_planned

@@ -70,12 +70,13 @@ GROUP BY priority, version, due <= $now, CASE WHEN due <= $now THEN 0 ELSE due E
 -- name: judged_answers
 -- Every version with its prompt, and the newest judged answers of the prompt among the newest executions, counted by
 -- outcome and reason. Those do not count (`is_past`) that were given to a line whose answer to the same prompt was of no
--- use before, or before the user decided to go on ($since). Row numbers grow with time, none is ever deleted, and those of
--- rows that this very transaction has added are higher than all: only the end of the table is read.
+-- use before, or before the user decided to go on (the first $passed of all executions). Row numbers grow with time,
+-- whatever a clock says, none is ever deleted, and those of rows that this very transaction has added are higher than all:
+-- only the end of the table is read.
 -- The bios of a batch are recorded before its failures, in part perhaps at an earlier reading. So the answers of a batch
 -- count as given at one time, and in no order of theirs: else the newest ones of a large batch would be its failures.
 WITH newest AS (
-    SELECT version, outcome, coalesce(code, '') AS code, again, happened_at, coalesce(batch_id, artist_id) AS batch,
+    SELECT rowid AS number, version, outcome, coalesce(code, '') AS code, again, coalesce(batch_id, artist_id) AS batch,
            hash(artist_id) AS place
     FROM attempts
     WHERE outcome IN ('bio', 'unusable')
@@ -84,11 +85,11 @@ WITH newest AS (
 )
 SELECT version, prompt, is_past, outcome, code, answers
 FROM versions LEFT JOIN (
-    SELECT prompt, again OR happened_at <= $since AS is_past, outcome, code, count(*) AS answers
-    FROM (SELECT prompt, outcome, code, again, happened_at
+    SELECT prompt, again OR number < $passed AS is_past, outcome, code, count(*) AS answers
+    FROM (SELECT prompt, outcome, code, again, number
           FROM newest JOIN versions USING (version)
-          JOIN (SELECT batch, max(happened_at) AS ended_at FROM newest GROUP BY batch) USING (batch)
-          QUALIFY row_number() OVER (PARTITION BY prompt, again ORDER BY ended_at DESC, place) <= $window)
+          JOIN (SELECT batch, max(number) AS last FROM newest GROUP BY batch) USING (batch)
+          QUALIFY row_number() OVER (PARTITION BY prompt, again ORDER BY last DESC, place) <= $window)
     GROUP BY ALL) USING (prompt)
 ORDER BY version, answers DESC, code
 
@@ -103,5 +104,5 @@ FROM (SELECT version, count(*) AS lines, 0 AS in_flight, 0 AS pilot FROM artists
       FROM shards WHERE state NOT IN ('settled', 'stale', 'split') GROUP BY version)
 JOIN versions USING (version) GROUP BY prompt
 
--- name: newest_attempt
-SELECT coalesce(max(happened_at), 0) FROM attempts
+-- name: count_attempts
+SELECT count(*) FROM attempts

@@ -16,10 +16,13 @@ SELECT version, prompt FROM versions ORDER BY version
 
 -- name: unsent_of_other_versions
 -- Lines that were never sent with the prompt that they have, and the shards that hold them. A line that was sent is retried
--- with its prompt, whatever the prompt is now; of a bio that was asked for again, only tries since then count.
+-- with its prompt, whatever the prompt is now; of a bio that was asked for again, only tries since then count. A version
+-- that was made from today's for answers that were cut off asks the same.
 SELECT count(*), count(DISTINCT a.shard), coalesce(list(DISTINCT a.version ORDER BY a.version), [])
 FROM artists AS a JOIN versions AS v USING (version)
 WHERE a.state = 'ready' AND a.version <> $version
+  AND NOT (a.version > $version
+           AND coalesce(v.prompt = (SELECT prompt FROM versions WHERE version = $version), false))
   AND ((a.redo_after IS NOT NULL AND a.failure IS NULL)
        OR NOT EXISTS (SELECT 1 FROM attempts AS t JOIN versions AS w ON w.version = t.version
                       WHERE t.artist_id = a.artist_id AND w.prompt = v.prompt))
