@@ -163,7 +163,8 @@ def test_commands_say_what_is_wrong_with_a_read_only_folder(tmp_path: Path, disk
     config = tmp_path / "batcher.toml"
     root = Path(__file__).resolve().parents[2]
     config.write_text(
-        f'[job]\npath = "{root}/jobs/bios"\ninput = "artists.csv"\n[state]\ndir = "{disk.path}/state"\n',
+        f'[job]\npath = "{root}/jobs/bios"\ninput = "artists.csv"\n[model]\nmax_output_tokens = 600\n'
+        f'[state]\ndir = "{disk.path}/state"\n',
         encoding="utf-8",
     )
     disk.remount("ro")

@@ -92,6 +92,13 @@ def damage(folder: Path) -> None:
         path.write_bytes(path.read_bytes().replace(b"Artist Number", b"Artist  Number"))
 
 
+def drop_artist(folder: Path) -> None:
+    """Take the last artist out of the table between plan and forget."""
+    table = folder / "artists.csv"
+    rows = table.read_text(encoding="utf-8").splitlines(keepends=True)
+    table.write_text("".join(rows[:-1]), encoding="utf-8")
+
+
 def rejudge(folder: Path) -> None:
     """Make one bio of a finished job an answer that was refused; of another one the kept answer what no job accepts.
 
@@ -167,6 +174,9 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "direct first": Scenario(commands=(("plan",), ("direct", "--limit", "4"), ("run",)), codes=(0, 3, 4)),
     "pilot": Scenario(commands=(("pilot", "--lines", "4"), ("run",))),
+    "forgotten": Scenario(
+        prelude=((("plan",), ""),), commands=(("forget", "--not-in-table", "--yes"), ("run",)), prepare=drop_artist
+    ),
     "paused": Scenario(commands=(("plan",), ("pause",), ("resume",), ("run",)), lines=6),
 }
 
@@ -217,6 +227,7 @@ COMMITS: Mapping[str, str] = {
     "recut": "direct first",
     "pause": "paused",
     "resume": "paused",
+    "forget": "forgotten",
 }
 CALLS: Mapping[str, str] = {
     "upload": "plain",
