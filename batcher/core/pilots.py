@@ -10,6 +10,8 @@ CUT_OFF = "length"
 """The code of an answer that was cut off at max_output_tokens."""
 INVALID = "invalid_output"
 """The code of an answer that does not fit the output model."""
+LEAST_JUDGED = 0.5
+"""The share of a pilot's lines that must have a judged answer for it to say something of the rest."""
 REASONS = 3
 """Reasons that the question names at most."""
 
@@ -88,15 +90,20 @@ def is_enough_accepted(tally: PilotTally, least_share: float) -> bool:
     return tally.judged > 0 and tally.accepted >= ceil(least_share * tally.judged - 1e-9)
 
 
+def is_enough_judged(tally: PilotTally) -> bool:
+    """Return whether enough lines have a judged answer for their share of accepted ones to stand for the rest."""
+    return tally.judged > 0 and tally.judged >= LEAST_JUDGED * tally.lines
+
+
 class PilotStage(Enum):
     """How far a pilot is."""
 
     ASKED = auto()
     """Lines of it are to be sent, or under way, for the first time."""
     REPEATED = auto()
-    """Enough first answers were accepted, or none was judged; lines of it are asked for again."""
+    """Enough of the judged first answers were accepted, or none was judged; lines of it are asked for again."""
     FAILED = auto()
-    """Too few first answers were accepted: the user decides what is done next."""
+    """Too few first answers were accepted, or judged at all: the user decides what is done next."""
     PASSED = auto()
     """It is over, and the rest may be sent."""
 
@@ -107,14 +114,14 @@ def find_pilot_stage(
     """Return how far a pilot is.
 
     open_shards: shards of it that are planned or under way; open_lines: lines of it that are to be sent or under way;
-    is_resumed: the user has decided to go on although too few first answers were accepted.
+    is_resumed: the user has decided to go on although too few first answers were accepted or judged.
     """
     if open_shards:
         return PilotStage.ASKED
     is_enough = is_resumed or is_enough_accepted(tally, least_share)
     if open_lines and (is_enough or not tally.judged):
         return PilotStage.REPEATED
-    return PilotStage.PASSED if is_enough else PilotStage.FAILED
+    return PilotStage.PASSED if is_resumed or (is_enough and is_enough_judged(tally)) else PilotStage.FAILED
 
 
 def describe_failed_pilot(tally: PilotTally, min_accepted: float) -> str:
@@ -122,9 +129,12 @@ def describe_failed_pilot(tally: PilotTally, min_accepted: float) -> str:
     reasons = [f"{each.lines:,} x {describe_refusal(each.code, each.reason)}" for each in tally.refused[:REASONS]]
     more = len(tally.refused) - REASONS
     named = "; ".join([*reasons, *([f"{more:,} more reasons"] if more > 0 else [])])
-    if not tally.judged:
+    if not tally.judged or (is_enough_accepted(tally, min_accepted) and not is_enough_judged(tally)):
+        few = f"only {tally.judged:,}" if tally.judged else "none"
+        verb = "have" if tally.judged > 1 else "has"
         return (
-            f"none of the {tally.lines:,} lines of the pilot has an answer that was judged; the rest is not sent. "
+            f"{few} of the {tally.lines:,} lines of the pilot {verb} an answer that was judged, too "
+            "few to say what the rest would be; the rest is not sent. "
             "`batcher status` says what became of them. `batcher retry` brings them back, `batcher pilot` draws other "
             "lines, `batcher resume` goes on without; then `batcher run` goes on"
         )

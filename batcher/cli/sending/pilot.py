@@ -17,7 +17,7 @@ from batcher.config import PilotSection
 from batcher.core.actions import Finish, Wait
 from batcher.core.decide import PILOT_ANSWERED, decide_pilot_actions
 from batcher.core.failures import FailureClass
-from batcher.core.pilots import PilotStage, describe_failed_pilot
+from batcher.core.pilots import PilotStage, describe_failed_pilot, is_enough_judged
 from batcher.errors import DecisionError, ExitCode, InputError
 from batcher.plan.checks import build_todays_version
 from batcher.plan.options import PlanWish
@@ -64,7 +64,7 @@ def run_pilot(session: Session, lines: int | None, seed: int | None) -> CommandA
 def send_pilot_first(session: Session) -> Finish | Wait | None:
     """Send a pilot before the rest, where `run` is to; return how that was interrupted, None where the rest may follow.
 
-    Raises DecisionError where too few of its answers were accepted, and the errors of the batch lane.
+    Raises DecisionError where too few of its answers were accepted or judged, and the errors of the batch lane.
     """
     section = session.config.pilot
     if not section.lines:
@@ -85,7 +85,7 @@ def _ask_pilot(session: Session, pilot: PilotRow, least_share: float) -> Finish 
     """Follow a pilot until it says whether the rest may be sent; return and raise as `send_pilot_first` does."""
     progress = _load_progress(session, pilot)
     end: Finish | Wait = Finish(PILOT_ANSWERED)
-    if progress.stage is PilotStage.ASKED or (progress.stage is PilotStage.REPEATED and not progress.tally.judged):
+    if progress.stage is PilotStage.ASKED or _is_too_early(progress):
         note = f"a pilot of {pilot.lines:,} lines first; the rest follows where {least_share:.0%} are accepted"
         session.display.console.print(note, highlight=False, markup=False)
         end = _follow_pilot(session, pilot, to_the_end=False)
@@ -140,9 +140,15 @@ def _follow_pilot(session: Session, pilot: PilotRow, to_the_end: bool) -> Finish
         end = runner.run_until_idle(how=decide_pilot_actions)
         progress = _load_progress(session, pilot)
         is_open = end == Finish(PILOT_ANSWERED) and progress.stage is PilotStage.REPEATED
-        if is_open and (to_the_end or not progress.tally.judged):
+        if is_open and (to_the_end or _is_too_early(progress)):
             end = runner.run_until_idle()
     return end
+
+
+def _is_too_early(progress: PilotProgress) -> bool:
+    """Return whether lines of a pilot are asked for again without which too few have a judged answer."""
+    is_resumed = progress.pilot.resumed_at is not None
+    return progress.stage is PilotStage.REPEATED and not is_resumed and not is_enough_judged(progress.tally)
 
 
 def _load_progress(session: Session, pilot: PilotRow) -> PilotProgress:

@@ -6,6 +6,7 @@ from batcher.core.pilots import (
     PilotLine,
     PilotStage,
     RefusedFor,
+    describe_failed_pilot,
     find_pilot_stage,
     is_enough_accepted,
     tally_pilot,
@@ -73,3 +74,36 @@ def test_the_stages_of_a_pilot(
 ) -> None:
     tally = tally_pilot([_line("bio")] * accepted + [_line("unusable", "not_accepted", "no")] * refused)
     assert find_pilot_stage(tally, open_shards, open_lines, 0.9, is_resumed) is stage
+
+
+@pytest.mark.parametrize(
+    ("accepted", "refused", "silent", "open_lines", "is_resumed", "stage"),
+    [
+        (1, 0, 11, 0, False, PilotStage.FAILED),  # one answer says nothing of the rest
+        (5, 0, 7, 0, False, PilotStage.FAILED),
+        (6, 0, 6, 0, False, PilotStage.PASSED),
+        (1, 0, 11, 0, True, PilotStage.PASSED),
+        (1, 0, 11, 11, False, PilotStage.REPEATED),
+        (1, 4, 7, 7, False, PilotStage.FAILED),  # what is judged is bad: nothing is bought again
+    ],
+)
+def test_a_pilot_of_which_few_lines_have_a_judged_answer_says_nothing(
+    accepted: int, refused: int, silent: int, open_lines: int, is_resumed: bool, stage: PilotStage
+) -> None:
+    lines = [_line("bio")] * accepted + [_line("unusable", "length")] * refused + [_line(None, state="dead")] * silent
+    assert find_pilot_stage(tally_pilot(lines), 0, open_lines, 0.9, is_resumed) is stage
+
+
+@pytest.mark.parametrize(
+    ("accepted", "refused", "question"),
+    [
+        (0, 0, "none of the 12 lines of the pilot has an answer that was judged, too few"),
+        (1, 0, "only 1 of the 12 lines of the pilot has an answer that was judged, too few"),
+        (5, 0, "only 5 of the 12 lines of the pilot have an answer that was judged, too few"),
+        (1, 1, "1 of 2 answers of the pilot were accepted, [pilot] min_accepted asks for 90% (refused: 1 x length)"),
+    ],
+)
+def test_the_question_says_whether_too_few_were_judged_or_accepted(accepted: int, refused: int, question: str) -> None:
+    lines = [_line("bio")] * accepted + [_line("unusable", "length")] * refused
+    lines += [_line(None, state="dead")] * (12 - accepted - refused)
+    assert describe_failed_pilot(tally_pilot(lines), 0.9).startswith(question)
