@@ -13,6 +13,8 @@ from batcher.state.redo import parse_query
 ONE_CONDITION = "it must be one condition, such as priority = 1"
 _TRUE = "true"
 _QUERY = "SELECT artist_id FROM collected WHERE (\n{condition}\n)"
+_BARE_QUERY = "SELECT artist_id FROM collected WHERE\n{condition}\n"
+"""The query without its parentheses. A text that fits both closes none that it did not open."""
 _REFUSED = {
     "SUBQUERY": "queries and files cannot be named in it",
     "PARAMETER": "it has a parameter without a value",
@@ -36,6 +38,10 @@ def build_condition_query(tx: Transaction, job: Job, condition: str) -> str:
     where, frame = _take_condition(tree)
     if frame != _take_condition(parse_query(tx, _QUERY.format(condition=_TRUE)))[1]:
         raise _refuse(condition, ONE_CONDITION)
+    try:
+        parse_query(tx, _BARE_QUERY.format(condition=condition))
+    except InputError:
+        raise _refuse(condition, f"its parentheses do not match; {ONE_CONDITION}") from None
     found = next((_REFUSED[name] for name in _find_classes(where) if name in _REFUSED), None)
     if found is not None:
         raise _refuse(condition, found)
