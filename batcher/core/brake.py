@@ -153,8 +153,8 @@ def describe_share(braked: Braked) -> str:
 
 
 REMEDIES = (
-    "`batcher answers --refused` shows them. Then change the job and send with it (`batcher plan --replan`, "
-    "`batcher retry`), or judge the kept answers again (`batcher judge`), or go on all the same (`batcher resume`)"
+    "`batcher answers --refused` shows them. After a change of accept: `batcher judge`; after a change of the prompt: "
+    "`batcher plan --replan`; to go on with the job as it is: `batcher resume`"
 )
 """What the user can do about a brake."""
 

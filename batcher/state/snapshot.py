@@ -117,7 +117,11 @@ class _PromptLines(NamedTuple):
 
 
 class _JudgedPrompt(NamedTuple):
-    """A prompt, whether an answer to it was judged, and those answers that count for the brake."""
+    """A prompt, whether an answer to it was judged, and those answers that count for the brake.
+
+    After `resume` only an answer that counts makes it a judged one: else all of it went out before the brake could trip
+    again.
+    """
 
     prompt: int
     is_judged: bool = False
@@ -152,7 +156,9 @@ def _load_judged_prompts(tx: Transaction, rule: BrakeRule) -> dict[int, _JudgedP
     passed, newest = facts.read_brake_resumed(tx), NEWEST_WINDOWS * rule.window
     rows = tx.fetch_all("judged_answers", passed=passed, newest=newest, window=rule.window)
     for version, prompt, is_past, outcome, code, answers in rows:
-        each = found.get(version, _JudgedPrompt(prompt))._replace(is_judged=outcome is not None)
+        each = found.get(version, _JudgedPrompt(prompt))
+        if outcome is not None and not (is_past and passed):
+            each = each._replace(is_judged=True)
         judged = each.judged
         if outcome == "bio" and not is_past:
             judged = judged._replace(bios=answers)

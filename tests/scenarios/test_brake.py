@@ -18,7 +18,9 @@ from batcher.core import events
 from batcher.core.actions import Finish, Wait
 from batcher.core.brake import REMEDIES
 from batcher.core.forecast import BEST_BATCH_S
+from batcher.plan.pilot_draw import PilotWish
 from batcher.sandbox import SandboxSettings
+from batcher.state import pilots
 from batcher.state.reports.status import Status, read_status
 from batcher.state.snapshot import load_braked, load_snapshot, release_brake
 from batcher.views.progress import CleanConsole, Display
@@ -256,6 +258,53 @@ def test_after_resume_the_brake_trips_again_by_new_answers_to_new_lines(tmp_path
         release_brake(tx)
     assert getattr(world.act(), "asks", False)
     assert _executions(world) > before
+
+
+def test_after_resume_a_first_wave_holds_until_an_answer_after_it_was_judged(tmp_path: Path) -> None:
+    """All that is left must not go out before the brake can trip again."""
+    world = _bad_job(tmp_path, 500)
+    assert getattr(world.act(), "asks", False)
+    assert _executions(world) == 40
+    with world.store.transaction("resume") as tx:
+        release_brake(tx)
+    world.act(once=True)
+    assert world.states()["in_batch"] <= 50
+    end = world.act()
+    assert end.asks
+    assert "of prompt 1" in end.problem
+    assert _executions(world) <= 40 + 3 * 50  # refused lines are retried beside them, and these do not count
+    assert world.states().get("dead", 0) == 0
+
+
+def test_answers_count_as_judged_where_nothing_was_resumed(tmp_path: Path) -> None:
+    """Also those to lines that had an answer of no use before."""
+    world = World(tmp_path, QUICK, _config())
+    world.plan(write_table(tmp_path / "artists.csv", 300, (1,)))
+    with world.store.transaction("as if a retry was judged") as tx:
+        tx.con.execute(
+            "INSERT INTO attempts (artist_id, lane, outcome, counted, happened_at, version, again) "
+            "VALUES ('x1', 'direct', 'bio', true, 1, 1, true)"
+        )
+    world.release()
+    world.act(once=True)
+    assert world.states() == {"in_batch": 300}
+
+
+def test_resume_of_a_failed_pilot_starts_the_rest_with_a_first_wave(tmp_path: Path) -> None:
+    world = World(tmp_path, QUICK, _config(brake={**BRAKE, "max_unusable": 1}))
+    _spoil(world)
+    world.plan(write_table(tmp_path / "artists.csv", 300, (1,)), pilot=PilotWish(15, 1))
+    with world.store.transaction("release_pilot") as tx:
+        pilots.release_pilot(tx, 1)
+    world.act()
+    with world.store.read_transaction() as tx:
+        answered = pilots.count_judged_answers(tx, 1)
+    assert answered >= 15
+    session = Session(world.config, world.store, Display(CleanConsole(stderr=True)), json=False)
+    assert str(run_resume(session).drawn).endswith("the pilot counts as passed, and `batcher run` sends the rest")
+    world.release()
+    world.act(once=True)
+    assert world.states()["in_batch"] <= 30
 
 
 def test_resume_counts_even_where_a_clock_was_ahead(tmp_path: Path) -> None:

@@ -21,11 +21,13 @@ def run_resume(session: Session) -> CommandAnswer:
     with session.store.transaction("resume") as tx:
         text = f"{quota_pauses.resume_sending(tx)} pauses ended"
         braked = snapshot.load_open_brakes(tx, session.config)
-        if braked:
+        resumed = pilots.resume_failed_pilots(tx, session.config.pilot.min_accepted)
+        if braked or resumed:  # the rest of a failed pilot, too, starts with a first wave
             snapshot.release_brake(tx)
+        if braked:
             tx.record_event("brake_released", "; ".join(describe_share(each) for each in braked))
             prompts = ", ".join(str(each.prompt) for each in braked)
             text += f"; the brake is released for prompt {prompts}: only answers from now on count"
-        if pilots.resume_failed_pilots(tx, session.config.pilot.min_accepted):
+        if resumed:
             text += "; the pilot counts as passed, and `batcher run` sends the rest"
     return CommandAnswer(text, {"told": text, "brake_released": [each.prompt for each in braked]})

@@ -82,6 +82,13 @@ def test_a_share_of_1_is_no_brake() -> None:
     assert decide_brake(RULE._replace(max_unusable=1.0), 1, _judged(0, 500)) is None
 
 
+def test_the_remedy_names_a_command_for_each_thing_that_can_be_done() -> None:
+    assert REMEDIES.endswith(
+        "After a change of accept: `batcher judge`; after a change of the prompt: `batcher plan --replan`; "
+        "to go on with the job as it is: `batcher resume`"
+    )
+
+
 def test_the_verdict_says_the_share_and_the_reasons_and_what_to_do() -> None:
     reasons = tuple(AnswerReason(code, n) for code, n in (("not_accepted", 30), ("length", 5), ("", 2), ("json", 1)))
     verdict = decide_brake(RULE, 3, JudgedAnswers(2, reasons))
