@@ -111,6 +111,8 @@ class CallRecord:
     state: str | None = None
     wait_until: float | None = None
     counted: bool = True
+    version: int | None = None
+    """What it asked with; None: the version that the line has now."""
 
 
 def next_call_number(tx: Transaction) -> int:

@@ -1,5 +1,6 @@
 """Bios that are asked for again: the earlier one stays until another is accepted, whatever becomes of the line."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from batcher.collect.conditions import build_condition_query
 from batcher.core.actions import Finish
 from batcher.errors import ConfigError, InputError
 from batcher.plan.reversioning import give_todays_version
-from batcher.state import redo, strays, submissions
+from batcher.review.judging import judge_again
+from batcher.state import direct_calls, redo, strays, submissions
 from batcher.state.asked_again import PromptLines, count_prompts
+from batcher.state.direct_calls import CallRecord, LineClaim
 from batcher.state.redo import RedoFilter
 from batcher.state.reports.status import Status, read_artist, read_status
 from batcher.state.wishes import RetryFilter, retry_lines
@@ -200,6 +203,78 @@ def test_a_late_answer_of_before_is_of_the_bio_that_exists(make: Make) -> None:
     assert bench.world.states() == {"done": LINES}
     assert bench.outcomes() == {"bio": 2 * LINES, "repeated": LINES}
     check_bios(bench.world)
+
+
+def claim(world: World) -> LineClaim:
+    """Return the claim of the one line that the direct lane may send."""
+    with world.store.transaction("load") as tx:
+        (line,) = direct_calls.load_candidates(tx, direct_calls.Selection(), 1, 10, 9e12).lines
+    return LineClaim(line, 10, 0.0)
+
+
+@pytest.mark.parametrize("is_revoked", [False, True])
+@pytest.mark.parametrize(("outcome", "recorded"), [("bio", "repeated"), ("server", "server")])
+def test_the_answer_of_a_call_from_before_decides_nothing(
+    desk: Desk, outcome: str, recorded: str, is_revoked: bool
+) -> None:
+    """Answer a call that began before the bio was asked for again, while the line waits for another call."""
+    world = desk.world
+    with world.store.transaction("as before its bio came") as tx:
+        tx.con.execute("UPDATE artists SET state = 'ready', shard = NULL WHERE artist_id = 'a07'")
+    first_claim = claim(world)
+    with world.store.transaction("claim") as tx:
+        (old,) = direct_calls.record_claims(tx, [first_claim])
+        tx.con.execute("UPDATE artists SET state = 'done' WHERE artist_id = 'a07'")  # by a batch that was found late
+        if is_revoked:
+            tx.con.execute("DELETE FROM bios WHERE artist_id = 'a07'")
+            tx.con.execute(
+                "UPDATE artists SET state = 'held', failure = 'unusable', code = 'revoked' WHERE artist_id = 'a07'"
+            )
+    before = world.rows("SELECT * FROM bios ORDER BY 1")
+    ask_again(world, RedoFilter(artists=["a07"]))
+    second_claim = claim(world)
+    with world.store.transaction("claim") as tx:
+        (new,) = direct_calls.record_claims(tx, [second_claim])
+    data, state = ('{"bio":"of before"}', None) if outcome == "bio" else (None, "ready")
+    with world.store.transaction("answer") as tx:
+        direct_calls.record_answers(tx, [CallRecord(old, "a07", outcome, data=data, state=state, version=1)])
+    assert world.states() == {"done": 19, "in_direct": 1}
+    assert world.rows("SELECT * FROM bios ORDER BY 1") == before
+    assert world.rows(f"SELECT outcome, version, counted FROM attempts WHERE call = {old}") == [(recorded, 1, False)]
+    with world.store.transaction("answer") as tx:
+        direct_calls.record_answers(tx, [CallRecord(new, "a07", "bio", data='{"bio":"of now"}', version=2)])
+    assert world.states() == {"done": 20}
+    assert world.rows("SELECT data, version, call FROM bios WHERE artist_id = 'a07'") == [('{"bio":"of now"}', 2, new)]
+    check_bios(world)
+
+
+@pytest.mark.parametrize("in_two_steps", [False, True])
+def test_a_line_whose_new_bio_is_revoked_takes_its_former_one_again(desk: Desk, in_two_steps: bool) -> None:
+    world = desk.world
+    old = world.rows("SELECT artist_id, data, batch_id FROM bios ORDER BY 1")
+    ask_again(world, RedoFilter(artists=["a03", "a07"]))
+    assert world.act() == Finish()
+    new = {orjson.loads(str(data))["bio"] for (data,) in world.rows("SELECT data FROM bios WHERE version = 2")}
+    assert len(new) == 2
+    untouched = judge_again(world.store, world.job, True, False, lambda _: None)
+    assert (untouched.accepted, untouched.revoked, world.states()) == (0, 0, {"done": 20})
+    strict = replace(world.job, accept=lambda _, bio: "bad" if bio.bio in new or in_two_steps else None)
+    made = judge_again(world.store, strict, True, False, lambda _: None)
+    if in_two_steps:
+        assert made.revoked == 20 and world.states() == {"held": 20}
+        fair = replace(world.job, accept=lambda _, bio: "bad" if bio.bio in new else None)
+        made = judge_again(world.store, fair, False, False, lambda _: None)
+        assert made.accepted == 20
+    else:
+        assert (made.revoked, made.accepted) == (2, 2)
+    assert world.states() == {"done": 20}
+    assert world.rows("SELECT artist_id, data, batch_id FROM bios ORDER BY 1") == old
+    check_bios(world)
+    wrong = (
+        "SELECT count(*) FROM artists AS a WHERE attempts <> (SELECT count(*) FROM attempts AS t WHERE "
+        "t.artist_id = a.artist_id AND t.counted)"
+    )
+    assert world.rows(wrong) == [(0,)]
 
 
 def matching(desk: Desk, condition: str) -> list[str]:

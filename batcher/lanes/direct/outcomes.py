@@ -158,7 +158,7 @@ class OutcomeJudge:
             outcome.request.call, outcome.request.artist_id, "bio", result.text, result.model, result.finish_reason,
             usage.input, usage.cached, usage.output, usage.written, usage.reasoning,
             prices.rates_for(Lane.DIRECT).usage_cost(usage) if is_paid and prices is not None else None,
-            result.completed_at, status_code=result.status,
+            result.completed_at, status_code=result.status, version=outcome.request.version,
         )  # fmt: skip
         failure = call.failure
         if failure is None:

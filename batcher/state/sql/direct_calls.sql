@@ -66,7 +66,8 @@ CREATE TEMP TABLE answers (
     call INTEGER, artist_id VARCHAR, outcome VARCHAR, data VARCHAR, model VARCHAR, finish_reason VARCHAR,
     tokens_input INTEGER, tokens_cached INTEGER, tokens_output INTEGER, tokens_written INTEGER, tokens_reasoning INTEGER,
     cost_usd DOUBLE, completed_at DOUBLE,
-    code VARCHAR, message VARCHAR, status_code INTEGER, state VARCHAR, wait_until DOUBLE, counted BOOLEAN
+    code VARCHAR, message VARCHAR, status_code INTEGER, state VARCHAR, wait_until DOUBLE, counted BOOLEAN,
+    version INTEGER
 )
 
 -- name: tries_of
@@ -76,15 +77,19 @@ SELECT a.attempts, count(*) FILTER (t.counted AND t.outcome = $failure),
 FROM artists AS a LEFT JOIN attempts AS t USING (artist_id) WHERE a.artist_id = $artist_id GROUP BY a.attempts
 
 -- name: record_answers
--- A bio for a line that has one meanwhile (from a batch that was adopted late) is paid for, but not used.
+-- A bio for a line that has one meanwhile (from a batch that was adopted late) is paid for, but not used; nor is that of a
+-- call from before the line's bio was asked for again, which says nothing of the call that the line waits for.
 INSERT INTO attempts
 SELECT w.artist_id, 'direct', NULL, NULL, NULL,
-       CASE WHEN w.data IS NOT NULL AND a.state <> 'in_direct' THEN 'repeated' ELSE w.outcome END, w.code, w.message,
-       w.status_code, w.counted AND a.state = 'in_direct', w.tokens_input, w.tokens_cached, w.tokens_output, w.cost_usd,
-       $now, w.tokens_written, w.tokens_reasoning, a.version, w.call,
+       CASE WHEN w.data IS NOT NULL AND (a.state <> 'in_direct' OR coalesce(w.call <= a.redo_call, false)) THEN 'repeated'
+            ELSE w.outcome END,
+       w.code, w.message, w.status_code, w.counted AND a.state = 'in_direct' AND coalesce(w.call > a.redo_call, true),
+       w.tokens_input, w.tokens_cached, w.tokens_output, w.cost_usd, $now, w.tokens_written, w.tokens_reasoning,
+       coalesce(w.version, a.version), w.call,
        EXISTS (SELECT 1 FROM attempts AS t JOIN versions AS v ON v.version = t.version
                JOIN versions AS own ON own.prompt = v.prompt
-               WHERE t.artist_id = a.artist_id AND t.outcome = 'unusable' AND own.version = a.version)
+               WHERE t.artist_id = a.artist_id AND t.outcome = 'unusable'
+                 AND own.version = coalesce(w.version, a.version))
 FROM answers AS w JOIN artists AS a USING (artist_id) WHERE w.outcome <> 'unsent'
 
 -- name: insert_direct_bios
@@ -93,16 +98,16 @@ SELECT w.artist_id, w.data, w.model, w.finish_reason, w.tokens_input, w.tokens_c
        'direct', NULL, NULL, a.attempts + 1, coalesce(w.completed_at, $now), NULL, w.tokens_written, w.tokens_reasoning,
        a.version, w.call
 FROM answers AS w JOIN artists AS a USING (artist_id)
-WHERE w.data IS NOT NULL AND a.state = 'in_direct' AND a.redo_after IS NULL
+WHERE w.data IS NOT NULL AND a.state = 'in_direct' AND coalesce(w.call > a.redo_call, true) AND a.redo_after IS NULL
 
 -- name: count_redone_answers
 SELECT count(*) FROM answers AS w JOIN artists AS a USING (artist_id)
-WHERE w.data IS NOT NULL AND a.state = 'in_direct' AND a.redo_after IS NOT NULL
+WHERE w.data IS NOT NULL AND a.state = 'in_direct' AND coalesce(w.call > a.redo_call, true) AND a.redo_after IS NOT NULL
 
 -- name: keep_former_direct_bios
 INSERT INTO former_bios
 SELECT b.*, 'redo', $now FROM bios AS b JOIN answers AS w USING (artist_id) JOIN artists AS a USING (artist_id)
-WHERE w.data IS NOT NULL AND a.state = 'in_direct' AND a.redo_after IS NOT NULL
+WHERE w.data IS NOT NULL AND a.state = 'in_direct' AND coalesce(w.call > a.redo_call, true) AND a.redo_after IS NOT NULL
 
 -- name: replace_direct_bios
 UPDATE bios
@@ -111,13 +116,15 @@ SET data = w.data, model = w.model, finish_reason = w.finish_reason, tokens_inpu
     batch_id = NULL, attempts = a.attempts + 1, completed_at = coalesce(w.completed_at, $now), collected_at = NULL,
     tokens_written = w.tokens_written, tokens_reasoning = w.tokens_reasoning, version = a.version, call = w.call
 FROM answers AS w JOIN artists AS a USING (artist_id)
-WHERE bios.artist_id = w.artist_id AND w.data IS NOT NULL AND a.state = 'in_direct' AND a.redo_after IS NOT NULL
+WHERE bios.artist_id = w.artist_id AND w.data IS NOT NULL AND a.state = 'in_direct'
+  AND coalesce(w.call > a.redo_call, true) AND a.redo_after IS NOT NULL
 
 -- name: accept_answers
 UPDATE artists SET state = $target, attempts = artists.attempts + 1, failure = NULL, code = NULL, message = NULL,
                    redo_after = NULL
 FROM answers AS w
 WHERE artists.artist_id = w.artist_id AND w.data IS NOT NULL AND artists.state = 'in_direct'
+  AND coalesce(w.call > artists.redo_call, true)
   AND list_contains($sources, artists.state)
 
 -- name: move_failed_answers
@@ -130,6 +137,7 @@ SET state = $target, wait_until = w.wait_until, attempts = artists.attempts + CA
     message = CASE WHEN $target IN ('ready', 'waiting') AND NOT w.counted THEN artists.message ELSE w.message END
 FROM answers AS w
 WHERE artists.artist_id = w.artist_id AND w.data IS NULL AND w.state = $target AND artists.state = 'in_direct'
+  AND coalesce(w.call > artists.redo_call, true)
   AND list_contains($sources, artists.state)
 
 -- name: widen_answers

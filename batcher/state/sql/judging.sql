@@ -1,10 +1,16 @@
 -- name: create_judgeable
 -- The executions whose answers are judged again: those that gave no bio although a model has answered, and those of the
--- bios that exist. Left out: lines in flight, and what was answered before a bio was asked for again.
+-- bios that exist. One whose bio was replaced when another was asked for is as one that was repeated; `recorded` is its
+-- outcome as it stands. Left out: lines in flight, and what was answered before a bio was asked for again.
 CREATE TEMP VIEW judgeable AS
-SELECT t.*, a.seq, a.custom_id, a.data AS given, a.state
+SELECT t.* REPLACE (CASE WHEN t.outcome = 'bio' AND (b.lane IS DISTINCT FROM t.lane
+                              OR b.batch_id IS DISTINCT FROM t.batch_id OR b.call IS DISTINCT FROM t.call)
+                         THEN 'repeated' ELSE t.outcome END AS outcome),
+       t.outcome AS recorded, a.seq, a.custom_id, a.data AS given, a.state
 FROM attempts AS t JOIN artists AS a USING (artist_id) LEFT JOIN bios AS b USING (artist_id)
-WHERE (t.outcome IN ('unusable', 'repeated') AND a.state IN ('ready', 'waiting', 'held', 'dead', 'done')
+LEFT JOIN (SELECT DISTINCT artist_id, batch_id, call FROM former_bios WHERE reason = 'redo') AS f
+  ON f.artist_id = t.artist_id AND f.batch_id IS NOT DISTINCT FROM t.batch_id AND f.call IS NOT DISTINCT FROM t.call
+WHERE ((t.outcome IN ('unusable', 'repeated') OR t.outcome = 'bio' AND f.artist_id IS NOT NULL) AND a.state IN ('ready', 'waiting', 'held', 'dead', 'done')
        AND (a.redo_after IS NULL OR coalesce(t.shard > a.redo_after, t.call > a.redo_call, false)))
    OR (t.outcome = 'bio' AND a.state IN ('done', 'held', 'dead') AND b.lane = t.lane
        AND b.batch_id IS NOT DISTINCT FROM t.batch_id AND b.call IS NOT DISTINCT FROM t.call)
@@ -83,7 +89,7 @@ SELECT $now, 'judged', shard, batch_id, artist_id, 'accepted, was ' || state FRO
 -- name: record_accepted
 UPDATE attempts SET outcome = 'bio', counted = true, code = NULL, message = NULL
 FROM accepted AS w
-WHERE attempts.artist_id = w.artist_id AND attempts.happened_at = w.happened_at AND attempts.outcome = w.outcome
+WHERE attempts.artist_id = w.artist_id AND attempts.happened_at = w.happened_at AND attempts.outcome = w.recorded
   AND attempts.batch_id IS NOT DISTINCT FROM w.batch_id AND attempts.call IS NOT DISTINCT FROM w.call
 
 -- name: keep_replaced_bios

@@ -31,7 +31,7 @@ FROM asked_again AS q WHERE attempts.artist_id = q.artist_id AND attempts.counte
 UPDATE artists
 SET state = $target, shard = NULL, attempts = 0, failure = NULL, code = NULL, message = NULL,
     redo_after = CASE WHEN $keeps_bio THEN (SELECT coalesce(max(shard), 0) FROM shards) END,
-    redo_call = CASE WHEN $keeps_bio THEN (SELECT coalesce(max(call), 0) FROM direct_calls) END
+    redo_call = (SELECT coalesce(max(call), 0) FROM direct_calls)
 FROM asked_again AS q
 WHERE artists.seq = q.seq AND artists.artist_id = q.artist_id AND list_contains($sources, artists.state)
 
