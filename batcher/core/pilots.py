@@ -133,14 +133,13 @@ def describe_failed_pilot(tally: PilotTally, min_accepted: float) -> str:
         few = f"only {tally.judged:,}" if tally.judged else "none"
         verb = "have" if tally.judged > 1 else "has"
         return (
-            f"{few} of the {tally.lines:,} lines of the pilot {verb} an answer that was judged, too "
-            "few to say what the rest would be; the rest is not sent. "
-            "`batcher status` says what became of them. `batcher retry` brings them back, `batcher pilot` draws other "
-            "lines, `batcher resume` goes on without; then `batcher run` goes on"
+            f"{few} of the {tally.lines:,} lines of the pilot {verb} an answer that was judged, too few to say what the "
+            "rest would be; `batcher run` does not send the rest. `batcher status` says what became of them. "
+            "`batcher retry` brings them back, `batcher resume` goes on without; then `batcher run` goes on"
         )
     return (
         f"{tally.accepted:,} of {tally.judged:,} answers of the pilot were accepted, [pilot] min_accepted asks for "
-        f"{min_accepted:.0%}{f' (refused: {named})' if named else ''}; the rest is not sent. "
+        f"{min_accepted:.0%}{f' (refused: {named})' if named else ''}; `batcher run` does not send the rest. "
         "`batcher answers --refused` shows what came. Change the job and `batcher plan --replan`, or loosen accept and "
         "`batcher judge` at no cost, or `batcher resume`; then `batcher run` goes on"
     )

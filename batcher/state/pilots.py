@@ -85,6 +85,11 @@ def count_judged_answers(tx: Transaction, prompt: int) -> int:
     return int(tx.fetch_one("count_judged_answers", prompt=prompt)[0])
 
 
+def count_released_shards(tx: Transaction) -> int:
+    """Return how many shards are released and not sent, beside those of retries and pilots."""
+    return int(tx.fetch_one("count_released_shards")[0])
+
+
 def count_unsent_lines(tx: Transaction, version: int) -> int:
     """Return how many lines of a version are in shards that were never sent."""
     return int(tx.fetch_one("count_unsent_lines", version=version)[0])

@@ -45,14 +45,17 @@ class TodaysPrompt(NamedTuple):
 
 
 def run_pilot(session: Session, lines: int | None, seed: int | None) -> CommandAnswer:
-    """Send a pilot and report on it; go on with the last one where it is not over.
+    """Send a pilot and report on it; go on with the last one where it is not over, and report on it where it failed.
 
-    Raises InputError where nothing is left to send.
+    Raises InputError where nothing is left to send, or is released and so would not wait for a pilot.
     """
     size = lines or session.config.pilot.lines or int(PilotSection.model_fields["lines"].default)
-    pilot = _find_or_make_pilot(session, PilotWish(size, SEED if seed is None else seed))
-    end = _follow_pilot(session, pilot, to_the_end=True)
-    progress = _load_progress(session, pilot)
+    wish = PilotWish(size, SEED if seed is None else seed)
+    progress = _find_open_pilot(session, wish)
+    end: Finish | Wait = Finish(PILOT_ANSWERED)
+    if progress is None or progress.stage is not PilotStage.FAILED:
+        pilot, end = _follow_pilot(session, wish if progress is None else progress.pilot, to_the_end=True)
+        progress = _load_progress(session, pilot)
     if progress.stage is not PilotStage.FAILED and end != Finish(PILOT_ANSWERED):
         raise_problem(end)
     report = _build_report(session, progress)
@@ -77,22 +80,27 @@ def send_pilot_first(session: Session) -> Finish | Wait | None:
         if today.unsent < FEWEST_LINES or judged >= session.config.brake.window:
             return None
         # What was sent before keeps its prompt: only `pilot` and a replan, by the user's wish, ask it with today's.
-        pilot = _make_pilot(session, PilotWish(section.lines, SEED, retries=False))
-    return _ask_pilot(session, pilot, section.min_accepted)
+        return _ask_pilot(session, PilotWish(section.lines, SEED, retries=False), today, section.min_accepted)
+    return _ask_pilot(session, pilot, today, section.min_accepted)
 
 
-def _ask_pilot(session: Session, pilot: PilotRow, least_share: float) -> Finish | Wait | None:
-    """Follow a pilot until it says whether the rest may be sent; return and raise as `send_pilot_first` does."""
-    progress = _load_progress(session, pilot)
+def _ask_pilot(
+    session: Session, pilot: PilotRow | PilotWish, today: TodaysPrompt, least_share: float
+) -> Finish | Wait | None:
+    """Follow a pilot until it says whether the rest may be sent; return and raise as `send_pilot_first` does.
+
+    pilot: a wish is drawn first.
+    """
+    progress = None if isinstance(pilot, PilotWish) else _load_progress(session, pilot)
     end: Finish | Wait = Finish(PILOT_ANSWERED)
-    if progress.stage is PilotStage.ASKED or _is_too_early(progress):
+    if progress is None or progress.stage is PilotStage.ASKED or _is_too_early(progress):
         note = f"a pilot of {pilot.lines:,} lines first; the rest follows where {least_share:.0%} are accepted"
         session.display.console.print(note, highlight=False, markup=False)
-        end = _follow_pilot(session, pilot, to_the_end=False)
-        progress = _load_progress(session, pilot)
+        row, end = _follow_pilot(session, pilot, to_the_end=False)
+        progress = _load_progress(session, row)
     if is_interrupted(end):
         return end
-    if progress.stage is PilotStage.FAILED:
+    if progress.stage is PilotStage.FAILED and today.unsent:
         raise DecisionError(describe_failed_pilot(progress.tally, least_share))
     if end == Finish(PILOT_ANSWERED) and progress.stage is PilotStage.ASKED:
         raise DecisionError("lines of the pilot were cancelled before they were sent; `batcher run` sends them")
@@ -101,8 +109,11 @@ def _ask_pilot(session: Session, pilot: PilotRow, least_share: float) -> Finish 
     return None
 
 
-def _find_or_make_pilot(session: Session, wish: PilotWish) -> PilotRow:
-    """Return the last pilot of today's job where it is not over, else a new one. Raises InputError."""
+def _find_open_pilot(session: Session, wish: PilotWish) -> PilotProgress | None:
+    """Return the last pilot of today's job where it is not over, or has failed and the user was asked; None: a new one.
+
+    Where nothing was planned yet, all is planned, with the pilot. Raises InputError where lines are released.
+    """
     if load_last_options(session) is None:
         planned = run_plan(session, replace(choose_options(session, PlanWish(), add=False), pilot=wish))
         if not session.json:
@@ -110,9 +121,16 @@ def _find_or_make_pilot(session: Session, wish: PilotWish) -> PilotRow:
     with session.store.read_transaction() as tx:
         today = _load_todays_prompt(session, tx)
         pilot = pilots.load_newest_pilot(tx, today.prompt) if today.prompt is not None else None
-    if pilot is not None and _load_progress(session, pilot).stage in {PilotStage.ASKED, PilotStage.REPEATED}:
-        return pilot
-    return _make_pilot(session, wish)
+        released = pilots.count_released_shards(tx)
+    progress = None if pilot is None else _load_progress(session, pilot)
+    if progress is not None and progress.stage is not PilotStage.PASSED:
+        return progress
+    if released:
+        raise InputError(
+            f"{released:,} shard{'s are' if released != 1 else ' is'} released and not sent, and would not wait for a "
+            "pilot; `batcher plan --replan` takes back what is released, `batcher poll` sends it"
+        )
+    return None
 
 
 def _load_todays_prompt(session: Session, tx: Transaction) -> TodaysPrompt:
@@ -122,27 +140,35 @@ def _load_todays_prompt(session: Session, tx: Transaction) -> TodaysPrompt:
 
 def _make_pilot(session: Session, wish: PilotWish) -> PilotRow:
     """Cut what is unsent again with a pilot in front; return it. Raises InputError where nothing is unsent."""
+    with session.store.read_transaction() as tx:
+        before = pilots.load_newest_pilot(tx)
     with TokenCounter() as counter, session.display.show_progress("drawing"):
         job, report = session.load_job(), session.display.report_progress
         recut_with_pilot(session.config, job, session.store, wish, counter, report)
     with session.store.read_transaction() as tx:
         pilot = pilots.load_newest_pilot(tx)
-    if pilot is None:
+    if pilot is None or (before is not None and pilot.pilot <= before.pilot):
         raise InputError("nothing is left to send, and so to draw a pilot from; `batcher plan` takes in more artists")
     return pilot
 
 
-def _follow_pilot(session: Session, pilot: PilotRow, to_the_end: bool) -> Finish | Wait:
-    """Release a pilot and follow it to its first answers, and to its end where these are enough and it is wanted."""
-    with open_batch_runner(session) as runner, session.display.show_progress("lines done"):
-        with session.store.transaction("release_pilot") as tx:
-            pilots.release_pilot(tx, pilot.pilot)
-        end = runner.run_until_idle(how=decide_pilot_actions)
-        progress = _load_progress(session, pilot)
-        is_open = end == Finish(PILOT_ANSWERED) and progress.stage is PilotStage.REPEATED
-        if is_open and (to_the_end or _is_too_early(progress)):
-            end = runner.run_until_idle()
-    return end
+def _follow_pilot(session: Session, pilot: PilotRow | PilotWish, to_the_end: bool) -> tuple[PilotRow, Finish | Wait]:
+    """Release a pilot and follow it to its first answers, and to its end where these are enough and it is wanted.
+
+    pilot: a wish is drawn first, once no other process acts, which would send what is cut again. Return the pilot, and
+    how the process ended.
+    """
+    with open_batch_runner(session) as runner:
+        row = _make_pilot(session, pilot) if isinstance(pilot, PilotWish) else pilot
+        with session.display.show_progress("lines done"):
+            with session.store.transaction("release_pilot") as tx:
+                pilots.release_pilot(tx, row.pilot)
+            end = runner.run_until_idle(how=decide_pilot_actions)
+            progress = _load_progress(session, row)
+            is_open = end == Finish(PILOT_ANSWERED) and progress.stage is PilotStage.REPEATED
+            if is_open and (to_the_end or _is_too_early(progress)):
+                end = runner.run_until_idle()
+    return row, end
 
 
 def _is_too_early(progress: PilotProgress) -> bool:

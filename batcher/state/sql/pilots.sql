@@ -80,6 +80,9 @@ WHERE l.pilot = $pilot ORDER BY l.stratum, a.seq
 SELECT count(*) FROM attempts
 WHERE outcome IN ('bio', 'unusable') AND version IN (SELECT version FROM versions WHERE prompt = $prompt)
 
+-- name: count_released_shards
+SELECT count(*) FROM shards WHERE NOT retry AND pilot IS NULL AND state IN ('released', 'uploaded')
+
 -- name: count_unsent_lines
 SELECT coalesce(sum(lines), 0) FROM shards
 WHERE NOT retry AND state IN ('planned', 'released', 'uploaded') AND version = $version
