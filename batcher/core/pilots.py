@@ -133,8 +133,8 @@ def describe_failed_pilot(tally: PilotTally, min_accepted: float) -> str:
         few = f"only {tally.judged:,}" if tally.judged else "none"
         verb = "have" if tally.judged > 1 else "has"
         return (
-            f"{few} of the {tally.lines:,} lines of the pilot {verb} an answer that was judged, too few to say what the "
-            "rest would be; `batcher run` does not send the rest. `batcher status` says what became of them. "
+            f"{few} of the {tally.lines:,} lines of the pilot {verb} an answer that was judged, too few to say what "
+            "the rest would be; `batcher run` does not send it. `batcher status` says what became of them. "
             "`batcher retry` brings them back, `batcher resume` goes on without; then `batcher run` goes on"
         )
     return (
