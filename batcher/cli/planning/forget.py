@@ -112,7 +112,7 @@ def _describe_choice(choice: UnsentChoice, verb: str) -> str:
         for count, kind in ((choice.planned_shards, "planned"), (choice.released_shards, "released"))
         if count
     ]
-    where = f" (of {' and '.join(parts)}, whose other lines stay)" if parts else ""
+    where = f" (of {' and '.join(parts)}, whose other lines, if any, stay)" if parts else ""
     text = f"{choice.unsent:,} artist{'s' if choice.unsent != 1 else ''} that {_were(choice.unsent)} never sent"
     stay = f"; {choice.sent:,} that {_were(choice.sent)} sent stay" if choice.sent else ""
     return f"{text} {verb} the plan{where}{stay}"

@@ -19,7 +19,8 @@ def run_resume(session: Session) -> CommandAnswer:
     """End every pause, release the brake where it has tripped, and let the rest follow a pilot that has failed."""
     session.store.require_plan()
     with session.store.transaction("resume") as tx:
-        text = f"{quota_pauses.resume_sending(tx)} pauses ended"
+        ended = quota_pauses.resume_sending(tx)
+        text = f"{ended} pause{'s' if ended != 1 else ''} ended"
         braked = snapshot.load_open_brakes(tx, session.config)
         resumed = pilots.resume_failed_pilots(tx, session.config.pilot.min_accepted)
         if braked or resumed:  # the rest of a failed pilot, too, starts with a first wave
