@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from batcher.catalog.prices import resolve_prices
 from batcher.core.actions import Finish
 from batcher.errors import JobError
 from batcher.job.job import Job
@@ -14,6 +15,8 @@ from batcher.plan.retry_shards import cut_retry_shard, recut_parked_lines
 from batcher.review import judging
 from batcher.review.judging import Judgement, judge_again
 from batcher.state import shards, wishes
+from batcher.state.reports.status import read_artist
+from batcher.state.snapshot import load_measured
 from tests.support.direct_kit import Desk, desk, settings_of
 from tests.support.world import bios_job
 
@@ -175,6 +178,34 @@ def test_of_several_answers_the_newest_is_the_bio_and_the_others_are_repeated(tm
         "AND t.happened_at = (SELECT max(happened_at) FROM attempts AS m WHERE m.artist_id = b.artist_id)"
     ) == [(1,)]
     assert judge(world).accepted == 0
+
+
+def test_lines_that_were_accepted_by_judging_are_not_expected_to_go_again(tmp_path: Path) -> None:
+    """A tenth of them is refused by both checks, and went again twice."""
+    world = world_of(tmp_path, everybody, lines=40, retry={"unusable": {"tries": 2}}, brake={"max_unusable": 1})
+    world.act()
+
+    def retry_share() -> float:
+        with world.store.read_transaction() as tx:
+            return load_measured(tx).retry_share
+
+    assert retry_share() == pytest.approx(2 / 3)  # 40 lines, each asked three times, and the last answer decides
+    judge(world, lambda artist_id: number(artist_id) % 10 == 0)
+    assert retry_share() == pytest.approx(2 / 3 / 10)
+    assert world.rows("SELECT min(again), max(again) FROM batches WHERE again < 0 OR again > decided") == [(None, None)]
+    judge(world)
+    assert retry_share() == 0
+
+
+def test_an_artist_is_shown_its_own_judgement_and_no_other(tmp_path: Path) -> None:
+    world = world_of(tmp_path, some)
+    world.act()
+    judge(world)
+    with world.store.read_transaction() as tx:
+        shown = {name: read_artist(tx, name, resolve_prices) for name in ("a00004", "a00005")}
+    kinds = {name: [event.kind for event in history.events] for name, history in shown.items() if history}
+    assert [kinds[name].count("judged") for name in ("a00004", "a00005")] == [1, 0]
+    assert kinds["a00005"]  # those of its shard
 
 
 def test_bios_that_are_refused_now_are_told_and_revoked_on_request(tmp_path: Path) -> None:

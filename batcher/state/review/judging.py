@@ -183,6 +183,7 @@ def accept_judged_answers(tx: Transaction) -> int:
     unsent = [int(shard) for (shard,) in tx.fetch_all("unsent_shards_of_accepted")]
     accepted = tx.move_lines("accept_judged_lines", "accept_late")
     tx.fetch_all("mark_repeated")
+    tx.fetch_all("correct_retried_lines")
     for shard in unsent:
         shards.dissolve_shard(tx, shard, "kept answers of its lines were accepted")
     return accepted

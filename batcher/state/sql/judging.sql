@@ -128,6 +128,14 @@ FROM accepted_answers AS w JOIN artists AS a USING (artist_id)
 WHERE attempts.artist_id = w.artist_id AND attempts.batch_id IS NOT DISTINCT FROM w.batch_id
   AND attempts.call IS NOT DISTINCT FROM w.call AND attempts.outcome = 'unusable' AND a.state = 'done'
 
+-- name: correct_retried_lines
+-- Lines that went again for an answer that is accepted now do not count for the share that the forecast expects to: of a
+-- batch no more than the failures that are left.
+UPDATE batches SET again = least(again, n.failures)
+FROM (SELECT batch_id, count(*) FILTER (counted AND outcome NOT IN ('bio', 'repeated')) AS failures
+      FROM attempts WHERE batch_id IN (SELECT batch_id FROM accepted_answers) GROUP BY batch_id) AS n
+WHERE batches.batch_id = n.batch_id
+
 -- name: note_revoked
 INSERT INTO events (happened_at, kind, batch_id, artist_id, detail)
 SELECT $now, 'revoked', batch_id, artist_id, why FROM revoked

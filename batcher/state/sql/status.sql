@@ -49,10 +49,12 @@ SELECT data, model, finish_reason, lane, shard, batch_id, attempts, completed_at
 WHERE artist_id = $artist_id
 
 -- name: artist_events
+-- The artist's own, and those of its shards that are of no other artist.
 SELECT e.happened_at, e.kind, e.shard, e.batch_id, e.detail FROM events AS e
 WHERE e.artist_id = $artist_id
-   OR e.shard IN (SELECT shard FROM attempts WHERE artist_id = $artist_id
-                  UNION SELECT shard FROM artists WHERE artist_id = $artist_id)
+   OR (e.artist_id IS NULL
+       AND e.shard IN (SELECT shard FROM attempts WHERE artist_id = $artist_id
+                       UNION SELECT shard FROM artists WHERE artist_id = $artist_id))
 ORDER BY e.event
 
 -- name: quota_history
