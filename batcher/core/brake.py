@@ -5,6 +5,8 @@ answer of no use; an execution that failed otherwise says nothing about the prom
 the same prompt was of no use before does not count: retries are made of the hardest lines.
 
 Until anything of a prompt was judged, only a first wave of it is in flight: what a bad prompt costs is bounded by it.
+Where a wave ends without a judged answer (its batches may expire), the next one is larger: else such a job would go out
+one shard after another.
 """
 
 import math
@@ -18,6 +20,8 @@ tries: with 15% of the answers of no use, a brake at 20% that might trip after t
 4.6% of 3,000 simulations, and in 0.6% with this bound."""
 CONFIDENCE_Z = 2.326
 """The quantile of the normal distribution for one-sided 99%."""
+UNANSWERED_FACTOR = 2
+"""The lines of a wave, as a multiple of those that have ended before it without a judged answer."""
 REASONS_TOLD = 3
 """Reasons that a sentence names, the most frequent ones."""
 
@@ -110,13 +114,15 @@ def decide_brake(rule: BrakeRule, prompt: int, judged: JudgedAnswers) -> Braked 
     return Braked(prompt, share, judged) if least > rule.max_unusable else None
 
 
-def bound_first_wave(rule: BrakeRule, lines: int, is_judged: bool, pilot: int = 0) -> int | None:
+def bound_first_wave(rule: BrakeRule, lines: int, is_judged: bool, pilot: int = 0, unanswered: int = 0) -> int | None:
     """Return how many lines of a prompt may be in flight; None: any number.
 
     lines: all lines of the prompt; is_judged: whether an answer to it was judged; pilot: lines of a pilot of it, which
-    may all be in flight: it is sent for its answers.
+    may all be in flight: it is sent for its answers; unanswered: executions that have ended without a judged answer.
     """
-    return None if is_judged or rule.first_wave >= 1 else max(int(rule.first_wave * lines), pilot)
+    if is_judged or rule.first_wave >= 1:
+        return None
+    return max(int(rule.first_wave * lines), pilot, UNANSWERED_FACTOR * unanswered)
 
 
 def find_prompt_obstacle(view: PromptView | None, lines: int, sent: int = 0) -> str:

@@ -109,11 +109,15 @@ def load_user_gate(tx: Transaction, config: Config, version: int) -> SendGate:
 
 
 class _PromptLines(NamedTuple):
-    """The lines of a prompt, those that are under way, and those of a pilot that is not settled."""
+    """The lines of a prompt, those that are under way, those of a pilot that is not settled, and executions.
+
+    unanswered: those that were recorded since the user last went on; read where none of them was judged.
+    """
 
     lines: int = 0
     in_flight: int = 0
     pilot: int = 0
+    unanswered: int = 0
 
 
 class _JudgedPrompt(NamedTuple):
@@ -137,12 +141,13 @@ def load_prompts(tx: Transaction, config: Config, versions: Collection[int]) -> 
     found = {version: of_version[version] for version in versions}
     lines: dict[int, _PromptLines] = {}
     if rule.first_wave < 1 and not all(each.is_judged for each in found.values()):
-        lines = {int(row[0]): _PromptLines(*row[1:]) for row in tx.fetch_all("prompt_lines")}
+        passed = facts.read_brake_resumed(tx)
+        lines = {int(row[0]): _PromptLines(*row[1:]) for row in tx.fetch_all("prompt_lines", passed=passed)}
     return {
         version: PromptView(
             each.prompt,
             decide_brake(rule, each.prompt, each.judged),
-            bound_first_wave(rule, of_prompt.lines, each.is_judged, of_prompt.pilot),
+            bound_first_wave(rule, of_prompt.lines, each.is_judged, of_prompt.pilot, of_prompt.unanswered),
             of_prompt.in_flight,
         )
         for version, each in found.items()

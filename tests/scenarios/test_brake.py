@@ -137,6 +137,18 @@ def test_only_a_first_wave_is_sent_until_an_answer_was_judged(tmp_path: Path) ->
     assert sent == list(range(1, 16))
 
 
+def test_a_job_whose_batches_all_expire_does_not_go_out_one_shard_after_another(tmp_path: Path) -> None:
+    """Six shards: one, then two, then three; each line is tried as often as without a first wave."""
+    never = SandboxSettings(service_s=(10**6, 10**6))
+    world = World(tmp_path, never, config_with(limits={"lines_per_shard": 10}, brake=BRAKE, poll={"interval_s": 7_200}))
+    world.plan(write_table(tmp_path / "artists.csv", 60, (1, 2)))
+    world.release()
+    world.act()
+    waves = "SELECT count(*) FROM submissions AS n JOIN shards USING (shard) WHERE NOT retry GROUP BY {} ORDER BY {}"
+    day = "((intended_at - (SELECT min(intended_at) FROM submissions)) // 86400)"
+    assert world.rows(waves.format(day, day)) == [(1,), (2,), (3,)]
+
+
 def test_a_second_process_does_not_widen_the_first_wave(tmp_path: Path) -> None:
     world = World(tmp_path, QUICK, _config())
     world.plan(write_table(tmp_path / "artists.csv", 300, (1,)))

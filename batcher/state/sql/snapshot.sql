@@ -94,14 +94,17 @@ FROM versions LEFT JOIN (
 ORDER BY version, answers DESC, code
 
 -- name: prompt_lines
--- The lines of each prompt, those in shards that are under way and not settled, and those of a pilot that is not settled.
-SELECT prompt, sum(lines)::BIGINT, sum(in_flight)::BIGINT, sum(pilot)::BIGINT
-FROM (SELECT version, count(*) AS lines, 0 AS in_flight, 0 AS pilot FROM artists
+-- The lines of each prompt, those in shards that are under way and not settled, and those of a pilot that is not settled;
+-- and the executions that were recorded after the first $passed ones.
+SELECT prompt, sum(lines)::BIGINT, sum(in_flight)::BIGINT, sum(pilot)::BIGINT, sum(executions)::BIGINT
+FROM (SELECT version, count(*) AS lines, 0 AS in_flight, 0 AS pilot, 0 AS executions FROM artists
       WHERE version IS NOT NULL GROUP BY version
       UNION ALL
       SELECT version, 0, coalesce(sum(lines) FILTER (state IN ('uploading', 'creating', 'in_flight', 'ended')), 0),
-             coalesce(sum(lines) FILTER (pilot IS NOT NULL), 0)
-      FROM shards WHERE state NOT IN ('settled', 'stale', 'split') GROUP BY version)
+             coalesce(sum(lines) FILTER (pilot IS NOT NULL), 0), 0
+      FROM shards WHERE state NOT IN ('settled', 'stale', 'split') GROUP BY version
+      UNION ALL
+      SELECT version, 0, 0, 0, count(*) FROM attempts WHERE rowid >= $passed GROUP BY version)
 JOIN versions USING (version) GROUP BY prompt
 
 -- name: count_attempts

@@ -246,6 +246,12 @@ def test_the_first_wave_is_never_passed(sizes: list[int], most: int, in_flight: 
     assert sent or in_flight
 
 
+def test_a_wave_after_one_without_an_answer_is_larger() -> None:
+    rule = RULE._replace(first_wave=0.1)
+    assert [bound_first_wave(rule, 6_000, False, unanswered=n) for n in (0, 100, 600, 1_800)] == [600, 600, 1200, 3600]
+    assert bound_first_wave(rule, 6_000, True, unanswered=600) is None
+
+
 def test_a_whole_pilot_may_be_in_flight() -> None:
     assert bound_first_wave(RULE._replace(first_wave=0.1), 60, False, 12) == 12
     assert bound_first_wave(RULE._replace(first_wave=0.1), 6_000, False, 12) == 600
