@@ -6,6 +6,8 @@ from enum import Enum, auto
 from math import ceil
 from typing import NamedTuple
 
+FEWEST_LINES = 2_000
+"""Unsent lines from which on `run` sends a pilot first: of fewer, the sample would be a tenth and more."""
 CUT_OFF = "length"
 """The code of an answer that was cut off at max_output_tokens."""
 INVALID = "invalid_output"

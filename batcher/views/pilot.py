@@ -15,6 +15,8 @@ from batcher.views.sheet import Cell, build_table, format_usd
 
 SAMPLE_BIOS = 10
 """Bios that a report shows, spread over the strata."""
+FEW_ANSWERS = 3
+"""Bios, and refused answers, that the short report of `run` shows."""
 TEXT_LENGTH = 300
 """Characters of an answer that are shown; --json has all."""
 WITHIN = 1.96
@@ -30,10 +32,10 @@ class PilotReport(NamedTuple):
     min_accepted: float
 
 
-def list_samples(lines: Sequence[PilotLine]) -> list[PilotLine]:
+def list_samples(lines: Sequence[PilotLine], most: int = SAMPLE_BIOS) -> list[PilotLine]:
     """Return some lines with a bio, at equal distances in the order of strata."""
     done = [line for line in lines if line.bio is not None]
-    count = min(SAMPLE_BIOS, len(done))
+    count = min(most, len(done))
     return [done[n * len(done) // count] for n in range(count)]
 
 
@@ -70,21 +72,34 @@ def pilot_to_json(report: PilotReport) -> dict[str, object]:
 def draw_pilot(report: PilotReport) -> RenderableType:
     """Return the drawing of a report."""
     progress, tally = report.progress, report.progress.tally
-    parts: list[RenderableType] = []
-    samples = list_samples(progress.lines)
-    if samples:
-        parts += [Text("Sample bios"), *(_draw_text(line.artist_id, "", _flatten_bio(line.bio)) for line in samples)]
-    if report.refused:
-        parts += [Text("Refused answers"), *(_draw_refused(answer) for answer in report.refused)]
-    if tally.refused:
-        rows: list[Sequence[Cell]] = [(each.code, each.reason, each.lines) for each in tally.refused]
-        parts.append(build_table("Refused, by reason", ["code", "reason", "answers"], rows, 2))
-    parts += [Text(line) for line in [*_describe_counts(progress), *_describe_costs(report.costs)]]
+    parts = _draw_findings(report, SAMPLE_BIOS, len(report.refused))
     if progress.stage is PilotStage.FAILED:
         parts.append(Text(describe_failed_pilot(tally, report.min_accepted) + "."))
     elif progress.stage is PilotStage.PASSED and report.costs.rest_lines:
         parts.append(Text("`batcher run` sends the rest."))
     return Group(*parts)
+
+
+def draw_short_pilot(report: PilotReport) -> RenderableType:
+    """Return the drawing of a report with a few answers only, without what to do next."""
+    return Group(*_draw_findings(report, FEW_ANSWERS, FEW_ANSWERS))
+
+
+def _draw_findings(report: PilotReport, most_bios: int, most_refused: int) -> list[RenderableType]:
+    """Return what a pilot has shown: bios, refused answers, counts and costs."""
+    progress, refused = report.progress, report.progress.tally.refused
+    parts: list[RenderableType] = []
+    samples = list_samples(progress.lines, most_bios)
+    if samples:
+        parts += [Text("Sample bios"), *(_draw_text(line.artist_id, "", _flatten_bio(line.bio)) for line in samples)]
+    if report.refused:
+        parts += [Text("Refused answers"), *(_draw_refused(answer) for answer in report.refused[:most_refused])]
+    if len(report.refused) > most_refused:
+        parts.append(Text(f"  {len(report.refused) - most_refused:,} more: `batcher answers --refused` shows them"))
+    if refused:
+        rows: list[Sequence[Cell]] = [(each.code, each.reason, each.lines) for each in refused]
+        parts.append(build_table("Refused, by reason", ["code", "reason", "answers"], rows, 2))
+    return [*parts, *map(Text, [*_describe_counts(progress), *_describe_costs(report.costs)])]
 
 
 def _draw_refused(answer: KeptAnswer) -> Text:

@@ -11,6 +11,7 @@ from batcher.catalog.prices import PriceOf
 from batcher.config import Config
 from batcher.core.direct.workers import recommend_workers
 from batcher.core.model import JobVersion
+from batcher.core.pilots import FEWEST_LINES
 from batcher.plan.planner import PlanReport, PlanResult
 from batcher.state.reports.expectation import CostForecast, Expectation, build_expectation
 from batcher.state.reports.status import to_json
@@ -40,6 +41,10 @@ class PlanSummary(NamedTuple):
     """What the settings may not have meant."""
     unused_columns: Sequence[str] = ()
     """Columns of the table that the job does not read."""
+    first_wave: int | None = None
+    """Lines that may be in flight until an answer was judged, at least one shard; None: any number."""
+    pilot_lines: int = 0
+    """Lines of the pilot that `run` sends first; 0: none."""
 
 
 def summarise_plan(
@@ -49,6 +54,7 @@ def summarise_plan(
     that was planned."""
     outlook = report.outlook
     expectation = build_expectation(outlook, config, price_of, now)
+    has_pilot = outlook.open_line_count >= FEWEST_LINES and not outlook.measured.executed
     return PlanSummary(
         limit=outlook.room.limit,
         ceiling=outlook.room.ceiling,
@@ -61,6 +67,8 @@ def summarise_plan(
         workers=recommend_workers(outlook.open_line_count, expectation.deadline_s / 3600, outlook.per_worker_s),
         warnings=_find_tight_outputs(part.version for part in outlook.open),
         unused_columns=unused_columns,
+        first_wave=outlook.load.first_wave,
+        pilot_lines=config.pilot.lines if has_pilot else 0,
     )
 
 
@@ -177,10 +185,18 @@ def _describe_outlook(summary: PlanSummary, shards: int) -> list[str]:
         *_describe_budget_overrun(summary.budget_usd, money),
         *summary.warnings,
         f"Room: {summary.ceiling:,} of {summary.limit:,} enqueued tokens may be used, so {shards} shards go in "
-        f"{view.waves} wave{'s' if view.waves != 1 else ''}.",
+        f"{view.waves} wave{'s' if view.waves != 1 else ''}{_describe_first_sent(summary)}.",
         *describe_expected_end(summary.expectation),
         *_describe_direct_lane(summary),
     ]
+
+
+def _describe_first_sent(summary: PlanSummary) -> str:
+    """Return what is sent and judged before the waves, as a part of a sentence; "" where nothing is."""
+    parts = [f"a pilot of {summary.pilot_lines:,} lines (by `batcher run`)"] if summary.pilot_lines else []
+    if summary.first_wave is not None and summary.first_wave < summary.lines:
+        parts.append(f"a first wave of {summary.first_wave:,} lines (or one shard)")
+    return f", after {' and '.join(parts)}, of which answers are judged first" if parts else ""
 
 
 def _describe_direct_lane(summary: PlanSummary) -> list[str]:

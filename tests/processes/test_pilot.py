@@ -182,6 +182,23 @@ def test_run_stops_with_a_question_where_too_few_answers_are_accepted(tmp_path: 
     assert set(job.outcome().answers.values()) == {1}
 
 
+@pytest.mark.parametrize(("refuses", "code"), [("False", 0), ("int(artist.artist_id[1:]) % 16 < 15", 3)])
+def test_run_reports_on_its_pilot_before_it_goes_on_or_asks(tmp_path: Path, refuses: str, code: int) -> None:
+    job = Killing(tmp_path, LARGE)
+    _edit_job(job, refuses)
+    with job.serving():
+        job.output.write_text("")
+        assert job.done(("run",)) == code, job.output.read_text()
+        said = " ".join(job.output.read_text().split())
+        assert "Pilot 1, seed 1: 200 lines, 200 first answers: " in said
+        assert "Sample bios" in said
+        assert "The other 1,800 lines: about $" in said
+        assert ("`batcher answers --refused` shows them" in said) is bool(code)
+        assert ("Refused, by reason" in said) is bool(code)
+        said_as_json = _answer(job, ("run",), code)[1]
+        assert "first answers" not in said_as_json
+
+
 @pytest.mark.parametrize(("lines", "pilot"), [(1_999, 200), (2_000, 0)])
 def test_run_sends_no_pilot_of_a_small_job_or_where_it_is_turned_off(tmp_path: Path, lines: int, pilot: int) -> None:
     job = Killing(tmp_path, replace(LARGE, lines=lines, pilot=pilot))

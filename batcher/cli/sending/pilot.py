@@ -17,7 +17,7 @@ from batcher.config import PilotSection
 from batcher.core.actions import Finish, Wait
 from batcher.core.decide import PILOT_ANSWERED, decide_pilot_actions
 from batcher.core.failures import FailureClass
-from batcher.core.pilots import PilotStage, describe_failed_pilot, is_enough_judged
+from batcher.core.pilots import FEWEST_LINES, PilotStage, describe_failed_pilot, is_enough_judged
 from batcher.errors import DecisionError, ExitCode, InputError
 from batcher.plan.checks import build_todays_version
 from batcher.plan.options import PlanWish
@@ -29,10 +29,8 @@ from batcher.state.db.transaction import Transaction
 from batcher.state.pilots import PilotProgress, PilotRow
 from batcher.state.reports.pilot import read_pilot_costs
 from batcher.state.versions import find_version_number, load_prompt_numbers
-from batcher.views.pilot import PilotReport, draw_pilot, pilot_to_json
+from batcher.views.pilot import PilotReport, draw_pilot, draw_short_pilot, pilot_to_json
 
-FEWEST_LINES = 2_000
-"""Unsent lines from which on `run` sends a pilot first: of fewer, the sample would be a tenth and more."""
 SEED = 1
 """The seed of a sample where none is named."""
 
@@ -87,20 +85,24 @@ def send_pilot_first(session: Session) -> Finish | Wait | None:
 def _ask_pilot(
     session: Session, pilot: PilotRow | PilotWish, today: TodaysPrompt, least_share: float
 ) -> Finish | Wait | None:
-    """Follow a pilot until it says whether the rest may be sent; return and raise as `send_pilot_first` does.
+    """Follow a pilot until it says whether the rest may be sent, and print what it has shown.
 
-    pilot: a wish is drawn first.
+    pilot: a wish is drawn first. Return and raise as `send_pilot_first` does.
     """
     progress = None if isinstance(pilot, PilotWish) else _load_progress(session, pilot)
     end: Finish | Wait = Finish(PILOT_ANSWERED)
-    if progress is None or progress.stage is PilotStage.ASKED or _is_too_early(progress):
+    is_followed = progress is None or progress.stage is PilotStage.ASKED or _is_too_early(progress)
+    if progress is None or is_followed:
         note = f"a pilot of {pilot.lines:,} lines first; the rest follows where {least_share:.0%} are accepted"
         session.display.console.print(note, highlight=False, markup=False)
         row, end = _follow_pilot(session, pilot, to_the_end=False)
         progress = _load_progress(session, row)
     if is_interrupted(end):
         return end
-    if progress.stage is PilotStage.FAILED and today.unsent:
+    is_refused = progress.stage is PilotStage.FAILED and today.unsent > 0
+    if is_followed or is_refused:
+        _print_findings(session, progress)
+    if is_refused:
         raise DecisionError(describe_failed_pilot(progress.tally, least_share))
     if end == Finish(PILOT_ANSWERED) and progress.stage is PilotStage.ASKED:
         raise DecisionError("lines of the pilot were cancelled before they were sent; `batcher run` sends them")
@@ -131,6 +133,12 @@ def _find_open_pilot(session: Session, wish: PilotWish) -> PilotProgress | None:
             "pilot; `batcher plan --replan` takes back what is released, `batcher poll` sends it"
         )
     return None
+
+
+def _print_findings(session: Session, progress: PilotProgress) -> None:
+    """Print what a pilot has shown, before the rest goes on or a question is asked."""
+    if progress.tally.judged and not session.json:
+        session.display.console.print(draw_short_pilot(_build_report(session, progress)))
 
 
 def _load_todays_prompt(session: Session, tx: Transaction) -> TodaysPrompt:

@@ -14,11 +14,12 @@ from batcher.cli.base.session import Session
 from batcher.cli.planning.plan import load_last_options, run_plan
 from batcher.cli.results.collect import collect_to_files, protected_tables
 from batcher.cli.sending.direct import run_direct_lane
-from batcher.cli.sending.pilot import FEWEST_LINES, SEED, send_pilot_first
+from batcher.cli.sending.pilot import SEED, send_pilot_first
 from batcher.cli.sending.submit import release_shards
 from batcher.collect.collect import check_replacing, check_targets
 from batcher.core.actions import Finish, Wait
 from batcher.core.decide import HAND_OVER, decide_actions, decide_tail_actions
+from batcher.core.pilots import FEWEST_LINES
 from batcher.errors import ExitCode, InputError, compute_exit_code
 from batcher.lanes.batch.runner import Decide
 from batcher.plan.options import PlanOptions

@@ -1,5 +1,6 @@
 """`plan` on the real store: what it counts, orders and cuts, and what it leaves alone when it is run again."""
 
+import io
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +17,8 @@ from batcher.errors import ConfigError, JobError
 from batcher.plan.options import PlanOptions
 from batcher.plan.planner import plan_job
 from batcher.sandbox import SandboxSettings
-from batcher.views.plan import summarise_plan
+from batcher.views.plan import draw_plan, summarise_plan
+from batcher.views.progress import CleanConsole
 from tests.support.planner_kit import SLOW_POLLS, TEN_LINES, Desk, check_files, ids_of, lines_of, shard_files, shards
 from tests.support.world import World, config_with, counter, write_table
 
@@ -307,6 +309,29 @@ def test_a_plan_says_where_a_model_that_thinks_has_too_little_room(tmp_path: Pat
     assert warnings(max_output_tokens=None) == []
     assert warnings(max_output_tokens=600, parameters={"reasoning_effort": "none"}) == []
     assert warnings(max_output_tokens=50, name="gpt-4.1-mini") == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "settings", "told"),
+    [
+        (40, {}, "4 shards go in 1 wave."),
+        (40, {"brake": {"first_wave": 0.5}}, "1 wave, after a first wave of 20 lines (or one shard), of which answers"),
+        (2_000, {"brake": {"first_wave": 0.1}, "pilot": {"lines": 200}},
+         "after a pilot of 200 lines (by `batcher run`) and a first wave of 200 lines (or one shard), of which answers "
+         "are judged first."),
+        (2_000, {"pilot": {"lines": 200}}, "1 wave, after a pilot of 200 lines (by `batcher run`), of which answers"),
+    ],
+)  # fmt: skip
+def test_a_plan_says_what_goes_before_the_waves(
+    tmp_path: Path, lines: int, settings: dict[str, dict[str, object]], told: str
+) -> None:
+    off: dict[str, dict[str, object]] = {"brake": {"first_wave": 1}, "pilot": {"lines": 0}}
+    desk = Desk(tmp_path, config_with(limits=TEN_LINES, **{**off, **settings}))
+    result, report = desk.plan(write_table(tmp_path / "t.csv", lines, (1,)))
+    summary = summarise_plan(report, desk.world.config, resolve_prices, desk.world.clock())
+    console = CleanConsole(file=io.StringIO(), width=400)
+    console.print(draw_plan(result, report, summary))
+    assert told in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_too_little_room_is_told_of_every_version_that_lines_wait_for(tmp_path: Path) -> None:
