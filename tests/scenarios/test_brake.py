@@ -328,6 +328,31 @@ def test_resume_counts_even_where_a_clock_was_ahead(tmp_path: Path) -> None:
     assert not _trips(world)
 
 
+def test_resume_counts_where_the_clock_was_ahead_and_is_set_back(tmp_path: Path) -> None:
+    world = _bad_job(tmp_path)
+    world.clock.now += 30 * 86_400
+    assert getattr(world.act(), "asks", False)
+    world.clock.now -= 30 * 86_400
+    with world.store.transaction("resume") as tx:
+        release_brake(tx)
+    assert getattr(world.act(), "asks", False)
+    assert _executions(world) < 300
+
+
+def test_good_answers_of_a_clock_that_was_ahead_do_not_hide_bad_ones(tmp_path: Path) -> None:
+    world = World(tmp_path, QUICK, _config(50, {**BRAKE, "window": 100}))
+    _mend(world)
+    world.plan(write_table(tmp_path / "artists.csv", 1_000, (1,)))
+    world.clock.now += 30 * 86_400
+    world.release(4)
+    world.act()
+    assert world.states()["done"] == 200
+    world.clock.now -= 30 * 86_400
+    _spoil(world)
+    world.release()
+    assert getattr(world.act(), "asks", False)
+
+
 def test_a_changed_prompt_goes_on_with_a_first_wave_of_its_own(tmp_path: Path) -> None:
     world = _bad_job(tmp_path, 200)
     assert getattr(world.act(), "asks", False)

@@ -1,17 +1,22 @@
 """A pilot in the batch lane: what is in flight at once, and what waits for its first answers."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from batcher.core.actions import Finish
+from batcher.core.actions import Finish, Wait
 from batcher.core.decide import PILOT_ANSWERED, decide_pilot_actions
+from batcher.core.pilots import PilotStage
 from batcher.lanes.batch.runner import BatchRunner
 from batcher.plan.pilot_draw import PilotWish
+from batcher.plan.retry_shards import recut_parked_lines
 from batcher.sandbox import Faults, SandboxSettings
-from batcher.state import pilots
-from tests.support.world import World, write_table
+from batcher.state import pilots, wishes
+from batcher.state.pilots import PilotProgress
+from tests.support.planner_kit import SLOW_POLLS, TEN_LINES, Desk
+from tests.support.world import World, config_with, write_table
 
 
 @pytest.fixture
@@ -40,3 +45,89 @@ def test_nothing_is_bought_again_before_the_first_answers(world: World) -> None:
     world.act()
     assert world.rows("SELECT count(*) FROM shards WHERE retry") != [(0,)]
     assert world.rows("SELECT count(*) FROM pilot_lines JOIN artists USING (artist_id) WHERE state = 'ready'") == [(0,)]
+
+
+def _plan_pilot(folder: Path, settings: SandboxSettings | None = None) -> World:
+    """Return a planned job of 60 lines, whose pilot of 12 is not released."""
+    world = World(folder, settings or SandboxSettings())
+    world.plan(write_table(folder / "t.csv", 60, (1,)), pilot=PilotWish(12, 1))
+    return world
+
+
+def _release(world: World, pilot: int = 1) -> None:
+    with world.store.transaction("release_pilot") as tx:
+        assert pilots.release_pilot(tx, pilot)
+
+
+def _follow(world: World) -> Finish | Wait:
+    runner = BatchRunner(world.tools())
+    runner.prepare_run()
+    return runner.run_until_idle(how=decide_pilot_actions)
+
+
+def _progress(world: World, prompt: int | None = None) -> PilotProgress:
+    with world.store.read_transaction() as tx:
+        pilot = pilots.load_newest_pilot(tx, prompt)
+        assert pilot is not None
+        return pilots.load_pilot_progress(tx, pilot, 0.9)
+
+
+def test_a_pilot_from_which_a_line_is_forgotten_goes_on_with_the_others(tmp_path: Path) -> None:
+    world = _plan_pilot(tmp_path)
+    ((artist,),) = world.rows("SELECT min(artist_id) FROM pilot_lines")
+    with world.store.transaction("forget") as tx:
+        wishes.choose_named_artists(tx, [str(artist)])
+        wishes.forget_unsent_artists(tx)
+    recut_parked_lines(world.store, world.job, world.config)
+    assert _progress(world).stage is PilotStage.ASKED
+    _release(world)
+    assert _follow(world) == Finish(PILOT_ANSWERED)
+    progress = _progress(world)
+    assert (progress.stage, progress.tally.judged) == (PilotStage.PASSED, 11)
+    assert world.states() == {"done": 11, "ready": 48}
+
+
+def test_a_pilot_that_was_cancelled_before_it_was_sent_is_still_to_be_asked(tmp_path: Path) -> None:
+    world = _plan_pilot(tmp_path)
+    _release(world)
+    with world.store.transaction("cancel") as tx:
+        wishes.request_cancel(tx, [])
+    _follow(world)
+    assert (_progress(world).stage, _progress(world).tally.judged) == (PilotStage.ASKED, 0)
+    assert world.states() == {"ready": 60}
+
+
+def test_the_answers_of_a_pilot_count_where_the_clock_was_set_back(tmp_path: Path) -> None:
+    world = _plan_pilot(tmp_path)
+    world.clock.now -= 3 * 86_400
+    _release(world)
+    assert _follow(world) == Finish(PILOT_ANSWERED)
+    assert (_progress(world).stage, _progress(world).tally.judged) == (PilotStage.PASSED, 12)
+
+
+def test_a_pilot_whose_lines_expire_asks_the_user(tmp_path: Path) -> None:
+    world = _plan_pilot(tmp_path, SandboxSettings(service_s=(10**6, 10**6)))
+    _release(world)
+    world.act()
+    progress = _progress(world)
+    assert progress.stage is PilotStage.FAILED
+    assert progress.tally.judged < 6
+
+
+def test_resume_goes_on_with_the_failed_pilot_of_an_earlier_prompt(tmp_path: Path) -> None:
+    """Fail a pilot, pass one of another prompt, and go back to the first prompt."""
+    desk = Desk(tmp_path, config_with(limits=TEN_LINES, poll=SLOW_POLLS))
+    rows = "".join(f"a{n:02},Ana,Fact {n}\n" for n in range(60))
+    table = desk.table(f"artist_id,artist_name,fact\n{rows}")
+    desk.plan(table, pilot=PilotWish(10, 1))
+    _release(desk.world)
+    desk.world.job = replace(desk.world.job, accept=lambda *_: "no")
+    _follow(desk.world)
+    desk.write_job(user="Painter: {artist_name}, {fact}")
+    desk.plan(table, replan=True, pilot=PilotWish(10, 1))
+    _release(desk.world, 2)
+    _follow(desk.world)
+    assert (_progress(desk.world, 1).stage, _progress(desk.world, 2).stage) == (PilotStage.FAILED, PilotStage.PASSED)
+    with desk.world.store.transaction("resume") as tx:
+        assert pilots.resume_failed_pilots(tx, 0.9) == 1
+    assert _progress(desk.world, 1).stage is not PilotStage.FAILED

@@ -12,6 +12,7 @@ from batcher.collect.collect import CollectResult, collect_bios
 from batcher.collect.conditions import build_condition_query
 from batcher.core.actions import Finish
 from batcher.errors import ConfigError, InputError
+from batcher.plan.checks import build_todays_version, check_unsent_lines
 from batcher.plan.reversioning import give_todays_version
 from batcher.review.judging import judge_again
 from batcher.state import direct_calls, redo, strays, submissions
@@ -203,6 +204,27 @@ def test_a_late_answer_of_before_is_of_the_bio_that_exists(make: Make) -> None:
     assert bench.world.states() == {"done": LINES}
     assert bench.outcomes() == {"bio": 2 * LINES, "repeated": LINES}
     check_bios(bench.world)
+
+
+def test_a_line_with_more_room_is_asked_again_with_todays_settings(tmp_path: Path) -> None:
+    """Ask again for bios whose answers had been cut off: nothing that sends may be stopped by their version."""
+    desk = Desk(tmp_path, config_with(limits=TEN_LINES, poll=SLOW_POLLS, retry={"more_room": 1200}))
+    world = desk.world
+    desk.plan(desk.table("artist_id,artist_name,fact\n" + "".join(f"a{n:02},Ana,Fact {n}\n" for n in range(20))))
+    world.sandbox.update_faults({"line_failures": {"length": 0.5}})
+    world.release()
+    world.act()
+    world.sandbox.update_faults({"line_failures": {}})
+    with world.store.transaction("retry") as tx:
+        retry_lines(tx, RetryFilter())
+    world.act()
+    assert world.states() == {"done": 20}
+    assert world.rows("SELECT count(*) FROM artists WHERE version = 2") != [(0,)]
+    ask_again(world)
+    with world.store.read_transaction() as tx:
+        check_unsent_lines(tx, build_todays_version(world.config, world.job))
+    assert world.act() == Finish()
+    assert world.states() == {"done": 20}
 
 
 def claim(world: World) -> LineClaim:

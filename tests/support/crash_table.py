@@ -99,6 +99,13 @@ def drop_artist(folder: Path) -> None:
     table.write_text("".join(rows[:-1]), encoding="utf-8")
 
 
+def revoke_dead(folder: Path) -> None:
+    """Have the lines that were given up stand as those whose bio was revoked."""
+    with Store(folder / ".batcher", time.time, time.sleep).transaction("revoke") as tx:
+        tx.con.execute("UPDATE artists SET state = 'held', code = 'revoked' WHERE state = 'dead'")
+        assert tx.con.execute("SELECT count(*) FROM artists WHERE state = 'held'").fetchall() != [(0,)]
+
+
 def rejudge(folder: Path) -> None:
     """Make one bio of a finished job an answer that was refused; of another one the kept answer what no job accepts.
 
@@ -165,6 +172,16 @@ SCENARIOS: Mapping[str, Scenario] = {
         retry="unusable = { tries = 0 }",
     ),
     "judged": Scenario(prelude=((("run",), ""),), commands=(("judge", "--revoke"),), lines=6, prepare=rejudge),
+    "redone": Scenario(
+        faults={"line_failures": {"refusal": 0.5}},
+        prelude=((("run",), "clean.commit.after"),),
+        prepare=revoke_dead,
+        commands=(("redo", "--yes"), ("run",), ("retry",), ("run",)),
+        codes=(0, 2, 4),  # redo that has done its work finds nothing
+        lines=6,
+        priorities=(1,),
+        retry="unusable = { tries = 0 }",
+    ),
     "submitted": Scenario(commands=(("plan",), ("submit", "--shards", "1"), ("run",)), lines=6),
     "folded": Scenario(lines=80, per_shard=40),
     "direct": Scenario(commands=(("plan",), ("direct", "--unreleased", "--workers", "2"))),
@@ -228,6 +245,7 @@ COMMITS: Mapping[str, str] = {
     "pause": "paused",
     "resume": "paused",
     "forget": "forgotten",
+    "redo": "redone",
 }
 CALLS: Mapping[str, str] = {
     "upload": "plain",
