@@ -75,6 +75,16 @@ def record_brake_resumed(tx: Transaction, executions: int) -> None:
     tx.write_fact("brake_resumed", executions)
 
 
+def is_pilot_made(tx: Transaction) -> bool:
+    """Return whether a pilot was ever recorded. It costs no statement of its own, and most looks find none."""
+    return tx.read_fact("pilots") > 0
+
+
+def record_pilot_made(tx: Transaction, pilot: int) -> None:
+    """Record that there are pilots. pilot: the number of the newest."""
+    tx.write_fact("pilots", pilot)
+
+
 def read_poll_time(tx: Transaction) -> float:
     """Return when the batches were last listed (epoch seconds); 0 where they never were."""
     return tx.read_fact("polled_at")

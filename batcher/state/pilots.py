@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from batcher.core.pilots import PilotLine, PilotStage, PilotTally, find_pilot_stage, tally_pilot
 from batcher.core.sampling import DrawnLine, SampleCandidate
+from batcher.state import facts
 from batcher.state.db.transaction import Transaction
 
 
@@ -46,6 +47,7 @@ def record_pilot(tx: Transaction, version: int, wished: int, seed: int, drawn: S
     pilot = int(tx.fetch_one("highest_pilot")[0]) + 1
     tx.fetch_all("insert_pilot", pilot=pilot, version=version, wished=wished, seed=seed, now=tx.now)
     tx.fetch_all("insert_pilot_lines", pilot=pilot)
+    facts.record_pilot_made(tx, pilot)
     return pilot
 
 
@@ -65,7 +67,7 @@ def release_pilot(tx: Transaction, pilot: int) -> int:
 
 def load_newest_pilot(tx: Transaction, prompt: int | None = None) -> PilotRow | None:
     """Return the newest pilot of a prompt (None: of any); None where there is none."""
-    rows = tx.fetch_all("newest_pilot", prompt=prompt)
+    rows = tx.fetch_all("newest_pilot", prompt=prompt) if facts.is_pilot_made(tx) else []
     return PilotRow(*rows[0]) if rows else None
 
 
