@@ -8,10 +8,11 @@ and a bio exists for each artist that is done.
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
-from unittest import mock
+from unittest import TestCase, mock
 
 import hypothesis.strategies as st
 import pytest
+from hypothesis import settings
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from batcher.catalog.tokens import TokenCounter
@@ -32,7 +33,8 @@ from batcher.plan.pilot_plan import recut_with_pilot
 from batcher.sandbox import SandboxSettings
 from batcher.state import pilots
 from batcher.views.progress import CleanConsole, Display
-from tests.properties.test_machine import LINES, JobMachine, case, no_faults
+from tests.properties.test_machine import DEEP, LINES, JobMachine, case, no_faults
+from tests.support.examples import SOAK
 from tests.support.job_kit import JOB, write_small_job
 from tests.support.world import World, config_with, counter, kept_open, write_table
 
@@ -279,6 +281,16 @@ def part(name: str) -> type[SteeredJob]:
     return type(name, (SteeredJob,), {"__doc__": "A part of the examples."})
 
 
-TestSteeredFirst = case(part("SteeredFirst"))
-TestSteeredSecond = case(part("SteeredSecond"))
-TestSteeredThird = case(part("SteeredThird"))
+FEWER = settings(DEEP, max_examples=500 if SOAK > 1 else 12)
+
+
+def steered_case(name: str) -> type[TestCase]:
+    """Return a part as a test, with fewer examples than the machine that it extends: its steps take longer."""
+    made = case(part(name))
+    made.settings = FEWER  # type: ignore[attr-defined]
+    return made
+
+
+TestSteeredFirst = steered_case("SteeredFirst")
+TestSteeredSecond = steered_case("SteeredSecond")
+TestSteeredThird = steered_case("SteeredThird")
