@@ -39,7 +39,7 @@ def planned(place: Place, planned_folder: Path) -> Place:
     ("arguments", "sentence"),
     [
         (["plan", "--foo"], "no such option: --foo; `batcher plan --help` shows what it takes"),
-        (["plon", "--json"], "no such command 'plon'; did you mean 'plan'? `batcher --help` shows what it takes"),
+        (["plen", "--json"], "no such command 'plen'; did you mean 'plan'? `batcher --help` shows what it takes"),
         (["collect"], "missing option '--out'; `batcher collect --help` shows what it takes"),
     ],
 )  # fmt: skip

@@ -26,7 +26,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
     folder = tmp_path / "shop"
     shutil.copytree(ROOT / "jobs" / "bios", folder / "jobs" / "bios")
     write_table(folder / "artists.csv", LINES, priorities=(1, 2))
-    settings = '[job]\ninput = "artists.csv"\n[limits]\nlines_per_shard = 2\n[brake]\nfirst_wave = 1\n'
+    settings = '[job]\ninput = "artists.csv"\n[limits]\nlines_per_shard = 2\n'
     (folder / "batcher.toml").write_text(settings + DEMO_SETTINGS, encoding="utf-8")
     sandbox = Sandbox(SandboxSettings(service_s=(200, 600)), tmp_path / "sandbox", scaled_clock(3600))
     with running_sandbox(sandbox) as url:

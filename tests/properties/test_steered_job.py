@@ -233,7 +233,7 @@ class SteeredJob(JobMachine):
         wrong = {
             line: (usable.get(str(line), 0), refused)
             for line, artist, refused in rows
-            if usable.get(str(line), 0) > 1 + int(str(refused)) + self.allowed[str(artist)]
+            if usable.get(str(line), 0) > 1 + int(str(refused)) + self.allowed[str(artist)] + self.redone[str(artist)]
         }
         assert not wrong
 
