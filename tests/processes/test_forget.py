@@ -80,8 +80,8 @@ def test_the_edited_prompt_is_seen_before_it_is_sent(shop: Shop) -> None:
         (["--artist", "a1", "--input", "t.csv"], "--input names the table of --not-in-table, which is not given"),
         (["--artist", "berg"], "the plan has no artist 'berg'; similar: b2 (Bo Berg)"),
         (["--artist", "a1", "--artist", "d4"], "artist 'd4' is done_before, so nothing will be sent for it; leave it"),
-        (["--artist", "a1"], "1 artist that was never sent would leave the plan (of 1 planned shard, whose other lines, "
-                             "if any, stay); nothing was changed, --yes agrees"),
+        (["--artist", "a1"], "1 artist that was never sent would leave the plan (of 1 planned shard, whose other "
+                             "lines, if any, stay); nothing was changed, --yes agrees"),
         (["--not-in-table", "--input", "no.csv"], "no.csv does not exist; check the name"),
         (["--not-in-table", "--input", "bad.csv"], "bad.csv, row 2, column priority must be a whole number"),
         (["--not-in-table", "--input", "none.csv"], "none.csv has no artists; name another table by --input"),
