@@ -135,21 +135,19 @@ def parse_line_text(raw: bytes, endpoint: Endpoint) -> tuple[str, str]:
 def parse_body_text(reply: Json, endpoint: Endpoint) -> str:
     """Return all text in the body of an answer, as `parse_line_text` does."""
     if endpoint is Endpoint.CHAT:
-        message = _get_chat_message(reply)
+        message = _as_object(_get_first_choice(reply).get("message"))
         return _join_message_text(message) or _get_text(message, "refusal")
     content, refusal = _join_output_text(reply)
     return content or refusal
 
 
-def _get_chat_message(reply: Json) -> Json:
+def _get_first_choice(reply: Json) -> Json:
     choices = reply.get("choices")
-    choice = _as_object(choices[0]) if isinstance(choices, list) and choices else NO_JSON
-    return _as_object(choice.get("message"))
+    return _as_object(choices[0]) if isinstance(choices, list) and choices else NO_JSON
 
 
 def _parse_chat_body(line_id: str, reply: Json) -> LineResult:
-    choices = reply.get("choices")
-    choice = _as_object(choices[0]) if isinstance(choices, list) and choices else NO_JSON
+    choice = _get_first_choice(reply)
     message = _as_object(choice.get("message"))
     finish = _get_name(choice, "finish_reason")
     text, failure = check_answer_text(_join_message_text(message), finish, _get_text(message, "refusal"))

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from math import floor, sqrt
+from statistics import variance
 from typing import NamedTuple
 
 CLASS_BOUNDS = (1 / 64, 1 / 8, 1 / 2, 7 / 8, 63 / 64)
@@ -153,20 +154,14 @@ def estimate_rest(measured: Iterable[MeasuredLine], strata: Mapping[int, Stratum
     for line in measured:
         values[line.stratum].append(line.value)
     of_all = [value for part in values.values() for value in part]
-    amount = variance = 0.0
+    amount = error2 = 0.0
     for number, (size, drawn) in strata.items():
         part, rest = values[number] or of_all, size - drawn
         if not part:
             return Estimate(0.0, 0.0)
-        spread = _sample_variance(part if len(part) > 1 else of_all)
+        known = part if len(part) > 1 else of_all
+        spread = variance(known) if len(known) > 1 else 0.0
         amount += rest * sum(part) / len(part)
         # The mean is uncertain, and so is each of the lines that it is applied to.
-        variance += rest * rest * spread / len(part) + rest * spread
-    return Estimate(amount, sqrt(variance))
-
-
-def _sample_variance(values: Sequence[float]) -> float:
-    if len(values) < 2:
-        return 0.0
-    mean = sum(values) / len(values)
-    return sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+        error2 += rest * rest * spread / len(part) + rest * spread
+    return Estimate(amount, sqrt(error2))

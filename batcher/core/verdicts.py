@@ -171,25 +171,30 @@ def classify_absent_line(status: str, shortage: Shortage, has_agreed: bool) -> t
     return FailureClass.SERVER, "no_result"
 
 
-OF_NO_USE = "answered of no use"
+class SetupProblem(NamedTuple):
+    """Why the job must stop, as a sentence for the user; false where it may go on, with "" for the sentence."""
+
+    sentence: str = ""
+    concerns_answers: bool = False
+    """Whether it stops for answers of no use, which the brake may judge too, and not for a refusal."""
+
+    def __bool__(self) -> bool:
+        """Return whether there is one."""
+        return bool(self.sentence)
 
 
-def concerns_answers(problem: str) -> bool:
-    """Return whether the job stops for answers of no use, which the brake may judge too, and not for a refusal."""
-    return OF_NO_USE in problem
-
-
-def find_setup_problem(rules: RetryRules, counts: FailureCounts, bios: int, bios_of_job: int) -> str:
-    """Return why the job must stop: the setup was refused, or one reason fails too many lines; "" where it may go on.
+def find_setup_problem(rules: RetryRules, counts: FailureCounts, bios: int, bios_of_job: int) -> SetupProblem:
+    """Return why the job must stop: the setup was refused, or one reason fails too many lines.
 
     bios: accepted bios of this batch; bios_of_job: those of all batches so far.
     """
     lines = bios + sum(n for _, _, n in counts)
     for failure, code, n in counts:
         if _is_setup_fault(rules, failure, n, lines, bios_of_job):
-            what = "refused" if failure in {FailureClass.SETUP, FailureClass.INVALID} else OF_NO_USE
-            return _describe_setup_problem(n, lines, what, code)
-    return ""
+            if failure in {FailureClass.SETUP, FailureClass.INVALID}:
+                return SetupProblem(_describe_setup_problem(n, lines, "refused", code))
+            return find_answer_problem(Reason(code, n), lines)
+    return SetupProblem()
 
 
 def _is_setup_fault(rules: RetryRules, failure: FailureClass, n: int, lines: int, bios_of_job: int) -> bool:
@@ -240,9 +245,9 @@ def is_reason_new(reason: Reason, lines: int, history: ReasonHistory) -> bool:
     return reason.lines * (history.failed + history.bios) >= SUDDEN_RISE * history.failed * lines
 
 
-def describe_main_reason(reason: Reason, lines: int) -> str:
-    """Return why the job stops for a reason that most lines of a batch share, as a sentence."""
-    return _describe_setup_problem(reason.lines, lines, OF_NO_USE, reason.code)
+def find_answer_problem(reason: Reason, lines: int) -> SetupProblem:
+    """Return that the job must stop for a reason for which answers to many of `lines` lines were of no use."""
+    return SetupProblem(_describe_setup_problem(reason.lines, lines, "answered of no use", reason.code), True)
 
 
 def _describe_setup_problem(n: int, lines: int, what: str, code: str) -> str:

@@ -11,6 +11,7 @@ from batcher.job.job import Job
 from batcher.plan.rows import ArtistReader, BadRows, LocatedArtist, RowPreparer, parse_priority
 from batcher.state.plan import PreparedRow
 from batcher.state.reports.rows import PlannedRow
+from batcher.state.reports.status import SimilarArtist
 
 MOST_SIMILAR = 5
 """Artists that are named beside an id that does not exist."""
@@ -35,13 +36,6 @@ class LinePreview(NamedTuple):
     version: JobVersion
     line: bytes
     """The line of the batch input file, newline included."""
-
-
-class SimilarId(NamedTuple):
-    """An artist whose id or name is like a text."""
-
-    artist_id: str
-    artist_name: str
 
 
 def spread_ranks(total: int, count: int) -> list[int]:
@@ -101,17 +95,17 @@ def _describe_no_row(table: Path, bad: BadRows) -> str:
     return f"{bad[0][1]}; mend the table" if bad else f"{table} has no rows; there is nothing to plan"
 
 
-def find_similar_ids(table: Path, job: Job, text: str) -> list[SimilarId]:
+def find_similar_ids(table: Path, job: Job, text: str) -> list[SimilarArtist]:
     """Return up to five artists of a table whose id or name holds a text, else whose id is spelt much like it."""
     rows = [
-        SimilarId(str(artist.artist_id), str(artist.artist_name))
+        SimilarArtist(str(artist.artist_id), str(artist.artist_name))
         for _, artist in ArtistReader(job).read_artists(table, [])
     ]
     part = text.lower()
     holding = [row for row in rows if part in row.artist_id.lower() or part in row.artist_name.lower()]
     if holding:
         return holding[:MOST_SIMILAR]
-    words: dict[str, SimilarId] = {}
+    words: dict[str, SimilarArtist] = {}
     for row in rows:
         for word in (row.artist_id.lower(), *row.artist_name.lower().split()):
             words.setdefault(word, row)

@@ -7,9 +7,7 @@ a lane may work meanwhile. Where the user's code fails nothing is changed.
 
 import tempfile
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import IO, NamedTuple, TypeVar
 
 import orjson
 
@@ -54,10 +52,10 @@ class Judgement(NamedTuple):
 
 
 class VerdictSpool:
-    """Verdicts on their way to the transaction, in a file without a name."""
+    """Verdicts on their way to the transaction, in a file that its owner closes."""
 
-    def __init__(self, folder: Path) -> None:
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by its owner
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
 
     def append_row(self, row: AcceptedAnswer | RefusedBio) -> None:
         """Append a verdict."""
@@ -68,10 +66,6 @@ class VerdictSpool:
         self._file.seek(0)
         return map(orjson.loads, self._file)
 
-    def close(self) -> None:
-        """Remove the file."""
-        self._file.close()
-
 
 def judge_again(store: Store, job: Job, revoke: bool, dry_run: bool, progress: Progress) -> Judgement:
     """Judge the answers that are kept with today's job, and change the lines whose answers it judges otherwise.
@@ -80,7 +74,8 @@ def judge_again(store: Store, job: Job, revoke: bool, dry_run: bool, progress: P
     job's code fails, and StateError without a plan; then nothing was changed.
     """
     store.require_plan()
-    with closing(VerdictSpool(store.folder)) as accepted, closing(VerdictSpool(store.folder)) as refused:
+    with tempfile.TemporaryFile(dir=store.folder) as first, tempfile.TemporaryFile(dir=store.folder) as second:
+        accepted, refused = VerdictSpool(first), VerdictSpool(second)
         judge = AnswerJudge(store, job, accepted, refused, progress)
         with job_output_to_stderr():
             judge.judge_batches()

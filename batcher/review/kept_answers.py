@@ -43,19 +43,6 @@ class FoundAnswers(NamedTuple):
     total: int
 
 
-def find_refused_answers(
-    store: Store,
-    artist_ids: Sequence[str] | None = None,
-    shards: Sequence[int] | None = None,
-    most: int | None = None,
-) -> FoundAnswers:
-    """Return the answers that were refused, of these artists or shards (None: of any), the newest first.
-
-    most: how many to return; None: all. Raises StateError where there is no plan.
-    """
-    return find_answers(store, AnswerChoice(artist_ids, shards, REFUSED, most))
-
-
 def find_answers(store: Store, choice: AnswerChoice) -> FoundAnswers:
     """Return the answers of a choice with their texts. Raises StateError where there is no plan."""
     with store.read_transaction() as tx:

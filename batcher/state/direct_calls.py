@@ -196,6 +196,7 @@ def record_answers(tx: Transaction, answers: Sequence[CallRecord]) -> None:
     """End calls: record their bios and attempts, and move their lines on."""
     tx.fetch_all("create_answers")
     tx.insert_rows("answers", [astuple(answer) for answer in answers])
+    tx.fetch_all("create_taken")
     tx.fetch_all("record_answers", now=tx.now)
     if any(answer.data is not None for answer in answers):
         tx.fetch_all("insert_direct_bios", now=tx.now)
@@ -203,7 +204,7 @@ def record_answers(tx: Transaction, answers: Sequence[CallRecord]) -> None:
             tx.fetch_all("keep_former_direct_bios", now=tx.now)
             tx.fetch_all("replace_direct_bios", now=tx.now)
         tx.move_lines("accept_answers", "accept")
-    targets = {answer.state for answer in answers}  # each statement reads all lines, so only those that are needed run
+    targets = {answer.state for answer in answers}  # no statement runs that cannot find any
     for event in VERDICT_EVENTS:
         if artist_transition(event)[1].value in targets:
             tx.move_lines("move_failed_answers", event)

@@ -163,16 +163,20 @@ class PlannedArtist(NamedTuple):
 
 def choose_named_artists(tx: Transaction, artist_ids: Sequence[str]) -> list[PlannedArtist]:
     """Choose these artists to be taken out of the plan; return those of them that the plan has."""
-    tx.fetch_all("choose_named", artist_ids=list(artist_ids))
+    _choose_unsent(tx, artist_ids, ())
     return [PlannedArtist(name, ArtistState(state), sent) for name, state, sent in tx.fetch_all("chosen_artists")]
 
 
 def choose_artists_not_in_table(tx: Transaction, artist_ids: Iterable[str]) -> None:
     """Choose the artists to be taken out of the plan that have not ended and are not among these of a table."""
+    _choose_unsent(tx, None, artist_ids)
+
+
+def _choose_unsent(tx: Transaction, named: Sequence[str] | None, in_table: Iterable[str]) -> None:
     tx.fetch_all("create_table_ids")
-    for chunk in split_chunks(artist_ids, ID_CHUNK):
+    for chunk in split_chunks(in_table, ID_CHUNK):
         tx.insert_rows("table_ids", [(artist_id,) for artist_id in chunk])
-    tx.fetch_all("choose_not_in_table")
+    tx.fetch_all("choose_unsent", artist_ids=list(named) if named is not None else None)
 
 
 def count_unsent_choice(tx: Transaction) -> UnsentChoice:

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from batcher.core.pilots import PilotLine, PilotStage, describe_failed_pilot, describe_refusal
+from batcher.core.sampling import spread_positions
 from batcher.review.kept_answers import KeptAnswer
 from batcher.state.pilots import PilotProgress
 from batcher.state.reports.pilot import PilotCosts
@@ -35,8 +36,7 @@ class PilotReport(NamedTuple):
 def list_samples(lines: Sequence[PilotLine], most: int = SAMPLE_BIOS) -> list[PilotLine]:
     """Return some lines with a bio, at equal distances in the order of strata."""
     done = [line for line in lines if line.bio is not None]
-    count = min(most, len(done))
-    return [done[n * len(done) // count] for n in range(count)]
+    return [done[place] for place in spread_positions(len(done), min(most, len(done)), 0.0)]
 
 
 def pilot_to_json(report: PilotReport) -> dict[str, object]:

@@ -1,8 +1,6 @@
 """An edited prompt, as a user meets it: with which prompt lines are sent, and how bios are asked for again."""
 
-import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +8,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from batcher.sandbox import Sandbox, SandboxSettings, scaled_clock
-from batcher.sandbox.web.server import running_sandbox
-from tests.support.nursery import nursery
-from tests.support.shop import DEMO_SETTINGS, Shop
-from tests.support.world import ROOT, write_table
+from tests.support.shop import Shop, answer, open_small_shop, run
 
 LINES = 8
 NEW = "- NEWPROMPT."
@@ -23,33 +17,8 @@ NEW = "- NEWPROMPT."
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:
     """Yield a shop of four shards of two lines, whose sandbox runs an hour in a second."""
-    folder = tmp_path / "shop"
-    shutil.copytree(ROOT / "jobs" / "bios", folder / "jobs" / "bios")
-    write_table(folder / "artists.csv", LINES, priorities=(1, 2))
-    settings = '[job]\ninput = "artists.csv"\n[limits]\nlines_per_shard = 2\n'
-    (folder / "batcher.toml").write_text(settings + DEMO_SETTINGS, encoding="utf-8")
-    sandbox = Sandbox(SandboxSettings(service_s=(200, 600)), tmp_path / "sandbox", scaled_clock(3600))
-    with running_sandbox(sandbox) as url:
-        yield Shop(folder, sandbox, url)
-
-
-def run(shop: Shop, line: str | list[str], code: int = 0) -> tuple[str, str]:
-    """Run a command in a process of its own; return what it wrote on stdout and on stderr."""
-    words = line.split() if isinstance(line, str) else line
-    out, err = shop.folder.parent / "out", shop.folder.parent / "err"
-    out.unlink(missing_ok=True)
-    err.unlink(missing_ok=True)
-    ended = nursery().run(words, shop.folder, shop.environment, out, err)
-    told = err.read_text(encoding="utf-8")
-    assert (ended, "Traceback" in told) == (code, False), told
-    return out.read_text(encoding="utf-8"), told
-
-
-def answer(shop: Shop, line: str | list[str], code: int = 0) -> dict[str, Any]:
-    """Run a command with --json; return its answer."""
-    words = line.split() if isinstance(line, str) else line
-    found: dict[str, Any] = json.loads(run(shop, [*words, "--json"], code)[0])
-    return found
+    with open_small_shop(tmp_path, LINES, per_shard=2) as made:
+        yield made
 
 
 def edit_prompt(shop: Shop, line: str = NEW) -> None:

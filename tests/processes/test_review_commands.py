@@ -1,20 +1,14 @@
 """A check that is too strict, as a user meets it: the answers are looked at, judged again, and not bought again."""
 
-import json
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from batcher.sandbox import Sandbox, SandboxSettings, scaled_clock
-from batcher.sandbox.web.server import running_sandbox
-from tests.support.nursery import nursery
-from tests.support.shop import DEMO_SETTINGS, Shop
-from tests.support.world import ROOT, write_table
+from tests.support.shop import Shop, answer, open_small_shop, run
+from tests.support.world import ROOT
 
 LINES = 12
 RULE = """
@@ -35,14 +29,7 @@ OTHER = RULE.format(which="artist.born % 4 == 0", what='return "The bio is too p
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:
     """Yield a shop whose sandbox runs an hour in a second; its job refuses three of four answers."""
-    folder = tmp_path / "shop"
-    shutil.copytree(ROOT / "jobs" / "bios", folder / "jobs" / "bios")
-    write_table(folder / "artists.csv", LINES, priorities=(1, 2))
-    settings = '[job]\ninput = "artists.csv"\n[limits]\nlines_per_shard = 6\n'
-    (folder / "batcher.toml").write_text(settings + DEMO_SETTINGS, encoding="utf-8")
-    sandbox = Sandbox(SandboxSettings(service_s=(200, 600)), tmp_path / "sandbox", scaled_clock(3600))
-    with running_sandbox(sandbox) as url:
-        made = Shop(folder, sandbox, url)
+    with open_small_shop(tmp_path, LINES, per_shard=6) as made:
         set_rule(made, STRICT)
         yield made
 
@@ -51,23 +38,6 @@ def set_rule(shop: Shop, rule: str) -> None:
     """Have the job judge by the rule of the repository, and by another one before it."""
     text = (ROOT / "jobs" / "bios" / "job.py").read_text(encoding="utf-8")
     (shop.folder / "jobs" / "bios" / "job.py").write_text(text + rule, encoding="utf-8")
-
-
-def run(shop: Shop, line: str, code: int = 0, environment: Mapping[str, str] | None = None) -> tuple[str, str]:
-    """Run a command in a process of its own; return what it wrote on stdout and on stderr."""
-    out, err = shop.folder.parent / "out", shop.folder.parent / "err"
-    out.unlink(missing_ok=True)
-    err.unlink(missing_ok=True)
-    ended = nursery().run(line.split(), shop.folder, {**shop.environment, **(environment or {})}, out, err)
-    told = err.read_text(encoding="utf-8")
-    assert (ended, "Traceback" in told) == (code, False), told
-    return out.read_text(encoding="utf-8"), told
-
-
-def answer(shop: Shop, line: str, code: int = 0, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Run a command with --json; return its answer."""
-    found: dict[str, Any] = json.loads(run(shop, f"{line} --json", code, environment)[0])
-    return found
 
 
 def executions(shop: Shop) -> int:

@@ -9,7 +9,7 @@ import pytest
 from batcher.core.actions import Finish
 from batcher.disk.direct_answers import direct_answers_path, read_direct_answers
 from batcher.job.job import Job
-from batcher.review.kept_answers import NO_TEXT, NOT_KEPT, find_answers, find_refused_answers
+from batcher.review.kept_answers import NO_TEXT, NOT_KEPT, REFUSED, find_answers
 from batcher.sandbox import Faults, SandboxSettings
 from batcher.state import direct_calls
 from batcher.state.review.answers import AnswerChoice
@@ -35,18 +35,17 @@ def test_refused_answers_of_both_lanes_are_found_with_reason_and_text(tmp_path: 
     world.act()
     assert world.direct() == Finish()
     assert world.states() == {"done": 9, "dead": 3}
-    found = find_refused_answers(world.store)
+    found = find_answers(world.store, AnswerChoice(failures=REFUSED))
     assert found.total == 3
     assert {each.record.lane for each in found.answers} == {"batch", "direct"}
     for each in found.answers:
         assert (each.record.code, each.record.message, each.record.prompt) == ("not_accepted", "too plain", 1)
         assert f"Artist Number {int(each.record.artist_id[1:])}" in each.text and each.lack == ""
-    (shard,) = {each.record.shard for each in found.answers if each.record.lane == "batch"}
-    of_shard = find_refused_answers(world.store, shards=[int(str(shard))])
-    assert {each.record.lane for each in of_shard.answers} == {"batch"}
     first = found.answers[0].record.artist_id
-    assert [each.record.artist_id for each in find_refused_answers(world.store, [first]).answers] == [first]
-    few = find_refused_answers(world.store, most=2)
+    assert [each.record.artist_id for each in find_answers(world.store, AnswerChoice([first], REFUSED)).answers] == [
+        first
+    ]
+    few = find_answers(world.store, AnswerChoice(failures=REFUSED, most=2))
     assert (few.answers, few.total) == (found.answers[:2], 3)
     assert find_answers(world.store, AnswerChoice()).total == 12
 

@@ -1,18 +1,21 @@
 """A folder and a sandbox on the loopback interface, for the commands as a user types them."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
 from batcher.sandbox import Faults, Sandbox, SandboxSettings, scaled_clock
 from batcher.sandbox.web.server import running_sandbox
-from tests.support.world import ROOT
+from tests.support.nursery import nursery
+from tests.support.world import ROOT, write_table
 
 KEY = "sk-this-is-a-secret-that-must-not-be-kept"
 FAULTS = {"server": 0.03, "rate_limit": 0.03, "invalid_json": 0.03, "content_policy": 0.02}
@@ -60,3 +63,39 @@ def open_shop(base: Path) -> Iterator[Shop]:
     sandbox = Sandbox(settings, base / "sandbox", scaled_clock(1800))
     with running_sandbox(sandbox) as url:
         yield Shop(folder, sandbox, url)
+
+
+@contextmanager
+def open_small_shop(base: Path, lines: int, per_shard: int) -> Iterator[Shop]:
+    """Yield a shop of `lines` artists of two priorities, whose sandbox runs an hour in a second."""
+    folder = base / "shop"
+    shutil.copytree(ROOT / "jobs" / "bios", folder / "jobs" / "bios")
+    write_table(folder / "artists.csv", lines, priorities=(1, 2))
+    settings = f'[job]\ninput = "artists.csv"\n[limits]\nlines_per_shard = {per_shard}\n'
+    (folder / "batcher.toml").write_text(settings + DEMO_SETTINGS, encoding="utf-8")
+    sandbox = Sandbox(SandboxSettings(service_s=(200, 600)), base / "sandbox", scaled_clock(3600))
+    with running_sandbox(sandbox) as url:
+        yield Shop(folder, sandbox, url)
+
+
+def run(
+    shop: Shop, line: str | Sequence[str], code: int = 0, environment: Mapping[str, str] | None = None
+) -> tuple[str, str]:
+    """Run a command in a process of its own; return what it wrote on stdout and on stderr."""
+    words = line.split() if isinstance(line, str) else line
+    out, err = shop.folder.parent / "out", shop.folder.parent / "err"
+    out.unlink(missing_ok=True)
+    err.unlink(missing_ok=True)
+    ended = nursery().run(words, shop.folder, {**shop.environment, **(environment or {})}, out, err)
+    told = err.read_text(encoding="utf-8")
+    assert (ended, "Traceback" in told) == (code, False), told
+    return out.read_text(encoding="utf-8"), told
+
+
+def answer(
+    shop: Shop, line: str | Sequence[str], code: int = 0, environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Run a command with --json; return its answer."""
+    words = line.split() if isinstance(line, str) else line
+    found: dict[str, Any] = json.loads(run(shop, [*words, "--json"], code, environment)[0])
+    return found

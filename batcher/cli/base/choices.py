@@ -1,9 +1,11 @@
 """What a user names on the command line and Batcher must know: a class of failures, an artist of the plan."""
 
+from collections.abc import Sequence
+
 from batcher.core.failures import FailureClass
 from batcher.errors import InputError
 from batcher.state.db.transaction import Transaction
-from batcher.state.reports.status import find_similar_artists
+from batcher.state.reports.status import SimilarArtist, find_similar_artists
 
 
 def parse_failure_class(name: str | None) -> FailureClass | None:
@@ -17,5 +19,12 @@ def parse_failure_class(name: str | None) -> FailureClass | None:
 
 def build_unknown_artist_error(tx: Transaction, artist_id: str) -> InputError:
     """Return the error for an artist that the plan does not have, with those like it."""
-    names = ", ".join(f"{row.artist_id} ({row.artist_name})" for row in find_similar_artists(tx, artist_id))
-    return InputError(f"the plan has no artist {artist_id!r}{f'; similar: {names}' if names else ''}")
+    return InputError(
+        f"the plan has no artist {artist_id!r}{describe_similar_artists(find_similar_artists(tx, artist_id))}"
+    )
+
+
+def describe_similar_artists(similar: Sequence[SimilarArtist]) -> str:
+    """Return the end of a sentence that names artists like an unknown one; "" where there are none."""
+    names = ", ".join(f"{row.artist_id} ({row.artist_name})" for row in similar)
+    return f"; similar: {names}" if names else ""

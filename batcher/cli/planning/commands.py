@@ -16,6 +16,7 @@ from batcher.cli.base.declaration import (
     JsonOption,
     LimitOption,
     SkipOption,
+    YesOption,
     finish_command,
     start_session,
 )
@@ -98,7 +99,7 @@ def forget(
     input: Annotated[
         Path | None, typer.Option("--input", help="The table of --not-in-table. Default: that of the last plan.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Without a question.")] = False,
+    yes: YesOption = False,
     config: ConfigOption = CONFIG,
     json: JsonOption = False,
 ) -> None:

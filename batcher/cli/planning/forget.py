@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from batcher.cli.base.answer import CommandAnswer
+from batcher.cli.base.choices import build_unknown_artist_error
 from batcher.cli.base.confirm import confirm_or_refuse
 from batcher.cli.base.session import Session
 from batcher.cli.planning.plan import configured_tables
@@ -15,7 +16,6 @@ from batcher.plan.retry_shards import recut_parked_lines
 from batcher.plan.rows import ArtistReader, BadRows
 from batcher.state import wishes
 from batcher.state.db.transaction import Transaction
-from batcher.state.reports.status import find_similar_artists
 from batcher.state.wishes import PlannedArtist, UnsentChoice
 
 Choose = Callable[[Transaction], None]
@@ -54,10 +54,7 @@ def _choose_by_name(artist_ids: Sequence[str]) -> Choose:
         found = {artist.artist_id: artist for artist in wishes.choose_named_artists(tx, artist_ids)}
         for artist_id in artist_ids:
             if artist_id not in found:
-                similar = ", ".join(
-                    f"{row.artist_id} ({row.artist_name})" for row in find_similar_artists(tx, artist_id)
-                )
-                raise InputError(f"the plan has no artist {artist_id!r}{f'; similar: {similar}' if similar else ''}")
+                raise build_unknown_artist_error(tx, artist_id)
             _check_unsent(found[artist_id])
 
     return choose

@@ -7,6 +7,7 @@ from pathlib import Path
 from batcher.catalog.prices import resolve_prices
 from batcher.catalog.tokens import TokenCounter
 from batcher.cli.base.answer import CommandAnswer
+from batcher.cli.base.choices import describe_similar_artists
 from batcher.cli.base.session import Session
 from batcher.cli.planning.plan import configured_tables
 from batcher.core.model import JobVersion
@@ -17,7 +18,6 @@ from batcher.plan.options import load_plan_options
 from batcher.plan.previewing import (
     LinePreview,
     PreparerOf,
-    SimilarId,
     find_similar_ids,
     find_table_artists,
     find_urgent_artist,
@@ -151,10 +151,9 @@ class _Look:
         places = (
             f"{self.table} has no artist" if self._tx is None else f"neither the plan nor {self.table} has an artist"
         )
-        similar = [SimilarId(*row) for row in find_similar_artists(self._tx, artist_id)] if self._tx else []
+        similar = find_similar_artists(self._tx, artist_id) if self._tx else []
         similar = similar or find_similar_ids(self.table, self._job, artist_id)
-        names = ", ".join(f"{row.artist_id} ({row.artist_name})" for row in similar)
-        return f"{places} {artist_id!r}{f'; similar: {names}' if names else ''}"
+        return f"{places} {artist_id!r}{describe_similar_artists(similar)}"
 
     def _preview_planned(self, rows: Sequence[PlannedRow]) -> list[LinePreview]:
         """Return the lines of planned artists: as they were planned where that asks today's prompt, else as today's."""

@@ -25,7 +25,7 @@ def run_answers(
         with session.store.read_transaction() as tx:
             if not has_artist(tx, artist_id):
                 raise build_unknown_artist_error(tx, artist_id)
-    found = find_answers(session.store, AnswerChoice([artist_id] if artist_id else None, None, failures, limit))
+    found = find_answers(session.store, AnswerChoice([artist_id] if artist_id else None, failures, limit))
     data = {"answers": [_to_json(answer) for answer in found.answers], "total": found.total}
     return CommandAnswer(draw_answers(found), data)
 

@@ -23,11 +23,12 @@ from batcher.plan.checks import build_todays_version
 from batcher.plan.options import PlanWish
 from batcher.plan.pilot_draw import PilotWish
 from batcher.plan.pilot_plan import recut_with_pilot
-from batcher.review.kept_answers import KeptAnswer, find_refused_answers
+from batcher.review.kept_answers import REFUSED, KeptAnswer, find_answers
 from batcher.state import pilots
 from batcher.state.db.transaction import Transaction
 from batcher.state.pilots import PilotProgress, PilotRow
 from batcher.state.reports.pilot import read_pilot_costs
+from batcher.state.review.answers import AnswerChoice
 from batcher.state.versions import find_version_number, load_prompt_numbers
 from batcher.views.pilot import PilotReport, draw_pilot, draw_short_pilot, pilot_to_json
 
@@ -47,7 +48,7 @@ def run_pilot(session: Session, lines: int | None, seed: int | None) -> CommandA
 
     Raises InputError where nothing is left to send, or is released and so would not wait for a pilot.
     """
-    size = lines or session.config.pilot.lines or int(PilotSection.model_fields["lines"].default)
+    size = lines or session.config.pilot.lines or PilotSection().lines
     wish = PilotWish(size, SEED if seed is None else seed)
     progress = _find_open_pilot(session, wish)
     end: Finish | Wait = Finish(PILOT_ANSWERED)
@@ -202,7 +203,8 @@ def _find_first_refused(session: Session, progress: PilotProgress) -> Sequence[K
     if not refused:
         return []
     first: dict[str, KeptAnswer] = {}
-    for answer in find_refused_answers(session.store, refused).answers:  # the newest first, so that the first one stays
+    found = find_answers(session.store, AnswerChoice(refused, REFUSED))
+    for answer in found.answers:  # the newest first, so that the first one stays
         record = answer.record
         is_of_pilot = record.prompt == progress.pilot.prompt and record.happened_at >= progress.pilot.made_at
         if is_of_pilot and record.outcome == FailureClass.UNUSABLE:

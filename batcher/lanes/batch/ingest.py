@@ -20,11 +20,11 @@ from batcher.core.verdicts import (
     LOOK_AGAIN_S,
     QUICK_LOOKS_S,
     BatchReading,
+    SetupProblem,
     Shortage,
     VerdictDecider,
     classify_absent_line,
-    concerns_answers,
-    describe_main_reason,
+    find_answer_problem,
     find_main_reason,
     find_setup_problem,
     find_shortage,
@@ -263,24 +263,25 @@ class Ingestion:
             decider = VerdictDecider(rules, self._context.jitter, tx.now, storm, bool(problem), cancelled)
             retried = self._record_decisions(tx, batch, shard, decider)
         # The brake ends the run in better order: what is in flight is taken in, and the user is asked.
-        if problem and not (concerns_answers(problem) and shard.version in load_braked(tx, self._context.config)):
-            facts.stop_sending(tx, problem)
+        is_braked = problem.concerns_answers and shard.version in load_braked(tx, self._context.config)
+        if problem and not is_braked:
+            facts.stop_sending(tx, problem.sentence)
         totals: Counter[str] = Counter()
         for count in counts:
             totals[count.failure.value] += count.lines
-        return DecisionSummary(shard.lines, dict(totals), retried, problem)
+        return DecisionSummary(shard.lines, dict(totals), retried, problem.sentence)
 
-    def _find_new_problem(self, tx: Transaction, lines: int) -> str:
-        """Return why most of a batch's lines suddenly have answers of no use, as a sentence; "" where they have not.
+    def _find_new_problem(self, tx: Transaction, lines: int) -> SetupProblem:
+        """Return why the job must stop where most of a batch's lines suddenly have answers of no use.
 
         While the job stands still for such a reason, batches that were under way are judged as if it was never seen.
         """
         reason = find_main_reason(self._context.rules, results.load_first_failures(tx), lines)
         if reason is None:
-            return ""
+            return SetupProblem()
         history = results.load_reason_history(tx, reason.code, tx.now)
         is_new = bool(facts.read_stop_reason(tx)) or is_reason_new(reason, lines, history)
-        return describe_main_reason(reason, lines) if is_new else ""
+        return find_answer_problem(reason, lines) if is_new else SetupProblem()
 
     def _record_decisions(self, tx: Transaction, batch: EndedBatch, shard: ShardRow, decider: VerdictDecider) -> int:
         """Decide and move the failed lines; return how many are retried at the cost of a try."""

@@ -22,7 +22,6 @@ from batcher.core.direct.pacing import Pacer
 from batcher.core.direct.workers import Workers
 from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, JobVersion
-from batcher.core.verdicts import concerns_answers
 from batcher.errors import JobError
 from batcher.job.job import job_output_to_stderr
 from batcher.lanes.context import LaneContext
@@ -184,9 +183,11 @@ class DirectLane:
     def _stop_for_setup(self, tx: Transaction) -> None:
         """Stop where the setup is at fault. Where the brake has tripped for the same answers, it ends the lane."""
         problem = self._judge.setup_problem
-        if problem and not self._stopped and not (concerns_answers(problem) and load_braked(tx, self._context.config)):
-            self._stopped = problem
-            facts.stop_sending(tx, problem)
+        if not problem or self._stopped:
+            return
+        if not (problem.concerns_answers and load_braked(tx, self._context.config)):
+            self._stopped = problem.sentence
+            facts.stop_sending(tx, problem.sentence)
 
     def _decide_without_claim(self, tx: Transaction) -> Wait | Finish:
         """Return what follows where no line could be claimed although the lane is open."""

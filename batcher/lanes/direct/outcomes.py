@@ -15,7 +15,14 @@ from batcher.core.direct.decide import (
 from batcher.core.failures import FailureClass
 from batcher.core.model import Failure, Lane, LineResult
 from batcher.core.result_line import parse_response_body
-from batcher.core.verdicts import Reason, describe_main_reason, find_main_reason, find_setup_problem, is_reason_new
+from batcher.core.verdicts import (
+    Reason,
+    SetupProblem,
+    find_answer_problem,
+    find_main_reason,
+    find_setup_problem,
+    is_reason_new,
+)
 from batcher.errors import JobError
 from batcher.lanes.context import LaneContext
 from batcher.lanes.direct.calls import CallOutcome
@@ -81,8 +88,8 @@ class OutcomeJudge:
         """The last answers, which are to this lane what a batch is to the other."""
         self._succeeded_at = float("-inf")
         """When a call was last answered with a completion."""
-        self.setup_problem = ""
-        """Why the whole lane stops, as a sentence for the user; "" while it goes on."""
+        self.setup_problem = SetupProblem()
+        """Why the whole lane stops."""
         self.error: JobError | None = None
         """The error of the job's code on an answer. Nothing more is sent, and the lane raises it at its end."""
 
@@ -130,7 +137,7 @@ class OutcomeJudge:
                     self._recent.append(RecentAnswer(outcome.answered_at, failure.code))
                 if failure.failure is FailureClass.SETUP:
                     reason = failure.message or failure.code
-                    self.setup_problem = f"the service refuses: {reason}; mend it and run again"
+                    self.setup_problem = SetupProblem(f"the service refuses: {reason}; mend it and run again")
         counts = [(failure, code, n) for (failure, code), n in self._counts.items()]
         bios_of_job = direct_calls.count_service_bios(tx) + self._bios
         self.setup_problem = (
@@ -139,16 +146,16 @@ class OutcomeJudge:
             or self._find_new_problem(tx)
         )
 
-    def _find_new_problem(self, tx: Transaction) -> str:
-        """Return why most of the last answers are suddenly of no use, as a sentence; "" where they are not."""
+    def _find_new_problem(self, tx: Transaction) -> SetupProblem:
+        """Return why the lane must stop where most of the last answers are suddenly of no use."""
         codes = Counter(answer.code for answer in self._recent if answer.code)
         first = [Reason(code, n) for code, n in codes.most_common()]
         reason = find_main_reason(self._context.rules, first, len(self._recent))
         if reason is None:
-            return ""
+            return SetupProblem()
         history = load_reason_history(tx, reason.code, self._recent[0].answered_at)
         is_new = is_reason_new(reason, len(self._recent), history)
-        return describe_main_reason(reason, len(self._recent)) if is_new else ""
+        return find_answer_problem(reason, len(self._recent)) if is_new else SetupProblem()
 
     def _build_call_record(self, tx: Transaction, call: CallResult) -> CallRecord:
         outcome, result, usage = call.outcome, call.result, call.result.usage

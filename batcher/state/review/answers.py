@@ -11,8 +11,6 @@ class AnswerChoice(NamedTuple):
     """Which answers to report; None: any."""
 
     artist_ids: Sequence[str] | None = None
-    shards: Sequence[int] | None = None
-    """Those of the direct lane have none."""
     failures: Sequence[FailureClass] | None = None
     """The classes of failures that they were refused for; None: accepted ones, too."""
     most: int | None = None
@@ -54,6 +52,5 @@ def count_recorded_answers(tx: Transaction, choice: AnswerChoice) -> int:
 def _choice_parameters(choice: AnswerChoice) -> dict[str, object]:
     return {
         "artists": None if choice.artist_ids is None else list(choice.artist_ids),
-        "shards": None if choice.shards is None else list(choice.shards),
         "outcomes": None if choice.failures is None else [failure.value for failure in choice.failures],
     }

@@ -76,56 +76,58 @@ SELECT a.attempts, count(*) FILTER (t.counted AND t.outcome = $failure),
        count(*) FILTER (NOT t.counted AND t.outcome = $failure), count(*) FILTER (t.outcome = 'lost')
 FROM artists AS a LEFT JOIN attempts AS t USING (artist_id) WHERE a.artist_id = $artist_id GROUP BY a.attempts
 
+-- name: create_taken
+-- The answers that their lines take. A bio for a line that has one meanwhile (from a batch that was adopted late) is paid
+-- for, but not used; nor is that of a call from before the line's bio was asked for again, which says nothing of the call
+-- that the line waits for.
+CREATE TEMP TABLE taken AS
+SELECT w.*, a.attempts, a.redo_after IS NOT NULL AS redone, coalesce(w.version, a.version) AS asked_version
+FROM answers AS w JOIN artists AS a USING (artist_id)
+WHERE a.state = 'in_direct' AND coalesce(w.call > a.redo_call, true)
+
 -- name: record_answers
--- A bio for a line that has one meanwhile (from a batch that was adopted late) is paid for, but not used; nor is that of a
--- call from before the line's bio was asked for again, which says nothing of the call that the line waits for.
 INSERT INTO attempts
+WITH refused AS (
+    SELECT DISTINCT t.artist_id, v.prompt FROM attempts AS t JOIN versions AS v USING (version)
+    WHERE t.outcome = 'unusable' AND t.artist_id IN (SELECT artist_id FROM answers)
+)
 SELECT w.artist_id, 'direct', NULL, NULL, NULL,
-       CASE WHEN w.data IS NOT NULL AND (a.state <> 'in_direct' OR coalesce(w.call <= a.redo_call, false)) THEN 'repeated'
-            ELSE w.outcome END,
-       w.code, w.message, w.status_code, w.counted AND a.state = 'in_direct' AND coalesce(w.call > a.redo_call, true),
+       CASE WHEN w.data IS NOT NULL AND k.call IS NULL THEN 'repeated' ELSE w.outcome END,
+       w.code, w.message, w.status_code, w.counted AND k.call IS NOT NULL,
        w.tokens_input, w.tokens_cached, w.tokens_output, w.cost_usd, $now, w.tokens_written, w.tokens_reasoning,
-       coalesce(w.version, a.version), w.call,
-       EXISTS (SELECT 1 FROM attempts AS t JOIN versions AS v ON v.version = t.version
-               JOIN versions AS own ON own.prompt = v.prompt
-               WHERE t.artist_id = a.artist_id AND t.outcome = 'unusable'
-                 AND own.version = coalesce(w.version, a.version))
-FROM answers AS w JOIN artists AS a USING (artist_id) WHERE w.outcome <> 'unsent'
+       coalesce(w.version, a.version), w.call, r.prompt IS NOT NULL
+FROM answers AS w JOIN artists AS a USING (artist_id) LEFT JOIN taken AS k ON k.call = w.call
+LEFT JOIN versions AS v ON v.version = coalesce(w.version, a.version)
+LEFT JOIN refused AS r ON r.artist_id = w.artist_id AND r.prompt = v.prompt
+WHERE w.outcome <> 'unsent'
 
 -- name: insert_direct_bios
 INSERT INTO bios
-SELECT w.artist_id, w.data, w.model, w.finish_reason, w.tokens_input, w.tokens_cached, w.tokens_output, w.cost_usd,
-       'direct', NULL, NULL, a.attempts + 1, coalesce(w.completed_at, $now), NULL, w.tokens_written, w.tokens_reasoning,
-       a.version, w.call
-FROM answers AS w JOIN artists AS a USING (artist_id)
-WHERE w.data IS NOT NULL AND a.state = 'in_direct' AND coalesce(w.call > a.redo_call, true) AND a.redo_after IS NULL
+SELECT artist_id, data, model, finish_reason, tokens_input, tokens_cached, tokens_output, cost_usd,
+       'direct', NULL, NULL, attempts + 1, coalesce(completed_at, $now), NULL, tokens_written, tokens_reasoning,
+       asked_version, call
+FROM taken WHERE data IS NOT NULL AND NOT redone
 
 -- name: count_redone_answers
-SELECT count(*) FROM answers AS w JOIN artists AS a USING (artist_id)
-WHERE w.data IS NOT NULL AND a.state = 'in_direct' AND coalesce(w.call > a.redo_call, true) AND a.redo_after IS NOT NULL
+SELECT count(*) FROM taken WHERE data IS NOT NULL AND redone
 
 -- name: keep_former_direct_bios
 INSERT INTO former_bios
-SELECT b.*, 'redo', $now FROM bios AS b JOIN answers AS w USING (artist_id) JOIN artists AS a USING (artist_id)
-WHERE w.data IS NOT NULL AND a.state = 'in_direct' AND coalesce(w.call > a.redo_call, true) AND a.redo_after IS NOT NULL
+SELECT b.*, 'redo', $now FROM bios AS b JOIN taken AS w USING (artist_id) WHERE w.data IS NOT NULL AND w.redone
 
 -- name: replace_direct_bios
 UPDATE bios
 SET data = w.data, model = w.model, finish_reason = w.finish_reason, tokens_input = w.tokens_input,
     tokens_cached = w.tokens_cached, tokens_output = w.tokens_output, cost_usd = w.cost_usd, lane = 'direct', shard = NULL,
-    batch_id = NULL, attempts = a.attempts + 1, completed_at = coalesce(w.completed_at, $now), collected_at = NULL,
-    tokens_written = w.tokens_written, tokens_reasoning = w.tokens_reasoning, version = a.version, call = w.call
-FROM answers AS w JOIN artists AS a USING (artist_id)
-WHERE bios.artist_id = w.artist_id AND w.data IS NOT NULL AND a.state = 'in_direct'
-  AND coalesce(w.call > a.redo_call, true) AND a.redo_after IS NOT NULL
+    batch_id = NULL, attempts = w.attempts + 1, completed_at = coalesce(w.completed_at, $now), collected_at = NULL,
+    tokens_written = w.tokens_written, tokens_reasoning = w.tokens_reasoning, version = w.asked_version, call = w.call
+FROM taken AS w WHERE bios.artist_id = w.artist_id AND w.data IS NOT NULL AND w.redone
 
 -- name: accept_answers
 UPDATE artists SET state = $target, attempts = artists.attempts + 1, failure = NULL, code = NULL, message = NULL,
                    redo_after = NULL
-FROM answers AS w
-WHERE artists.artist_id = w.artist_id AND w.data IS NOT NULL AND artists.state = 'in_direct'
-  AND coalesce(w.call > artists.redo_call, true)
-  AND list_contains($sources, artists.state)
+FROM taken AS w
+WHERE artists.artist_id = w.artist_id AND w.data IS NOT NULL AND list_contains($sources, artists.state)
 
 -- name: move_failed_answers
 UPDATE artists
@@ -135,10 +137,8 @@ SET state = $target, wait_until = w.wait_until, attempts = artists.attempts + CA
                    WHEN w.outcome = 'lost' THEN 'missing' ELSE w.outcome END,
     code = CASE WHEN $target IN ('ready', 'waiting') AND NOT w.counted THEN artists.code ELSE w.code END,
     message = CASE WHEN $target IN ('ready', 'waiting') AND NOT w.counted THEN artists.message ELSE w.message END
-FROM answers AS w
-WHERE artists.artist_id = w.artist_id AND w.data IS NULL AND w.state = $target AND artists.state = 'in_direct'
-  AND coalesce(w.call > artists.redo_call, true)
-  AND list_contains($sources, artists.state)
+FROM taken AS w
+WHERE artists.artist_id = w.artist_id AND w.data IS NULL AND w.state = $target AND list_contains($sources, artists.state)
 
 -- name: widen_answers
 -- Lines whose answer was cut off are retried with more room: as another version, and so with a new hash.

@@ -54,23 +54,19 @@ WHERE artists.artist_id = r.artist_id AND list_contains($sources, artists.state)
 INSERT INTO events (happened_at, kind, artist_id, detail)
 SELECT $now, 'retry', artist_id, 'was ' || state || ' after ' || failure FROM asked_again
 
--- name: choose_named
--- What was sent, or perhaps was: it has an execution or a call, is under way, or has ended.
-CREATE TEMP TABLE chosen AS
-SELECT artist_id, state, shard,
-       state IN ('in_batch', 'in_direct', 'done', 'dead') OR coalesce(failure, '') = 'missing' OR redo_after IS NOT NULL
-       OR artist_id IN (SELECT artist_id FROM attempts) OR artist_id IN (SELECT artist_id FROM direct_calls) AS was_sent
-FROM artists WHERE list_contains($artist_ids, artist_id)
-
 -- name: create_table_ids
 CREATE TEMP TABLE table_ids (artist_id VARCHAR)
 
--- name: choose_not_in_table
+-- name: choose_unsent
+-- Named artists, or (where none are) those that have not ended and are not in the table. What was sent, or perhaps was, has
+-- an execution or a call, is under way, or has ended.
 CREATE TEMP TABLE chosen AS
 SELECT artist_id, state, shard,
        state IN ('in_batch', 'in_direct', 'done', 'dead') OR coalesce(failure, '') = 'missing' OR redo_after IS NOT NULL
        OR artist_id IN (SELECT artist_id FROM attempts) OR artist_id IN (SELECT artist_id FROM direct_calls) AS was_sent
-FROM artists WHERE state NOT IN ('skipped', 'done_before') AND artist_id NOT IN (SELECT artist_id FROM table_ids)
+FROM artists
+WHERE CASE WHEN $artist_ids IS NOT NULL THEN list_contains($artist_ids, artist_id)
+           ELSE state NOT IN ('skipped', 'done_before') AND artist_id NOT IN (SELECT artist_id FROM table_ids) END
 
 -- name: chosen_artists
 SELECT artist_id, state, was_sent FROM chosen

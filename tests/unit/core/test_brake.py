@@ -114,10 +114,8 @@ def test_the_bound_is_below_the_share_and_solves_its_equation(whole: int, share:
     part = round(share * whole)
     bound = bound_share_below(part, whole)
     assert 0 <= bound <= part / whole + 1e-12
-    distance = part / whole - bound
-    assert math.isclose(
-        distance, 2.326 * math.sqrt(bound * (1 - bound) / whole), rel_tol=1e-6, abs_tol=1e-8
-    )  # the root of 1e-17
+    square = (part / whole - bound) ** 2
+    assert math.isclose(square, 2.326**2 * bound * (1 - bound) / whole, rel_tol=1e-6, abs_tol=1e-15)
 
 
 # --- what the decision makes of it -----------------------------------------------------------------------------------

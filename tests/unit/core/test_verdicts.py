@@ -15,12 +15,13 @@ from batcher.core.verdicts import (
     ReadingHistory,
     Reason,
     ReasonHistory,
+    SetupProblem,
     Shortage,
     Verdict,
     VerdictDecider,
     choose_batch_failure,
     classify_absent_line,
-    describe_main_reason,
+    find_answer_problem,
     find_main_reason,
     find_setup_problem,
     find_shortage,
@@ -113,23 +114,26 @@ def test_one_reason_stops_the_job_when_it_is_the_setups(
     counts: FailureCounts, bios: int, bios_of_job: int, why: str
 ) -> None:
     remedy = "; mend the setup or the prompt and run again"
-    assert find_setup_problem(RULES, counts, bios, bios_of_job) == (why and why + remedy)
+    told = SetupProblem(why and why + remedy, concerns_answers="answered of no use" in why)
+    assert find_setup_problem(RULES, counts, bios, bios_of_job) == told
 
 
 def test_when_one_reason_is_the_setups_fault_is_a_setting() -> None:
     twenty = [(F.INVALID, "bad", 20)]
-    assert find_setup_problem(RULES, twenty, bios=379, bios_of_job=379).startswith("20 of 399 lines were refused (bad)")
-    assert find_setup_problem(RULES, twenty, bios=380, bios_of_job=380) == ""
-    assert find_setup_problem(RULES, [(F.INVALID, "bad", 19)], bios=100, bios_of_job=100) == ""
+    assert find_setup_problem(RULES, twenty, bios=379, bios_of_job=379).sentence.startswith(
+        "20 of 399 lines were refused (bad)"
+    )
+    assert find_setup_problem(RULES, twenty, bios=380, bios_of_job=380).sentence == ""
+    assert find_setup_problem(RULES, [(F.INVALID, "bad", 19)], bios=100, bios_of_job=100).sentence == ""
     settings = config_with(retry={"setup_lines": 30, "setup_share": 0.5}).retry.to_rules()
     assert (settings.setup_lines, settings.setup_share) == (30, 0.5)
-    assert find_setup_problem(RULES._replace(setup_lines=30), twenty, bios=100, bios_of_job=100) == ""
-    assert find_setup_problem(RULES._replace(setup_share=0.5), twenty, bios=100, bios_of_job=100) == ""
+    assert find_setup_problem(RULES._replace(setup_lines=30), twenty, bios=100, bios_of_job=100).sentence == ""
+    assert find_setup_problem(RULES._replace(setup_share=0.5), twenty, bios=100, bios_of_job=100).sentence == ""
 
 
 def test_a_sudden_reason_is_told_with_its_lines_and_the_remedy() -> None:
     told = "1,200 of 2,000 lines were answered of no use (refusal); mend the setup or the prompt and run again"
-    assert describe_main_reason(Reason("refusal", 1_200), 2_000) == told
+    assert find_answer_problem(Reason("refusal", 1_200), 2_000) == (told, True)
 
 
 @pytest.mark.parametrize(("refusals", "given_up"), [(1, False), (3, False), (4, True), (100, True)])
