@@ -11,6 +11,7 @@ import pytest
 
 from batcher.core.actions import Finish
 from batcher.errors import StateError, describe_disk_error
+from batcher.lanes.batch.runner import BatchRunner
 from batcher.sandbox import Faults, SandboxSettings, apply_changes
 from batcher.state.db.store import Store
 from tests.support.world import World, config_with, write_table
@@ -278,3 +279,20 @@ def test_a_laptop_that_wakes_without_a_network(tmp_path: Path) -> None:
     world.sandbox.update_faults({"reset_before": {}})
     assert world.act() == Finish()
     world.check_complete()
+
+
+def test_waits_of_a_clock_that_was_ahead_are_over(tmp_path: Path) -> None:
+    world = Unlucky(tmp_path, tmp_path / "state", line_failures={"rate_limit": 0.2})
+    world.begin()
+    began = world.sandbox.now()
+    world.act(once=True)
+    world.set_back(-365 * 24 * HOURS)
+    world.clock.sleep(6 * HOURS)
+    world.act(once=True)
+    assert world.states()["waiting"] > 0
+    world.set_back(365 * 24 * HOURS)
+    runner = BatchRunner(world.tools())
+    runner.prepare_run()
+    assert runner.run_until_idle() == Finish()
+    world.check_complete()
+    assert world.sandbox.now() - began < 3 * 24 * HOURS

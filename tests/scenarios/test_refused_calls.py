@@ -6,9 +6,22 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from batcher.core import events
 from batcher.core.actions import INTERRUPTED, Finish
 from batcher.state import facts, wishes
-from tests.support.protocol_kit import BATCH_S, Send, Trial, answered, assert_paid_once, changed, is_call, trial
+from tests.support.protocol_kit import (
+    BATCH_S,
+    CREATE,
+    SELDOM,
+    Send,
+    Trial,
+    answered,
+    assert_paid_once,
+    changed,
+    is_call,
+    nth,
+    trial,
+)
 
 pytestmark = pytest.mark.slow("whole jobs whose calls are refused")
 
@@ -153,3 +166,61 @@ def test_a_look_that_the_user_ends_changes_nothing(tmp_path: Path, call: str) ->
     it.rule, it.interrupted = (lambda request, send: send(request)), lambda: False
     assert it.act() == Finish()
     assert_paid_once(it, 12)
+
+
+def test_a_delete_that_is_refused_keeps_its_shard_and_holds_up_no_other(tmp_path: Path) -> None:
+    it = trial(tmp_path, lines=12)
+    first = nth(*CREATE, 1, answered(503))
+    deletes: list[str] = []
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        if request.method == "DELETE" and len(deletes) < 3:
+            deletes.append(request.url.path)
+            return answered(409, "file_in_use")(request, send)
+        return first(request, send)
+
+    it.rule = rule
+    it.act()
+    assert len(deletes) == 3
+    assert_paid_once(it, 12)
+
+
+def test_a_cancel_that_always_fails_holds_up_nothing_else(tmp_path: Path) -> None:
+    limits = {"enqueued_tokens": 16_000, "tokens_per_shard": 5_000}
+    it = trial(tmp_path, lines=18, settings={"service_s": (600, 600)}, limits=limits)
+    it.once_told(events.BatchCreated, lambda: it.create_again(later=200))
+    it.rule = lambda r, s: answered(500)(r, s) if r.url.path.endswith("/cancel") else s(r)
+    it.act()
+    assert it.states() == {"done": 18}
+
+
+def test_retry_after_of_a_download_is_kept(tmp_path: Path) -> None:
+    it = trial(tmp_path, poll=SELDOM)
+    asked: list[float] = []
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        if request.url.path.endswith("/content"):
+            asked.append(it.clock())
+            if len(asked) < 4:
+                return answered(503, "", {"retry-after": "600"})(request, send)
+        return send(request)
+
+    it.rule = rule
+    it.act()
+    assert all(later - before >= 600 for before, later in pairwise(asked))
+    assert_paid_once(it, 6)
+
+
+def test_a_429_to_a_delete_spares_the_other_files(tmp_path: Path) -> None:
+    it = trial(tmp_path, lines=12)
+    asked: list[float] = []
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        if request.method == "DELETE":
+            asked.append(it.clock())
+            return answered(429, "rate_limit_exceeded", {"retry-after": "1800"})(request, send)
+        return send(request)
+
+    it.rule = rule
+    it.act()
+    assert all(b - a >= 1700 for a, b in pairwise(asked))

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from tests.support.code_changes import are_tests_sound, find_step_changes, find_value_changes, is_noticed
 
 CORE = Path("batcher/core")
-CORE_TESTS = list(Path("tests/unit/core").glob("test_*.py"))
+CORE_TESTS = list(Path("tests/unit/core").rglob("test_*.py"))
 MUTMUT = Path("mutants")
 """Where mutmut keeps the changed modules, and beside each what became of its changes."""
 UNNOTICED = {0, 33}
@@ -39,8 +39,9 @@ PAID_ONCE_TESTS = [
     *sorted(Path("tests/unit/lanes").glob("test_ingest_*.py")),
     *(
         Path(f"tests/scenarios/test_{name}.py")
-        for name in ("protocol", "refusals", "bad_luck", "interleavings", "ends_complete", "money")
+        for name in ("protocol", "refusals", "refused_calls", "bad_luck", "ends_complete", "money")
     ),
+    *sorted(Path("tests/scenarios/interleavings").glob("test_*.py")),
 ]
 
 

@@ -16,6 +16,7 @@ from batcher.sandbox import Faults, SandboxSettings, apply_changes
 from batcher.sandbox.web.transport import SandboxTransport
 from batcher.service.http_client import BoundedClient
 from batcher.service.openai_service import OpenAIService
+from batcher.state import wishes
 from tests.support.world import World, config_with, write_table
 
 Send = Callable[[httpx2.Request], httpx2.Response]
@@ -25,6 +26,10 @@ LIST = ("GET", "/batches")
 HOUR = 3600.0
 BATCH_S = 120.0
 """Seconds that a batch needs in these tests: 10 of validation, 100 of work, 10 to finish."""
+PATIENT = {"outage": {"base_s": 600, "cap_s": 3600}}
+"""Keys of `[retry]` under which a day passes in few tries."""
+SELDOM = {"interval_s": 900}
+"""Keys of `[poll]` under which an hour passes in few looks."""
 MakeTrial = Callable[..., "Trial"]
 """The fixture `make_trial`: what `trial` takes after the folder."""
 
@@ -191,11 +196,36 @@ def changed(change: Callable[[dict[str, Any]], object]) -> Rule:
     return rule
 
 
+def looks(change: Callable[[dict[str, Any]], object]) -> Rule:
+    """Change every description of a batch in place, in listings too."""
+
+    def each(body: dict[str, Any]) -> None:
+        for batch in body.get("data", [body] if "status" in body else []):
+            change(batch)
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        return changed(each)(request, send) if request.url.path.startswith("/v1/batches") else send(request)
+
+    return rule
+
+
 def without_date(request: httpx2.Request, send: Send) -> httpx2.Response:
     """Return the true answer without its Date header."""
     response = send(request)
     del response.headers["date"]
     return response
+
+
+def pause(it: Trial, seconds: float) -> None:
+    """Pause both lanes, as the user does, until these seconds have passed."""
+    with it.store.transaction("pause") as tx:
+        tx.fetch_all("insert_pause", scope="all", reason="by hand", until=tx.now + seconds, tries=0, now=tx.now)
+
+
+def cancel(it: Trial, *shards: int) -> None:
+    """Ask for the cancel of these shards, or of all."""
+    with it.store.transaction("cancel") as tx:
+        wishes.request_cancel(tx, shards)
 
 
 def count_told(it: Trial, kind: type[Event]) -> int:

@@ -20,28 +20,16 @@ from batcher.core.actions import (
     Wait,
     Withdraw,
 )
-from batcher.core.admission import BATCHES_PER_HOUR, NO_ANSWER
-from batcher.core.decide import PILOT_ANSWERED, decide_actions, decide_cancel_actions, decide_pilot_actions
+from batcher.core.admission import BATCHES_PER_HOUR
+from batcher.core.decide import decide_actions, decide_cancel_actions
 from batcher.core.lifecycle import ShardState, is_terminal
 from batcher.core.model import ShardLimits
 from batcher.core.room import Budget, Charge, Room
 from batcher.core.snapshot import BatchView, LooseLines, Pause, ShardView, Snapshot
+from tests.support.decide_kit import EMPTY, FULL, LOOSE, NOW, POLL, READY, ROOM, RUNNING, SENT, soon
 from tests.support.examples import examples
 
 S = ShardState
-NOW = 1_000_000.0
-ROOM = Room(limit=1_000, threshold=0.8, factor=1.0)
-EMPTY = Snapshot(room=ROOM, polled_at=NOW, shard_limits=ShardLimits(10, 10**6, 500))
-READY = ShardView(1, 1, S.RELEASED, 10, 100)
-SENT = Send(1, 100, 700)
-RUNNING = BatchView("b1", 7, "in_progress", 100)
-LOOSE = LooseLines(1, 3, 30, 0.0)
-FULL = LooseLines(1, 10, 30, 0.0)
-POLL = Wait(NOW + 30, "batches are running")
-
-
-def _soon(seconds: float) -> float:
-    return NOW + seconds
 
 
 # --- first what is open, then what was paid for, then a look, and only then more -------------------------------------
@@ -56,10 +44,10 @@ def test_an_open_intent_comes_before_all_else(state: ShardState) -> None:
 
 
 def test_an_intent_that_waits_lets_the_rest_go_on() -> None:
-    waits = ShardView(2, 1, S.CREATING, 1, 1, wait_until=_soon(60))
+    waits = ShardView(2, 1, S.CREATING, 1, 1, wait_until=soon(60))
     assert decide_actions(EMPTY._replace(shards=(waits, READY)), NOW) == [SENT]
-    assert decide_actions(EMPTY._replace(shards=(waits,)), NOW) == [Wait(_soon(60), "a shard waits to be tried again")]
-    assert decide_actions(EMPTY._replace(shards=(waits,)), _soon(60)) == [Reconcile(2)]
+    assert decide_actions(EMPTY._replace(shards=(waits,)), NOW) == [Wait(soon(60), "a shard waits to be tried again")]
+    assert decide_actions(EMPTY._replace(shards=(waits,)), soon(60)) == [Reconcile(2)]
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "expired", "cancelled", "overdue"])
@@ -74,10 +62,10 @@ def test_what_has_not_ended_is_not_taken_in(status: str) -> None:
 
 
 def test_results_that_are_not_complete_are_waited_for_while_other_work_goes_on() -> None:
-    late = RUNNING._replace(status="completed", retry_at=_soon(60))
-    assert decide_actions(EMPTY._replace(batches=(late,)), NOW) == [Wait(_soon(60), "results not complete yet")]
+    late = RUNNING._replace(status="completed", retry_at=soon(60))
+    assert decide_actions(EMPTY._replace(batches=(late,)), NOW) == [Wait(soon(60), "results not complete yet")]
     assert decide_actions(EMPTY._replace(batches=(late,), shards=(READY,)), NOW) == [SENT]
-    assert decide_actions(EMPTY._replace(batches=(late,)), _soon(60)) == [Ingest("b1")]
+    assert decide_actions(EMPTY._replace(batches=(late,)), soon(60)) == [Ingest("b1")]
 
 
 @pytest.mark.parametrize(("age", "due"), [(0, False), (29, False), (30, True), (1_000, True)])
@@ -88,13 +76,13 @@ def test_a_look_when_it_is_due(age: float, due: bool) -> None:
 
 
 def test_nothing_is_looked_at_where_nothing_runs() -> None:
-    late = RUNNING._replace(status="completed", retry_at=_soon(60))
+    late = RUNNING._replace(status="completed", retry_at=soon(60))
     assert decide_actions(EMPTY._replace(batches=(late,), polled_at=0.0), NOW)[0] != Refresh()
     assert decide_actions(EMPTY._replace(polled_at=0.0), NOW) == [Finish()]
 
 
 def test_a_clock_that_was_set_back_does_not_keep_from_looking() -> None:
-    assert decide_actions(EMPTY._replace(batches=(RUNNING,), polled_at=_soon(5_000)), NOW) == [Refresh()]
+    assert decide_actions(EMPTY._replace(batches=(RUNNING,), polled_at=soon(5_000)), NOW) == [Refresh()]
 
 
 def test_of_two_batches_of_a_shard_the_last_word_waits_for_the_other() -> None:
@@ -119,18 +107,18 @@ CANCELLING = EMPTY._replace(shards=(READY,), loose=(FULL,), batches=(RUNNING,), 
 
 def test_to_cancel_sends_nothing_and_follows_to_the_end() -> None:
     why = "batches are being cancelled"
-    assert decide_cancel_actions(CANCELLING, NOW) == [Wait(_soon(30), why)]
+    assert decide_cancel_actions(CANCELLING, NOW) == [Wait(soon(30), why)]
     assert decide_cancel_actions(CANCELLING._replace(polled_at=0.0), NOW) == [Refresh()]
-    perhaps = ShardView(3, 1, S.CREATING, 1, 1, wait_until=_soon(8))
-    assert decide_cancel_actions(CANCELLING._replace(shards=(perhaps,)), NOW) == [Wait(_soon(8), why)]
-    late = RUNNING._replace(status="cancelled", retry_at=_soon(9))
-    assert decide_cancel_actions(CANCELLING._replace(batches=(late,)), NOW) == [Wait(_soon(9), why)]
-    assert decide_cancel_actions(CANCELLING._replace(batches=(late,)), _soon(9)) == [Ingest("b1")]
+    perhaps = ShardView(3, 1, S.CREATING, 1, 1, wait_until=soon(8))
+    assert decide_cancel_actions(CANCELLING._replace(shards=(perhaps,)), NOW) == [Wait(soon(8), why)]
+    late = RUNNING._replace(status="cancelled", retry_at=soon(9))
+    assert decide_cancel_actions(CANCELLING._replace(batches=(late,)), NOW) == [Wait(soon(9), why)]
+    assert decide_cancel_actions(CANCELLING._replace(batches=(late,)), soon(9)) == [Ingest("b1")]
     held_back = RUNNING._replace(status="cancelled", retry_at=NOW, held_back=True)
-    assert decide_cancel_actions(CANCELLING._replace(batches=(held_back,)), NOW) == [Wait(_soon(30), why)]
+    assert decide_cancel_actions(CANCELLING._replace(batches=(held_back,)), NOW) == [Wait(soon(30), why)]
     assert decide_cancel_actions(CANCELLING._replace(cancelled=frozenset()), NOW) == [Finish()]
-    out = CANCELLING._replace(outage_until=_soon(60))
-    assert decide_cancel_actions(out, NOW) == [Wait(_soon(60), "the service does not answer")]
+    out = CANCELLING._replace(outage_until=soon(60))
+    assert decide_cancel_actions(out, NOW) == [Wait(soon(60), "the service does not answer")]
 
 
 def test_files_are_cleaned_up_when_due() -> None:
@@ -141,26 +129,26 @@ def test_files_are_cleaned_up_when_due() -> None:
 
 
 def test_in_an_outage_nothing_is_tried() -> None:
-    snapshot = EMPTY._replace(shards=(READY,), batches=(RUNNING,), polled_at=0.0, outage_until=_soon(60), stopped="x")
-    assert decide_actions(snapshot, NOW) == [Wait(_soon(60), "the service does not answer")]
-    assert decide_actions(snapshot._replace(stopped=""), _soon(60)) == [Refresh()]
+    snapshot = EMPTY._replace(shards=(READY,), batches=(RUNNING,), polled_at=0.0, outage_until=soon(60), stopped="x")
+    assert decide_actions(snapshot, NOW) == [Wait(soon(60), "the service does not answer")]
+    assert decide_actions(snapshot._replace(stopped=""), soon(60)) == [Refresh()]
 
 
 def test_while_paused_nothing_is_sent_and_all_else_goes_on() -> None:
-    pause = Pause("all", "quota", NOW - 1, _soon(20))
+    pause = Pause("all", "quota", NOW - 1, soon(20))
     snapshot = EMPTY._replace(shards=(READY,), loose=(FULL,), batches=(RUNNING,), pauses=(pause,))
-    assert decide_actions(snapshot, NOW) == [Wait(_soon(20), "paused: quota")]
+    assert decide_actions(snapshot, NOW) == [Wait(soon(20), "paused: quota")]
     assert decide_actions(snapshot._replace(polled_at=0.0), NOW) == [Refresh()]
     assert decide_actions(snapshot._replace(batches=(RUNNING._replace(status="completed"),)), NOW) == [Ingest("b1")]
-    assert decide_actions(snapshot._replace(batches=()), _soon(20)) == [Gather(1)]
+    assert decide_actions(snapshot._replace(batches=()), soon(20)) == [Gather(1)]
 
 
 def test_a_pause_by_hand_lasts_until_the_user_resumes() -> None:
     pause = Pause("all", "by hand", NOW - 10**6, None)
     snapshot = EMPTY._replace(shards=(READY,), pauses=(pause,))
-    assert decide_actions(snapshot, NOW) == [Wait(_soon(30), "paused: by hand; `batcher resume` goes on")]
-    assert decide_actions(snapshot._replace(pauses=(Pause("all", "quota", 0, _soon(9)), pause)), NOW)[0] == Wait(
-        _soon(9), "paused: quota"
+    assert decide_actions(snapshot, NOW) == [Wait(soon(30), "paused: by hand; `batcher resume` goes on")]
+    assert decide_actions(snapshot._replace(pauses=(Pause("all", "quota", 0, soon(9)), pause)), NOW)[0] == Wait(
+        soon(9), "paused: quota"
     )
     assert decide_actions(snapshot._replace(shards=()), NOW) == [Finish()]
 
@@ -174,13 +162,13 @@ def test_a_pause_of_the_direct_lane_is_none_of_ours(until: float | None) -> None
     too_large = READY._replace(lines=1, tokens=10**6)
     assert isinstance(decide_actions(snapshot._replace(shards=(too_large,)), NOW)[0], Finish)
     strange = snapshot._replace(shards=(READY,), room=ROOM._replace(reserved=800))
-    assert decide_actions(strange, NOW) == [Wait(_soon(30), "waiting for room")]
+    assert decide_actions(strange, NOW) == [Wait(soon(30), "waiting for room")]
 
 
 def test_a_refusal_for_the_limit_is_waited_out() -> None:
-    room = ROOM._replace(blocked_until=_soon(60))
+    room = ROOM._replace(blocked_until=soon(60))
     snapshot = EMPTY._replace(shards=(READY,), loose=(FULL,), room=room)
-    assert decide_actions(snapshot, NOW) == [Wait(_soon(60), "the service has no room for more")]
+    assert decide_actions(snapshot, NOW) == [Wait(soon(60), "the service has no room for more")]
     assert decide_actions(snapshot._replace(batches=(RUNNING,)), NOW) == [POLL]
     assert decide_actions(snapshot._replace(room=ROOM, loose=()), NOW) == [SENT]
 
@@ -191,20 +179,20 @@ def test_after_a_quota_pause_one_shard_probes() -> None:
     snapshot = EMPTY._replace(shards=(READY, second), pauses=(over,), probing=True)
     assert decide_actions(snapshot, NOW) == [SENT]
     assert decide_actions(snapshot._replace(batches=(RUNNING,)), NOW) == [POLL]
-    late = RUNNING._replace(status="completed", retry_at=_soon(60))
-    assert decide_actions(snapshot._replace(batches=(late,)), NOW)[0] == Wait(_soon(60), "results not complete yet")
+    late = RUNNING._replace(status="completed", retry_at=soon(60))
+    assert decide_actions(snapshot._replace(batches=(late,)), NOW)[0] == Wait(soon(60), "results not complete yet")
     assert decide_actions(snapshot._replace(probing=False), NOW) == [SENT, Send(2, 100, 600)]
 
 
 def test_a_probe_that_is_perhaps_sent_is_a_probe() -> None:
-    perhaps = ShardView(3, 1, S.CREATING, 1, 1, wait_until=_soon(60))
+    perhaps = ShardView(3, 1, S.CREATING, 1, 1, wait_until=soon(60))
     snapshot = EMPTY._replace(shards=(READY, perhaps), probing=True)
-    assert decide_actions(snapshot, NOW) == [Wait(_soon(60), "a shard waits to be tried again")]
+    assert decide_actions(snapshot, NOW) == [Wait(soon(60), "a shard waits to be tried again")]
 
 
 def test_a_probe_keeps_the_hourly_cap() -> None:
     snapshot = EMPTY._replace(shards=(READY,), probing=True, created_last_hour=BATCHES_PER_HOUR)
-    assert decide_actions(snapshot, NOW)[0] == Wait(_soon(60), "shard 1: 2,000 batches were created within the hour")
+    assert decide_actions(snapshot, NOW)[0] == Wait(soon(60), "shard 1: 2,000 batches were created within the hour")
 
 
 @pytest.mark.parametrize(("reserved", "sent"), [(0, [SENT]), (300, [Send(1, 100, 400)]), (301, None)])
@@ -212,7 +200,7 @@ def test_past_a_lapsed_limit_one_shard_probes(reserved: int, sent: list[Action] 
     """What is reserved beyond it is the probe, and has no outcome yet."""
     room = ROOM._replace(reserved=reserved)
     snapshot = EMPTY._replace(shards=(READY, READY._replace(shard=2)), room=room, lapsed_ceiling=300)
-    assert decide_actions(snapshot, NOW) == (sent or [Wait(_soon(30), "waiting for room")])
+    assert decide_actions(snapshot, NOW) == (sent or [Wait(soon(30), "waiting for room")])
 
 
 @pytest.mark.parametrize(("created", "sent"), [(0, 2), (1_998, 2), (1_999, 1), (2_000, 0), (2_500, 0)])
@@ -232,9 +220,9 @@ def test_only_what_is_released_or_uploaded_is_sent(state: ShardState) -> None:
 
 @pytest.mark.parametrize("state", [S.RELEASED, S.UPLOADED])
 def test_a_shard_is_sent_when_its_time_has_come(state: ShardState) -> None:
-    waits = READY._replace(state=state, wait_until=_soon(60))
-    assert decide_actions(EMPTY._replace(shards=(waits,)), NOW) == [Wait(_soon(60), "a shard waits to be tried again")]
-    assert decide_actions(EMPTY._replace(shards=(waits,)), _soon(60)) == [SENT]
+    waits = READY._replace(state=state, wait_until=soon(60))
+    assert decide_actions(EMPTY._replace(shards=(waits,)), NOW) == [Wait(soon(60), "a shard waits to be tried again")]
+    assert decide_actions(EMPTY._replace(shards=(waits,)), soon(60)) == [SENT]
 
 
 def test_the_most_urgent_goes_first_and_keeps_its_room() -> None:
@@ -303,9 +291,9 @@ def test_each_priority_gathers_for_itself() -> None:
 
 
 def test_lines_that_fall_due_soon_are_waited_for() -> None:
-    loose = (LOOSE, LOOSE._replace(due=_soon(12)))
-    assert decide_actions(EMPTY._replace(loose=loose), NOW) == [Wait(_soon(12), "failed lines wait to be sent again")]
-    assert decide_actions(EMPTY._replace(loose=(LOOSE, LOOSE)), _soon(12)) == [Gather(1), Gather(1)]
+    loose = (LOOSE, LOOSE._replace(due=soon(12)))
+    assert decide_actions(EMPTY._replace(loose=loose), NOW) == [Wait(soon(12), "failed lines wait to be sent again")]
+    assert decide_actions(EMPTY._replace(loose=(LOOSE, LOOSE)), soon(12)) == [Gather(1), Gather(1)]
 
 
 # --- ends and waits --------------------------------------------------------------------------------------------------
@@ -313,7 +301,7 @@ def test_lines_that_fall_due_soon_are_waited_for() -> None:
 
 def test_with_nothing_left_the_work_is_finished() -> None:
     assert decide_actions(EMPTY, NOW) == [Finish()]
-    over = (Pause("all", "quota", 0, NOW - 1), Pause("direct", "x", 0, _soon(50)), Pause("all", "y", 0, _soon(50)))
+    over = (Pause("all", "quota", 0, NOW - 1), Pause("direct", "x", 0, soon(50)), Pause("all", "y", 0, soon(50)))
     assert decide_actions(EMPTY._replace(pauses=over), NOW) == [Finish()]
 
 
@@ -347,7 +335,7 @@ WAITS = [
 
 @pytest.mark.parametrize(("fields", "seconds", "reason"), WAITS)
 def test_each_thing_is_waited_for(fields: dict[str, object], seconds: float, reason: str) -> None:
-    assert decide_actions(EMPTY._replace(**fields), NOW) == [Wait(_soon(seconds), reason)]  # type: ignore[arg-type]
+    assert decide_actions(EMPTY._replace(**fields), NOW) == [Wait(soon(seconds), reason)]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("first", range(5))
@@ -364,7 +352,7 @@ def test_of_several_the_earliest_is_waited_for(first: int) -> None:
     )
     (wait,) = decide_actions(snapshot, NOW)
     assert isinstance(wait, Wait)
-    assert wait.until == _soon(5)
+    assert wait.until == soon(5)
 
 
 # --- any snapshot at all ---------------------------------------------------------------------------------------------
@@ -486,39 +474,3 @@ def _check_paid_first(snapshot: Snapshot, actions: list[Action]) -> None:
     assert [a.batch_id for a in actions if isinstance(a, Ingest)] == ended
     if intents or ended:
         assert not any(isinstance(a, Send | Split | Gather | Wait | Finish) for a in actions)
-
-
-# --- the pilot -------------------------------------------------------------------------------------------------------
-
-PILOT = READY._replace(shard=9, is_pilot=True, state=S.IN_FLIGHT)
-ASKED = EMPTY._replace(shards=(PILOT,), batches=(RUNNING._replace(shard=9),))
-
-
-def test_nothing_is_bought_again_before_the_pilot_has_its_first_answers() -> None:
-    assert decide_actions(ASKED._replace(loose=(FULL,)), NOW) == [POLL]
-    assert decide_actions(ASKED._replace(loose=(FULL,), shards=(PILOT._replace(is_pilot=False),)), NOW) == [
-        Gather(1, 1)
-    ]
-
-
-def test_other_shards_are_sent_beside_a_pilot() -> None:
-    assert decide_actions(ASKED._replace(loose=(FULL,), shards=(PILOT, READY)), NOW) == [SENT]
-
-
-def test_a_pilot_is_followed_to_its_first_answers() -> None:
-    assert decide_pilot_actions(ASKED, NOW) == [POLL]
-    ended = RUNNING._replace(status="completed")
-    assert decide_pilot_actions(ASKED._replace(batches=(ended,)), NOW) == [Ingest("b1")]
-    assert decide_pilot_actions(EMPTY._replace(loose=(FULL,), shards=(READY,)), NOW) == [Finish(PILOT_ANSWERED)]
-
-
-def test_what_is_in_flight_of_a_pilot_is_taken_in_where_the_job_stops() -> None:
-    stopped = ASKED._replace(stopped="mend the key")
-    assert decide_pilot_actions(stopped, NOW) == [POLL]
-    waits = stopped._replace(batches=(), shards=(PILOT._replace(state=S.RELEASED),))
-    assert decide_pilot_actions(waits, NOW) == [Finish("mend the key")]
-    assert decide_pilot_actions(EMPTY._replace(stopped="mend the key"), NOW) == [Finish(PILOT_ANSWERED)]
-
-
-def test_a_pilot_waits_out_an_outage() -> None:
-    assert decide_pilot_actions(ASKED._replace(outage_until=_soon(5)), NOW) == [Wait(_soon(5), NO_ANSWER)]

@@ -1,7 +1,11 @@
-"""What a pilot has shown."""
+"""What a pilot has shown, and what is done until its first answers are there."""
 
 import pytest
 
+from batcher.core.actions import Finish, Gather, Ingest, Wait
+from batcher.core.admission import NO_ANSWER
+from batcher.core.decide import PILOT_ANSWERED, decide_actions, decide_pilot_actions
+from batcher.core.lifecycle import ShardState
 from batcher.core.pilots import (
     PilotLine,
     PilotStage,
@@ -11,6 +15,7 @@ from batcher.core.pilots import (
     is_enough_accepted,
     tally_pilot,
 )
+from tests.support.decide_kit import EMPTY, FULL, NOW, POLL, READY, RUNNING, SENT, soon
 
 
 def _line(outcome: str | None, code: str | None = None, message: str | None = None, state: str = "done") -> PilotLine:
@@ -107,3 +112,40 @@ def test_the_question_says_whether_too_few_were_judged_or_accepted(accepted: int
     lines = [_line("bio")] * accepted + [_line("unusable", "length")] * refused
     lines += [_line(None, state="dead")] * (12 - accepted - refused)
     assert describe_failed_pilot(tally_pilot(lines), 0.9).startswith(question)
+
+
+# --- what is done until a pilot is answered --------------------------------------------------------------------------
+
+S = ShardState
+PILOT = READY._replace(shard=9, is_pilot=True, state=S.IN_FLIGHT)
+ASKED = EMPTY._replace(shards=(PILOT,), batches=(RUNNING._replace(shard=9),))
+
+
+def test_nothing_is_bought_again_before_the_pilot_has_its_first_answers() -> None:
+    assert decide_actions(ASKED._replace(loose=(FULL,)), NOW) == [POLL]
+    assert decide_actions(ASKED._replace(loose=(FULL,), shards=(PILOT._replace(is_pilot=False),)), NOW) == [
+        Gather(1, 1)
+    ]
+
+
+def test_other_shards_are_sent_beside_a_pilot() -> None:
+    assert decide_actions(ASKED._replace(loose=(FULL,), shards=(PILOT, READY)), NOW) == [SENT]
+
+
+def test_a_pilot_is_followed_to_its_first_answers() -> None:
+    assert decide_pilot_actions(ASKED, NOW) == [POLL]
+    ended = RUNNING._replace(status="completed")
+    assert decide_pilot_actions(ASKED._replace(batches=(ended,)), NOW) == [Ingest("b1")]
+    assert decide_pilot_actions(EMPTY._replace(loose=(FULL,), shards=(READY,)), NOW) == [Finish(PILOT_ANSWERED)]
+
+
+def test_what_is_in_flight_of_a_pilot_is_taken_in_where_the_job_stops() -> None:
+    stopped = ASKED._replace(stopped="mend the key")
+    assert decide_pilot_actions(stopped, NOW) == [POLL]
+    waits = stopped._replace(batches=(), shards=(PILOT._replace(state=S.RELEASED),))
+    assert decide_pilot_actions(waits, NOW) == [Finish("mend the key")]
+    assert decide_pilot_actions(EMPTY._replace(stopped="mend the key"), NOW) == [Finish(PILOT_ANSWERED)]
+
+
+def test_a_pilot_waits_out_an_outage() -> None:
+    assert decide_pilot_actions(ASKED._replace(outage_until=soon(5)), NOW) == [Wait(soon(5), NO_ANSWER)]

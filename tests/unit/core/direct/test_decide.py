@@ -1,11 +1,10 @@
-"""The decisions of the direct lane as tables; and when a run hands its last lines over to it."""
+"""The decisions of the direct lane as tables: the next step, what follows a call, the limit of a day, and verdicts."""
 
 from dataclasses import replace
 
 import pytest
 
-from batcher.core.actions import Finish, Send, Wait
-from batcher.core.decide import HAND_OVER, decide_tail_actions
+from batcher.core.actions import Finish, Wait
 from batcher.core.direct import decide as decide_direct
 from batcher.core.direct.decide import (
     FREE_TRIES,
@@ -28,7 +27,6 @@ from batcher.core.direct.decide import (
     NoChange,
     PauseForQuota,
     PauseLane,
-    build_call_failure,
     decide_after_call,
     decide_daily_allowance,
     decide_direct_action,
@@ -38,20 +36,14 @@ from batcher.core.direct.decide import (
 )
 from batcher.core.direct.pacing import DAY_S, RateLimit
 from batcher.core.direct.workers import Workers
-from batcher.core.failures import ErrorDetails, FailureClass, classify_direct_call
-from batcher.core.lifecycle import ArtistState, ShardState
-from batcher.core.model import Failure
+from batcher.core.failures import FailureClass
+from batcher.core.lifecycle import ArtistState
 from batcher.core.retry import DEFAULT_POLICIES, RetryRules
-from batcher.core.room import Room
-from batcher.core.snapshot import LooseLines, Pause, ShardView, Snapshot
+from batcher.core.snapshot import Pause
 from batcher.core.verdicts import Verdict
+from tests.support.pause_kit import BY_HAND, DAILY, NOW, OVER
 
-NOW = 1_000.0
 READY = DirectLaneView(ready=100, workers=4)
-BY_HAND = Pause("all", "by hand", 0.0, None)
-DAILY = Pause("direct", "daily requests", 0.0, NOW + 500)
-OVER = Pause("all", "quota", 0.0, NOW)
-
 CASES = {
     "as many as there are workers": (READY, Claim(4)),
     "two workers where nothing is said": (DirectLaneView(ready=100), Claim(2)),
@@ -113,7 +105,6 @@ SENT = NOW - 1.0
 REFUSED = EndedCall(SENT, Delivery.ANSWERED, FailureClass.RATE_LIMIT, error="slow down")
 OUTAGE = EndedCall(SENT, Delivery.ANSWERED, FailureClass.SERVER, error="overloaded")
 NO_ROOM = "the service has no room for more calls"
-
 AFTER_CALLS: dict[str, tuple[LaneHistory, EndedCall, Change, LaneHistory]] = {
     "the first refusal blocks for the base delay": (
         START, REFUSED, Block(60.0, NO_ROOM), START._replace(refusals=1, refused_at=NOW),
@@ -265,7 +256,6 @@ def test_one_call_at_a_time(pauses: tuple[Pause, ...], history: LaneHistory, pro
 DAY = DailyUse(limit=10, threshold=0.8, used=0, nth_call_at=None, header=None, running=0, is_paused=False)
 HEADER = RateLimit(100, 100, None)
 USED_UP = "80% of the day's requests are used"
-
 DAYS = {
     "there is no limit": (DAY._replace(limit=0), DailyAllowance(None)),
     "nothing is used": (DAY, DailyAllowance(8)),
@@ -376,106 +366,3 @@ def test_what_becomes_of_a_line(name: str) -> None:
 def test_a_success_has_no_verdict() -> None:
     with pytest.raises(ValueError, match=r"^a call that succeeded needs no verdict$"):
         decide_direct_verdict(RULES, EndedCall(SENT, Delivery.ANSWERED), FRESH, GOING, NOW, 0.0)
-
-
-@pytest.mark.parametrize(
-    ("status", "code", "may_be_done", "failure"),
-    [
-        (400, "", False, FailureClass.INVALID),
-        (400, "context_length_exceeded", False, FailureClass.INVALID),
-        (401, "", False, FailureClass.SETUP),
-        (402, "", False, FailureClass.SETUP),
-        (403, "", False, FailureClass.SETUP),
-        (404, "model_not_found", False, FailureClass.SETUP),
-        (405, "", False, FailureClass.SETUP),
-        (407, "", False, FailureClass.SETUP),
-        (408, "", False, FailureClass.SERVER),
-        (409, "", False, FailureClass.SERVER),
-        (413, "", False, FailureClass.INVALID),
-        (425, "", False, FailureClass.SERVER),
-        (429, "rate_limit_exceeded", False, FailureClass.RATE_LIMIT),
-        (429, "insufficient_quota", False, FailureClass.QUOTA),
-        (500, "", True, FailureClass.SERVER),
-        (503, "insufficient_quota", True, FailureClass.SERVER),
-        (None, "", True, FailureClass.SERVER),
-    ],
-)
-def test_the_class_of_a_failed_call(status: int | None, code: str, may_be_done: bool, failure: FailureClass) -> None:
-    assert classify_direct_call(ErrorDetails(status, code), may_be_done) is failure
-
-
-@pytest.mark.parametrize(
-    ("error", "delivery", "failure"),
-    [
-        (
-            ErrorDetails(message="timed out"),
-            Delivery.LOST,
-            Failure(FailureClass.MISSING, "perhaps_paid", "timed out"),
-        ),
-        (
-            ErrorDetails(),
-            Delivery.LOST,
-            Failure(FailureClass.MISSING, "perhaps_paid", "no answer came that could be read"),
-        ),
-        (
-            ErrorDetails(400, "bad", "kind", "no"),
-            Delivery.ANSWERED,
-            Failure(FailureClass.INVALID, "bad", "no"),
-        ),
-        (ErrorDetails(400, "", "kind", "no"), Delivery.ANSWERED, Failure(FailureClass.INVALID, "kind", "no")),
-        (ErrorDetails(409), Delivery.ANSWERED, Failure(FailureClass.SERVER, "http_409", "")),
-        (ErrorDetails(message="refused"), Delivery.UNSENT, Failure(FailureClass.SERVER, "no_connection", "refused")),
-    ],
-)
-def test_the_failure_of_a_call(error: ErrorDetails, delivery: Delivery, failure: Failure) -> None:
-    assert build_call_failure(error, delivery, may_be_done=False) == failure
-
-
-def test_a_refusal_of_a_call_that_is_perhaps_done_is_no_fault_of_the_line() -> None:
-    failure = build_call_failure(ErrorDetails(400, "bad", "", "no"), Delivery.ANSWERED, may_be_done=True)
-    assert failure == Failure(FailureClass.SERVER, "bad", "no")
-
-
-ROOM = Room(1_000_000, 0.8, 1.1)
-FAR = NOW + 1e6
-
-
-def shard(lines: int, state: ShardState = ShardState.RELEASED, wait_until: float = 0.0) -> ShardView:
-    return ShardView(1, 3, state, lines, lines * 100, wait_until)
-
-
-def tail(snapshot: Snapshot, deadline: float = FAR) -> bool:
-    """Whether a run hands over 100 lines or fewer."""
-    return decide_tail_actions(snapshot, NOW, fewer_than=100, deadline=deadline) == [Finish(HAND_OVER)]
-
-
-@pytest.mark.parametrize(
-    ("snapshot", "hands_over"),
-    [
-        (Snapshot(ROOM, shards=(shard(99),)), True),
-        (Snapshot(ROOM, shards=(shard(100),)), False),
-        (Snapshot(ROOM, loose=(LooseLines(1, 99, 9_900, 0.0),)), True),
-        (Snapshot(ROOM, shards=(shard(9, wait_until=NOW),)), True),
-        (Snapshot(ROOM, loose=(LooseLines(1, 9, 900, NOW),)), True),
-        (Snapshot(ROOM, shards=(shard(60),), loose=(LooseLines(1, 60, 6_000, 0.0),)), False),
-        (Snapshot(ROOM, loose=(LooseLines(1, 9, 900, NOW + 60),)), False),  # not due yet
-        (Snapshot(ROOM, shards=(shard(9, wait_until=NOW + 60),)), False),
-        (Snapshot(ROOM, shards=(shard(9, ShardState.IN_FLIGHT),)), False),
-        (Snapshot(ROOM, shards=(shard(9),), pauses=(BY_HAND,)), False),
-        (Snapshot(ROOM, shards=(shard(9),), pauses=(DAILY,)), False),  # the batch lane goes on
-        (Snapshot(ROOM, shards=(shard(9),), pauses=(OVER,)), True),
-        (Snapshot(ROOM, shards=(shard(9),), stopped="why"), False),
-        (Snapshot(ROOM), False),
-    ],
-)
-def test_a_run_hands_over_when_few_lines_are_left_to_send(snapshot: Snapshot, hands_over: bool) -> None:
-    assert tail(snapshot) is hands_over
-
-
-def test_a_run_hands_over_when_a_batch_may_end_after_the_deadline() -> None:
-    many = Snapshot(ROOM, shards=(shard(5_000),))
-    assert tail(many, deadline=NOW + 23 * 3600)
-    assert not tail(many, deadline=NOW + 25 * 3600)
-    assert not tail(many, deadline=NOW + 24 * 3600)
-    assert tail(many, deadline=NOW + 24 * 3600 - 1)
-    assert isinstance(decide_tail_actions(many, NOW, fewer_than=100, deadline=FAR)[0], Send)
