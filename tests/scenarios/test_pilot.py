@@ -49,7 +49,7 @@ def test_nothing_is_bought_again_before_the_first_answers(world: World) -> None:
 
 def _plan_pilot(folder: Path, settings: SandboxSettings | None = None) -> World:
     """Return a planned job of 60 lines, whose pilot of 12 is not released."""
-    world = World(folder, settings or SandboxSettings())
+    world = World(folder, settings or SandboxSettings(), config_with(limits=TEN_LINES, poll=SLOW_POLLS))
     world.plan(write_table(folder / "t.csv", 60, (1,)), pilot=PilotWish(12, 1))
     return world
 
