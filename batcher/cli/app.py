@@ -9,12 +9,12 @@ import sys
 
 import typer
 
-from batcher.cli.base.answer import ENDING
-from batcher.cli.base.declaration import write_json
-from batcher.cli.planning.commands import planning
-from batcher.cli.results.commands import results
-from batcher.cli.sending.commands import sending
-from batcher.cli.tools.commands import tools
+from batcher.cli.declaration import write_json
+from batcher.cli.planning import planning
+from batcher.cli.results import results
+from batcher.cli.sending import sending
+from batcher.cli.tools import tools
+from batcher.commands.base.answer import ENDING
 from batcher.errors import BatcherError, ExitCode, describe_disk_error
 
 click_errors = typer._click.exceptions

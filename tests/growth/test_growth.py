@@ -184,8 +184,8 @@ def test_the_package_of_prices_is_whole_for_a_job_that_uses_it_too() -> None:
 
 def test_a_look_imports_nothing_that_acts() -> None:
     """Each of these takes longer to import than a look takes."""
-    assert imported("import batcher.cli.app, batcher.cli.results.status") == set()
-    assert imported("import batcher.cli.app, batcher.cli.sending.run") >= {
+    assert imported("import batcher.cli.app, batcher.commands.results.status") == set()
+    assert imported("import batcher.cli.app, batcher.commands.sending.run") >= {
         "batcher.service.openai_service",
         "batcher.lanes.batch.runner",
     }

@@ -127,7 +127,7 @@ def test_nothing_is_kept_or_planned(shop: Shop) -> None:
 
 def test_the_client_of_the_service_is_not_even_loaded() -> None:
     script = (
-        "import sys, batcher.cli.results.judge, batcher.cli.results.answers\n"
+        "import sys, batcher.commands.results.judge, batcher.commands.results.answers\n"
         "sys.exit(any(name in sys.modules for name in ('openai', 'httpx2', 'batcher.service.openai_service')))"
     )
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == 0

@@ -8,8 +8,8 @@ import duckdb
 import orjson
 import pytest
 
-from batcher.cli.planning.init import scaffold_job
 from batcher.collect.collect import collect_bios
+from batcher.commands.planning.init import scaffold_job
 from batcher.config import load_config
 from batcher.core.actions import Finish
 from batcher.core.model import Endpoint

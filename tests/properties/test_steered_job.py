@@ -16,13 +16,13 @@ from hypothesis import settings
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from batcher.catalog.tokens import TokenCounter
-from batcher.cli.base.session import Session
-from batcher.cli.planning.forget import run_forget
-from batcher.cli.planning.plan import choose_options, run_plan
-from batcher.cli.results.judge import run_judge
-from batcher.cli.sending.pause import run_pause, run_resume
-from batcher.cli.sending.redo import RedoOptions, run_redo
-from batcher.cli.sending.retry import run_retry
+from batcher.commands.base.session import Session
+from batcher.commands.planning.forget import run_forget
+from batcher.commands.planning.plan import choose_options, run_plan
+from batcher.commands.results.judge import run_judge
+from batcher.commands.sending.pause import run_pause, run_resume
+from batcher.commands.sending.redo import RedoOptions, run_redo
+from batcher.commands.sending.retry import run_retry
 from batcher.core.actions import Finish
 from batcher.errors import ConfigError, InputError
 from batcher.job.loading import load_job

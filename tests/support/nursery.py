@@ -23,6 +23,7 @@ import openai
 import toktok
 
 import batcher.cli
+import batcher.commands
 from batcher.catalog.prices import resolve_prices
 from batcher.catalog.tokens import ENCODING
 from tests.support.shared_clock import install_shared_clock
@@ -87,7 +88,11 @@ def nursery() -> Nursery:
 
 def main() -> None:
     """Fork, wait or poll, as each line on stdin says, and answer with a number."""
-    commands = [module.name for module in pkgutil.walk_packages(batcher.cli.__path__, "batcher.cli.")]
+    commands = [
+        module.name
+        for package in (batcher.cli, batcher.commands)
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    ]
     for name in (*PREPARED, *commands):
         importlib.import_module(name)
     toktok._encoding(ENCODING)

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from batcher.cli.base.session import Session
-from batcher.cli.sending.pause import run_resume
+from batcher.commands.base.session import Session
+from batcher.commands.sending.pause import run_resume
 from batcher.core.actions import Finish, Wait
 from batcher.plan.pilot_draw import PilotWish
 from batcher.sandbox import SandboxSettings

@@ -4,9 +4,9 @@ import io
 from pathlib import Path
 
 from batcher.catalog.prices import resolve_prices
-from batcher.cli.base.session import Session
-from batcher.cli.sending.pause import run_resume
-from batcher.cli.tools.doctor import run_health_checks
+from batcher.commands.base.session import Session
+from batcher.commands.sending.pause import run_resume
+from batcher.commands.tools.doctor import run_health_checks
 from batcher.core.brake import REMEDIES
 from batcher.core.forecast import BEST_BATCH_S
 from batcher.state.reports.status import Status, read_status

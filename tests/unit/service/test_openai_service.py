@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from batcher.cli.base import process
+from batcher.commands.base import process
 from batcher.core.remote import RemoteBatch
 from batcher.core.retry import RetryPolicy
 from batcher.errors import SetupError

@@ -1,0 +1,73 @@
+"""What commands are declared with: the options that several have, their session, and their end."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from batcher.commands.base.answer import CommandAnswer
+
+if TYPE_CHECKING:  # what a command needs is imported when it runs, so that `--help` and a mistake do not wait for it
+    from batcher.commands.base.session import Session
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", help="The configuration file; its relative paths start at its folder.")
+]
+InputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--input",
+        help="The table: .csv, .jsonl or .parquet. Default: that of the last plan, else of batcher.toml.",
+    ),
+]
+DoneOption = Annotated[
+    Path | None, typer.Option("--done", help="A table of bios that exist (artist_id, bio): not asked for again.")
+]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Take in only the N most urgent new artists.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Take in all artists of the table, after a plan with --limit.")]
+AddOption = Annotated[
+    bool, typer.Option("--add", help="Add the artists of another table than that of the last plan, without a question.")
+]
+SkipOption = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave bad rows out, and list them as skipped.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
+MovedOption = Annotated[
+    bool, typer.Option("--service-moved", help="The service of this job has a new address; go on there.")
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files that `collect` did not write, or that hold more.")
+]
+YesOption = Annotated[bool, typer.Option("--yes", help="Agree beforehand; nothing is asked.")]
+CONFIG = Path("batcher.toml")
+"""The configuration file where --config names no other."""
+
+
+def start_session(config: Path, json: bool, service_moved: bool = False) -> "Session":
+    """Read the configuration and return the session of a command. Raises ConfigError."""
+    from batcher.commands.base.session import open_session
+
+    return open_session(config, json, service_moved)
+
+
+def finish_command(answer: CommandAnswer, as_json: bool) -> NoReturn:
+    """Print the answer of a command on stdout, and end the command with its exit code."""
+    if as_json:
+        write_json(answer.data)
+    elif isinstance(answer.drawn, str):
+        from batcher.views.clean import clean_text
+
+        typer.echo(clean_text(answer.drawn))
+    else:
+        from batcher.views.progress import StdoutConsole
+
+        StdoutConsole().print(answer.drawn)
+    raise typer.Exit(int(answer.code))
+
+
+def write_json(data: object) -> None:
+    """Write one object on one line of stdout."""
+    import orjson
+
+    from batcher.views.clean import clean_json
+
+    sys.stdout.write(clean_json(orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS, default=str).decode()) + "\n")

@@ -1,0 +1,112 @@
+"""The commands before anything is sent: their options and help."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from batcher.cli.declaration import (
+    CONFIG,
+    AddOption,
+    AllOption,
+    ConfigOption,
+    DoneOption,
+    InputOption,
+    JsonOption,
+    LimitOption,
+    SkipOption,
+    YesOption,
+    finish_command,
+    start_session,
+)
+
+PANEL = "Plan"
+"""The heading of these commands in `batcher --help`."""
+
+planning = typer.Typer()
+
+
+@planning.command(rich_help_panel=PANEL)
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to; made if it does not exist.")] = Path(),
+    json: JsonOption = False,
+) -> None:
+    """Write a commented batcher.toml and an example job; overwrites nothing."""
+    from batcher.commands.planning.init import run_init
+
+    finish_command(run_init(folder), json)
+
+
+@planning.command(rich_help_panel=PANEL)
+def plan(
+    config: ConfigOption = CONFIG,
+    input: InputOption = None,
+    done: DoneOption = None,
+    limit: LimitOption = None,
+    everything: AllOption = False,
+    skip_bad_rows: SkipOption = False,
+    add: AddOption = False,
+    replan: Annotated[
+        bool, typer.Option("--replan", help="Cut everything unsent again, from the table and the job as they are now.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Read the table, render and count every line, cut shards; print lines, tokens, price and forecast.
+
+    What is not named is as in the last plan, which takes in no more artists after --limit.
+    """
+    from batcher.commands.planning.plan import choose_options, run_plan
+    from batcher.plan.options import PlanWish
+
+    session = start_session(config, json)
+    wish = PlanWish(input, done, limit, everything, skip_bad_rows)
+    options = choose_options(session, wish, add or dry_run)
+    finish_command(run_plan(session, replace(options, replan=replan, dry_run=dry_run)), json)
+
+
+@planning.command(rich_help_panel=PANEL)
+def preview(
+    artists: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ARTIST_ID]...", help="Whose lines. Default: the most urgent one's."),
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option("--sample", min=1, help="Of N artists, from the shortest row to the longest.")
+    ] = None,
+    input: Annotated[
+        Path | None,
+        typer.Option("--input", help="Take the rows from this table, and not from the plan."),
+    ] = None,
+    config: ConfigOption = CONFIG,
+    json: JsonOption = False,
+) -> None:
+    """Show lines exactly as they will be sent, with their tokens and price; sends and writes nothing."""
+    from batcher.commands.planning.preview import run_preview
+
+    finish_command(run_preview(start_session(config, json), artists or [], sample, input), json)
+
+
+@planning.command(rich_help_panel=PANEL)
+def forget(
+    artist: Annotated[
+        list[str] | None, typer.Option("--artist", help="The id of one; may be given more than once.")
+    ] = None,
+    not_in_table: Annotated[
+        bool, typer.Option("--not-in-table", help="All that the table does not have, or not any more.")
+    ] = False,
+    input: Annotated[
+        Path | None, typer.Option("--input", help="The table of --not-in-table. Default: that of the last plan.")
+    ] = None,
+    yes: YesOption = False,
+    config: ConfigOption = CONFIG,
+    json: JsonOption = False,
+) -> None:
+    """Take artists that were never sent out of the plan, after their count; what was sent stays.
+
+    A later plan takes them in again where its table has them.
+    """
+    from batcher.commands.planning.forget import run_forget
+
+    finish_command(run_forget(start_session(config, json), artist or [], not_in_table, input, yes), json)

@@ -1,0 +1,108 @@
+"""The commands that look at what came: their options and help."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from batcher.cli.declaration import (
+    CONFIG,
+    ConfigOption,
+    JsonOption,
+    OverwriteOption,
+    finish_command,
+    start_session,
+)
+
+PANEL = "Results"
+"""The heading of these commands in `batcher --help`."""
+
+results = typer.Typer()
+
+
+@results.command(rich_help_panel=PANEL)
+def collect(
+    out: Annotated[Path, typer.Option("--out", help="Where to: .parquet, .csv or .jsonl.")],
+    config: ConfigOption = CONFIG,
+    failed: Annotated[Path | None, typer.Option("--failed", help="Write what has no bio to this file.")] = None,
+    only_new: Annotated[bool, typer.Option("--only-new", help="Only bios that were not collected before.")] = False,
+    overwrite: OverwriteOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Write the bios, earlier ones included, to one file."""
+    from batcher.commands.results.collect import run_collect
+
+    finish_command(run_collect(start_session(config, json), out, failed, only_new, overwrite), json)
+
+
+@results.command(rich_help_panel=PANEL)
+def status(
+    config: ConfigOption = CONFIG,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every few seconds, until Ctrl-C.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Tell how far it is: counts, batches in flight, room, who waits until when, cost."""
+    from batcher.commands.results.status import run_status, watch_status
+
+    session = start_session(config, json)
+    if watch:
+        watch_status(session)
+        return
+    finish_command(run_status(session), json)
+
+
+@results.command(rich_help_panel=PANEL)
+def show(
+    artist_id: Annotated[str, typer.Argument(help="As in the table; an unknown one is told with those like it.")],
+    config: ConfigOption = CONFIG,
+    json: JsonOption = False,
+) -> None:
+    """Tell one artist's whole history."""
+    from batcher.commands.results.status import run_show
+
+    finish_command(run_show(start_session(config, json), artist_id), json)
+
+
+@results.command(rich_help_panel=PANEL)
+def answers(
+    artist_id: Annotated[str | None, typer.Argument(help="As in the table; none with --refused: of all.")] = None,
+    config: ConfigOption = CONFIG,
+    refused: Annotated[bool, typer.Option("--refused", help="Only answers that were refused.")] = False,
+    failure: Annotated[
+        str | None, typer.Option("--class", help="Only answers that were refused with this class of failure.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="The newest N.")] = 20,
+    json: JsonOption = False,
+) -> None:
+    """Show answers as they came, each with the reason it was refused for."""
+    from batcher.commands.results.answers import run_answers
+
+    finish_command(run_answers(start_session(config, json), artist_id, refused, failure, limit), json)
+
+
+@results.command(rich_help_panel=PANEL)
+def judge(
+    config: ConfigOption = CONFIG,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would change.")] = False,
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="Take bios that are refused now from their lines, and hold these.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Judge kept answers again with today's `accept` and output model; nothing is asked or paid."""
+    from batcher.commands.results.judge import run_judge
+
+    finish_command(run_judge(start_session(config, json), dry_run, revoke), json)
+
+
+@results.command(rich_help_panel=PANEL)
+def versions(
+    first: Annotated[int | None, typer.Argument(metavar="[A]", help="The number of a prompt.")] = None,
+    second: Annotated[int | None, typer.Argument(metavar="[B]", help="Another one; default: today's.")] = None,
+    config: ConfigOption = CONFIG,
+    json: JsonOption = False,
+) -> None:
+    """List the prompts that were asked with, or show what differs between prompt A and prompt B."""
+    from batcher.commands.results.versions import run_versions
+
+    finish_command(run_versions(start_session(config, json), first, second), json)

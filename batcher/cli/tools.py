@@ -1,0 +1,58 @@
+"""The commands beside the job: their options and help."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from batcher import __version__
+from batcher.cli.declaration import CONFIG, ConfigOption, JsonOption, finish_command, start_session
+from batcher.commands.base.answer import CommandAnswer
+
+PANEL = "Tools"
+"""The heading of these commands in `batcher --help`."""
+
+tools = typer.Typer()
+
+
+@tools.command(rich_help_panel=PANEL)
+def doctor(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
+    """Check key, endpoint, model, limits, state and disk, and say what to do about each."""
+    from batcher.commands.tools.doctor import run_doctor
+
+    finish_command(run_doctor(start_session(config, json)), json)
+
+
+@tools.command(rich_help_panel=PANEL)
+def sandbox(
+    port: Annotated[int, typer.Option("--port", help="Where it listens; 0: any free port.", min=0, max=65535)] = 8080,
+    speed: Annotated[float, typer.Option("--speed", help="Sandbox seconds in one real second.", min=0.001)] = 1.0,
+    tier: Annotated[int, typer.Option("--tier", help="The usage tier whose limits it keeps.", min=1, max=5)] = 3,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same answers and faults.")] = 0,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="Where its files go; default: a temporary one.")
+    ] = None,
+) -> None:
+    """Serve a local Batch API on the loopback interface: for trying things out, for nothing."""
+    from batcher.commands.tools.sandbox import run_sandbox
+
+    run_sandbox(port, speed, tier, seed, folder)
+
+
+@tools.command(rich_help_panel=PANEL)
+def demo(
+    config: ConfigOption = CONFIG,
+    input: Annotated[Path | None, typer.Option("--input", help="Another table than the configured one.")] = None,
+    speed: Annotated[float, typer.Option("--speed", help="Sandbox seconds in one real second.", min=1)] = 1800.0,
+    svg: Annotated[Path | None, typer.Option("--svg", help="Save what was seen as a picture.")] = None,
+) -> None:
+    """Run the real commands on the configured job against the sandbox, over HTTP, for nothing."""
+    from batcher.commands.tools.demo import run_demo
+
+    run_demo(config, input, speed, svg)
+
+
+@tools.command(rich_help_panel=PANEL)
+def version(json: JsonOption = False) -> None:
+    """Print the version."""
+    finish_command(CommandAnswer(f"batcher {__version__}", {"version": __version__}), json)

@@ -1,0 +1,22 @@
+"""The question before something that costs money or takes lines out of the plan."""
+
+import sys
+
+import typer
+
+from batcher.commands.base.session import Session
+from batcher.errors import DecisionError, InputError
+
+
+def confirm_or_refuse(session: Session, question: str, option: str, is_given: bool) -> None:
+    """Ask on a terminal; return where the user agrees, or has given the option that agrees beforehand.
+
+    question: a sentence that says what would be done, without a question mark. Raises DecisionError where the user
+    does not agree, and InputError away from a terminal: there nobody can be asked.
+    """
+    if is_given:
+        return
+    if session.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise InputError(f"{question}; nothing was changed, {option} agrees")
+    if not typer.confirm(f"{question}. Go on?", err=True):
+        raise DecisionError("nothing was changed")

@@ -1,0 +1,36 @@
+"""How an acting process has ended, as its command reports it."""
+
+from rich.text import Text
+
+from batcher.catalog.prices import resolve_prices
+from batcher.commands.base.answer import ENDING
+from batcher.commands.base.session import Session
+from batcher.core.actions import INTERRUPTED, Finish, Wait
+from batcher.errors import DecisionError, SetupError
+from batcher.state.reports.status import Status, read_status
+
+
+def read_job_status(session: Session) -> Status:
+    """Return the status of the job, with the prices of today."""
+    with session.store.read_transaction() as tx:
+        return read_status(tx, session.config, resolve_prices)
+
+
+def is_interrupted(end: Finish | Wait) -> bool:
+    """Return whether the process ended because it was asked to, by Ctrl-C or another signal."""
+    return isinstance(end, Finish) and end.problem == INTERRUPTED
+
+
+def interruption_note(end: Finish | Wait) -> list[Text]:
+    """Return how to go on after Ctrl-C or another signal; empty where the process ended otherwise."""
+    if not is_interrupted(end):
+        return []
+    asked = ENDING.describe()
+    return [Text(f"Ended by {asked}. What is in flight goes on at the service; the same command goes on from here.")]
+
+
+def raise_problem(end: Finish | Wait) -> None:
+    """Raise where the process ended for a reason that only the user can remove: SetupError (exit code 2), or
+    DecisionError (exit code 3) where the user is asked."""
+    if isinstance(end, Finish) and end.problem and not is_interrupted(end):
+        raise DecisionError(end.problem) if end.asks else SetupError(end.problem)

@@ -1,0 +1,255 @@
+"""The one acting process of a lane: it holds the lock, has checked the service, and ends at a safe point."""
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from batcher.catalog.prices import resolve_prices
+from batcher.commands.base.answer import ENDING, EndingSignal
+from batcher.commands.base.session import Session
+from batcher.config import Config
+from batcher.core import events
+from batcher.core.failures import FailureClass, classify_call_error, is_redirect
+from batcher.core.retry import Jitter
+from batcher.disk.locks import lane_lock
+from batcher.errors import SetupError, StateError
+from batcher.lanes.batch.runner import BatchRunner
+from batcher.lanes.context import LaneContext
+from batcher.plan.checks import check_sending
+from batcher.service.address import is_unencrypted, read_origin
+from batcher.service.bounds import never_ends
+from batcher.service.openai_service import OpenAIService, connect_service
+from batcher.service.service import CallError, Service
+from batcher.state import facts, submissions
+from batcher.state.submissions import SubmissionAtService
+from batcher.views.events import EventReporter
+from batcher.views.progress import Display
+
+BATCHES_PROBED = 3
+"""Batches, not settled or perhaps created, that are looked up where the state does not tell whose service has them."""
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What asks a process to end: Ctrl-C, and what systemd, docker and a closed terminal send. Without a handler the last
+two end it within any statement, and what is under way in the direct lane is paid for once more."""
+
+
+class InterruptHandler:
+    """The handler of the signals: the first requests the end at the next safe point, a second one ends at once."""
+
+    def __init__(self, display: Display, ending: EndingSignal = ENDING) -> None:
+        self._event = threading.Event()
+        self._display, self._ending = display, ending
+        self._terminals = [fd for fd in (1, 2) if os.isatty(fd)]
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        """Handle the signal. Raises KeyboardInterrupt on the second one."""
+        self._ending.record_signal(number)
+        if self._event.is_set():
+            raise KeyboardInterrupt
+        self._event.set()
+        self._leave_lost_terminals()
+        with suppress(OSError):  # whoever reads may be gone, which ends nothing that is under way
+            self._display.console.print("ending at the next safe point; once more to end at once", highlight=False)
+
+    def _leave_lost_terminals(self) -> None:
+        """Write to nowhere what would go to a terminal that was closed: there each write fails."""
+        for fd in self._terminals:
+            if not os.isatty(fd):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, fd)
+                os.close(nowhere)
+
+    def is_requested(self) -> bool:
+        """Return whether the user asked to end."""
+        return self._event.is_set()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, or until the user asks to end."""
+        self._event.wait(seconds)
+
+    def sleep_or_interrupt(self, seconds: float) -> None:
+        """Sleep where nothing was begun yet. Raises KeyboardInterrupt when the user asks to end."""
+        if self._event.wait(seconds):
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def handled_signals(handler: InterruptHandler) -> Iterator[None]:
+    """Have the handler called for the signals while the context lasts.
+
+    SIGTERM and SIGHUP stay ignored where the caller ignores them: `nohup` does, so that a closed terminal ends nothing.
+    """
+    before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
+    handled = [n for n in ENDING_SIGNALS if n == signal.SIGINT or before[n] is not signal.SIG_IGN]
+    for number in handled:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number in handled:
+            signal.signal(number, before[number] or signal.SIG_DFL)
+
+
+class WorkDoneElsewhere(Exception):  # noqa: N818 - an outcome, and read as one
+    """Raised when the owner of the lock has done our work while we waited for the lock."""
+
+
+WORK_CHECK_S = 1.0
+"""Seconds between two checks whether the owner of the lock has done our work."""
+
+
+def _always_false() -> bool:
+    return False
+
+
+@contextmanager
+def open_lane_context(
+    session: Session, lane: str, is_work_done: Callable[[], bool] = _always_false, sends: bool = True
+) -> Iterator[LaneContext]:
+    """Become the one acting process of a lane, with its lock held, the service checked and signals caught.
+
+    is_work_done: whether the owner of the lock has done by now what this process is for; WorkDoneElsewhere is raised
+    then. sends: whether it may send what waits. Raises StateError without a plan, ConfigError where today's job and
+    settings are not those of what waits, and SetupError where the service refuses us.
+    """
+    job = session.load_job()
+    with session.store.read_transaction() as tx:  # a plan must be there before anything is locked or called
+        session.check_origin(tx)
+        if sends:
+            check_sending(tx, session.config, job, resolve_prices)
+    interrupt = InterruptHandler(session.display)
+    rules = session.config.retry.to_rules()
+    dice = random.SystemRandom()
+    service = _connect_service(session.config, interrupt.sleep, dice.random, interrupt.is_requested)
+    _warn_of_plain_text(session.display)
+    reporter = EventReporter(session.display)
+    context = LaneContext(
+        session.store, service, job, session.config, rules, resolve_prices, dice.random,
+        time.time, interrupt.sleep, reporter.report_event, interrupt.is_requested,
+    )  # fmt: skip
+    with handled_signals(interrupt):
+        sleep = _build_lock_sleep(interrupt, is_work_done, time.monotonic)
+        with lane_lock(
+            session.store.folder, lane, lambda why: reporter.report_event(events.LockHeld(why)), sleep, None
+        ):
+            _contact_service(session, context.service, lane)
+            yield context
+
+
+@contextmanager
+def open_batch_runner(
+    session: Session, is_work_done: Callable[[], bool] = _always_false, sends: bool = True
+) -> Iterator[BatchRunner]:
+    """Become the one acting process of the batch lane; parameters and errors are those of `open_lane_context`."""
+    with open_lane_context(session, "batch", is_work_done, sends) as context:
+        runner = BatchRunner(context)
+        runner.prepare_run()
+        yield runner
+
+
+def _build_lock_sleep(
+    interrupt: InterruptHandler, is_work_done: Callable[[], bool], clock: Callable[[], float]
+) -> Callable[[float], None]:
+    """Return how to sleep while another process has the lock. clock: counts seconds, from any start."""
+    checked_at = clock()
+
+    def sleep(seconds: float) -> None:
+        nonlocal checked_at
+        if clock() - checked_at >= WORK_CHECK_S:
+            checked_at = clock()
+            if is_work_done():
+                raise WorkDoneElsewhere
+        interrupt.sleep_or_interrupt(seconds)
+
+    return sleep
+
+
+def check_service_reachable(session: Session) -> None:
+    """Check the service before `run` has done anything. Raises SetupError."""
+    with suppress(StateError), session.store.read_transaction() as tx:  # there may be no plan
+        session.check_origin(tx)
+    service = _connect_service(session.config, time.sleep, random.random)
+    _warn_of_plain_text(session.display)
+    _check_service(service, session.store.exists(), "batch")
+
+
+def _connect_service(
+    config: Config, sleep: Callable[[float], None], jitter: Jitter, is_ending: Callable[[], bool] = never_ends
+) -> OpenAIService:
+    return connect_service(config.api.timeout_s, config.retry.to_rules(), sleep, jitter, is_ending)
+
+
+def _warn_of_plain_text(display: Display) -> None:
+    """Print a warning, once a command, where the way to the service is not encrypted."""
+    origin = read_origin()
+    if is_unencrypted(origin):
+        display.print_once(f"warning: key and prompts go to {origin} unencrypted; use https://")
+
+
+def _contact_service(session: Session, service: Service, lane: str) -> None:
+    """Check the service and record that it is the one of this job. Raises SetupError where it is not, or refuses us."""
+    with session.store.read_transaction() as tx:
+        session.check_origin(tx)  # again: another process may have recorded one while we waited for the lock
+        known = facts.has_reached_service(tx)
+        is_named = bool(facts.read_service_origin(tx)) or session.service_moved
+        work = [] if is_named else submissions.load_submissions_at_service(tx)
+    is_reached = _check_service(service, known, lane)
+    is_ours = not work or _find_our_work(service, work)
+    model = session.config.model.name
+    with session.store.transaction("reached") as tx:
+        if is_ours:
+            facts.record_service_origin(tx, read_origin())
+        if is_reached:
+            facts.record_service_reached(tx)
+            facts.save_prices(tx, model, resolve_prices(model))
+
+
+def _find_our_work(service: Service, work: Sequence[SubmissionAtService]) -> bool:
+    """Return whether the service has work of a state that does not tell whose it is, as those of earlier versions.
+
+    False: it does not say now. Raises SetupError where it knows nothing of what is in flight: once it were recorded as
+    the service of this job, the right one would be refused.
+    """
+    try:
+        for each in work[:BATCHES_PROBED]:
+            if each.batch_id is not None and service.retrieve_batch(each.batch_id) is not None:
+                return True
+            if service.can_see_file(each.file_id):
+                return True
+    except CallError:
+        return False
+    count = f"{len(work)} batch{'es' if len(work) != 1 else ''}"
+    raise SetupError(
+        f"{read_origin()} knows nothing of this job's {count} in flight; "
+        "set OPENAI_BASE_URL and OPENAI_API_KEY as they were sent with, or give this service a [state] dir of its own "
+        "(where it is the same service at a new address: --service-moved)"
+    )
+
+
+def _check_service(service: Service, known: bool, lane: str) -> bool:
+    """Return whether the service answers. Raises SetupError for a wrong key or address.
+
+    known: it was reached before, so that silence is an outage and not a mistake of the user. lane: which one is to
+    start; "direct" needs no Batch API.
+    """
+    try:
+        if lane == "direct":
+            service.check_key()
+        else:
+            service.check_access()
+    except CallError as error:
+        failure = classify_call_error(error.details)
+        if is_redirect(error.details):
+            raise SetupError(f"the service cannot be reached: {error}; check OPENAI_BASE_URL") from error
+        if failure is FailureClass.SETUP:
+            raise SetupError(f"the service refuses the key: {error}; check OPENAI_API_KEY") from error
+        if error.details.status is None and not known:
+            raise SetupError(f"the service cannot be reached: {error}; check OPENAI_BASE_URL") from error
+        if failure is FailureClass.SHARD_REFUSED:
+            raise SetupError(f"the address does not speak the Batch API: {error}; check OPENAI_BASE_URL") from error
+        return False
+    return True

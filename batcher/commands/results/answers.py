@@ -1,0 +1,34 @@
+"""`answers`: what came for an artist, or what was refused, as the model wrote it."""
+
+from batcher.commands.base.answer import CommandAnswer
+from batcher.commands.base.choices import build_unknown_artist_error, parse_failure_class
+from batcher.commands.base.session import Session
+from batcher.errors import InputError
+from batcher.review.kept_answers import REFUSED, KeptAnswer, find_answers
+from batcher.state.reports.status import has_artist
+from batcher.state.review.answers import AnswerChoice
+from batcher.views.review import draw_answers
+
+
+def run_answers(
+    session: Session, artist_id: str | None, refused: bool, failure: str | None, limit: int
+) -> CommandAnswer:
+    """Return answers with their texts, the newest first.
+
+    Raises InputError where neither an artist nor `--refused` is given, and for an artist or class that does not exist.
+    """
+    if artist_id is None and not refused:
+        raise InputError("say of whom: `batcher answers ARTIST_ID`, or --refused for what was refused of all")
+    named = parse_failure_class(failure)
+    failures = (named,) if named is not None else REFUSED if refused else None
+    if artist_id is not None:
+        with session.store.read_transaction() as tx:
+            if not has_artist(tx, artist_id):
+                raise build_unknown_artist_error(tx, artist_id)
+    found = find_answers(session.store, AnswerChoice([artist_id] if artist_id else None, failures, limit))
+    data = {"answers": [_to_json(answer) for answer in found.answers], "total": found.total}
+    return CommandAnswer(draw_answers(found), data)
+
+
+def _to_json(answer: KeptAnswer) -> dict[str, object]:
+    return {**answer.record._asdict(), "text": answer.text or None, "lack": answer.lack or None}

@@ -1,0 +1,41 @@
+"""`judge`: the answers that are kept, judged again with today's job."""
+
+from functools import partial
+
+from batcher.commands.base.answer import CommandAnswer
+from batcher.commands.base.session import Session
+from batcher.errors import JobError
+from batcher.plan.retry_shards import recut_parked_lines
+from batcher.review.judging import Judgement, judge_again
+from batcher.state.reports.status import to_json
+from batcher.views.review import draw_judgement
+
+
+def run_judge(session: Session, dry_run: bool, revoke: bool) -> CommandAnswer:
+    """Judge the kept answers again. Raises JobError where the job's code fails; then nothing was changed."""
+    job = session.load_job()
+    with session.display.show_progress("judging"):
+        report = partial(session.display.report_progress, "answers judged")
+        judgement = judge_again(session.store, job, revoke, dry_run, report)
+    notes = []
+    if judgement.accepted:
+        try:
+            recut_parked_lines(session.store, job, session.config)
+        except JobError as error:  # they stay as they are, as before a lane that finds them
+            notes.append(f"Planned lines that were beside them wait to be cut again: {error}")
+    return CommandAnswer(draw_judgement(judgement, dry_run, notes), _to_json(judgement, dry_run, notes))
+
+
+def _to_json(judgement: Judgement, dry_run: bool, notes: list[str]) -> dict[str, object]:
+    counts = judgement.counts
+    return {
+        "dry_run": dry_run,
+        "judged": judgement.judged,
+        "accepted": {row.state: row.lines for row in counts.accepted},
+        "refused": {"bios": counts.refused, "reasons": to_json(counts.reasons), "first": to_json(counts.first)},
+        "revoked": judgement.revoked,
+        "changed_meanwhile": counts.changed_meanwhile,
+        "not_kept": judgement.not_kept,
+        "damaged": judgement.damaged,
+        "notes": notes,
+    }

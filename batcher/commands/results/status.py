@@ -1,0 +1,49 @@
+"""`status` and `show`: looks at the state."""
+
+import time
+from contextlib import suppress
+from functools import partial
+
+from rich.console import Group
+from rich.text import Text
+
+from batcher.commands.base.answer import CommandAnswer
+from batcher.commands.base.session import Session
+from batcher.state.reports.status import read_artist, read_status, to_json
+from batcher.state.snapshot import load_saved_prices
+from batcher.views.progress import CleanConsole
+from batcher.views.status import draw_artist, draw_status
+
+WATCH_S = 2.0
+"""Seconds between two looks of `status --watch`."""
+
+
+def run_status(session: Session) -> CommandAnswer:
+    """Return the job at this moment."""
+    with session.store.read_transaction() as tx:
+        status = read_status(tx, session.config, partial(load_saved_prices, tx))
+        name = session.name_service(tx)
+    fields = {field: to_json(value) for field, value in status._asdict().items()}
+    return CommandAnswer(Group(Text(name.describe()), draw_status(status)), {**name.to_json(), **fields})
+
+
+def watch_status(session: Session) -> None:
+    """Show the job every few seconds, until Ctrl-C."""
+    from rich.live import Live
+
+    first = run_status(session).drawn
+    with suppress(KeyboardInterrupt), Live(first, console=CleanConsole(), auto_refresh=False) as live:
+        while True:
+            time.sleep(WATCH_S)
+            live.update(run_status(session).drawn, refresh=True)
+
+
+def run_show(session: Session, artist_id: str) -> CommandAnswer:
+    """Return one artist's history. Raises InputError, with similar artists, for an unknown id."""
+    with session.store.read_transaction() as tx:
+        artist = read_artist(tx, artist_id, partial(load_saved_prices, tx))
+        if artist is None:
+            from batcher.commands.base.choices import build_unknown_artist_error
+
+            raise build_unknown_artist_error(tx, artist_id)
+    return CommandAnswer(draw_artist(artist), to_json(artist))

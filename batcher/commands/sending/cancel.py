@@ -1,0 +1,80 @@
+"""`batcher cancel`: cancel what is in flight, and take back what was not sent."""
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from batcher.commands.base.answer import CommandAnswer
+from batcher.commands.base.process import WorkDoneElsewhere, open_batch_runner
+from batcher.commands.base.session import Session
+from batcher.core.decide import decide_cancel_actions
+from batcher.errors import ExitCode
+from batcher.state import facts, wishes
+from batcher.state.reports.status import to_json
+from batcher.state.wishes import CancelledShard, CancelResult
+from batcher.views.sheet import build_table
+
+
+def run_cancel(session: Session, shards: Sequence[int]) -> CommandAnswer:
+    """Record the wish to cancel shards (none named: all), and follow it until the acting process has fulfilled it.
+
+    This process acts where no other does. Raises InputError for the number of a shard that cannot be cancelled, and
+    SetupError where its batch is at another service.
+    """
+    with session.store.read_transaction() as tx:
+        session.check_origin(tx)
+    with session.store.transaction("cancel") as tx:
+        requested, since = wishes.request_cancel(tx, shards), tx.now
+        facts.end_open_submit(tx)
+    end = "none was in flight"
+    if requested.following:
+        end = _follow_cancellation(session)
+    with session.store.read_transaction() as tx:
+        cancelled = wishes.load_cancelled_shards(tx, requested.following, since)
+        left = sorted(set(wishes.load_open_wishes(tx)) & set(requested.following))
+    data = {
+        "cancelled": to_json(cancelled),
+        "not_sent": list(requested.withdrawn),
+        "retries_held": requested.held,
+        "still_in_flight": left,
+    }
+    code = ExitCode.WORK_REMAINS if left else ExitCode.DONE
+    return CommandAnswer(_draw_cancellation(requested, cancelled, left, end), data, code)
+
+
+def _follow_cancellation(session: Session) -> str:
+    """Follow the wishes until they are fulfilled; return how that came about, in words for the user."""
+
+    def is_done() -> bool:
+        with session.store.read_transaction() as tx:
+            return not wishes.load_open_wishes(tx)
+
+    try:
+        with open_batch_runner(session, is_done, sends=False) as runner:
+            end = runner.run_until_idle(how=decide_cancel_actions)
+    except WorkDoneElsewhere:
+        return "the process at work has carried it out"
+    return getattr(end, "problem", "") or "done"
+
+
+def _draw_cancellation(
+    requested: CancelResult, cancelled: Sequence[CancelledShard], left: Sequence[int], end: str
+) -> RenderableType:
+    parts: list[RenderableType] = []
+    if cancelled:
+        rows = [(str(row.shard), row.outcome or "in flight", row.bios, row.held) for row in cancelled]
+        parts.append(build_table("Cancelled", ["shard", "ended", "bios", "held"], rows, 2))
+    lines = []
+    if requested.withdrawn:
+        count = len(requested.withdrawn)
+        lines.append(f"{count} shards were not sent yet: planned again; `batcher submit` releases them.")
+    if requested.held:
+        lines.append(f"{requested.held:,} lines that waited to be tried again are held.")
+    if left:
+        lines.append(f"{len(left)} shards are still in flight ({end}); `batcher poll` follows them.")
+    if not (cancelled or lines):
+        lines.append("Nothing is in flight or waits to be sent.")
+    if cancelled or requested.held:
+        lines.append("`batcher retry --held` brings held lines back.")
+    return Group(*parts, *(Text(line) for line in lines))

@@ -1,0 +1,108 @@
+"""`batcher direct`: the synchronous lane, for what cannot wait."""
+
+from typing import NamedTuple
+
+from rich.console import Group
+from rich.text import Text
+
+from batcher.catalog.prices import resolve_prices
+from batcher.commands.base.answer import CommandAnswer
+from batcher.commands.base.choices import parse_failure_class
+from batcher.commands.base.outcome import raise_problem, read_job_status
+from batcher.commands.base.process import open_lane_context
+from batcher.commands.base.session import Session
+from batcher.commands.sending.retry import bring_back_lines, describe_prompts
+from batcher.core.actions import Finish
+from batcher.core.direct.workers import build_workers, parse_workers
+from batcher.core.failures import FailureClass
+from batcher.errors import InputError, compute_exit_code
+from batcher.lanes.direct.lane import DirectLane
+from batcher.lanes.direct.ready_lines import SelectionWeight
+from batcher.plan.checks import check_sending
+from batcher.state import direct_calls
+from batcher.state.direct_calls import Selection
+from batcher.state.wishes import RetryFilter
+from batcher.views.sheet import format_usd
+from batcher.views.status import draw_status
+
+
+class LaneRun(NamedTuple):
+    """How a process of the direct lane has ended, and how many calls it made."""
+
+    end: Finish
+    calls: int
+
+
+class DirectOptions(NamedTuple):
+    """Which lines to ask for, as the user named them."""
+
+    priority: int | None = None
+    failure: str | None = None
+    limit: int | None = None
+    unreleased: bool = False
+    same_prompt: bool = False
+    """Whether failed lines come back with the prompt that they had."""
+
+    def build_selection(self, failure: FailureClass | None) -> Selection:
+        """Return the lines; without a filter only those that were released: each costs twice what it was planned at."""
+        is_filtered = self.priority is not None or failure is not None or self.limit is not None
+        unreleased = self.unreleased or is_filtered
+        return Selection(self.priority, failure.value if failure else None, self.limit, unreleased)
+
+
+def run_direct(session: Session, workers: str | None, options: DirectOptions) -> CommandAnswer:
+    """Request answers at once, at the standard price.
+
+    Raises InputError for workers or a class that do not exist.
+    """
+    try:
+        worker_setting = parse_workers(workers if workers is not None else session.config.direct.workers)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    failure_class = parse_failure_class(options.failure)
+    job = session.load_job()
+    with session.store.read_transaction() as tx:
+        session.check_origin(tx)  # both before failed lines are brought back
+        check_sending(tx, session.config, job, resolve_prices)
+        first_call = direct_calls.next_call_number(tx)
+    if failure_class is not None:
+        brought = bring_back_lines(session, RetryFilter(failure_class), options.same_prompt)
+        if brought.lines:
+            count = sum(row.lines for row in brought.lines)
+            session.display.print_line(f"lines that came back: {count:,}, {describe_prompts(brought.prompts)}")
+    raise_problem(run_direct_lane(session, options.build_selection(failure_class), worker_setting).end)
+    status = read_job_status(session)
+    with session.store.read_transaction() as tx:
+        outcomes = {row.outcome: row.calls for row in direct_calls.count_outcomes(tx, first_call)}
+    counts = ", ".join(f"{n:,} {outcome}" for outcome, n in outcomes.items()) or "none"
+    return CommandAnswer(
+        Group(draw_status(status), Text(f"Direct calls: {counts}.")),
+        {"calls": outcomes, "states": status.states},
+        compute_exit_code(status.states),
+    )
+
+
+def run_direct_lane(session: Session, selection: Selection, workers: str | int, patient: bool = True) -> LaneRun:
+    """Run one process of the direct lane; an end that asks the user is left to the caller. patient: as for
+    `DirectLane.run_until_idle`.
+
+    Raises SetupError where it ended for a reason that only the user can remove.
+    """
+    with open_lane_context(session, "direct") as context:
+        lane = DirectLane(context, selection, build_workers(workers))
+        lane.prepare_run()
+        session.display.print_line(_describe_selection(*lane.weigh_selection()))
+        with session.display.show_progress("bios"):
+            end = lane.run_until_idle(patient)
+    if not end.asks:
+        raise_problem(end)
+    return LaneRun(end, lane.calls.made)
+
+
+def _describe_selection(weight: SelectionWeight, left_out: int) -> str:
+    """Return what is about to be bought, and what is left out because it was not released."""
+    price = f"at most {format_usd(weight.most_usd)}" if weight.most_usd is not None else "of a price that is not known"
+    text = f"{weight.lines:,} line{'s' if weight.lines != 1 else ''} at the standard price, {price}"
+    if left_out:
+        text += f"; lines that were planned and not released: {left_out:,} (--unreleased takes them too)"
+    return text

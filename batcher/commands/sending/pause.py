@@ -1,0 +1,34 @@
+"""`pause` and `resume`: what the acting process heeds before it sends."""
+
+from batcher.commands.base.answer import CommandAnswer
+from batcher.commands.base.session import Session
+from batcher.core.brake import describe_share
+from batcher.state import pilots, quota_pauses, snapshot
+
+
+def run_pause(session: Session) -> CommandAnswer:
+    """Stop sending until `resume`."""
+    session.store.require_plan()
+    with session.store.transaction("pause") as tx:
+        quota_pauses.pause_sending(tx, "all", "by hand", None, "by hand")
+    text = "paused: nothing new is sent until `batcher resume`; what is in flight is still followed"
+    return CommandAnswer(text, {"told": text})
+
+
+def run_resume(session: Session) -> CommandAnswer:
+    """End every pause, release the brake where it has tripped, and let the rest follow a pilot that has failed."""
+    session.store.require_plan()
+    with session.store.transaction("resume") as tx:
+        ended = quota_pauses.resume_sending(tx)
+        text = f"{ended} pause{'s' if ended != 1 else ''} ended"
+        braked = snapshot.load_open_brakes(tx, session.config)
+        resumed = pilots.resume_failed_pilots(tx, session.config.pilot.min_accepted)
+        if braked or resumed:  # the rest of a failed pilot, too, starts with a first wave
+            snapshot.release_brake(tx)
+        if braked:
+            tx.record_event("brake_released", "; ".join(describe_share(each) for each in braked))
+            prompts = ", ".join(str(each.prompt) for each in braked)
+            text += f"; the brake is released for prompt {prompts}: only answers from now on count"
+        if resumed:
+            text += "; the pilot counts as passed, and `batcher run` sends the rest"
+    return CommandAnswer(text, {"told": text, "brake_released": [each.prompt for each in braked]})

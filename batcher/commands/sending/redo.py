@@ -1,0 +1,137 @@
+"""`batcher redo`: ask for bios again that exist, with today's prompt."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from rich.text import Text
+
+from batcher.catalog.prices import resolve_prices
+from batcher.catalog.tokens import TokenCounter
+from batcher.collect.conditions import build_condition_query, describe_columns
+from batcher.commands.base.answer import CommandAnswer
+from batcher.commands.base.confirm import confirm_or_refuse
+from batcher.commands.base.session import Session
+from batcher.commands.sending.retry import describe_prompts
+from batcher.errors import InputError
+from batcher.job.job import Job
+from batcher.plan.checks import build_todays_version, check_unsent_lines
+from batcher.plan.reversioning import RenewedTotals, give_todays_version
+from batcher.state import asked_again, redo
+from batcher.state.asked_again import PromptLines
+from batcher.state.db.transaction import Transaction
+from batcher.state.redo import RedoFilter, RedoneBios
+from batcher.state.reports.status import to_json
+from batcher.state.snapshot import compute_charge, load_room
+from batcher.state.versions import load_prompt_numbers
+from batcher.views.sheet import format_usd
+
+
+class RedoOptions(NamedTuple):
+    """Which bios the user has named; None: not by this."""
+
+    artists: Sequence[str] | None
+    prompt: int | None
+    where: str | None
+
+
+class Redo(NamedTuple):
+    """Lines that are asked for again: the prompts that they have now, what their bios have cost, and what they may
+    cost at most in dollars; None where that is not known."""
+
+    lines: int
+    prompts: Sequence[PromptLines]
+    bios: RedoneBios
+    most_usd: float | None
+
+    def describe(self) -> str:
+        """Return what is asked for again, and the price."""
+        if not self.lines:
+            return "no line is asked for again"
+        verb = "is" if self.lines == 1 else "are"
+        text = f"{self.lines:,} line{'s' if self.lines != 1 else ''} {verb} asked for again, "
+        text += describe_prompts(self.prompts)
+        most = f"at most {format_usd(self.most_usd)}" if self.most_usd is not None else "of a price that is not known"
+        text += f": {most}"
+        if self.bios.priced:
+            text += f"; the bios that exist have cost {format_usd(self.bios.cost_usd)}"
+        return text
+
+
+def run_redo(session: Session, options: RedoOptions, yes: bool) -> CommandAnswer:
+    """Ask for bios again; the price is shown first, and the user asked where `yes` is not given.
+
+    Raises InputError for artists, a prompt or a condition that name nothing, DecisionError where the user declines, and
+    otherwise as `retry` does; then nothing was changed.
+    """
+    job = session.load_job()
+    if not yes:
+        with session.store.read_transaction() as tx:
+            session.check_origin(tx)
+        with session.store.dry_run_transaction() as tx, TokenCounter() as counter:
+            expected = _ask_again(tx, session, job, options, counter)
+        if expected.lines:
+            confirm_or_refuse(session, expected.describe(), "--yes", is_given=False)
+    with session.store.transaction("redo") as tx, TokenCounter() as counter:
+        done = _ask_again(tx, session, job, options, counter)
+    data = {
+        "lines": done.lines,
+        "prompts": to_json(done.prompts),
+        "most_usd": done.most_usd,
+        "bios": done.bios.bios,
+        "bios_usd": done.bios.cost_usd if done.bios.priced == done.bios.bios else None,
+    }
+    kept = ". Each bio stays until another one is accepted; `batcher poll` goes on with them." if done.lines else "."
+    text = done.describe() + kept
+    return CommandAnswer(Text(text[:1].upper() + text[1:]), data)
+
+
+def _ask_again(tx: Transaction, session: Session, job: Job, options: RedoOptions, counter: TokenCounter) -> Redo:
+    """Make the lines ready with today's prompt, within a transaction that the caller may roll back."""
+    check_unsent_lines(tx, build_todays_version(session.config, job))
+    _check_options(tx, options)
+    with _condition_errors(options, job):
+        query = build_condition_query(tx, job, options.where) if options.where is not None else None
+        lines = redo.choose_redos(tx, RedoFilter(options.artists, options.prompt, query))
+    if not lines and options == RedoOptions(None, None, None):
+        raise InputError("name the bios to ask for again by --artist, --version or --where; no bio was revoked")
+    bios = redo.load_redone_bios(tx)
+    redo.redo_lines(tx)
+    totals = give_todays_version(tx, session.config, job, counter)
+    return Redo(lines, asked_again.count_prompts(tx), bios, _bound_price(tx, session, totals))
+
+
+def _check_options(tx: Transaction, options: RedoOptions) -> None:
+    """Raise InputError for artists without a bio, and for a prompt that there is not."""
+    unfit = redo.find_unfit_artists(tx, options.artists or [])
+    if unfit:
+        first = unfit[0]
+        if first.state is None:
+            raise InputError(f"the plan has no artist {first.artist_id!r}; `batcher show` finds similar ones")
+        remedy = "`batcher retry` brings it back" if first.state in {"held", "dead"} else "it is still to be made"
+        raise InputError(f"artist {first.artist_id!r} is {first.state} and has no finished bio; {remedy}")
+    prompts = sorted(set(load_prompt_numbers(tx).values()))
+    if options.prompt is not None and options.prompt not in prompts:
+        raise InputError(f"there is no prompt {options.prompt}; there are {', '.join(map(str, prompts))}")
+
+
+@contextmanager
+def _condition_errors(options: RedoOptions, job: Job) -> Iterator[None]:
+    """Have an error of a condition name the condition and the columns that there are."""
+    try:
+        yield
+    except InputError as error:
+        if options.where is None or str(error).startswith("--where"):
+            raise
+        raise InputError(
+            f"--where {options.where!r} cannot be used: {error}; the columns are {describe_columns(job)}"
+        ) from None
+
+
+def _bound_price(tx: Transaction, session: Session, totals: RenewedTotals) -> float | None:
+    """Return the most dollars that the lines may cost at the batch price, each asked once; None: not known."""
+    prices = resolve_prices(totals.version.model)
+    if prices is None:
+        return None
+    charge = compute_charge(totals.version, prices, load_room(tx, session.config))
+    return charge.most_usd(totals.tokens, totals.lines, totals.longest)

@@ -1,0 +1,97 @@
+"""`batcher run`: plan, release, follow and collect, the unattended mode."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from batcher.collect.collect import check_replacing, check_targets
+from batcher.commands.base.answer import CommandAnswer
+from batcher.commands.base.outcome import interruption_note, is_interrupted, raise_problem, read_job_status
+from batcher.commands.base.process import check_service_reachable, open_batch_runner
+from batcher.commands.base.session import Session
+from batcher.commands.planning.plan import load_last_options, run_plan
+from batcher.commands.results.collect import collect_to_files, protected_tables
+from batcher.commands.sending.direct import run_direct_lane
+from batcher.commands.sending.pilot import SEED, send_pilot_first
+from batcher.commands.sending.submit import release_shards
+from batcher.core.actions import Finish, Wait
+from batcher.core.decide import HAND_OVER, decide_actions, decide_tail_actions
+from batcher.core.pilots import FEWEST_LINES
+from batcher.errors import ExitCode, InputError, compute_exit_code
+from batcher.lanes.batch.runner import Decide
+from batcher.plan.options import PlanOptions
+from batcher.plan.pilot_draw import PilotWish
+from batcher.state import submissions
+from batcher.state.direct_calls import Selection
+from batcher.views.status import draw_status
+
+
+def run_all(
+    session: Session, options: PlanOptions | None, out: Path | None, failed: Path | None, overwrite: bool, tail: bool
+) -> CommandAnswer:
+    """Plan, send a pilot of a large job, release all shards, follow them to their end, and collect to `out`.
+
+    options: what to plan; None: nothing, as a plan is there. tail: the direct lane does the last lines.
+    """
+    check_targets(out, failed, protected_tables(session))
+    if not overwrite:
+        check_replacing(session.store, out, failed)
+    check_service_reachable(session)
+    _plan_for_run(session, options)
+    end = send_pilot_first(session) or _run_batch_lane(
+        session, _build_tail_decider(session) if tail else decide_actions
+    )
+    while end == Finish(HAND_OVER):
+        end, calls = run_direct_lane(session, Selection(unreleased=False), session.config.direct.workers, patient=False)
+        if not is_interrupted(end):  # where the direct lane can do nothing now, the batches are followed
+            end = _run_batch_lane(session, _build_tail_decider(session) if calls else decide_actions)
+    raise_problem(end)
+    status = read_job_status(session)
+    drawn: list[RenderableType] = [draw_status(status), *interruption_note(end)]
+    data: dict[str, object] = {"states": status.states}
+    code = compute_exit_code(status.states)
+    if out is not None:
+        collected = _collect_at_end(session, out, failed, overwrite)
+        drawn.append(collected.drawn)
+        data["collected"] = collected.data
+        code = collected.code if collected.code is ExitCode.USAGE else code
+    return CommandAnswer(Group(*drawn), data, code)
+
+
+def _collect_at_end(session: Session, out: Path, failed: Path | None, overwrite: bool) -> CommandAnswer:
+    """Collect; where a file was made there while the job ran, say so after the report on the job."""
+    try:
+        return collect_to_files(session, out, failed, only_new=False, overwrite=overwrite)
+    except InputError as error:
+        text = f"Nothing was collected: {error}. `batcher collect` writes the bios."
+        return CommandAnswer(Text(text), {"error": str(error)}, ExitCode.USAGE)
+
+
+def _run_batch_lane(session: Session, how: Decide) -> Finish | Wait:
+    with open_batch_runner(session) as runner, session.display.show_progress("lines done"):
+        release_shards(session, None)
+        return runner.run_until_idle(how=how)
+
+
+def _build_tail_decider(session: Session) -> Decide:
+    """Return how a run decides whose last lines the direct lane does."""
+    with session.store.read_transaction() as tx:
+        deadline = submissions.load_run(tx).planned_at + session.config.deadline.hours * 3600
+    return partial(decide_tail_actions, fewer_than=session.config.direct.tail_lines, deadline=deadline)
+
+
+def _plan_for_run(session: Session, options: PlanOptions | None) -> None:
+    """Plan, unless the run only goes on with the plan of a part of the table, which it does not widen."""
+    if options is None:
+        note = "going on with what was planned; `batcher plan --limit N` takes in N more of the table, `--all` the rest"
+        session.display.console.print(note, highlight=False, markup=False)
+        return
+    if session.config.pilot.lines and load_last_options(session) is None:
+        # It is drawn with the plan; one that exists already is cut again for it.
+        options = replace(options, pilot=PilotWish(session.config.pilot.lines, SEED, FEWEST_LINES))
+    planned = run_plan(session, options)
+    if not session.json:
+        session.display.console.print(planned.drawn)

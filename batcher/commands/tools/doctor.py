@@ -1,0 +1,236 @@
+"""`batcher doctor`: check everything that a run needs, and report of each what was found and what to do about it.
+
+It changes nothing, here or at OpenAI, and one thing that is wrong does not keep it from checking the others.
+"""
+
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from batcher.catalog.prices import resolve_prices
+from batcher.commands.base.answer import CommandAnswer
+from batcher.commands.base.session import Session
+from batcher.config import Config, enqueued_token_limit
+from batcher.core.brake import REMEDIES, describe_share
+from batcher.errors import BatcherError, ExitCode
+from batcher.job.loading import load_job
+from batcher.service.address import DEFAULT_ADDRESS, is_unencrypted, read_origin
+from batcher.service.openai_service import OpenAIService, connect_service
+from batcher.service.service import CallError, CallRefused
+from batcher.state import facts, remote_files, shards
+from batcher.state.db.store import Store
+from batcher.state.snapshot import load_open_brakes, load_room
+
+OK, NOTE, BAD = "ok", "note", "wrong"
+"""The levels of a finding."""
+SOON_DAYS = 30
+"""A model that is shut down within this many days is noted."""
+LEAST_FREE = 200_000_000
+"""Bytes that must be free on the disk of the state: 42,888 lines take 100 MB of shards, and 100 MB of results while
+they are read."""
+ENOUGH_FREE = 2_000_000_000
+"""Bytes from which on the free space is not worth a note."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of one check."""
+
+    what: str
+    level: str
+    found: str
+    todo: str = ""
+
+
+def run_health_checks(config: Config, store: Store, now: Callable[[], float] = time.time) -> list[Finding]:
+    """Check everything, in the order in which a run needs it. now: returns epoch seconds."""
+    findings = [
+        _check_job_folder(config),
+        *_check_service(config, now()),
+        *_check_enqueued_limit(config, store),
+        *_check_state_folder(config, store),
+        _check_disk_space(store.folder),
+    ]
+    return [*findings, *_check_undeleted_files(store)]
+
+
+def _check_job_folder(config: Config) -> Finding:
+    try:
+        job = load_job(config.job.path)
+    except BatcherError as error:
+        return Finding("job", BAD, str(error), "mend the job folder, or set [job] path")
+    if not config.job.input.is_file():
+        return Finding("job", NOTE, f"{job.name}; its table {config.job.input} does not exist", "set [job] input")
+    return Finding("job", OK, f"{job.name}, table {config.job.input.name}")
+
+
+def _check_service(config: Config, now: float) -> Iterator[Finding]:
+    if not os.environ.get("OPENAI_API_KEY"):
+        yield Finding("key", BAD, "OPENAI_API_KEY is not set", "export your key (platform.openai.com, API keys)")
+        return
+    yield Finding("key", OK, "OPENAI_API_KEY is set")
+    try:
+        service = connect_service(config.api.timeout_s, config.retry.to_rules(), time.sleep, random.random)
+    except BatcherError as error:
+        yield Finding("endpoint", BAD, str(error), "set OPENAI_API_KEY and OPENAI_BASE_URL anew")
+        return
+    origin = read_origin()
+    if is_unencrypted(origin):
+        yield Finding("way", NOTE, f"key and prompts go to {origin} unencrypted", "set OPENAI_BASE_URL to https://")
+    endpoint = _check_endpoint(service, origin)
+    yield endpoint
+    if endpoint.level == OK:
+        yield _check_model(service, config.model.name, origin, now)
+        yield _check_model_price(config)
+
+
+def _check_endpoint(service: OpenAIService, address: str) -> Finding:
+    try:
+        service.check_access()
+    except CallError as error:
+        if isinstance(error, CallRefused) and error.refuses_key:
+            return Finding("endpoint", BAD, f"{address} refuses the key: {error}", "check OPENAI_API_KEY")
+        todo = "check the network and OPENAI_BASE_URL; status.openai.com tells of outages"
+        return Finding("endpoint", BAD, f"{address} does not answer as it should: {error}", todo)
+    return Finding("endpoint", OK, f"{address} answers")
+
+
+def _check_model(service: OpenAIService, name: str, origin: str, now: float) -> Finding:
+    """Check that the service knows the model. Only OpenAI's own list is known to name every model that it serves."""
+    try:
+        ends = service.fetch_shutdown_date(name)
+    except CallError as error:
+        return Finding("model", NOTE, f"{name} could not be looked up: {error}", "check it at platform.openai.com")
+    if ends is None and origin != DEFAULT_ADDRESS:
+        todo = "try it with a few lines: `batcher plan --limit 1`"
+        return Finding("model", NOTE, f"{origin} does not list {name}, and may serve it all the same", todo)
+    if ends is None:
+        return Finding("model", BAD, f"{name} is not known to the service", "set [model] name to one that it lists")
+    return _check_shutdown_date(name, ends, now)
+
+
+def _check_shutdown_date(name: str, ends: str, now: float) -> Finding:
+    try:
+        day = date.fromisoformat(ends) if ends else None
+    except ValueError:
+        day = None
+    if day is None:
+        return Finding("model", OK, f"{name} is known, and no day is set for its end")
+    left = (day - datetime.fromtimestamp(now, UTC).date()).days
+    if left < 0:
+        return Finding("model", BAD, f"{name} was shut down on {ends}", "set [model] name to its successor")
+    if left <= SOON_DAYS:
+        return Finding("model", NOTE, f"{name} is shut down on {ends}, in {left} days", "finish before, or change it")
+    return Finding("model", OK, f"{name} is known until {ends}")
+
+
+def _check_model_price(config: Config) -> Finding:
+    name = config.model.name
+    if resolve_prices(name) is not None:
+        return Finding("price", OK, "batch prices are known")
+    level = BAD if config.budget.max_usd > 0 else NOTE
+    return Finding("price", level, f"the price of {name} is not known", "costs are not counted; leave [budget] at 0")
+
+
+def _check_enqueued_limit(config: Config, store: Store) -> Iterator[Finding]:
+    try:
+        limit, source = enqueued_token_limit(config), f"the table of tiers, tier {config.limits.tier}"
+    except BatcherError as error:
+        yield Finding("limit", BAD, str(error), "set [limits] enqueued_tokens")
+        return
+    if config.limits.enqueued_tokens is not None:
+        source = "[limits] enqueued_tokens"
+    try:
+        with store.read_transaction() as tx:
+            learned = load_room(tx, config).limit
+    except BatcherError:
+        learned = limit
+    if learned != limit:
+        found = f"{learned:,} enqueued tokens, as the service said within a day; {source} says {limit:,}"
+        yield Finding("limit", NOTE, found, "set [limits] enqueued_tokens, or tier, to what Settings > Limits shows")
+        return
+    yield Finding("limit", OK, f"{limit:,} enqueued tokens ({source})")
+
+
+def _check_state_folder(config: Config, store: Store) -> Iterator[Finding]:
+    if not store.exists():
+        yield Finding("state", OK, f"no plan in {store.folder} yet", "`batcher plan` makes one")
+        return
+    try:
+        with store.read_transaction() as tx:
+            count = len(shards.load_shard_states(tx))
+            stopped = facts.read_stop_reason(tx)
+            origin = facts.read_service_origin(tx)
+            brakes = load_open_brakes(tx, config)
+    except BatcherError as error:
+        yield Finding("state", BAD, str(error), "see the sentence")
+        return
+    if not os.access(store.folder, os.W_OK) or not os.access(store.path, os.W_OK):
+        yield Finding("state", BAD, f"{store.path} cannot be written", "mend the rights of the state folder")
+        return
+    yield Finding("state", OK, f"{store.path} is sound, {count} shards")
+    if origin and origin != read_origin():
+        todo = "set OPENAI_BASE_URL back, or --service-moved where it is the same service"
+        yield Finding("service", BAD, f"this job's work is at {origin}, not at {read_origin()}", todo)
+    if stopped:
+        yield Finding("stopped", BAD, stopped, "mend it; the next `batcher poll` tries again")
+    for brake in brakes:
+        yield Finding("brake", BAD, f"{describe_share(brake)}; nothing more of it is sent", REMEDIES)
+
+
+def _check_disk_space(folder: Path) -> Finding:
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    found = f"{free / 1e9:,.1f} GB are free at {there}"
+    if free < LEAST_FREE:
+        return Finding("disk", BAD, found, "make room: a job of 40,000 lines needs a quarter of a gigabyte")
+    if free < ENOUGH_FREE:
+        return Finding("disk", NOTE, found, "keep an eye on it")
+    return Finding("disk", OK, found)
+
+
+def _check_undeleted_files(store: Store) -> Iterator[Finding]:
+    """Yield a note where files at OpenAI could not be deleted."""
+    try:
+        with store.read_transaction() as tx:
+            left = [file for file in remote_files.load_files_left(tx) if file.tries]
+    except BatcherError:
+        return
+    if left:
+        first = f"the first {left[0].file_id} ({left[0].purpose}, {left[0].tries} tries: {left[0].error})"
+        found = f"{len(left)} could not be deleted at OpenAI, {first}"
+        yield Finding("files", NOTE, found, "`batcher poll` tries again; they expire by themselves after 30 days")
+
+
+def draw_findings(findings: Sequence[Finding]) -> RenderableType:
+    """Return the drawing of findings: a line each, and under it what to do."""
+    marks = {"ok": "[green]ok   [/]", "note": "[yellow]note [/]", "wrong": "[red]wrong[/]"}
+    parts: list[RenderableType] = []
+    for finding in findings:
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(min_width=5)
+        grid.add_column(min_width=8)
+        grid.add_column()
+        grid.add_row(marks[finding.level], finding.what, escape(finding.found))
+        if finding.todo:
+            grid.add_row("", "", escape(f"-> {finding.todo}"))
+        parts.append(grid)
+    return Group(*parts)
+
+
+def run_doctor(session: Session) -> CommandAnswer:
+    """Check everything that a run needs; the exit code is 2 when something is wrong."""
+    findings = run_health_checks(session.config, session.store)
+    is_bad = any(finding.level == BAD for finding in findings)
+    rows = [{"what": f.what, "level": f.level, "found": f.found, "do": f.todo} for f in findings]
+    code = ExitCode.USAGE if is_bad else ExitCode.DONE
+    return CommandAnswer(draw_findings(findings), {"findings": rows, "ok": not is_bad}, code)
