@@ -1,10 +1,7 @@
 """Today's version of the job for lines that are asked for again: rendered and counted from the rows that are kept."""
 
-from typing import NamedTuple
-
 from batcher.catalog.tokens import TokenCounter
 from batcher.config import Config
-from batcher.core.model import JobVersion
 from batcher.errors import InputError
 from batcher.job.job import Job, job_output_to_stderr
 from batcher.plan.checks import build_todays_version
@@ -17,17 +14,7 @@ from batcher.state.versions import find_wider_versions, register_version
 REMEDY = "nothing was changed; shorten the prompt, or leave such lines out"
 
 
-class RenewedTotals(NamedTuple):
-    """Lines that have today's version now, and their counted tokens."""
-
-    version: JobVersion
-    lines: int
-    tokens: int
-    longest: int
-    """Counted tokens of the longest."""
-
-
-def give_todays_version(tx: Transaction, config: Config, job: Job, counter: TokenCounter) -> RenewedTotals:
+def give_todays_version(tx: Transaction, config: Config, job: Job, counter: TokenCounter) -> None:
     """Give the lines that are asked for again today's version of the job, with their tokens, bytes and hashes.
 
     A line that was given more room for its answer, and asks what today's job asks, keeps the room. Raises InputError
@@ -36,7 +23,6 @@ def give_todays_version(tx: Transaction, config: Config, job: Job, counter: Toke
     """
     version = build_todays_version(config, job)
     preparer = RowPreparer(config, job, version, counter)
-    lines = tokens = longest = 0
     problems: list[str] = []
     asked_again.create_renewed(tx)
     with job_output_to_stderr():
@@ -48,16 +34,13 @@ def give_todays_version(tx: Transaction, config: Config, job: Job, counter: Toke
                 if problem:
                     problems.append(f"artist {line.artist_id}: {problem}")
                 renewed.append(line)
-                tokens, longest = tokens + line.tokens, max(longest, line.tokens)
             asked_again.stage_renewed(tx, renewed)
-            lines += len(renewed)
     if problems:
         more = f" ({len(problems) - 1:,} more such lines)" if len(problems) > 1 else ""
         raise InputError(f"{problems[0]}{more}; {REMEDY}")
-    if lines:
+    if asked_again.count_lines(tx):
         number = register_version(tx, version, preparer.constant_tokens)
         asked_again.give_version(tx, number, find_wider_versions(tx, number))
-    return RenewedTotals(version, lines, tokens, longest)
 
 
 def _keep_nothing(_own: bytes) -> int:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from batcher.state.db.transaction import Transaction
 from batcher.state.plan import StoredRow
+from batcher.state.versions import OpenVersionLines
 
 
 class RenewedLine(NamedTuple):
@@ -58,3 +59,8 @@ def give_version(tx: Transaction, version: int, wider: Sequence[int]) -> None:
 def count_prompts(tx: Transaction) -> list[PromptLines]:
     """Return the lines that are asked for again by the prompt that they have now."""
     return [PromptLines(*row) for row in tx.fetch_all("prompts_asked_again")]
+
+
+def count_versions(tx: Transaction) -> list[OpenVersionLines]:
+    """Return the lines that are asked for again by the version that they have now, with their counted tokens."""
+    return [OpenVersionLines(*row) for row in tx.fetch_all("versions_asked_again")]

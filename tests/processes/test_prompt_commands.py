@@ -111,6 +111,27 @@ def test_bios_are_asked_for_again_after_a_better_prompt(shop: Shop) -> None:
     ]
 
 
+def test_the_price_of_lines_with_more_room_is_what_is_reserved_for_them(shop: Shop) -> None:
+    """Lines whose answers were cut off keep their wider room when they are asked for again with the same prompt."""
+    with (shop.folder / "batcher.toml").open("a", encoding="utf-8") as file:
+        file.write("more_room = 16_000\n")
+    shop.sandbox.update_faults({"line_failures": {"length": 0.5}})
+    run(shop, "plan")
+    run(shop, "submit")
+    run(shop, "poll")
+    shop.sandbox.update_faults({"line_failures": {}})
+    run(shop, "retry")
+    run(shop, "poll")
+    assert state(shop, "SELECT count(DISTINCT version) FROM artists") == [(2,)]
+    told = answer(shop, ["redo", "--where", "true", "--yes"])
+    shop.sandbox.update_settings({"service_s": (86_000, 86_000)})
+    before = answer(shop, "status")["costs"]["reserved"]
+    run(shop, "poll --once", 3)
+    assert state(shop, "SELECT sum(lines) FROM shards WHERE state = 'in_flight'") == [(LINES,)]
+    reserved = answer(shop, "status")["costs"]["reserved"]
+    assert (before, told["most_usd"]) == (0, pytest.approx(reserved))
+
+
 def test_what_cannot_be_asked_for_again_is_refused_in_a_sentence(shop: Shop) -> None:
     assert "run `batcher plan` first" in answer(shop, "redo --version 1", 2)["error"]
     run(shop, "plan")

@@ -16,14 +16,14 @@ from batcher.commands.sending.retry import describe_prompts
 from batcher.errors import InputError
 from batcher.job.job import Job
 from batcher.plan.checks import build_todays_version, check_unsent_lines
-from batcher.plan.reversioning import RenewedTotals, give_todays_version
+from batcher.plan.reversioning import give_todays_version
 from batcher.state import asked_again, redo
 from batcher.state.asked_again import PromptLines
 from batcher.state.db.transaction import Transaction
 from batcher.state.redo import RedoFilter, RedoneBios
 from batcher.state.reports.status import to_json
 from batcher.state.snapshot import compute_charge, load_room
-from batcher.state.versions import load_prompt_numbers
+from batcher.state.versions import load_prompt_numbers, load_versions
 from batcher.views.sheet import format_usd
 
 
@@ -97,8 +97,8 @@ def _ask_again(tx: Transaction, session: Session, job: Job, options: RedoOptions
         raise InputError("name the bios to ask for again by --artist, --version or --where; no bio was revoked")
     bios = redo.load_redone_bios(tx)
     redo.redo_lines(tx)
-    totals = give_todays_version(tx, session.config, job, counter)
-    return Redo(lines, asked_again.count_prompts(tx), bios, _bound_price(tx, session, totals))
+    give_todays_version(tx, session.config, job, counter)
+    return Redo(lines, asked_again.count_prompts(tx), bios, _bound_price(tx, session))
 
 
 def _check_options(tx: Transaction, options: RedoOptions) -> None:
@@ -128,10 +128,17 @@ def _condition_errors(options: RedoOptions, job: Job) -> Iterator[None]:
         ) from None
 
 
-def _bound_price(tx: Transaction, session: Session, totals: RenewedTotals) -> float | None:
-    """Return the most dollars that the lines may cost at the batch price, each asked once; None: not known."""
-    prices = resolve_prices(totals.version.model)
-    if prices is None:
-        return None
-    charge = compute_charge(totals.version, prices, load_room(tx, session.config))
-    return charge.most_usd(totals.tokens, totals.lines, totals.longest)
+def _bound_price(tx: Transaction, session: Session) -> float | None:
+    """Return the most dollars that the lines may cost at the batch price, each asked once; None: not known.
+
+    Each line is priced by the version that it has now: one that was given more room for its answer keeps it.
+    """
+    versions, room = load_versions(tx), load_room(tx, session.config)
+    most = 0.0
+    for part in asked_again.count_versions(tx):
+        version = versions[part.version]
+        prices = resolve_prices(version.model)
+        if prices is None:
+            return None
+        most += compute_charge(version, prices, room).most_usd(part.tokens, part.lines, part.longest)
+    return most

@@ -27,3 +27,9 @@ SELECT v.prompt, count(*), count(*) FILTER (w.prompt IS DISTINCT FROM v.prompt)
 FROM asked_again AS q JOIN artists AS a ON a.seq = q.seq AND a.artist_id = q.artist_id
 LEFT JOIN versions AS v ON v.version = a.version LEFT JOIN versions AS w ON w.version = q.version
 GROUP BY v.prompt ORDER BY v.prompt
+
+-- name: versions_asked_again
+-- The lines by the version that they have now, with their counted tokens.
+SELECT a.version, count(*), sum(a.tokens)::BIGINT, max(a.tokens)
+FROM asked_again AS q JOIN artists AS a ON a.seq = q.seq AND a.artist_id = q.artist_id
+GROUP BY a.version ORDER BY a.version
