@@ -35,6 +35,10 @@ class PilotLine(NamedTuple):
     """"bio" or "unusable"; None: no answer of it was judged."""
     first_code: str | None
     first_message: str | None
+    first_batch: str | None
+    """The batch that gave the first answer; None: the direct lane did, or there is none."""
+    first_call: int | None
+    """The call of the direct lane that gave it; None: a batch did, or there is none."""
     executed: int
     input: int
     output: int

@@ -14,7 +14,7 @@ from batcher.state.db.transaction import Transaction
 
 
 class PilotRow(NamedTuple):
-    """A pilot. wished: the lines that were asked for; times are epoch seconds."""
+    """A pilot. wished: the lines that were asked for."""
 
     pilot: int
     version: int
@@ -22,9 +22,8 @@ class PilotRow(NamedTuple):
     wished: int
     seed: int
     lines: int
-    made_at: float
     resumed_at: float | None
-    """When the user decided to go on although too few answers were accepted."""
+    """When (epoch seconds) the user decided to go on although too few answers were accepted."""
 
 
 class PilotProgress(NamedTuple):

@@ -11,12 +11,15 @@ from batcher.core.decide import PILOT_ANSWERED, decide_pilot_actions
 from batcher.core.pilots import PilotStage
 from batcher.lanes.batch.runner import BatchRunner
 from batcher.plan.pilot_draw import PilotWish
+from batcher.plan.pilot_plan import recut_with_pilot
 from batcher.plan.retry_shards import recut_parked_lines
 from batcher.sandbox import Faults, SandboxSettings
-from batcher.state import pilots, wishes
+from batcher.state import pilots, redo, wishes
 from batcher.state.pilots import PilotProgress
+from batcher.state.redo import RedoFilter
+from tests.support.direct_kit import desk
 from tests.support.planner_kit import SLOW_POLLS, TEN_LINES, Desk
-from tests.support.world import World, config_with, write_table
+from tests.support.world import World, config_with, counter, write_table
 
 
 @pytest.fixture
@@ -103,6 +106,46 @@ def test_the_answers_of_a_pilot_count_where_the_clock_was_set_back(tmp_path: Pat
     _release(world)
     assert _follow(world) == Finish(PILOT_ANSWERED)
     assert (_progress(world).stage, _progress(world).tally.judged) == (PilotStage.PASSED, 12)
+
+
+@pytest.mark.parametrize("days", [10, -10])
+def test_answers_of_the_direct_lane_count_whatever_the_clock_was_when_the_pilot_was_drawn(
+    tmp_path: Path, days: int
+) -> None:
+    world = desk(tmp_path, 24)
+    world.direct(max_lines=4)
+    world.clock.now += days * 86_400
+    recut_with_pilot(world.config, world.job, world.store, PilotWish(12, 1), counter(), lambda *_: None)
+    world.clock.now -= days * 86_400
+    _release(world)
+    world.direct()
+    assert (_progress(world).stage, _progress(world).tally.judged) == (PilotStage.PASSED, 12)
+
+
+def test_answers_that_were_recorded_before_a_pilot_was_drawn_do_not_count(tmp_path: Path) -> None:
+    """Ask for bios again in a pilot that is drawn by a clock which is behind the one that recorded them."""
+    world = desk(tmp_path, 12)
+    world.direct(max_lines=4)
+    with world.store.transaction("redo") as tx:
+        redo.choose_redos(tx, RedoFilter(prompt=1))
+        redo.redo_lines(tx)
+    world.clock.now -= 10 * 86_400
+    recut_with_pilot(world.config, world.job, world.store, PilotWish(12, 1), counter(), lambda *_: None)
+    assert world.rows("SELECT count(*) FROM attempts JOIN pilot_lines USING (artist_id)") == [(4,)]
+    assert _progress(world).tally.judged == 0
+
+
+def test_the_first_answer_of_a_line_stays_the_first_where_the_clock_was_set_back(tmp_path: Path) -> None:
+    world = _plan_pilot(tmp_path)
+    _release(world)
+    accepting, world.job = world.job, replace(world.job, accept=lambda *_: "no")
+    _follow(world)
+    world.clock.now -= 86_400
+    world.job = accepting
+    with world.store.transaction("resume") as tx:
+        pilots.resume_failed_pilots(tx, 0.9)
+    world.act()
+    assert (_progress(world).tally.accepted, _progress(world).tally.bios) == (0, 12)
 
 
 def test_a_pilot_whose_lines_expire_asks_the_user(tmp_path: Path) -> None:

@@ -199,14 +199,10 @@ def _build_report(session: Session, progress: PilotProgress) -> PilotReport:
 
 def _find_first_refused(session: Session, progress: PilotProgress) -> Sequence[KeptAnswer]:
     """Return the first answers of a pilot's lines that were refused, by strata."""
-    refused = [line.artist_id for line in progress.lines if line.first_outcome == FailureClass.UNUSABLE]
+    refused = [line for line in progress.lines if line.first_outcome == FailureClass.UNUSABLE]
     if not refused:
         return []
-    first: dict[str, KeptAnswer] = {}
-    found = find_answers(session.store, AnswerChoice(refused, REFUSED))
-    for answer in found.answers:  # the newest first, so that the first one stays
-        record = answer.record
-        is_of_pilot = record.prompt == progress.pilot.prompt and record.happened_at >= progress.pilot.made_at
-        if is_of_pilot and record.outcome == FailureClass.UNUSABLE:
-            first[record.artist_id] = answer
-    return [first[artist_id] for artist_id in refused if artist_id in first]
+    found = find_answers(session.store, AnswerChoice([line.artist_id for line in refused], REFUSED))
+    answers = {(each.record.artist_id, each.record.batch_id, each.record.call): each for each in found.answers}
+    first = (answers.get((line.artist_id, line.first_batch, line.first_call)) for line in refused)
+    return [answer for answer in first if answer is not None]

@@ -11,8 +11,8 @@ FROM unplanned
 SELECT coalesce(max(pilot), 0) FROM pilots
 
 -- name: insert_pilot
-INSERT INTO pilots (pilot, version, wished, seed, lines, made_at)
-VALUES ($pilot, $version, $wished, $seed, (SELECT count(*) FROM sample), $now)
+INSERT INTO pilots (pilot, version, wished, seed, lines, made_at, executions_before)
+VALUES ($pilot, $version, $wished, $seed, (SELECT count(*) FROM sample), $now, (SELECT count(*) FROM attempts))
 
 -- name: insert_pilot_lines
 INSERT INTO pilot_lines
@@ -36,7 +36,7 @@ UPDATE shards SET state = 'released' WHERE pilot = $pilot AND state = 'planned' 
 
 -- name: newest_pilot
 -- The newest pilot of a prompt, or of any.
-SELECT p.pilot, p.version, v.prompt, p.wished, p.seed, p.lines, p.made_at, p.resumed_at
+SELECT p.pilot, p.version, v.prompt, p.wished, p.seed, p.lines, p.resumed_at
 FROM pilots AS p JOIN versions AS v USING (version)
 WHERE $prompt IS NULL OR v.prompt = $prompt ORDER BY p.pilot DESC LIMIT 1
 
@@ -54,21 +54,21 @@ WHERE l.pilot = $pilot
        OR (a.state = 'ready' AND (s.shard IS NULL OR s.state <> 'planned' OR s.pilot = $pilot)))
 
 -- name: pilot_lines
--- The lines of a pilot with their first judged answer, and what all their executions for its prompt have cost. What its own
--- shards have brought counts whatever a clock said.
+-- The lines of a pilot with their first judged answer, and what all their executions for its prompt have cost. Those count
+-- that were recorded after it was drawn: by the row numbers, which grow with time, whatever a clock says (see
+-- judged_answers).
 SELECT l.artist_id, l.stratum, l.weight, a.artist_name, a.state, a.failure, a.code, a.tokens, t.first.outcome, t.first.code,
-       t.first.message, coalesce(t.executed, 0), coalesce(t.input, 0)::BIGINT, coalesce(t.output, 0)::BIGINT,
-       coalesce(t.usd, 0), coalesce(t.unpriced, 0), b.data
+       t.first.message, t.first.batch_id, t.first.call, coalesce(t.executed, 0), coalesce(t.input, 0)::BIGINT,
+       coalesce(t.output, 0)::BIGINT, coalesce(t.usd, 0), coalesce(t.unpriced, 0), b.data
 FROM pilot_lines AS l JOIN artists AS a USING (artist_id)
 LEFT JOIN (
     SELECT artist_id,
-           arg_min({'outcome': outcome, 'code': code, 'message': message}, happened_at)
+           arg_min({'outcome': outcome, 'code': code, 'message': message, 'batch_id': batch_id, 'call': call}, rowid)
                FILTER (outcome IN ('bio', 'unusable')) AS first,
            count(*) FILTER (tokens_input > 0) AS executed, sum(tokens_input) AS input, sum(tokens_output) AS output,
            sum(cost_usd) AS usd, count(*) FILTER (cost_usd IS NULL AND tokens_input > 0) AS unpriced
     FROM attempts
-    WHERE (happened_at >= (SELECT made_at FROM pilots WHERE pilot = $pilot)
-           OR shard IN (SELECT shard FROM shards WHERE pilot = $pilot))
+    WHERE rowid >= (SELECT executions_before FROM pilots WHERE pilot = $pilot)
       AND version IN (SELECT version FROM versions WHERE prompt = $prompt)
       AND artist_id IN (SELECT artist_id FROM pilot_lines WHERE pilot = $pilot)
     GROUP BY artist_id
@@ -89,7 +89,7 @@ WHERE NOT retry AND state IN ('planned', 'released', 'uploaded') AND version = $
 
 -- name: pilots_of_prompts
 -- The newest pilot of each prompt.
-SELECT p.pilot, p.version, v.prompt, p.wished, p.seed, p.lines, p.made_at, p.resumed_at
+SELECT p.pilot, p.version, v.prompt, p.wished, p.seed, p.lines, p.resumed_at
 FROM pilots AS p JOIN versions AS v USING (version)
 QUALIFY row_number() OVER (PARTITION BY v.prompt ORDER BY p.pilot DESC) = 1 ORDER BY p.pilot
 

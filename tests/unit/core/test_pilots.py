@@ -20,7 +20,9 @@ from tests.support.decide_kit import EMPTY, FULL, NOW, POLL, READY, RUNNING, SEN
 
 def _line(outcome: str | None, code: str | None = None, message: str | None = None, state: str = "done") -> PilotLine:
     bio = "{}" if state == "done" else None
-    return PilotLine("a", 1, 2.0, "Ana", state, None, None, 100, outcome, code, message, 1, 100, 50, 0.1, 0, bio)
+    return PilotLine(
+        "a", 1, 2.0, "Ana", state, None, None, 100, outcome, code, message, "b", None, 1, 100, 50, 0.1, 0, bio
+    )
 
 
 @pytest.mark.parametrize(

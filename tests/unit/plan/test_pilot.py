@@ -15,7 +15,7 @@ from batcher.sandbox import Faults
 from batcher.state import pilots
 from batcher.state.pilots import PilotRow
 from tests.support.planner_kit import Desk, check_files, ids_of, shards
-from tests.support.world import START, counter
+from tests.support.world import counter
 
 WISH = PilotWish(6, 1)
 
@@ -49,7 +49,7 @@ def _pilot_ids(desk: Desk) -> list[object]:
 def test_a_pilot_is_cut_in_front_of_all_others(desk: Desk) -> None:
     result, report = desk.plan(desk.table(_write_rows(desk, 50)), pilot=WISH)
     assert (result.lines_planned, result.shards_cut) == (50, 8)
-    assert _newest(desk) == PilotRow(1, 1, 1, 6, 1, 6, START, None)
+    assert _newest(desk) == PilotRow(1, 1, 1, 6, 1, 6, None)
     marked = desk.world.rows("SELECT shard, priority, lines, pilot FROM shards ORDER BY shard")
     assert marked[:3] == [(1, 1, 3, 1), (2, 2, 3, 1), (3, 1, 10, None)]
     assert [row[3] for row in marked[2:]] == [None] * 6

@@ -94,3 +94,25 @@ def test_the_prompts_of_an_older_state_are_found(store: Store) -> None:
     with store.read_transaction() as tx:
         assert load_prompt_numbers(tx) == {1: 1, 2: 2, 3: 1}
         assert tx.con.execute("SELECT artist_id, version FROM bios ORDER BY 1").fetchall() == [("a", 2), ("b", 3)]
+
+
+def test_the_executions_before_the_pilots_of_an_older_state_are_found(store: Store) -> None:
+    """The first pilot was drawn by a clock that was ahead, the second by a right one, and nothing came of the third."""
+    store.folder.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(str(store.path)) as con:
+        for script in load_migrations()[:6]:
+            con.execute(script)
+        con.execute("INSERT INTO meta VALUES ('schema_version', '6'); INSERT INTO runs VALUES ('r', 1.0)")
+        con.execute("INSERT INTO pilots VALUES (1, 1, 2, 1, 2, 900.0, NULL), (2, 1, 2, 1, 2, 30.0, NULL)")
+        con.execute("INSERT INTO pilots VALUES (3, 1, 2, 1, 2, 60.0, NULL)")
+        for shard, pilot in ((1, "NULL"), (2, "1"), (3, "2")):
+            con.execute(SHARD.format(columns="shard, pilot", values=f"{shard}, {pilot}"))
+        for shard, time in ((1, 10), (2, 20), (1, 25), (1, 35), (3, 50)):
+            con.execute(
+                "INSERT INTO attempts (artist_id, lane, shard, outcome, counted, happened_at) "
+                f"VALUES ('a', 'batch', {shard}, 'bio', true, {time})"
+            )
+    with store.read_transaction() as tx:
+        assert tx.con.execute("SELECT pilot, executions_before FROM pilots ORDER BY 1").fetchall() == [
+            (1, 1), (2, 3), (3, 5)
+        ]  # fmt: skip
