@@ -71,6 +71,8 @@ class PilotTally(NamedTuple):
     """Lines that were given up, after all their tries."""
     bios: int
     """Lines that have a bio by now, retries included."""
+    held: int
+    """Lines that wait for the user."""
 
 
 def tally_pilot(lines: Sequence[PilotLine]) -> PilotTally:
@@ -88,6 +90,7 @@ def tally_pilot(lines: Sequence[PilotLine]) -> PilotTally:
         invalid=sum(line.first_code == INVALID for line in refused),
         dead=sum(line.state == "dead" for line in lines),
         bios=sum(line.bio is not None for line in lines),
+        held=sum(line.state == "held" for line in lines),
     )
 
 
@@ -138,10 +141,12 @@ def describe_failed_pilot(tally: PilotTally, min_accepted: float) -> str:
     if not tally.judged or (is_enough_accepted(tally, min_accepted) and not is_enough_judged(tally)):
         few = f"only {tally.judged:,}" if tally.judged else "none"
         verb = "have" if tally.judged > 1 else "has"
+        lost = tally.held + tally.dead
+        back = f"`batcher retry` brings back the {lost:,} that {'are' if lost > 1 else 'is'} held or given up, "
         return (
             f"{few} of the {tally.lines:,} lines of the pilot {verb} an answer that was judged, too few to say what "
             "the rest would be; `batcher run` does not send it. `batcher status` says what became of them. "
-            "`batcher retry` brings them back, `batcher resume` goes on without; then `batcher run` goes on"
+            f"{back if lost else ''}`batcher resume` goes on without; then `batcher run` goes on"
         )
     return (
         f"{tally.accepted:,} of {tally.judged:,} answers of the pilot were accepted, [pilot] min_accepted asks for "

@@ -33,7 +33,7 @@ from batcher.state import facts, shards
 from batcher.state import plan as plan_state
 from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
-from batcher.state.pilots import drop_unsent_pilots
+from batcher.state.pilots import release_replanned_lines
 from batcher.state.plan import OpenShard, PriorityTotals, SkippedRow
 from batcher.state.reports.outlook import Outlook, load_outlook
 from batcher.state.versions import register_version
@@ -151,6 +151,7 @@ class Planner:
             # A line that is cut again is made of its artist's row in this table, else of the row that the state keeps.
             plan_state.update_changed_rows(tx)
             self._stage_kept_rows(tx, spool)
+            release_replanned_lines(tx)
         version = register_version(tx, self.preparer.version, self.preparer.constant_tokens)
         pilot = draw_pilot(tx, self.options.pilot, version)
         cut = self._cut_shards(tx, folder, spool, version, pilot)
@@ -189,6 +190,7 @@ class Planner:
             plan_state.number_new_rows(tx)
             self._unplan_unsent_shards(tx, retries)
             self._stage_kept_rows(tx, spool)
+            release_replanned_lines(tx)
             version = register_version(tx, self.preparer.version, self.preparer.constant_tokens)
             cut = self._cut_shards(tx, folder, spool, version, draw_pilot(tx, self.options.pilot, version))
             plan_state.assign_lines(tx, version)
@@ -262,7 +264,6 @@ class Planner:
                 plan_state.unplan_shard_lines(tx, shard)
         if retries:
             plan_state.unplan_ready_lines(tx)
-        drop_unsent_pilots(tx)
         return len(unsent)
 
     def _cut_shards(self, tx: Transaction, folder: Path, spool: Spool, version: int, pilot: int | None) -> CutTotals:

@@ -75,9 +75,12 @@ def record_brake_resumed(tx: Transaction, executions: int) -> None:
     tx.write_fact("brake_resumed", executions)
 
 
-def is_pilot_made(tx: Transaction) -> bool:
-    """Return whether a pilot was ever recorded. It costs no statement of its own, and most looks find none."""
-    return tx.read_fact("pilots") > 0
+def read_newest_pilot(tx: Transaction) -> int:
+    """Return the number of the newest pilot that was ever recorded; 0 where none was.
+
+    It costs no statement of its own, and most looks find none.
+    """
+    return int(tx.read_fact("pilots"))
 
 
 def record_pilot_made(tx: Transaction, pilot: int) -> None:

@@ -43,20 +43,29 @@ def load_sample_candidates(tx: Transaction) -> Iterator[SampleCandidate]:
 def record_pilot(tx: Transaction, version: int, wished: int, seed: int, drawn: Sequence[DrawnLine]) -> int:
     """Stage the sample that this plan sends first, and record it as a pilot; return its number."""
     tx.insert_rows("sample", drawn)
-    pilot = int(tx.fetch_one("highest_pilot")[0]) + 1
+    pilot = facts.read_newest_pilot(tx) + 1  # also where that one is forgotten: a number is given once
     tx.fetch_all("insert_pilot", pilot=pilot, version=version, wished=wished, seed=seed, now=tx.now)
     tx.fetch_all("insert_pilot_lines", pilot=pilot)
     facts.record_pilot_made(tx, pilot)
     return pilot
 
 
-def drop_unsent_pilots(tx: Transaction) -> None:
-    """Forget the pilots of which nothing was sent and whose shards are all stale: their lines are planned as others."""
-    unsent = [int(row[0]) for row in tx.fetch_all("unsent_pilots")]
-    if unsent:
-        tx.fetch_all("delete_pilots", pilots=unsent)
-        tx.fetch_all("delete_pilot_lines", pilots=unsent)
-        tx.fetch_all("forget_pilot_shards", pilots=unsent)
+def release_replanned_lines(tx: Transaction) -> None:
+    """Take the lines that a plan puts elsewhere out of their pilots, where they have no judged answer.
+
+    Those are the lines that the plan is about to cut, and those whose bio it was given. A pilot without lines is
+    forgotten.
+    """
+    if facts.read_newest_pilot(tx):
+        tx.fetch_all("delete_replanned_lines")
+        drop_empty_pilots(tx)
+
+
+def drop_empty_pilots(tx: Transaction) -> None:
+    """Forget the pilots that have no line left: there is nothing to wait for, and nothing to ask."""
+    empty = [int(row[0]) for row in tx.fetch_all("delete_empty_pilots")]
+    if empty:
+        tx.fetch_all("forget_pilot_shards", pilots=empty)
 
 
 def release_pilot(tx: Transaction, pilot: int) -> int:
@@ -66,7 +75,7 @@ def release_pilot(tx: Transaction, pilot: int) -> int:
 
 def load_newest_pilot(tx: Transaction, prompt: int | None = None) -> PilotRow | None:
     """Return the newest pilot of a prompt (None: of any); None where there is none."""
-    rows = tx.fetch_all("newest_pilot", prompt=prompt) if facts.is_pilot_made(tx) else []
+    rows = tx.fetch_all("newest_pilot", prompt=prompt) if facts.read_newest_pilot(tx) else []
     return PilotRow(*rows[0]) if rows else None
 
 

@@ -12,7 +12,7 @@ from batcher.core.cutting import split_chunks
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import FINAL_SHARD_STATES, SENDABLE_STATES, ArtistState, ShardState
 from batcher.errors import InputError
-from batcher.state import batches, shards, submissions
+from batcher.state import batches, pilots, shards, submissions
 from batcher.state.db.transaction import Transaction
 from batcher.state.shards import load_shard_states
 
@@ -188,7 +188,8 @@ def forget_unsent_artists(tx: Transaction) -> UnsentChoice:
     """Take those of the chosen artists out of the plan that were never sent; return what was taken out.
 
     The other lines of a planned shard stay in it, stale, until they are cut again into planned shards
-    (`recut_parked_lines`). Those of a released one are gathered into released ones. A file at OpenAI is deleted.
+    (`recut_parked_lines`). Those of a released one are gathered into released ones. A file at OpenAI is deleted. A
+    pilot of which no line is left is forgotten.
     """
     choice = count_unsent_choice(tx)
     for shard, state in tx.fetch_all("shards_of_chosen"):
@@ -197,5 +198,6 @@ def forget_unsent_artists(tx: Transaction) -> UnsentChoice:
             shards.loosen_shard_lines(tx, shard)
     tx.fetch_all("note_forgotten", now=tx.now)
     tx.fetch_all("delete_forgotten_pilot_lines")
+    pilots.drop_empty_pilots(tx)
     tx.fetch_all("delete_forgotten")
     return choice

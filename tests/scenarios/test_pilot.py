@@ -90,6 +90,19 @@ def test_a_pilot_from_which_a_line_is_forgotten_goes_on_with_the_others(tmp_path
     assert world.states() == {"done": 11, "ready": 48}
 
 
+def test_a_pilot_from_which_all_lines_are_forgotten_is_over(tmp_path: Path) -> None:
+    world = _plan_pilot(tmp_path)
+    _release(world)
+    lines = [str(row[0]) for row in world.rows("SELECT artist_id FROM pilot_lines")]
+    with world.store.transaction("forget") as tx:
+        wishes.choose_named_artists(tx, lines)
+        assert wishes.forget_unsent_artists(tx).unsent == 12
+    with world.store.read_transaction() as tx:
+        assert pilots.load_newest_pilot(tx) is None
+    assert world.rows("SELECT count(*) FROM shards WHERE pilot IS NOT NULL") == [(0,)]
+    assert world.states() == {"ready": 48}
+
+
 def test_a_pilot_that_was_cancelled_before_it_was_sent_is_still_to_be_asked(tmp_path: Path) -> None:
     world = _plan_pilot(tmp_path)
     _release(world)

@@ -335,7 +335,7 @@ def _load_open_pilot(tx: Transaction, config: Config) -> OpenPilot | None:
         return None
     failed = stage is PilotStage.FAILED
     text = describe_failed_pilot(tally, config.pilot.min_accepted) if failed else describe_open_pilot(tally)
-    return OpenPilot(pilot.pilot, pilot.prompt, pilot.lines, tally.judged, tally.accepted, failed, text)
+    return OpenPilot(pilot.pilot, pilot.prompt, tally.lines, tally.judged, tally.accepted, failed, text)
 
 
 def _count_artists(tx: Transaction) -> tuple[Mapping[str, int], list[PriorityProgress], Mapping[str, int]]:

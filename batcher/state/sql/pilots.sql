@@ -7,9 +7,6 @@ SELECT seq, priority, length(data) - length(artist_id) - length(artist_name) - l
        len(json_keys(data)) <= 3
 FROM unplanned
 
--- name: highest_pilot
-SELECT coalesce(max(pilot), 0) FROM pilots
-
 -- name: insert_pilot
 INSERT INTO pilots (pilot, version, wished, seed, lines, made_at, executions_before)
 VALUES ($pilot, $version, $wished, $seed, (SELECT count(*) FROM sample), $now, (SELECT count(*) FROM attempts))
@@ -18,15 +15,19 @@ VALUES ($pilot, $version, $wished, $seed, (SELECT count(*) FROM sample), $now, (
 INSERT INTO pilot_lines
 SELECT $pilot, u.artist_id, s.stratum, s.weight FROM sample AS s JOIN unplanned AS u USING (seq) ORDER BY s.stratum, seq
 
--- name: unsent_pilots
-SELECT pilot FROM pilots
-WHERE pilot NOT IN (SELECT pilot FROM shards WHERE pilot IS NOT NULL AND state <> 'stale')
+-- name: delete_replanned_lines
+-- A ready artist without a version is about to be put into a shard by this plan. A line with a judged answer stays: cutting
+-- it again takes nothing from what the pilot has shown.
+DELETE FROM pilot_lines
+WHERE artist_id IN (SELECT artist_id FROM artists WHERE state IN ('ready', 'done_before') AND version IS NULL)
+  AND (pilot, artist_id) NOT IN (
+      SELECT (p.pilot, t.artist_id)
+      FROM pilots AS p JOIN versions AS v USING (version) JOIN versions AS w ON w.prompt = v.prompt
+      JOIN attempts AS t ON t.version = w.version LEFT JOIN shards AS s ON s.shard = t.shard
+      WHERE t.outcome IN ('bio', 'unusable') AND (t.happened_at >= p.made_at OR s.pilot = p.pilot))
 
--- name: delete_pilots
-DELETE FROM pilots WHERE list_contains($pilots, pilot)
-
--- name: delete_pilot_lines
-DELETE FROM pilot_lines WHERE list_contains($pilots, pilot)
+-- name: delete_empty_pilots
+DELETE FROM pilots WHERE pilot NOT IN (SELECT pilot FROM pilot_lines) RETURNING pilot
 
 -- name: forget_pilot_shards
 UPDATE shards SET pilot = NULL WHERE list_contains($pilots, pilot)

@@ -58,7 +58,7 @@ def test_the_first_answers_are_counted_by_reason() -> None:
             RefusedFor("invalid_output", "no JSON", 1),
             RefusedFor("length", "cut off", 1),
         ],
-        1, 1, 1, 5,
+        1, 1, 1, 5, 0,
     )  # fmt: skip
 
 
@@ -114,6 +114,19 @@ def test_the_question_says_whether_too_few_were_judged_or_accepted(accepted: int
     lines = [_line("bio")] * accepted + [_line("unusable", "length")] * refused
     lines += [_line(None, state="dead")] * (12 - accepted - refused)
     assert describe_failed_pilot(tally_pilot(lines), 0.9).startswith(question)
+
+
+@pytest.mark.parametrize(
+    ("states", "remedy"),
+    [
+        (["ready", "ready"], ""),
+        (["held", "ready"], "`batcher retry` brings back the 1 that is held or given up, "),
+        (["held", "dead"], "`batcher retry` brings back the 2 that are held or given up, "),
+    ],
+)
+def test_retry_is_a_remedy_only_where_it_brings_lines_back(states: list[str], remedy: str) -> None:
+    question = describe_failed_pilot(tally_pilot([_line(None, state=state) for state in states]), 0.9)
+    assert f"says what became of them. {remedy}`batcher resume` goes on without" in question
 
 
 # --- what is done until a pilot is answered --------------------------------------------------------------------------

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from batcher.core.actions import Finish
-from batcher.core.decide import decide_actions
+from batcher.core.decide import decide_actions, decide_pilot_actions
 from batcher.core.pilots import PilotStage
 from batcher.lanes.batch.runner import BatchRunner
 from batcher.plan.pilot_draw import PilotWish
@@ -147,6 +148,65 @@ def test_lines_that_another_plan_has_taken_are_not_followed(desk: Desk) -> None:
     assert _stage(desk) is PilotStage.ASKED
     desk.plan(table, replan=True)
     assert _stage(desk) is PilotStage.PASSED
+
+
+def _send_pilot_in_part(desk: Desk) -> Path:
+    """Plan a pilot of two shards of three lines, and send the first; return the table."""
+    table = desk.table(_write_rows(desk, 50))
+    desk.plan(table, pilot=WISH)
+    with desk.world.store.transaction("release") as tx:
+        tx.fetch_all("release_shards", most=1)
+    desk.world.act()
+    return table
+
+
+def test_lines_that_a_later_plan_puts_elsewhere_leave_their_pilot(desk: Desk) -> None:
+    """The verdict rests on the lines that were sent."""
+    sent = _send_pilot_in_part(desk)
+    done = [row[0] for row in desk.world.rows("SELECT artist_id FROM artists WHERE state = 'done' ORDER BY 1")]
+    assert len(done) == 3
+    desk.plan(sent, replan=True)
+    assert _pilot_ids(desk) == done
+    assert _stage(desk) is PilotStage.PASSED
+
+
+def test_a_line_with_a_judged_answer_stays_in_its_pilot(desk: Desk) -> None:
+    """Cutting refused lines again with the same prompt takes nothing from the verdict."""
+    desk.world.job = replace(desk.world.job, accept=lambda *_: "no")
+    table = desk.table(_write_rows(desk, 50))
+    desk.plan(table, pilot=WISH)
+    with desk.world.store.transaction("release") as tx:
+        pilots.release_pilot(tx, 1)
+    runner = BatchRunner(desk.world.tools())
+    runner.prepare_run()
+    runner.run_until_idle(how=decide_pilot_actions)
+    refused = _pilot_ids(desk)
+    assert _stage(desk) is PilotStage.FAILED
+    desk.plan(table, replan=True)
+    assert _pilot_ids(desk) == refused
+    assert _stage(desk) is PilotStage.FAILED
+
+
+def test_lines_whose_bio_turns_up_leave_their_pilot_with_those_beside_them(desk: Desk) -> None:
+    """A bio of one line is given by --done: the others of its planned shard are cut again, into an ordinary one."""
+    table = _send_pilot_in_part(desk)
+    done = [row[0] for row in desk.world.rows("SELECT artist_id FROM artists WHERE state = 'done'")]
+    other = next(artist for artist in _pilot_ids(desk) if artist not in done)
+    desk.plan(table, done=desk.table(f"artist_id,bio\n{other},A bio.\n", "done.csv"))
+    assert desk.world.states() == {"done": 3, "done_before": 1, "ready": 46}
+    assert _pilot_ids(desk) == sorted(map(str, done))
+    assert _stage(desk) is PilotStage.PASSED
+
+
+def test_the_number_of_a_pilot_is_never_given_again(desk: Desk) -> None:
+    table = desk.table(_write_rows(desk, 50))
+    desk.plan(table, pilot=WISH)
+    desk.plan(table, replan=True)
+    assert _newest(desk) is None
+    desk.plan(table, replan=True, pilot=WISH)
+    newest = _newest(desk)
+    assert newest is not None
+    assert newest.pilot == 2
 
 
 def test_lines_that_were_sent_before_may_stay_as_they_were_planned(desk: Desk) -> None:
