@@ -43,10 +43,14 @@ class Clean:
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """Cut a retry shard from the loose lines of a priority and job version that are due."""
+    """Cut a retry shard from the loose lines of a priority and job version that are due.
+
+    most: how many lines at most, as none of their prompt was judged yet; None: as many as fit into a shard.
+    """
 
     priority: int
     version: int = 1
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,17 @@ def find_prompt_obstacle(view: PromptView | None, lines: int, sent: int = 0) -> 
     return ""
 
 
+def bound_loose_lines(view: PromptView | None, under_way: int) -> int | None:
+    """Return how many loose lines of a prompt may become shards now; None: any number.
+
+    A shard is cut as large as it is sent, so that a first wave of loose lines is bounded here. under_way: lines of the
+    prompt that are in flight or go before these. Where there are none, these are as many as the brake needs at least.
+    """
+    if view is None or view.most_lines is None:
+        return None
+    return max(0, view.most_lines - under_way) if under_way else max(view.most_lines, FEWEST_ANSWERS)
+
+
 def find_braked(prompts: Prompts, version: int) -> Braked | None:
     """Return the verdict by which nothing of a version is sent; None where it goes on."""
     view = prompts.get(version)

@@ -4,6 +4,8 @@ The order is that of the promises: first find out what an interrupted call has d
 paid for, then refresh the batches, and only then send more.
 """
 
+from collections import Counter
+
 from batcher.core.actions import (
     Action,
     Cancel,
@@ -19,7 +21,7 @@ from batcher.core.actions import (
     Withdraw,
 )
 from batcher.core.admission import BATCHES_PER_HOUR, NO_ANSWER, NO_ROOM, admit_shards, find_gate_obstacle
-from batcher.core.brake import describe_brake, describe_share
+from batcher.core.brake import PromptView, bound_loose_lines, describe_brake, describe_share
 from batcher.core.lifecycle import INTENTS, SENDABLE_STATES, is_terminal
 from batcher.core.snapshot import LooseLines, Pause, ShardView, Snapshot
 
@@ -93,9 +95,7 @@ def _sending_actions(snapshot: Snapshot, now: float) -> tuple[list[Action], Hold
     if find_gate_obstacle(snapshot.gate, now) or _must_await_probe(snapshot):
         return [], None
     queue = [s for s in snapshot.shards if s.state in SENDABLE_STATES and s.wait_until <= now]
-    gather: list[Action] = [
-        Gather(g.priority, g.version) for g in snapshot.loose if _should_cut_retries(g, queue, snapshot, now)
-    ]
+    gather = _gathering_actions(queue, snapshot, now)
     # Before a pilot has shown whether the prompt is any good, nothing is bought again.
     if gather and not _is_pilot_asked(snapshot):
         return gather, None
@@ -119,15 +119,37 @@ def _lane_pauses(snapshot: Snapshot) -> list[Pause]:
     return [p for p in snapshot.pauses if p.scope == "all"]
 
 
-def _should_cut_retries(group: LooseLines, queue: list[ShardView], snapshot: Snapshot, now: float) -> bool:
-    """Return whether loose lines become a shard now: they fill one, or nothing as urgent waits and no more are due.
+def _gathering_actions(queue: list[ShardView], snapshot: Snapshot, now: float) -> list[Action]:
+    """Return which loose lines become shards now, the most urgent first; of an untried prompt a first wave alone."""
+    actions: list[Action] = []
+    gathered = Counter[int]()  # lines of each prompt
+    for group in sorted((g for g in snapshot.loose if g.due <= now), key=lambda g: g.priority):
+        view = snapshot.prompts.get(group.version)
+        prompt = view.prompt if view else 0
+        most = bound_loose_lines(view, _count_lines_ahead(group.priority, view, queue, snapshot) + gathered[prompt])
+        if most != 0 and _should_cut_retries(group, most, queue, snapshot, now):
+            actions.append(Gather(group.priority, group.version, most))
+            gathered[prompt] += group.lines if most is None else min(group.lines, most)
+    return actions
 
-    Retries of an urgent priority do not queue behind less urgent shards (promise 4).
+
+def _count_lines_ahead(priority: int, view: PromptView | None, queue: list[ShardView], snapshot: Snapshot) -> int:
+    """Return the lines of a prompt that are in flight, or wait in shards as urgent as the priority."""
+    if view is None or view.most_lines is None:
+        return 0
+    versions = {version for version, each in snapshot.prompts.items() if each.prompt == view.prompt}
+    return view.in_flight + sum(s.lines for s in queue if s.priority <= priority and s.version in versions)
+
+
+def _should_cut_retries(
+    group: LooseLines, most: int | None, queue: list[ShardView], snapshot: Snapshot, now: float
+) -> bool:
+    """Return whether due lines become a shard now: they fill one, or nothing as urgent waits and no more are due soon.
+
+    Retries of an urgent priority do not queue behind less urgent shards (promise 4). most: lines of the shard at most.
     """
-    if group.due > now:
-        return False
     limits = snapshot.shard_limits
-    if group.lines >= limits.lines or group.tokens >= limits.tokens:
+    if group.lines >= (limits.lines if most is None else min(most, limits.lines)) or group.tokens >= limits.tokens:
         return True
     soon = now + snapshot.poll_interval_s
     alike = (g for g in snapshot.loose if (g.priority, g.version) == (group.priority, group.version))

@@ -33,17 +33,20 @@ class RetryShard(NamedTuple):
     lines: int
 
 
-def cut_retry_shard(store: Store, job: Job, config: Config, priority: int, version: int) -> RetryShard | None:
+def cut_retry_shard(
+    store: Store, job: Job, config: Config, priority: int, version: int, most: int | None = None
+) -> RetryShard | None:
     """Cut one released shard from the due lines of a priority and job version that are in no shard.
 
-    None where no line is due, or the brake has tripped since that was decided. Raises JobError when today's job.py
-    renders a line otherwise than it was planned.
+    most: lines of it at most; None: as many as fit. None where no line is due, or the brake has tripped since that was
+    decided. Raises JobError when today's job.py renders a line otherwise than it was planned.
     """
     with job_output_to_stderr(), store.transaction("gather") as tx:
         if version in load_braked(tx, config):
             return None
         limits = current_shard_limits(config, load_room(tx, config))
-        lines = plan_state.load_due_lines(tx, priority, version, limits.lines, latest_valid_wait(tx, config))
+        size = limits.lines if most is None else min(most, limits.lines)
+        lines = plan_state.load_due_lines(tx, priority, version, size, latest_valid_wait(tx, config))
         if not lines:
             return None
         return _write_shard(store.folder, job, tx, lines, limits, ShardKind(is_retry=True))

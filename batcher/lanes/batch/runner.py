@@ -110,8 +110,8 @@ class BatchRunner:
                     context.sleep(min(left, context.config.poll.interval_s))
             case Send():
                 self._sending.send_shard(action)
-            case Gather(priority, version):
-                gathered = cut_retry_shard(context.store, context.job, context.config, priority, version)
+            case Gather(priority, version, most):
+                gathered = cut_retry_shard(context.store, context.job, context.config, priority, version, most)
                 if gathered is not None:
                     shard, lines = gathered
                     context.notify(events.RetryShardCut(shard=shard, priority=priority, lines=lines))

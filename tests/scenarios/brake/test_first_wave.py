@@ -7,12 +7,14 @@ from batcher.commands.base.session import Session
 from batcher.commands.sending.pause import run_resume
 from batcher.core.actions import Finish, Wait
 from batcher.plan.pilot_draw import PilotWish
+from batcher.plan.reversioning import give_todays_version
 from batcher.sandbox import SandboxSettings
-from batcher.state import pilots
+from batcher.state import pilots, redo
+from batcher.state.redo import RedoFilter
 from batcher.state.snapshot import release_brake
 from batcher.views.progress import CleanConsole, Display
 from tests.support.brake_kit import BRAKE, QUICK, bad_job, brake_config, count_executions, mend, spoil
-from tests.support.world import World, config_with, write_table
+from tests.support.world import World, config_with, counter, write_table
 
 WAITS = "the first answers of prompt 1 have not been judged yet"
 
@@ -119,3 +121,48 @@ def test_a_changed_prompt_goes_on_with_a_first_wave_of_its_own(tmp_path: Path) -
     assert world.act() == Finish()
     assert world.states() == {"done": 200}
     assert world.rows("SELECT DISTINCT version FROM bios ORDER BY 1") == [(1,), (2,)]
+
+
+# --- lines that are asked for again -----------------------------------------------------------------------------------
+
+
+def _redo(folder: Path, lines: int, settings: SandboxSettings = QUICK) -> World:
+    """Return a job of done lines, one shard of them all, that are asked for again with another prompt."""
+    world = World(folder, QUICK, brake_config(lines))
+    world.plan(write_table(folder / "artists.csv", lines, (1,)))
+    world.release()
+    world.act()
+    assert world.states() == {"done": lines}
+    world.sandbox.update_settings({"service_s": settings.service_s})
+    world.job = replace(world.job, system=world.job.system + "\nWrite of urgency.")
+    with world.store.transaction("redo") as tx:
+        redo.choose_redos(tx, RedoFilter(prompt=1))
+        redo.redo_lines(tx)
+        give_todays_version(tx, world.config, world.job, counter())
+    return world
+
+
+REDONE = "SELECT lines FROM shards WHERE version = 2 ORDER BY shard"
+
+
+def test_lines_that_are_asked_for_again_with_a_bad_prompt_go_in_a_first_wave(tmp_path: Path) -> None:
+    world = _redo(tmp_path, 400)
+    world.job = replace(world.job, accept=lambda *_: "urgency is out of range")
+    assert getattr(world.act(), "asks", False)
+    assert world.rows(REDONE) == [(40,)]
+    assert world.states() == {"ready": 400}
+
+
+def test_the_rest_of_what_is_asked_for_again_follows_the_first_answers(tmp_path: Path) -> None:
+    world = _redo(tmp_path, 400)
+    assert world.act() == Finish()
+    assert world.rows(REDONE) == [(40,), (360,)]
+    assert world.rows("SELECT DISTINCT version FROM bios") == [(2,)]
+
+
+def test_a_first_wave_of_loose_lines_that_expires_is_followed_by_a_larger_one(tmp_path: Path) -> None:
+    world = _redo(tmp_path, 400, SandboxSettings(service_s=(10**9, 10**9)))
+    world.config = config_with(limits={"lines_per_shard": 400}, brake=BRAKE, poll={"interval_s": 7_200})
+    world.act()
+    assert world.states() == {"dead": 400}
+    assert [int(str(lines)) for (lines,) in world.rows(REDONE)][:2] == [40, 80]

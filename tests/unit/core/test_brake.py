@@ -16,6 +16,7 @@ from batcher.core.brake import (
     Prompts,
     PromptView,
     bound_first_wave,
+    bound_loose_lines,
     bound_share_below,
     decide_brake,
     describe_brake,
@@ -255,3 +256,48 @@ def test_a_wave_after_one_without_an_answer_is_larger() -> None:
 def test_a_whole_pilot_may_be_in_flight() -> None:
     assert bound_first_wave(RULE._replace(first_wave=0.1), 60, False, 12) == 12
     assert bound_first_wave(RULE._replace(first_wave=0.1), 6_000, False, 12) == 600
+
+
+LOOSE = LooseLines(1, 400, 400, 0.0)
+UNTRIED = PromptView(1, None, 40)
+
+
+@pytest.mark.parametrize(
+    ("view", "under_way", "most"),
+    [(None, 0, None), (PromptView(1), 500, None), (UNTRIED, 0, 40), (UNTRIED, 30, 10), (UNTRIED, 50, 0),
+     (PromptView(1, None, 3), 0, 20), (PromptView(1, None, 3), 1, 2)],
+)  # fmt: skip
+def test_how_many_loose_lines_the_first_wave_takes(view: PromptView | None, under_way: int, most: int | None) -> None:
+    assert bound_loose_lines(view, under_way) == most
+
+
+WIDE = EMPTY._replace(shard_limits=ShardLimits(1_000, 10**6, 10**6))
+READY_2 = READY._replace(priority=2)
+
+
+@pytest.mark.parametrize(
+    ("loose", "shards", "view", "gathered"),
+    [
+        ([LOOSE], [], UNTRIED, [Gather(1, 1, 40)]),
+        ([LOOSE], [], PromptView(1), [Gather(1, 1)]),  # judged: nothing is slowed
+        ([LOOSE], [READY], UNTRIED, [Gather(1, 1, 30)]),  # what fills the first wave waits for nothing
+        ([LOOSE], [READY._replace(lines=40)], UNTRIED, []),
+        ([LOOSE], [READY_2._replace(lines=40)], UNTRIED, [Gather(1, 1, 40)]),  # promise 4
+        ([LOOSE], [], UNTRIED._replace(in_flight=25), [Gather(1, 1, 15)]),
+        ([LOOSE], [], UNTRIED._replace(in_flight=40), []),
+        ([LOOSE._replace(priority=2), LOOSE._replace(lines=30)], [], UNTRIED, [Gather(1, 1, 40), Gather(2, 1, 10)]),
+        ([LOOSE, LOOSE._replace(version=2)], [], UNTRIED, [Gather(1, 1, 40)]),  # a wider version of the same prompt
+        ([LOOSE._replace(due=NOW + 9)], [], UNTRIED, []),
+    ],
+)  # fmt: skip
+def test_of_loose_lines_of_an_untried_prompt_a_first_wave_is_gathered(
+    loose: list[LooseLines], shards: list[ShardView], view: PromptView, gathered: list[Gather]
+) -> None:
+    snapshot = WIDE._replace(loose=tuple(loose), shards=tuple(shards), prompts={1: view, 2: view})
+    assert [a for a in decide_actions(snapshot, NOW) if isinstance(a, Gather)] == gathered
+
+
+def test_loose_lines_beyond_the_first_wave_wait_for_its_answers() -> None:
+    flying = PromptView(1, None, 40, 40)
+    snapshot = WIDE._replace(loose=(LOOSE,), batches=(RUNNING,), prompts={1: flying})
+    assert decide_actions(snapshot, NOW) == [Wait(NOW + 30, "batches are running")]
