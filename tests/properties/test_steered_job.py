@@ -45,7 +45,7 @@ CHECK = """
 def accept(artist, bio):
     return "refused" if int(artist.artist_id[1:]) % 10 < {strictness} else None
 """
-TAKES_COUNTERS = ("cli.sending.retry", "cli.sending.redo", "cli.planning.plan")
+TAKES_COUNTERS = ("commands.sending.retry", "commands.sending.redo", "commands.planning.plan")
 
 
 @contextlib.contextmanager
