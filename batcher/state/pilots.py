@@ -26,6 +26,14 @@ class PilotRow(NamedTuple):
     """When (epoch seconds) the user decided to go on although too few answers were accepted."""
 
 
+class PromptPilot(NamedTuple):
+    """The newest pilot of a prompt, and how many lines of the prompt are in shards that were never sent, retries
+    apart."""
+
+    pilot: PilotRow
+    unsent: int
+
+
 class PilotProgress(NamedTuple):
     """A pilot, how far it is, and its lines by strata with their first answers."""
 
@@ -105,13 +113,20 @@ def count_unsent_lines(tx: Transaction, version: int) -> int:
     return int(tx.fetch_one("count_unsent_lines", version=version)[0])
 
 
-def resume_failed_pilots(tx: Transaction, least_share: float) -> int:
+def load_newest_pilots(tx: Transaction) -> list[PromptPilot]:
+    """Return the newest pilot of each prompt, the newest of them first."""
+    rows = tx.fetch_all("pilots_of_prompts") if facts.read_newest_pilot(tx) else []
+    return [PromptPilot(PilotRow(*row[:-1]), int(row[-1])) for row in rows]
+
+
+def resume_failed_pilots(tx: Transaction, least_share: float) -> list[int]:
     """Record that the user goes on although too few answers were accepted, of the newest pilot of each prompt.
 
-    Return how many pilots that were. least_share: as for `load_pilot_progress`.
+    A pilot whose prompt has no unsent lines keeps nothing back, and stays as it is. Return the prompts of the others
+    that have failed. least_share: as for `load_pilot_progress`.
     """
-    newest = [PilotRow(*row) for row in tx.fetch_all("pilots_of_prompts")]
-    failed = [p for p in newest if load_pilot_progress(tx, p, least_share).stage is PilotStage.FAILED]
+    asked = [pilot for pilot, unsent in load_newest_pilots(tx) if unsent]
+    failed = [p for p in asked if load_pilot_progress(tx, p, least_share).stage is PilotStage.FAILED]
     for pilot in failed:
         tx.fetch_all("resume_pilot", pilot=pilot.pilot, now=tx.now)
-    return len(failed)
+    return sorted(pilot.prompt for pilot in failed)

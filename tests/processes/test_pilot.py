@@ -107,12 +107,39 @@ def test_resume_goes_on_although_too_few_were_accepted(tmp_path: Path) -> None:
         assert _pilot_in_status(job)["failed"]
         assert str(_pilot_in_status(job)["text"]).startswith("4 of 6 answers of the pilot were accepted")
         told, _ = _answer(job, ("resume",))
-        assert "the pilot counts as passed" in str(told["told"])
+        assert "the pilot of prompt 1 counts as passed" in str(told["told"])
+        assert told["pilots_passed"] == [1]
         assert not _pilot_in_status(job)["failed"]  # its refused lines are retried
         told, _ = _answer(job, ("resume",))
         assert "pilot" not in str(told["told"])
         _answer(job, ("run",), code=4)
         assert _states(job) == {"done": 16, "dead": 8}
+
+
+def test_the_failed_pilot_of_a_prompt_is_asked_about_only_while_lines_of_it_wait(tmp_path: Path) -> None:
+    """Fail a pilot, pass one of another prompt, end a pause, and go back to the first prompt."""
+    job = Killing(tmp_path, SMALL)
+    _edit_job(job, "artist.priority == 1")
+    system = job.folder / "job" / "system.md"
+    first = system.read_text()
+    with job.serving():
+        _answer(job, ("pilot", "--lines", "6"), code=3)
+        _edit_job(job, "False")
+        system.write_text(first + "- One more rule.\n")
+        _answer(job, ("plan", "--replan"))
+        assert not _pilot_in_status(job)
+        assert _answer(job, ("pilot", "--lines", "6"))[0]["stage"] == "passed"
+        _answer(job, ("pause",))
+        assert _answer(job, ("resume",))[0]["told"] == "1 pause ended"
+        assert job.query("SELECT count(*) FROM facts WHERE name = 'brake_resumed'") == [(0,)]
+        system.write_text(first)
+        _answer(job, ("plan", "--replan"))
+        shown = _pilot_in_status(job)
+        assert (shown["pilot"], shown["prompt"], shown["failed"]) == (1, 1, True)
+        assert _answer(job, ("run",), code=3)[0]["error"] == shown["text"]
+        assert _answer(job, ("resume",))[0]["pilots_passed"] == [1]
+        _answer(job, ("run",))
+    assert set(job.outcome().answers.values()) <= {1, 2}
 
 
 def test_answers_that_are_accepted_after_all_let_the_rest_follow(tmp_path: Path) -> None:

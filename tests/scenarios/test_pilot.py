@@ -171,7 +171,7 @@ def test_a_pilot_whose_lines_expire_asks_the_user(tmp_path: Path) -> None:
 
 
 def test_resume_goes_on_with_the_failed_pilot_of_an_earlier_prompt(tmp_path: Path) -> None:
-    """Fail a pilot, pass one of another prompt, and go back to the first prompt."""
+    """Fail a pilot, pass one of another prompt, and go back to the first prompt; only then is there a question."""
     desk = Desk(tmp_path, config_with(limits=TEN_LINES, poll=SLOW_POLLS))
     rows = "".join(f"a{n:02},Ana,Fact {n}\n" for n in range(60))
     table = desk.table(f"artist_id,artist_name,fact\n{rows}")
@@ -185,5 +185,9 @@ def test_resume_goes_on_with_the_failed_pilot_of_an_earlier_prompt(tmp_path: Pat
     _follow(desk.world)
     assert (_progress(desk.world, 1).stage, _progress(desk.world, 2).stage) == (PilotStage.FAILED, PilotStage.PASSED)
     with desk.world.store.transaction("resume") as tx:
-        assert pilots.resume_failed_pilots(tx, 0.9) == 1
+        assert pilots.resume_failed_pilots(tx, 0.9) == []
+    desk.write_job()
+    desk.plan(table, replan=True)
+    with desk.world.store.transaction("resume") as tx:
+        assert pilots.resume_failed_pilots(tx, 0.9) == [1]
     assert _progress(desk.world, 1).stage is not PilotStage.FAILED

@@ -16,7 +16,10 @@ def run_pause(session: Session) -> CommandAnswer:
 
 
 def run_resume(session: Session) -> CommandAnswer:
-    """End every pause, release the brake where it has tripped, and let the rest follow a pilot that has failed."""
+    """End every pause; release the brake where it has tripped, and let the rest follow a pilot that has failed.
+
+    Both only where lines of that prompt wait.
+    """
     session.store.require_plan()
     with session.store.transaction("resume") as tx:
         ended = quota_pauses.resume_sending(tx)
@@ -30,5 +33,7 @@ def run_resume(session: Session) -> CommandAnswer:
             prompts = ", ".join(str(each.prompt) for each in braked)
             text += f"; the brake is released for prompt {prompts}: only answers from now on count"
         if resumed:
-            text += "; the pilot counts as passed, and `batcher run` sends the rest"
-    return CommandAnswer(text, {"told": text, "brake_released": [each.prompt for each in braked]})
+            prompts = ", ".join(map(str, resumed))
+            text += f"; the pilot of prompt {prompts} counts as passed, and `batcher run` sends the rest"
+    released = [each.prompt for each in braked]
+    return CommandAnswer(text, {"told": text, "brake_released": released, "pilots_passed": resumed})

@@ -12,7 +12,7 @@ from batcher.core.pilots import PilotStage, describe_failed_pilot, describe_open
 from batcher.state import facts, remote_files
 from batcher.state.costs import Costs, costs_by_shard, sum_costs
 from batcher.state.db.transaction import Transaction
-from batcher.state.pilots import count_unsent_lines, load_newest_pilot, load_pilot_progress
+from batcher.state.pilots import load_newest_pilots, load_pilot_progress
 from batcher.state.reports.expectation import Expectation, build_expectation
 from batcher.state.reports.outlook import load_outlook
 from batcher.state.versions import load_versions
@@ -325,17 +325,19 @@ def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
 
 
 def _load_open_pilot(tx: Transaction, config: Config) -> OpenPilot | None:
-    """Return the newest pilot where it is not over, or where `run` asks what is done with the rest."""
-    pilot = load_newest_pilot(tx)
-    if pilot is None:
-        return None
-    _, stage, tally, _ = load_pilot_progress(tx, pilot, config.pilot.min_accepted)
-    is_asked = stage is PilotStage.FAILED and config.pilot.lines and count_unsent_lines(tx, pilot.version)
-    if stage is PilotStage.PASSED or (stage is PilotStage.FAILED and not is_asked):
-        return None
-    failed = stage is PilotStage.FAILED
-    text = describe_failed_pilot(tally, config.pilot.min_accepted) if failed else describe_open_pilot(tally)
-    return OpenPilot(pilot.pilot, pilot.prompt, tally.lines, tally.judged, tally.accepted, failed, text)
+    """Return the newest pilot that is not over, or by which `run` asks what is done with the rest.
+
+    Of another prompt than that of the newest pilot only one is meant whose prompt has unsent lines.
+    """
+    newest = load_newest_pilots(tx)
+    for pilot, unsent in (each for each in newest if each.unsent or each is newest[0]):
+        _, stage, tally, _ = load_pilot_progress(tx, pilot, config.pilot.min_accepted)
+        failed = stage is PilotStage.FAILED
+        if stage is PilotStage.PASSED or (failed and not (config.pilot.lines and unsent)):
+            continue
+        text = describe_failed_pilot(tally, config.pilot.min_accepted) if failed else describe_open_pilot(tally)
+        return OpenPilot(pilot.pilot, pilot.prompt, tally.lines, tally.judged, tally.accepted, failed, text)
+    return None
 
 
 def _count_artists(tx: Transaction) -> tuple[Mapping[str, int], list[PriorityProgress], Mapping[str, int]]:

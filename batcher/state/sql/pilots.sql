@@ -23,8 +23,8 @@ WHERE artist_id IN (SELECT artist_id FROM artists WHERE state IN ('ready', 'done
   AND (pilot, artist_id) NOT IN (
       SELECT (p.pilot, t.artist_id)
       FROM pilots AS p JOIN versions AS v USING (version) JOIN versions AS w ON w.prompt = v.prompt
-      JOIN attempts AS t ON t.version = w.version LEFT JOIN shards AS s ON s.shard = t.shard
-      WHERE t.outcome IN ('bio', 'unusable') AND (t.happened_at >= p.made_at OR s.pilot = p.pilot))
+      JOIN attempts AS t ON t.version = w.version
+      WHERE t.outcome IN ('bio', 'unusable') AND t.rowid >= p.executions_before)
 
 -- name: delete_empty_pilots
 DELETE FROM pilots WHERE pilot NOT IN (SELECT pilot FROM pilot_lines) RETURNING pilot
@@ -89,10 +89,13 @@ SELECT coalesce(sum(lines), 0) FROM shards
 WHERE NOT retry AND state IN ('planned', 'released', 'uploaded') AND version = $version
 
 -- name: pilots_of_prompts
--- The newest pilot of each prompt.
-SELECT p.pilot, p.version, v.prompt, p.wished, p.seed, p.lines, p.resumed_at
-FROM pilots AS p JOIN versions AS v USING (version)
-QUALIFY row_number() OVER (PARTITION BY v.prompt ORDER BY p.pilot DESC) = 1 ORDER BY p.pilot
+-- The newest pilot of each prompt, and the prompt's lines in shards that were never sent.
+SELECT p.pilot, p.version, v.prompt, p.wished, p.seed, p.lines, p.resumed_at, coalesce(u.lines, 0)
+FROM pilots AS p JOIN versions AS v USING (version) LEFT JOIN (
+    SELECT prompt, sum(lines) AS lines FROM shards JOIN versions USING (version)
+    WHERE NOT retry AND state IN ('planned', 'released', 'uploaded') GROUP BY prompt
+) AS u USING (prompt)
+QUALIFY row_number() OVER (PARTITION BY v.prompt ORDER BY p.pilot DESC) = 1 ORDER BY p.pilot DESC
 
 -- name: resume_pilot
 UPDATE pilots SET resumed_at = $now WHERE pilot = $pilot
