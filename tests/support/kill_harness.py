@@ -62,6 +62,15 @@ store = true
 {direct}
 """
 
+STRICT = """
+
+_ACCEPT = accept
+
+
+def accept(artist, bio):
+    return "urgency is out of range" if {refuses} else _ACCEPT(artist, bio)
+"""
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -144,6 +153,17 @@ class Killing:
         self.url = ""
         self.deaths = 0
         self.output = folder / "output.txt"
+
+    def refuse_where(self, refuses: str) -> None:
+        """Give the job a copy of the example's folder, whose `accept` refuses where an expression is true."""
+        source, target = ROOT / "jobs" / "bios", self.folder / "job"
+        target.mkdir(exist_ok=True)
+        for name in ("system.md", "user.md", "job.py"):
+            (target / name).write_bytes((source / name).read_bytes())
+        with (target / "job.py").open("a", encoding="utf-8") as file:
+            file.write(STRICT.replace("{refuses}", refuses))
+        config = self.folder / "batcher.toml"
+        config.write_text(config.read_text(encoding="utf-8").replace(str(source), "job"), encoding="utf-8")
 
     @contextmanager
     def serving(self) -> Iterator["Killing"]:

@@ -1,7 +1,8 @@
 """`batcher pilot`: a sample is sent before the rest, and its answers are shown. `run` sends one by itself."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from rich.console import Group
@@ -19,13 +20,13 @@ from batcher.core.decide import PILOT_ANSWERED, decide_pilot_actions
 from batcher.core.failures import FailureClass
 from batcher.core.pilots import FEWEST_LINES, PilotStage, describe_failed_pilot, is_enough_judged
 from batcher.errors import DecisionError, ExitCode, InputError
+from batcher.lanes.batch.runner import BatchRunner
 from batcher.plan.checks import build_todays_version
 from batcher.plan.options import PlanWish
 from batcher.plan.pilot_draw import PilotWish
 from batcher.plan.pilot_plan import recut_with_pilot
 from batcher.review.kept_answers import REFUSED, KeptAnswer, find_answers
 from batcher.state import pilots
-from batcher.state.db.transaction import Transaction
 from batcher.state.pilots import PilotProgress, PilotRow
 from batcher.state.reports.pilot import read_pilot_costs
 from batcher.state.review.answers import AnswerChoice
@@ -36,25 +37,51 @@ SEED = 1
 """The seed of a sample where none is named."""
 
 
-class TodaysPrompt(NamedTuple):
-    """The job as its folder is today: its prompt (None: nothing was planned with it), and its unsent lines."""
+class TodaysPilot(NamedTuple):
+    """The newest pilot of today's prompt (None: there is none), and what there is of today's job beside it."""
 
-    prompt: int | None
+    progress: PilotProgress | None
     unsent: int
+    """Lines that were never sent."""
+    judged: int
+    """Answers that were judged."""
+    released: int
+    """Shards that are released and not sent, of any prompt."""
+
+
+Choice = PilotProgress | PilotWish | None
+"""The pilot that a command is about, or the one that it draws first; None: none."""
+
+
+class FollowedPilot(NamedTuple):
+    """The pilot that a command has followed, or has found at its end."""
+
+    progress: PilotProgress
+    unsent: int
+    """Lines of today's job that were never sent, before it was followed."""
+    is_news: bool
+    """Whether it was to be drawn, or was under way, when the command began."""
+    end: Finish | Wait = Finish(PILOT_ANSWERED)
 
 
 def run_pilot(session: Session, lines: int | None, seed: int | None) -> CommandAnswer:
     """Send a pilot and report on it; go on with the last one where it is not over, and report on it where it failed.
 
-    Raises InputError where nothing is left to send, or is released and so would not wait for a pilot.
+    Where nothing was planned yet, all is planned, with the pilot. Raises InputError where nothing is left to send, or
+    where shards are released and so would not wait for a pilot.
     """
     size = lines or session.config.pilot.lines or PilotSection().lines
     wish = PilotWish(size, SEED if seed is None else seed)
-    progress = _find_open_pilot(session, wish)
-    end: Finish | Wait = Finish(PILOT_ANSWERED)
-    if progress is None or progress.stage is not PilotStage.FAILED:
-        pilot, end = _follow_pilot(session, wish if progress is None else progress.pilot, to_the_end=True)
-        progress = _load_progress(session, pilot)
+    if load_last_options(session) is None:
+        planned = run_plan(session, replace(choose_options(session, PlanWish(), add=False), pilot=wish))
+        if not session.json:
+            session.display.console.print(planned.drawn)
+    last = _load_todays_pilot(session).progress
+    over = last.pilot.pilot if last is not None and last.stage is PilotStage.PASSED else None
+    followed = _follow_pilot(session, partial(_choose_wanted_pilot, wish=wish, over=over), to_the_end=True)
+    if followed is None:
+        raise InputError("nothing is left to send, and so to draw a pilot from; `batcher plan` takes in more artists")
+    progress, end = followed.progress, followed.end
     if progress.stage is not PilotStage.FAILED and end != Finish(PILOT_ANSWERED):
         raise_problem(end)
     report = _build_report(session, progress)
@@ -71,40 +98,20 @@ def send_pilot_first(session: Session) -> Finish | Wait | None:
     section = session.config.pilot
     if not section.lines:
         return None
-    with session.store.read_transaction() as tx:
-        today = _load_todays_prompt(session, tx)
-        pilot = pilots.load_newest_pilot(tx, today.prompt) if today.prompt is not None else None
-        judged = pilots.count_judged_answers(tx, today.prompt) if today.prompt is not None else 0
-    if pilot is None:
-        if today.unsent < FEWEST_LINES or judged >= session.config.brake.window:
-            return None
-        # What was sent before keeps its prompt: only `pilot` and a replan, by the user's wish, ask it with today's.
-        return _ask_pilot(session, PilotWish(section.lines, SEED, retries=False), today, section.min_accepted)
-    return _ask_pilot(session, pilot, today, section.min_accepted)
-
-
-def _ask_pilot(
-    session: Session, pilot: PilotRow | PilotWish, today: TodaysPrompt, least_share: float
-) -> Finish | Wait | None:
-    """Follow a pilot until it says whether the rest may be sent, and print what it has shown.
-
-    pilot: a wish is drawn first. Return and raise as `send_pilot_first` does.
-    """
-    progress = None if isinstance(pilot, PilotWish) else _load_progress(session, pilot)
-    end: Finish | Wait = Finish(PILOT_ANSWERED)
-    is_followed = progress is None or progress.stage is PilotStage.ASKED or _is_too_early(progress)
-    if progress is None or is_followed:
-        note = f"a pilot of {pilot.lines:,} lines first; the rest follows where {least_share:.0%} are accepted"
-        session.display.console.print(note, highlight=False, markup=False)
-        row, end = _follow_pilot(session, pilot, to_the_end=False)
-        progress = _load_progress(session, row)
+    # What was sent before keeps its prompt: only `pilot` and a replan, by the user's wish, ask it with today's.
+    wish = PilotWish(section.lines, SEED, retries=False)
+    choose = partial(_choose_first_pilot, wish=wish, most_judged=session.config.brake.window)
+    followed = _follow_pilot(session, choose, to_the_end=False)
+    if followed is None:
+        return None
+    progress, end = followed.progress, followed.end
     if is_interrupted(end):
         return end
-    is_refused = progress.stage is PilotStage.FAILED and today.unsent > 0
-    if is_followed or is_refused:
+    is_refused = progress.stage is PilotStage.FAILED and followed.unsent > 0
+    if followed.is_news or is_refused:
         _print_findings(session, progress)
     if is_refused:
-        raise DecisionError(describe_failed_pilot(progress.tally, least_share))
+        raise DecisionError(describe_failed_pilot(progress.tally, section.min_accepted))
     if end == Finish(PILOT_ANSWERED) and progress.stage is PilotStage.ASKED:
         raise DecisionError("lines of the pilot were cancelled before they were sent; `batcher run` sends them")
     if end != Finish(PILOT_ANSWERED):
@@ -112,28 +119,31 @@ def _ask_pilot(
     return None
 
 
-def _find_open_pilot(session: Session, wish: PilotWish) -> PilotProgress | None:
-    """Return the last pilot of today's job where it is not over, or has failed and the user was asked; None: a new one.
+def _choose_wanted_pilot(today: TodaysPilot, wish: PilotWish, over: int | None) -> Choice:
+    """Return the pilot that `pilot` is about.
 
-    Where nothing was planned yet, all is planned, with the pilot. Raises InputError where lines are released.
+    over: the pilot that was passed when the command began, after which a new one is drawn; one that another process has
+    sent since is reported. Raises InputError where a new one would take back what is released.
     """
-    if load_last_options(session) is None:
-        planned = run_plan(session, replace(choose_options(session, PlanWish(), add=False), pilot=wish))
-        if not session.json:
-            session.display.console.print(planned.drawn)
-    with session.store.read_transaction() as tx:
-        today = _load_todays_prompt(session, tx)
-        pilot = pilots.load_newest_pilot(tx, today.prompt) if today.prompt is not None else None
-        released = pilots.count_released_shards(tx)
-    progress = None if pilot is None else _load_progress(session, pilot)
-    if progress is not None and progress.stage is not PilotStage.PASSED:
+    progress = today.progress
+    if progress is not None and progress.pilot.pilot != over:
         return progress
-    if released:
+    if today.released:
         raise InputError(
-            f"{released:,} shard{'s are' if released != 1 else ' is'} released and not sent, and would not wait for a "
-            "pilot; `batcher plan --replan` takes back what is released, `batcher poll` sends it"
+            f"{today.released:,} shard{'s are' if today.released != 1 else ' is'} released and not sent, and would not "
+            "wait for a pilot; `batcher plan --replan` takes back what is released, `batcher poll` sends it"
         )
-    return None
+    return wish
+
+
+def _choose_first_pilot(today: TodaysPilot, wish: PilotWish, most_judged: int) -> Choice:
+    """Return the pilot that comes before the rest; None where there is none of a small job, or of a known prompt.
+
+    most_judged: from so many judged answers on a prompt is known.
+    """
+    if today.progress is not None:
+        return today.progress
+    return None if today.unsent < FEWEST_LINES or today.judged >= most_judged else wish
 
 
 def _print_findings(session: Session, progress: PilotProgress) -> None:
@@ -142,13 +152,21 @@ def _print_findings(session: Session, progress: PilotProgress) -> None:
         session.display.console.print(draw_short_pilot(_build_report(session, progress)))
 
 
-def _load_todays_prompt(session: Session, tx: Transaction) -> TodaysPrompt:
-    number = find_version_number(tx, build_todays_version(session.config, session.load_job()))
-    return TodaysPrompt(load_prompt_numbers(tx).get(number), pilots.count_unsent_lines(tx, number))
+def _load_todays_pilot(session: Session) -> TodaysPilot:
+    with session.store.read_transaction() as tx:
+        number = find_version_number(tx, build_todays_version(session.config, session.load_job()))
+        prompt = load_prompt_numbers(tx).get(number)
+        pilot = pilots.load_newest_pilot(tx, prompt) if prompt is not None else None
+        return TodaysPilot(
+            pilots.load_pilot_progress(tx, pilot, session.config.pilot.min_accepted) if pilot is not None else None,
+            pilots.count_unsent_lines(tx, number),
+            pilots.count_judged_answers(tx, prompt) if prompt is not None else 0,
+            pilots.count_released_shards(tx),
+        )
 
 
-def _make_pilot(session: Session, wish: PilotWish) -> PilotRow:
-    """Cut what is unsent again with a pilot in front; return it. Raises InputError where nothing is unsent."""
+def _make_pilot(session: Session, wish: PilotWish) -> PilotProgress | None:
+    """Cut what is unsent again with a pilot in front; return it. None: nothing is unsent."""
     with session.store.read_transaction() as tx:
         before = pilots.load_newest_pilot(tx)
     with TokenCounter() as counter, session.display.show_progress("drawing"):
@@ -157,33 +175,66 @@ def _make_pilot(session: Session, wish: PilotWish) -> PilotRow:
     with session.store.read_transaction() as tx:
         pilot = pilots.load_newest_pilot(tx)
     if pilot is None or (before is not None and pilot.pilot <= before.pilot):
-        raise InputError("nothing is left to send, and so to draw a pilot from; `batcher plan` takes in more artists")
-    return pilot
+        return None
+    return _load_progress(session, pilot)
 
 
-def _follow_pilot(session: Session, pilot: PilotRow | PilotWish, to_the_end: bool) -> tuple[PilotRow, Finish | Wait]:
+def _follow_pilot(session: Session, choose: Callable[[TodaysPilot], Choice], to_the_end: bool) -> FollowedPilot | None:
     """Release a pilot and follow it to its first answers, and to its end where these are enough and it is wanted.
 
-    pilot: a wish is drawn first, once no other process acts, which would send what is cut again. Return the pilot, and
-    how the process ended.
+    choose: returns which pilot this is. It is asked again once no other process acts: what one has sent or released
+    meanwhile counts. None: it is none, or there is nothing to draw it from.
     """
+    today = _load_todays_pilot(session)
+    choice = choose(today)
+    if choice is None:
+        return None
+    if isinstance(choice, PilotProgress) and not _is_open(choice, to_the_end):
+        return FollowedPilot(choice, today.unsent, is_news=False)
+    if not to_the_end:
+        _announce_pilot(session, choice)
     with open_batch_runner(session) as runner:
-        row = _make_pilot(session, pilot) if isinstance(pilot, PilotWish) else pilot
+        today = _load_todays_pilot(session)
+        choice = choose(today)
+        progress = _make_pilot(session, choice) if isinstance(choice, PilotWish) else choice
+        if progress is None:
+            return None
+        end = _follow_open_pilot(session, runner, progress, to_the_end)
+    return FollowedPilot(_load_progress(session, progress.pilot), today.unsent, is_news=True, end=end)
+
+
+def _follow_open_pilot(
+    session: Session, runner: BatchRunner, progress: PilotProgress, to_the_end: bool
+) -> Finish | Wait:
+    """Release a pilot and follow it as `_follow_pilot` does, where another process has not; return how that ended."""
+    end: Finish | Wait = Finish(PILOT_ANSWERED)
+    if _is_open(progress, to_the_end):
         with session.display.show_progress("lines done"):
             with session.store.transaction("release_pilot") as tx:
-                pilots.release_pilot(tx, row.pilot)
+                pilots.release_pilot(tx, progress.pilot.pilot)
             end = runner.run_until_idle(how=decide_pilot_actions)
-            progress = _load_progress(session, row)
-            is_open = end == Finish(PILOT_ANSWERED) and progress.stage is PilotStage.REPEATED
-            if is_open and (to_the_end or _is_too_early(progress)):
+            if end == Finish(PILOT_ANSWERED) and _is_repeated(_load_progress(session, progress.pilot), to_the_end):
                 end = runner.run_until_idle()
-    return row, end
+    return end
 
 
-def _is_too_early(progress: PilotProgress) -> bool:
-    """Return whether lines of a pilot are asked for again without which too few have a judged answer."""
-    is_resumed = progress.pilot.resumed_at is not None
-    return progress.stage is PilotStage.REPEATED and not is_resumed and not is_enough_judged(progress.tally)
+def _announce_pilot(session: Session, pilot: PilotProgress | PilotWish) -> None:
+    lines = pilot.lines if isinstance(pilot, PilotWish) else pilot.pilot.lines
+    share = session.config.pilot.min_accepted
+    note = f"a pilot of {lines:,} lines first; the rest follows where {share:.0%} are accepted"
+    session.display.console.print(note, highlight=False, markup=False)
+
+
+def _is_open(progress: PilotProgress, to_the_end: bool) -> bool:
+    """Return whether a pilot is to be followed, to its first answers or to its end."""
+    return progress.stage is PilotStage.ASKED or _is_repeated(progress, to_the_end)
+
+
+def _is_repeated(progress: PilotProgress, to_the_end: bool) -> bool:
+    """Return whether lines of a pilot are asked for again that are to be followed: all of them to the end, else those
+    without which too few have a judged answer."""
+    is_too_early = progress.pilot.resumed_at is None and not is_enough_judged(progress.tally)
+    return progress.stage is PilotStage.REPEATED and (to_the_end or is_too_early)
 
 
 def _load_progress(session: Session, pilot: PilotRow) -> PilotProgress:
