@@ -89,7 +89,10 @@ def judge(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Judge kept answers again with today's `accept` and output model; nothing is asked or paid."""
+    """Judge kept answers again with today's `accept` and output model; nothing is asked or paid.
+
+    A bio of an earlier run (`plan --done`) is not judged: it comes back where the bio that has replaced it is revoked.
+    """
     from batcher.commands.results.judge import run_judge
 
     finish_command(run_judge(start_session(config, json), dry_run, revoke), json)

@@ -29,7 +29,7 @@ class ArtistState(StrEnum):
     """Claimed by a synchronous call. A crash leaves it here; the next owner of direct.lock repeats the call."""
     HELD = "held"
     """Waits for the user (cancelled, perhaps paid, or its bio revoked). Only `retry` moves it, or a bio that arrives
-    late."""
+    late, or one of an earlier run that is put back."""
     DONE = "done"
     """Has an accepted bio. Only `redo` asks for another; `judge --revoke` takes back what today's job refuses."""
     DEAD = "dead"
@@ -77,6 +77,7 @@ ARTIST_EVENTS: Mapping[str, tuple[frozenset[ArtistState], ArtistState]] = {
     "fall_due": (frozenset({A.WAITING}), A.READY),
     "bring_back": (frozenset({A.HELD, A.DEAD}), A.READY),
     "revoke": (frozenset({A.DONE}), A.HELD),
+    "put_back": (frozenset({A.HELD}), A.DONE_BEFORE),
     "redo": (frozenset({A.DONE, A.DONE_BEFORE}), A.READY),
 }
 

@@ -49,6 +49,16 @@ class Judgement(NamedTuple):
     """Lines that have a bio by this; 0 after a dry run."""
     revoked: int
     """Bios that were taken from their lines."""
+    put_back: int
+    """Lines that have their bio of an earlier run again, as the one that had replaced it was revoked."""
+
+
+class LineChanges(NamedTuple):
+    """Lines that a judgement has changed: as in `Judgement`."""
+
+    accepted: int = 0
+    revoked: int = 0
+    put_back: int = 0
 
 
 class VerdictSpool:
@@ -80,18 +90,18 @@ def judge_again(store: Store, job: Job, revoke: bool, dry_run: bool, progress: P
         with job_output_to_stderr():
             judge.judge_batches()
             judge.judge_calls()
-        counts, bios, revoked = _change_lines(store, accepted, refused, revoke, dry_run)
-    return Judgement(judge.judged, judge.count_missing(), judge.damaged, counts, bios, revoked)
+        counts, changes = _change_lines(store, accepted, refused, revoke, dry_run)
+    return Judgement(judge.judged, judge.count_missing(), judge.damaged, counts, *changes)
 
 
 def _change_lines(
     store: Store, accepted: VerdictSpool, refused: VerdictSpool, revoke: bool, dry_run: bool
-) -> tuple[JudgementCounts, int, int]:
-    """Return what the verdicts change, and how many lines took a bio and lost one by them."""
+) -> tuple[JudgementCounts, LineChanges]:
+    """Return what the verdicts change, and how many lines they have changed."""
     if dry_run:
         with store.read_transaction() as tx:
             judging.stage_judgements(tx, accepted.read_rows(), refused.read_rows())
-            return judging.count_judgements(tx, MOST_TOLD), 0, 0
+            return judging.count_judgements(tx, MOST_TOLD), LineChanges()
     revoked = 0
     lost: JudgementCounts | None = None
     if revoke:  # first, so that a line whose bio is revoked takes another answer that is accepted
@@ -104,8 +114,9 @@ def _change_lines(
         judging.stage_judgements(tx, accepted.read_rows(), () if revoke else refused.read_rows())
         counts = judging.count_judgements(tx, MOST_TOLD)
         bios = judging.accept_judged_answers(tx)
-        tx.record_event("judge", f"{bios} kept answers accepted")
-    return counts if lost is None else lost.with_accepted(counts), bios, revoked
+        put_back = judging.put_back_earlier_bios(tx)
+        tx.record_event("judge", f"{bios} kept answers accepted, {put_back} bios of earlier runs put back")
+    return counts if lost is None else lost.with_accepted(counts), LineChanges(bios, revoked, put_back)
 
 
 class AnswerJudge:

@@ -99,12 +99,18 @@ def _describe_refused(judgement: Judgement) -> str:
     bios = judgement.counts.refused
     subject = f"{bios:,} bio{'s are' if bios != 1 else ' is'} refused now"
     if judgement.revoked:
-        return f"{subject} and revoked; their lines are held, and `batcher redo` asks for them again."
+        return f"{subject} and revoked; lines that have no other are held, and `batcher redo` asks for them again."
     return f"{subject}, and kept; `batcher judge --revoke` takes such bios from their lines and holds these."
 
 
 def _describe_rest(judgement: Judgement) -> Iterator[str]:
-    """Yield what could not be judged, or was left alone."""
+    """Yield what was put back, could not be judged, or was left alone."""
+    if judgement.put_back:
+        have = "lines have their" if judgement.put_back != 1 else "line has its"
+        yield (
+            f"{judgement.put_back:,} {have} bio of an earlier run (--done) again, in the place of one that was "
+            "revoked; such a bio is not judged."
+        )
     if judgement.counts.changed_meanwhile:
         yield f"{judgement.counts.changed_meanwhile:,} lines have changed meanwhile, and are left alone."
     if judgement.not_kept:

@@ -120,7 +120,7 @@ def test_nothing_is_kept_or_planned(shop: Shop) -> None:
     run(shop, "plan")
     assert answer(shop, "judge") == {
         "dry_run": False, "judged": 0, "accepted": {}, "refused": {"bios": 0, "reasons": [], "first": []},
-        "revoked": 0, "changed_meanwhile": 0, "not_kept": 0, "damaged": [], "notes": [],
+        "revoked": 0, "put_back": 0, "changed_meanwhile": 0, "not_kept": 0, "damaged": [], "notes": [],
     }  # fmt: skip
     assert "No such answer has come." in run(shop, "answers a00001")[0]
 

@@ -1,5 +1,6 @@
 """Bios that are asked for again: the earlier one stays until another is accepted, whatever becomes of the line."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from batcher.core.actions import Finish
 from batcher.errors import ConfigError, InputError
 from batcher.plan.checks import build_todays_version, check_unsent_lines
 from batcher.plan.reversioning import give_todays_version
-from batcher.review.judging import judge_again
+from batcher.review.judging import Judgement, judge_again
 from batcher.state import direct_calls, redo, strays, submissions
 from batcher.state.asked_again import PromptLines, count_prompts
 from batcher.state.direct_calls import CallRecord, LineClaim
@@ -163,6 +164,66 @@ def test_a_bio_of_an_earlier_run_can_be_asked_for_and_no_plan_takes_that_back(tm
     assert desk.world.states() == {"done": 2}
     assert desk.world.rows("SELECT data, lane, version FROM former_bios") == [('{"bio":"A"}', "earlier", None)]
     check_bios(desk.world)
+
+
+def _replace_earlier_bio(folder: Path) -> Desk:
+    """Return a job of two bios that were both made now, that of the artist a in the place of one of an earlier run."""
+    desk = Desk(folder)
+    table = desk.table("artist_id,artist_name\na,Ana\nb,Bo\n")
+    desk.plan(table, done=desk.table('{"artist_id": "a", "bio": "A"}\n', "d.jsonl"))
+    ask_again(desk.world, RedoFilter(artists=["a"]))
+    desk.world.release()
+    desk.world.act()
+    assert desk.world.states() == {"done": 2}
+    return desk
+
+
+def _judge_again(world: World, refuses: Callable[[str], bool], revoke: bool = True) -> Judgement:
+    """Judge with a check that refuses these texts."""
+    job = replace(world.job, accept=lambda _, bio: "no" if refuses(bio.bio) else None)
+    made = judge_again(world.store, job, revoke, dry_run=False, progress=lambda _: None)
+    check_bios(world)
+    return made
+
+
+def test_a_bio_of_an_earlier_run_comes_back_where_its_successor_is_revoked(tmp_path: Path) -> None:
+    world = _replace_earlier_bio(tmp_path).world
+    made = _judge_again(world, lambda _: True)
+    assert (made.revoked, made.put_back) == (2, 1)
+    assert world.states() == {"done_before": 1, "held": 1}
+    assert world.rows("SELECT artist_id, data, lane, version FROM bios") == [("a", '{"bio":"A"}', "earlier", None)]
+    assert world.rows("SELECT artist_id FROM events WHERE kind = 'put_back'") == [("a",)]
+    report, rows = collect(world)
+    assert (report.bios, report.held, rows["a"]["bio"]) == (1, 1, "A")
+    assert _judge_again(world, lambda _: True).put_back == 0
+    assert ask_again(world, RedoFilter(artists=["a"])) == [(1, 1, 1)]
+    world.act()
+    assert world.rows("SELECT lane FROM bios WHERE artist_id = 'a'") == [("batch",)]
+
+
+def test_a_bio_of_an_earlier_run_comes_back_after_a_kill_between_the_two_steps(tmp_path: Path) -> None:
+    world = _replace_earlier_bio(tmp_path).world
+    with world.store.transaction("as after the first step") as tx:
+        tx.con.execute("INSERT INTO former_bios SELECT *, 'revoked', 0 FROM bios")
+        tx.con.execute("DELETE FROM bios")
+        tx.con.execute("UPDATE attempts SET outcome = 'unusable'")
+        tx.con.execute("UPDATE artists SET state = 'held', failure = 'unusable', code = 'revoked'")
+    made = _judge_again(world, lambda _: True, revoke=False)
+    assert (made.revoked, made.put_back, world.states()) == (0, 1, {"done_before": 1, "held": 1})
+
+
+def test_a_former_bio_of_this_job_that_is_accepted_goes_before_one_of_an_earlier_run(tmp_path: Path) -> None:
+    desk = _replace_earlier_bio(tmp_path)
+    world = desk.world
+    ((first,),) = world.rows("SELECT data FROM bios WHERE artist_id = 'a'")
+    desk.write_job(user="Painter: {artist_name}, {fact}")
+    ask_again(world, RedoFilter(artists=["a"]))
+    world.act()
+    ((second,),) = world.rows("SELECT data FROM bios WHERE artist_id = 'a'")
+    assert first != second
+    made = _judge_again(world, lambda text: text == orjson.loads(str(second))["bio"])
+    assert (made.revoked, made.put_back, world.states()) == (1, 0, {"done": 2})
+    assert world.rows("SELECT data FROM bios WHERE artist_id = 'a'") == [(first,)]
 
 
 def test_the_direct_lane_replaces_bios_too(tmp_path: Path) -> None:

@@ -201,3 +201,14 @@ def revoke_refused_bios(tx: Transaction) -> int:
     tx.fetch_all("forget_revoked_redos")
     tx.move_lines("revoke_lines", "revoke")
     return revoked
+
+
+def put_back_earlier_bios(tx: Transaction) -> int:
+    """Give lines whose bio was revoked their bio of an earlier run again; return how many of them had one.
+
+    To be called once the kept answers that are accepted have become bios: those go before it.
+    """
+    tx.fetch_all("choose_put_back")
+    tx.fetch_all("note_put_back", now=tx.now)
+    tx.fetch_all("insert_put_back")
+    return tx.move_lines("put_back_lines", "put_back")

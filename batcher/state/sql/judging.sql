@@ -162,3 +162,24 @@ FROM revoked AS w WHERE artists.seq = w.seq AND artists.artist_id = w.artist_id 
 UPDATE artists SET state = $target, failure = 'unusable', code = 'revoked', message = w.why
 FROM revoked AS w
 WHERE artists.seq = w.seq AND artists.artist_id = w.artist_id AND list_contains($sources, artists.state)
+
+-- name: choose_put_back
+-- Lines whose bio was revoked, and of which no kept answer is accepted, with their bio of an earlier run. That one has no
+-- answer that could be judged. Also lines that were revoked by a command that was killed before this.
+CREATE TEMP TABLE put_back AS
+SELECT f.* EXCLUDE (reason, moved_at) REPLACE (NULL AS collected_at), a.seq
+FROM former_bios AS f JOIN artists AS a USING (artist_id)
+WHERE f.lane = 'earlier' AND a.state = 'held' AND a.code = 'revoked' AND a.artist_id NOT IN (SELECT artist_id FROM bios)
+QUALIFY row_number() OVER (PARTITION BY f.artist_id ORDER BY f.rowid DESC) = 1 ORDER BY a.seq
+
+-- name: note_put_back
+INSERT INTO events (happened_at, kind, artist_id, detail)
+SELECT $now, 'put_back', artist_id, 'the bio of an earlier run' FROM put_back
+
+-- name: insert_put_back
+INSERT INTO bios BY NAME SELECT * EXCLUDE (seq) FROM put_back
+
+-- name: put_back_lines
+UPDATE artists
+SET state = $target, shard = NULL, version = NULL, failure = NULL, code = NULL, message = NULL, redo_after = NULL
+FROM put_back AS w WHERE artists.seq = w.seq AND artists.artist_id = w.artist_id AND list_contains($sources, artists.state)

@@ -59,7 +59,7 @@ ARTIST_TABLE = {
     "waiting": {"fall_due": "ready", "accept_late": "done", "hold": "held"},
     "in_batch": {"give_back": "ready", "accept": "done", "delay": "waiting", "hold": "held", "give_up": "dead"},
     "in_direct": {"give_back": "ready", "accept": "done", "delay": "waiting", "hold": "held", "give_up": "dead"},
-    "held": {"accept_late": "done", "bring_back": "ready"},
+    "held": {"accept_late": "done", "bring_back": "ready", "put_back": "done_before"},
     "done": {"redo": "ready", "revoke": "held"},
     "dead": {"accept_late": "done", "bring_back": "ready"},
 }
@@ -116,8 +116,8 @@ def test_final_states_absorb() -> None:
 
 
 def test_only_the_user_or_a_late_bio_moves_what_is_dead_or_held() -> None:
-    for state in ("dead", "held"):
-        assert ARTIST_TABLE[state].keys() == {"bring_back", "accept_late"}
+    assert ARTIST_TABLE["dead"].keys() == {"bring_back", "accept_late"}
+    assert ARTIST_TABLE["held"].keys() == {"bring_back", "accept_late", "put_back"}
     assert ARTIST_EVENTS["bring_back"][0] == {ArtistState.DEAD, ArtistState.HELD}
 
 
@@ -128,7 +128,7 @@ def test_what_is_sent_or_done_cannot_be_claimed_again() -> None:
 
 def test_every_state_can_be_reached_and_every_open_one_can_end() -> None:
     assert _reachable(SHARD_TABLE, "planned") == set(ShardState)
-    assert _reachable(ARTIST_TABLE, "ready") == set(ArtistState) - {"skipped", "done_before"}
+    assert _reachable(ARTIST_TABLE, "ready") == set(ArtistState) - {"skipped"}
     for state in ShardState:
         assert _reachable(SHARD_TABLE, state.value) & FINAL_SHARD_STATES
     for open_state in OPEN_ARTIST_STATES:
