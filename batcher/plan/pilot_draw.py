@@ -14,7 +14,8 @@ class PilotWish(NamedTuple):
     seed: int
     fewest: int = 1
     retries: bool = True
-    """Whether lines that were sent before and are ready again are cut again for it; else they stay as they were."""
+    """Whether lines that were sent before and are ready again are cut again for it; else they stay as they were, but
+    those that have today's version and were never sent with it."""
 
 
 def draw_pilot(tx: Transaction, wish: PilotWish | None, version: int) -> int | None:

@@ -36,7 +36,7 @@ from batcher.state.db.transaction import Transaction
 from batcher.state.pilots import release_replanned_lines
 from batcher.state.plan import OpenShard, PriorityTotals, SkippedRow
 from batcher.state.reports.outlook import Outlook, load_outlook
-from batcher.state.versions import register_version
+from batcher.state.versions import find_version_number, register_version
 
 Progress = Callable[[str, int], None]
 """Is called with what the plan is doing, and how many rows that is done for."""
@@ -264,6 +264,8 @@ class Planner:
                 plan_state.unplan_shard_lines(tx, shard)
         if retries:
             plan_state.unplan_ready_lines(tx)
+        else:
+            plan_state.unplan_untried_lines(tx, find_version_number(tx, self.preparer.version))
         return len(unsent)
 
     def _cut_shards(self, tx: Transaction, folder: Path, spool: Spool, version: int, pilot: int | None) -> CutTotals:

@@ -113,6 +113,11 @@ def count_unsent_lines(tx: Transaction, version: int) -> int:
     return int(tx.fetch_one("count_unsent_lines", version=version)[0])
 
 
+def count_untried_lines(tx: Transaction, version: int) -> int:
+    """Return how many lines of a version are ready, in no shard, and were never sent with it."""
+    return int(tx.fetch_one("count_untried_lines", version=version)[0])
+
+
 def load_newest_pilots(tx: Transaction) -> list[PromptPilot]:
     """Return the newest pilot of each prompt, the newest of them first."""
     rows = tx.fetch_all("pilots_of_prompts") if facts.read_newest_pilot(tx) else []

@@ -228,6 +228,11 @@ def unplan_shard_lines(tx: Transaction, shard: int) -> None:
     tx.fetch_all("unplan_shard", shard=shard)
 
 
+def unplan_untried_lines(tx: Transaction, version: int) -> None:
+    """Have the lines of a version that are in no shard, and were never sent with it, rendered and cut by this plan."""
+    tx.fetch_all("unplan_untried_lines", version=version)
+
+
 def unplan_ready_lines(tx: Transaction) -> None:
     """Take all ready lines out of their shards and have them rendered and cut again by this plan."""
     tx.fetch_all("unplan_ready_lines")

@@ -240,6 +240,30 @@ def test_a_plan_that_exists_is_cut_again_for_the_pilot_of_run(tmp_path: Path) ->
     assert set(job.outcome().answers.values()) == {1}
 
 
+def test_run_sends_a_pilot_of_bios_that_are_asked_for_again_with_a_bad_prompt(tmp_path: Path) -> None:
+    """The pilot stops it, and nothing else is sent; each bio stays."""
+    job = Killing(tmp_path, LARGE)
+    _edit_job(job, "False")
+    prompt = job.folder / "job" / "user.md"
+    with job.serving():
+        _answer(job, ("run",))
+        changed = prompt.read_text() + "\nMedium: Bronze\n"
+        _edit_job(job, "True")
+        prompt.write_text(changed)
+        assert _answer(job, ("redo", "--yes", "--version", "1"))[0]["lines"] == 2_000
+        for _ in range(2):
+            assert "0 of 200 answers of the pilot were accepted" in str(_answer(job, ("run",), code=3)[0]["error"])
+        assert job.query("SELECT version, lines FROM pilots") == [(1, 200), (2, 200)]
+        assert job.query("SELECT count(DISTINCT artist_id) FROM attempts WHERE version = 2") == [(200,)]
+        assert job.query("SELECT version, count(*) FROM bios GROUP BY version") == [(1, 2_000)]
+        _edit_job(job, "False")
+        prompt.write_text(changed)
+        _answer(job, ("judge",))
+        _answer(job, ("run",))
+        assert job.query("SELECT version, count(*) FROM bios GROUP BY version") == [(2, 2_000)]
+    assert max(job.sandbox.ledger.execution_counts().values()) == 2
+
+
 POINTS = (
     "plan.commit.after", "release_pilot.commit.before", "release_pilot.commit.after", "upload.after", "create.before",
     "create.after", "record_create.commit.after", "download.after", "ingest.commit.before", "ingest.commit.after",

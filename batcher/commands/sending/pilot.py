@@ -42,7 +42,9 @@ class TodaysPilot(NamedTuple):
 
     progress: PilotProgress | None
     unsent: int
-    """Lines that were never sent."""
+    """Lines in shards that were never sent."""
+    untried: int
+    """Lines in no shard that were never sent with today's version: of `redo` and `retry`."""
     judged: int
     """Answers that were judged."""
     released: int
@@ -143,7 +145,7 @@ def _choose_first_pilot(today: TodaysPilot, wish: PilotWish, most_judged: int) -
     """
     if today.progress is not None:
         return today.progress
-    return None if today.unsent < FEWEST_LINES or today.judged >= most_judged else wish
+    return None if today.unsent + today.untried < FEWEST_LINES or today.judged >= most_judged else wish
 
 
 def _print_findings(session: Session, progress: PilotProgress) -> None:
@@ -160,6 +162,7 @@ def _load_todays_pilot(session: Session) -> TodaysPilot:
         return TodaysPilot(
             pilots.load_pilot_progress(tx, pilot, session.config.pilot.min_accepted) if pilot is not None else None,
             pilots.count_unsent_lines(tx, number),
+            pilots.count_untried_lines(tx, number),
             pilots.count_judged_answers(tx, prompt) if prompt is not None else 0,
             pilots.count_released_shards(tx),
         )
@@ -196,11 +199,12 @@ def _follow_pilot(session: Session, choose: Callable[[TodaysPilot], Choice], to_
     with open_batch_runner(session) as runner:
         today = _load_todays_pilot(session)
         choice = choose(today)
+        unsent = today.unsent + (today.untried if isinstance(choice, PilotWish) else 0)
         progress = _make_pilot(session, choice) if isinstance(choice, PilotWish) else choice
         if progress is None:
             return None
         end = _follow_open_pilot(session, runner, progress, to_the_end)
-    return FollowedPilot(_load_progress(session, progress.pilot), today.unsent, is_news=True, end=end)
+    return FollowedPilot(_load_progress(session, progress.pilot), unsent, is_news=True, end=end)
 
 
 def _follow_open_pilot(

@@ -13,6 +13,7 @@ from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.confirm import confirm_or_refuse
 from batcher.commands.base.session import Session
 from batcher.commands.sending.retry import describe_prompts
+from batcher.core.pilots import FEWEST_LINES
 from batcher.errors import InputError
 from batcher.job.job import Job
 from batcher.plan.checks import build_todays_version, check_unsent_lines
@@ -25,6 +26,12 @@ from batcher.state.reports.status import to_json
 from batcher.state.snapshot import compute_charge, load_room
 from batcher.state.versions import load_prompt_numbers, load_versions
 from batcher.views.sheet import format_usd
+
+KEPT = "Each bio stays until another one is accepted; `batcher poll` or `batcher run` goes on with them."
+FIRST_ANSWERS = (
+    "Of a prompt that was not tried yet, a first wave is sent before the rest; `batcher run` sends a pilot first from "
+    f"{FEWEST_LINES:,} lines on, `batcher pilot` of any number."
+)
 
 
 class RedoOptions(NamedTuple):
@@ -81,8 +88,9 @@ def run_redo(session: Session, options: RedoOptions, yes: bool) -> CommandAnswer
         "bios": done.bios.bios,
         "bios_usd": done.bios.cost_usd if done.bios.priced == done.bios.bios else None,
     }
-    kept = ". Each bio stays until another one is accepted; `batcher poll` goes on with them." if done.lines else "."
-    text = done.describe() + kept
+    text = done.describe() + (f". {KEPT}" if done.lines else ".")
+    if any(row.changed for row in done.prompts):
+        text += f" {FIRST_ANSWERS}"
     return CommandAnswer(Text(text[:1].upper() + text[1:]), data)
 
 

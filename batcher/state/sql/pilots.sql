@@ -88,6 +88,12 @@ SELECT count(*) FROM shards WHERE NOT retry AND pilot IS NULL AND state IN ('rel
 SELECT coalesce(sum(lines), 0) FROM shards
 WHERE NOT retry AND state IN ('planned', 'released', 'uploaded') AND version = $version
 
+-- name: count_untried_lines
+-- Lines in no shard that were never sent with this version: those of `redo` and `retry` after a change of the prompt.
+SELECT count(*) FROM artists
+WHERE shard IS NULL AND state = 'ready' AND version = $version
+  AND artist_id NOT IN (SELECT artist_id FROM attempts WHERE version = $version)
+
 -- name: pilots_of_prompts
 -- The newest pilot of each prompt, and the prompt's lines in shards that were never sent.
 SELECT p.pilot, p.version, v.prompt, p.wished, p.seed, p.lines, p.resumed_at, coalesce(u.lines, 0)

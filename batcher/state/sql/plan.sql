@@ -94,6 +94,12 @@ ORDER BY shard
 -- A ready artist without a version is in the view unplanned.
 UPDATE artists SET shard = NULL, version = NULL, line_hash = NULL WHERE shard = $shard AND state = 'ready'
 
+-- name: unplan_untried_lines
+-- Lines in no shard that were never sent with this version.
+UPDATE artists SET version = NULL, line_hash = NULL
+WHERE shard IS NULL AND state = 'ready' AND version = $version
+  AND artist_id NOT IN (SELECT artist_id FROM attempts WHERE version = $version)
+
 -- name: unplan_ready_lines
 UPDATE artists SET shard = NULL, version = NULL, line_hash = NULL
 WHERE state = 'ready'

@@ -225,3 +225,21 @@ def test_lines_that_were_sent_before_may_stay_as_they_were_planned(desk: Desk) -
     assert {row[0] for row in waiting}.isdisjoint(_pilot_ids(desk))
     _recut(desk)
     assert desk.world.rows(loose) == []
+
+
+def test_lines_that_wait_for_their_first_try_with_todays_prompt_may_be_drawn(desk: Desk) -> None:
+    """Those that were tried with it stay as they were planned."""
+    desk.plan(desk.table(_write_rows(desk, 50)))
+    with desk.world.store.transaction("as if redone") as tx:
+        tx.con.execute("UPDATE artists SET shard = NULL WHERE shard = 1")
+        tx.con.execute("UPDATE shards SET state = 'settled' WHERE shard = 1")
+        tx.con.execute(
+            "INSERT INTO attempts (artist_id, lane, outcome, counted, happened_at, version, again) "
+            "VALUES ('a000', 'batch', 'expired', false, 1, 1, false)"
+        )
+        assert pilots.count_untried_lines(tx, 1) == 9
+        assert pilots.count_untried_lines(tx, 2) == 0
+    _recut(desk, PilotWish(49, 1, retries=False))
+    assert "a000" not in _pilot_ids(desk)
+    assert len(_pilot_ids(desk)) == 49
+    assert desk.world.rows("SELECT artist_id, version FROM artists WHERE shard IS NULL") == [("a000", 1)]
