@@ -3,8 +3,8 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-# One worker more than the two cores of CI: tests of real processes wait for a seventh of their time.
-PYTEST := $(BIN)/python -m pytest -n 3 --dist worksteal
+# Two workers more than the two cores of CI: tests of real processes wait for clocks, files and each other.
+PYTEST := $(BIN)/python -m pytest -n 4 --dist worksteal
 
 .DEFAULT_GOAL := test
 .PHONY: help test fast fmt demo lint types layers soak mutation bench bench-peers constraints clean

@@ -264,14 +264,17 @@ def test_run_sends_a_pilot_of_bios_that_are_asked_for_again_with_a_bad_prompt(tm
     assert max(job.sandbox.ledger.execution_counts().values()) == 2
 
 
-POINTS = (
-    "plan.commit.after", "release_pilot.commit.before", "release_pilot.commit.after", "upload.after", "create.before",
-    "create.after", "record_create.commit.after", "download.after", "ingest.commit.before", "ingest.commit.after",
-    "gather.commit.after",
+POINTS = ("plan.commit.after", "release_pilot.commit.before", "release_pilot.commit.after", "ingest.commit.after")
+POINTS_OF_ANY_SHARD = (
+    "upload.after", "create.before", "create.after", "record_create.commit.after", "download.after",
+    "ingest.commit.before", "gather.commit.after",
 )  # fmt: skip
+"""Points that test_crash_points kills other jobs at."""
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(
+    "point", [*POINTS, *(pytest.param(point, marks=pytest.mark.soak) for point in POINTS_OF_ANY_SHARD)]
+)
 def test_a_pilot_that_was_killed_goes_on_with_the_same_lines(tmp_path: Path, point: str) -> None:
     job = Killing(tmp_path, replace(SMALL, faults={"line_failures": {"server": 0.2}}))
     with job.serving():

@@ -247,7 +247,7 @@ def no_faults() -> Mapping[str, object]:
 
 
 DEEP = settings(
-    max_examples=1_000 if SOAK > 1 else 30,  # few and long: a fault matters in what comes after it
+    max_examples=1_000 if SOAK > 1 else 20,  # few and long: a fault matters in what comes after it
     stateful_step_count=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),

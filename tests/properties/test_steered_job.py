@@ -281,7 +281,7 @@ def part(name: str) -> type[SteeredJob]:
     return type(name, (SteeredJob,), {"__doc__": "A part of the examples."})
 
 
-FEWER = settings(DEEP, max_examples=500 if SOAK > 1 else 12)
+FEWER = settings(DEEP, max_examples=500 if SOAK > 1 else 6)
 
 
 def steered_case(name: str) -> type[TestCase]:
