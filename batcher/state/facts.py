@@ -12,6 +12,9 @@ import orjson
 from batcher.catalog.prices import ModelPrices, TokenRates
 from batcher.state.db.transaction import Transaction
 
+MOST_SAID = 500
+"""Characters that are kept of a sentence of the service."""
+
 
 class WaitFact(StrEnum):
     """The times before which something may not be done, by the name of the fact that keeps each."""
@@ -60,6 +63,16 @@ def stop_sending(tx: Transaction, reason: str) -> None:
 def clear_stop_reason(tx: Transaction) -> None:
     """Forget why an earlier command stopped."""
     tx.write_fact("stopped", text="")
+
+
+def read_quota_sentence(tx: Transaction) -> str:
+    """Return what the service last said when the quota was used up; "" where it never said anything."""
+    return tx.read_text_fact("quota_said")
+
+
+def record_quota_sentence(tx: Transaction, sentence: str) -> None:
+    """Record what the service says of a used up quota, for the user."""
+    tx.write_fact("quota_said", text=sentence[:MOST_SAID])
 
 
 def read_brake_resumed(tx: Transaction) -> int:

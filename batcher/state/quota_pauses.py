@@ -25,14 +25,21 @@ class QuotaRule(NamedTuple):
 
 
 def record_quota_failure(
-    tx: Transaction, rule: QuotaRule, detail: str, sent_at: float | None = None, wait_s: float | None = None
+    tx: Transaction,
+    rule: QuotaRule,
+    detail: str,
+    said: str,
+    sent_at: float | None = None,
+    wait_s: float | None = None,
 ) -> None:
     """Record one quota failure and pause sending: longer each time, and for `rule.pause_s` after the last try.
 
-    sent_at: when the request that failed was sent (epoch seconds); None: now. A request that was sent before a pause
-    belongs to the incident that the pause is for, however late it ends, and pauses nothing. wait_s: the seconds of a
-    Retry-After; no pause is shorter.
+    said: the service's own sentence; "" where it is not known. sent_at: when the request that failed was sent (epoch
+    seconds); None: now. A request that was sent before a pause belongs to the incident that the pause is for, however
+    late it ends, and pauses nothing. wait_s: the seconds of a Retry-After; no pause is shorter.
     """
+    if said:
+        facts.record_quota_sentence(tx, said)
     versions = load_versions(tx)
     record_refusal_sample(tx, versions[max(versions)].model, detail=f"insufficient quota ({detail})")
     policy = rule.rules.policies[FailureClass.QUOTA]

@@ -154,6 +154,11 @@ def stage_failures(tx: Transaction, batch: EndedBatch, shard: ShardRow) -> list[
     return [FailureCount(FailureClass(failure), code, n) for failure, code, n in tx.fetch_all("failure_counts")]
 
 
+def find_quota_sentence(tx: Transaction) -> str:
+    """Return what the service said of a line in `failures` that met a used up quota; "" where it said nothing."""
+    return str(tx.fetch_one("quota_sentence", failure=FailureClass.QUOTA.value)[0] or "")
+
+
 def load_first_failures(tx: Transaction) -> list[Reason]:
     """Return why lines in `verdicts` were answered of no use that never were before, the most frequent reason first."""
     return [

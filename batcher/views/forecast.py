@@ -13,7 +13,8 @@ def describe_expected_end(expectation: Expectation) -> list[str]:
         if view.measured
         else "assuming 1, 4 and 24 h a batch until one has ended"
     )
-    start = "After `batcher resume` it ends" if expectation.waits_for_user else "End: expected"
+    waits_for = expectation.waits_for
+    start = f"End: not before {waits_for}; from then on" if waits_for else "End: expected"
     end = (
         f"{start} in {format_duration(view.expected_s)} ({format_duration(view.best_s)} at best, "
         f"{format_duration(view.worst_s)} at worst, {basis}): "

@@ -16,6 +16,7 @@ from batcher.state.reports.status import (
     Status,
 )
 from batcher.views.forecast import describe_expected_end
+from batcher.views.next_steps import OPEN_STATES, describe_next_steps, needs_person
 from batcher.views.sheet import (
     MOST_SHARDS,
     Cell,
@@ -89,7 +90,7 @@ def _describe_status(status: Status) -> list[str]:
         f"Shard {w.shard} waits until {format_time(w.until)} UTC {SHARD_WAITS_FOR[w.state]}."
         for w in status.waiting_shards
     ]
-    lines += [_describe_pause(pause, status.now) for pause in status.pauses]
+    lines += [_describe_pause(pause, status.now) for pause in status.pauses if not needs_person(pause, status.now)]
     if status.blocked_until > status.now:
         lines.append(
             f"The service has no room for more; asked again at {format_time(status.blocked_until)} UTC at the latest."
@@ -100,13 +101,10 @@ def _describe_status(status: Status) -> list[str]:
         lines.append(
             f"The direct lane was refused or not answered; it calls again at {format_time(status.direct_until)} UTC."
         )
-    if status.stopped:
-        lines.append(f"Stopped: {status.stopped}.")
-    lines += [f"{brake.text[:1].upper()}{brake.text[1:]}." for brake in status.brakes]
-    if status.pilot is not None and not (status.pilot.failed and status.brakes):  # the remedies would stand there twice
+    if status.pilot is not None and not status.pilot.failed:
         lines.append(f"{status.pilot.text}.")
     lines += _describe_first_wave(status)
-    return [*lines, *_describe_outcome(status)]
+    return [*lines, *_describe_outcome(status), *(step.sentence for step in describe_next_steps(status))]
 
 
 def _describe_first_wave(status: Status) -> list[str]:
@@ -119,10 +117,10 @@ def _describe_first_wave(status: Status) -> list[str]:
 
 
 def _describe_pause(pause: OpenPause, now: float) -> str:
+    """Return until when it is paused, or that it is over."""
     if pause.until is not None and pause.until <= now:
         return f"The pause ({pause.reason}) is over: one shard at a time until one succeeds."
-    end = f"{format_time(pause.until)} UTC" if pause.until else "`batcher resume`"
-    return f"Paused ({pause.reason}) until {end}."
+    return f"Paused ({pause.reason}) until {format_time(pause.until)} UTC."
 
 
 def _describe_refusals(refusals: RoomRefusals) -> list[str]:
@@ -181,15 +179,10 @@ def _describe_measured_tokens(measured: MeasuredUsage) -> list[str]:
 
 
 def _describe_outcome(status: Status) -> list[str]:
-    """Return where the job will end and what waits for the user, or that it has ended."""
-    if not any(status.states.get(state) for state in ("ready", "waiting", "in_batch", "in_direct")):
+    """Return when the job will end, or that it has ended."""
+    if not any(status.states.get(state) for state in OPEN_STATES):
         return ["Nothing is in flight or waits to be sent."]
-    lines = describe_expected_end(status.expectation)
-    planned = next((row.shards for row in status.shards if row.state == "planned"), 0)
-    if planned:
-        shards = f"{planned:,} shard is" if planned == 1 else f"{planned:,} shards are"
-        lines.append(f"{shards} planned and not released; `batcher submit` releases.")
-    return lines
+    return describe_expected_end(status.expectation)
 
 
 def draw_artist(artist: ArtistHistory) -> RenderableType:

@@ -252,7 +252,11 @@ class Ingestion:
             problem = self._find_new_problem(tx, bios.of_shard + sum(count.lines for count in counts))
         if any(count.failure is FailureClass.QUOTA for count in counts):
             quota_pauses.record_quota_failure(
-                tx, self._context.quota_rule, f"batch {batch.batch_id}", batch.recorded_at
+                tx,
+                self._context.quota_rule,
+                f"batch {batch.batch_id}",
+                results.find_quota_sentence(tx),
+                batch.recorded_at,
             )
         elif bios.of_shard:
             quota_pauses.end_probed_pauses(tx, batch.recorded_at, latest_valid_wait(tx, self._context.config))

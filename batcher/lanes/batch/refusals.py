@@ -64,7 +64,9 @@ class RefusalHandler:
         """Put the shard back to where it was before its batch was created; its file is kept."""
         intents.record_batch_refusal(tx, batch.submission, batch.shard, f"refused: {failure.value}", error.message)
         if failure is FailureClass.QUOTA:
-            quota_pauses.record_quota_failure(tx, self._context.quota_rule, f"shard {batch.shard}", batch.recorded_at)
+            quota_pauses.record_quota_failure(
+                tx, self._context.quota_rule, f"shard {batch.shard}", error.message, batch.recorded_at
+            )
         else:
             self.handle_refusal(tx, batch.shard, failure, error)
 
@@ -78,7 +80,9 @@ class RefusalHandler:
         if failure is FailureClass.ENQUEUED_LIMIT:
             self._handle_full_queue(tx, shard, error, wait_s)
         elif failure is FailureClass.QUOTA:
-            quota_pauses.record_quota_failure(tx, self._context.quota_rule, f"shard {shard}", wait_s=wait_s)
+            quota_pauses.record_quota_failure(
+                tx, self._context.quota_rule, f"shard {shard}", error.message, wait_s=wait_s
+            )
         elif failure is FailureClass.SETUP:
             self.stop_sending(tx, error)
         elif failure is FailureClass.SHARD_REFUSED:

@@ -150,7 +150,7 @@ class BatchRunner:
                 return Finish(facts.read_stop_reason(tx))
             if failure is FailureClass.QUOTA:
                 # The pause keeps shards back; the other calls wait as in an outage.
-                record_quota_failure(tx, self._context.quota_rule, "a call", wait_s=error.wait_s)
+                record_quota_failure(tx, self._context.quota_rule, "a call", str(error), wait_s=error.wait_s)
             elif isinstance(action, Ingest) and error.may_concern_one_object:
                 delay_s = self._context.next_delay_seconds(FailureClass.OUTAGE, 2)
                 batches.postpone_batch(tx, action.batch_id, tx.now + delay_s)

@@ -88,8 +88,9 @@ class LaneLimits:
                 self._pause_lane(tx, change)
             case PauseForQuota(wait_s):
                 request = result.outcome.request
+                said = result.failure.message if result.failure is not None else ""
                 quota_pauses.record_quota_failure(
-                    tx, self._context.quota_rule, f"call {request.call}", request.sent_at, wait_s
+                    tx, self._context.quota_rule, f"call {request.call}", said, request.sent_at, wait_s
                 )
             case _:
                 assert_never(change)

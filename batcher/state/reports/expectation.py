@@ -46,7 +46,9 @@ class Expectation(NamedTuple):
     advice: Sequence[str]
     """What would help, where the expected end is past the deadline."""
     measured: MeasuredUsage
-    waits_for_user: bool
+    waits_for: str
+    """What a person has to do before anything is sent, as the end of "not before ..."; "": nothing. The forecast counts
+    from then on."""
 
 
 def build_expectation(outlook: Outlook, config: Config, price_of: PriceOf, now: float) -> Expectation:
@@ -59,7 +61,7 @@ def build_expectation(outlook: Outlook, config: Config, price_of: PriceOf, now: 
         deadline_s=deadline_s,
         advice=_deadline_advice(outlook, config, deadline_s) if view.expected_s > deadline_s else (),
         measured=outlook.measured,
-        waits_for_user=outlook.waits_for_user,
+        waits_for=outlook.waits_for,
     )
 
 

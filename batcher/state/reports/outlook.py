@@ -7,6 +7,7 @@ from typing import NamedTuple
 from batcher.catalog.prices import LONG_REQUEST
 from batcher.config import Config
 from batcher.core.brake import Braked, Prompts
+from batcher.core.direct.decide import QUOTA
 from batcher.core.direct.workers import LINES_PER_WORKER_S
 from batcher.core.forecast import BatchInFlight, RemainingWork
 from batcher.core.model import JobVersion
@@ -54,8 +55,9 @@ class Outlook(NamedTuple):
     spent_usd: float
     in_flight_usd: float
     """The most that what is in flight may cost. It and `spent_usd` are 0 where the budget has no bound."""
-    waits_for_user: bool
-    """Whether sending is paused by hand, or the brake has tripped: the forecast then counts from `resume`."""
+    waits_for: str
+    """What a person has to do before anything is sent, as the end of "not before ..."; "" where nothing. The forecast
+    counts from then on."""
     planned_at: float
     """When the job was first planned (epoch seconds)."""
     versions: Mapping[int, JobVersion] = MappingProxyType({})
@@ -85,7 +87,8 @@ def load_outlook(tx: Transaction, config: Config) -> Outlook:
     measured = load_measured(tx)._replace(paid_again=int(tx.fetch_one("paid_again")[0]))
     room, pauses = load_room(tx, config, measured), quota_pauses.load_open_pauses(tx, latest)
     outage_until = read_outage_until(tx, latest)
-    until = [p.until for p in pauses if p.scope == "all" and p.until is not None]
+    # A quota pause ends with credit, and what comes after its time is only a try.
+    until = [p.until for p in pauses if p.scope == "all" and p.until is not None and p.reason != QUOTA]
     versions, loose = load_versions(tx), load_loose_lines(tx, latest)
     parts = load_open_lines(tx, LONG_REQUEST / room.factor)
     prompts = load_prompts(tx, config, {part.version for part in parts})
@@ -107,7 +110,7 @@ def load_outlook(tx: Transaction, config: Config) -> Outlook:
         open=[OpenLines(versions[part.version], part.lines, part.tokens, part.longest) for part in parts],
         spent_usd=spending.spent_usd,
         in_flight_usd=spending.in_flight_usd,
-        waits_for_user=bool(braked) or any(p.scope == "all" and p.until is None for p in pauses),
+        waits_for=_find_blocker(facts.read_stop_reason(tx), bool(braked), pauses, tx.now),
         planned_at=submissions.load_run(tx).planned_at,
         versions=versions,
         pauses=pauses,
@@ -116,6 +119,18 @@ def load_outlook(tx: Transaction, config: Config) -> Outlook:
         per_worker_s=facts.read_worker_rate(tx) or LINES_PER_WORKER_S,
         braked=[braked[prompt] for prompt in sorted(braked)],
     )
+
+
+def _find_blocker(stopped: str, is_braked: bool, pauses: Sequence[Pause], now: float) -> str:
+    """Return what a person has to do before anything is sent; "" where nothing."""
+    if stopped:
+        return "what has stopped it is mended"
+    active = [pause for pause in pauses if pause.scope == "all" and pause.is_active(now)]
+    if any(pause.reason == QUOTA for pause in active):
+        return "credit is added"
+    if any(pause.until is None for pause in active):
+        return "`batcher resume`"
+    return "the brake is released" if is_braked else ""
 
 
 def _bound_lines_in_flight(prompts: Prompts) -> int | None:

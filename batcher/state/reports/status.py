@@ -191,6 +191,8 @@ class Status(NamedTuple):
     outage_until: float
     direct_until: float
     stopped: str
+    quota_said: str
+    """What the service last said when the quota was used up; "" where it never said anything."""
     costs: Costs
     expectation: Expectation
     shard_costs: Sequence[Costs]
@@ -308,6 +310,7 @@ def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
         outage_until=outlook.outage_until,
         direct_until=outlook.direct_until,
         stopped=facts.read_stop_reason(tx),
+        quota_said=facts.read_quota_sentence(tx),
         costs=sum_costs(by_shard),
         expectation=build_expectation(outlook, config, price_of, tx.now),
         shard_costs=by_shard,

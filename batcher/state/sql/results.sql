@@ -101,6 +101,10 @@ SELECT * EXCLUDE (nth) FROM (
 -- name: failure_counts
 SELECT failure, code, count(*)::INTEGER FROM verdicts GROUP BY ALL ORDER BY 3 DESC, 1, 2
 
+-- name: quota_sentence
+-- What the service said of any of the lines that failed so; NULL where there are none.
+SELECT max(message) FROM failures WHERE failure = $failure
+
 -- name: first_failures
 -- Of each reason the lines to which this class of failure has not happened before.
 SELECT code, count(*)::INTEGER FROM verdicts AS v

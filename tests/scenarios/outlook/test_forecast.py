@@ -10,6 +10,7 @@ from batcher.catalog.prices import resolve_prices
 from batcher.core.actions import Finish
 from batcher.core.forecast import RemainingWork, compute_forecast
 from batcher.core.room import FEWEST_MEASURED, MeasuredUsage, Room
+from batcher.state import facts
 from batcher.state.reports.expectation import build_expectation
 from batcher.state.reports.outlook import Outlook
 from batcher.state.snapshot import load_budget, load_room
@@ -100,16 +101,27 @@ def test_service_times_of_earlier_batches_replace_the_assumptions(tmp_path: Path
     assert 0.3 * min(took) < view.forecast.best_s < view.forecast.worst_s < 3 * max(took)
 
 
-def test_a_pause_moves_the_end_and_one_by_hand_waits_for_the_user(tmp_path: Path) -> None:
+def test_an_end_that_waits_for_a_person_is_told_as_such(tmp_path: Path) -> None:
     job = world(tmp_path)
     with job.store.transaction("pause") as tx:
         tx.fetch_all("insert_pause", scope="all", reason="quota", until=tx.now + 10 * HOUR, tries=0, now=tx.now)
-    assert expectation(job).forecast.best_s == 11 * HOUR
+    assert expectation(job).forecast.best_s == HOUR  # nobody knows when credit is added; a next try is no end of it
+    assert "End: not before credit is added; from then on in" in status_text(job)
     with job.store.transaction("pause") as tx:
+        tx.fetch_all("end_pauses", reasons=None, now=tx.now)
         tx.fetch_all("insert_pause", scope="all", reason="by hand", until=None, tries=0, now=tx.now)
-    view = expectation(job)
-    assert view.waits_for_user
-    assert "After `batcher resume` it ends in" in status_text(job)
+    assert expectation(job).waits_for == "`batcher resume`"
+    assert "End: not before `batcher resume`; from then on in" in status_text(job)
+    with job.store.transaction("stop") as tx:
+        facts.stop_sending(tx, "the service refuses us: no")
+    assert "End: not before what has stopped it is mended; from then on in" in status_text(job)
+
+
+def test_a_pause_that_ends_by_itself_moves_the_end(tmp_path: Path) -> None:
+    job = world(tmp_path)
+    with job.store.transaction("pause") as tx:
+        tx.fetch_all("insert_pause", scope="all", reason="rate limit", until=tx.now + 10 * HOUR, tries=0, now=tx.now)
+    assert expectation(job).forecast.best_s == 11 * HOUR
 
 
 def test_what_would_help_is_told_where_the_deadline_is_near(tmp_path: Path) -> None:
@@ -139,7 +151,7 @@ def test_what_would_help_is_told_where_the_deadline_is_near(tmp_path: Path) -> N
 def test_the_least_tier_that_would_do_is_found_with_three_forecasts_at_most(hours: float) -> None:
     room = int(0.8 * table_limits(1))
     load = RemainingWork(ceiling=room, shards=[(room // 4, 10)] * 160)
-    view = Outlook(Room(1, 0.8, 1.0), load, (), MeasuredUsage(), [], 0.0, 0.0, False, 0.0)
+    view = Outlook(Room(1, 0.8, 1.0), load, (), MeasuredUsage(), [], 0.0, 0.0, "", 0.0)
     config = config_with(limits={"tier": 1}, deadline={"hours": hours})
     with mock.patch("batcher.state.reports.expectation.compute_forecast", side_effect=compute_forecast) as asked:
         told = build_expectation(view, config, resolve_prices, 0.0).advice

@@ -20,7 +20,7 @@ ROOM = Room(limit=1_000_000, threshold=0.8, factor=1.1)
 
 
 def forecast(*open_lines: OpenLines, measured: MeasuredUsage | None = None) -> CostForecast:
-    view = Outlook(ROOM, RemainingWork(ROOM.ceiling), (), measured or MeasuredUsage(), open_lines, 0.0, 0.0, False, 0.0)
+    view = Outlook(ROOM, RemainingWork(ROOM.ceiling), (), measured or MeasuredUsage(), open_lines, 0.0, 0.0, "", 0.0)
     return build_expectation(view, Config(), resolve_prices, 0.0).dollars
 
 
