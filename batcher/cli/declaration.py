@@ -9,6 +9,8 @@ import typer
 from batcher.commands.base.answer import CommandAnswer
 
 if TYPE_CHECKING:  # what a command needs is imported when it runs, so that `--help` and a mistake do not wait for it
+    from rich.console import RenderableType
+
     from batcher.commands.base.session import Session
 
 ConfigOption = Annotated[
@@ -52,16 +54,22 @@ def start_session(config: Path, json: bool, service_moved: bool = False) -> "Ses
 def finish_command(answer: CommandAnswer, as_json: bool) -> NoReturn:
     """Print the answer of a command on stdout, and end the command with its exit code."""
     if as_json:
-        write_json(answer.data)
-    elif isinstance(answer.drawn, str):
+        write_json(answer.describe())
+    else:
+        _print_drawing(answer.draw())
+    raise typer.Exit(int(answer.code))
+
+
+def _print_drawing(drawn: "RenderableType") -> None:
+    """Print what a command has to say on stdout; a plain text without rich, which takes long to import."""
+    if isinstance(drawn, str):
         from batcher.views.clean import clean_text
 
-        typer.echo(clean_text(answer.drawn))
+        typer.echo(clean_text(drawn))
     else:
         from batcher.views.progress import StdoutConsole
 
-        StdoutConsole().print(answer.drawn)
-    raise typer.Exit(int(answer.code))
+        StdoutConsole().print(drawn)
 
 
 def write_json(data: object) -> None:

@@ -55,4 +55,4 @@ def demo(
 @tools.command(rich_help_panel=PANEL)
 def version(json: JsonOption = False) -> None:
     """Print the version."""
-    finish_command(CommandAnswer(f"batcher {__version__}", {"version": __version__}), json)
+    finish_command(CommandAnswer(lambda: f"batcher {__version__}", lambda: {"version": __version__}), json)

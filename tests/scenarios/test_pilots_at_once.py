@@ -104,7 +104,7 @@ def test_a_pilot_that_failed_while_another_command_waited_is_reported_by_it(job:
     first: list[CommandAnswer] = []
     answer = run_pilot(job.second(lambda: first.append(job.pilot())), LINES, None)
     assert [each.code for each in (*first, answer)] == [ExitCode.WORK_REMAINS] * 2
-    assert answer.data == first[0].data
+    assert answer.describe() == first[0].describe()
     assert job.bought() == [1] * LINES
 
 
@@ -114,7 +114,7 @@ def test_a_pilot_that_passed_while_another_command_waited_is_reported_by_it(job:
     first: list[CommandAnswer] = []
     answer = run_pilot(job.second(lambda: first.append(job.pilot())), LINES, None)
     assert [each.code for each in (*first, answer)] == [ExitCode.DONE] * 2
-    assert answer.data == first[0].data
+    assert answer.describe() == first[0].describe()
     assert job.bought() == [1] * LINES
     job.pilot()  # a command that begins later draws another one
     assert job.bought() == [1] * 2 * LINES

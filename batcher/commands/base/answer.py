@@ -1,7 +1,8 @@
 """What a command returns to the command line, and the signal that ended it."""
 
 import signal
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batcher.errors import ExitCode
 
@@ -10,10 +11,20 @@ if TYPE_CHECKING:  # `version` draws nothing
 
 
 class CommandAnswer(NamedTuple):
-    """The answer of a command: `drawn` for a terminal, the same as `data` for --json, and the exit code."""
+    """The answer of a command: how it is drawn, how it is described as data, and the exit code.
 
-    drawn: "RenderableType"
-    data: object
+    Neither is done before it is asked for: a terminal calls `draw`, `--json` and the Python API call `describe`. The
+    call behind a command therefore gathers named tuples, and ends with
+
+        return CommandAnswer(lambda: draw_it(found), lambda: describe_it(found), code)
+
+    where both are pure functions of what was found: at that time the state is closed.
+    """
+
+    draw: Callable[[], "RenderableType"]
+    """Returns what a terminal shows."""
+    describe: Callable[[], Any]
+    """Returns the same as data."""
     code: ExitCode = ExitCode.DONE
 
 

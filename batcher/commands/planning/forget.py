@@ -133,6 +133,6 @@ def _answer(choice: UnsentChoice, note: str) -> CommandAnswer:
             if choice.sent
             else ""
         )
-        return CommandAnswer(f"Nobody is to be taken out of the plan.{sent}", data)
+        return CommandAnswer(lambda: f"Nobody is to be taken out of the plan.{sent}", lambda: data)
     drawn = f"{_describe_choice(choice, 'left')}." + (f"\n{note}" if note else "")
-    return CommandAnswer(drawn, data)
+    return CommandAnswer(lambda: drawn, lambda: data)

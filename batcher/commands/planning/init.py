@@ -20,7 +20,7 @@ NAMES = (
 def run_init(folder: Path) -> CommandAnswer:
     """Write what is missing in a folder; report each file, and what to do next."""
     lines = scaffold_job(folder)
-    return CommandAnswer("\n".join(lines), {"told": lines})
+    return CommandAnswer(lambda: "\n".join(lines), lambda: {"told": lines})
 
 
 def scaffold_job(folder: Path) -> list[str]:

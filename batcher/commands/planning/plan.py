@@ -76,5 +76,7 @@ def run_plan(session: Session, options: PlanOptions) -> CommandAnswer:
     # A rehearsal of a plan leaves no state.
     with session.store.read_transaction() if session.store.exists() else nullcontext() as tx:
         name = session.name_service(tx)
-    drawn = Group(Text(name.describe()), draw_plan(result, report, summary))
-    return CommandAnswer(drawn, {**name.to_json(), **plan_to_json(result, report, summary)})
+    return CommandAnswer(
+        lambda: Group(Text(name.describe()), draw_plan(result, report, summary)),
+        lambda: {**name.to_json(), **plan_to_json(result, report, summary)},
+    )

@@ -61,8 +61,10 @@ def run_preview(session: Session, artist_ids: Sequence[str], sample: int | None,
         name, notes = session.name_service(tx), look.describe_plan()
     unused = _read_unused_columns(look.table, job, notes)
     lines = [price_line(preview, resolve_prices) for preview in previews]
-    data = {**name.to_json(), **preview_to_json(lines, look.table, unused, notes)}
-    return CommandAnswer(draw_previews(name.describe(), lines, look.table, unused, notes), data)
+    return CommandAnswer(
+        lambda: draw_previews(name.describe(), lines, look.table, unused, notes),
+        lambda: {**name.to_json(), **preview_to_json(lines, look.table, unused, notes)},
+    )
 
 
 @contextmanager

@@ -26,8 +26,10 @@ def run_answers(
             if not has_artist(tx, artist_id):
                 raise build_unknown_artist_error(tx, artist_id)
     found = find_answers(session.store, AnswerChoice([artist_id] if artist_id else None, failures, limit))
-    data = {"answers": [_to_json(answer) for answer in found.answers], "total": found.total}
-    return CommandAnswer(draw_answers(found), data)
+    return CommandAnswer(
+        lambda: draw_answers(found),
+        lambda: {"answers": [_to_json(answer) for answer in found.answers], "total": found.total},
+    )
 
 
 def _to_json(answer: KeptAnswer) -> dict[str, object]:

@@ -44,7 +44,7 @@ def collect_to_files(
     }
     code = compute_exit_code(states)
     data = {name: getattr(collected, name) for name in JSON_FIELDS}
-    return CommandAnswer(_draw_collection(collected, out, failed), data, code)
+    return CommandAnswer(lambda: _draw_collection(collected, out, failed), lambda: data, code)
 
 
 def _draw_collection(collected: CollectResult, out: Path, failed: Path | None) -> Text:

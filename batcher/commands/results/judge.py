@@ -23,7 +23,7 @@ def run_judge(session: Session, dry_run: bool, revoke: bool) -> CommandAnswer:
             recut_parked_lines(session.store, job, session.config)
         except JobError as error:  # they stay as they are, as before a lane that finds them
             notes.append(f"Planned lines that were beside them wait to be cut again: {error}")
-    return CommandAnswer(draw_judgement(judgement, dry_run, notes), _to_json(judgement, dry_run, notes))
+    return CommandAnswer(lambda: draw_judgement(judgement, dry_run, notes), lambda: _to_json(judgement, dry_run, notes))
 
 
 def _to_json(judgement: Judgement, dry_run: bool, notes: list[str]) -> dict[str, object]:

@@ -23,19 +23,21 @@ def run_status(session: Session) -> CommandAnswer:
     with session.store.read_transaction() as tx:
         status = read_status(tx, session.config, partial(load_saved_prices, tx))
         name = session.name_service(tx)
-    fields = {field: to_json(value) for field, value in status._asdict().items()}
-    return CommandAnswer(Group(Text(name.describe()), draw_status(status)), {**name.to_json(), **fields})
+    return CommandAnswer(
+        lambda: Group(Text(name.describe()), draw_status(status)),
+        lambda: {**name.to_json(), **{field: to_json(value) for field, value in status._asdict().items()}},
+    )
 
 
 def watch_status(session: Session) -> None:
     """Show the job every few seconds, until Ctrl-C."""
     from rich.live import Live
 
-    first = run_status(session).drawn
+    first = run_status(session).draw()
     with suppress(KeyboardInterrupt), Live(first, console=CleanConsole(), auto_refresh=False) as live:
         while True:
             time.sleep(WATCH_S)
-            live.update(run_status(session).drawn, refresh=True)
+            live.update(run_status(session).draw(), refresh=True)
 
 
 def run_show(session: Session, artist_id: str) -> CommandAnswer:
@@ -46,4 +48,4 @@ def run_show(session: Session, artist_id: str) -> CommandAnswer:
             from batcher.commands.base.choices import build_unknown_artist_error
 
             raise build_unknown_artist_error(tx, artist_id)
-    return CommandAnswer(draw_artist(artist), to_json(artist))
+    return CommandAnswer(lambda: draw_artist(artist), lambda: to_json(artist))

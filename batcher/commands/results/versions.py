@@ -53,7 +53,7 @@ def run_versions(session: Session, first: int | None, second: int | None) -> Com
     name = f"prompt {second}" if second is not None else "today's prompt"
     diff = describe_difference(versions[first], later, f"prompt {first}", name)
     data = {"from": first, "to": second if second is not None else today.prompt, "diff": diff}
-    return CommandAnswer(diff or f"Prompt {first} and {name} are the same.", data)
+    return CommandAnswer(lambda: diff or f"Prompt {first} and {name} are the same.", lambda: data)
 
 
 def _load_today(tx: Transaction, session: Session) -> Today:
@@ -93,7 +93,7 @@ def _list_prompts(totals: Sequence[PromptTotals], versions: Mapping[int, JobVers
         parts.append(
             Text("No line was planned with today's prompt; `batcher versions N` shows what differs from prompt N.")
         )
-    return CommandAnswer(Group(*parts), {"prompts": data, "today": today.prompt})
+    return CommandAnswer(lambda: Group(*parts), lambda: {"prompts": data, "today": today.prompt})
 
 
 def describe_difference(one: JobVersion, other: JobVersion, first: str, second: str) -> str:

@@ -40,7 +40,7 @@ def run_cancel(session: Session, shards: Sequence[int]) -> CommandAnswer:
         "still_in_flight": left,
     }
     code = ExitCode.WORK_REMAINS if left else ExitCode.DONE
-    return CommandAnswer(_draw_cancellation(requested, cancelled, left, end), data, code)
+    return CommandAnswer(lambda: _draw_cancellation(requested, cancelled, left, end), lambda: data, code)
 
 
 def _follow_cancellation(session: Session) -> str:

@@ -76,8 +76,8 @@ def run_direct(session: Session, workers: str | None, options: DirectOptions) ->
         outcomes = {row.outcome: row.calls for row in direct_calls.count_outcomes(tx, first_call)}
     counts = ", ".join(f"{n:,} {outcome}" for outcome, n in outcomes.items()) or "none"
     return CommandAnswer(
-        Group(draw_status(status), Text(f"Direct calls: {counts}.")),
-        {"calls": outcomes, "states": status.states},
+        lambda: Group(draw_status(status), Text(f"Direct calls: {counts}.")),
+        lambda: {"calls": outcomes, "states": status.states},
         compute_exit_code(status.states),
     )
 

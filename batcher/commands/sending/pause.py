@@ -12,7 +12,7 @@ def run_pause(session: Session) -> CommandAnswer:
     with session.store.transaction("pause") as tx:
         quota_pauses.pause_sending(tx, "all", "by hand", None, "by hand")
     text = "paused: nothing new is sent until `batcher resume`; what is in flight is still followed"
-    return CommandAnswer(text, {"told": text})
+    return CommandAnswer(lambda: text, lambda: {"told": text})
 
 
 def run_resume(session: Session) -> CommandAnswer:
@@ -36,4 +36,4 @@ def run_resume(session: Session) -> CommandAnswer:
             prompts = ", ".join(map(str, resumed))
             text += f"; the pilot of prompt {prompts} counts as passed, and `batcher run` sends the rest"
     released = [each.prompt for each in braked]
-    return CommandAnswer(text, {"told": text, "brake_released": released, "pilots_passed": resumed})
+    return CommandAnswer(lambda: text, lambda: {"told": text, "brake_released": released, "pilots_passed": resumed})

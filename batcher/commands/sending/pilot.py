@@ -77,7 +77,7 @@ def run_pilot(session: Session, lines: int | None, seed: int | None) -> CommandA
     if load_last_options(session) is None:
         planned = run_plan(session, replace(choose_options(session, PlanWish(), add=False), pilot=wish))
         if not session.json:
-            session.display.console.print(planned.drawn)
+            session.display.console.print(planned.draw())
     last = _load_todays_pilot(session).progress
     over = last.pilot.pilot if last is not None and last.stage is PilotStage.PASSED else None
     followed = _follow_pilot(session, partial(_choose_wanted_pilot, wish=wish, over=over), to_the_end=True)
@@ -89,7 +89,9 @@ def run_pilot(session: Session, lines: int | None, seed: int | None) -> CommandA
     report = _build_report(session, progress)
     is_open = progress.stage in {PilotStage.FAILED, PilotStage.ASKED} or is_interrupted(end)
     code = ExitCode.WORK_REMAINS if is_open else ExitCode.DONE
-    return CommandAnswer(Group(draw_pilot(report), *interruption_note(end)), pilot_to_json(report), code)
+    return CommandAnswer(
+        lambda: Group(draw_pilot(report), *interruption_note(end)), lambda: pilot_to_json(report), code
+    )
 
 
 def send_pilot_first(session: Session) -> Finish | Wait | None:

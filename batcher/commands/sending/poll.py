@@ -32,7 +32,9 @@ def run_poll(session: Session, once: bool) -> CommandAnswer:
     code = compute_exit_code(status.states) if once else ExitCode.DONE
     if is_interrupted(end):
         code = ExitCode.WORK_REMAINS
-    return CommandAnswer(Group(draw_status(status), *interruption_note(end)), {"states": status.states}, code)
+    return CommandAnswer(
+        lambda: Group(draw_status(status), *interruption_note(end)), lambda: {"states": status.states}, code
+    )
 
 
 def _find_outdated_lines(session: Session) -> str:

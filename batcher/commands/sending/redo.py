@@ -91,7 +91,7 @@ def run_redo(session: Session, options: RedoOptions, yes: bool) -> CommandAnswer
     text = done.describe() + (f". {KEPT}" if done.lines else ".")
     if any(row.changed for row in done.prompts):
         text += f" {FIRST_ANSWERS}"
-    return CommandAnswer(Text(text[:1].upper() + text[1:]), data)
+    return CommandAnswer(lambda: Text(text[:1].upper() + text[1:]), lambda: data)
 
 
 def _ask_again(tx: Transaction, session: Session, job: Job, options: RedoOptions, counter: TokenCounter) -> Redo:

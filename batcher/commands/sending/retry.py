@@ -45,7 +45,7 @@ def run_retry(
             raise InputError(f"the plan has no artist {artist!r}; `batcher show` finds similar ones")
     brought = bring_back_lines(session, choice, same_prompt)
     why = _explain_nothing(session, artist) if artist is not None and not brought.lines else ""
-    return CommandAnswer(_draw_retry(brought, why), to_json(brought))
+    return CommandAnswer(lambda: _draw_retry(brought, why), lambda: to_json(brought))
 
 
 def _explain_nothing(session: Session, artist_id: str) -> str:

@@ -50,15 +50,21 @@ def run_all(
             end = _run_batch_lane(session, _build_tail_decider(session) if calls else decide_actions)
     raise_problem(end)
     status = read_job_status(session)
-    drawn: list[RenderableType] = [draw_status(status), *interruption_note(end)]
-    data: dict[str, object] = {"states": status.states}
     code = compute_exit_code(status.states)
+    collected = None
     if out is not None:
         collected = _collect_at_end(session, out, failed, overwrite)
-        drawn.append(collected.drawn)
-        data["collected"] = collected.data
         code = collected.code if collected.code is ExitCode.USAGE else code
-    return CommandAnswer(Group(*drawn), data, code)
+
+    def draw() -> RenderableType:
+        written = [collected.draw()] if collected else []
+        return Group(draw_status(status), *interruption_note(end), *written)
+
+    def describe() -> object:
+        written = {"collected": collected.describe()} if collected else {}
+        return {"states": status.states, **written}
+
+    return CommandAnswer(draw, describe, code)
 
 
 def _collect_at_end(session: Session, out: Path, failed: Path | None, overwrite: bool) -> CommandAnswer:
@@ -67,7 +73,8 @@ def _collect_at_end(session: Session, out: Path, failed: Path | None, overwrite:
         return collect_to_files(session, out, failed, only_new=False, overwrite=overwrite)
     except InputError as error:
         text = f"Nothing was collected: {error}. `batcher collect` writes the bios."
-        return CommandAnswer(Text(text), {"error": str(error)}, ExitCode.USAGE)
+        problem = str(error)
+        return CommandAnswer(lambda: Text(text), lambda: {"error": problem}, ExitCode.USAGE)
 
 
 def _run_batch_lane(session: Session, how: Decide) -> Finish | Wait:
@@ -94,4 +101,4 @@ def _plan_for_run(session: Session, options: PlanOptions | None) -> None:
         options = replace(options, pilot=PilotWish(session.config.pilot.lines, SEED, FEWEST_LINES))
     planned = run_plan(session, options)
     if not session.json:
-        session.display.console.print(planned.drawn)
+        session.display.console.print(planned.draw())

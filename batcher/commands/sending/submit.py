@@ -50,7 +50,6 @@ def run_submit(session: Session, most: int | None) -> CommandAnswer:
         f"{f' Not released: {planned}.' if planned else ''}"
     )
     code = ExitCode.WORK_REMAINS if is_interrupted(end) else ExitCode.DONE
-    drawn: list[RenderableType] = [_draw_submissions(sent)] if sent else []
     data = {
         **name.to_json(),
         "released": 0 if release.is_earlier else release.shards,
@@ -60,7 +59,12 @@ def run_submit(session: Session, most: int | None) -> CommandAnswer:
         "why": reason,
         "planned": planned,
     }
-    return CommandAnswer(Group(Text(name.describe()), *drawn, counts, *interruption_note(end)), data, code)
+
+    def draw() -> RenderableType:
+        table = [_draw_submissions(sent)] if sent else []
+        return Group(Text(name.describe()), *table, counts, *interruption_note(end))
+
+    return CommandAnswer(draw, lambda: data, code)
 
 
 def release_shards(session: Session, most: int | None) -> Release:

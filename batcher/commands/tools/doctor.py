@@ -233,4 +233,4 @@ def run_doctor(session: Session) -> CommandAnswer:
     is_bad = any(finding.level == BAD for finding in findings)
     rows = [{"what": f.what, "level": f.level, "found": f.found, "do": f.todo} for f in findings]
     code = ExitCode.USAGE if is_bad else ExitCode.DONE
-    return CommandAnswer(draw_findings(findings), {"findings": rows, "ok": not is_bad}, code)
+    return CommandAnswer(lambda: draw_findings(findings), lambda: {"findings": rows, "ok": not is_bad}, code)

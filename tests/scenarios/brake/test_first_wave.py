@@ -101,7 +101,7 @@ def test_resume_of_a_failed_pilot_starts_the_rest_with_a_first_wave(tmp_path: Pa
         answered = pilots.count_judged_answers(tx, 1)
     assert answered >= 15
     session = Session(world.config, world.store, Display(CleanConsole(stderr=True)), json=False)
-    assert str(run_resume(session).drawn).endswith(
+    assert str(run_resume(session).draw()).endswith(
         "the pilot of prompt 1 counts as passed, and `batcher run` sends the rest"
     )
     world.release()

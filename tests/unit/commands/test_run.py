@@ -21,6 +21,6 @@ def test_a_file_that_came_meanwhile_is_told_and_not_replaced(tmp_path: Path) -> 
     session = Session(config, desk.world.store, Display(Console(quiet=True)), False)
     answer = _collect_at_end(session, out, None, overwrite=False)
     assert answer.code is ExitCode.USAGE
-    assert str(answer.drawn).startswith(f"Nothing was collected: {out} exists, and is not as this job's")
+    assert str(answer.draw()).startswith(f"Nothing was collected: {out} exists, and is not as this job's")
     assert out.read_text() == "the user's own"
     assert _collect_at_end(session, out, None, overwrite=True).code is ExitCode.DONE
