@@ -76,5 +76,7 @@ def _print_error_line(sentence: str) -> None:
     """Print a sentence on one line of stderr, with escapes for what a file or a service may have put into it."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(sentence.split()))
     if "--json" in sys.argv:
-        write_json({"error": line})
+        import orjson
+
+        write_json(orjson.dumps({"version": 1, "error": line}).decode())  # an ErrorAnswer, without its import
     typer.echo(f"batcher: {line}", err=True)

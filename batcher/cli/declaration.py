@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # what a command needs is imported when it runs, so that `--h
     from rich.console import RenderableType
 
     from batcher.commands.base.session import Session
+    from batcher.contracts.base import Answer
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", help="The configuration file; its relative paths start at its folder.")
@@ -51,10 +52,10 @@ def start_session(config: Path, json: bool, service_moved: bool = False) -> "Ses
     return open_session(config, json, service_moved)
 
 
-def finish_command(answer: CommandAnswer, as_json: bool) -> NoReturn:
+def finish_command(answer: "CommandAnswer[Answer]", as_json: bool) -> NoReturn:
     """Print the answer of a command on stdout, and end the command with its exit code."""
     if as_json:
-        write_json(answer.describe())
+        write_json(answer.describe().to_json())
     else:
         _print_drawing(answer.draw())
     raise typer.Exit(int(answer.code))
@@ -72,10 +73,8 @@ def _print_drawing(drawn: "RenderableType") -> None:
         StdoutConsole().print(drawn)
 
 
-def write_json(data: object) -> None:
-    """Write one object on one line of stdout."""
-    import orjson
-
+def write_json(text: str) -> None:
+    """Write one object, in JSON, on one line of stdout."""
     from batcher.views.clean import clean_json
 
-    sys.stdout.write(clean_json(orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS, default=str).decode()) + "\n")
+    sys.stdout.write(clean_json(text) + "\n")

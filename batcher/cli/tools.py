@@ -1,13 +1,16 @@
 """The commands beside the job: their options and help."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from batcher import __version__
 from batcher.cli.declaration import CONFIG, ConfigOption, JsonOption, finish_command, start_session
 from batcher.commands.base.answer import CommandAnswer
+
+if TYPE_CHECKING:
+    from batcher.contracts.tools import VersionAnswer
 
 PANEL = "Tools"
 """The heading of these commands in `batcher --help`."""
@@ -55,4 +58,10 @@ def demo(
 @tools.command(rich_help_panel=PANEL)
 def version(json: JsonOption = False) -> None:
     """Print the version."""
-    finish_command(CommandAnswer(lambda: f"batcher {__version__}", lambda: {"version": __version__}), json)
+
+    def describe() -> "VersionAnswer":
+        from batcher.contracts.tools import VersionAnswer
+
+        return VersionAnswer(batcher=__version__)
+
+    finish_command(CommandAnswer(lambda: f"batcher {__version__}", describe), json)

@@ -18,6 +18,7 @@ from batcher.commands.base.session import Session, open_session
 from batcher.commands.planning.plan import choose_options, run_plan
 from batcher.commands.sending.pilot import run_pilot, send_pilot_first
 from batcher.commands.sending.submit import release_shards
+from batcher.contracts.sending import PilotAnswer
 from batcher.core.retry import Jitter, RetryRules
 from batcher.disk.locks import lane_lock
 from batcher.errors import DecisionError, ExitCode, InputError
@@ -67,7 +68,7 @@ class Job:
         session = open_session(self.killing.folder / "batcher.toml", json=True)
         return session._replace(display=Display(CleanConsole(file=told or io.StringIO())))
 
-    def pilot(self) -> CommandAnswer:
+    def pilot(self) -> CommandAnswer[PilotAnswer]:
         return run_pilot(self.session(), LINES, None)
 
     def second(self, act: Callable[[], object]) -> Session:
@@ -101,7 +102,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Job]:
 
 
 def test_a_pilot_that_failed_while_another_command_waited_is_reported_by_it(job: Job) -> None:
-    first: list[CommandAnswer] = []
+    first: list[CommandAnswer[PilotAnswer]] = []
     answer = run_pilot(job.second(lambda: first.append(job.pilot())), LINES, None)
     assert [each.code for each in (*first, answer)] == [ExitCode.WORK_REMAINS] * 2
     assert answer.describe() == first[0].describe()
@@ -111,7 +112,7 @@ def test_a_pilot_that_failed_while_another_command_waited_is_reported_by_it(job:
 def test_a_pilot_that_passed_while_another_command_waited_is_reported_by_it(job: Job) -> None:
     job.killing.refuse_where("False")
     job.plan()
-    first: list[CommandAnswer] = []
+    first: list[CommandAnswer[PilotAnswer]] = []
     answer = run_pilot(job.second(lambda: first.append(job.pilot())), LINES, None)
     assert [each.code for each in (*first, answer)] == [ExitCode.DONE] * 2
     assert answer.describe() == first[0].describe()

@@ -32,6 +32,7 @@ from tests.support.world import ROOT
 PREPARED = (
     "httpx2", "duckdb", "genai_prices", "rich.progress", "rich.live", "rich.table", "rich._emoji_codes",
     "encodings.idna", "encodings.utf_8_sig", "importlib.readers", "batcher.cli.app",
+    "batcher.contracts.registry",
 )  # fmt: skip
 
 

@@ -58,7 +58,7 @@ class Place:
         assert ended.stderr.endswith("\n")
         sentence = ended.stderr.removeprefix("batcher: ").rstrip("\n")
         if "--json" in arguments:
-            assert orjson.loads(ended.stdout) == {"error": sentence}
+            assert orjson.loads(ended.stdout) == {"version": 1, "error": sentence}
         else:
             assert ended.stdout == ""
         assert self.files() == before

@@ -2,29 +2,40 @@
 
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from batcher.errors import ExitCode
 
-if TYPE_CHECKING:  # `version` draws nothing
+if TYPE_CHECKING:  # `version` draws nothing, and a terminal needs no contract
     from rich.console import RenderableType
 
+    from batcher.contracts.base import Answer
 
-class CommandAnswer(NamedTuple):
+Told_co = TypeVar("Told_co", bound="Answer", covariant=True)
+
+
+class CommandAnswer(NamedTuple, Generic[Told_co]):
     """The answer of a command: how it is drawn, how it is described as data, and the exit code.
 
     Neither is done before it is asked for: a terminal calls `draw`, `--json` and the Python API call `describe`. The
     call behind a command therefore gathers named tuples, and ends with
 
-        return CommandAnswer(lambda: draw_it(found), lambda: describe_it(found), code)
+        def describe() -> "SubmitAnswer":
+            from batcher.contracts.sending import SubmitAnswer
 
-    where both are pure functions of what was found: at that time the state is closed.
+            return SubmitAnswer.model_validate({**name.to_json(), "submitted": sent})
+
+        return CommandAnswer(lambda: draw_submissions(sent), describe, code)
+
+    where both are pure functions of what was found: at that time the state is closed. A contract takes named tuples as
+    they are. A new command has one in `contracts/`, and a line in `contracts/registry.py`; then
+    `BATCHER_WRITE_DOCS=1 pytest tests/docs` writes its schema.
     """
 
     draw: Callable[[], "RenderableType"]
     """Returns what a terminal shows."""
-    describe: Callable[[], Any]
-    """Returns the same as data."""
+    describe: Callable[[], Told_co]
+    """Returns the same by its contract."""
     code: ExitCode = ExitCode.DONE
 
 

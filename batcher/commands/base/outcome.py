@@ -1,5 +1,7 @@
 """How an acting process has ended, as its command reports it."""
 
+from collections.abc import Mapping
+
 from rich.text import Text
 
 from batcher.catalog.prices import resolve_prices
@@ -14,6 +16,12 @@ def read_job_status(session: Session) -> Status:
     """Return the status of the job, with the prices of today."""
     with session.store.read_transaction() as tx:
         return read_status(tx, session.config, resolve_prices)
+
+
+def describe_job(status: Status) -> Mapping[str, object]:
+    """Return how the job stands: the fields of a contract `JobAnswer`."""
+    states = status.states
+    return {"states": states, "dead": states.get("dead", 0), "held": states.get("held", 0), "costs": status.costs}
 
 
 def is_interrupted(end: Finish | Wait) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.choices import build_unknown_artist_error
@@ -18,13 +19,16 @@ from batcher.state import wishes
 from batcher.state.db.transaction import Transaction
 from batcher.state.wishes import PlannedArtist, UnsentChoice
 
+if TYPE_CHECKING:
+    from batcher.contracts.planning import ForgetAnswer
+
 Choose = Callable[[Transaction], None]
 """Chooses the artists that are to be taken out. Raises InputError for one that cannot be."""
 
 
 def run_forget(
     session: Session, artist_ids: Sequence[str], not_in_table: bool, table: Path | None, yes: bool
-) -> CommandAnswer:
+) -> "CommandAnswer[ForgetAnswer]":
     """Take these artists out of the plan, or those that are not in the table, once the user agrees to the count.
 
     What was sent stays. The rest of a planned shard is cut again and stays planned, that of a released one stays
@@ -119,20 +123,18 @@ def _were(count: int) -> str:
     return "were" if count != 1 else "was"
 
 
-def _answer(choice: UnsentChoice, note: str) -> CommandAnswer:
-    data = {
-        "forgotten": choice.unsent,
-        "planned_shards": choice.planned_shards,
-        "released_shards": choice.released_shards,
-        "sent": choice.sent,
-        "note": note,
-    }
+def _answer(choice: UnsentChoice, note: str) -> "CommandAnswer[ForgetAnswer]":
+    def describe() -> "ForgetAnswer":
+        from batcher.contracts.planning import ForgetAnswer
+
+        return ForgetAnswer.model_validate({**choice._asdict(), "forgotten": choice.unsent, "note": note})
+
     if not choice.unsent:
         sent = (
             f" {choice.sent:,} of them {_were(choice.sent)} sent and stay{'s' if choice.sent == 1 else ''}."
             if choice.sent
             else ""
         )
-        return CommandAnswer(lambda: f"Nobody is to be taken out of the plan.{sent}", lambda: data)
+        return CommandAnswer(lambda: f"Nobody is to be taken out of the plan.{sent}", describe)
     drawn = f"{_describe_choice(choice, 'left')}." + (f"\n{note}" if note else "")
-    return CommandAnswer(lambda: drawn, lambda: data)
+    return CommandAnswer(lambda: drawn, describe)

@@ -3,9 +3,13 @@
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from batcher.commands.base.answer import CommandAnswer
 from batcher.errors import StateError
+
+if TYPE_CHECKING:
+    from batcher.contracts.planning import InitAnswer
 
 NAMES = (
     "batcher.toml",
@@ -17,10 +21,16 @@ NAMES = (
 """The files that are written; they have the same names in the package, under batcher/data/example."""
 
 
-def run_init(folder: Path) -> CommandAnswer:
+def run_init(folder: Path) -> "CommandAnswer[InitAnswer]":
     """Write what is missing in a folder; report each file, and what to do next."""
     lines = scaffold_job(folder)
-    return CommandAnswer(lambda: "\n".join(lines), lambda: {"told": lines})
+
+    def describe() -> "InitAnswer":
+        from batcher.contracts.planning import InitAnswer
+
+        return InitAnswer.model_validate({"told": lines})
+
+    return CommandAnswer(lambda: "\n".join(lines), describe)
 
 
 def scaffold_job(folder: Path) -> list[str]:

@@ -3,6 +3,7 @@
 import time
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.text import Text
@@ -25,6 +26,9 @@ from batcher.plan.options import (
 from batcher.plan.planner import plan_job
 from batcher.plan.rows import find_unused_columns
 from batcher.views.plan import draw_plan, plan_to_json, summarise_plan
+
+if TYPE_CHECKING:
+    from batcher.contracts.planning import PlanAnswer
 
 
 def configured_tables(session: Session) -> NamedTables:
@@ -65,7 +69,7 @@ def choose_run_options(session: Session, wish: PlanWish, add: bool) -> PlanOptio
     return None if options.limit == 0 and wish == PlanWish() else options
 
 
-def run_plan(session: Session, options: PlanOptions) -> CommandAnswer:
+def run_plan(session: Session, options: PlanOptions) -> "CommandAnswer[PlanAnswer]":
     """Plan, and report the whole plan as it stands then."""
     config, job = session.config, session.load_job()
     with TokenCounter() as counter, session.display.show_progress("reading"):
@@ -76,7 +80,13 @@ def run_plan(session: Session, options: PlanOptions) -> CommandAnswer:
     # A rehearsal of a plan leaves no state.
     with session.store.read_transaction() if session.store.exists() else nullcontext() as tx:
         name = session.name_service(tx)
+
+    def describe() -> "PlanAnswer":
+        from batcher.contracts.planning import PlanAnswer
+
+        return PlanAnswer.model_validate({**name.to_json(), **plan_to_json(result, report, summary)})
+
     return CommandAnswer(
         lambda: Group(Text(name.describe()), draw_plan(result, report, summary)),
-        lambda: {**name.to_json(), **plan_to_json(result, report, summary)},
+        describe,
     )

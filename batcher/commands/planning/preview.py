@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from batcher.catalog.prices import resolve_prices
 from batcher.catalog.tokens import TokenCounter
@@ -43,8 +44,13 @@ from batcher.state.versions import (
 )
 from batcher.views.preview import draw_previews, preview_to_json, price_line
 
+if TYPE_CHECKING:
+    from batcher.contracts.planning import PreviewAnswer
 
-def run_preview(session: Session, artist_ids: Sequence[str], sample: int | None, table: Path | None) -> CommandAnswer:
+
+def run_preview(
+    session: Session, artist_ids: Sequence[str], sample: int | None, table: Path | None
+) -> "CommandAnswer[PreviewAnswer]":
     """Show the requests of these artists; else of `sample` ones from the shortest row to the longest; else of the most
     urgent one.
 
@@ -61,9 +67,15 @@ def run_preview(session: Session, artist_ids: Sequence[str], sample: int | None,
         name, notes = session.name_service(tx), look.describe_plan()
     unused = _read_unused_columns(look.table, job, notes)
     lines = [price_line(preview, resolve_prices) for preview in previews]
+
+    def describe() -> "PreviewAnswer":
+        from batcher.contracts.planning import PreviewAnswer
+
+        return PreviewAnswer.model_validate({**name.to_json(), **preview_to_json(lines, look.table, unused, notes)})
+
     return CommandAnswer(
         lambda: draw_previews(name.describe(), lines, look.table, unused, notes),
-        lambda: {**name.to_json(), **preview_to_json(lines, look.table, unused, notes)},
+        describe,
     )
 
 

@@ -1,18 +1,23 @@
 """`answers`: what came for an artist, or what was refused, as the model wrote it."""
 
+from typing import TYPE_CHECKING
+
 from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.choices import build_unknown_artist_error, parse_failure_class
 from batcher.commands.base.session import Session
 from batcher.errors import InputError
-from batcher.review.kept_answers import REFUSED, KeptAnswer, find_answers
+from batcher.review.kept_answers import REFUSED, find_answers
 from batcher.state.reports.status import has_artist
 from batcher.state.review.answers import AnswerChoice
 from batcher.views.review import draw_answers
 
+if TYPE_CHECKING:
+    from batcher.contracts.results import AnswersAnswer
+
 
 def run_answers(
     session: Session, artist_id: str | None, refused: bool, failure: str | None, limit: int
-) -> CommandAnswer:
+) -> "CommandAnswer[AnswersAnswer]":
     """Return answers with their texts, the newest first.
 
     Raises InputError where neither an artist nor `--refused` is given, and for an artist or class that does not exist.
@@ -26,11 +31,14 @@ def run_answers(
             if not has_artist(tx, artist_id):
                 raise build_unknown_artist_error(tx, artist_id)
     found = find_answers(session.store, AnswerChoice([artist_id] if artist_id else None, failures, limit))
+
+    def describe() -> "AnswersAnswer":
+        from batcher.contracts.results import AnswersAnswer
+
+        answers = [{**each.record._asdict(), "text": each.text, "lack": each.lack} for each in found.answers]
+        return AnswersAnswer.model_validate({"answers": answers, "total": found.total})
+
     return CommandAnswer(
         lambda: draw_answers(found),
-        lambda: {"answers": [_to_json(answer) for answer in found.answers], "total": found.total},
+        describe,
     )
-
-
-def _to_json(answer: KeptAnswer) -> dict[str, object]:
-    return {**answer.record._asdict(), "text": answer.text or None, "lack": answer.lack or None}

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
@@ -10,6 +11,9 @@ from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.session import Session
 from batcher.commands.planning.plan import configured_tables
 from batcher.errors import StateError, compute_exit_code
+
+if TYPE_CHECKING:
+    from batcher.contracts.results import CollectAnswer
 
 JSON_FIELDS = (
     "bios", "failed", "dead", "held", "open", "skipped", "kept", "notes", "redone_dead", "redone_held", "redone_open",
@@ -25,7 +29,9 @@ def protected_tables(session: Session) -> list[Path]:
     return found
 
 
-def run_collect(session: Session, out: Path, failed: Path | None, only_new: bool, overwrite: bool) -> CommandAnswer:
+def run_collect(
+    session: Session, out: Path, failed: Path | None, only_new: bool, overwrite: bool
+) -> "CommandAnswer[CollectAnswer]":
     """Write the bios. Work that is not complete is not refused, but reported."""
     check_targets(out, failed, protected_tables(session))
     return collect_to_files(session, out, failed, only_new, overwrite)
@@ -33,7 +39,7 @@ def run_collect(session: Session, out: Path, failed: Path | None, only_new: bool
 
 def collect_to_files(
     session: Session, out: Path, failed: Path | None, only_new: bool, overwrite: bool
-) -> CommandAnswer:
+) -> "CommandAnswer[CollectAnswer]":
     """Write the bios to `out`, and the artists without one to `failed`; the targets were checked."""
     with session.display.show_progress("writing"):
         collected = collect_bios(session.store, session.load_job(), out, failed, only_new, overwrite)
@@ -43,8 +49,16 @@ def collect_to_files(
         "dead": collected.dead + collected.redone_dead,
     }
     code = compute_exit_code(states)
-    data = {name: getattr(collected, name) for name in JSON_FIELDS}
-    return CommandAnswer(lambda: _draw_collection(collected, out, failed), lambda: data, code)
+
+    def describe() -> "CollectAnswer":
+        from batcher.contracts.results import CollectAnswer
+
+        fields = {name: getattr(collected, name) for name in JSON_FIELDS}
+        bios = [] if collected.kept else [{"path": str(out), "rows": collected.bios}]
+        rest = [{"path": str(failed), "rows": collected.failed}] if failed is not None else []
+        return CollectAnswer.model_validate({**fields, "files": bios + rest})
+
+    return CommandAnswer(lambda: _draw_collection(collected, out, failed), describe, code)
 
 
 def _draw_collection(collected: CollectResult, out: Path, failed: Path | None) -> Text:

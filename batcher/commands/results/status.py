@@ -3,30 +3,38 @@
 import time
 from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.text import Text
 
 from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.session import Session
-from batcher.state.reports.status import read_artist, read_status, to_json
+from batcher.state.reports.status import read_artist, read_status
 from batcher.state.snapshot import load_saved_prices
 from batcher.views.progress import CleanConsole
 from batcher.views.status import draw_artist, draw_status
+
+if TYPE_CHECKING:
+    from batcher.contracts.results import ShowAnswer
+    from batcher.contracts.status import StatusAnswer
 
 WATCH_S = 2.0
 """Seconds between two looks of `status --watch`."""
 
 
-def run_status(session: Session) -> CommandAnswer:
+def run_status(session: Session) -> "CommandAnswer[StatusAnswer]":
     """Return the job at this moment."""
     with session.store.read_transaction() as tx:
         status = read_status(tx, session.config, partial(load_saved_prices, tx))
         name = session.name_service(tx)
-    return CommandAnswer(
-        lambda: Group(Text(name.describe()), draw_status(status)),
-        lambda: {**name.to_json(), **{field: to_json(value) for field, value in status._asdict().items()}},
-    )
+
+    def describe() -> "StatusAnswer":
+        from batcher.contracts.status import StatusAnswer
+
+        return StatusAnswer.model_validate({**name.to_json(), **status._asdict()})
+
+    return CommandAnswer(lambda: Group(Text(name.describe()), draw_status(status)), describe)
 
 
 def watch_status(session: Session) -> None:
@@ -40,7 +48,7 @@ def watch_status(session: Session) -> None:
             live.update(run_status(session).draw(), refresh=True)
 
 
-def run_show(session: Session, artist_id: str) -> CommandAnswer:
+def run_show(session: Session, artist_id: str) -> "CommandAnswer[ShowAnswer]":
     """Return one artist's history. Raises InputError, with similar artists, for an unknown id."""
     with session.store.read_transaction() as tx:
         artist = read_artist(tx, artist_id, partial(load_saved_prices, tx))
@@ -48,4 +56,10 @@ def run_show(session: Session, artist_id: str) -> CommandAnswer:
             from batcher.commands.base.choices import build_unknown_artist_error
 
             raise build_unknown_artist_error(tx, artist_id)
-    return CommandAnswer(lambda: draw_artist(artist), lambda: to_json(artist))
+
+    def describe() -> "ShowAnswer":
+        from batcher.contracts.results import ShowAnswer
+
+        return ShowAnswer.model_validate(artist)
+
+    return CommandAnswer(lambda: draw_artist(artist), describe)

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 from rich.console import Group, RenderableType
@@ -17,6 +17,9 @@ from batcher.state.db.transaction import Transaction
 from batcher.state.reports.prompts import PromptTotals, load_prompt_totals
 from batcher.state.versions import find_version_number, load_prompt_numbers, load_versions
 from batcher.views.sheet import build_table, format_time, format_usd
+
+if TYPE_CHECKING:
+    from batcher.contracts.results import DifferenceAnswer, VersionsAnswer
 
 COLUMNS = ["prompt", "since", "model", "lines", "judged", "accepted", "cost", "bios"]
 """Of the table. The prompt of today's job is marked; an effort that is set stands beside its model."""
@@ -33,7 +36,9 @@ class Today(NamedTuple):
     """Why the job folder cannot be loaded; "" where it can."""
 
 
-def run_versions(session: Session, first: int | None, second: int | None) -> CommandAnswer:
+def run_versions(
+    session: Session, first: int | None, second: int | None
+) -> "CommandAnswer[VersionsAnswer] | CommandAnswer[DifferenceAnswer]":
     """List the prompts; first: what differs between this one and `second`, which is today's where it is not named.
 
     Raises InputError for a prompt that there is not, and JobError where today's prompt is needed and cannot be loaded.
@@ -52,8 +57,14 @@ def run_versions(session: Session, first: int | None, second: int | None) -> Com
         raise JobError(today.problem)
     name = f"prompt {second}" if second is not None else "today's prompt"
     diff = describe_difference(versions[first], later, f"prompt {first}", name)
-    data = {"from": first, "to": second if second is not None else today.prompt, "diff": diff}
-    return CommandAnswer(lambda: diff or f"Prompt {first} and {name} are the same.", lambda: data)
+
+    def describe() -> "DifferenceAnswer":
+        from batcher.contracts.results import DifferenceAnswer
+
+        to = second if second is not None else today.prompt
+        return DifferenceAnswer.model_validate({"from": first, "to": to, "diff": diff})
+
+    return CommandAnswer(lambda: diff or f"Prompt {first} and {name} are the same.", describe)
 
 
 def _load_today(tx: Transaction, session: Session) -> Today:
@@ -64,7 +75,9 @@ def _load_today(tx: Transaction, session: Session) -> Today:
     return Today(version, load_prompt_numbers(tx).get(find_version_number(tx, version)), "")
 
 
-def _list_prompts(totals: Sequence[PromptTotals], versions: Mapping[int, JobVersion], today: Today) -> CommandAnswer:
+def _list_prompts(
+    totals: Sequence[PromptTotals], versions: Mapping[int, JobVersion], today: Today
+) -> "CommandAnswer[VersionsAnswer]":
     rows, data = [], []
     for total in totals:
         version, share = versions[total.prompt], total.accepted_share
@@ -93,7 +106,13 @@ def _list_prompts(totals: Sequence[PromptTotals], versions: Mapping[int, JobVers
         parts.append(
             Text("No line was planned with today's prompt; `batcher versions N` shows what differs from prompt N.")
         )
-    return CommandAnswer(lambda: Group(*parts), lambda: {"prompts": data, "today": today.prompt})
+
+    def describe() -> "VersionsAnswer":
+        from batcher.contracts.results import VersionsAnswer
+
+        return VersionsAnswer.model_validate({"prompts": data, "today": today.prompt})
+
+    return CommandAnswer(lambda: Group(*parts), describe)
 
 
 def describe_difference(one: JobVersion, other: JobVersion, first: str, second: str) -> str:

@@ -1,6 +1,7 @@
 """`batcher cancel`: cancel what is in flight, and take back what was not sent."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -11,12 +12,14 @@ from batcher.commands.base.session import Session
 from batcher.core.decide import decide_cancel_actions
 from batcher.errors import ExitCode
 from batcher.state import facts, wishes
-from batcher.state.reports.status import to_json
 from batcher.state.wishes import CancelledShard, CancelResult
 from batcher.views.sheet import build_table
 
+if TYPE_CHECKING:
+    from batcher.contracts.sending import CancelAnswer
 
-def run_cancel(session: Session, shards: Sequence[int]) -> CommandAnswer:
+
+def run_cancel(session: Session, shards: Sequence[int]) -> "CommandAnswer[CancelAnswer]":
     """Record the wish to cancel shards (none named: all), and follow it until the acting process has fulfilled it.
 
     This process acts where no other does. Raises InputError for the number of a shard that cannot be cancelled, and
@@ -33,14 +36,21 @@ def run_cancel(session: Session, shards: Sequence[int]) -> CommandAnswer:
     with session.store.read_transaction() as tx:
         cancelled = wishes.load_cancelled_shards(tx, requested.following, since)
         left = sorted(set(wishes.load_open_wishes(tx)) & set(requested.following))
-    data = {
-        "cancelled": to_json(cancelled),
-        "not_sent": list(requested.withdrawn),
-        "retries_held": requested.held,
-        "still_in_flight": left,
-    }
+
+    def describe() -> "CancelAnswer":
+        from batcher.contracts.sending import CancelAnswer
+
+        return CancelAnswer.model_validate(
+            {
+                "cancelled": cancelled,
+                "not_sent": requested.withdrawn,
+                "retries_held": requested.held,
+                "still_in_flight": left,
+            }
+        )
+
     code = ExitCode.WORK_REMAINS if left else ExitCode.DONE
-    return CommandAnswer(lambda: _draw_cancellation(requested, cancelled, left, end), lambda: data, code)
+    return CommandAnswer(lambda: _draw_cancellation(requested, cancelled, left, end), describe, code)
 
 
 def _follow_cancellation(session: Session) -> str:

@@ -1,6 +1,6 @@
 """`batcher direct`: the synchronous lane, for what cannot wait."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Group
 from rich.text import Text
@@ -8,7 +8,7 @@ from rich.text import Text
 from batcher.catalog.prices import resolve_prices
 from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.choices import parse_failure_class
-from batcher.commands.base.outcome import raise_problem, read_job_status
+from batcher.commands.base.outcome import describe_job, raise_problem, read_job_status
 from batcher.commands.base.process import open_lane_context
 from batcher.commands.base.session import Session
 from batcher.commands.sending.retry import bring_back_lines, describe_prompts
@@ -24,6 +24,9 @@ from batcher.state.direct_calls import Selection
 from batcher.state.wishes import RetryFilter
 from batcher.views.sheet import format_usd
 from batcher.views.status import draw_status
+
+if TYPE_CHECKING:
+    from batcher.contracts.sending import DirectAnswer
 
 
 class LaneRun(NamedTuple):
@@ -50,7 +53,7 @@ class DirectOptions(NamedTuple):
         return Selection(self.priority, failure.value if failure else None, self.limit, unreleased)
 
 
-def run_direct(session: Session, workers: str | None, options: DirectOptions) -> CommandAnswer:
+def run_direct(session: Session, workers: str | None, options: DirectOptions) -> "CommandAnswer[DirectAnswer]":
     """Request answers at once, at the standard price.
 
     Raises InputError for workers or a class that do not exist.
@@ -75,9 +78,15 @@ def run_direct(session: Session, workers: str | None, options: DirectOptions) ->
     with session.store.read_transaction() as tx:
         outcomes = {row.outcome: row.calls for row in direct_calls.count_outcomes(tx, first_call)}
     counts = ", ".join(f"{n:,} {outcome}" for outcome, n in outcomes.items()) or "none"
+
+    def describe() -> "DirectAnswer":
+        from batcher.contracts.sending import DirectAnswer
+
+        return DirectAnswer.model_validate({**describe_job(status), "calls": outcomes})
+
     return CommandAnswer(
         lambda: Group(draw_status(status), Text(f"Direct calls: {counts}.")),
-        lambda: {"calls": outcomes, "states": status.states},
+        describe,
         compute_exit_code(status.states),
     )
 

@@ -1,21 +1,32 @@
 """`pause` and `resume`: what the acting process heeds before it sends."""
 
+from typing import TYPE_CHECKING
+
 from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.session import Session
 from batcher.core.brake import describe_share
 from batcher.state import pilots, quota_pauses, snapshot
 
+if TYPE_CHECKING:
+    from batcher.contracts.sending import PauseAnswer, ResumeAnswer
 
-def run_pause(session: Session) -> CommandAnswer:
+
+def run_pause(session: Session) -> "CommandAnswer[PauseAnswer]":
     """Stop sending until `resume`."""
     session.store.require_plan()
     with session.store.transaction("pause") as tx:
         quota_pauses.pause_sending(tx, "all", "by hand", None, "by hand")
     text = "paused: nothing new is sent until `batcher resume`; what is in flight is still followed"
-    return CommandAnswer(lambda: text, lambda: {"told": text})
+
+    def describe() -> "PauseAnswer":
+        from batcher.contracts.sending import PauseAnswer
+
+        return PauseAnswer.model_validate({"told": text})
+
+    return CommandAnswer(lambda: text, describe)
 
 
-def run_resume(session: Session) -> CommandAnswer:
+def run_resume(session: Session) -> "CommandAnswer[ResumeAnswer]":
     """End every pause; release the brake where it has tripped, and let the rest follow a pilot that has failed.
 
     Both only where lines of that prompt wait.
@@ -36,4 +47,11 @@ def run_resume(session: Session) -> CommandAnswer:
             prompts = ", ".join(map(str, resumed))
             text += f"; the pilot of prompt {prompts} counts as passed, and `batcher run` sends the rest"
     released = [each.prompt for each in braked]
-    return CommandAnswer(lambda: text, lambda: {"told": text, "brake_released": released, "pilots_passed": resumed})
+
+    def describe() -> "ResumeAnswer":
+        from batcher.contracts.sending import ResumeAnswer
+
+        fields = {"told": text, "pauses_ended": ended, "brake_released": released, "pilots_passed": resumed}
+        return ResumeAnswer.model_validate(fields)
+
+    return CommandAnswer(lambda: text, describe)

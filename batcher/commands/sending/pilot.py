@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Group
 
@@ -32,6 +32,9 @@ from batcher.state.reports.pilot import read_pilot_costs
 from batcher.state.review.answers import AnswerChoice
 from batcher.state.versions import find_version_number, load_prompt_numbers
 from batcher.views.pilot import PilotReport, draw_pilot, draw_short_pilot, pilot_to_json
+
+if TYPE_CHECKING:
+    from batcher.contracts.sending import PilotAnswer
 
 SEED = 1
 """The seed of a sample where none is named."""
@@ -66,7 +69,7 @@ class FollowedPilot(NamedTuple):
     end: Finish | Wait = Finish(PILOT_ANSWERED)
 
 
-def run_pilot(session: Session, lines: int | None, seed: int | None) -> CommandAnswer:
+def run_pilot(session: Session, lines: int | None, seed: int | None) -> "CommandAnswer[PilotAnswer]":
     """Send a pilot and report on it; go on with the last one where it is not over, and report on it where it failed.
 
     Where nothing was planned yet, all is planned, with the pilot. Raises InputError where nothing is left to send, or
@@ -89,9 +92,13 @@ def run_pilot(session: Session, lines: int | None, seed: int | None) -> CommandA
     report = _build_report(session, progress)
     is_open = progress.stage in {PilotStage.FAILED, PilotStage.ASKED} or is_interrupted(end)
     code = ExitCode.WORK_REMAINS if is_open else ExitCode.DONE
-    return CommandAnswer(
-        lambda: Group(draw_pilot(report), *interruption_note(end)), lambda: pilot_to_json(report), code
-    )
+
+    def describe() -> "PilotAnswer":
+        from batcher.contracts.sending import PilotAnswer
+
+        return PilotAnswer.model_validate(pilot_to_json(report))
+
+    return CommandAnswer(lambda: Group(draw_pilot(report), *interruption_note(end)), describe, code)
 
 
 def send_pilot_first(session: Session) -> Finish | Wait | None:

@@ -1,9 +1,17 @@
 """`batcher poll`: follow everything released to its end."""
 
+from typing import TYPE_CHECKING
+
 from rich.console import Group
 
 from batcher.commands.base.answer import CommandAnswer
-from batcher.commands.base.outcome import interruption_note, is_interrupted, raise_problem, read_job_status
+from batcher.commands.base.outcome import (
+    describe_job,
+    interruption_note,
+    is_interrupted,
+    raise_problem,
+    read_job_status,
+)
 from batcher.commands.base.process import open_batch_runner
 from batcher.commands.base.session import Session
 from batcher.commands.sending.submit import end_open_submit
@@ -12,8 +20,11 @@ from batcher.errors import ExitCode, compute_exit_code
 from batcher.plan.checks import build_todays_version, find_outdated_lines
 from batcher.views.status import draw_status
 
+if TYPE_CHECKING:
+    from batcher.contracts.sending import PollAnswer
 
-def run_poll(session: Session, once: bool) -> CommandAnswer:
+
+def run_poll(session: Session, once: bool) -> "CommandAnswer[PollAnswer]":
     """Follow everything released to its end; once: one round of it, without waiting.
 
     Where unsent lines ask something else than today's job, one round takes in what came and sends nothing; without
@@ -32,9 +43,13 @@ def run_poll(session: Session, once: bool) -> CommandAnswer:
     code = compute_exit_code(status.states) if once else ExitCode.DONE
     if is_interrupted(end):
         code = ExitCode.WORK_REMAINS
-    return CommandAnswer(
-        lambda: Group(draw_status(status), *interruption_note(end)), lambda: {"states": status.states}, code
-    )
+
+    def describe() -> "PollAnswer":
+        from batcher.contracts.sending import PollAnswer
+
+        return PollAnswer.model_validate({**describe_job(status), "interrupted": is_interrupted(end)})
+
+    return CommandAnswer(lambda: Group(draw_status(status), *interruption_note(end)), describe, code)
 
 
 def _find_outdated_lines(session: Session) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.text import Text
 
@@ -22,10 +22,12 @@ from batcher.state import asked_again, redo
 from batcher.state.asked_again import PromptLines
 from batcher.state.db.transaction import Transaction
 from batcher.state.redo import RedoFilter, RedoneBios
-from batcher.state.reports.status import to_json
 from batcher.state.snapshot import compute_charge, load_room
 from batcher.state.versions import load_prompt_numbers, load_versions
 from batcher.views.sheet import format_usd
+
+if TYPE_CHECKING:
+    from batcher.contracts.sending import RedoAnswer
 
 KEPT = "Each bio stays until another one is accepted; `batcher poll` or `batcher run` goes on with them."
 FIRST_ANSWERS = (
@@ -65,7 +67,7 @@ class Redo(NamedTuple):
         return text
 
 
-def run_redo(session: Session, options: RedoOptions, yes: bool) -> CommandAnswer:
+def run_redo(session: Session, options: RedoOptions, yes: bool) -> "CommandAnswer[RedoAnswer]":
     """Ask for bios again; the price is shown first, and the user asked where `yes` is not given.
 
     Raises InputError for artists, a prompt or a condition that name nothing, DecisionError where the user declines, and
@@ -81,17 +83,17 @@ def run_redo(session: Session, options: RedoOptions, yes: bool) -> CommandAnswer
             confirm_or_refuse(session, expected.describe(), "--yes", is_given=False)
     with session.store.transaction("redo") as tx, TokenCounter() as counter:
         done = _ask_again(tx, session, job, options, counter)
-    data = {
-        "lines": done.lines,
-        "prompts": to_json(done.prompts),
-        "most_usd": done.most_usd,
-        "bios": done.bios.bios,
-        "bios_usd": done.bios.cost_usd if done.bios.priced == done.bios.bios else None,
-    }
     text = done.describe() + (f". {KEPT}" if done.lines else ".")
     if any(row.changed for row in done.prompts):
         text += f" {FIRST_ANSWERS}"
-    return CommandAnswer(lambda: Text(text[:1].upper() + text[1:]), lambda: data)
+
+    def describe() -> "RedoAnswer":
+        from batcher.contracts.sending import RedoAnswer
+
+        bios_usd = done.bios.cost_usd if done.bios.priced == done.bios.bios else None
+        return RedoAnswer.model_validate({**done._asdict(), "bios": done.bios.bios, "bios_usd": bios_usd})
+
+    return CommandAnswer(lambda: Text(text[:1].upper() + text[1:]), describe)
 
 
 def _ask_again(tx: Transaction, session: Session, job: Job, options: RedoOptions, counter: TokenCounter) -> Redo:

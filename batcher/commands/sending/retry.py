@@ -1,7 +1,7 @@
 """`batcher retry`: bring dead and held lines back, with today's prompt."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -17,9 +17,12 @@ from batcher.plan.checks import build_todays_version, check_unsent_lines
 from batcher.plan.reversioning import give_todays_version
 from batcher.state import asked_again, wishes
 from batcher.state.asked_again import PromptLines
-from batcher.state.reports.status import has_artist, read_artist, to_json
+from batcher.state.reports.status import has_artist, read_artist
 from batcher.state.wishes import RetriedLines, RetryFilter
 from batcher.views.sheet import build_table
+
+if TYPE_CHECKING:
+    from batcher.contracts.sending import RetryAnswer
 
 
 class BroughtBack(NamedTuple):
@@ -32,7 +35,7 @@ class BroughtBack(NamedTuple):
 
 def run_retry(
     session: Session, failure: str | None, artist: str | None, held: bool, dead: bool, same_prompt: bool
-) -> CommandAnswer:
+) -> "CommandAnswer[RetryAnswer]":
     """Bring lines back, of both states where neither or both are named.
 
     Raises InputError for a class or an artist that does not exist, and as `bring_back_lines` does.
@@ -45,7 +48,13 @@ def run_retry(
             raise InputError(f"the plan has no artist {artist!r}; `batcher show` finds similar ones")
     brought = bring_back_lines(session, choice, same_prompt)
     why = _explain_nothing(session, artist) if artist is not None and not brought.lines else ""
-    return CommandAnswer(lambda: _draw_retry(brought, why), lambda: to_json(brought))
+
+    def describe() -> "RetryAnswer":
+        from batcher.contracts.sending import RetryAnswer
+
+        return RetryAnswer.model_validate(brought)
+
+    return CommandAnswer(lambda: _draw_retry(brought, why), describe)
 
 
 def _explain_nothing(session: Session, artist_id: str) -> str:

@@ -1,15 +1,24 @@
 """`batcher run`: plan, release, follow and collect, the unattended mode."""
 
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from batcher.collect.collect import check_replacing, check_targets
 from batcher.commands.base.answer import CommandAnswer
-from batcher.commands.base.outcome import interruption_note, is_interrupted, raise_problem, read_job_status
+from batcher.commands.base.outcome import (
+    describe_job,
+    interruption_note,
+    is_interrupted,
+    raise_problem,
+    read_job_status,
+)
 from batcher.commands.base.process import check_service_reachable, open_batch_runner
 from batcher.commands.base.session import Session
 from batcher.commands.planning.plan import load_last_options, run_plan
@@ -28,14 +37,37 @@ from batcher.state import submissions
 from batcher.state.direct_calls import Selection
 from batcher.views.status import draw_status
 
+if TYPE_CHECKING:
+    from batcher.contracts.results import CollectAnswer
+    from batcher.contracts.sending import RunAnswer
+
+
+class Collection(NamedTuple):
+    """What was collected at the end of a run: an answer, or else why not; neither where nothing was to be."""
+
+    answer: "CommandAnswer[CollectAnswer] | None" = None
+    problem: str = ""
+
+    def draw(self) -> Sequence[RenderableType]:
+        """Return what is shown of it."""
+        if self.problem:
+            return [Text(f"Nothing was collected: {self.problem}. `batcher collect` writes the bios.")]
+        return [self.answer.draw()] if self.answer is not None else []
+
+    def describe(self) -> Mapping[str, object]:
+        """Return its fields of a contract `RunAnswer`."""
+        collected = self.answer.describe() if self.answer is not None else None
+        return {"collected": collected, "problem": self.problem or None}
+
 
 def run_all(
     session: Session, options: PlanOptions | None, out: Path | None, failed: Path | None, overwrite: bool, tail: bool
-) -> CommandAnswer:
+) -> "CommandAnswer[RunAnswer]":
     """Plan, send a pilot of a large job, release all shards, follow them to their end, and collect to `out`.
 
     options: what to plan; None: nothing, as a plan is there. tail: the direct lane does the last lines.
     """
+    began = time.monotonic()
     check_targets(out, failed, protected_tables(session))
     if not overwrite:
         check_replacing(session.store, out, failed)
@@ -50,31 +82,27 @@ def run_all(
             end = _run_batch_lane(session, _build_tail_decider(session) if calls else decide_actions)
     raise_problem(end)
     status = read_job_status(session)
-    code = compute_exit_code(status.states)
-    collected = None
-    if out is not None:
-        collected = _collect_at_end(session, out, failed, overwrite)
-        code = collected.code if collected.code is ExitCode.USAGE else code
+    collection = _collect_at_end(session, out, failed, overwrite) if out is not None else Collection()
+    code = ExitCode.USAGE if collection.problem else compute_exit_code(status.states)
+    elapsed_s = time.monotonic() - began
 
-    def draw() -> RenderableType:
-        written = [collected.draw()] if collected else []
-        return Group(draw_status(status), *interruption_note(end), *written)
+    def describe() -> "RunAnswer":
+        from batcher.contracts.sending import RunAnswer
 
-    def describe() -> object:
-        written = {"collected": collected.describe()} if collected else {}
-        return {"states": status.states, **written}
+        fields = {**describe_job(status), "interrupted": is_interrupted(end), "elapsed_s": round(elapsed_s, 3)}
+        return RunAnswer.model_validate({**fields, **collection.describe()})
 
-    return CommandAnswer(draw, describe, code)
+    return CommandAnswer(
+        lambda: Group(draw_status(status), *interruption_note(end), *collection.draw()), describe, code
+    )
 
 
-def _collect_at_end(session: Session, out: Path, failed: Path | None, overwrite: bool) -> CommandAnswer:
+def _collect_at_end(session: Session, out: Path, failed: Path | None, overwrite: bool) -> Collection:
     """Collect; where a file was made there while the job ran, say so after the report on the job."""
     try:
-        return collect_to_files(session, out, failed, only_new=False, overwrite=overwrite)
+        return Collection(collect_to_files(session, out, failed, only_new=False, overwrite=overwrite))
     except InputError as error:
-        text = f"Nothing was collected: {error}. `batcher collect` writes the bios."
-        problem = str(error)
-        return CommandAnswer(lambda: Text(text), lambda: {"error": problem}, ExitCode.USAGE)
+        return Collection(problem=str(error))
 
 
 def _run_batch_lane(session: Session, how: Decide) -> Finish | Wait:

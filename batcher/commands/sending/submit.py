@@ -1,7 +1,7 @@
 """`batcher submit`: release the most urgent planned shards and send what fits."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -13,9 +13,11 @@ from batcher.commands.base.session import Session
 from batcher.core.actions import Finish, Wait
 from batcher.errors import ExitCode
 from batcher.state import facts, shards, submissions
-from batcher.state.reports.status import to_json
 from batcher.state.submissions import ShardSubmission
 from batcher.views.sheet import TitledTable, build_table
+
+if TYPE_CHECKING:
+    from batcher.contracts.sending import SubmitAnswer
 
 
 class Release(NamedTuple):
@@ -25,7 +27,7 @@ class Release(NamedTuple):
     is_earlier: bool = False
 
 
-def run_submit(session: Session, most: int | None) -> CommandAnswer:
+def run_submit(session: Session, most: int | None) -> "CommandAnswer[SubmitAnswer]":
     """Release shards (most None: all) and start what fits; report each with its headroom, and why the rest waits.
 
     Where the same command was interrupted, it goes on with what that one has released.
@@ -50,21 +52,27 @@ def run_submit(session: Session, most: int | None) -> CommandAnswer:
         f"{f' Not released: {planned}.' if planned else ''}"
     )
     code = ExitCode.WORK_REMAINS if is_interrupted(end) else ExitCode.DONE
-    data = {
-        **name.to_json(),
-        "released": 0 if release.is_earlier else release.shards,
-        "released_before": release.shards if release.is_earlier else 0,
-        "submitted": to_json(sent),
-        "waiting": waiting,
-        "why": reason,
-        "planned": planned,
-    }
 
     def draw() -> RenderableType:
         table = [_draw_submissions(sent)] if sent else []
         return Group(Text(name.describe()), *table, counts, *interruption_note(end))
 
-    return CommandAnswer(draw, lambda: data, code)
+    def describe() -> "SubmitAnswer":
+        from batcher.contracts.sending import SubmitAnswer
+
+        return SubmitAnswer.model_validate(
+            {
+                **name.to_json(),
+                "released": 0 if release.is_earlier else release.shards,
+                "released_before": release.shards if release.is_earlier else 0,
+                "submitted": sent,
+                "waiting": waiting,
+                "why": reason,
+                "planned": planned,
+            }
+        )
+
+    return CommandAnswer(draw, describe, code)
 
 
 def release_shards(session: Session, most: int | None) -> Release:

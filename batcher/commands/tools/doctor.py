@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -29,6 +30,9 @@ from batcher.service.service import CallError, CallRefused
 from batcher.state import facts, remote_files, shards
 from batcher.state.db.store import Store
 from batcher.state.snapshot import load_open_brakes, load_room
+
+if TYPE_CHECKING:
+    from batcher.contracts.tools import DoctorAnswer
 
 OK, NOTE, BAD = "ok", "note", "wrong"
 """The levels of a finding."""
@@ -227,10 +231,16 @@ def draw_findings(findings: Sequence[Finding]) -> RenderableType:
     return Group(*parts)
 
 
-def run_doctor(session: Session) -> CommandAnswer:
+def run_doctor(session: Session) -> "CommandAnswer[DoctorAnswer]":
     """Check everything that a run needs; the exit code is 2 when something is wrong."""
     findings = run_health_checks(session.config, session.store)
     is_bad = any(finding.level == BAD for finding in findings)
     rows = [{"what": f.what, "level": f.level, "found": f.found, "do": f.todo} for f in findings]
     code = ExitCode.USAGE if is_bad else ExitCode.DONE
-    return CommandAnswer(lambda: draw_findings(findings), lambda: {"findings": rows, "ok": not is_bad}, code)
+
+    def describe() -> "DoctorAnswer":
+        from batcher.contracts.tools import DoctorAnswer
+
+        return DoctorAnswer.model_validate({"findings": rows, "ok": not is_bad})
+
+    return CommandAnswer(lambda: draw_findings(findings), describe, code)

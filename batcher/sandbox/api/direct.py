@@ -112,7 +112,7 @@ class ModelBuckets:
 
 
 @dataclass(frozen=True)
-class DirectAnswer:
+class DirectReply:
     """The JSON body of a 200, and the x-ratelimit headers that go with it."""
 
     body: dict[str, object]
@@ -132,7 +132,7 @@ class DirectEndpoints:
         """Use other settings from now on."""
         self.settings = settings
 
-    def answer_request(self, endpoint: str, body: Body, now: float) -> DirectAnswer:
+    def answer_request(self, endpoint: str, body: Body, now: float) -> DirectReply:
         """Answer one request, or raise its error."""
         self._check_request(endpoint, body, now)
         request = parse_model_request(endpoint, body)
@@ -157,7 +157,7 @@ class DirectEndpoints:
         self.ledger.flush()
         if body.get("store") is True and endpoint == CHAT:
             self.stored[str(found.body["id"])] = found.body
-        return DirectAnswer(found.body, buckets.rate_limit_headers())
+        return DirectReply(found.body, buckets.rate_limit_headers())
 
     def _check_request(self, endpoint: str, body: Body, now: float) -> None:
         finding = find_body_error(endpoint, body)

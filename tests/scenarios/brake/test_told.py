@@ -60,10 +60,10 @@ def test_resume_says_which_brake_it_releases(tmp_path: Path) -> None:
     world.act()
     session = Session(world.config, world.store, Display(CleanConsole(stderr=True)), json=False)
     told = run_resume(session)
-    assert told.describe()["brake_released"] == [1]
+    assert told.describe().brake_released == [1]
     assert told.draw() == "0 pauses ended; the brake is released for prompt 1: only answers from now on count"
     assert not trips(world)
-    assert run_resume(session).describe()["brake_released"] == []
+    assert run_resume(session).describe().brake_released == []
 
 
 def test_the_doctor_tells_the_brake(tmp_path: Path) -> None:

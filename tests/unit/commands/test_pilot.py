@@ -34,8 +34,7 @@ def test_the_report_has_every_refused_answer_whatever_the_clock_was(tmp_path: Pa
     runner.prepare_run()
     runner.run_until_idle(how=decide_pilot_actions)
     told = run_pilot(Session(world.config, world.store, Display(Console(quiet=True)), False), 6, None).describe()
-    assert isinstance(told, dict)
-    assert told["refused"] == [{"code": "not_accepted", "reason": "no", "lines": 6}]
-    answers = told["refused_answers"]
-    assert [answer["reason"] for answer in answers] == ["no"] * 6
-    assert len({answer["artist_id"] for answer in answers}) == 6
+    assert [each.model_dump() for each in told.refused] == [{"code": "not_accepted", "reason": "no", "lines": 6}]
+    answers = told.refused_answers
+    assert [answer.reason for answer in answers] == ["no"] * 6
+    assert len({answer.artist_id for answer in answers}) == 6

@@ -20,8 +20,8 @@ def test_a_line_keeps_its_room_where_it_asks_what_the_job_asks(tmp_path: Path) -
         tx.con.execute("UPDATE artists SET version = $wider WHERE artist_id = 'a00001'", {"wider": wider})
     session = Session(config, world.store, Display(CleanConsole(stderr=True, quiet=True)), json=True)
     data = run_preview(session, ["a00000", "a00001"], None, None).describe()
-    assert [each["request"]["body"]["max_completion_tokens"] for each in data["artists"]] == [600, 1_200]
+    assert [each.request["body"]["max_completion_tokens"] for each in data.artists] == [600, 1_200]
     with world.store.transaction("as if the prompt was another one") as tx:
         tx.con.execute("UPDATE versions SET prompt = 7 WHERE version = $wider", {"wider": wider})
     data = run_preview(session, ["a00001"], None, None).describe()
-    assert [each["request"]["body"]["max_completion_tokens"] for each in data["artists"]] == [600]
+    assert [each.request["body"]["max_completion_tokens"] for each in data.artists] == [600]

@@ -7,7 +7,6 @@ from rich.console import Console
 
 from batcher.commands.base.session import Session
 from batcher.commands.sending.run import _collect_at_end
-from batcher.errors import ExitCode
 from batcher.views.progress import Display
 from tests.support.planner_kit import Desk
 
@@ -19,8 +18,10 @@ def test_a_file_that_came_meanwhile_is_told_and_not_replaced(tmp_path: Path) -> 
     out = desk.table("the user's own", "bios.csv")
     config = desk.world.config.model_copy(update={"job": desk.world.config.job.model_copy(update={"path": desk.jobs})})
     session = Session(config, desk.world.store, Display(Console(quiet=True)), False)
-    answer = _collect_at_end(session, out, None, overwrite=False)
-    assert answer.code is ExitCode.USAGE
-    assert str(answer.draw()).startswith(f"Nothing was collected: {out} exists, and is not as this job's")
+    collection = _collect_at_end(session, out, None, overwrite=False)
+    (drawn,) = collection.draw()
+    assert str(drawn).startswith(f"Nothing was collected: {out} exists, and is not as this job's")
+    assert collection.describe() == {"collected": None, "problem": collection.problem}
     assert out.read_text() == "the user's own"
-    assert _collect_at_end(session, out, None, overwrite=True).code is ExitCode.DONE
+    again = _collect_at_end(session, out, None, overwrite=True)
+    assert (again.problem, again.describe()["collected"].bios) == ("", 1)  # type: ignore[attr-defined]

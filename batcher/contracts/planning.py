@@ -1,0 +1,123 @@
+"""The answers of the commands before anything is sent."""
+
+from typing import Any
+
+from batcher.contracts.base import Answer, MaybeText, Part, ServedAnswer, Usd
+from batcher.contracts.job import ExpectationPart
+
+
+class InitAnswer(Answer):
+    """The answer of `init`."""
+
+    told: list[str]
+    """A sentence for each file, written or left, and one on what to do next."""
+
+
+class PriorityTotalsPart(Part):
+    """What the state holds of one priority; lines, tokens and bytes are of what is still to be sent."""
+
+    priority: int
+    artists: int
+    done_before: int
+    lines: int
+    tokens: int
+    bytes: int
+
+
+class OpenShardPart(Part):
+    """A shard whose results are still to come."""
+
+    shard: int
+    priority: int
+    retry: bool
+    state: str
+    lines: int
+    tokens: int
+    bytes: int
+
+
+class PlanAnswer(ServedAnswer):
+    """The answer of `plan`: what this plan did, and the whole plan as it stands then."""
+
+    lines_planned: int
+    artists_new: int
+    rows_read: int
+    changed_rows: int
+    """Rows that differ from what was planned."""
+    skipped_rows: list[str]
+    """What is wrong with each bad row that was left out."""
+    left_out: int
+    """New artists of the table that --limit left out."""
+    done_unknown: int
+    """Bios of --done that belong to no artist."""
+    states: dict[str, int]
+    """Artists by state."""
+    priorities: list[PriorityTotalsPart]
+    shards: list[OpenShardPart]
+    limit: int
+    """The enqueued-token limit."""
+    ceiling: int
+    """Enqueued tokens that may be used."""
+    lines: int
+    """Lines that are still to be sent; `tokens` and `bytes` are theirs."""
+    tokens: int
+    bytes: int
+    budget_usd: Usd
+    """Dollars that are left of the budget; 0 where none are, or where it has no bound."""
+    expectation: ExpectationPart
+    per_worker_s: float
+    """Lines that one worker of the direct lane does in a second."""
+    workers: int
+    """Workers of the direct lane that would do all lines by the deadline."""
+    warnings: list[str]
+    """What the settings may not have meant."""
+    unused_columns: list[str]
+    """Columns of the table that the job does not read."""
+    first_wave: int | None
+    """Lines that may be in flight until an answer was judged, at least one shard; null: any number."""
+    pilot_lines: int
+    """Lines of the pilot that `run` sends first; 0: none."""
+
+
+class PreviewedLinePart(Part):
+    """A line as it will be sent, with its price in the batch lane."""
+
+    artist_id: str
+    artist_name: str
+    priority: int
+    source: str
+    """Where its row is from: "plan" or "table"."""
+    state: MaybeText
+    """The state of its artist; null where the plan does not have it."""
+    tokens: int
+    constant_tokens: int
+    """Those of the tokens that every line repeats."""
+    artist_tokens: int
+    expected_usd: Usd | None
+    most_usd: Usd | None
+    request: dict[str, Any]
+    line: str
+    """The text of the line in the batch input file."""
+
+
+class PreviewAnswer(ServedAnswer):
+    """The answer of `preview`."""
+
+    table: str
+    unused_columns: list[str]
+    """Columns of the table that the job does not read."""
+    notes: list[str]
+    artists: list[PreviewedLinePart]
+
+
+class ForgetAnswer(Answer):
+    """The answer of `forget`."""
+
+    forgotten: int
+    """Artists that left the plan."""
+    planned_shards: int
+    """Planned shards that they were in."""
+    released_shards: int
+    sent: int
+    """Artists that were sent, and stay."""
+    note: MaybeText

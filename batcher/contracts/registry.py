@@ -1,0 +1,38 @@
+"""Which contract the JSON of each command keeps to."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from batcher.contracts import planning, results, sending, status, tools
+from batcher.contracts.base import Answer, ErrorAnswer
+
+CONTRACTS: Mapping[str, type[Answer]] = MappingProxyType(
+    {
+        "init": planning.InitAnswer,
+        "plan": planning.PlanAnswer,
+        "preview": planning.PreviewAnswer,
+        "forget": planning.ForgetAnswer,
+        "submit": sending.SubmitAnswer,
+        "poll": sending.PollAnswer,
+        "run": sending.RunAnswer,
+        "pilot": sending.PilotAnswer,
+        "direct": sending.DirectAnswer,
+        "pause": sending.PauseAnswer,
+        "resume": sending.ResumeAnswer,
+        "cancel": sending.CancelAnswer,
+        "retry": sending.RetryAnswer,
+        "redo": sending.RedoAnswer,
+        "collect": results.CollectAnswer,
+        "status": status.StatusAnswer,
+        "show": results.ShowAnswer,
+        "answers": results.AnswersAnswer,
+        "judge": results.JudgeAnswer,
+        "versions": results.VersionsAnswer,
+        "versions-difference": results.DifferenceAnswer,
+        "doctor": tools.DoctorAnswer,
+        "version": tools.VersionAnswer,
+    }
+)
+"""By the command, which names its schema in docs/reference/json as well; `versions A B` has one of its own."""
+ERROR = ErrorAnswer
+"""Of every command, where it could not do what it was to."""
