@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from batcher.contracts.base import Answer, MaybeTime, Part, Usd
+from batcher.contracts.base import Answer, MaybeText, MaybeTime, Part, Usd
 
 
 class CostsPart(Part):
@@ -86,7 +86,8 @@ class ExpectationPart(Part):
     advice: list[str]
     """What would help, where the expected end is past the deadline."""
     measured: MeasuredUsagePart
-    waits_for_user: bool
+    waits_for: MaybeText
+    """What a person has to do before anything is sent, from which on the forecast counts."""
 
 
 class PromptLinesPart(Part):

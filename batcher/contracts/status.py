@@ -170,6 +170,8 @@ class StatusAnswer(ServedAnswer):
     """When the direct lane calls again."""
     stopped: MaybeText
     """Why the last process ended, where only the user can remove that."""
+    quota_said: MaybeText
+    """What the service last said when the quota was used up."""
     costs: CostsPart
     expectation: ExpectationPart
     shard_costs: list[CostsPart]
