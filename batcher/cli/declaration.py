@@ -52,10 +52,15 @@ def start_session(config: Path, json: bool, service_moved: bool = False) -> "Ses
     return open_session(config, json, service_moved)
 
 
-def finish_command(answer: "CommandAnswer[Answer]", as_json: bool) -> NoReturn:
-    """Print the answer of a command on stdout, and end the command with its exit code."""
+def finish_command(answer: "CommandAnswer[Answer]", as_json: bool, is_data: bool = False) -> NoReturn:
+    """Print the answer of a command on stdout, and end the command with its exit code.
+
+    is_data: what is drawn is a text for another program, which gets it as it is; a terminal never does.
+    """
     if as_json:
         write_json(answer.describe().to_json())
+    elif is_data and not sys.stdout.isatty():
+        typer.echo(answer.draw())
     else:
         _print_drawing(answer.draw())
     raise typer.Exit(int(answer.code))

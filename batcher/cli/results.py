@@ -109,3 +109,33 @@ def versions(
     from batcher.commands.results.versions import run_versions
 
     finish_command(run_versions(start_session(config, json), first, second), json)
+
+
+@results.command(rich_help_panel=PANEL)
+def sql(
+    statement: Annotated[
+        str | None,
+        typer.Argument(metavar="[SQL]", help='A question, such as "select count(*) from lines".'),
+    ] = None,
+    config: ConfigOption = CONFIG,
+    describe: Annotated[
+        str | None, typer.Option("--describe", metavar="VIEW", help="The columns of a view, with what each holds.")
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="The statements that make the views in a copy of the state file.")
+    ] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Write the answer as CSV.")] = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Rows at most; default: 1,000 in a table, else 200,000.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Ask the state in SQL; without a question list what may be asked.
+
+    The state is only read, and no file beside it. While a question is answered nothing else can write to the state: it
+    is ended after 20 s. Longer ones are for a copy of the state (docs/reference/views.md).
+    """
+    from batcher.commands.results.sql import QueryWish, run_sql
+
+    wish = QueryWish(statement, describe, schema, csv, limit)
+    finish_command(run_sql(start_session(config, json), wish), json, csv or schema)

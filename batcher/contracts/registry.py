@@ -29,10 +29,13 @@ CONTRACTS: Mapping[str, type[Answer]] = MappingProxyType(
         "judge": results.JudgeAnswer,
         "versions": results.VersionsAnswer,
         "versions-difference": results.DifferenceAnswer,
+        "sql": results.SqlAnswer,
+        "sql-views": results.ViewsAnswer,
         "doctor": tools.DoctorAnswer,
         "version": tools.VersionAnswer,
     }
 )
-"""By the command, which names its schema in docs/reference/json as well; `versions A B` has one of its own."""
+"""By the command, which names its schema in docs/reference/json as well; a second one of a command has its name
+and another word: `versions A B`, `sql` without a question."""
 ERROR = ErrorAnswer
 """Of every command, where it could not do what it was to."""

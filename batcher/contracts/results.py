@@ -1,5 +1,7 @@
 """The answers of the commands that look at what came."""
 
+from typing import Any
+
 from pydantic import Field
 
 from batcher.contracts.base import Answer, JsonObject, MaybeText, MaybeTime, Part, Time, Usd
@@ -214,3 +216,44 @@ class DifferenceAnswer(Answer):
     """Null: today's, with which no line was planned."""
     diff: str
     """A unified diff; "" where nothing differs."""
+
+
+class ResultColumnPart(Part):
+    """A column of an answer in SQL."""
+
+    name: str
+    type: str
+    """As DuckDB writes it."""
+
+
+class SqlAnswer(Answer):
+    """The answer of `sql` to a question."""
+
+    columns: list[ResultColumnPart]
+    rows: list[list[Any]]
+    """Each with a value for each column: times in ISO 8601, decimals as numbers, bytes in hexadecimal; whole numbers of
+    more than 64 bits, and types that JSON does not have, as texts."""
+    is_cut: bool
+    """There are more rows than these."""
+
+
+class ViewColumnPart(ResultColumnPart):
+    """A column of a view."""
+
+    comment: str
+    """What it holds."""
+
+
+class ViewPart(Part):
+    """A documented view over the state."""
+
+    name: str
+    comment: str
+    """What one of its rows is."""
+    columns: list[ViewColumnPart]
+
+
+class ViewsAnswer(Answer):
+    """The answer of `sql` without a question, and of `sql --describe VIEW`: the views, or the one."""
+
+    views: list[ViewPart]

@@ -45,6 +45,8 @@ STEPS: tuple[tuple[str, str, int], ...] = (
     ("collect", "collect --out bios.csv --failed failed.csv --overwrite", 4),
     ("redo", "redo --artist a00001 --yes", 0),
     ("versions-difference", "versions 1", 0),
+    ("sql", "sql FROM/**/bios", 0),
+    ("sql-views", "sql", 0),
     ("forget", "forget --not-in-table --yes", 0),
     ("error", "forget", 2),
 )

@@ -15,8 +15,9 @@ from batcher.core.sampling import Estimate
 from batcher.state import costs, submissions, wishes
 from batcher.state import plan as plan_state
 from batcher.state.asked_again import PromptLines
-from batcher.state.reports import expectation, pilot, prompts
+from batcher.state.reports import expectation, pilot, prompts, query
 from batcher.state.reports import status as reports
+from batcher.state.reports import views as reported_views
 from batcher.state.review import answers, judging
 from batcher.views.plan import PlanSummary
 
@@ -79,6 +80,10 @@ PAIRS: list[tuple[type[tuple[object, ...]], type[Part]]] = [
     (judging.RefusalCount, results.RefusalCountPart),
     (judging.RefusedArtist, results.RefusedArtistPart),
     (prompts.PromptTotals, results.PromptTotalsPart),
+    (query.QueryResult, results.SqlAnswer),
+    (query.ResultColumn, results.ResultColumnPart),
+    (reported_views.ViewDescription, results.ViewPart),
+    (reported_views.ViewColumn, results.ViewColumnPart),
     (costs.Costs, job.CostsPart),
     (Forecast, job.ForecastPart),
     (expectation.CostForecast, job.CostForecastPart),
