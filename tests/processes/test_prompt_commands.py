@@ -13,6 +13,9 @@ from tests.support.shop import Shop, answer, open_small_shop, run
 LINES = 8
 NEW = "- NEWPROMPT."
 
+QUICK_MOMENTS = {"validating_s": (5, 10), "finalizing_s": (5, 10), "cancelling_s": (5, 10)}
+"""For a sandbox whose clock is slow."""
+
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:
@@ -54,15 +57,20 @@ def test_no_command_sends_what_was_planned_with_another_prompt(shop: Shop) -> No
 
 @pytest.mark.parametrize(("option", "prompt"), [("", 2), (" --same-prompt", 1)])
 def test_what_was_cancelled_for_a_bad_prompt_comes_back_with_the_mended_one(
-    shop: Shop, option: str, prompt: int
+    tmp_path: Path, option: str, prompt: int
 ) -> None:
-    shop.sandbox.update_settings({"service_s": (86_000, 86_000)})
+    with open_small_shop(tmp_path, LINES, per_shard=2, speed=60) as shop:  # no batch ends before it is cancelled
+        _come_back_with_the_mended_prompt(shop, option, prompt)
+
+
+def _come_back_with_the_mended_prompt(shop: Shop, option: str, prompt: int) -> None:
+    shop.sandbox.update_settings({**QUICK_MOMENTS, "service_s": (86_000, 86_000)})
     run(shop, "plan")
     run(shop, "submit")
     run(shop, "cancel")
     edit_prompt(shop)
     assert answer(shop, "plan --replan")["lines_planned"] == 0
-    shop.sandbox.update_settings({"service_s": (200, 600)})
+    shop.sandbox.update_settings({"service_s": (20, 40)})
     brought = answer(shop, f"retry --held{option}")
     assert brought["prompts"] == [{"prompt": prompt, "lines": LINES, "changed": LINES if prompt == 2 else 0}]
     run(shop, "poll")
@@ -111,7 +119,13 @@ def test_bios_are_asked_for_again_after_a_better_prompt(shop: Shop) -> None:
     ]
 
 
-def test_the_price_of_lines_with_more_room_is_what_is_reserved_for_them(shop: Shop) -> None:
+def test_the_price_of_lines_with_more_room_is_what_is_reserved_for_them(tmp_path: Path) -> None:
+    with open_small_shop(tmp_path, LINES, per_shard=2, speed=60) as shop:  # no batch ends before its price is looked at
+        shop.sandbox.update_settings({**QUICK_MOMENTS, "service_s": (20, 40)})
+        _compare_price_with_reservation(shop)
+
+
+def _compare_price_with_reservation(shop: Shop) -> None:
     """Lines whose answers were cut off keep their wider room when they are asked for again with the same prompt."""
     with (shop.folder / "batcher.toml").open("a", encoding="utf-8") as file:
         file.write("more_room = 16_000\n")

@@ -66,14 +66,14 @@ def open_shop(base: Path) -> Iterator[Shop]:
 
 
 @contextmanager
-def open_small_shop(base: Path, lines: int, per_shard: int) -> Iterator[Shop]:
-    """Yield a shop of `lines` artists of two priorities, whose sandbox runs an hour in a second."""
+def open_small_shop(base: Path, lines: int, per_shard: int, speed: float = 3600) -> Iterator[Shop]:
+    """Yield a shop of `lines` artists of two priorities. speed: seconds of its sandbox in one second."""
     folder = base / "shop"
     shutil.copytree(ROOT / "jobs" / "bios", folder / "jobs" / "bios")
     write_table(folder / "artists.csv", lines, priorities=(1, 2))
     settings = f'[job]\ninput = "artists.csv"\n[limits]\nlines_per_shard = {per_shard}\n'
     (folder / "batcher.toml").write_text(settings + DEMO_SETTINGS, encoding="utf-8")
-    sandbox = Sandbox(SandboxSettings(service_s=(200, 600)), base / "sandbox", scaled_clock(3600))
+    sandbox = Sandbox(SandboxSettings(service_s=(200, 600)), base / "sandbox", scaled_clock(speed))
     with running_sandbox(sandbox) as url:
         yield Shop(folder, sandbox, url)
 
