@@ -52,6 +52,19 @@ def status(
 
 
 @results.command(rich_help_panel=PANEL)
+def report(
+    out: Annotated[Path, typer.Option("--out", help="Where to: a file that ends in .html.")],
+    config: ConfigOption = CONFIG,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that `report` did not write.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Write the job as one page for any browser: progress, shards, failures, money, prompts, dead lines, bios."""
+    from batcher.commands.results.report import run_report
+
+    finish_command(run_report(start_session(config, json), out, overwrite), json)
+
+
+@results.command(rich_help_panel=PANEL)
 def show(
     artist_id: Annotated[str, typer.Argument(help="As in the table; an unknown one is told with those like it.")],
     config: ConfigOption = CONFIG,

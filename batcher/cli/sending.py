@@ -65,6 +65,10 @@ def run(
     config: ConfigOption = CONFIG,
     out: Annotated[Path | None, typer.Option("--out", help="Collect to this file at the end.")] = None,
     failed: Annotated[Path | None, typer.Option("--failed", help="And what has no bio to this one.")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", help="Write the job as a page to this file, every 5 minutes and at the end."),
+    ] = None,
     overwrite: OverwriteOption = False,
     tail: Annotated[
         Literal["batch", "direct"],
@@ -84,12 +88,13 @@ def run(
     Without options for the plan it goes on with what was planned last.
     """
     from batcher.commands.planning.plan import choose_run_options
-    from batcher.commands.sending.run import run_all
+    from batcher.commands.sending.run import RunFiles, run_all
     from batcher.plan.options import PlanWish
 
     session = start_session(config, json, service_moved)
     options = choose_run_options(session, PlanWish(input, done, limit, everything, skip_bad_rows), add)
-    finish_command(run_all(session, options, out, failed, overwrite, tail == "direct"), json)
+    files = RunFiles(out, failed, report, overwrite)
+    finish_command(run_all(session, options, files, tail == "direct"), json)
 
 
 @sending.command(rich_help_panel=PANEL)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from batcher.collect.columns import build_bios_query, choose_column_types
+from batcher.collect.placing import check_place, explain_failed_write, move_into_place, temporary_path
 from batcher.collect.replacing import check_rows, check_target_is_ours, find_own_content, record_name
-from batcher.disk.durable import sync_path
 from batcher.disk.shard_files import file_sha256
-from batcher.errors import InputError, StateError, describe_disk_error
+from batcher.errors import InputError, StateError
 from batcher.job.job import Job
 from batcher.job.schema import output_column_types
 from batcher.state import bios
@@ -62,13 +62,7 @@ def check_target(path: Path | None) -> None:
         return
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"{path}: the ending must be .parquet, .csv or .jsonl")
-    try:
-        if not path.parent.is_dir():
-            raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
-        if path.is_dir():
-            raise InputError(f"{path} is a folder; name a file in it")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+    check_place(path)
 
 
 def check_targets(out: Path | None, failed: Path | None, protected: Sequence[Path] = ()) -> None:
@@ -126,7 +120,7 @@ def collect_bios(
             written_at = bios.mark_written(tx) if out in result.files else None
             bios.record_written_files(tx, {record_name(store.folder, p): r for p, r in result.files.items()})
         for path in result.files:
-            _move_into_place(_temporary_path(path), path)
+            move_into_place(temporary_path(path), path)
     with store.transaction("collect") as tx:
         if written_at is not None:
             bios.mark_collected(tx, written_at)
@@ -199,32 +193,12 @@ def _write_files(tx: Transaction, job: Job, targets: _Targets, leftovers: ExitSt
     return _Written(files, report)
 
 
-def _temporary_path(path: Path) -> Path:
-    return path.with_name(f".{path.name}.batcher.part")
-
-
 def _write_temporary_file(path: Path, write: Callable[[Path, str], int], leftovers: ExitStack) -> FileContent:
     """Write what is to be moved to `path`, and have it removed with `leftovers`; return what it holds."""
-    temporary = _temporary_path(path)
+    temporary = temporary_path(path)
     leftovers.callback(temporary.unlink, missing_ok=True)
     try:
         rows = write(temporary, FORMATS[path.suffix.lower()])
         return FileContent(temporary.stat().st_size, file_sha256(temporary), rows)
     except OSError as error:
-        raise _explain_failed_write(path, error) from error
-
-
-def _move_into_place(source: Path, target: Path) -> None:
-    try:
-        sync_path(source)  # before the commit: the state must not call bios collected that a power cut takes away
-        source.replace(target)
-    except OSError as error:
-        raise _explain_failed_write(target, error) from error
-    with suppress(OSError):  # the folder may be writable and not readable
-        sync_path(target.parent)
-
-
-def _explain_failed_write(path: Path, error: OSError) -> StateError:
-    """Return what the disk refused, in the sentence that it has everywhere."""
-    why = describe_disk_error(OSError(error.errno, error.strerror)) if error.errno else ""
-    return StateError(f"{path}: {why}" if why else f"{path} cannot be written: {error.strerror or error}")
+        raise explain_failed_write(path, error) from error

@@ -40,6 +40,12 @@ def check_target_is_ours(
         raise InputError(f"{path} exists, and --only-new would replace the bios in it; {REMEDY}")
 
 
+def check_report_is_ours(path: Path, own: FileContent | None) -> None:
+    """Raise InputError for a file that exists and is not as `report` wrote it. own: what `find_own_content` returns."""
+    if own is None and not _is_free(path):
+        raise InputError(f"{path} exists, and is not as this job's `report` wrote it; {REMEDY}")
+
+
 def describe_content(is_failed: bool) -> str:
     """Return what a file of `collect` holds."""
     return "artists without a bio" if is_failed else "bios"

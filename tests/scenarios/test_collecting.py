@@ -251,7 +251,7 @@ def test_a_rehearsed_plan_protects_nothing(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("only_new", [False, True])
-@pytest.mark.parametrize("point", ["batcher.collect.collect._move_into_place", "batcher.state.bios.mark_collected"])
+@pytest.mark.parametrize("point", ["batcher.collect.collect.move_into_place", "batcher.state.bios.mark_collected"])
 def test_the_same_command_goes_on_after_a_death(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, point: str, only_new: bool
 ) -> None:
@@ -275,7 +275,7 @@ def test_the_same_command_goes_on_after_a_death(
 
 def test_a_collect_beside_another_takes_no_bio_from_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Mark only what one's own file holds: the other may die before its file is in place."""
-    moved = collect._move_into_place
+    moved = collect.move_into_place
 
     def move_while_another_dies(source: Path, target: Path) -> None:
         moved(source, target)
@@ -285,7 +285,7 @@ def test_a_collect_beside_another_takes_no_bio_from_it(desk: Desk, monkeypatch: 
             bios.mark_written(tx)
 
     with monkeypatch.context() as patch:
-        patch.setattr("batcher.collect.collect._move_into_place", move_while_another_dies)
+        patch.setattr("batcher.collect.collect.move_into_place", move_while_another_dies)
         assert collected(desk, "first.jsonl", only_new=True).bios == 2
     assert collected(desk, "next.jsonl", only_new=True).bios == 3
 

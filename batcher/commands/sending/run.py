@@ -23,13 +23,14 @@ from batcher.commands.base.process import check_service_reachable, open_batch_ru
 from batcher.commands.base.session import Session
 from batcher.commands.planning.plan import load_last_options, run_plan
 from batcher.commands.results.collect import collect_to_files, protected_tables
+from batcher.commands.results.report import RunReport
 from batcher.commands.sending.direct import run_direct_lane
 from batcher.commands.sending.pilot import SEED, send_pilot_first
 from batcher.commands.sending.submit import release_shards
 from batcher.core.actions import Finish, Wait
 from batcher.core.decide import HAND_OVER, decide_actions, decide_tail_actions
 from batcher.core.pilots import FEWEST_LINES
-from batcher.errors import ExitCode, InputError, compute_exit_code
+from batcher.errors import BatcherError, ExitCode, InputError, compute_exit_code
 from batcher.lanes.batch.runner import Decide
 from batcher.plan.options import PlanOptions
 from batcher.plan.pilot_draw import PilotWish
@@ -60,27 +61,37 @@ class Collection(NamedTuple):
         return {"collected": collected, "problem": self.problem or None}
 
 
-def run_all(
-    session: Session, options: PlanOptions | None, out: Path | None, failed: Path | None, overwrite: bool, tail: bool
-) -> "CommandAnswer[RunAnswer]":
-    """Plan, send a pilot of a large job, release all shards, follow them to their end, and collect to `out`.
+class RunFiles(NamedTuple):
+    """What a run writes. out: bios at the end; failed: what has none; report: the page, also while it lasts."""
+
+    out: Path | None = None
+    failed: Path | None = None
+    report: Path | None = None
+    overwrite: bool = False
+    """Replace files that are not ours."""
+
+
+def run_all(session: Session, options: PlanOptions | None, files: RunFiles, tail: bool) -> "CommandAnswer[RunAnswer]":
+    """Plan, send a pilot of a large job, release all shards, follow them to their end, and collect.
 
     options: what to plan; None: nothing, as a plan is there. tail: the direct lane does the last lines.
     """
     began = time.monotonic()
+    out, failed, _, overwrite = files
     check_targets(out, failed, protected_tables(session))
     if not overwrite:
         check_replacing(session.store, out, failed)
+    report = RunReport(session, files.report, overwrite)
+    report.check_target()
     check_service_reachable(session)
     _plan_for_run(session, options)
-    end = send_pilot_first(session) or _run_batch_lane(
-        session, _build_tail_decider(session) if tail else decide_actions
-    )
-    while end == Finish(HAND_OVER):
-        end, calls = run_direct_lane(session, Selection(unreleased=False), session.config.direct.workers, patient=False)
-        if not is_interrupted(end):  # where the direct lane can do nothing now, the batches are followed
-            end = _run_batch_lane(session, _build_tail_decider(session) if calls else decide_actions)
-    raise_problem(end)
+    report.write_first()
+    try:
+        end = _run_to_end(session, report, tail)
+    except BatcherError:  # it stops with a question, or for a reason that only the user can remove
+        report.write_last()
+        raise
+    report.write_last()
     status = read_job_status(session)
     collection = _collect_at_end(session, out, failed, overwrite) if out is not None else Collection()
     code = ExitCode.USAGE if collection.problem else compute_exit_code(status.states)
@@ -95,6 +106,20 @@ def run_all(
     return CommandAnswer(
         lambda: Group(draw_status(status), *interruption_note(end), *collection.draw()), describe, code
     )
+
+
+def _run_to_end(session: Session, report: RunReport, tail: bool) -> Finish | Wait:
+    """Send the pilot and the rest, and follow all to its end; return how it ended. Raises as `raise_problem` does."""
+    end = send_pilot_first(session) or _run_batch_lane(
+        session, report.follow(_build_tail_decider(session) if tail else decide_actions)
+    )
+    while end == Finish(HAND_OVER):
+        end, calls = run_direct_lane(session, Selection(unreleased=False), session.config.direct.workers, patient=False)
+        if not is_interrupted(end):  # where the direct lane can do nothing now, the batches are followed
+            how = _build_tail_decider(session) if calls else decide_actions
+            end = _run_batch_lane(session, report.follow(how))
+    raise_problem(end)
+    return end
 
 
 def _collect_at_end(session: Session, out: Path, failed: Path | None, overwrite: bool) -> Collection:
