@@ -23,6 +23,7 @@ CONTRACTS: Mapping[str, type[Answer]] = MappingProxyType(
         "retry": sending.RetryAnswer,
         "redo": sending.RedoAnswer,
         "collect": results.CollectAnswer,
+        "report": results.ReportAnswer,
         "status": status.StatusAnswer,
         "show": results.ShowAnswer,
         "answers": results.AnswersAnswer,

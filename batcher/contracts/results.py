@@ -36,6 +36,19 @@ class CollectAnswer(Answer):
     files: list[WrittenFilePart]
 
 
+class ReportAnswer(Answer):
+    """The answer of `report`: the page that was written, and its headline numbers."""
+
+    path: str
+    bytes: int
+    bios: int
+    """Bios that exist, earlier ones included: what `collect` writes."""
+    dead: int
+    held: int
+    spent: Usd | None
+    """Null: the price is not known."""
+
+
 class ArtistBioPart(Part):
     """An artist's bio. What is not known of an earlier bio is null."""
 

@@ -43,6 +43,7 @@ STEPS: tuple[tuple[str, str, int], ...] = (
     ("answers", "answers a00001", 0),
     ("judge", "judge --dry-run", 0),
     ("collect", "collect --out bios.csv --failed failed.csv --overwrite", 4),
+    ("report", "report --out report.html", 0),
     ("redo", "redo --artist a00001 --yes", 0),
     ("versions-difference", "versions 1", 0),
     ("sql", "sql FROM/**/bios", 0),

@@ -11,7 +11,7 @@ import duckdb
 import orjson
 import pytest
 
-from batcher.collect import collect
+from batcher.collect import placing
 from batcher.collect.collect import CollectResult, check_replacing, check_targets, collect_bios
 from batcher.errors import InputError, StateError
 from batcher.state import bios
@@ -275,7 +275,7 @@ def test_the_same_command_goes_on_after_a_death(
 
 def test_a_collect_beside_another_takes_no_bio_from_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Mark only what one's own file holds: the other may die before its file is in place."""
-    moved = collect.move_into_place
+    moved = placing.move_into_place
 
     def move_while_another_dies(source: Path, target: Path) -> None:
         moved(source, target)

@@ -7,9 +7,8 @@ import base64
 import json
 import os
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -45,9 +44,9 @@ class Browser:
         self._number = 0
         self._session = ""
         self.said: list[str] = []
-        """Warnings and errors of the page."""
+        """Warnings and errors of the page that was opened last."""
         self.requested: list[str] = []
-        """The addresses that it has asked for."""
+        """The addresses that this page has asked for."""
         self._seen: set[str] = set()
 
     def attach(self) -> None:
@@ -90,11 +89,20 @@ class Browser:
         elif method == "Network.requestWillBeSent":
             self.requested.append(params["request"]["url"])
 
+    def close(self) -> None:
+        """Ask the browser to end, and let go of it."""
+        with suppress(AssertionError, OSError):
+            self.call("Browser.close")
+        os.close(self._out)
+        self._in.close()
+
     def open_page(self, path: Path, width: int = 1280, height: int = 900, scheme: str = "light") -> None:
         """Open a file and wait until its charts are drawn. scheme: light or dark."""
         self.set_size(width, height)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self._seen.discard("Page.loadEventFired")
+        self.said.clear()
+        self.requested.clear()
         self.call("Page.navigate", url=path.resolve().as_uri())
         while "Page.loadEventFired" not in self._seen:
             self._next_message()
@@ -123,20 +131,23 @@ class Browser:
 
 
 @contextmanager
-def open_browser(options: Sequence[str] = ()) -> Iterator[Browser]:
+def open_browser() -> Iterator[Browser]:
     """Yield a browser with a profile of its own, which ends with the block."""
     program = find_chromium()
     assert program is not None
     to_browser, ours_out = os.pipe()
     ours_in, from_browser = os.pipe()
 
-    # The browser's ends must be the descriptors 3 and 4, whatever numbers they have here (never lower ones).
-    command = ["/bin/sh", "-c", f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}', program, *OPTIONS, *options]
     with tempfile.TemporaryDirectory(prefix="batcher-browser-", ignore_cleanup_errors=True) as profile:
-        process = subprocess.Popen(
-            [*command, f"--user-data-dir={profile}"], pass_fds=(to_browser, from_browser),
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        # The browser's ends must be its descriptors 3 and 4; those here are never lower ones.
+        places = [
+            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+            (os.POSIX_SPAWN_DUP2, to_browser, 3),
+            (os.POSIX_SPAWN_DUP2, from_browser, 4),
+        ]
+        command = [program, *OPTIONS, f"--user-data-dir={profile}"]
+        process = os.posix_spawn(program, command, os.environ, file_actions=places)
         os.close(to_browser)
         os.close(from_browser)
         browser = Browser(ours_out, ours_in)
@@ -144,11 +155,5 @@ def open_browser(options: Sequence[str] = ()) -> Iterator[Browser]:
             browser.attach()
             yield browser
         finally:
-            with suppress(AssertionError, OSError):
-                browser.call("Browser.close")
-            os.close(ours_out)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            browser.close()
+            os.waitpid(process, 0)

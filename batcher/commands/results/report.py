@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.text import Text
 
@@ -17,6 +17,9 @@ from batcher.state.reports.report import ReportData, read_report
 from batcher.state.snapshot import load_saved_prices
 from batcher.views.report.page import build_page
 from batcher.views.sheet import format_usd
+
+if TYPE_CHECKING:
+    from batcher.contracts.results import ReportAnswer
 
 REPORT_EVERY_S = 300.0
 """Seconds after which the page of a run is written anew."""
@@ -33,32 +36,23 @@ class WrittenReport(NamedTuple):
     size: int
 
 
-def run_report(session: Session, out: Path, overwrite: bool) -> CommandAnswer:
+def run_report(session: Session, out: Path, overwrite: bool) -> "CommandAnswer[ReportAnswer]":
     """Write the job as a page. Raises InputError where the file is not ours to replace, StateError without a plan."""
     session.store.require_plan()
     check_report_target(session.store, out, overwrite)
-    written = write_report(session, out, overwrite)
-    return CommandAnswer(Text(f"Report written to {out}: {_describe_report(written)}."), _report_to_json(out, written))
-
-
-def _describe_report(written: WrittenReport) -> str:
-    data, states = written.data, written.data.status.states
+    data, size = write_report(session, out, overwrite)
+    dead, held = (data.status.states.get(state, 0) for state in ("dead", "held"))
     spent = data.status.costs.spent
+
+    def describe() -> "ReportAnswer":
+        from batcher.contracts.results import ReportAnswer
+
+        return ReportAnswer(path=str(out), bytes=size, bios=data.bios, dead=dead, held=held, spent=spent)
+
     price = f"{format_usd(spent)} spent" if spent is not None else "price unknown"
-    lost = "".join(f", {states[state]:,} {state}" for state in ("dead", "held") if states.get(state))
-    return f"{data.bios:,} bios{lost}, {price}"
-
-
-def _report_to_json(out: Path, written: WrittenReport) -> dict[str, object]:
-    data, states = written.data, written.data.status.states
-    return {
-        "out": str(out),
-        "bytes": written.size,
-        "bios": data.bios,
-        "dead": states.get("dead", 0),
-        "held": states.get("held", 0),
-        "spent": data.status.costs.spent,
-    }
+    lost = "".join(f", {count:,} {state}" for count, state in ((dead, "dead"), (held, "held")) if count)
+    bios = f"{data.bios:,} bio{'s' if data.bios != 1 else ''}"
+    return CommandAnswer(lambda: Text(f"Report written to {out}: {bios}{lost}, {price}."), describe)
 
 
 def write_report(session: Session, out: Path, overwrite: bool, refresh_s: int = 0) -> WrittenReport:

@@ -6,6 +6,7 @@ import orjson
 
 from batcher.state.reports.prompts import PromptTotals
 from batcher.state.reports.report import LostLine, ReportData, SampleBio
+from batcher.views.next_steps import describe_next_steps
 from batcher.views.report.charts import Chart, format_moment
 from batcher.views.report.html import Cell, build_element, build_table, sentence_to_html, text_to_html
 from batcher.views.sheet import format_duration, format_usd
@@ -82,8 +83,8 @@ def _build_end_tile(data: ReportData) -> str:
         return _build_tile(
             "Ended", format_moment(data.until), f"UTC, after {took}; {met}", "bad" if is_late else "", id="end"
         )
-    if status.expectation.waits_for_user:
-        return _build_tile("Ends", "paused", "it waits for `batcher resume`", "bad", id="end")
+    if status.expectation.waits_for:
+        return _build_tile("Ends", "waits", f"not before {status.expectation.waits_for}", "bad", id="end")
     is_late = forecast.expected_s > status.expectation.deadline_s
     worst = format_moment(status.now + forecast.worst_s)
     met = "past the deadline" if is_late else "within the deadline"
@@ -109,20 +110,8 @@ def _build_bar(data: ReportData, artists: int) -> str:
 
 def _build_alerts(data: ReportData) -> str:
     """Return what waits for a person."""
-    status = data.status
-    texts = [f"Stopped: {status.stopped}"] if status.stopped else []
-    texts += [brake.text for brake in status.brakes]
-    if status.pilot is not None and not (status.pilot.failed and status.brakes):
-        texts.append(status.pilot.text)
-    texts += [
-        f"Paused ({pause.reason}) until {format_moment(pause.until) + ' UTC' if pause.until else '`batcher resume`'}"
-        for pause in status.pauses
-        if pause.until is None or pause.until > status.now
-    ]
-    return "".join(
-        build_element("p", sentence_to_html(f"{text[:1].upper()}{text[1:].rstrip('.')}."), class_="card alert")
-        for text in texts
-    )
+    steps = (step for step in describe_next_steps(data.status) if step.kind != "collect")
+    return "".join(build_element("p", sentence_to_html(step.sentence), class_="card alert") for step in steps)
 
 
 def build_chart(name: str, title: str, chart: Chart, is_wide: bool = False) -> str:

@@ -50,7 +50,6 @@ def check_silent(browser: Browser, path: Path) -> None:
     assert browser.said == []
     assert browser.evaluate("document.documentElement.dataset.failed ?? null") is None
     assert set(browser.requested) <= {path.resolve().as_uri(), "about:blank"}
-    browser.requested.clear()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
