@@ -219,6 +219,14 @@ class LoggingSection(ConfigSection):
     """Answers between two reports of the rate-limit headers; 0: none is made."""
 
 
+class NotifySection(ConfigSection):
+    """Who is told of the end, stops, pauses and the like. command: gets one JSON object on its stdin; "": none."""
+
+    command: str = ""
+    urls: tuple[str, ...] = ()
+    """As apprise reads them; needs `batcher[notify]`."""
+
+
 class ResultsSection(ConfigSection):
     """Whether answers are kept as they came, of the batch lane as archives of its result files."""
 
@@ -252,6 +260,7 @@ class Config(ConfigSection):
     api: ApiSection = ApiSection()
     direct: DirectSection = DirectSection()
     logging: LoggingSection = LoggingSection()
+    notify: NotifySection = NotifySection()
     results: ResultsSection = ResultsSection()
     deadline: DeadlineSection = DeadlineSection()
     state: StateSection = StateSection()

@@ -6,6 +6,7 @@ Each command is: options -> session -> one call -> the answer on stdout -> exit 
 import gc
 import os
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -14,7 +15,7 @@ from batcher.cli.planning import planning
 from batcher.cli.results import results
 from batcher.cli.sending import sending
 from batcher.cli.tools import tools
-from batcher.commands.base.answer import ENDING
+from batcher.commands.base.answer import ENDING, RUNNING
 from batcher.errors import BatcherError, ExitCode, describe_disk_error
 
 click_errors = typer._click.exceptions
@@ -35,7 +36,23 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command of the command line. A mistake of the user is one sentence and exit code 2, never a traceback."""
+    """Run the command of the command line, and have its end written into the log of the job where it acts."""
+    try:
+        _run_command()
+    except SystemExit as ended:
+        RUNNING.end(ended.code if isinstance(ended.code, int) else int(ExitCode.DONE))
+        raise
+    except KeyboardInterrupt:
+        RUNNING.end(INTERRUPTED)
+        raise
+    except Exception as error:
+        RUNNING.explain(f"{type(error).__name__}, an error in Batcher; its traceback was printed")
+        RUNNING.end(int(ExitCode.UNEXPECTED))
+        raise
+
+
+def _run_command() -> NoReturn:
+    """Run the command and end the process. A mistake of the user is one sentence and exit code 2, never a traceback."""
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
@@ -75,6 +92,7 @@ def _format_usage_error(error: click_errors.ClickException) -> str:
 def _print_error_line(sentence: str) -> None:
     """Print a sentence on one line of stderr, with escapes for what a file or a service may have put into it."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(sentence.split()))
+    RUNNING.explain(line)
     if "--json" in sys.argv:
         import orjson
 

@@ -41,6 +41,23 @@ OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace files that `collect` did not write, or that hold more.")
 ]
 YesOption = Annotated[bool, typer.Option("--yes", help="Agree beforehand; nothing is asked.")]
+ACTING = {
+    "plan",
+    "forget",
+    "submit",
+    "poll",
+    "run",
+    "pilot",
+    "direct",
+    "pause",
+    "resume",
+    "cancel",
+    "retry",
+    "redo",
+    "judge",
+    "collect",
+}
+"""The commands that change something: their start and end stand in the log."""
 CONFIG = Path("batcher.toml")
 """The configuration file where --config names no other."""
 
@@ -49,7 +66,13 @@ def start_session(config: Path, json: bool, service_moved: bool = False) -> "Ses
     """Read the configuration and return the session of a command. Raises ConfigError."""
     from batcher.commands.base.session import open_session
 
-    return open_session(config, json, service_moved)
+    command = typer._click.globals.get_current_context().info_name or ""
+    session = open_session(config, json, service_moved, command)
+    if command in ACTING:
+        from batcher.commands.base.command_log import begin_command_log
+
+        begin_command_log(session, sys.argv[1:])
+    return session
 
 
 def finish_command(answer: "CommandAnswer[Answer]", as_json: bool, is_data: bool = False) -> NoReturn:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from batcher import __version__
-from batcher.cli.declaration import CONFIG, ConfigOption, JsonOption, finish_command, start_session
+from batcher.cli.declaration import CONFIG, ConfigOption, JsonOption, finish_command, start_session, write_json
 from batcher.commands.base.answer import CommandAnswer
 
 if TYPE_CHECKING:
@@ -24,6 +24,30 @@ def doctor(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
     from batcher.commands.tools.doctor import run_doctor
 
     finish_command(run_doctor(start_session(config, json)), json)
+
+
+@tools.command(rich_help_panel=PANEL)
+def log(
+    config: ConfigOption = CONFIG,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="And lines that come, until Ctrl-C.")] = False,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Only lines after this: 2h, 30m, 1d, or a time as 2026-11-27T07:30.")
+    ] = None,
+    shard: Annotated[int | None, typer.Option("--shard", min=1, help="Only lines about this shard.")] = None,
+    lines: Annotated[
+        int | None, typer.Option("--lines", min=1, help="The newest N. Default: 100; all with --since or --shard.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Show the log: what acting commands did, with times, and why they ended."""
+    from batcher.commands.tools.log import choose_lines, describe_line, draw_line, show_log
+
+    session = start_session(config, json)
+    choice = choose_lines(since, shard, lines)
+    if json:
+        show_log(session, choice, follow, lambda line: write_json(describe_line(line).to_json()))
+    else:
+        show_log(session, choice, follow, lambda line: typer.echo(draw_line(line)))
 
 
 @tools.command(rich_help_panel=PANEL)

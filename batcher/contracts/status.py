@@ -142,6 +142,17 @@ class OpenPilotPart(Part):
     """How far it is, or the question and what may be done."""
 
 
+class NextStepPart(Part):
+    """One thing that waits for a person."""
+
+    kind: str
+    """stopped, quota, paused, brake, pilot, perhaps_paid, revoked, held, dead, unreleased or collect."""
+    sentence: str
+    """What it is and what to do."""
+    command: MaybeText
+    """The command to type first."""
+
+
 class StatusAnswer(ServedAnswer):
     """The answer of `status`: the whole job at one moment."""
 
@@ -187,3 +198,5 @@ class StatusAnswer(ServedAnswer):
     """Lines that may be in flight until an answer was judged; null: any number."""
     asked_again: dict[str, int]
     """The artists whose bio was asked for again, by state."""
+    next_steps: list[NextStepPart]
+    """What waits for a person, what keeps everything back first."""

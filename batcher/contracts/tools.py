@@ -1,6 +1,6 @@
 """The answers of the commands beside the job."""
 
-from batcher.contracts.base import Answer, MaybeText, Part
+from batcher.contracts.base import Answer, MaybeText, Part, Time
 
 
 class FindingPart(Part):
@@ -20,6 +20,21 @@ class DoctorAnswer(Answer):
     findings: list[FindingPart]
     ok: bool
     """Whether nothing is wrong."""
+
+
+class LogAnswer(Answer):
+    """One line of the log: `log` prints an object for each."""
+
+    time: Time
+    level: str
+    """info, warning or error."""
+    command: str
+    """The command that wrote it; notify: a process that sends a notice."""
+    pid: int
+    """The number of its process."""
+    shard: int | None
+    """The shard that the sentence names, where it names one."""
+    sentence: str
 
 
 class VersionAnswer(Answer):

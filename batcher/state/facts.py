@@ -4,6 +4,7 @@ They are rows of the table `facts`, read once a transaction. The names of the ta
 rows of it too (state/plan.py).
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -73,6 +74,16 @@ def read_quota_sentence(tx: Transaction) -> str:
 def record_quota_sentence(tx: Transaction, sentence: str) -> None:
     """Record what the service says of a used up quota, for the user."""
     tx.write_fact("quota_said", text=sentence[:MOST_SAID])
+
+
+def read_told_marks(tx: Transaction) -> dict[str, str]:
+    """Return the marks of what `[notify]` was given, by kind (`core.notices.decide`)."""
+    return dict(orjson.loads(tx.read_text_fact("told") or "{}"))
+
+
+def record_told_marks(tx: Transaction, marks: Mapping[str, str]) -> None:
+    """Record the marks of what `[notify]` was given."""
+    tx.write_fact("told", text=orjson.dumps(marks).decode())
 
 
 def read_brake_resumed(tx: Transaction) -> int:

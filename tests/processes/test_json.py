@@ -48,6 +48,7 @@ STEPS: tuple[tuple[str, str, int], ...] = (
     ("versions-difference", "versions 1", 0),
     ("sql", "sql FROM/**/bios", 0),
     ("sql-views", "sql", 0),
+    ("log", "log --lines 1", 0),
     ("forget", "forget --not-in-table --yes", 0),
     ("error", "forget", 2),
 )

@@ -48,7 +48,7 @@ def test_a_second_run_waits_for_a_stopped_one_and_nothing_is_sent_twice(tmp_path
         wait_until(lambda: len(job.sandbox.lifecycle.batches) > 0)
         stop_between_transactions(first)
         second = job.start(("run",), output=second_says)
-        wait_until(says(second_says, f"process {first.pid} is at work on this state; waiting"))
+        wait_until(says(second_says, f"process {first.pid} (`batcher run`, since "))
         job.sandbox.advance_clock(3_600)  # the batches end, and every grace passes
         first.send_signal(signal.SIGCONT)
         assert job.finish(first) == 0

@@ -194,6 +194,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "forgotten": Scenario(
         prelude=((("plan",), ""),), commands=(("forget", "--not-in-table", "--yes"), ("run",)), prepare=drop_artist
     ),
+    "told": Scenario(lines=6, direct='[notify]\ncommand = "true"'),
     "paused": Scenario(commands=(("plan",), ("pause",), ("resume",), ("run",)), lines=6),
 }
 
@@ -246,6 +247,7 @@ COMMITS: Mapping[str, str] = {
     "resume": "paused",
     "forget": "forgotten",
     "redo": "redone",
+    "told": "told",
 }
 CALLS: Mapping[str, str] = {
     "upload": "plain",

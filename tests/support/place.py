@@ -40,11 +40,11 @@ class Place:
         return subprocess.CompletedProcess(["batcher", *arguments], code, *told)
 
     def files(self) -> dict[str, bytes | None]:
-        """Return every path of the folder with its content (None for a folder); lock files are left out."""
+        """Return every path of the folder with its content (None for a folder); lock files and the log are left out."""
         return {
             str(path.relative_to(self.folder)): path.read_bytes() if path.is_file() else None
             for path in sorted(self.folder.rglob("*"))
-            if path.suffix != ".lock"
+            if path.suffix != ".lock" and not path.name.startswith("batcher.log")
         }
 
     def refused(self, *arguments: str, code: int = 2, **environment: str) -> str:

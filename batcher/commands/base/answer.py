@@ -39,6 +39,32 @@ class CommandAnswer(NamedTuple, Generic[Told_co]):
     code: ExitCode = ExitCode.DONE
 
 
+class RunningCommand:
+    """The acting command that this process runs, for the line about its end in the log."""
+
+    def __init__(self) -> None:
+        self._end: Callable[[int, str], None] | None = None
+        self._reason = ""
+
+    def begin(self, end: Callable[[int, str], None]) -> None:
+        """Record that a command has started. end: is called with its exit code and the reason, "" without one."""
+        self._end = end
+
+    def explain(self, reason: str) -> None:
+        """Record the sentence that the user was given for an end that is not the usual one."""
+        self._reason = reason
+
+    def end(self, code: int) -> None:
+        """Report the end of the command, where one has started that acts, and only once."""
+        end, self._end = self._end, None
+        if end is not None:
+            end(code, self._reason)
+
+
+RUNNING = RunningCommand()
+"""Of this process: one process runs one command."""
+
+
 class EndingSignal:
     """The signal that asked this process to end, for its last words and its exit code."""
 

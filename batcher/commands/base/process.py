@@ -11,12 +11,13 @@ from types import FrameType
 
 from batcher.catalog.prices import resolve_prices
 from batcher.commands.base.answer import ENDING, EndingSignal
+from batcher.commands.base.notices import NoticeWatcher, check_notifier
 from batcher.commands.base.session import Session
 from batcher.config import Config
 from batcher.core import events
 from batcher.core.failures import FailureClass, classify_call_error, is_redirect
 from batcher.core.retry import Jitter
-from batcher.disk.locks import lane_lock
+from batcher.disk.locks import LockOwner, lane_lock
 from batcher.errors import SetupError, StateError
 from batcher.lanes.batch.runner import BatchRunner
 from batcher.lanes.context import LaneContext
@@ -27,6 +28,7 @@ from batcher.service.openai_service import OpenAIService, connect_service
 from batcher.service.service import CallError, Service
 from batcher.state import facts, submissions
 from batcher.state.submissions import SubmissionAtService
+from batcher.views.event_log import EventLog
 from batcher.views.events import EventReporter
 from batcher.views.progress import Display
 
@@ -117,6 +119,7 @@ def open_lane_context(
     settings are not those of what waits, and SetupError where the service refuses us.
     """
     job = session.load_job()
+    check_notifier(session.config)
     with session.store.read_transaction() as tx:  # a plan must be there before anything is locked or called
         session.check_origin(tx)
         if sends:
@@ -126,18 +129,26 @@ def open_lane_context(
     dice = random.SystemRandom()
     service = _connect_service(session.config, interrupt.sleep, dice.random, interrupt.is_requested)
     _warn_of_plain_text(session.display)
-    reporter = EventReporter(session.display)
+    reporter, event_log = EventReporter(session.display), EventLog(session.write_log, time.monotonic)
+
+    watcher = NoticeWatcher(session)
+
+    def notify(event: events.Event) -> None:
+        event_log.record_event(event)
+        reporter.report_event(event)
+        watcher.watch_event(event)
+
     context = LaneContext(
         session.store, service, job, session.config, rules, resolve_prices, dice.random,
-        time.time, interrupt.sleep, reporter.report_event, interrupt.is_requested,
+        time.time, interrupt.sleep, notify, interrupt.is_requested,
     )  # fmt: skip
     with handled_signals(interrupt):
         sleep = _build_lock_sleep(interrupt, is_work_done, time.monotonic)
-        with lane_lock(
-            session.store.folder, lane, lambda why: reporter.report_event(events.LockHeld(why)), sleep, None
-        ):
+        owner = LockOwner(os.getpid(), session.command, time.time())
+        with lane_lock(session.store.folder, lane, lambda why: notify(events.LockHeld(why)), sleep, None, owner):
             _contact_service(session, context.service, lane)
             yield context
+            watcher.look()
 
 
 @contextmanager

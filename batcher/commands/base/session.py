@@ -37,13 +37,20 @@ class ServiceName(NamedTuple):
 
 class Session(NamedTuple):
     """What a command is given. json: whether it answers as JSON; service_moved: the user says that the address of the
-    service has changed, and that it is the same service."""
+    service has changed, and that it is the same service; command: the name of the command."""
 
     config: Config
     store: Store
     display: Display
     json: bool
     service_moved: bool = False
+    command: str = ""
+
+    def write_log(self, level: int, sentence: str) -> None:
+        """Write a sentence into the log of the job. level: of Python's logging."""
+        from batcher.commands.base.job_log import JobLog
+
+        JobLog(self.store.folder, self.command, self.display.print_once).write(level, sentence)
 
     def load_job(self) -> "Job":
         """Return the job, loaded from its folder. Raises JobError."""
@@ -70,8 +77,8 @@ class Session(NamedTuple):
             )
 
 
-def open_session(config_path: Path, json: bool, service_moved: bool = False) -> Session:
-    """Read the configuration and return the session of a command. Raises ConfigError."""
+def open_session(config_path: Path, json: bool, service_moved: bool = False, command: str = "") -> Session:
+    """Read the configuration and return the session of a command of this name. Raises ConfigError."""
     config = load_config(config_path)
     display = Display(CleanConsole(stderr=True))
-    return Session(config, Store(config.state.dir, time.time, time.sleep), display, json, service_moved)
+    return Session(config, Store(config.state.dir, time.time, time.sleep), display, json, service_moved, command)

@@ -12,6 +12,7 @@ from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.session import Session
 from batcher.state.reports.status import read_artist, read_status
 from batcher.state.snapshot import load_saved_prices
+from batcher.views.next_steps import describe_next_steps
 from batcher.views.progress import CleanConsole
 from batcher.views.status import draw_artist, draw_status
 
@@ -32,7 +33,9 @@ def run_status(session: Session) -> "CommandAnswer[StatusAnswer]":
     def describe() -> "StatusAnswer":
         from batcher.contracts.status import StatusAnswer
 
-        return StatusAnswer.model_validate({**name.to_json(), **status._asdict()})
+        return StatusAnswer.model_validate(
+            {**name.to_json(), **status._asdict(), "next_steps": describe_next_steps(status)}
+        )
 
     return CommandAnswer(lambda: Group(Text(name.describe()), draw_status(status)), describe)
 
