@@ -16,6 +16,7 @@ from rich.text import Text
 
 from batcher.state.reports.query import QueryResult
 from batcher.state.reports.views import ViewDescription
+from batcher.views.clean import clean_text
 from batcher.views.sheet import build_table
 
 NARROWEST = 12
@@ -34,9 +35,14 @@ def format_value(value: Any) -> str:
         case datetime():
             return value.isoformat(" ", "seconds")
         case str():
-            return " ".join(value.split())
+            return _clean_line(value)
         case _:
             return _to_field(value)
+
+
+def _clean_line(text: str) -> str:
+    """Return a text in one line, cleaned before its width is taken: what a terminal would obey has none."""
+    return clean_text(" ".join(text.split()))
 
 
 def to_plain(value: Any) -> Any:
@@ -90,7 +96,7 @@ class ResultTable:
     """An answer as a plain table, cut to the width: long texts first, then whole columns, which are named below."""
 
     def __init__(self, result: QueryResult) -> None:
-        self._names = [" ".join(column.name.split()) for column in result.columns]
+        self._names = [_clean_line(column.name) for column in result.columns]
         self._rows = [[format_value(value) for value in row] for row in result.rows]
         self._are_text = [_is_text(result.rows, place) for place in range(len(self._names))]
         self._note = (

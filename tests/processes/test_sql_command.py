@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 
 from batcher.state.reports.views import VIEWS
+from tests.support.kill_harness import Killing, Scenario
 from tests.support.place import HEAD, Place
 
 
@@ -79,3 +81,13 @@ def test_mistakes_are_one_sentence_and_change_nothing(planned: Place) -> None:
 
 def test_without_a_plan(place: Place) -> None:
     assert "there is no plan" in place.refused("sql", "FROM lines")
+
+
+def test_questions_are_answered_while_another_process_writes(tmp_path: Path) -> None:
+    job = Killing(tmp_path, Scenario(settings={"service_s": [600, 900]}))
+    question = ("sql", "SELECT state, count(*) FROM lines GROUP BY state")
+    with job.serving():
+        assert job.finish(job.start(("plan",))) == 0
+        started = [job.start(command) for command in (("run",), question, question, (*question, "--json"))]
+        assert [job.finish(process) for process in started] == [0, 0, 0, 0], job.output.read_text()
+    assert set(job.outcome().states.values()) == {"done"}

@@ -51,7 +51,7 @@ def read_view_script() -> str:
 
 def create_views(con: duckdb.DuckDBPyConnection) -> None:
     """Make the views over the attached state, in the engine's memory and not in the file, and look for names there."""
-    con.execute("CREATE SCHEMA memory.open")
+    con.execute("CREATE SCHEMA IF NOT EXISTS memory.open")
     con.execute("USE memory.open")
     for name in VIEWS:
         con.execute(_PRIVATE_TABLE.sub(r"\1 state.main.", _read_definition(name)))

@@ -1,5 +1,6 @@
 """Questions to the documented views: what is answered, what is refused, and that only the state is open to them."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from batcher.errors import InputError, StateError
 from batcher.state.db.schema import load_migrations
 from batcher.state.db.store import Store
 from batcher.state.reports.query import run_query
-from batcher.state.reports.views import VIEWS, describe_views, read_view_script
+from batcher.state.reports.views import VIEWS, create_views, describe_views, read_view_script
 from tests.support.state_kit import Naps, held_open, plan_two_artists
 from tests.support.world import ROOT, START, Clock
 
@@ -285,3 +286,13 @@ def test_every_migration_leaves_what_the_views_read() -> None:
             con.execute(script)
         con.execute(read_view_script())
     assert (ROOT / "docs" / "reference" / "views.md").exists()
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_no_view_compares_every_row_with_every_other(job: Store, view: str) -> None:
+    """A million lines would take days."""
+    with job.read_transaction() as tx:
+        create_views(tx.con)
+        plan = str(tx.con.execute(f"EXPLAIN FROM {view}").fetchall())
+    assert "Hash Join" in plan or view in {"quota", "events"}
+    assert not re.search("Nested Loop|Nl Join|Cross Product|Merge Join", plan)
