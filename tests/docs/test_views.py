@@ -10,7 +10,10 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from typer.main import get_command
 
+from batcher.cli.app import app
+from batcher.commands.results.sql import ROWS_DRAWN
 from batcher.sandbox import SandboxSettings, apply_changes
 from batcher.state.db.store import Store
 from batcher.state.reports.query import LONGEST_S, MOST_ROWS, run_query
@@ -77,3 +80,7 @@ def test_the_copy_is_made_as_the_page_says(store: Store, tmp_path: Path) -> None
 def test_the_bounds_are_those_of_the_code() -> None:
     assert f"ended after {LONGEST_S:g} s" in TEXT
     assert f"up to {MOST_ROWS:,}" in TEXT
+    command = get_command(app).commands["sql"]  # type: ignore[attr-defined]
+    assert f"ended after {LONGEST_S:g} s" in " ".join(command.help.split())
+    limits = next(part.help for part in command.params if part.name == "limit")
+    assert f"{ROWS_DRAWN:,} in a table, else {MOST_ROWS:,}" in limits and f"first {ROWS_DRAWN:,} rows" in TEXT

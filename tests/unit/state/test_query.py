@@ -208,6 +208,7 @@ def test_no_file_no_setting_and_no_variable_is_open_to_a_question(job: Store, fi
         ("SELECT 1; SELECT 2", "there are several"),
         ("FROM read_csv('x')", "read_csv() cannot be used here: only the state is read, no file and no setting"),
         ("FROM 'x.csv'", "only the state is read"),
+        ("WITH x AS (DELETE FROM state.main.artists RETURNING 1) FROM x", "this changes something"),
         ("SELECT st_point(1, 2)", "in the spatial extension"),
         ("PIVOT lines ON state USING count(*)", "ask one question that only reads"),
     ],
