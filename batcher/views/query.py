@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from rich import box
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -150,7 +150,8 @@ def _cut(text: str, width: int) -> str:
 def draw_views(views: Sequence[ViewDescription]) -> RenderableType:
     """Return the list of the views."""
     rows = [(view.name, view.comment) for view in views]
-    return build_table("Views", ["view", "what it holds"], rows, 2)
+    more = Text(f"`batcher sql --describe {views[0].name}` has the columns of one of them.")
+    return Group(build_table("Views", ["view", "what it holds"], rows, 2), more)
 
 
 def draw_columns(view: ViewDescription) -> RenderableType:

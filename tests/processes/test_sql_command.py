@@ -26,6 +26,7 @@ def test_the_views_are_listed_without_a_state(place: Place) -> None:
     listed = place.run("sql", COLUMNS="80").stdout
     assert all(f"\n{view} " in listed for view in VIEWS)
     assert max(map(len, listed.splitlines())) <= 80
+    assert "`batcher sql --describe lines` has the columns" in listed
     columns = place.run("sql", "--describe", "bios").stdout
     assert "cost_usd" in columns and "TIMESTAMPTZ" in columns
     told = json.loads(place.run("sql", "--json").stdout)

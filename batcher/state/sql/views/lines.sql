@@ -3,7 +3,7 @@ SELECT a.artist_id, a.artist_name, a.priority, a.seq AS input_order, a.state, a.
        v.prompt AS prompt_version, a.shard, a.custom_id, a.tokens, a.bytes, a.attempts, a.failure, a.code, a.message,
        to_timestamp(a.wait_until) AS wait_until, a.data
 FROM main.artists AS a LEFT JOIN main.versions AS v USING (version);
-COMMENT ON VIEW open.lines IS 'The artists of the plan, each with its line: where it stands, and why it has no bio. One row an artist, in input order.';
+COMMENT ON VIEW open.lines IS 'The artists of the plan, each with its line: where it stands, and why it has no bio. One row an artist.';
 COMMENT ON COLUMN open.lines.artist_id IS 'The id of the artist, as in the table.';
 COMMENT ON COLUMN open.lines.artist_name IS 'The name, as in the table.';
 COMMENT ON COLUMN open.lines.priority IS '1 is the most urgent.';
