@@ -52,8 +52,15 @@ bench: $(STAMP) ## speed and memory beside a floor of the same run
 bench-peers: $(STAMP) ## the same work with gpt-batch-api
 	$(BIN)/python -m benchmarks.peers
 
-demo: $(STAMP) ## the whole job against a local Batch API
+demo: ## the whole job against a local Batch API; leaves bios and state in demo/
+	@test -x $(BIN)/batcher || echo "Installing Batcher into .venv (half a minute) ..."
+	@test -x $(BIN)/batcher || $(MAKE) --no-print-directory $(BIN)/batcher
 	$(BIN)/batcher demo
+
+# What users install, without the tools of developers, which `make test` adds.
+$(BIN)/batcher:
+	@$(shell command -v $(PYTHON) || command -v python3) -m venv .venv
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[sandbox]'
 
 constraints: $(STAMP) ## write constraints.txt from the environment
 	@echo "# Names and versions that \`make test\` installs; regenerate with \`make constraints\`." > constraints.txt

@@ -1,6 +1,7 @@
 """`batcher demo`: the whole job with the real commands, against the local Batch API."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -8,53 +9,85 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import orjson
 from rich.text import Text
 
 from batcher.commands.tools.sandbox import require_sandbox
 from batcher.config import load_config
-from batcher.errors import BatcherError, ExitCode
+from batcher.errors import BatcherError, ExitCode, InputError
+from batcher.job.loading import load_job
+from batcher.job.schema import output_column_types
 from batcher.views.progress import CleanConsole
 
 DEMO_LINES = 3
 """Bios that are shown at the end."""
 DEMO_FAULTS = {"server": 0.02, "rate_limit": 0.02, "invalid_json": 0.01, "content_policy": 0.005}
 """The shares of the lines that fail, by the kind of failure."""
+MARK = "# Written by `batcher demo`; the next one writes this folder anew."
+"""The first line of the settings in a folder of the demo, by which a later demo knows it."""
+RESULTS = ("bios.parquet", "failed.parquet")
+"""The files that the demo's `collect` writes."""
 
 
-def run_demo(config: Path, input: Path | None, speed: float, svg: Path | None) -> None:
-    """Run plan, submit, poll and collect as a user would, over HTTP, in a temporary folder.
+def run_demo(config: Path, input: Path | None, speed: float, svg: Path | None, folder: Path) -> None:
+    """Run plan, submit, poll and collect as a user would, over HTTP, and leave what they wrote in `folder`.
 
-    svg: save what was printed as a picture. Raises SetupError without the sandbox's libraries.
+    svg: save what was printed as a picture. Raises SetupError without the sandbox's libraries, and InputError where the
+    folder holds something else than an earlier demo.
     """
+    console = CleanConsole(record=svg is not None, width=100 if svg else None)
+    console.print(
+        Text("The whole job against a local Batch API: no key, no network, nothing is paid. It takes a minute at most.")
+    )
     require_sandbox()
     from batcher.sandbox import Faults, Sandbox, SandboxSettings, scaled_clock
     from batcher.sandbox.web.server import running_sandbox
 
     job = load_config(config).job
+    prepare_folder(folder)
     with tempfile.TemporaryDirectory(prefix="batcher-demo-") as scratch:
-        folder = Path(scratch)
         settings = SandboxSettings(seed=1, speed=speed, faults=Faults(line_failures=DEMO_FAULTS))
-        sandbox = Sandbox(settings, folder / "sandbox", scaled_clock(speed))
-        console = CleanConsole(record=svg is not None, width=100 if svg else None)
+        sandbox = Sandbox(settings, Path(scratch), scaled_clock(speed))
         with running_sandbox(sandbox) as url:
-            demo = Demo(console, folder, _build_environment(job.path, input or job.input, url, folder))
+            write_settings(folder, job.path.resolve(), (input or job.input).resolve())
+            demo = Demo(console, folder, build_environment(url, console.width))
             demo.print_note(
                 f"The job {job.path.name} against a local Batch API at {url}; a second counts as {speed:,.0f}."
             )
             demo.run_commands()
+            demo.print_first_bios(next(iter(output_column_types(load_job(job.path)))))
+        demo.print_next_steps()
         if svg is not None:
             console.save_svg(str(svg), title="batcher demo")
 
 
-def _build_environment(job: Path, table: Path, url: str, folder: Path) -> dict[str, str]:
-    """Return the settings of the demo: the clock of the sandbox is fast, so delays are short."""
+def prepare_folder(folder: Path) -> None:
+    """Make the folder, without what an earlier demo has left. Raises InputError where it holds something else."""
+    settings = folder / "batcher.toml"
+    is_ours = settings.is_file() and settings.read_text(encoding="utf-8", errors="replace").startswith(MARK)
+    if folder.exists() and not is_ours and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists and holds no earlier demo; name another folder with --folder")
+    if is_ours:
+        shutil.rmtree(folder / "state", ignore_errors=True)
+        for name in RESULTS:
+            (folder / name).unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def write_settings(folder: Path, job: Path, table: Path) -> None:
+    """Write the settings of the demo, with which the commands can be tried on its state afterwards."""
+    path, rows = orjson.dumps(str(job)).decode(), orjson.dumps(str(table)).decode()  # JSON texts are TOML texts, too
+    text = f'{MARK}\n[job]\npath = {path}\ninput = {rows}\n\n[state]\ndir = "state"\n'
+    (folder / "batcher.toml").write_text(text, encoding="utf-8")
+
+
+def build_environment(url: str, width: int) -> dict[str, str]:
+    """Return the environment of the demo's commands: the clock of the sandbox is fast, so delays are short."""
     return {
         **os.environ,
         "OPENAI_BASE_URL": url,
         "OPENAI_API_KEY": "sandbox",
-        "BATCHER_JOB__PATH": str(job.resolve()),
-        "BATCHER_JOB__INPUT": str(table.resolve()),
-        "BATCHER_STATE__DIR": str(folder / "state"),
+        "COLUMNS": str(width),  # their output goes through a pipe, and then to this terminal
         "BATCHER_POLL__INTERVAL_S": "0.5",
         "BATCHER_API__RECONCILE_GRACE_S": "1",
         "BATCHER_RETRY__RATE_LIMIT__BASE_S": "1",
@@ -62,26 +95,23 @@ def _build_environment(job: Path, table: Path, url: str, folder: Path) -> dict[s
 
 
 class Demo:
-    """The four commands, one after the other."""
+    """The commands, one after the other."""
 
     def __init__(self, console: CleanConsole, folder: Path, environment: Mapping[str, str]) -> None:
         self._console, self._folder, self._environment = console, folder, environment
-        (folder / "batcher.toml").write_text("# The demo sets everything in its environment.\n", encoding="utf-8")
+        self._began = time.monotonic()
 
     def print_note(self, text: str) -> None:
         """Print a line that no command has printed."""
         self._console.print(Text(text, style="dim"))
 
     def run_commands(self) -> None:
-        """Run them and print the first bios."""
-        began = time.monotonic()
-        out = self._folder / "bios.parquet"
+        """Run them. Raises BatcherError where one fails."""
         self._run_command("plan")
         self._run_command("submit", "--shards", "10")
         self._run_command("poll")
-        self._run_command("collect", "--out", out.name, "--failed", "failed.parquet")
-        self._print_first_bios(out)
-        self.print_note(f"{time.monotonic() - began:.0f} s in all. Nothing left this machine, and nothing was paid.")
+        out, failed = RESULTS
+        self._run_command("collect", "--out", out, "--failed", failed)
 
     def _run_command(self, *arguments: str) -> None:
         self._console.print(Text(f"\n$ batcher {' '.join(arguments)}", style="bold"))
@@ -93,12 +123,26 @@ class Demo:
         if done.returncode not in {ExitCode.DONE, ExitCode.DEAD_LINES}:
             raise BatcherError(f"the demo's `batcher {arguments[0]}` ended with {done.returncode}")
 
-    def _print_first_bios(self, path: Path) -> None:
+    def print_first_bios(self, field: str) -> None:
+        """Print a field of the first bios."""
         import duckdb
 
-        rows = duckdb.execute(
-            "SELECT artist_name, bio FROM read_parquet(?) LIMIT ?", [str(path), DEMO_LINES]
-        ).fetchall()
+        columns = [duckdb.ColumnExpression(name) for name in ("artist_name", field)]
+        rows = duckdb.from_parquet(str(self._folder / RESULTS[0])).select(*columns).limit(DEMO_LINES).fetchall()
         self.print_note("\nThe first bios:")
         for name, bio in rows:
-            self._console.print(Text(f"{name}: ", style="bold") + Text(bio))
+            self._console.print(Text(f"{name}: ", style="bold") + Text(str(bio)))
+
+    def print_next_steps(self) -> None:
+        """Print what the demo has left, and three commands to try on it."""
+        took = f"{time.monotonic() - self._began:.0f} s in all. Nothing left this machine, and nothing was paid."
+        self.print_note(f"\n{took} The bios, the settings and the state are in {self._folder}.")
+        program = "batcher" if shutil.which("batcher") else os.path.relpath(sys.argv[0])
+        settings = f"--config {self._folder / 'batcher.toml'}"
+        self._console.print(Text("To try next:", style="bold"))
+        for command, what in (
+            (f"status {settings}", "where the job stands"),
+            (f"answers --refused {settings}", "answers that were refused, and why"),
+            ("init my_job", "a job of your own: settings, prompts and an example table"),
+        ):
+            self._console.print(Text(f"  {program} {command}   # {what}"), soft_wrap=True)
