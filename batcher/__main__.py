@@ -2,8 +2,9 @@
 
 import gc
 import os
-import signal
 import sys
+
+from batcher.cli.interrupts import INTERRUPTED, LAST_WORDS, end_quietly, install_early_end
 
 YOUNG_OBJECTS = 100_000
 """New objects between two garbage collections. Importing modules makes many objects and hardly a cycle: with Python's
@@ -15,16 +16,16 @@ def main() -> None:
     if sys.stdout is None:  # `batcher plan >&-`: stdout was closed by the caller
         sys.stdout = open(os.devnull, "w", encoding="utf-8")
     gc.set_threshold(YOUNG_OBJECTS)
+    install_early_end()
     try:
         from batcher.cli import app
 
         app.main()
-    except KeyboardInterrupt:  # while modules were imported: the commands handle Ctrl-C themselves
-        sys.stderr.write("batcher: interrupted; run the same command again to go on\n")
-        sys.exit(128 + signal.SIGINT)
+    except KeyboardInterrupt:  # before or after a command, which handles it itself
+        sys.stderr.write(LAST_WORDS)
+        sys.exit(INTERRUPTED)
     finally:
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is done and said: Python would end with a traceback
+        end_quietly()
 
 
 if __name__ == "__main__":
