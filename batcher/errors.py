@@ -37,6 +37,12 @@ class StateError(BatcherError):
     """The state file cannot be used: foreign, of a newer version, locked, or not writable."""
 
 
+class LockedError(StateError):
+    """Another process is at work on the state, and is not waited for."""
+
+    exit_code = ExitCode.WORK_REMAINS
+
+
 class SetupError(BatcherError):
     """The service refuses us for a reason that only the user can remove (key, model, permission)."""
 
@@ -58,8 +64,8 @@ _DISK_FAULTS = {
     errno.EDQUOT: "the disk quota is used up; nothing was lost, make room and run the same command again",
     errno.EFBIG: "the file is larger than this user may write; nothing was lost, raise the limit and run again",
     errno.EROFS: "the file system is read-only; nothing was lost, mount it writable or use another folder",
-    errno.EACCES: "permission denied; mend the rights of the folder",
-    errno.EPERM: "it is not permitted; mend the rights of the folder",
+    errno.EACCES: "permission denied; fix the rights of the folder",
+    errno.EPERM: "it is not permitted; fix the rights of the folder",
     errno.EIO: "the disk failed; nothing was lost, look after it and run the same command again",
 }
 

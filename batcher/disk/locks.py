@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from batcher.disk.private_files import open_restricted
-from batcher.errors import StateError
+from batcher.errors import LockedError, StateError
 
 RETRY_S = 0.2
 """Seconds between two attempts to acquire a lock that another process holds."""
@@ -128,7 +128,7 @@ def _open_lock_file(path: Path) -> int:
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
             raise StateError(no_file) from error
-        raise StateError(f"{path} cannot be opened: {error.strerror}; mend the rights of the state folder") from error
+        raise StateError(f"{path} cannot be opened: {error.strerror}; fix the rights of the state folder") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise StateError(no_file)
@@ -150,7 +150,7 @@ def _acquire_lock(
             owner = _parse_owner(path)
             who = owner.describe() if owner is not None else "another process"
             if patience_s is not None and waited >= patience_s:
-                raise StateError(f"{who} is at work on this state; `batcher status` shows it") from None
+                raise LockedError(f"{who} is at work on this state; `batcher status` shows it") from None
             if waited == 0.0:
                 waiting(f"{who} is at work on this state; waiting for it to end")
         except OSError as error:
