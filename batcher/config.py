@@ -9,7 +9,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -21,10 +21,17 @@ from batcher.core.model import Endpoint, Parameters, ShardLimits
 from batcher.core.retry import DEFAULT_POLICIES, RetryPolicy, RetryRules
 from batcher.errors import ConfigError, format_faulty_value
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 PREFIX = "BATCHER_"
 """The beginning of the names of variables that override a key."""
 OF_TESTS = ("BATCHER_TEST_", "BATCHER_WRITE_DOCS")
 """The beginnings of the names of variables that only the tests of the project use."""
+
+
+NAMED_FAULTS = 5
+"""Errors in the settings that are told at once."""
 
 
 class ConfigSection(BaseModel):
@@ -286,15 +293,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
             raise ConfigError(f"{path} does not exist; `batcher init` writes one, --config names another")
         data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}; mend the line") from error
+        raise ConfigError(f"{path} is not valid TOML: {error}; fix the line") from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}, line {line} is not UTF-8; save it as UTF-8") from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    unknown = [key for key in data if key not in Config.model_fields]
-    if unknown:
-        raise ConfigError(f"{path}: unknown key {unknown[0]}; {_format_valid_keys([])}")
     return data
 
 
@@ -333,16 +337,23 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
 
 
 def _describe_validation_error(path: Path, error: ValidationError) -> str:
-    """Return the first error in words: where, what, and for an unknown key the valid ones."""
-    first = error.errors(include_url=False)[0]
-    place = [str(part) for part in first["loc"]]
+    """Return the errors in words, each with its place: all that are wrong can be corrected at once."""
+    faults = [_describe_fault(path, fault) for fault in error.errors(include_url=False)]
+    told = [faults[0], *(fault.removeprefix(f"{path}: ") for fault in faults[1:NAMED_FAULTS])]
+    more = len(faults) - len(told)
+    return "; and ".join(told) + (f"; and {more} more" if more else "")
+
+
+def _describe_fault(path: Path, fault: "ErrorDetails") -> str:
+    """Return one error in words: where, what, and for an unknown key the valid ones."""
+    place = [str(part) for part in fault["loc"]]
     where, key = _setting_source(path, place), ".".join(place)
-    if first["type"] == "extra_forbidden":
+    if fault["type"] == "extra_forbidden":
         return f"{where}: unknown key {key}; {_format_valid_keys(place[:-1])}"
-    if first["type"] in {"model_type", "dict_type"}:
+    if fault["type"] in {"model_type", "dict_type"}:
         return f"{where}: {key} must be a table; {_format_valid_keys(place)}"
-    message = first["msg"].removeprefix("Value error, ")
-    value = format_faulty_value(first.get("input"))
+    message = fault["msg"].removeprefix("Value error, ")
+    value = format_faulty_value(fault.get("input"))
     return f"{where}: {key} = {value} is not valid: {message[:1].lower()}{message[1:]}"
 
 

@@ -45,7 +45,10 @@ def parse_placeholders(template: str) -> list[str]:
             continue
         if not name.isidentifier() or spec or conversion:
             written = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
-            raise JobError(f"user.md: {{{written}}} is not a plain name; use {{name}} with a key of prompt_values")
+            raise JobError(
+                f"user.md: {{{written}}} is not a plain name; use {{name}} with a key of prompt_values, "
+                "or write {{ and }} for braces that are meant as such"
+            )
         names.append(name)
     return names
 

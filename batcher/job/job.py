@@ -48,7 +48,7 @@ class JobCodeGuard:
             place = f"job.py, line {lines[-1]}: " if lines else ""
             text = str(error).strip()
             reason = f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
-            raise JobError(f"{self._where}: {place}{reason}; mend job.py") from error
+            raise JobError(f"{self._where}: {place}{reason}; fix job.py") from error
 
 
 def job_output_to_stderr() -> AbstractContextManager[object]:

@@ -106,7 +106,7 @@ def _import_job_module(path: Path) -> ModuleType:
             loader.exec_module(module)
         except SyntaxError as error:
             line = f", line {error.lineno}" if error.lineno else ""
-            raise JobError(f"{error.filename or path}{line}: {error.msg}; mend the file") from None
+            raise JobError(f"{error.filename or path}{line}: {error.msg}; fix the file") from None
     return module
 
 

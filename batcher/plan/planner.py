@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from batcher.job.schema import output_column_types
 from batcher.plan.checks import build_todays_version, check_unsent_lines
 from batcher.plan.options import PlanOptions
 from batcher.plan.pilot_draw import draw_pilot
-from batcher.plan.rows import READ_ROWS, BadRows, RowLocation, RowPreparer
+from batcher.plan.rows import READ_ROWS, BadRows, RowLocation, RowPreparer, describe_bad_rows
 from batcher.plan.shard_cutting import ShardCutting
 from batcher.plan.tables import read_bios, table_name
 from batcher.state import facts, shards
@@ -82,6 +82,8 @@ class PlanResult:
     not_in_table: int
     left_out: int
     """New artists of the table that the limit left out."""
+    dry_run: bool = field(default=False, compare=False)
+    """Whether nothing of it was done."""
 
 
 class CutTotals(NamedTuple):
@@ -176,6 +178,7 @@ class Planner:
             replanned=self.options.replan,
             not_in_table=not_in_table,
             left_out=left_out,
+            dry_run=self.options.dry_run,
         )
 
     def recut_unsent(self, tx: Transaction, folder: Path, retries: bool) -> None:
@@ -216,8 +219,8 @@ class Planner:
             bad.append((row, f"{location}: artist_id {artist_id!r} is already in row {first_row}"))
         bad.sort()
         if bad and not self.options.skip_bad_rows:
-            more = f" ({len(bad) - 1:,} more bad rows)" if len(bad) > 1 else ""
-            raise InputError(f"{bad[0][1]}{more}; mend the table, or leave such rows out with --skip-bad-rows")
+            told = describe_bad_rows(self.options.input, bad)
+            raise InputError(f"{told}; fix the table, or leave such rows out with --skip-bad-rows")
         if bad:
             plan_state.stage_skipped_rows(tx, bad)
         return bad
@@ -280,7 +283,7 @@ class Planner:
             return self._cut_part(tx, folder, spool, version, None, done)
         except OSError as error:
             raise StateError(
-                f"{error.filename or folder} cannot be written: {error.strerror}; make room or mend the rights "
+                f"{error.filename or folder} cannot be written: {error.strerror}; make room or fix the rights "
                 "of the state folder, and plan again"
             ) from error
 

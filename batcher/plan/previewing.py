@@ -8,7 +8,7 @@ from typing import NamedTuple
 from batcher.core.model import JobVersion
 from batcher.errors import InputError
 from batcher.job.job import Job
-from batcher.plan.rows import ArtistReader, BadRows, LocatedArtist, RowPreparer, parse_priority
+from batcher.plan.rows import ArtistReader, BadRows, LocatedArtist, RowPreparer, describe_bad_rows, parse_priority
 from batcher.state.plan import PreparedRow
 from batcher.state.reports.rows import PlannedRow
 from batcher.state.reports.status import SimilarArtist
@@ -92,7 +92,9 @@ def sample_table_artists(table: Path, job: Job, count: int) -> list[LocatedArtis
 
 
 def _describe_no_row(table: Path, bad: BadRows) -> str:
-    return f"{bad[0][1]}; mend the table" if bad else f"{table} has no rows; there is nothing to plan"
+    return (
+        f"{describe_bad_rows(table, bad)}; fix the table" if bad else f"{table} has no rows; there is nothing to plan"
+    )
 
 
 def find_similar_ids(table: Path, job: Job, text: str) -> list[SimilarArtist]:
@@ -118,7 +120,7 @@ def preview_table_artists(artists: Sequence[LocatedArtist], preparer: RowPrepare
     parts: list[bytes] = []
     rows = list(preparer.prepare_artists(artists, _appender(parts), bad)) if artists else []
     if bad:
-        raise InputError(f"{bad[0][1]}; mend the table")
+        raise InputError(f"{bad[0][1]}; fix the table")
     return [_build_preview(row, parts, preparer, "table", "") for row in rows]
 
 

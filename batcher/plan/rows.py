@@ -44,6 +44,17 @@ BadRows = list[SkippedRow]
 """Rows that are left out or refused: number, and what is wrong."""
 
 
+NAMED_BAD_ROWS = 3
+"""Bad rows that an error names."""
+
+
+def describe_bad_rows(table: Path, bad: BadRows) -> str:
+    """Return what is wrong with the first few bad rows of a table, and how many there are."""
+    first, *others = (message for _, message in bad[:NAMED_BAD_ROWS])
+    told = "; ".join([first, *(message.removeprefix(f"{table}, ") for message in others)])
+    return told if len(bad) <= NAMED_BAD_ROWS else f"{told}; {len(bad):,} bad rows in all"
+
+
 class RowLocation:
     """A row of the table. Its text is made only when it is needed, which for nearly all rows is never."""
 

@@ -6,6 +6,7 @@ one row cannot be read and those after it can, an InputError is returned in its 
 
 import csv
 import json
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
@@ -33,6 +34,11 @@ NAMED_ROWS = 1_000
 BOM = b"\xef\xbb\xbf"
 """The byte order mark of UTF-8, with which some editors begin a file."""
 
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "upright strokes"}
+"""What separates the columns of tables that are no CSV, and what it is called."""
+PARQUET_MARK = b"PAR1"
+"""The bytes with which a Parquet file begins and ends."""
+
 INTEGER_BOUND = 2**63
 """Integers that need more than 64 bits are written as text: readers of JSON lose digits of them."""
 
@@ -53,11 +59,11 @@ def read_table(path: Path, columns: Collection[str] | None = None) -> Iterator[N
         ".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": partial(_read_parquet, columns=columns),
     }  # fmt: skip
     reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(f"{path}: the ending says neither .csv, .jsonl nor .parquet; rename or convert the file")
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder; name a file")
+        if reader is None:
+            raise InputError(f"{path}: the ending says neither .csv, .jsonl nor .parquet; rename or convert the file")
         if not path.is_file():
             raise InputError(f"{path} does not exist; check the name, or [job] input in batcher.toml")
         yield from reader(path)
@@ -98,7 +104,7 @@ def read_bios(path: Path, columns: Mapping[str, str]) -> Iterator[EarlierBio]:
     key = "bio" if "bio" in columns else next(iter(columns))
     for number, row in read_table(path):
         if isinstance(row, InputError):
-            raise row
+            raise row if "; " in str(row) else InputError(f"{row}; fix the table")  # most say what to do
         artist_id = _format_artist_id(row.get("artist_id"))
         if not artist_id:
             raise InputError(f"{path}, row {number}: column artist_id is missing or empty; a bio needs its artist")
@@ -138,6 +144,7 @@ def _read_csv(path: Path) -> Iterator[NumberedRow]:
             raise InputError(
                 f"{path} is empty: not even a header row; write the names of the columns into its first row"
             )
+        _check_separator(path, header)
         repeated = sorted({name for name in header if header.count(name) > 1})
         if repeated:
             raise InputError(f"{path}, row 1: the header names column {repeated[0]!r} twice; rename or remove one")
@@ -146,6 +153,15 @@ def _read_csv(path: Path) -> Iterator[NumberedRow]:
             if values:
                 yield number, _parse_csv_row(path, number, header, values)
             number = reader.line_num + 1
+
+
+def _check_separator(path: Path, header: list[str]) -> None:
+    """Raise InputError for a header of one column that another sign than the comma would separate."""
+    found = [name for sign, name in SEPARATORS.items() if len(header) == 1 and sign in header[0]]
+    if found:
+        raise InputError(
+            f"{path}: its columns are separated by {found[0]}; save it with commas, or as .jsonl or .parquet"
+        )
 
 
 def _next_csv_row(path: Path, reader: "CsvReader") -> list[str] | None:
@@ -164,7 +180,7 @@ def _explain_csv_error(error: csv.Error) -> str:
     if "unexpected end of data" in text:
         return "a quote that begins here is never closed; write quotes inside a value twice"
     if "field limit" in text:
-        return f"a value is longer than {LONGEST_FIELD:,} characters, perhaps a quote is not closed; mend the row"
+        return f"a value is longer than {LONGEST_FIELD:,} characters, perhaps a quote is not closed; fix the row"
     return f"{text}; write quotes inside a value twice"
 
 
@@ -213,8 +229,8 @@ def _explain_json_error(raw: bytes, error: orjson.JSONDecodeError) -> str:
         return f"{_describe_bad_byte(raw, fault)}; save it as UTF-8"
     if "surrogate" in error.msg:
         where = _find_surrogate_column(raw) or f"character {error.colno}"
-        return f"{where} holds half of a surrogate pair, which is no text; mend it"
-    return f"not valid JSON ({error.msg} at character {error.colno}); mend the line"
+        return f"{where} holds half of a surrogate pair, which is no text"
+    return f"not valid JSON ({error.msg} at character {error.colno})"
 
 
 def _find_surrogate_column(raw: bytes) -> str:
@@ -267,9 +283,21 @@ def _named_parquet_errors(path: Path) -> Iterator[None]:
     """Turn DuckDB's errors into InputErrors that name the file."""
     try:
         yield
-    except duckdb.Error as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} is not a Parquet file that can be read: {reason}") from None
+    except duckdb.Error:
+        raise InputError(f"{path} is {_describe_parquet_fault(path)}") from None
+
+
+def _describe_parquet_fault(path: Path) -> str:
+    """Return why a file cannot be read as Parquet, and what to do. DuckDB's own words name bytes and exceptions."""
+    with path.open("rb") as file:
+        first = file.read(len(PARQUET_MARK))
+        file.seek(-min(len(PARQUET_MARK), path.stat().st_size), os.SEEK_END)
+        last = file.read()
+    if first != PARQUET_MARK:
+        return "not a Parquet file, whatever its name says; name it after what it is, or write it again as Parquet"
+    if last != PARQUET_MARK:
+        return "a Parquet file without its end, as after a download that broke off; fetch or write it again"
+    return "a Parquet file that is damaged, or written in a way that is not known here; write it again"
 
 
 def _fetch_rows(cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[object, ...]]:

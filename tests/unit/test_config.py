@@ -184,7 +184,7 @@ def test_a_row_of_the_failure_table_may_name_some_of_its_keys(tmp_path: Path) ->
         (
             "[limits]\ntier 3\n",
             "batcher.toml is not valid TOML: Expected '=' after a key in a key/value pair (at line 2, column 6); "
-            "mend the line",
+            "fix the line",
         ),
     ],
 )

@@ -14,7 +14,7 @@ from batcher.errors import InputError, JobError
 from batcher.job.job import Job, job_output_to_stderr
 from batcher.plan.options import PlanWish, choose_plan_options, is_same_table, load_plan_options
 from batcher.plan.retry_shards import recut_parked_lines
-from batcher.plan.rows import ArtistReader, BadRows
+from batcher.plan.rows import ArtistReader, BadRows, describe_bad_rows
 from batcher.state import wishes
 from batcher.state.db.transaction import Transaction
 from batcher.state.wishes import PlannedArtist, UnsentChoice
@@ -91,7 +91,9 @@ def _choose_by_table(session: Session, job: Job, table: Path | None) -> Choose:
     with job_output_to_stderr():
         ids = {str(artist.artist_id) for _, artist in ArtistReader(job).read_artists(options.input, bad)}
     if bad and not options.skip_bad_rows:
-        raise InputError(f"{bad[0][1]}; mend the table, as the artist of a bad row cannot be known")
+        raise InputError(
+            f"{describe_bad_rows(options.input, bad)}; fix the table, as the artist of a bad row cannot be known"
+        )
     if not ids:
         raise InputError(f"{options.input} has no artists; name another table by --input")
     return lambda tx: wishes.choose_artists_not_in_table(tx, ids)

@@ -158,7 +158,10 @@ def test_anything_but_a_plain_name_is_refused(template: str) -> None:
 def test_what_is_no_plain_name_is_told_as_it_was_written(name: str) -> None:
     with pytest.raises(JobError) as refused:
         parse_placeholders(f"{{ok}} {{{name}}}")
-    assert str(refused.value) == f"user.md: {{{name}}} is not a plain name; use {{name}} with a key of prompt_values"
+    assert str(refused.value) == (
+        f"user.md: {{{name}}} is not a plain name; use {{name}} with a key of prompt_values, "
+        "or write {{ and }} for braces that are meant as such"
+    )
 
 
 def test_a_name_without_a_value_is_told() -> None:

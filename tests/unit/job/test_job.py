@@ -220,15 +220,15 @@ VALIDATOR = """
             JOB.replace("import BaseModel", "import BaseModel, field_validator").replace(
                 "\n    def prompt_values", VALIDATOR
             ),
-            "t.csv, row 2: job.py, line 13: AttributeError: 'str' object has no attribute 'nonsense'; mend job.py",
+            "t.csv, row 2: job.py, line 13: AttributeError: 'str' object has no attribute 'nonsense'; fix job.py",
         ),
         (
             JOB.replace("self.artist_name}", "self.nothing}"),
-            "t.csv, row 2: job.py, line 11: AttributeError: 'Artist' object has no attribute 'nothing'; mend job.py",
+            "t.csv, row 2: job.py, line 11: AttributeError: 'Artist' object has no attribute 'nothing'; fix job.py",
         ),
         (
             JOB.replace("self.artist_name}", "{}['facts']}"),
-            "t.csv, row 2: job.py, line 11: KeyError: 'facts'; mend job.py",
+            "t.csv, row 2: job.py, line 11: KeyError: 'facts'; fix job.py",
         ),
         (
             JOB.replace('{"artist_name": self.artist_name}', "self.artist_name"),
@@ -277,11 +277,11 @@ def test_half_a_character_costs_no_answer(write_job: WriteJob, half: str) -> Non
     [
         (
             JOB.replace("return None if", "return bio.nothing if"),
-            "artist a: job.py, line 19: AttributeError: 'Bio' object has no attribute 'nothing'; mend job.py",
+            "artist a: job.py, line 19: AttributeError: 'Bio' object has no attribute 'nothing'; fix job.py",
         ),
         (
             JOB.replace("return None if", "return {}['x'] if"),
-            "artist a: job.py, line 19: KeyError: 'x'; mend job.py",
+            "artist a: job.py, line 19: KeyError: 'x'; fix job.py",
         ),
         (
             JOB.replace("return None if", "return True if"),

@@ -48,35 +48,35 @@ def test_a_missing_folder_is_no_job(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("job", "sentence"),
     [
-        ("a = 1\nb = (\n", "painters/job.py, line 2: '(' was never closed; mend the file"),
+        ("a = 1\nb = (\n", "painters/job.py, line 2: '(' was never closed; fix the file"),
         (
             "def f():\nreturn 1\n",
-            "painters/job.py, line 2: expected an indented block after function definition on line 1; mend the file",
+            "painters/job.py, line 2: expected an indented block after function definition on line 1; fix the file",
         ),
         (
             b"a = 'caf\xe9'\n",
             "painters/job.py, line 1: (unicode error) 'utf-8' codec can't decode byte 0xe9 in position 3: unexpected "
-            "end of data; mend the file",
+            "end of data; fix the file",
         ),
-        (b"a = 1\0\n", "painters/job.py: source code string cannot contain null bytes; mend the file"),
+        (b"a = 1\0\n", "painters/job.py: source code string cannot contain null bytes; fix the file"),
         (
             "\n\nimport nothing_of_the_kind\n",
             "painters/job.py cannot be loaded: job.py, line 3: ModuleNotFoundError: No module named "
-            "'nothing_of_the_kind'; mend job.py",
+            "'nothing_of_the_kind'; fix job.py",
         ),
-        ("a = {}['x']\n", "painters/job.py cannot be loaded: job.py, line 1: KeyError: 'x'; mend job.py"),
+        ("a = {}['x']\n", "painters/job.py cannot be loaded: job.py, line 1: KeyError: 'x'; fix job.py"),
         (
             "import sys\nsys.exit('stop')\n",
-            "painters/job.py cannot be loaded: job.py, line 2: SystemExit: stop; mend job.py",
+            "painters/job.py cannot be loaded: job.py, line 2: SystemExit: stop; fix job.py",
         ),
         (
             "class Odd(Exception):\n    pass\n\nraise Odd('one\\ntwo')\n",
-            "painters/job.py cannot be loaded: job.py, line 4: Odd: one; mend job.py",
+            "painters/job.py cannot be loaded: job.py, line 4: Odd: one; fix job.py",
         ),
         (
             "open('/proc/no-such-file')\n",
             "painters/job.py cannot be loaded: job.py, line 1: FileNotFoundError: [Errno 2] No such file or "
-            "directory: '/proc/no-such-file'; mend job.py",
+            "directory: '/proc/no-such-file'; fix job.py",
         ),
         ("", "painters/job.py has no pydantic model Artist"),
         (JOB.replace("class Artist", "class Painter"), "painters/job.py has no pydantic model Artist"),
@@ -124,6 +124,9 @@ def test_a_broken_job_is_named_with_its_line(write_job: WriteJob, job: str | byt
     assert refusal(write_job(job=job)) == sentence
 
 
+NAME = "{name} with a key of prompt_values, or write {{ and }} for braces that are meant as such"
+
+
 @pytest.mark.parametrize(
     ("user", "sentence"),
     [
@@ -132,9 +135,9 @@ def test_a_broken_job_is_named_with_its_line(write_job: WriteJob, job: str | byt
         ("", "painters/user.md names no value of the artist, so every prompt would be the same; write "
          "{artist_name} where the name belongs"),
         ("{artist_name.__class__}", "painters/user.md: {artist_name.__class__} is not a plain name; "
-         "use {name} with a key of prompt_values"),
-        ("{facts[0]}", "painters/user.md: {facts[0]} is not a plain name; use {name} with a key of prompt_values"),
-        ("{}", "painters/user.md: {} is not a plain name; use {name} with a key of prompt_values"),
+         f"use {NAME}"),
+        ("{facts[0]}", f"painters/user.md: {{facts[0]}} is not a plain name; use {NAME}"),
+        ("{}", f"painters/user.md: {{}} is not a plain name; use {NAME}"),
         ("{artist_name", "painters/user.md: expected '}' before end of string; write {{ and }} for braces that are "
          "meant as such"),
         (b"Artist:\n{artist_name}\xe9", "painters/user.md, line 2 is not UTF-8 (byte 22); save it as UTF-8"),

@@ -81,7 +81,7 @@ def test_a_bad_table_of_bios_is_named(desk: Desk, text: str, sentence: str) -> N
     assert desk.refused(InputError, table, done=desk.table(text, "d.csv")) == sentence
 
 
-MEND = "; mend the table, or leave such rows out with --skip-bad-rows"
+MEND = "; fix the table, or leave such rows out with --skip-bad-rows"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ MEND = "; mend the table, or leave such rows out with --skip-bad-rows"
         (
             "t.csv",
             "artist_id,artist_name\na,Ana\nb,Bo\na,Ann\nb,B\n",
-            "t.csv, row 4: artist_id 'a' is already in row 2 (1 more bad rows)" + MEND,
+            "t.csv, row 4: artist_id 'a' is already in row 2; row 5: artist_id 'b' is already in row 3" + MEND,
         ),
         (
             "t.csv",
@@ -114,7 +114,7 @@ MEND = "; mend the table, or leave such rows out with --skip-bad-rows"
         (
             "t.jsonl",
             '{"artist_id": "a", "artist_name": "A\\ud800"}\n',
-            "t.jsonl, row 1: column artist_name holds half of a surrogate pair, which is no text; mend it" + MEND,
+            "t.jsonl, row 1: column artist_name holds half of a surrogate pair, which is no text" + MEND,
         ),
         (
             "t.jsonl",
@@ -259,8 +259,8 @@ def test_a_table_without_a_needed_column_is_no_matter_of_rows(desk: Desk) -> Non
     ("parts", "sentence"),
     [
         ({"values": "{'artist_name': self.nothing}"}, "t.csv, row 2: job.py, line 11: AttributeError: 'Artist' object "
-         "has no attribute 'nothing'; mend job.py"),
-        ({"values": "{'artist_name': {}['x']}"}, "t.csv, row 2: job.py, line 11: KeyError: 'x'; mend job.py"),
+         "has no attribute 'nothing'; fix job.py"),
+        ({"values": "{'artist_name': {}['x']}"}, "t.csv, row 2: job.py, line 11: KeyError: 'x'; fix job.py"),
         ({"values": "{'artist_name': self.artist_name}"}, "t.csv, row 2: user.md names {fact}, which prompt_values "
          "does not give; it gives artist_name"),
         ({"values": "{'artist_name': '\\ud800', 'fact': ''}"}, "t.csv, row 2: prompt_values gives half of a surrogate "
@@ -323,7 +323,7 @@ def test_a_full_disk_while_cutting_leaves_all_as_it_was(
         failing_on(patch, NO_SPACE, after=3)
         sentence = desk.refused(StateError, table)
     assert sentence == (
-        "shard-00004.part cannot be written: No space left on device; make room or mend the rights of the state "
+        "shard-00004.part cannot be written: No space left on device; make room or fix the rights of the state "
         "folder, and plan again"
     )
     assert desk.world.store.folder.exists() is planned_before

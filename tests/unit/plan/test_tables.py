@@ -83,7 +83,7 @@ def test_csv_rows(tmp_path: Path, content: bytes, expected: list[object]) -> Non
         (
             HEADER + b"a," + b"x" * (LONGEST_FIELD + 1) + b"\n",
             f"t.csv, row 2: a value is longer than {LONGEST_FIELD:,} characters, perhaps a quote is not closed; "
-            "mend the row",
+            "fix the row",
         ),
     ],
     ids=["empty", "blank", "twice", "nameless-twice", "latin-1", "utf-16", "open-quote", "quote-inside", "huge"],
@@ -112,31 +112,30 @@ def test_the_position_of_a_bad_byte_is_exact_far_into_a_file(tmp_path: Path) -> 
                 (1, {"a": 1}),
                 (
                     2,
-                    "t.jsonl, row 2: not valid JSON (unexpected character, expected a JSON value at character 7); "
-                    "mend the line",
+                    "t.jsonl, row 2: not valid JSON (unexpected character, expected a JSON value at character 7)",
                 ),
                 (3, {"a": 2}),
             ],
         ),
         (
             b'{"a": "\\ud800"}\n',
-            [(1, "t.jsonl, row 1: column a holds half of a surrogate pair, which is no text; mend it")],
+            [(1, "t.jsonl, row 1: column a holds half of a surrogate pair, which is no text")],
         ),
         (
             b'{"a": 1, "b": [{"c": "\\udc00x"}], "d": "\\ud83d\\ude00"}\n',
-            [(1, "t.jsonl, row 1: column b holds half of a surrogate pair, which is no text; mend it")],
+            [(1, "t.jsonl, row 1: column b holds half of a surrogate pair, which is no text")],
         ),
         (
             b'{"a": 1, "b\\ud800": 2}\n',
-            [(1, "t.jsonl, row 1: column 'b\\ud800' holds half of a surrogate pair, which is no text; mend it")],
+            [(1, "t.jsonl, row 1: column 'b\\ud800' holds half of a surrogate pair, which is no text")],
         ),
         (
             b'["\\ud800"]\n',
-            [(1, "t.jsonl, row 1: character 3 holds half of a surrogate pair, which is no text; mend it")],
+            [(1, "t.jsonl, row 1: character 3 holds half of a surrogate pair, which is no text")],
         ),
         (
             b'{"a": "\\ud800", }\n',
-            [(1, "t.jsonl, row 1: character 8 holds half of a surrogate pair, which is no text; mend it")],
+            [(1, "t.jsonl, row 1: character 8 holds half of a surrogate pair, which is no text")],
         ),
         (
             b'{"a": "\xe9"}\n',
@@ -189,7 +188,11 @@ def test_an_empty_parquet_has_no_rows(tmp_path: Path) -> None:
 def test_a_broken_parquet_is_refused(tmp_path: Path, kept: int) -> None:
     path = parquet(tmp_path / "t.parquet", "SELECT i, 'x' AS x FROM range(1000) t(i)")
     path.write_bytes(path.read_bytes()[:kept])
-    assert refusal(path).startswith("t.parquet is not a Parquet file that can be read: ")
+    assert refusal(path).startswith(
+        "t.parquet is a Parquet file without its end, as after a download that broke off; "
+        if kept > 3
+        else "t.parquet is not a Parquet file, whatever its name says; "
+    )
 
 
 def test_a_parquet_that_breaks_in_the_middle_is_refused(tmp_path: Path) -> None:
@@ -197,7 +200,14 @@ def test_a_parquet_that_breaks_in_the_middle_is_refused(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[4:60] = b"\xff" * 56  # the footer stands, the pages don't
     path.write_bytes(data)
-    assert refusal(path).startswith("t.parquet is not a Parquet file that can be read: ")
+    assert refusal(path).startswith("t.parquet is a Parquet file that is damaged, or written in a way")
+
+
+@pytest.mark.parametrize(("sign", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "upright strokes")])
+def test_columns_that_are_not_separated_by_commas_are_named(tmp_path: Path, sign: str, name: str) -> None:
+    path = table(tmp_path, "t.csv", sign.join(["artist_id", "artist_name"]).encode() + b"\n")
+    told = f"t.csv: its columns are separated by {name}; save it with commas, or as .jsonl or .parquet"
+    assert refusal(path) == told
 
 
 @pytest.mark.parametrize("name", ["t.txt", "t", "t.csv.gz"])
@@ -216,6 +226,8 @@ def test_a_missing_file_a_folder_and_a_monster_of_a_name(tmp_path: Path, ending:
     assert refusal(tmp_path / f"t.{ending}") == missing % ending
     (tmp_path / f"d.{ending}").mkdir()
     assert refusal(tmp_path / f"d.{ending}") == f"d.{ending} is a folder; name a file"
+    (tmp_path / "folder").mkdir(exist_ok=True)
+    assert refusal(tmp_path / "folder") == "folder is a folder; name a file"
     monster = "x" * 5_000 + f".{ending}"
     assert refusal(tmp_path / monster) == f"{monster} cannot be read: File name too long"
 
