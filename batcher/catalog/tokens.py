@@ -94,7 +94,7 @@ class TokenCounter:
                     f"the process that counts tokens was killed (signal {-code}); run the same command again"
                 )
             raise BatcherError(
-                f"the process that counts tokens ended with exit status {code}; mend what it complains of, "
+                f"the process that counts tokens ended with exit status {code}; fix what it complains of, "
                 "and run the same command again"
             )
         counts: list[int] = orjson.loads(answer)

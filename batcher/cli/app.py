@@ -6,11 +6,13 @@ Each command is: options -> session -> one call -> the answer on stdout -> exit 
 import gc
 import os
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from batcher import __version__
 from batcher.cli.declaration import write_json
+from batcher.cli.interrupts import INTERRUPTED
 from batcher.cli.planning import planning
 from batcher.cli.results import results
 from batcher.cli.sending import sending
@@ -22,17 +24,31 @@ click_errors = typer._click.exceptions
 """The errors of a wrong command line. Typer carries a copy of click, and gives these classes no public name."""
 
 app = typer.Typer(
-    help="Plans, submits, polls and collects batches at OpenAI, within the quota, paying for nothing twice.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"batcher {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def declare_options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", "-V", help="Print the version.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    """Plans, submits, polls and collects batches at OpenAI, within the quota, paying for nothing twice."""
+
+
 for group in (planning, sending, results, tools):
     app.add_typer(group)
-
-INTERRUPTED = 130
-"""The code that Typer returns where Ctrl-C ended a command: 128 and the number of the signal, as in shells."""
 
 
 def main() -> None:
@@ -57,7 +73,7 @@ def _run_command() -> NoReturn:
         code = app(standalone_mode=False)
         sys.stdout.flush()
         gc.freeze()  # the last garbage collection, at the end of the process, then has nothing to go through
-        if code == INTERRUPTED:
+        if code == INTERRUPTED:  # what Typer returns where Ctrl-C ended a command
             _print_error_line("interrupted; run the same command again to go on")
         sys.exit(ENDING.compute_exit_code(code if isinstance(code, int) else int(ExitCode.DONE)))
     except BatcherError as error:
@@ -97,4 +113,14 @@ def _print_error_line(sentence: str) -> None:
         import orjson
 
         write_json(orjson.dumps({"version": 1, "error": line}).decode())  # an ErrorAnswer, without its import
-    typer.echo(f"batcher: {line}", err=True)
+    typer.echo(_fold_for_terminal(f"batcher: {line}"), err=True)
+
+
+def _fold_for_terminal(line: str) -> str:
+    """Return a line folded between words where stderr is a terminal, which itself folds within them."""
+    if not sys.stderr.isatty():
+        return line
+    from textwrap import fill
+
+    width = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    return fill(line, width, break_long_words=False, break_on_hyphens=False)

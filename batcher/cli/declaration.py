@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from batcher.cli.interrupts import begin_command
 from batcher.commands.base.answer import CommandAnswer
 
 if TYPE_CHECKING:  # what a command needs is imported when it runs, so that `--help` and a mistake do not wait for it
@@ -58,16 +59,24 @@ ACTING = {
     "collect",
 }
 """The commands that change something: their start and end stand in the log."""
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Neither progress nor notes on stderr; errors stay.")]
+NoWaitOption = Annotated[
+    bool,
+    typer.Option("--no-wait", help="Where another process is at work on this state, end at once with exit code 3."),
+]
 CONFIG = Path("batcher.toml")
 """The configuration file where --config names no other."""
 
 
-def start_session(config: Path, json: bool, service_moved: bool = False) -> "Session":
+def start_session(
+    config: Path, json: bool, service_moved: bool = False, quiet: bool = False, no_wait: bool = False
+) -> "Session":
     """Read the configuration and return the session of a command. Raises ConfigError."""
     from batcher.commands.base.session import open_session
 
     command = typer._click.globals.get_current_context().info_name or ""
-    session = open_session(config, json, service_moved, command)
+    begin_command()
+    session = open_session(config, json, service_moved, command, quiet, waits=not no_wait)
     if command in ACTING:
         from batcher.commands.base.command_log import begin_command_log
 

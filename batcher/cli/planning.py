@@ -15,11 +15,13 @@ from batcher.cli.declaration import (
     InputOption,
     JsonOption,
     LimitOption,
+    QuietOption,
     SkipOption,
     YesOption,
     finish_command,
     start_session,
 )
+from batcher.cli.interrupts import begin_command
 
 PANEL = "Plan"
 """The heading of these commands in `batcher --help`."""
@@ -35,6 +37,7 @@ def init(
     """Write a commented batcher.toml and an example job; overwrites nothing."""
     from batcher.commands.planning.init import run_init
 
+    begin_command()
     finish_command(run_init(folder), json)
 
 
@@ -51,6 +54,7 @@ def plan(
         bool, typer.Option("--replan", help="Cut everything unsent again, from the table and the job as they are now.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Read the table, render and count every line, cut shards; print lines, tokens, price and forecast.
@@ -60,7 +64,7 @@ def plan(
     from batcher.commands.planning.plan import choose_options, run_plan
     from batcher.plan.options import PlanWish
 
-    session = start_session(config, json)
+    session = start_session(config, json, quiet=quiet)
     wish = PlanWish(input, done, limit, everything, skip_bad_rows)
     options = choose_options(session, wish, add or dry_run)
     finish_command(run_plan(session, replace(options, replan=replan, dry_run=dry_run)), json)

@@ -10,6 +10,7 @@ from batcher.cli.declaration import (
     ConfigOption,
     JsonOption,
     OverwriteOption,
+    QuietOption,
     finish_command,
     start_session,
 )
@@ -27,12 +28,13 @@ def collect(
     failed: Annotated[Path | None, typer.Option("--failed", help="Write what has no bio to this file.")] = None,
     only_new: Annotated[bool, typer.Option("--only-new", help="Only bios that were not collected before.")] = False,
     overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Write the bios, earlier ones included, to one file."""
     from batcher.commands.results.collect import run_collect
 
-    finish_command(run_collect(start_session(config, json), out, failed, only_new, overwrite), json)
+    finish_command(run_collect(start_session(config, json, quiet=quiet), out, failed, only_new, overwrite), json)
 
 
 @results.command(rich_help_panel=PANEL)
@@ -41,7 +43,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Again every few seconds, until Ctrl-C.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Tell how far it is: counts, batches in flight, room, who waits until when, cost."""
+    """Show progress, batches in flight, cost and when it will end."""
     from batcher.commands.results.status import run_status, watch_status
 
     session = start_session(config, json)
@@ -66,11 +68,11 @@ def report(
 
 @results.command(rich_help_panel=PANEL)
 def show(
-    artist_id: Annotated[str, typer.Argument(help="As in the table; an unknown one is told with those like it.")],
+    artist_id: Annotated[str, typer.Argument(help="The artist's id. If it is unknown, similar ones are listed.")],
     config: ConfigOption = CONFIG,
     json: JsonOption = False,
 ) -> None:
-    """Tell one artist's whole history."""
+    """Show one artist's whole history."""
     from batcher.commands.results.status import run_show
 
     finish_command(run_show(start_session(config, json), artist_id), json)
@@ -78,7 +80,7 @@ def show(
 
 @results.command(rich_help_panel=PANEL)
 def answers(
-    artist_id: Annotated[str | None, typer.Argument(help="As in the table; none with --refused: of all.")] = None,
+    artist_id: Annotated[str | None, typer.Argument(help="The artist's id. None with --refused: of all.")] = None,
     config: ConfigOption = CONFIG,
     refused: Annotated[bool, typer.Option("--refused", help="Only answers that were refused.")] = False,
     failure: Annotated[
@@ -96,10 +98,11 @@ def answers(
 @results.command(rich_help_panel=PANEL)
 def judge(
     config: ConfigOption = CONFIG,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would change.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
     revoke: Annotated[
         bool, typer.Option("--revoke", help="Take bios that are refused now from their lines, and hold these.")
     ] = False,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Judge kept answers again with today's `accept` and output model; nothing is asked or paid.
@@ -108,7 +111,7 @@ def judge(
     """
     from batcher.commands.results.judge import run_judge
 
-    finish_command(run_judge(start_session(config, json), dry_run, revoke), json)
+    finish_command(run_judge(start_session(config, json, quiet=quiet), dry_run, revoke), json)
 
 
 @results.command(rich_help_panel=PANEL)

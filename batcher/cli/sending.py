@@ -15,7 +15,9 @@ from batcher.cli.declaration import (
     JsonOption,
     LimitOption,
     MovedOption,
+    NoWaitOption,
     OverwriteOption,
+    QuietOption,
     SkipOption,
     YesOption,
     finish_command,
@@ -39,12 +41,14 @@ def submit(
         int | None, typer.Option("--shards", min=1, help="Release only the N most urgent shards.")
     ] = None,
     service_moved: MovedOption = False,
+    no_wait: NoWaitOption = False,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Release the most urgent planned shards and start what fits into the headroom."""
     from batcher.commands.sending.submit import run_submit
 
-    finish_command(run_submit(start_session(config, json, service_moved), shards), json)
+    finish_command(run_submit(start_session(config, json, service_moved, quiet, no_wait), shards), json)
 
 
 @sending.command(rich_help_panel=PANEL)
@@ -52,12 +56,14 @@ def poll(
     config: ConfigOption = CONFIG,
     once: Annotated[bool, typer.Option("--once", help="One round, without waiting.")] = False,
     service_moved: MovedOption = False,
+    no_wait: NoWaitOption = False,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Follow everything released to its end: start what room allows, wait out delays and pauses, ingest."""
     from batcher.commands.sending.poll import run_poll
 
-    finish_command(run_poll(start_session(config, json, service_moved), once), json)
+    finish_command(run_poll(start_session(config, json, service_moved, quiet, no_wait), once), json)
 
 
 @sending.command(rich_help_panel=PANEL)
@@ -81,6 +87,8 @@ def run(
     skip_bad_rows: SkipOption = False,
     add: AddOption = False,
     service_moved: MovedOption = False,
+    no_wait: NoWaitOption = False,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Plan, release all, poll until every line is done, dead or held, and collect: the unattended mode.
@@ -91,7 +99,7 @@ def run(
     from batcher.commands.sending.run import RunFiles, run_all
     from batcher.plan.options import PlanWish
 
-    session = start_session(config, json, service_moved)
+    session = start_session(config, json, service_moved, quiet, no_wait)
     options = choose_run_options(session, PlanWish(input, done, limit, everything, skip_bad_rows), add)
     files = RunFiles(out, failed, report, overwrite)
     finish_command(run_all(session, options, files, tail == "direct"), json)
@@ -107,6 +115,8 @@ def pilot(
         int | None, typer.Option("--seed", help="Another seed draws other lines, the same one the same.")
     ] = None,
     service_moved: MovedOption = False,
+    no_wait: NoWaitOption = False,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Send a sample of the unsent lines first and show what came: bios, refused answers with reasons, cost of the rest.
@@ -115,7 +125,7 @@ def pilot(
     """
     from batcher.commands.sending.pilot import run_pilot
 
-    finish_command(run_pilot(start_session(config, json, service_moved), lines, seed), json)
+    finish_command(run_pilot(start_session(config, json, service_moved, quiet, no_wait), lines, seed), json)
 
 
 @sending.command(rich_help_panel=PANEL)
@@ -137,13 +147,16 @@ def direct(
     ] = False,
     same_prompt: SamePromptOption = False,
     service_moved: MovedOption = False,
+    no_wait: NoWaitOption = False,
+    yes: YesOption = False,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Ask for what is not in flight now, one call a line, at the standard price: the urgent, and the last few."""
     from batcher.commands.sending.direct import DirectOptions, run_direct
 
     options = DirectOptions(priority, failure, limit, unreleased, same_prompt)
-    finish_command(run_direct(start_session(config, json, service_moved), workers, options), json)
+    finish_command(run_direct(start_session(config, json, service_moved, quiet, no_wait), workers, options, yes), json)
 
 
 @sending.command(rich_help_panel=PANEL)
@@ -169,12 +182,14 @@ def cancel(
         list[int] | None, typer.Option("--shard", help="Only this shard; may be given more than once.")
     ] = None,
     service_moved: MovedOption = False,
+    yes: YesOption = False,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Cancel at OpenAI what is in flight, follow it to its end, take in what was done, and hold the rest."""
     from batcher.commands.sending.cancel import run_cancel
 
-    finish_command(run_cancel(start_session(config, json, service_moved), shard or []), json)
+    finish_command(run_cancel(start_session(config, json, service_moved, quiet), shard or [], yes), json)
 
 
 @sending.command(rich_help_panel=PANEL)
@@ -187,12 +202,16 @@ def retry(
     held: Annotated[bool, typer.Option("--held", help="Only held lines.")] = False,
     dead: Annotated[bool, typer.Option("--dead", help="Only dead lines.")] = False,
     same_prompt: SamePromptOption = False,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Bring dead and held lines back, with today's prompt; perhaps paid ones only with --class missing."""
+    """Bring dead and held lines back, with today's prompt.
+
+    Lines whose answer was lost and that may already be paid stay held: `--class missing` buys them again.
+    """
     from batcher.commands.sending.retry import run_retry
 
-    finish_command(run_retry(start_session(config, json), failure, artist, held, dead, same_prompt), json)
+    finish_command(run_retry(start_session(config, json, quiet=quiet), failure, artist, held, dead, same_prompt), json)
 
 
 @sending.command(rich_help_panel=PANEL)
@@ -209,6 +228,7 @@ def redo(
         typer.Option("--where", help='Only bios whose collected row fulfils a SQL condition, as "length(bio) < 80".'),
     ] = None,
     yes: YesOption = False,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Ask for bios again that exist, with today's prompt; each stays until its new one is accepted.
@@ -217,4 +237,6 @@ def redo(
     """
     from batcher.commands.sending.redo import RedoOptions, run_redo
 
-    finish_command(run_redo(start_session(config, json), RedoOptions(artist or None, version, where), yes), json)
+    finish_command(
+        run_redo(start_session(config, json, quiet=quiet), RedoOptions(artist or None, version, where), yes), json
+    )

@@ -7,6 +7,7 @@ import typer
 
 from batcher import __version__
 from batcher.cli.declaration import CONFIG, ConfigOption, JsonOption, finish_command, start_session, write_json
+from batcher.cli.interrupts import begin_command
 from batcher.commands.base.answer import CommandAnswer
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def sandbox(
     """Serve a local Batch API on the loopback interface: for trying things out, for nothing."""
     from batcher.commands.tools.sandbox import run_sandbox
 
+    begin_command()
     run_sandbox(port, speed, tier, seed, folder)
 
 
@@ -72,11 +74,16 @@ def demo(
     input: Annotated[Path | None, typer.Option("--input", help="Another table than the configured one.")] = None,
     speed: Annotated[float, typer.Option("--speed", help="Sandbox seconds in one real second.", min=1)] = 1800.0,
     svg: Annotated[Path | None, typer.Option("--svg", help="Save what was seen as a picture.")] = None,
+    folder: Annotated[
+        Path,
+        typer.Option("--folder", help="Where bios, settings and state are left; that of an earlier demo is reused."),
+    ] = Path("demo"),
 ) -> None:
     """Run the real commands on the configured job against the sandbox, over HTTP, for nothing."""
     from batcher.commands.tools.demo import run_demo
 
-    run_demo(config, input, speed, svg)
+    begin_command()
+    run_demo(config, input, speed, svg, folder)
 
 
 @tools.command(rich_help_panel=PANEL)

@@ -92,7 +92,10 @@ def find_budget_obstacle(shard: ShardView, budget: Budget, left_usd: float) -> s
     if cost <= left_usd:
         return ""
     left = max(left_usd, 0.0)
-    return f"may cost {_format_usd(cost)}, {_format_usd(left)} of the budget of {_format_usd(budget.max_usd)} is left"
+    return (
+        f"may cost {_format_usd(cost)}; {_format_usd(left)} of the budget of {_format_usd(budget.max_usd)} is left "
+        "(raise [budget] max_usd)"
+    )
 
 
 def max_shard_cost(shard: ShardView, budget: Budget) -> float | None:
@@ -149,7 +152,10 @@ def _admit_shard(shard: ShardView, room: Room, budget: Budget, free: int, left_u
     if own > room.ceiling:
         if shard.lines > 1:
             return Split(shard.shard, max(1, int(room.ceiling / room.factor)))
-        return Refuse(shard.shard, f"one line of {shard.tokens:,} tokens is over the limit of {room.ceiling:,}")
+        return Refuse(
+            shard.shard,
+            f"cannot be sent: one line of {shard.tokens:,} tokens is over the limit of {room.ceiling:,}",
+        )
     if room.largest is not None and shard.tokens > room.largest and shard.lines > 1:
         return Split(shard.shard, room.largest)
     if too_dear := find_budget_obstacle(shard, budget, left_usd):
@@ -161,5 +167,7 @@ def _admit_shard(shard: ShardView, room: Room, budget: Budget, free: int, left_u
 
 
 def _format_usd(amount: float) -> str:
-    """Return dollars as text, with more digits for a small amount."""
-    return f"${amount:,.2f}" if amount >= 0.01 or amount == 0 else f"${amount:.6f}"
+    """Return dollars as text as the views do: two amounts that differ look different."""
+    if amount == 0 or amount >= 1:
+        return f"${amount:,.2f}" if amount else "$0"
+    return f"${amount:.4f}" if amount >= 0.001 else f"${amount:.6f}"

@@ -165,7 +165,7 @@ def describe_share(braked: Braked) -> str:
     others = f", others {rest:,}" if rest else ""
     return (
         f"the brake: {judged.unusable:,} of the newest {judged.answers:,} answers of prompt {braked.prompt} "
-        f"({braked.share:.0%}) were of no use ({told}{others})"
+        f"({braked.share:.0%}) were unusable ({told}{others})"
     )
 
 

@@ -171,7 +171,7 @@ def _admit_queue(queue: list[ShardView], snapshot: Snapshot) -> tuple[list[Actio
 
 def _wait_or_finish(snapshot: Snapshot, now: float, stop: Hold | Refuse | None) -> Action:
     waits = _upcoming_waits(snapshot, now)
-    problem = f"shard {stop.shard} cannot be sent: {stop.reason}" if isinstance(stop, Refuse) else ""
+    problem = f"shard {stop.shard} {stop.reason}" if isinstance(stop, Refuse) else ""
     if waits:
         first = min(waits, key=lambda w: w.until)
         return Wait(first.until, f"shard {stop.shard}: {stop.reason}") if isinstance(stop, Hold) else first

@@ -192,7 +192,7 @@ def find_setup_problem(rules: RetryRules, counts: FailureCounts, bios: int, bios
     for failure, code, n in counts:
         if _is_setup_fault(rules, failure, n, lines, bios_of_job):
             if failure in {FailureClass.SETUP, FailureClass.INVALID}:
-                return SetupProblem(_describe_setup_problem(n, lines, "refused", code))
+                return SetupProblem(_describe_setup_problem(n, lines, "were refused", code))
             return find_answer_problem(Reason(code, n), lines)
     return SetupProblem()
 
@@ -247,11 +247,11 @@ def is_reason_new(reason: Reason, lines: int, history: ReasonHistory) -> bool:
 
 def find_answer_problem(reason: Reason, lines: int) -> SetupProblem:
     """Return that the job must stop for a reason for which answers to many of `lines` lines were of no use."""
-    return SetupProblem(_describe_setup_problem(reason.lines, lines, "answered of no use", reason.code), True)
+    return SetupProblem(_describe_setup_problem(reason.lines, lines, "gave unusable answers", reason.code), True)
 
 
 def _describe_setup_problem(n: int, lines: int, what: str, code: str) -> str:
-    return f"{n:,} of {lines:,} lines were {what} ({code}); mend the setup or the prompt and run again"
+    return f"{n:,} of {lines:,} lines {what} ({code}); fix the setup or the prompt and run again"
 
 
 def is_rate_limit_storm(rules: RetryRules, counts: FailureCounts, bios: int) -> bool:

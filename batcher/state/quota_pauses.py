@@ -139,7 +139,7 @@ def resume_sending(tx: Transaction) -> int:
     ended = _end_pauses(tx, None)
     for wait in (facts.WaitFact.OUTAGE, facts.WaitFact.ASKED, facts.WaitFact.RATE):
         facts.set_wait(tx, wait, 0)
-    tx.record_event("resume", f"{ended} pauses ended")
+    tx.record_event("resume", f"{ended} pause{'s' if ended != 1 else ''} ended")
     return ended
 
 

@@ -82,7 +82,7 @@ def format_event(event: LineEvent) -> str:  # noqa: C901, PLR0911, PLR0912 - one
         case events.ShardRefused(shard, reason):
             return f"shard {shard}: refused: {reason}"
         case events.BatchSettled(shard, status=status, bios=bios, failures=failures, anomalies=anomalies):
-            counts = ", ".join(f"{n} {name}" for name, n in sorted(failures.items()))
+            counts = ", ".join(f"{n:,} {name}" for name, n in sorted(failures.items()))
             tail = (f"; failed: {counts}" if counts else "") + (f"; odd: {anomalies}" if anomalies else "")
             return f"shard {shard}: {status}, {bios:,} bios{tail}"
         case events.RetryShardCut(shard, priority, lines):

@@ -1,35 +1,44 @@
 """The forecast in words."""
 
-from batcher.core.forecast import Forecast
 from batcher.state.reports.expectation import Expectation
-from batcher.views.sheet import format_duration
+from batcher.views.moments import format_clock, localize
+from batcher.views.sheet import format_count, format_duration
 
 
 def describe_expected_end(expectation: Expectation) -> list[str]:
     """Return the expected end against the deadline, what the forecast rests on, and what would help."""
-    view, deadline = expectation.forecast, expectation.deadline_s
+    view = expectation.forecast
     basis = (
-        f"from the {view.measured} batches that have ended"
+        f"from {format_count(view.measured, 'batch that has ended', 'batches that have ended')}"
         if view.measured
-        else "assuming 1, 4 and 24 h a batch until one has ended"
+        else "a guess until the first batch has ended"
     )
-    waits_for = expectation.waits_for
-    start = f"End: not before {waits_for}; from then on" if waits_for else "End: expected"
-    end = (
-        f"{start} in {format_duration(view.expected_s)} ({format_duration(view.best_s)} at best, "
-        f"{format_duration(view.worst_s)} at worst, {basis}): "
-        f"{_describe_deadline_fit(view, deadline)}."
-    )
+    end = f"{_describe_end(expectation, basis)}. {_describe_deadline(expectation)}."
     advice = [f"To be in time: {'; or '.join(expectation.advice)}."] if expectation.advice else []
     return [end, *advice]
 
 
-def _describe_deadline_fit(view: Forecast, deadline_s: float) -> str:
+def _describe_end(expectation: Expectation, basis: str) -> str:
+    view, now = expectation.forecast, expectation.now
+    if expectation.waits_for:
+        return (
+            f"End: not before {expectation.waits_for}; from then on in {format_duration(view.expected_s)} "
+            f"({format_duration(view.best_s)} at best, {format_duration(view.worst_s)} at worst; {basis})"
+        )
+    best, worst = (format_clock(now + seconds, now).removesuffix(" today") for seconds in (view.best_s, view.worst_s))
+    return (
+        f"Done about {format_clock(now + view.expected_s, now)} {localize(now):%Z} "
+        f"({best} at best, {worst} at worst; {basis})"
+    )
+
+
+def _describe_deadline(expectation: Expectation) -> str:
+    view, deadline_s = expectation.forecast, expectation.deadline_s
     if deadline_s <= 0:
-        return f"the deadline was {format_duration(-deadline_s)} ago"
-    when = f"the deadline in {format_duration(deadline_s)}"
+        return f"The deadline was {format_duration(-deadline_s)} ago"
+    when = f"Deadline {format_clock(expectation.now + deadline_s, expectation.now)}"
     if view.worst_s <= deadline_s:
-        return f"within {when}"
+        return f"{when}: met"
     if view.expected_s <= deadline_s:
-        return f"probably within {when}"
-    return f"probably PAST {when}" if view.best_s <= deadline_s else f"PAST {when}"
+        return f"{when}: probably met"
+    return f"{when}: probably MISSED" if view.best_s <= deadline_s else f"{when}: MISSED"

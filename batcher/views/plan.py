@@ -16,7 +16,7 @@ from batcher.plan.planner import PlanReport, PlanResult
 from batcher.state.reports.expectation import CostForecast, Expectation, build_expectation
 from batcher.state.reports.status import to_json
 from batcher.views.forecast import describe_expected_end
-from batcher.views.sheet import MOST_SHARDS, Cell, build_table, format_usd
+from batcher.views.sheet import MOST_SHARDS, Cell, build_table, format_count, format_duration, format_usd
 
 MOST_COLUMNS = 12
 """Names of columns that a sentence has at most."""
@@ -144,31 +144,40 @@ def _shard_rows(report: PlanReport) -> list[Sequence[Cell]]:
     ]
     rest = shards[len(shown) :]
     if rest:
+        first, last = rest[0].priority, rest[-1].priority
+        priorities = str(first) if first == last else f"{first} to {last}"
         lines, tokens, size = sum(s.lines for s in rest), sum(s.tokens for s in rest), sum(s.bytes for s in rest)
-        rows.append(
-            (f"{len(rest)} more", f"{rest[0].priority}-{rest[-1].priority}", "", lines, tokens, f"{size / 1e6:.1f}")
-        )
+        rows.append((f"{rest[0].shard} to {rest[-1].shard}", priorities, "", lines, tokens, f"{size / 1e6:.1f}"))
     return rows
 
 
 def _describe_changes(result: PlanResult) -> list[str]:
     lines = [
-        f"{result.rows_read:,} rows read: {result.artists_new:,} new artists, {result.lines_planned:,} lines planned."
+        f"{format_count(result.rows_read, 'row')} read: {format_count(result.artists_new, 'new artist')}, "
+        f"{format_count(result.lines_planned, 'line')} planned."
     ]
     if result.left_out:
         left = f"{result.left_out:,} artist{'s are' if result.left_out != 1 else ' is'} left out of this table"
         lines.append(f"{left}: `--limit N` takes N of them in, `--all` all.")
     if result.changed_rows:
         action = "the unsent ones were taken" if result.replanned else "--replan takes the unsent ones"
-        lines.append(f"{result.changed_rows:,} rows differ from what was planned; {action} anew.")
+        verb = "differs" if result.changed_rows == 1 else "differ"
+        lines.append(f"{format_count(result.changed_rows, 'row')} {verb} from what was planned; {action} anew.")
     if result.not_in_table:
-        lines.append(f"{result.not_in_table:,} planned artists are not in this table any more; they stay planned.")
+        verb, they = ("is", "it stays") if result.not_in_table == 1 else ("are", "they stay")
+        lines.append(
+            f"{format_count(result.not_in_table, 'planned artist')} {verb} not in this table any more; {they} planned "
+            "(`batcher forget --not-in-table` takes them out)."
+        )
     if result.done_unknown:
-        lines.append(f"{result.done_unknown:,} bios of --done belong to no artist of the input and were left out.")
+        verb, was = ("belongs", "was") if result.done_unknown == 1 else ("belong", "were")
+        bios = format_count(result.done_unknown, "bio")
+        lines.append(f"{bios} of --done {verb} to no artist of the input and {was} left out.")
     if result.skipped:
-        lines.append(f"{len(result.skipped):,} bad rows skipped, the first: {result.skipped[0][1]}")
+        lines.append(f"{format_count(len(result.skipped), 'bad row')} skipped, the first: {result.skipped[0][1]}.")
     if result.outdated_shards:
-        lines.append(f"{result.outdated_shards} unsent shards were cut again.")
+        were = "would be" if result.dry_run else "was" if result.outdated_shards == 1 else "were"
+        lines.append(f"{format_count(result.outdated_shards, 'unsent shard')} {were} cut again.")
     return lines
 
 
@@ -184,8 +193,9 @@ def _describe_outlook(summary: PlanSummary, shards: int) -> list[str]:
         else "Price: unknown for this model.",
         *_describe_budget_overrun(summary.budget_usd, money),
         *summary.warnings,
-        f"Room: {summary.ceiling:,} of {summary.limit:,} enqueued tokens may be used, so {shards} shards go in "
-        f"{view.waves} wave{'s' if view.waves != 1 else ''}{_describe_first_sent(summary)}.",
+        f"Room: {summary.ceiling:,} of {summary.limit:,} enqueued tokens may be used, so "
+        f"{format_count(shards, 'shard')} {'goes' if shards == 1 else 'go'} in "
+        f"{format_count(view.waves, 'wave')}{_describe_first_sent(summary)}.",
         *describe_expected_end(summary.expectation),
         *_describe_direct_lane(summary),
     ]
@@ -200,14 +210,17 @@ def _describe_first_sent(summary: PlanSummary) -> str:
 
 
 def _describe_direct_lane(summary: PlanSummary) -> list[str]:
-    """Return how many workers the direct lane would need for the same lines, with the arithmetic."""
+    """Return how long the direct lane would take for the same lines, with how many workers and at which price."""
     hours, rate = summary.expectation.deadline_s / 3600, summary.per_worker_s
     if not summary.lines or hours <= 0:
         return []
-    needed = summary.lines / (hours * 3600) / rate
+    takes = f"about {format_duration(summary.lines / (summary.workers * rate))} with {summary.workers} workers"
+    money = summary.expectation.dollars
+    if money.standard is None or money.expected is None:
+        return [f"`batcher direct --unreleased` would take {takes}, at the standard price."]
     return [
-        f"By `batcher direct --unreleased` instead: {summary.lines:,} lines / {hours:,.0f} h / {rate:.2f} lines a "
-        f"second and worker = {needed:.2f}: {summary.workers} workers, at the standard price."
+        f"`batcher direct --unreleased` would take {takes} and cost about {format_usd(money.standard)} instead of "
+        f"{format_usd(money.expected)}."
     ]
 
 

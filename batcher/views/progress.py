@@ -61,8 +61,8 @@ class Display:
         self._printed: set[str] = set()
 
     def print_line(self, line: str) -> None:
-        """Print a line; text from the service is not read as markup."""
-        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+        """Print a line, which a terminal folds between words; text from the service is not read as markup."""
+        self.console.print(line, highlight=False, soft_wrap=not self.console.is_terminal, markup=False)
 
     def print_once(self, line: str) -> None:
         """Print a line that this command has not printed yet."""

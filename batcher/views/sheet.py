@@ -37,11 +37,18 @@ def format_time(seconds: float | None) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S") if seconds else ""
 
 
+def format_count(count: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: "1 shard", "1,824 shards". plural: where it is not made by an s."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
 def format_usd(amount: float | None) -> str:
-    """Return an amount of dollars, in cents or finer where it is little."""
+    """Return an amount of dollars: in cents from $1 on, else as fine as it has to be; nothing is "$0"."""
     if amount is None:
         return "price unknown"
-    if amount == 0 or amount >= 1:
+    if amount == 0:
+        return "$0"
+    if amount >= 1:
         return f"${amount:,.2f}"
     return f"${amount:.4f}" if amount >= 0.001 else f"${amount:.6f}"
 
@@ -49,8 +56,8 @@ def format_usd(amount: float | None) -> str:
 class TitledTable:
     """A plain table under its title, as wide as its contents; all but the first `text_columns` are aligned right.
 
-    Where the terminal is too narrow, long ids are shortened (--json has them in full), then the columns of `spare` are
-    left out, in their order; only what is still too wide is folded.
+    Where the terminal is too narrow, the columns of `spare` are left out, in their order, then long ids are shortened
+    (they are to be copied, so they go last; --json has them in full); only what is still too wide is folded.
     """
 
     def __init__(
@@ -72,11 +79,11 @@ class TitledTable:
 
     def _fit_to_width(self, width: int) -> Table:
         rows, kept = self.rows, list(range(len(self.columns)))
-        if self._table_width(rows, kept) > width:
-            rows = [[shorten_id(cell) for cell in row] for row in rows]
         for name in self.spare:
             if self._table_width(rows, kept) > width and len(kept) > 1:
                 kept.remove(self.columns.index(name))
+        if self._table_width(rows, kept) > width:
+            rows = [[" ".join(map(shorten_id, cell.split(" "))) for cell in row] for row in rows]
         drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for place in kept:
             justify: JustifyMethod = "left" if place < self.text_columns else "right"

@@ -16,16 +16,17 @@ from batcher.state.reports.status import (
     Status,
 )
 from batcher.views.forecast import describe_expected_end
+from batcher.views.moments import format_clock, localize
 from batcher.views.next_steps import OPEN_STATES, describe_next_steps, needs_person
 from batcher.views.sheet import (
     MOST_SHARDS,
     Cell,
     TitledTable,
     build_table,
+    format_count,
     format_duration,
     format_time,
     format_usd,
-    shorten_id,
 )
 
 SHARD_WAITS_FOR = {
@@ -38,6 +39,26 @@ SHARD_WAITS_FOR = {
 
 TRY_COLUMNS = ("at (UTC)", "outcome", "code", "batch", "tokens in", "out", "cost")
 """The columns of the table of an artist's tries."""
+
+EVENT_WORDS = {
+    "intend_upload": "upload begins",
+    "record_upload": "uploaded",
+    "intend_create": "batch requested",
+    "record_create": "batch recorded",
+    "batch": "batch created",
+    "status": "batch status",
+    "end": "batch ended",
+    "settle": "shard ended",
+    "settled": "results taken in",
+}
+"""The events of a shard in words; others are called by their names."""
+
+
+def _format_moment(at: float, now: float) -> str:
+    """Return a moment (epoch seconds) with its zone and its distance: "17:48 UTC, in 4 min"."""
+    clock = format_clock(at, now).removesuffix(" today")
+    distance = f"in {format_duration(at - now)}" if at >= now else f"{format_duration(now - at)} ago"
+    return f"{clock} {localize(at):%Z}, {distance}"
 
 
 def draw_status(status: Status) -> RenderableType:
@@ -75,7 +96,7 @@ def _describe_status(status: Status) -> list[str]:
     lines = [
         f"Room: {status.reserved:,} of {status.ceiling:,} tokens are reserved (limit {status.limit:,}), "
         f"headroom {status.headroom:,}.",
-        *_describe_refusals(status.refusals),
+        *_describe_refusals(status.refusals, status.now),
         _describe_job_costs(status),
         *_describe_measured_tokens(status.expectation.measured),
     ]
@@ -83,23 +104,26 @@ def _describe_status(status: Status) -> list[str]:
         counts = ", ".join(f"{n:,} {state.replace('_', ' ')}" for state, n in status.asked_again.items())
         lines.append(f"Asked for again, each with its earlier bio: {counts}.")
     lines += [
-        f"{w.lines:,} lines wait after {w.class_}, the first until {format_time(w.first_at)} UTC."
+        f"{format_count(w.lines, 'line')} {'waits' if w.lines == 1 else 'wait'} after {w.class_}, "
+        f"{'' if w.lines == 1 else 'the first '}until {_format_moment(w.first_at, status.now)}."
         for w in status.waiting_lines
     ]
     lines += [
-        f"Shard {w.shard} waits until {format_time(w.until)} UTC {SHARD_WAITS_FOR[w.state]}."
+        f"Shard {w.shard} waits until {_format_moment(w.until, status.now)}, {SHARD_WAITS_FOR[w.state]}."
         for w in status.waiting_shards
     ]
     lines += [_describe_pause(pause, status.now) for pause in status.pauses if not needs_person(pause, status.now)]
     if status.blocked_until > status.now:
         lines.append(
-            f"The service has no room for more; asked again at {format_time(status.blocked_until)} UTC at the latest."
+            "The service has no room for more; asked again at the latest at "
+            f"{_format_moment(status.blocked_until, status.now)}."
         )
     if status.outage_until > status.now:
-        lines.append(f"The service does not answer; asked again at {format_time(status.outage_until)} UTC.")
+        lines.append(f"The service does not answer; asked again at {_format_moment(status.outage_until, status.now)}.")
     if status.direct_until > status.now:
         lines.append(
-            f"The direct lane was refused or not answered; it calls again at {format_time(status.direct_until)} UTC."
+            "The direct lane was refused or not answered; it calls again at "
+            f"{_format_moment(status.direct_until, status.now)}."
         )
     if status.pilot is not None and not status.pilot.failed:
         lines.append(f"{status.pilot.text}.")
@@ -120,16 +144,16 @@ def _describe_pause(pause: OpenPause, now: float) -> str:
     """Return until when it is paused, or that it is over."""
     if pause.until is not None and pause.until <= now:
         return f"The pause ({pause.reason}) is over: one shard at a time until one succeeds."
-    return f"Paused ({pause.reason}) until {format_time(pause.until)} UTC."
+    return f"Paused ({pause.reason}) until {_format_moment(pause.until or 0.0, now)}."
 
 
-def _describe_refusals(refusals: RoomRefusals) -> list[str]:
+def _describe_refusals(refusals: RoomRefusals, now: float) -> list[str]:
     if not refusals.times:
         return []
     named = f"; it named a limit of {refusals.named_limit:,}" if refusals.named_limit else ""
     return [
-        f"Refused for the limit {refusals.times:,} times, last at {format_time(refusals.last_at)} UTC with "
-        f"{refusals.in_flight:,} tokens reserved{named}."
+        f"Refused for the limit {format_count(refusals.times, 'time')}, last at "
+        f"{_format_moment(refusals.last_at or 0.0, now)}, with {refusals.in_flight:,} tokens reserved{named}."
     ]
 
 
@@ -137,7 +161,9 @@ def _describe_costs(costs: Costs) -> str:
     """Return what something has cost, and may cost."""
     if costs.spent is None or costs.reserved is None:
         return "The model's price is not known, so what is spent, saved, wasted and reserved is not known either"
-    text = f"Spent {format_usd(costs.spent)}, of that {format_usd(costs.wasted)} on answers that gave no bio"
+    text = f"Spent {format_usd(costs.spent)}" if costs.spent else "Spent nothing yet"
+    if costs.wasted:
+        text += f", of that {format_usd(costs.wasted)} on answers that gave no bio"
     if costs.saved:
         text += f"; {format_usd(costs.saved)} saved against the standard price"
     if costs.reserved:
@@ -161,21 +187,36 @@ def _shard_cost_rows(costs: Sequence[Costs]) -> list[Sequence[Cell]]:
     rest = costs[len(shown) :]
     named = [("direct" if c.shard is None else str(c.shard), c) for c in shown]
     if rest:
-        named.append((f"{len(rest)} more", sum_costs(rest)))
+        named.append((_name_shards(rest), sum_costs(rest)))
     return [(name, c.bios, *(format_usd(n) for n in (c.reserved, c.spent, c.saved, c.wasted))) for name, c in named]
+
+
+def _name_shards(costs: Sequence[Costs]) -> str:
+    """Return the shards of one row, from the first to the last; the direct lane stands apart."""
+    numbers = [cost.shard for cost in costs if cost.shard is not None]
+    names = [f"{numbers[0]} to {numbers[-1]}"] if len(numbers) > 1 else [str(number) for number in numbers]
+    return " and ".join([*names, *(["direct"] if len(numbers) < len(costs) else [])])
 
 
 def _describe_measured_tokens(measured: MeasuredUsage) -> list[str]:
     if not measured.has_enough_lines:
         return []
     ratio = measured.input / measured.counted
-    bounded = "" if measured.token_ratio == ratio else f" (taken as {measured.token_ratio:g})"
     thought = f" ({measured.reasoning / measured.executed:.0f} of them thinking)" if measured.reasoning else ""
+    again = f"{measured.retry_share:.1%} of the lines had" if measured.retry_share else "no line had"
     return [
-        f"Measured on {measured.executed:,} lines: {ratio:.3f} tokens for each counted one{bounded}, "
-        f"{measured.output / measured.executed:.0f} tokens an answer{thought}, "
-        f"{measured.retry_share:.1%} of the lines go again."
+        f"Measured on {measured.executed:,} answers: {measured.output / measured.executed:.0f} tokens each{thought}; "
+        f"{_describe_count_error(ratio, measured.token_ratio)}; {again} to be asked again."
     ]
+
+
+def _describe_count_error(ratio: float, used: float) -> str:
+    """Return how well tokens of input are counted. ratio: tokens for each counted one; used: by the forecast."""
+    bounded = "" if used == ratio else f" (taken as {used:g})"
+    off = abs(ratio - 1)
+    if off < 0.1:
+        return f"our count of the input is right to {off:.1%}{bounded}"
+    return f"the input has {ratio:.2f} tokens for each counted one{bounded}"
 
 
 def _describe_outcome(status: Status) -> list[str]:
@@ -201,8 +242,8 @@ def draw_artist(artist: ArtistHistory) -> RenderableType:
         parts.append(build_table("Tries", TRY_COLUMNS, tries, 4, ["tokens in", "out", "cost"]))
     events: list[Sequence[Cell]] = []
     for event in artist.events:
-        detail = " ".join(shorten_id(word) for word in (event.detail or "").split())
-        kind = event.kind.replace("_", " ")
+        detail = " ".join((event.detail or "").split())
+        kind = EVENT_WORDS.get(event.kind, event.kind.replace("_", " "))
         events.append((format_time(event.happened_at), kind, str(event.shard or ""), detail))
     if events:
         parts.append(

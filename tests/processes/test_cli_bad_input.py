@@ -60,7 +60,7 @@ def test_an_unknown_key(place: Place) -> None:
 
 # --- the table and the job -------------------------------------------------------------------------------------------
 
-MEND = "; mend the table, or leave such rows out with --skip-bad-rows"
+MEND = "; fix the table, or leave such rows out with --skip-bad-rows"
 
 
 @pytest.mark.parametrize(
@@ -103,9 +103,9 @@ def test_what_a_file_holds_cannot_break_the_sentence_or_reach_the_terminal(place
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("job.py", "def broken(:\n", "jobs/bios/job.py, line 1: invalid syntax; mend the file"),
+        ("job.py", "def broken(:\n", "jobs/bios/job.py, line 1: invalid syntax; fix the file"),
         ("user.md", "{artist_name.x}", "jobs/bios/user.md: {artist_name.x} is not a plain name; use {name} with a key "
-         "of prompt_values"),
+         "of prompt_values, or write {{ and }} for braces that are meant as such"),
         ("user.md", "{artist_name} {nmae}", "jobs/bios/artists.csv, row 2: user.md names {nmae}, which prompt_values "
          "does not give; it gives artist_name, facts"),
     ],

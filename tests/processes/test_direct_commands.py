@@ -45,7 +45,7 @@ def test_what_was_not_released_is_not_bought_unasked(tmp_path: Path) -> None:
         code, text = said(job, ("direct",))
         assert code == 3
         left_out = "lines that were planned and not released: 12 (--unreleased takes them too)\n"
-        assert text.startswith(f"0 lines at the standard price, at most $0.00; {left_out}")
+        assert text.startswith(f"0 lines at the standard price, at most $0; {left_out}")
         assert not job.sandbox.ledger.attempt_counts()
         code, text = said(job, ("direct", "--unreleased"))
         assert code == 0

@@ -222,7 +222,7 @@ def test_lines_that_are_all_refused_stop_the_lane_and_none_dies(tmp_path: Path) 
 def test_a_refused_key_stops_the_lane(tmp_path: Path, status: int) -> None:
     world = desk(tmp_path)
     world.script = lambda _n: refused(status, "", "wrong key")
-    assert world.direct().problem == "the service refuses: wrong key; mend it and run again"
+    assert world.direct().problem == "the service refused the request: wrong key; fix it and run again"
     assert world.states() == {"ready": 12}
     world.script = None
     assert world.direct() == Finish()

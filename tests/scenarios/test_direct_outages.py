@@ -53,7 +53,7 @@ def test_answers_that_are_suddenly_of_no_use_stop_the_lane(tmp_path: Path, monke
 
     monkeypatch.setattr(Job, "_accept_bio", refuse_later)
     ended = world.direct(2)
-    assert "answered of no use (not_accepted)" in ended.problem
+    assert "gave unusable answers (not_accepted)" in ended.problem
     assert world.states()["done"] == 20
     assert next(judged) <= 20 + 3 * (21 + 2)  # three tries of one more than half, and what was under way
 

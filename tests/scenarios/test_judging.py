@@ -271,7 +271,7 @@ def test_the_jobs_own_error_is_one_sentence_and_changes_nothing(tmp_path: Path) 
 
     before = world.rows("SELECT * FROM artists ORDER BY ALL"), world.rows("SELECT * FROM attempts ORDER BY ALL")
     for revoke in (False, True):
-        with pytest.raises(JobError, match=r"artist a00008: .*KeyError: 'born'; mend job.py"):
+        with pytest.raises(JobError, match=r"artist a00008: .*KeyError: 'born'; fix job.py"):
             judge_again(world.store, replace(bios_job(), accept=fails), revoke, False, lambda _: None)
     assert (
         world.rows("SELECT * FROM artists ORDER BY ALL"),

@@ -122,7 +122,7 @@ def test_a_refused_key_is_told_while_an_orphan_is_looked_for(make_trial: MakeTri
         answered(401, "invalid_api_key")(request, send) if is_call(request, "GET", "/files") else upload(request, send)
     )
     ended = it.act()
-    assert isinstance(ended, Finish) and "the service refuses us" in ended.problem
+    assert isinstance(ended, Finish) and "the service refused the request" in ended.problem
 
 
 @pytest.mark.parametrize("hidden", [1, 2, 3])

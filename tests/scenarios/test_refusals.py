@@ -286,7 +286,7 @@ def test_a_refused_key_stops_and_nothing_is_dead(tmp_path: Path, path: str) -> N
     it = trial(tmp_path)
     it.rule = nth("POST", path, 1, answered(401, "invalid_api_key"))
     ended = it.act()
-    assert isinstance(ended, Finish) and "the service refuses us" in ended.problem
+    assert isinstance(ended, Finish) and "the service refused the request" in ended.problem
     assert it.states() == {"ready": 6}
     assert it.act() == Finish()
     assert_paid_once(it, 6)

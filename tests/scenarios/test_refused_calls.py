@@ -61,7 +61,7 @@ def test_a_key_that_is_refused_while_batches_run_ends_it_at_the_first_no(
     it = under_way(tmp_path, call)
     came = refused(it, call, status, "invalid_api_key", 1_000)
     ended = it.act()
-    assert isinstance(ended, Finish) and "the service refuses us" in ended.problem
+    assert isinstance(ended, Finish) and "the service refused the request" in ended.problem
     assert len(came) == 1
     it.rule = lambda request, send: send(request)
     assert it.act() == Finish()
@@ -89,7 +89,7 @@ def test_after_a_setup_failure_no_other_shard_is_sent(tmp_path: Path) -> None:
 
     it.rule = rule
     ended = it.act()
-    assert isinstance(ended, Finish) and "the service refuses us" in ended.problem
+    assert isinstance(ended, Finish) and "the service refused the request" in ended.problem
     assert sent.count("POST /v1/files") == sent.count("POST /v1/batches") == 1
     assert it.states() == {"ready": 30}
 

@@ -28,7 +28,7 @@ def spoil(world: World) -> None:
     world.job = replace(world.job, accept=_refuse_most)
 
 
-def mend(world: World) -> None:
+def fix(world: World) -> None:
     world.job = replace(world.job, accept=lambda *_: None)
 
 

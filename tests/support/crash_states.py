@@ -349,7 +349,7 @@ def deaths_while_mending(library: Path, folder: Path, state: State, recorded: Pa
     put_state(state, recorded, mending)
     before = read_files(mending)
     code = "import sys; from pathlib import Path; from batcher.state.db.store import Store; import time; "
-    command = f"{code}s = Store(Path(sys.argv[1]), time.time, time.sleep)\nwith s.transaction('mend'): pass"
+    command = f"{code}s = Store(Path(sys.argv[1]), time.time, time.sleep)\nwith s.transaction('fix'): pass"
     steps = list(record_work(library, mending, [command, str(mending / "state")]))
     for death in crash_states(before, steps, True):
         files = {str(recorded / Path(path).relative_to(mending)): data for path, data in death.files.items()}

@@ -19,7 +19,8 @@ def build_status(**changes: Any) -> Status:
         waiting_shards=[], pauses=[], limit=1_000_000, ceiling=800_000, reserved=0, headroom=800_000, blocked_until=0.0,
         outage_until=0.0, direct_until=0.0, stopped="", quota_said="", costs=sum_costs([]),
         expectation=Expectation(
-            compute_forecast(RemainingWork(800_000)), CostForecast(0.0, 0.0, 0.0, 0.0), 3600.0, [], MeasuredUsage(), ""
+            compute_forecast(RemainingWork(800_000)), CostForecast(0.0, 0.0, 0.0, 0.0), 3600.0, [], MeasuredUsage(), "",
+            NOW,
         ),
         shard_costs=[], quota=[], refusals=RoomRefusals(0, None, None, None), files_left=0, brakes=[], pilot=None,
         first_wave=None, asked_again={},

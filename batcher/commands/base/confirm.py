@@ -8,6 +8,22 @@ from batcher.commands.base.session import Session
 from batcher.errors import DecisionError, InputError
 
 
+def confirm_on_terminal(session: Session, question: str, is_given: bool) -> None:
+    """Ask on a terminal; return where the user agrees, has agreed beforehand, or is no person: a script has decided.
+
+    question: a sentence that says what would be done, without a question mark. Raises DecisionError where the user
+    does not agree.
+    """
+    if is_given or not _can_ask(session):
+        return
+    if not typer.confirm(f"{question}. Go on?", err=True):
+        raise DecisionError("nothing was done")
+
+
+def _can_ask(session: Session) -> bool:
+    return not session.json and sys.stdin.isatty() and sys.stderr.isatty()
+
+
 def confirm_or_refuse(session: Session, question: str, option: str, is_given: bool) -> None:
     """Ask on a terminal; return where the user agrees, or has given the option that agrees beforehand.
 
@@ -16,7 +32,7 @@ def confirm_or_refuse(session: Session, question: str, option: str, is_given: bo
     """
     if is_given:
         return
-    if session.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not _can_ask(session):
         raise InputError(f"{question}; nothing was changed, {option} agrees")
     if not typer.confirm(f"{question}. Go on?", err=True):
         raise DecisionError("nothing was changed")

@@ -41,4 +41,7 @@ def raise_problem(end: Finish | Wait) -> None:
     """Raise where the process ended for a reason that only the user can remove: SetupError (exit code 2), or
     DecisionError (exit code 3) where the user is asked."""
     if isinstance(end, Finish) and end.problem and not is_interrupted(end):
-        raise DecisionError(end.problem) if end.asks else SetupError(end.problem)
+        if end.asks:
+            raise DecisionError(end.problem)
+        remedy = "" if "`batcher " in end.problem else "; `batcher status` says what to do"
+        raise SetupError(f"{end.problem}{remedy}")

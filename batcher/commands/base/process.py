@@ -116,7 +116,8 @@ def open_lane_context(
 
     is_work_done: whether the owner of the lock has done by now what this process is for; WorkDoneElsewhere is raised
     then. sends: whether it may send what waits. Raises StateError without a plan, ConfigError where today's job and
-    settings are not those of what waits, and SetupError where the service refuses us.
+    settings are not those of what waits, SetupError where the service refuses us, and LockedError where another process
+    has the lane and the session does not wait.
     """
     job = session.load_job()
     check_notifier(session.config)
@@ -145,7 +146,8 @@ def open_lane_context(
     with handled_signals(interrupt):
         sleep = _build_lock_sleep(interrupt, is_work_done, time.monotonic)
         owner = LockOwner(os.getpid(), session.command, time.time())
-        with lane_lock(session.store.folder, lane, lambda why: notify(events.LockHeld(why)), sleep, None, owner):
+        patience_s = None if session.waits else 0.0
+        with lane_lock(session.store.folder, lane, lambda why: notify(events.LockHeld(why)), sleep, patience_s, owner):
             _contact_service(session, context.service, lane)
             yield context
             watcher.look()

@@ -45,6 +45,8 @@ class Session(NamedTuple):
     json: bool
     service_moved: bool = False
     command: str = ""
+    waits: bool = True
+    """Whether it waits for another process that has the lane."""
 
     def write_log(self, level: int, sentence: str) -> None:
         """Write a sentence into the log of the job. level: of Python's logging."""
@@ -77,8 +79,18 @@ class Session(NamedTuple):
             )
 
 
-def open_session(config_path: Path, json: bool, service_moved: bool = False, command: str = "") -> Session:
-    """Read the configuration and return the session of a command of this name. Raises ConfigError."""
+def open_session(
+    config_path: Path,
+    json: bool,
+    service_moved: bool = False,
+    command: str = "",
+    quiet: bool = False,
+    waits: bool = True,
+) -> Session:
+    """Read the configuration and return the session of a command of this name. quiet: show neither progress nor notes.
+
+    Raises ConfigError.
+    """
     config = load_config(config_path)
-    display = Display(CleanConsole(stderr=True))
-    return Session(config, Store(config.state.dir, time.time, time.sleep), display, json, service_moved, command)
+    display = Display(CleanConsole(stderr=True, quiet=quiet))
+    return Session(config, Store(config.state.dir, time.time, time.sleep), display, json, service_moved, command, waits)

@@ -11,6 +11,7 @@ from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.session import Session
 from batcher.commands.planning.plan import configured_tables
 from batcher.errors import StateError, compute_exit_code
+from batcher.views.sheet import format_count
 
 if TYPE_CHECKING:
     from batcher.contracts.results import CollectAnswer
@@ -62,15 +63,15 @@ def collect_to_files(
 
 
 def _draw_collection(collected: CollectResult, out: Path, failed: Path | None) -> Text:
-    lines = [] if collected.kept else [f"{collected.bios:,} bios written to {out}."]
+    lines = [] if collected.kept else [f"{format_count(collected.bios, 'bio')} written to {out}."]
     lines += [f"{note[:1].upper()}{note[1:]}." for note in collected.notes]
     if failed is not None:
-        lines.append(f"{collected.failed:,} artists without a bio written to {failed}.")
+        lines.append(f"{format_count(collected.failed, 'artist')} without a bio written to {failed}.")
     missing = _describe_counts(
         (collected.open, "still open"),
         (collected.held, "held"),
         (collected.dead, "dead"),
-        (collected.skipped, "skipped rows"),
+        (collected.skipped, "skipped row" if collected.skipped == 1 else "skipped rows"),
     )
     if missing:
         lines.append(f"Not among the bios: {missing}.")

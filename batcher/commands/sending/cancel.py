@@ -7,26 +7,31 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from batcher.commands.base.answer import CommandAnswer
+from batcher.commands.base.confirm import confirm_on_terminal
+from batcher.commands.base.outcome import read_job_status
 from batcher.commands.base.process import WorkDoneElsewhere, open_batch_runner
 from batcher.commands.base.session import Session
 from batcher.core.decide import decide_cancel_actions
 from batcher.errors import ExitCode
 from batcher.state import facts, wishes
 from batcher.state.wishes import CancelledShard, CancelResult
-from batcher.views.sheet import build_table
+from batcher.views.sheet import build_table, format_count, format_usd
 
 if TYPE_CHECKING:
     from batcher.contracts.sending import CancelAnswer
 
 
-def run_cancel(session: Session, shards: Sequence[int]) -> "CommandAnswer[CancelAnswer]":
+def run_cancel(session: Session, shards: Sequence[int], yes: bool = False) -> "CommandAnswer[CancelAnswer]":
     """Record the wish to cancel shards (none named: all), and follow it until the acting process has fulfilled it.
 
-    This process acts where no other does. Raises InputError for the number of a shard that cannot be cancelled, and
-    SetupError where its batch is at another service.
+    This process acts where no other does. yes: the user has agreed to it; else a person is asked, where something is in
+    flight. Raises InputError for the number of a shard that cannot be cancelled, SetupError where its batch is at
+    another service, and DecisionError where the user declines.
     """
     with session.store.read_transaction() as tx:
         session.check_origin(tx)
+    if not yes:
+        _ask_before_cancelling(session, shards)
     with session.store.transaction("cancel") as tx:
         requested, since = wishes.request_cancel(tx, shards), tx.now
         facts.end_open_submit(tx)
@@ -51,6 +56,31 @@ def run_cancel(session: Session, shards: Sequence[int]) -> "CommandAnswer[Cancel
 
     code = ExitCode.WORK_REMAINS if left else ExitCode.DONE
     return CommandAnswer(lambda: _draw_cancellation(requested, cancelled, left, end), describe, code)
+
+
+def _ask_before_cancelling(session: Session, shards: Sequence[int]) -> None:
+    """Ask a person to agree to what is in flight, and what it may cost. Raises DecisionError where the person does not.
+
+    Shards that cannot be cancelled are left to the wish itself, which refuses them.
+    """
+    status = read_job_status(session)
+    batches = [batch for batch in status.batches if not shards or batch.shard in shards]
+    named = {batch.shard for batch in batches}
+    reserved = [cost.reserved for cost in status.shard_costs if cost.shard in named]
+    if not batches:
+        return
+    most = (
+        "a price that is not known"
+        if None in reserved
+        else f"at most {format_usd(sum(map(float, filter(None, reserved))))}"
+    )
+    lines, done = sum(batch.lines for batch in batches), sum(batch.completed for batch in batches)
+    confirm_on_terminal(
+        session,
+        f"{format_count(lines, 'line')} in {format_count(len(batches), 'batch', 'batches')} would be cancelled, for "
+        f"which {most} is reserved; {done:,} of them are answered, which is paid for and taken in",
+        is_given=False,
+    )
 
 
 def _follow_cancellation(session: Session) -> str:
@@ -78,11 +108,15 @@ def _draw_cancellation(
     lines = []
     if requested.withdrawn:
         count = len(requested.withdrawn)
-        lines.append(f"{count} shards were not sent yet: planned again; `batcher submit` releases them.")
+        shards = f"{format_count(count, 'shard')} {'was' if count == 1 else 'were'}"
+        lines.append(
+            f"{shards} not sent yet: planned again; `batcher submit` releases {'it' if count == 1 else 'them'}."
+        )
     if requested.held:
-        lines.append(f"{requested.held:,} lines that waited to be tried again are held.")
+        lines.append(f"Lines that waited to be tried again and are held now: {requested.held:,}.")
     if left:
-        lines.append(f"{len(left)} shards are still in flight ({end}); `batcher poll` follows them.")
+        shards = f"{format_count(len(left), 'shard')} {'is' if len(left) == 1 else 'are'}"
+        lines.append(f"{shards} still in flight ({end}); `batcher poll` follows {'it' if len(left) == 1 else 'them'}.")
     if not (cancelled or lines):
         lines.append("Nothing is in flight or waits to be sent.")
     if cancelled or requested.held:

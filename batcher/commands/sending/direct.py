@@ -1,5 +1,6 @@
 """`batcher direct`: the synchronous lane, for what cannot wait."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Group
@@ -8,6 +9,7 @@ from rich.text import Text
 from batcher.catalog.prices import resolve_prices
 from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.choices import parse_failure_class
+from batcher.commands.base.confirm import confirm_on_terminal
 from batcher.commands.base.outcome import describe_job, raise_problem, read_job_status
 from batcher.commands.base.process import open_lane_context
 from batcher.commands.base.session import Session
@@ -17,7 +19,7 @@ from batcher.core.direct.workers import build_workers, parse_workers
 from batcher.core.failures import FailureClass
 from batcher.errors import InputError, compute_exit_code
 from batcher.lanes.direct.lane import DirectLane
-from batcher.lanes.direct.ready_lines import SelectionWeight
+from batcher.lanes.direct.ready_lines import SelectionWeight, weigh_lines
 from batcher.plan.checks import check_sending
 from batcher.state import direct_calls
 from batcher.state.direct_calls import Selection
@@ -53,10 +55,12 @@ class DirectOptions(NamedTuple):
         return Selection(self.priority, failure.value if failure else None, self.limit, unreleased)
 
 
-def run_direct(session: Session, workers: str | None, options: DirectOptions) -> "CommandAnswer[DirectAnswer]":
-    """Request answers at once, at the standard price.
+def run_direct(
+    session: Session, workers: str | None, options: DirectOptions, yes: bool = False
+) -> "CommandAnswer[DirectAnswer]":
+    """Request answers at once, at the standard price. yes: the user has agreed to it; else a person is asked.
 
-    Raises InputError for workers or a class that do not exist.
+    Raises InputError for workers or a class that do not exist, and DecisionError where the user declines.
     """
     try:
         worker_setting = parse_workers(workers if workers is not None else session.config.direct.workers)
@@ -73,7 +77,9 @@ def run_direct(session: Session, workers: str | None, options: DirectOptions) ->
         if brought.lines:
             count = sum(row.lines for row in brought.lines)
             session.display.print_line(f"lines that came back: {count:,}, {describe_prompts(brought.prompts)}")
-    raise_problem(run_direct_lane(session, options.build_selection(failure_class), worker_setting).end)
+    selection = options.build_selection(failure_class)
+    _ask_before_buying(session, selection, yes)
+    raise_problem(run_direct_lane(session, selection, worker_setting).end)
     status = read_job_status(session)
     with session.store.read_transaction() as tx:
         outcomes = {row.outcome: row.calls for row in direct_calls.count_outcomes(tx, first_call)}
@@ -89,6 +95,18 @@ def run_direct(session: Session, workers: str | None, options: DirectOptions) ->
         describe,
         compute_exit_code(status.states),
     )
+
+
+def _ask_before_buying(session: Session, selection: Selection, yes: bool) -> None:
+    """Ask a person to agree to lines and price. Raises DecisionError where the person does not."""
+    if yes:
+        return
+    with session.store.read_transaction() as tx:
+        chosen = weigh_lines(tx, selection, session.config, resolve_prices)
+        everything = weigh_lines(tx, replace(selection, unreleased=True), session.config, resolve_prices)
+    if chosen.lines:
+        question = _describe_selection(chosen, everything.lines - chosen.lines)
+        confirm_on_terminal(session, question, is_given=False)
 
 
 def run_direct_lane(session: Session, selection: Selection, workers: str | int, patient: bool = True) -> LaneRun:

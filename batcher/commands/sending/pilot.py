@@ -32,6 +32,7 @@ from batcher.state.reports.pilot import read_pilot_costs
 from batcher.state.review.answers import AnswerChoice
 from batcher.state.versions import find_version_number, load_prompt_numbers
 from batcher.views.pilot import PilotReport, draw_pilot, draw_short_pilot, pilot_to_json
+from batcher.views.sheet import format_count
 
 if TYPE_CHECKING:
     from batcher.contracts.sending import PilotAnswer
@@ -234,8 +235,8 @@ def _follow_open_pilot(
 def _announce_pilot(session: Session, pilot: PilotProgress | PilotWish) -> None:
     lines = pilot.lines if isinstance(pilot, PilotWish) else pilot.pilot.lines
     share = session.config.pilot.min_accepted
-    note = f"a pilot of {lines:,} lines first; the rest follows where {share:.0%} are accepted"
-    session.display.console.print(note, highlight=False, markup=False)
+    note = f"a pilot of {format_count(lines, 'line')} first; the rest follows where {share:.0%} are accepted"
+    session.display.print_line(note)
 
 
 def _is_open(progress: PilotProgress, to_the_end: bool) -> bool:

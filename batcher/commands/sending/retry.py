@@ -19,7 +19,7 @@ from batcher.state import asked_again, wishes
 from batcher.state.asked_again import PromptLines
 from batcher.state.reports.status import has_artist, read_artist
 from batcher.state.wishes import RetriedLines, RetryFilter
-from batcher.views.sheet import build_table
+from batcher.views.sheet import build_table, format_count
 
 if TYPE_CHECKING:
     from batcher.contracts.sending import RetryAnswer
@@ -97,7 +97,12 @@ def _draw_retry(brought: BroughtBack, why: str) -> RenderableType:
         parts.append(Text(why))
     if brought.perhaps_paid:
         n = brought.perhaps_paid
-        parts.append(Text(f"{n:,} lines are perhaps paid for and stay held; --class missing buys them again."))
+        parts.append(
+            Text(
+                f"{format_count(n, 'line')} whose answer was lost, and that may already be paid, "
+                f"{'stays' if n == 1 else 'stay'} held: `batcher retry --class missing` buys them again."
+            )
+        )
     return Group(*parts)
 
 

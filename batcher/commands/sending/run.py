@@ -147,7 +147,7 @@ def _plan_for_run(session: Session, options: PlanOptions | None) -> None:
     """Plan, unless the run only goes on with the plan of a part of the table, which it does not widen."""
     if options is None:
         note = "going on with what was planned; `batcher plan --limit N` takes in N more of the table, `--all` the rest"
-        session.display.console.print(note, highlight=False, markup=False)
+        session.display.print_line(note)
         return
     if session.config.pilot.lines and load_last_options(session) is None:
         # It is drawn with the plan; one that exists already is cut again for it.

@@ -13,8 +13,9 @@ from batcher.commands.base.session import Session
 from batcher.core.actions import Finish, Wait
 from batcher.errors import ExitCode
 from batcher.state import facts, shards, submissions
+from batcher.state.costs import Spending, load_spending
 from batcher.state.submissions import ShardSubmission
-from batcher.views.sheet import TitledTable, build_table
+from batcher.views.sheet import TitledTable, build_table, format_usd
 
 if TYPE_CHECKING:
     from batcher.contracts.sending import SubmitAnswer
@@ -45,17 +46,19 @@ def run_submit(session: Session, most: int | None) -> "CommandAnswer[SubmitAnswe
         waiting = shards.load_unsent_shards(tx)
         planned = shards.count_planned_shards(tx)
         name = session.name_service(tx)
+        money = load_spending(tx)
     reason = end.reason if isinstance(end, Wait) and waiting else ""
     counts = Text(
-        f"Shards: {release.shards} released{' before' if release.is_earlier else ''}, {len(sent)} submitted; "
+        f"Shards: {release.shards:,} released{' before' if release.is_earlier else ''}, {len(sent):,} submitted; "
         f"{_describe_waiting_shards(len(waiting), end)}"
-        f"{f' Not released: {planned}.' if planned else ''}"
+        f"{f' Not released: {planned:,}.' if planned else ''}"
     )
+    costs = [Text(_describe_money(money))] if money.in_flight_usd else []  # 0: nothing is, or the price is not known
     code = ExitCode.WORK_REMAINS if is_interrupted(end) else ExitCode.DONE
 
     def draw() -> RenderableType:
         table = [_draw_submissions(sent)] if sent else []
-        return Group(Text(name.describe()), *table, counts, *interruption_note(end))
+        return Group(Text(name.describe()), *table, counts, *costs, *interruption_note(end))
 
     def describe() -> "SubmitAnswer":
         from batcher.contracts.sending import SubmitAnswer
@@ -105,9 +108,14 @@ def _draw_submissions(sent: Sequence[ShardSubmission]) -> TitledTable:
     return build_table("Submitted", columns, rows, 3, ["reserved", "tokens"])
 
 
+def _describe_money(money: Spending) -> str:
+    spent = f"; {format_usd(money.spent_usd)} is spent" if money.spent_usd else ""
+    return f"In flight costs at most {format_usd(money.in_flight_usd)}{spent}."
+
+
 def _describe_waiting_shards(waiting: int, end: Finish | Wait) -> str:
     if not waiting:
         return "none waits."
     reason = f" ({end.reason})" if isinstance(end, Wait) else ""
     verb = "waits" if waiting == 1 else "wait"
-    return f"{waiting} {verb}{reason}: `batcher poll` sends the rest as soon as it may."
+    return f"{waiting:,} {verb}{reason}: `batcher poll` sends the rest as soon as it may."

@@ -71,7 +71,7 @@ def _check_job_folder(config: Config) -> Finding:
     try:
         job = load_job(config.job.path)
     except BatcherError as error:
-        return Finding("job", BAD, str(error), "mend the job folder, or set [job] path")
+        return Finding("job", BAD, str(error), "fix the job folder, or set [job] path")
     if not config.job.input.is_file():
         return Finding("job", NOTE, f"{job.name}; its table {config.job.input} does not exist", "set [job] input")
     return Finding("job", OK, f"{job.name}, table {config.job.input.name}")
@@ -176,17 +176,17 @@ def _check_state_folder(config: Config, store: Store) -> Iterator[Finding]:
             origin = facts.read_service_origin(tx)
             brakes = load_open_brakes(tx, config)
     except BatcherError as error:
-        yield Finding("state", BAD, str(error), "see the sentence")
+        yield Finding("state", BAD, str(error), "do what the sentence says; nothing was changed")
         return
     if not os.access(store.folder, os.W_OK) or not os.access(store.path, os.W_OK):
-        yield Finding("state", BAD, f"{store.path} cannot be written", "mend the rights of the state folder")
+        yield Finding("state", BAD, f"{store.path} cannot be written", "fix the rights of the state folder")
         return
     yield Finding("state", OK, f"{store.path} is sound, {count} shards")
     if origin and origin != read_origin():
         todo = "set OPENAI_BASE_URL back, or --service-moved where it is the same service"
         yield Finding("service", BAD, f"this job's work is at {origin}, not at {read_origin()}", todo)
     if stopped:
-        yield Finding("stopped", BAD, stopped, "mend it; the next `batcher poll` tries again")
+        yield Finding("stopped", BAD, stopped, "fix it; the next `batcher poll` tries again")
     for brake in brakes:
         yield Finding("brake", BAD, f"{describe_share(brake)}; nothing more of it is sent", REMEDIES)
 

@@ -94,8 +94,8 @@ class RefusalHandler:
 
     def stop_sending(self, tx: Transaction, error: ErrorDetails) -> None:
         """Send nothing more until the user has corrected what the service refuses."""
-        reason = error.message or error.code
-        facts.stop_sending(tx, f"the service refuses us: {reason}")
+        reason = (error.message or error.code).rstrip(".")
+        facts.stop_sending(tx, f"the service refused the request: {reason}")
         tx.record_event("stopped", reason)
 
     def _handle_full_queue(self, tx: Transaction, shard: int, error: ErrorDetails, wait_s: float | None) -> None:

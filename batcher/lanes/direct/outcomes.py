@@ -137,7 +137,9 @@ class OutcomeJudge:
                     self._recent.append(RecentAnswer(outcome.answered_at, failure.code))
                 if failure.failure is FailureClass.SETUP:
                     reason = failure.message or failure.code
-                    self.setup_problem = SetupProblem(f"the service refuses: {reason}; mend it and run again")
+                    self.setup_problem = SetupProblem(
+                        f"the service refused the request: {reason.rstrip('.')}; fix it and run again"
+                    )
         counts = [(failure, code, n) for (failure, code), n in self._counts.items()]
         bios_of_job = direct_calls.count_service_bios(tx) + self._bios
         self.setup_problem = (

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import orjson
 
-from batcher.catalog.prices import ModelPrices
+from batcher.catalog.prices import ModelPrices, PriceOf
+from batcher.config import Config
 from batcher.core.brake import Braked
 from batcher.core.direct.pacing import Pacer
 from batcher.core.model import Endpoint, JobVersion, Lane
@@ -61,6 +62,21 @@ def bound_call_usd(prices: ModelPrices | None, input_tokens: int, output_tokens:
     return prices.rates_for(Lane.DIRECT).most_cost(input_tokens, output_tokens) if prices is not None else None
 
 
+def weigh_lines(tx: Transaction, selection: Selection, config: Config, price_of: PriceOf) -> SelectionWeight:
+    """Return the lines of a selection, and what they cost at most: every answer of full length, each asked once."""
+    token_factor = load_measured(tx).token_ratio * (1 + config.limits.margin)
+    lines, total_usd = 0, 0.0
+    is_known = True
+    for weight in direct_calls.weigh_selection(tx, selection):
+        version, _ = load_version(tx, weight.version)
+        input_tokens = math.ceil(weight.tokens * token_factor)
+        usd = bound_call_usd(price_of(version.model), input_tokens, version.max_output_tokens)
+        lines += weight.lines
+        total_usd += weight.lines * (usd or 0.0)
+        is_known = is_known and usd is not None
+    return SelectionWeight(lines, total_usd if is_known else None)
+
+
 class ReadyLines:
     """Lines of a selection that are ready to be sent, the most urgent first."""
 
@@ -92,19 +108,7 @@ class ReadyLines:
     def weigh_selection(self, selection: Selection) -> SelectionWeight:
         """Return the lines of a selection, and what they cost at most: every answer of full length, each asked once."""
         with self._context.store.read_transaction() as tx:
-            weights = direct_calls.weigh_selection(tx, selection)
-            materials = {weight.version: self.load_material(tx, weight.version) for weight in weights}
-            token_factor = load_measured(tx).token_ratio * (1 + self._context.config.limits.margin)
-        lines, total_usd = 0, 0.0
-        is_known = True
-        for weight in weights:
-            material = materials[weight.version]
-            input_tokens = math.ceil(weight.tokens * token_factor)
-            usd = bound_call_usd(material.prices, input_tokens, material.version.max_output_tokens)
-            lines += weight.lines
-            total_usd += weight.lines * (usd or 0.0)
-            is_known = is_known and usd is not None
-        return SelectionWeight(lines, total_usd if is_known else None)
+            return weigh_lines(tx, selection, self._context.config, self._context.prices)
 
     @property
     def is_fresh(self) -> bool:

@@ -192,7 +192,7 @@ _REASONS = (
         "file too large",
         "cannot be written: it is larger than this user may write; nothing was lost, raise the limit and run again",
     ),
-    ("permission denied", "cannot be written: permission denied; mend the rights of its folder"),
+    ("permission denied", "cannot be written: permission denied; fix the rights of its folder"),
     ("read-only", "cannot be written: the file system is read-only; set another [state] dir"),
 )
 """A part of DuckDB's message (in lower case), and the sentence for the user."""

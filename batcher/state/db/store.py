@@ -39,7 +39,7 @@ class Store:
         try:
             return self.path.exists() and not checkpoint.is_unfinished(self.path)
         except OSError as error:
-            raise StateError(f"{self.path} cannot be looked at: {error.strerror}; mend the rights") from error
+            raise StateError(f"{self.path} cannot be looked at: {error.strerror}; fix the rights") from error
 
     def with_folder(self, folder: Path) -> "Store":
         """Return the same kind of store in another folder, for a dry run on a copy."""

@@ -49,6 +49,8 @@ class Expectation(NamedTuple):
     waits_for: str
     """What a person has to do before anything is sent, as the end of "not before ..."; "": nothing. The forecast counts
     from then on."""
+    now: float
+    """When this was computed (epoch seconds): the spans of time above count from then."""
 
 
 def build_expectation(outlook: Outlook, config: Config, price_of: PriceOf, now: float) -> Expectation:
@@ -62,6 +64,7 @@ def build_expectation(outlook: Outlook, config: Config, price_of: PriceOf, now: 
         advice=_deadline_advice(outlook, config, deadline_s) if view.expected_s > deadline_s else (),
         measured=outlook.measured,
         waits_for=outlook.waits_for,
+        now=now,
     )
 
 

@@ -9,7 +9,7 @@ from batcher.core import events
 from batcher.core.actions import Finish
 from batcher.core.brake import REMEDIES
 from batcher.state.snapshot import load_snapshot, release_brake
-from tests.support.brake_kit import BRAKE, QUICK, bad_job, brake_config, count_executions, mend, spoil, trips
+from tests.support.brake_kit import BRAKE, QUICK, bad_job, brake_config, count_executions, fix, spoil, trips
 from tests.support.protocol_kit import BATCH_S, Send, Trial, lost, nth
 from tests.support.world import World, kept_open, write_table
 
@@ -158,7 +158,7 @@ def test_after_resume_only_new_answers_count(tmp_path: Path) -> None:
     with world.store.transaction("resume") as tx:
         release_brake(tx)
     assert not trips(world)
-    mend(world)
+    fix(world)
     assert world.act() == Finish()
     assert world.states() == {"done": 100}
 
@@ -195,7 +195,7 @@ def test_resume_counts_where_the_clock_was_ahead_and_is_set_back(tmp_path: Path)
 
 def test_good_answers_of_a_clock_that_was_ahead_do_not_hide_bad_ones(tmp_path: Path) -> None:
     world = World(tmp_path, QUICK, brake_config(50, {**BRAKE, "window": 100}))
-    mend(world)
+    fix(world)
     world.plan(write_table(tmp_path / "artists.csv", 1_000, (1,)))
     world.clock.now += 30 * 86_400
     world.release(4)

@@ -8,7 +8,7 @@ import pytest
 from batcher.core.actions import Finish
 from batcher.core.brake import REMEDIES
 from batcher.state.snapshot import release_brake
-from tests.support.brake_kit import BRAKE, bad_job, brake_config, count_executions, mend, spoil
+from tests.support.brake_kit import BRAKE, bad_job, brake_config, count_executions, fix, spoil
 from tests.support.direct_kit import Desk
 from tests.support.world import write_table
 
@@ -26,7 +26,7 @@ def test_the_direct_lane_stops_at_a_bad_prompt_and_takes_in_its_calls(tmp_path: 
     assert world.direct() == end
     with world.store.transaction("resume") as tx:
         release_brake(tx)
-    mend(world)
+    fix(world)
     assert world.direct() == Finish()
     assert world.states() == {"done": 200}
 

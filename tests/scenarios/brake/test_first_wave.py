@@ -13,7 +13,7 @@ from batcher.state import pilots, redo
 from batcher.state.redo import RedoFilter
 from batcher.state.snapshot import release_brake
 from batcher.views.progress import CleanConsole, Display
-from tests.support.brake_kit import BRAKE, QUICK, bad_job, brake_config, count_executions, mend, spoil
+from tests.support.brake_kit import BRAKE, QUICK, bad_job, brake_config, count_executions, fix, spoil
 from tests.support.world import World, config_with, counter, write_table
 
 WAITS = "the first answers of prompt 1 have not been judged yet"
@@ -112,7 +112,7 @@ def test_resume_of_a_failed_pilot_starts_the_rest_with_a_first_wave(tmp_path: Pa
 def test_a_changed_prompt_goes_on_with_a_first_wave_of_its_own(tmp_path: Path) -> None:
     world = bad_job(tmp_path, 200)
     assert getattr(world.act(), "asks", False)
-    mend(world)
+    fix(world)
     world.job = replace(world.job, system=world.job.system + "\nWrite of urgency.")
     world.plan(tmp_path / "artists.csv", replan=True)
     world.release()

@@ -32,7 +32,7 @@ def test_status_tells_the_brake_and_what_to_do(tmp_path: Path) -> None:
     (brake,) = status.brakes
     assert (brake.prompt, brake.answers, brake.unusable, brake.share) == (1, 20, 18, 0.9)
     assert [tuple(reason) for reason in brake.reasons] == [("not_accepted", 18)]
-    assert "The brake: 18 of the newest 20 answers of prompt 1 (90%) were of no use (not_accepted 18)" in text
+    assert "The brake: 18 of the newest 20 answers of prompt 1 (90%) were unusable (not_accepted 18)" in text
     assert f"{REMEDIES}." in text
     assert "End: not before the brake is released; from then on in" in text
     with world.store.transaction("resume") as tx:

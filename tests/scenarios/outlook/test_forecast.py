@@ -37,7 +37,7 @@ def test_a_ratio_that_is_not_believed_is_shown_with_what_is_taken_for_it(tmp_pat
     job.act(once=True)
     with job.store.transaction("test") as tx:
         tx.con.execute("UPDATE batches SET settled_at = 1, executed = 500, counted_tokens = 1000, used_input = 300")
-    assert "0.300 tokens for each counted one (taken as 0.5), " in status_text(job)
+    assert "the input has 0.30 tokens for each counted one (taken as 0.5); " in status_text(job)
 
 
 def test_before_anything_has_ended_it_is_said_what_is_assumed(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_what_would_help_is_told_where_the_deadline_is_near(tmp_path: Path) -> N
     ]
     job.clock.sleep(HOUR)
     assert expectation(job).deadline_s == pytest.approx(0.005 * HOUR - HOUR)
-    assert "the deadline was 1 h ago" in status_text(job)
+    assert "The deadline was 1 h ago." in status_text(job)
 
 
 @pytest.mark.parametrize("hours", [0.5, 3.9, 4.1, 20])

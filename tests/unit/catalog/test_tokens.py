@@ -71,7 +71,7 @@ def test_how_far_the_table_is_read_ahead(
 @pytest.mark.parametrize(
     ("interpreter", "sentence"),
     [
-        ("/bin/false", r"ended with exit status 1; mend what it complains of"),
+        ("/bin/false", r"ended with exit status 1; fix what it complains of"),
         ("/no/python", r"/no/python: No such file"),
     ],
 )

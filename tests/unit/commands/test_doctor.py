@@ -105,14 +105,14 @@ def test_a_foreign_state_a_full_disk_a_stopped_job_and_files_that_stay(
     practice = Practice(tmp_path, monkeypatch)
     practice.world.plan(tmp_path / "artists.csv")
     with practice.world.store.transaction("test") as tx:
-        tx.write_fact("stopped", text="the service refuses us")
+        tx.write_fact("stopped", text="the service refused the request")
         remote_files.queue_file(tx, "file-1", "batch", 1)
         tx.fetch_all("file_not_deleted", file_id="file-1", next=tx.now, error="503")
     monkeypatch.setattr(
         "batcher.commands.tools.doctor.shutil.disk_usage", lambda _path: shutil._ntuple_diskusage(1, 1, 1000)
     )
     found = practice.look()
-    assert found["stopped"].found == "the service refuses us"
+    assert found["stopped"].found == "the service refused the request"
     assert (found["disk"].level, found["files"].level) == ("wrong", "note")
     assert "file-1" in found["files"].found
     practice.world.store.path.write_bytes(b"something else" * 1000)

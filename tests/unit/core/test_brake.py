@@ -95,7 +95,7 @@ def test_the_verdict_says_the_share_and_the_reasons_and_what_to_do() -> None:
     verdict = decide_brake(RULE, 3, JudgedAnswers(2, reasons))
     assert verdict is not None
     assert describe_brake(verdict) == (
-        "the brake: 38 of the newest 40 answers of prompt 3 (95%) were of no use (not_accepted 30, length 5, "
+        "the brake: 38 of the newest 40 answers of prompt 3 (95%) were unusable (not_accepted 30, length 5, "
         f"no reason 2, others 1); nothing more of it is sent. {REMEDIES}"
     )
 

@@ -247,7 +247,7 @@ def test_a_budget_that_is_spent_stops_the_work() -> None:
     budget = Budget(max_usd=1.0, spent_usd=0.5, charges={1: Charge(0.0, 0.1)})
     (finish,) = decide_actions(EMPTY._replace(shards=(READY,), budget=budget), NOW)
     assert isinstance(finish, Finish)
-    assert "$0.50 of the budget of $1.00 is left" in finish.problem
+    assert "$0.5000 of the budget of $1.00 is left" in finish.problem
 
 
 # --- gathering -------------------------------------------------------------------------------------------------------
@@ -306,8 +306,8 @@ def test_with_nothing_left_the_work_is_finished() -> None:
 
 
 def test_once_stopped_nothing_is_sent_but_what_was_paid_is_taken_in() -> None:
-    snapshot = EMPTY._replace(shards=(READY,), loose=(FULL,), batches=(RUNNING,), stopped="mend the key")
-    assert decide_actions(snapshot, NOW) == [Finish("mend the key")]
+    snapshot = EMPTY._replace(shards=(READY,), loose=(FULL,), batches=(RUNNING,), stopped="fix the key")
+    assert decide_actions(snapshot, NOW) == [Finish("fix the key")]
     assert decide_actions(snapshot._replace(polled_at=0.0), NOW) == [Refresh()]
     assert decide_actions(snapshot._replace(batches=(RUNNING._replace(status="completed"),)), NOW) == [Ingest("b1")]
 
@@ -418,7 +418,7 @@ SNAPSHOTS = st.builds(
     probing=st.booleans(),
     probe_since=TIMES,
     cancelled=st.sampled_from([frozenset(), frozenset(), frozenset({0}), frozenset({1, 2})]),
-    stopped=st.sampled_from(["", "", "mend it"]),
+    stopped=st.sampled_from(["", "", "fix it"]),
 )
 
 

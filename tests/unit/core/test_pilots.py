@@ -155,11 +155,11 @@ def test_a_pilot_is_followed_to_its_first_answers() -> None:
 
 
 def test_what_is_in_flight_of_a_pilot_is_taken_in_where_the_job_stops() -> None:
-    stopped = ASKED._replace(stopped="mend the key")
+    stopped = ASKED._replace(stopped="fix the key")
     assert decide_pilot_actions(stopped, NOW) == [POLL]
     waits = stopped._replace(batches=(), shards=(PILOT._replace(state=S.RELEASED),))
-    assert decide_pilot_actions(waits, NOW) == [Finish("mend the key")]
-    assert decide_pilot_actions(EMPTY._replace(stopped="mend the key"), NOW) == [Finish(PILOT_ANSWERED)]
+    assert decide_pilot_actions(waits, NOW) == [Finish("fix the key")]
+    assert decide_pilot_actions(EMPTY._replace(stopped="fix the key"), NOW) == [Finish(PILOT_ANSWERED)]
 
 
 def test_a_pilot_waits_out_an_outage() -> None:

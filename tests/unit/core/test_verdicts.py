@@ -104,7 +104,7 @@ def test_one_reason_of_many_batches_is_the_fault_of_the_setup_until_a_line_succe
         ([(F.UNUSABLE, "refusal", 2)], 0, 0, ""),
         # many of any batch
         ([(F.UNUSABLE, "refusal", 19)], 0, 0, ""),
-        ([(F.UNUSABLE, "refusal", 20)], 0, 0, "20 of 20 lines were answered of no use (refusal)"),
+        ([(F.UNUSABLE, "refusal", 20)], 0, 0, "20 of 20 lines gave unusable answers (refusal)"),
         ([(F.UNUSABLE, "refusal", 2_000)], 0, 1, ""),
         ([(F.INVALID, "bad", 1_000)], 2_000, 2_000, "1,000 of 3,000 lines were refused (bad)"),
         ([(F.SERVER, "x", 2_000)], 0, 0, ""),
@@ -113,8 +113,8 @@ def test_one_reason_of_many_batches_is_the_fault_of_the_setup_until_a_line_succe
 def test_one_reason_stops_the_job_when_it_is_the_setups(
     counts: FailureCounts, bios: int, bios_of_job: int, why: str
 ) -> None:
-    remedy = "; mend the setup or the prompt and run again"
-    told = SetupProblem(why and why + remedy, concerns_answers="answered of no use" in why)
+    remedy = "; fix the setup or the prompt and run again"
+    told = SetupProblem(why and why + remedy, concerns_answers="gave unusable answers" in why)
     assert find_setup_problem(RULES, counts, bios, bios_of_job) == told
 
 
@@ -132,7 +132,7 @@ def test_when_one_reason_is_the_setups_fault_is_a_setting() -> None:
 
 
 def test_a_sudden_reason_is_told_with_its_lines_and_the_remedy() -> None:
-    told = "1,200 of 2,000 lines were answered of no use (refusal); mend the setup or the prompt and run again"
+    told = "1,200 of 2,000 lines gave unusable answers (refusal); fix the setup or the prompt and run again"
     assert find_answer_problem(Reason("refusal", 1_200), 2_000) == (told, True)
 
 

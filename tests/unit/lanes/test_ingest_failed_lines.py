@@ -110,7 +110,7 @@ def test_answers_that_are_suddenly_of_no_use_stop_a_job_that_has_bios(make: Make
         no_use(bench, batch, 25)
     ended = bench.act(once=False)
     assert isinstance(ended, Finish)
-    assert "25 of 25 lines were answered of no use (not_accepted)" in ended.problem
+    assert "25 of 25 lines gave unusable answers (not_accepted)" in ended.problem
     assert bench.world.states() == {"done": 21, "ready": 79}
     assert bench.count("artists", "attempts > 0 AND state <> 'done'") == 4  # of the first batch: that was by chance
     assert bench.count("attempts", "NOT counted AND code = 'not_accepted'") == 75

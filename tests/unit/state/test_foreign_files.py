@@ -163,5 +163,5 @@ def test_a_state_folder_that_cannot_be_made(tmp_path: Path, naps: Naps) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_state_folder_without_the_right_to_write(planned: Store) -> None:
     planned.path.chmod(0o400)
-    with pytest.raises(StateError, match="permission denied; mend the rights"), planned.transaction("write"):
+    with pytest.raises(StateError, match="permission denied; fix the rights"), planned.transaction("write"):
         pass

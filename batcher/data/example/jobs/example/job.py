@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Artist(BaseModel):
-    """One row of the table. Each field is a column; columns without a field are left out of account."""
+    """One row of the table. Each field is a column; columns without a field are ignored."""
 
     model_config = ConfigDict(coerce_numbers_to_str=True)  # ids are numbers in many a table, and texts here
 

@@ -1,0 +1,125 @@
+"""How commands behave: version, quiet, another process at work, questions on a terminal, Ctrl-C at once."""
+
+import fcntl
+import os
+import pty
+import shlex
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from batcher import __version__
+from batcher.disk.locks import LockOwner, lane_lock
+from tests.support.shop import Shop, open_shop
+
+WIDTH = 80
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    """A shop in which nothing has been done."""
+    with open_shop(tmp_path) as made:
+        yield made
+
+
+def at_terminal(shop: Shop, line: str, typed: str = "") -> tuple[int, list[str]]:
+    """Run a line at a terminal of 24 x 80; return its exit code and the lines that it shows. typed: the answers."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, WIDTH, 0, 0))
+    environment = {**shop.environment, "TERM": "dumb"}
+    process = subprocess.Popen(
+        shlex.split(line), cwd=shop.folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    os.write(ours, typed.encode())
+    shown = b""
+    while True:
+        try:
+            part = os.read(ours, 65_536)
+        except OSError:  # Linux ends a terminal that nobody holds any more so
+            break
+        if not part:
+            break
+        shown += part
+    os.close(ours)
+    return process.wait(), shown.decode().replace("\r", "").splitlines()
+
+
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_the_version_is_an_option_too(shop: Shop, option: str) -> None:
+    ended = shop.shell(f"batcher {option}")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"batcher {__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", ["poll --once", "submit", "run", "direct", "pilot"])
+def test_where_another_process_is_at_work_it_need_not_be_waited_for(shop: Shop, command: str) -> None:
+    assert shop.shell("batcher plan").returncode == 0
+    lane = "direct" if command == "direct" else "batch"
+    owner = LockOwner(os.getpid(), "poll", 1_795_700_000.0)
+    with lane_lock(shop.folder / ".batcher", lane, print, time.sleep, 0.0, owner):
+        ended = shop.shell(f"batcher {command} --no-wait")
+    assert ended.returncode == 3
+    told = ended.stderr.splitlines()[-1]
+    assert told.startswith(f"batcher: process {os.getpid()} (`batcher poll`, since 2026-11-2")
+    assert told.endswith("is at work on this state; `batcher status` shows it")
+
+
+def test_quiet_leaves_only_the_answer_and_the_errors(shop: Shop) -> None:
+    ended = shop.shell("batcher plan -q && batcher submit --quiet --shards 1 && batcher poll -q && batcher show nobody")
+    assert ended.returncode == 2
+    assert "Shards: 1 released, 1 submitted" in ended.stdout
+    assert ended.stderr.splitlines() == ["batcher: the plan has no artist 'nobody'"]
+
+
+def test_a_terminal_folds_an_error_between_words(shop: Shop) -> None:
+    code, lines = at_terminal(shop, "batcher plan --input nowhere/a_table_of_a_rather_long_name.csv --limit 3")
+    assert code == 2
+    assert max(map(len, lines)) <= WIDTH
+    assert " ".join(lines).strip() == (
+        "batcher: nowhere/a_table_of_a_rather_long_name.csv does not exist; check the name, or [job] input in "
+        "batcher.toml"
+    )
+
+
+def test_a_person_is_asked_before_a_cancel_and_may_decline(shop: Shop) -> None:
+    shop.sandbox.update_settings({"service_s": (300_000, 400_000)})
+    assert shop.shell("batcher plan && batcher submit --shards 2").returncode == 0
+    code, lines = at_terminal(shop, "batcher cancel", "n\n")
+    told = " ".join(lines)
+    assert code == 3
+    assert "124 lines in 2 batches would be cancelled, for which at most $" in told
+    assert "batcher: nothing was done" in told
+    assert shop.query("SELECT count(*) FROM 'jobs/bios/artists.csv'") == [(410,)]
+    ended = shop.shell("batcher status --json")
+    assert '"cancelling"' not in ended.stdout
+    assert shop.shell("batcher cancel --yes").returncode in {0, 3}
+
+
+def test_a_person_is_asked_before_direct_buys_and_may_decline(shop: Shop) -> None:
+    assert shop.shell("batcher plan --limit 3").returncode == 0
+    code, lines = at_terminal(shop, "batcher direct --unreleased", "n\n")
+    assert code == 3
+    assert "3 lines at the standard price, at most $" in " ".join(lines)
+    assert shop.sandbox.ledger.attempt_counts() == {}
+    code, lines = at_terminal(shop, "batcher direct --unreleased", "y\n")
+    assert code == 0
+    assert len(shop.sandbox.ledger.attempt_counts()) == 3
+
+
+@pytest.mark.slow  # it starts twenty processes, each of which is to be interrupted at another moment
+def test_ctrl_c_at_once_leaves_no_traceback(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "batcher", "show", "nobody"]
+    for step in range(20):
+        process = subprocess.Popen(program, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        time.sleep(0.03 + step * 0.01)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate()
+        if "site module" not in told and "<frozen site>" not in told:  # else Python itself was starting yet
+            assert "Traceback" not in told, told
