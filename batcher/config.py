@@ -7,9 +7,9 @@ OPENAI_BASE_URL stay in the environment, where the client library reads them.
 
 import os
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -20,9 +20,6 @@ from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, Parameters, ShardLimits
 from batcher.core.retry import DEFAULT_POLICIES, RetryPolicy, RetryRules
 from batcher.errors import ConfigError, format_faulty_value
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
 
 PREFIX = "BATCHER_"
 """The beginning of the names of variables that override a key."""
@@ -344,7 +341,7 @@ def _describe_validation_error(path: Path, error: ValidationError) -> str:
     return "; and ".join(told) + (f"; and {more} more" if more else "")
 
 
-def _describe_fault(path: Path, fault: "ErrorDetails") -> str:
+def _describe_fault(path: Path, fault: Mapping[str, Any]) -> str:
     """Return one error in words: where, what, and for an unknown key the valid ones."""
     place = [str(part) for part in fault["loc"]]
     where, key = _setting_source(path, place), ".".join(place)
