@@ -5,7 +5,7 @@ A row takes these forms: `TableRow` (a dict, from plan/tables.py), `LocatedArtis
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import Future
 from decimal import Decimal
 from functools import cached_property
@@ -117,13 +117,9 @@ class ArtistReader:
 
     def _check_columns(self, table: Path, row: TableRow) -> None:
         """Raise WrongColumnsError where the table lacks a column that every row needs."""
-        for name, field in self._job.artist.model_fields.items():
-            if name not in row and field.is_required() and field.validation_alias is None:
-                columns = ", ".join(read_column_names(table))
-                raise WrongColumnsError(
-                    f"{table} has no column {name}; its columns are {columns or 'none'}: "
-                    "rename one, or give it an alias in job.py"
-                )
+        missing = _find_missing_column(table, self._job, row)
+        if missing:
+            raise WrongColumnsError(missing)
 
 
 class RowPreparer:
@@ -257,6 +253,25 @@ class RowPreparer:
         if tokens * self._factor > self._ceiling:
             return f"one line of {tokens:,} tokens is over the enqueued-token limit x threshold of {self._ceiling:,}"
         return ""
+
+
+def find_missing_column(table: Path, job: Job) -> str:
+    """Return that a table lacks a column which every row needs, as a sentence; "" where it has them all.
+
+    A table of JSONL is judged by its first rows. Raises InputError as `read_table` does.
+    """
+    return _find_missing_column(table, job, read_column_names(table))
+
+
+def _find_missing_column(table: Path, job: Job, found: Container[str]) -> str:
+    for name, field in job.artist.model_fields.items():
+        if name not in found and field.is_required() and field.validation_alias is None:
+            columns = ", ".join(read_column_names(table))
+            return (
+                f"{table} has no column {name}; its columns are {columns or 'none'}: "
+                "rename one, or give it an alias in job.py"
+            )
+    return ""
 
 
 def find_unused_columns(table: Path, job: Job) -> list[str]:

@@ -113,6 +113,13 @@ class OpenAIService:
         found = read_object(answer.content, "description of a model", self._secrets)
         return str(found.get("shutdown_date") or "")
 
+    def list_models(self) -> list[str]:
+        """Return the names of the models that the key can use. Raises CallRefused or CallUnknown."""
+        answer = self._look(self._client.models.with_raw_response.list)
+        found = read_object(answer.content, "list of the models", self._secrets).get("data")
+        rows = found if isinstance(found, list) else []
+        return [row["id"] for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
+
     def upload_file(self, path: Path, name: str, report_sent: Callable[[int], None] = ignore_progress) -> RemoteFile:
         """Upload a file, streamed from disk; never repeated: it is free, but a repetition leaves an orphaned file."""
 

@@ -60,7 +60,7 @@ def _describe_stop(status: Status) -> Iterator[NextStep]:
             "`batcher plan --replan` and `batcher poll`."
         )
     else:
-        todo = "`batcher doctor` checks key, address and model; `batcher poll` goes on once it is mended."
+        todo = "`batcher doctor` checks key, address and model; `batcher poll` goes on once it is fixed."
     yield NextStep("stopped", f"Stopped: {reason}. {todo}", "batcher doctor")
 
 

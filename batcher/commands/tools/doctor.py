@@ -3,12 +3,12 @@
 It changes nothing, here or at OpenAI, and one thing that is wrong does not keep it from checking the others.
 """
 
+import difflib
 import os
 import random
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,25 +19,28 @@ from rich.table import Table
 
 from batcher.catalog.prices import resolve_prices
 from batcher.commands.base.answer import CommandAnswer
+from batcher.commands.base.notices import check_notifier
 from batcher.commands.base.session import Session
+from batcher.commands.tools.findings import BAD, NOTE, OK, Finding, check_job_state, check_table
 from batcher.config import Config, enqueued_token_limit
-from batcher.core.brake import REMEDIES, describe_share
 from batcher.errors import BatcherError, ExitCode
 from batcher.job.loading import load_job
 from batcher.service.address import DEFAULT_ADDRESS, is_unencrypted, read_origin
 from batcher.service.openai_service import OpenAIService, connect_service
 from batcher.service.service import CallError, CallRefused
-from batcher.state import facts, remote_files, shards
+from batcher.state import facts, shards
 from batcher.state.db.store import Store
-from batcher.state.snapshot import load_open_brakes, load_room
+from batcher.state.snapshot import load_room
 
 if TYPE_CHECKING:
     from batcher.contracts.tools import DoctorAnswer
 
-OK, NOTE, BAD = "ok", "note", "wrong"
-"""The levels of a finding."""
 SOON_DAYS = 30
 """A model that is shut down within this many days is noted."""
+MOST_MODELS = 20
+"""Models that are named where the one that is set is not known."""
+CLOSE_MODELS = 5
+"""Of these the ones that are named most like it, which come first."""
 LEAST_FREE = 200_000_000
 """Bytes that must be free on the disk of the state: 42,888 lines take 100 MB of shards, and 100 MB of results while
 they are read."""
@@ -45,36 +48,39 @@ ENOUGH_FREE = 2_000_000_000
 """Bytes from which on the free space is not worth a note."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check."""
-
-    what: str
-    level: str
-    found: str
-    todo: str = ""
-
-
 def run_health_checks(config: Config, store: Store, now: Callable[[], float] = time.time) -> list[Finding]:
     """Check everything, in the order in which a run needs it. now: returns epoch seconds."""
-    findings = [
-        _check_job_folder(config),
+    return [
+        *_check_job_folder(config),
         *_check_service(config, now()),
         *_check_enqueued_limit(config, store),
         *_check_state_folder(config, store),
+        *_check_notifier(config),
         _check_disk_space(store.folder),
     ]
-    return [*findings, *_check_undeleted_files(store)]
 
 
-def _check_job_folder(config: Config) -> Finding:
+def _check_job_folder(config: Config) -> Iterator[Finding]:
     try:
         job = load_job(config.job.path)
     except BatcherError as error:
-        return Finding("job", BAD, str(error), "fix the job folder, or set [job] path")
-    if not config.job.input.is_file():
-        return Finding("job", NOTE, f"{job.name}; its table {config.job.input} does not exist", "set [job] input")
-    return Finding("job", OK, f"{job.name}, table {config.job.input.name}")
+        yield Finding("job", BAD, str(error), "fix the job folder, or set [job] path")
+        return
+    yield Finding("job", OK, job.name)
+    yield from check_table(config, job)
+
+
+def _check_notifier(config: Config) -> Iterator[Finding]:
+    """Yield who is told of the job, where somebody is."""
+    try:
+        check_notifier(config)
+    except BatcherError as error:
+        yield Finding("notify", BAD, str(error), "install it, or remove the urls")
+        return
+    urls = len(config.notify.urls)
+    ways = ["a command"] * bool(config.notify.command) + [f"{urls} url{'s' if urls > 1 else ''}"] * bool(urls)
+    if ways:
+        yield Finding("notify", OK, f"the end, stops and pauses go to {' and '.join(ways)}")
 
 
 def _check_service(config: Config, now: float) -> Iterator[Finding]:
@@ -118,8 +124,21 @@ def _check_model(service: OpenAIService, name: str, origin: str, now: float) -> 
         todo = "try it with a few lines: `batcher plan --limit 1`"
         return Finding("model", NOTE, f"{origin} does not list {name}, and may serve it all the same", todo)
     if ends is None:
-        return Finding("model", BAD, f"{name} is not known to the service", "set [model] name to one that it lists")
+        todo = f"set [model] name to one that it can use, then `batcher plan --replan`: {_list_models(service, name)}"
+        return Finding("model", BAD, f"{name} is not known to the service, or not open to this key", todo)
     return _check_shutdown_date(name, ends, now)
+
+
+def _list_models(service: OpenAIService, name: str) -> str:
+    """Return the models that the key can use, those first that are named like the one that is not known."""
+    try:
+        names = service.list_models()
+    except CallError as error:
+        return f"the list could not be read ({error}); platform.openai.com has it"
+    close = difflib.get_close_matches(name, names, n=CLOSE_MODELS, cutoff=0.4)
+    listed = [*close, *(each for each in sorted(names) if each not in close)]
+    rest = len(listed) - MOST_MODELS
+    return f"{', '.join(listed[:MOST_MODELS])}{f' and {rest} more' if rest > 0 else ''}" or "it lists none"
 
 
 def _check_shutdown_date(name: str, ends: str, now: float) -> Finding:
@@ -172,9 +191,7 @@ def _check_state_folder(config: Config, store: Store) -> Iterator[Finding]:
     try:
         with store.read_transaction() as tx:
             count = len(shards.load_shard_states(tx))
-            stopped = facts.read_stop_reason(tx)
             origin = facts.read_service_origin(tx)
-            brakes = load_open_brakes(tx, config)
     except BatcherError as error:
         yield Finding("state", BAD, str(error), "do what the sentence says; nothing was changed")
         return
@@ -185,10 +202,7 @@ def _check_state_folder(config: Config, store: Store) -> Iterator[Finding]:
     if origin and origin != read_origin():
         todo = "set OPENAI_BASE_URL back, or --service-moved where it is the same service"
         yield Finding("service", BAD, f"this job's work is at {origin}, not at {read_origin()}", todo)
-    if stopped:
-        yield Finding("stopped", BAD, stopped, "fix it; the next `batcher poll` tries again")
-    for brake in brakes:
-        yield Finding("brake", BAD, f"{describe_share(brake)}; nothing more of it is sent", REMEDIES)
+    yield from check_job_state(config, store)
 
 
 def _check_disk_space(folder: Path) -> Finding:
@@ -200,19 +214,6 @@ def _check_disk_space(folder: Path) -> Finding:
     if free < ENOUGH_FREE:
         return Finding("disk", NOTE, found, "keep an eye on it")
     return Finding("disk", OK, found)
-
-
-def _check_undeleted_files(store: Store) -> Iterator[Finding]:
-    """Yield a note where files at OpenAI could not be deleted."""
-    try:
-        with store.read_transaction() as tx:
-            left = [file for file in remote_files.load_files_left(tx) if file.tries]
-    except BatcherError:
-        return
-    if left:
-        first = f"the first {left[0].file_id} ({left[0].purpose}, {left[0].tries} tries: {left[0].error})"
-        found = f"{len(left)} could not be deleted at OpenAI, {first}"
-        yield Finding("files", NOTE, found, "`batcher poll` tries again; they expire by themselves after 30 days")
 
 
 def draw_findings(findings: Sequence[Finding]) -> RenderableType:

@@ -124,7 +124,7 @@ def load_outlook(tx: Transaction, config: Config) -> Outlook:
 def _find_blocker(stopped: str, is_braked: bool, pauses: Sequence[Pause], now: float) -> str:
     """Return what a person has to do before anything is sent; "" where nothing."""
     if stopped:
-        return "what has stopped it is mended"
+        return "what has stopped it is fixed"
     active = [pause for pause in pauses if pause.scope == "all" and pause.is_active(now)]
     if any(pause.reason == QUOTA for pause in active):
         return "credit is added"

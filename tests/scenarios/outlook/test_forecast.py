@@ -114,7 +114,7 @@ def test_an_end_that_waits_for_a_person_is_told_as_such(tmp_path: Path) -> None:
     assert "End: not before `batcher resume`; from then on in" in status_text(job)
     with job.store.transaction("stop") as tx:
         facts.stop_sending(tx, "the service refuses us: no")
-    assert "End: not before what has stopped it is mended; from then on in" in status_text(job)
+    assert "End: not before what has stopped it is fixed; from then on in" in status_text(job)
 
 
 def test_a_pause_that_ends_by_itself_moves_the_end(tmp_path: Path) -> None:

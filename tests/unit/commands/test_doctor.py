@@ -1,6 +1,7 @@
 """What the doctor finds, thing by thing, and how it is drawn."""
 
 import io
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,9 +9,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from batcher.commands.tools.doctor import Finding, draw_findings, run_health_checks
+from batcher.commands.tools.doctor import draw_findings, run_health_checks
+from batcher.commands.tools.findings import Finding
+from batcher.config import NotifySection
+from batcher.disk.locks import LockOwner, lane_lock
 from batcher.sandbox import Faults, SandboxSettings
-from batcher.state import facts, remote_files
+from batcher.state import facts, quota_pauses, remote_files
 from tests.support.world import ROOT, World, config_with, write_table
 
 KEY = "sk-test-of-the-doctor"
@@ -112,11 +116,74 @@ def test_a_foreign_state_a_full_disk_a_stopped_job_and_files_that_stay(
         "batcher.commands.tools.doctor.shutil.disk_usage", lambda _path: shutil._ntuple_diskusage(1, 1, 1000)
     )
     found = practice.look()
-    assert found["stopped"].found == "the service refused the request"
+    assert found["stopped"].found.startswith("Stopped: the service refused the request. `batcher doctor` checks key")
     assert (found["disk"].level, found["files"].level) == ("wrong", "note")
     assert "file-1" in found["files"].found
     practice.world.store.path.write_bytes(b"something else" * 1000)
     assert practice.look()["state"].level == "wrong"
+
+
+def test_an_unknown_model_is_told_with_those_that_the_key_can_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    practice = Practice(tmp_path, monkeypatch, model={"name": "gpt-6-lunna"}, limits={"enqueued_tokens": 10**6})
+    found = practice.look()["model"]
+    assert found.level == "wrong"
+    assert found.todo.startswith(
+        "set [model] name to one that it can use, then `batcher plan --replan`: gpt-6-luna, gpt-"
+    )
+
+
+@pytest.mark.parametrize(
+    ("header", "level", "words"),
+    [
+        ("artist_id,artist_name,priority,colour", "ok", "has the columns that the job needs"),
+        ("artist_id,name,priority,colour", "wrong", "has no column artist_name; its columns are artist_id, name, "),
+    ],
+)
+def test_the_columns_of_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: str, level: str, words: str
+) -> None:
+    practice = Practice(tmp_path, monkeypatch)
+    (tmp_path / "artists.csv").write_text(f"{header}\n1,Ana,2,red\n", encoding="utf-8")
+    found = practice.look()
+    assert found["table"].level == level and words in found["table"].found
+    if level == "ok":
+        assert found["columns"].found == "the job does not read colour of artists.csv"
+    (tmp_path / "artists.csv").unlink()
+    assert practice.look()["table"].level == "note"
+
+
+def test_what_waits_for_a_person_and_who_acts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    practice = Practice(tmp_path, monkeypatch)
+    world = practice.world
+    world.plan(tmp_path / "artists.csv")
+    world.release()
+    world.act(once=True)
+    with world.store.transaction("test") as tx:
+        quota_pauses.pause_sending(tx, "all", "quota", tx.now + 60, "no credit")
+        quota_pauses.pause_sending(tx, "all", "by hand", None, "by hand")
+        facts.record_quota_sentence(tx, "You exceeded your current quota.")
+    found = practice.look()
+    assert (found["quota"].level, found["paused"].level, found["lock"].level) == ("wrong", "note", "note")
+    assert 'OpenAI says: "You exceeded your current quota." Add credit at' in found["quota"].found
+    assert found["lock"].found == "nobody follows what is in flight (3 batches)"
+    owner = LockOwner(os.getpid(), "poll", 1_795_700_000.0)
+    with lane_lock(world.store.folder, "batch", lambda _: None, lambda _: None, 0.0, owner):
+        lock = practice.look()["lock"]
+    expected = f"process {os.getpid()} (`batcher poll`, since 2026-11-26 13:33:20 UTC) acts in the batch lane"
+    assert (lock.level, lock.found) == ("ok", expected)
+
+
+def test_who_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    practice = Practice(tmp_path, monkeypatch)
+    assert "notify" not in practice.look()
+    told = NotifySection(command="cat", urls=("json://localhost",))
+    practice.world.config = practice.world.config.model_copy(update={"notify": told})
+    monkeypatch.setattr("batcher.commands.base.notices.importlib.util.find_spec", lambda _name: None)
+    assert practice.look()["notify"].level == "wrong"
+    monkeypatch.setattr("batcher.commands.base.notices.importlib.util.find_spec", lambda _name: True)
+    assert practice.look()["notify"].found == "the end, stops and pauses go to a command and 1 url"
 
 
 def test_findings_are_drawn_with_what_to_do_under_them() -> None:

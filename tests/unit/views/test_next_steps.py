@@ -32,7 +32,7 @@ CASES: Mapping[str, tuple[dict[str, object], list[tuple[str, str, str]]]] = {
             "stopped",
             "batcher doctor",
             "Stopped: the service refuses us: Incorrect API key provided. `batcher doctor` checks key, address and "
-            "model; `batcher poll` goes on once it is mended.",
+            "model; `batcher poll` goes on once it is fixed.",
         )],
     ),
     "no credit": (
