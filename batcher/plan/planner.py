@@ -19,6 +19,7 @@ from batcher.catalog.tokens import TokenCounter
 from batcher.config import Config, shard_limits
 from batcher.core.cutting import split_chunks
 from batcher.core.lifecycle import ShardState
+from batcher.disk.id_list import write_id_list
 from batcher.disk.shard_files import Spool, remove_shard_leftovers
 from batcher.errors import InputError, StateError
 from batcher.job.job import Job, job_output_to_stderr
@@ -102,7 +103,10 @@ def plan_job(
     with job_output_to_stderr(), _pause_garbage_collection():
         if not options.dry_run:
             with store.plan_transaction() as tx:
-                return planner.make_plan(tx, store.folder, store.folder)
+                made = planner.make_plan(tx, store.folder, store.folder)
+            with store.read_transaction() as tx:
+                write_id_list(store.folder, plan_state.stream_artist_ids(tx))
+            return made
         # A dry run does the same; its shard files are removed, and its transaction is rolled back.
         with tempfile.TemporaryDirectory(prefix="batcher-dry-run-") as name:
             scratch = Path(name)

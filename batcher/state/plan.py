@@ -258,6 +258,12 @@ def load_kept_rows(tx: Transaction) -> Sequence[StoredRow]:
     return tx.fetch_all("kept_rows")
 
 
+def stream_artist_ids(tx: Transaction) -> Iterator[str]:
+    """Yield the ids of all artists in the order of their bytes."""
+    for rows in tx.stream_rows("artist_ids", CHUNK_ROWS):
+        yield from (str(artist_id) for (artist_id,) in rows)
+
+
 def stream_ordered_lines(tx: Transaction, sampled: bool) -> Iterator[Sequence[OrderedLine]]:
     """Yield the unplanned lines in priority order, ties in input order, CHUNK_ROWS at a time.
 

@@ -53,6 +53,13 @@ def format_usd(amount: float | None) -> str:
     return f"${amount:.4f}" if amount >= 0.001 else f"${amount:.6f}"
 
 
+def format_usd_column(amounts: Sequence[float | None]) -> list[str]:
+    """Return amounts of dollars that stand below each other: all as fine as the least of them has to be."""
+    least = min((amount for amount in amounts if amount), default=0.0)
+    decimals = len(format_usd(least).partition(".")[2])
+    return [f"${amount:,.{decimals}f}" if amount else format_usd(amount) for amount in amounts]
+
+
 class TitledTable:
     """A plain table under its title, as wide as its contents; all but the first `text_columns` are aligned right.
 

@@ -27,6 +27,7 @@ from batcher.views.sheet import (
     format_duration,
     format_time,
     format_usd,
+    format_usd_column,
 )
 
 SHARD_WAITS_FOR = {
@@ -188,7 +189,9 @@ def _shard_cost_rows(costs: Sequence[Costs]) -> list[Sequence[Cell]]:
     named = [("direct" if c.shard is None else str(c.shard), c) for c in shown]
     if rest:
         named.append((_name_shards(rest), sum_costs(rest)))
-    return [(name, c.bios, *(format_usd(n) for n in (c.reserved, c.spent, c.saved, c.wasted))) for name, c in named]
+    amounts = [[c.reserved for _, c in named], [c.spent for _, c in named], [c.saved for _, c in named]]
+    columns = [format_usd_column(column) for column in [*amounts, [c.wasted for _, c in named]]]
+    return [(name, c.bios, *dollars) for (name, c), *dollars in zip(named, *columns, strict=True)]
 
 
 def _name_shards(costs: Sequence[Costs]) -> str:

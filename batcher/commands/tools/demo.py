@@ -27,6 +27,8 @@ MARK = "# Written by `batcher demo`; the next one writes this folder anew."
 """The first line of the settings in a folder of the demo, by which a later demo knows it."""
 RESULTS = ("bios.parquet", "failed.parquet")
 """The files that the demo's `collect` writes."""
+REPORT = "report.html"
+"""The page that the demo's `report` writes."""
 
 
 def run_demo(config: Path, input: Path | None, speed: float, svg: Path | None, folder: Path) -> None:
@@ -69,7 +71,7 @@ def prepare_folder(folder: Path) -> None:
         raise InputError(f"{folder} exists and holds no earlier demo; name another folder with --folder")
     if is_ours:
         shutil.rmtree(folder / "state", ignore_errors=True)
-        for name in RESULTS:
+        for name in (*RESULTS, REPORT):
             (folder / name).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -112,6 +114,7 @@ class Demo:
         self._run_command("poll")
         out, failed = RESULTS
         self._run_command("collect", "--out", out, "--failed", failed)
+        self._run_command("report", "--out", REPORT)
 
     def _run_command(self, *arguments: str) -> None:
         self._console.print(Text(f"\n$ batcher {' '.join(arguments)}", style="bold"))
@@ -136,8 +139,11 @@ class Demo:
     def print_next_steps(self) -> None:
         """Print what the demo has left, and three commands to try on it."""
         took = f"{time.monotonic() - self._began:.0f} s in all. Nothing left this machine, and nothing was paid."
-        self.print_note(f"\n{took} The bios, the settings and the state are in {self._folder}.")
-        program = "batcher" if shutil.which("batcher") else os.path.relpath(sys.argv[0])
+        self.print_note(
+            f"\n{took} The bios, the page {self._folder / REPORT}, the settings and the state are in {self._folder}."
+        )
+        own = "python -m batcher" if sys.argv[0].endswith("__main__.py") else os.path.relpath(sys.argv[0])
+        program = "batcher" if shutil.which("batcher") else own
         settings = f"--config {self._folder / 'batcher.toml'}"
         self._console.print(Text("To try next:", style="bold"))
         for command, what in (

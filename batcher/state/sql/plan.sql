@@ -125,6 +125,9 @@ SELECT artist_id, custom_id, artist_name, priority, data FROM artists
 WHERE state = 'ready' AND version IS NULL AND shard IS NULL
   AND artist_id NOT IN (SELECT artist_id FROM prepared)
 
+-- name: artist_ids
+SELECT artist_id FROM artists ORDER BY artist_id
+
 -- name: ordered_lines
 SELECT priority, seq, spooled, tokens, bytes FROM unplanned
 WHERE (seq IN (SELECT seq FROM sample)) = $sampled ORDER BY priority, seq
