@@ -15,6 +15,10 @@ def main() -> None:
     """Run the command."""
     if sys.stdout is None:  # `batcher plan >&-`: stdout was closed by the caller
         sys.stdout = open(os.devnull, "w", encoding="utf-8")
+    if "_BATCHER_COMPLETE" in os.environ:
+        from batcher.cli.completing import complete_or_go_on
+
+        complete_or_go_on()
     gc.set_threshold(YOUNG_OBJECTS)
     install_early_end()
     try:

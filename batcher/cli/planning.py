@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from batcher.cli.completing import complete_artists
 from batcher.cli.declaration import (
     CONFIG,
     AddOption,
@@ -75,11 +74,7 @@ def plan(
 def preview(
     artists: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[ARTIST_ID]...",
-            autocompletion=complete_artists,
-            help="Whose lines. Default: the most urgent one's.",
-        ),
+        typer.Argument(metavar="[ARTIST_ID]...", help="Whose lines. Default: the most urgent one's."),
     ] = None,
     sample: Annotated[
         int | None, typer.Option("--sample", min=1, help="Of N artists, from the shortest row to the longest.")
@@ -100,8 +95,7 @@ def preview(
 @planning.command(rich_help_panel=PANEL)
 def forget(
     artist: Annotated[
-        list[str] | None,
-        typer.Option("--artist", help="The id of one; may be given more than once.", autocompletion=complete_artists),
+        list[str] | None, typer.Option("--artist", help="The id of one; may be given more than once.")
     ] = None,
     not_in_table: Annotated[
         bool, typer.Option("--not-in-table", help="All that the table does not have, or not any more.")

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from batcher.cli.completing import complete_artists
 from batcher.cli.declaration import (
     CONFIG,
     ConfigOption,
@@ -69,12 +68,7 @@ def report(
 
 @results.command(rich_help_panel=PANEL)
 def show(
-    artist_id: Annotated[
-        str,
-        typer.Argument(
-            help="The artist's id. If it is unknown, similar ones are listed.", autocompletion=complete_artists
-        ),
-    ],
+    artist_id: Annotated[str, typer.Argument(help="The artist's id. If it is unknown, similar ones are listed.")],
     config: ConfigOption = CONFIG,
     json: JsonOption = False,
 ) -> None:
@@ -86,10 +80,7 @@ def show(
 
 @results.command(rich_help_panel=PANEL)
 def answers(
-    artist_id: Annotated[
-        str | None,
-        typer.Argument(help="The artist's id. None with --refused: of all.", autocompletion=complete_artists),
-    ] = None,
+    artist_id: Annotated[str | None, typer.Argument(help="The artist's id. None with --refused: of all.")] = None,
     config: ConfigOption = CONFIG,
     refused: Annotated[bool, typer.Option("--refused", help="Only answers that were refused.")] = False,
     failure: Annotated[

@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from batcher.cli.completing import complete_artists, complete_shards
 from batcher.cli.declaration import (
     CONFIG,
     AddOption,
@@ -180,8 +179,7 @@ def resume(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
 def cancel(
     config: ConfigOption = CONFIG,
     shard: Annotated[
-        list[int] | None,
-        typer.Option("--shard", help="Only this shard; may be given more than once.", autocompletion=complete_shards),
+        list[int] | None, typer.Option("--shard", help="Only this shard; may be given more than once.")
     ] = None,
     service_moved: MovedOption = False,
     yes: YesOption = False,
@@ -200,9 +198,7 @@ def retry(
     failure: Annotated[
         str | None, typer.Option("--class", help="Only lines that ended with this class of failure.")
     ] = None,
-    artist: Annotated[
-        str | None, typer.Option("--artist", help="Only the line of this artist.", autocompletion=complete_artists)
-    ] = None,
+    artist: Annotated[str | None, typer.Option("--artist", help="Only the line of this artist.")] = None,
     held: Annotated[bool, typer.Option("--held", help="Only held lines.")] = False,
     dead: Annotated[bool, typer.Option("--dead", help="Only dead lines.")] = False,
     same_prompt: SamePromptOption = False,
@@ -222,12 +218,7 @@ def retry(
 def redo(
     config: ConfigOption = CONFIG,
     artist: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--artist",
-            help="Only the bio of this artist; may be given more than once.",
-            autocompletion=complete_artists,
-        ),
+        list[str] | None, typer.Option("--artist", help="Only the bio of this artist; may be given more than once.")
     ] = None,
     version: Annotated[
         int | None, typer.Option("--version", min=1, help="Only bios that were made with the prompt of this number.")
