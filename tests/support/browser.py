@@ -120,9 +120,10 @@ class Browser:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def save_screenshot(self, path: Path, is_whole: bool = True) -> None:
-        """Save a PNG of the page, or of what is seen of it at once."""
-        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=is_whole)
+    def save_screenshot(self, path: Path, width: int, height: int) -> None:
+        """Save the upper part of the page, so many pixels wide and high, as a PNG."""
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
         path.write_bytes(base64.b64decode(shot["data"]))
 
     def save_pdf(self, path: Path) -> None:

@@ -16,10 +16,13 @@ FAILURES = {
 SERVICE = "gpt-6-luna at https://sandbox.example/v1"
 
 
-def make_world(folder: Path, lines: int, per_shard: int = 20, **sections: dict[str, object]) -> World:
-    """Return a world whose lines are planned and released: some fail, and there is room for few shards at once."""
+def make_world(folder: Path, lines: int = 0, table: Path | None = None, **sections: dict[str, object]) -> World:
+    """Return a world whose lines are planned and released: some fail, and there is room for few shards at once.
+
+    table: that of another job than one of `lines` artists.
+    """
     settings: dict[str, dict[str, object]] = {
-        "limits": {"lines_per_shard": per_shard, "enqueued_tokens": 60_000},
+        "limits": {"lines_per_shard": 20, "enqueued_tokens": 60_000},
         "poll": {"interval_s": 600},
         "budget": {"max_usd": 2.0},
     }
@@ -34,7 +37,7 @@ def make_world(folder: Path, lines: int, per_shard: int = 20, **sections: dict[s
         faults=faults,
     )
     world = World(folder, sandbox, config)
-    world.plan(write_table(folder / "artists.csv", lines))
+    world.plan(table or write_table(folder / "artists.csv", lines))
     world.release()
     return world
 

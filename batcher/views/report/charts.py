@@ -74,6 +74,11 @@ def format_moment(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%-d %b %H:%M")
 
 
+def format_date(at: float) -> str:
+    """Return a moment (epoch seconds) with its year, in UTC."""
+    return datetime.fromtimestamp(at, UTC).strftime("%-d %b %Y %H:%M")
+
+
 def _frame(values: Sequence[Mapping[str, object]], height: int, **parts: object) -> Spec:
     """Return a specification as wide as its place on the page. height: in pixels."""
     return {
@@ -197,7 +202,7 @@ def _build_shards(data: ReportData) -> Chart:
     }  # fmt: skip
     spec = _frame(rows, row_height * len(shards), mark={"type": "bar"}, encoding=encoding)
     few = "One row a shard, in the order of sending"
-    note = few if data.every == 1 else f"One row in {data.every} of the {data.shards_sent:,} shards that were sent"
+    note = few if data.every == 1 else f"One of every {data.every} of the {data.shards_sent:,} shards that were sent"
     return Chart(spec, f"{note}; times are those at which it was seen.")
 
 
@@ -375,7 +380,7 @@ def _build_money(data: ReportData) -> Chart:
         "x": _time_axis("at"),
         "y": {
             "field": "dollars", "type": "quantitative", "title": None, "stack": None,
-            "axis": {"format": "$,.2~f" if costs.spent >= 1 else "$,.4~f", "tickCount": 5},
+            "axis": {"format": "$,.2f" if costs.spent >= 1 else "$,.4~f", "tickCount": 5},
         },
         "color": {"field": "kind", "scale": {"domain": names, "range": [colors[name] for name in names]}, "sort": None},
         "tooltip": [

@@ -9,7 +9,7 @@ from importlib import resources
 
 from batcher import __version__
 from batcher.state.reports.report import ReportData
-from batcher.views.report.charts import CONFIG, Chart, build_charts, format_moment
+from batcher.views.report.charts import CONFIG, Chart, build_charts, format_date
 from batcher.views.report.html import build_element, fill_template, text_to_html
 from batcher.views.report.sections import (
     build_chart,
@@ -71,7 +71,7 @@ def embed_json(value: object) -> str:
 
 
 def _describe_times(data: ReportData, refresh_s: int) -> str:
-    text = f"As of {format_moment(data.status.now)} UTC; planned {format_moment(data.planned_at)} UTC"
+    text = f"As of {format_date(data.status.now)} UTC; planned {format_date(data.planned_at)} UTC"
     return f"{text}; loaded again every {refresh_s} s while the job runs." if refresh_s else f"{text}."
 
 
