@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n 4 --dist worksteal
 
 .DEFAULT_GOAL := test
-.PHONY: help test fast fmt demo lint types layers soak mutation bench bench-peers constraints clean
+.PHONY: help test fast fmt demo lint types layers soak mutation bench bench-peers screens constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,6 +61,9 @@ demo: ## the whole job against a local Batch API; leaves bios and state in demo/
 $(BIN)/batcher:
 	@$(shell command -v $(PYTHON) || command -v python3) -m venv .venv
 	@$(PIP) install --quiet --constraint constraints.txt --editable '.[sandbox]'
+
+screens: $(STAMP) ## the pictures of docs/screens, some of them with Chromium
+	$(BIN)/python -m tests.support.report_screens
 
 constraints: $(STAMP) ## write constraints.txt from the environment
 	@echo "# Names and versions that \`make test\` installs; regenerate with \`make constraints\`." > constraints.txt
