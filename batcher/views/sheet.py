@@ -42,6 +42,16 @@ def format_count(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
+def format_moment(at: float) -> str:
+    """Return a moment (epoch seconds) as a person reads it, in UTC: 18 Nov 15:56."""
+    return datetime.fromtimestamp(at, UTC).strftime("%-d %b %H:%M")
+
+
+def format_date(at: float) -> str:
+    """Return a moment (epoch seconds) with its year, in UTC."""
+    return datetime.fromtimestamp(at, UTC).strftime("%-d %b %Y %H:%M")
+
+
 def format_usd(amount: float | None) -> str:
     """Return an amount of dollars: in cents from $1 on, else as fine as it has to be; nothing is "$0"."""
     if amount is None:

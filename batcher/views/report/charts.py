@@ -5,10 +5,10 @@ there is nothing to draw yet is a sentence that says so.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from batcher.state.reports.report import STEPS, ReportData, TokenLevel
+from batcher.views.sheet import format_moment
 
 Spec = Mapping[str, Any]
 
@@ -67,16 +67,6 @@ def build_charts(data: ReportData) -> dict[str, Chart]:
         "failures": _build_failures(data),
         "money": _build_money(data),
     }
-
-
-def format_moment(at: float) -> str:
-    """Return a moment (epoch seconds) as a person reads it, in UTC."""
-    return datetime.fromtimestamp(at, UTC).strftime("%-d %b %H:%M")
-
-
-def format_date(at: float) -> str:
-    """Return a moment (epoch seconds) with its year, in UTC."""
-    return datetime.fromtimestamp(at, UTC).strftime("%-d %b %Y %H:%M")
 
 
 def _frame(values: Sequence[Mapping[str, object]], height: int, **parts: object) -> Spec:

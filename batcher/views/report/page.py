@@ -9,7 +9,7 @@ from importlib import resources
 
 from batcher import __version__
 from batcher.state.reports.report import ReportData
-from batcher.views.report.charts import CONFIG, Chart, build_charts, format_date
+from batcher.views.report.charts import CONFIG, Chart, build_charts
 from batcher.views.report.html import build_element, fill_template, text_to_html
 from batcher.views.report.sections import (
     build_chart,
@@ -19,6 +19,7 @@ from batcher.views.report.sections import (
     build_prompts,
     build_samples,
 )
+from batcher.views.sheet import format_date
 
 LIBRARIES = ("vega", "vega-lite", "vega-embed")
 """The libraries that draw the charts, in the order in which they are loaded."""

@@ -7,9 +7,9 @@ import orjson
 from batcher.state.reports.prompts import PromptTotals
 from batcher.state.reports.report import LostLine, ReportData, SampleBio
 from batcher.views.next_steps import describe_next_steps
-from batcher.views.report.charts import Chart, format_moment
+from batcher.views.report.charts import Chart
 from batcher.views.report.html import Cell, build_element, build_table, sentence_to_html, text_to_html
-from batcher.views.sheet import format_duration, format_usd
+from batcher.views.sheet import format_duration, format_moment, format_usd
 
 TEXT_LENGTH = 1_200
 """Characters of a text of a sample bio that are shown."""
