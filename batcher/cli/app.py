@@ -11,13 +11,13 @@ from typing import Annotated, NoReturn
 import typer
 
 from batcher import __version__
-from batcher.cli.declaration import write_json
 from batcher.cli.interrupts import INTERRUPTED
 from batcher.cli.planning import planning
 from batcher.cli.results import results
 from batcher.cli.sending import sending
 from batcher.cli.tools import tools
 from batcher.commands.base.answer import ENDING, RUNNING
+from batcher.commands.base.json_lines import write_json_line
 from batcher.errors import BatcherError, ExitCode, describe_disk_error
 
 click_errors = typer._click.exceptions
@@ -111,7 +111,7 @@ def _print_error_line(sentence: str) -> None:
     if "--json" in sys.argv:
         import orjson
 
-        write_json(orjson.dumps({"version": 1, "error": line}).decode())  # an ErrorAnswer, without its import
+        write_json_line(orjson.dumps({"version": 1, "error": line}).decode())  # an ErrorAnswer, without its import
     typer.echo(_fold_for_terminal(f"batcher: {line}"), err=True)
 
 

@@ -1,6 +1,5 @@
 """What commands are declared with: the options that several have, their session, and their end."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -8,6 +7,7 @@ import typer
 
 from batcher.cli.interrupts import begin_command
 from batcher.commands.base.answer import CommandAnswer
+from batcher.commands.base.json_lines import write_json_line
 
 if TYPE_CHECKING:  # what a command needs is imported when it runs, so that `--help` and a mistake do not wait for it
     from rich.console import RenderableType
@@ -35,6 +35,13 @@ AddOption = Annotated[
 ]
 SkipOption = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave bad rows out, and list them as skipped.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
+StreamOption = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="One JSON object a line on stdout: events and progress as they come, the answer last; all else on stderr.",
+    ),
+]
 MovedOption = Annotated[
     bool, typer.Option("--service-moved", help="The service of this job has a new address; go on there.")
 ]
@@ -90,7 +97,7 @@ def finish_command(answer: "CommandAnswer[Answer]", as_json: bool, is_data: bool
     is_data: what is drawn is a text for another program, which gets it as it is; a terminal never does.
     """
     if as_json:
-        write_json(answer.describe().to_json())
+        write_json_line(answer.describe().to_json())
     elif is_data and not sys.stdout.isatty():
         typer.echo(answer.draw())
     else:
@@ -108,10 +115,3 @@ def _print_drawing(drawn: "RenderableType") -> None:
         from batcher.views.progress import StdoutConsole
 
         StdoutConsole().print(drawn)
-
-
-def write_json(text: str) -> None:
-    """Write one object, in JSON, on one line of stdout."""
-    from batcher.views.clean import clean_json
-
-    sys.stdout.write(clean_json(text) + "\n")

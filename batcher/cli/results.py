@@ -48,8 +48,7 @@ def status(
 
     session = start_session(config, json)
     if watch:
-        watch_status(session)
-        return
+        raise typer.Exit(int(watch_status(session)))
     finish_command(run_status(session), json)
 
 

@@ -19,6 +19,7 @@ from batcher.cli.declaration import (
     OverwriteOption,
     QuietOption,
     SkipOption,
+    StreamOption,
     YesOption,
     finish_command,
     start_session,
@@ -58,12 +59,13 @@ def poll(
     service_moved: MovedOption = False,
     no_wait: NoWaitOption = False,
     quiet: QuietOption = False,
-    json: JsonOption = False,
+    json: StreamOption = False,
 ) -> None:
     """Follow everything released to its end: start what room allows, wait out delays and pauses, ingest."""
     from batcher.commands.sending.poll import run_poll
 
-    finish_command(run_poll(start_session(config, json, service_moved, quiet, no_wait), once), json)
+    session = start_session(config, json, service_moved, quiet, no_wait)._replace(streams=json and not once)
+    finish_command(run_poll(session, once), json)
 
 
 @sending.command(rich_help_panel=PANEL)
@@ -89,7 +91,7 @@ def run(
     service_moved: MovedOption = False,
     no_wait: NoWaitOption = False,
     quiet: QuietOption = False,
-    json: JsonOption = False,
+    json: StreamOption = False,
 ) -> None:
     """Plan, release all, poll until every line is done, dead or held, and collect: the unattended mode.
 
@@ -99,7 +101,7 @@ def run(
     from batcher.commands.sending.run import RunFiles, run_all
     from batcher.plan.options import PlanWish
 
-    session = start_session(config, json, service_moved, quiet, no_wait)
+    session = start_session(config, json, service_moved, quiet, no_wait)._replace(streams=json)
     options = choose_run_options(session, PlanWish(input, done, limit, everything, skip_bad_rows), add)
     files = RunFiles(out, failed, report, overwrite)
     finish_command(run_all(session, options, files, tail == "direct"), json)

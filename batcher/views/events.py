@@ -27,7 +27,7 @@ class EventReporter:
             case events.WaitStarted(reason=reason):
                 self._display.report_waiting(reason)
             case _:
-                self._display.print_line(format_event(event))
+                self._display.print_event(format_event(event))
 
 
 LineEvent = (

@@ -8,12 +8,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 from batcher.views.clean import clean_text
+from batcher.views.moments import format_iso
 
 if TYPE_CHECKING:  # `status` shows no progress bar
     from rich.progress import Progress, TaskID
@@ -48,6 +50,13 @@ class StdoutConsole(CleanConsole):
         raise BrokenPipeError
 
 
+class ScreenLines(NamedTuple):
+    """Where lines and notes go while a screen is shown."""
+
+    add_line: Callable[[str], None]
+    set_note: Callable[[str], None]
+
+
 class Display:
     """Lines and progress for the user, on stderr. The clock counts seconds from any start."""
 
@@ -59,10 +68,50 @@ class Display:
         self._last_line = float("-inf")
         self._last_wait = ""
         self._printed: set[str] = set()
+        self._screen: ScreenLines | None = None
+        self._has_left_screen = False
+
+    @property
+    def has_screen(self) -> bool:
+        """Whether there is a terminal on which a screen can be drawn."""
+        return self.console.is_terminal and not self.console.is_dumb_terminal and not self.console.quiet
+
+    @property
+    def has_left_screen(self) -> bool:
+        """Whether the last state of a job stands on the terminal already."""
+        return self._has_left_screen
+
+    @contextmanager
+    def divert_lines(self, add_line: Callable[[str], None], set_note: Callable[[str], None]) -> Iterator[None]:
+        """Give lines and progress to a screen while the context lasts: printed, they would destroy it."""
+        self._screen = ScreenLines(add_line, set_note)
+        try:
+            yield
+        finally:
+            self._screen = None
+
+    def leave_screen(self, drawing: RenderableType) -> None:
+        """Print the last state of a screen that has been taken off the terminal."""
+        self._has_left_screen = True
+        self.console.print(drawing)
 
     def print_line(self, line: str) -> None:
         """Print a line, which a terminal folds between words; text from the service is not read as markup."""
-        self.console.print(line, highlight=False, soft_wrap=not self.console.is_terminal, markup=False)
+        if self._screen is not None:
+            self._screen.add_line(line)
+        else:
+            self.console.print(line, highlight=False, soft_wrap=not self.console.is_terminal, markup=False)
+
+    def print_event(self, line: str) -> None:
+        """Print a line on what has happened just now: away from a terminal with its time, as nobody sees it come."""
+        self.print_line(line if self.has_screen else f"{format_iso(time.time())} {line}")
+
+    def print_note(self, note: str) -> None:
+        """Print a line from within a signal handler: on a screen it is shown with its next drawing."""
+        if self._screen is not None:
+            self._screen.set_note(note)
+        else:
+            self.console.print(note, highlight=False, markup=False)
 
     def print_once(self, line: str) -> None:
         """Print a line that this command has not printed yet."""
@@ -80,22 +129,25 @@ class Display:
         if self._progress is not None:
             self.update_note(reason)
         elif reason != self._last_wait:
-            self.console.print(f"waiting: {reason}", highlight=False, markup=False)
+            self.print_event(f"waiting: {reason}")
         self._last_wait = reason
 
     def report_progress(self, what: str, done: int, total: int | None = None, note: str = "") -> None:
         """Show progress, `done` of `total`: on the progress bar, or as a line every PLAIN_EVERY_S seconds."""
-        if self._progress is not None and self._task is not None:
+        of = f" of {total:,}" if total is not None else ""
+        line = f"{done:,}{of} {what}{', ' + note if note else ''}"
+        if self._screen is not None:
+            self._screen.set_note(line)
+        elif self._progress is not None and self._task is not None:
             self._progress.update(self._task, description=what, completed=done, total=total, note=note)
         elif self._clock() - self._last_line >= PLAIN_EVERY_S:
             self._last_line = self._clock()
-            of = f" of {total:,}" if total is not None else ""
-            self.console.print(f"{done:,}{of} {what}{', ' + note if note else ''}", highlight=False, markup=False)
+            self.print_event(line)
 
     @contextmanager
     def show_progress(self, what: str) -> Iterator[None]:
         """Show a progress bar with its time remaining while the context lasts, where there is a terminal."""
-        if not self.console.is_terminal:
+        if not self.has_screen or self._screen is not None:
             self._last_line = self._clock()
             yield
             return
@@ -110,8 +162,15 @@ class Display:
 def _build_progress_bar(console: Console) -> "Progress":
     from rich import progress
 
+    class CountColumn(progress.ProgressColumn):
+        """How many of how many, with separators."""
+
+        def render(self, task: progress.Task) -> Text:
+            of = f" of {int(task.total):,}" if task.total is not None else ""
+            return Text(f"{int(task.completed):,}{of}")
+
     columns = (
         progress.SpinnerColumn(), progress.TextColumn("{task.description}"), progress.BarColumn(bar_width=None),
-        progress.MofNCompleteColumn(), progress.TimeRemainingColumn(), progress.TextColumn("[dim]{task.fields[note]}"),
+        CountColumn(), progress.TimeRemainingColumn(), progress.TextColumn("[dim]{task.fields[note]}"),
     )  # fmt: skip
     return progress.Progress(*columns, console=console, transient=True, expand=True)

@@ -97,5 +97,6 @@ def answer(
 ) -> dict[str, Any]:
     """Run a command with --json; return its answer."""
     words = line.split() if isinstance(line, str) else line
-    found: dict[str, Any] = json.loads(run(shop, [*words, "--json"], code, environment)[0])
+    told = run(shop, [*words, "--json"], code, environment)[0]
+    found: dict[str, Any] = json.loads(told.splitlines()[-1])  # before it there may be events
     return found

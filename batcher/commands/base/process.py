@@ -6,11 +6,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 
 from batcher.catalog.prices import resolve_prices
 from batcher.commands.base.answer import ENDING, EndingSignal
+from batcher.commands.base.following import JobFollower
 from batcher.commands.base.notices import NoticeWatcher, check_notifier
 from batcher.commands.base.session import Session
 from batcher.config import Config
@@ -55,7 +56,7 @@ class InterruptHandler:
         self._event.set()
         self._leave_lost_terminals()
         with suppress(OSError):  # whoever reads may be gone, which ends nothing that is under way
-            self._display.console.print("ending at the next safe point; once more to end at once", highlight=False)
+            self._display.print_note("ending at the next safe point; once more to end at once")
 
     def _leave_lost_terminals(self) -> None:
         """Write to nowhere what would go to a terminal that was closed: there each write fails."""
@@ -110,14 +111,18 @@ def _always_false() -> bool:
 
 @contextmanager
 def open_lane_context(
-    session: Session, lane: str, is_work_done: Callable[[], bool] = _always_false, sends: bool = True
+    session: Session,
+    lane: str,
+    is_work_done: Callable[[], bool] = _always_false,
+    sends: bool = True,
+    follows: bool = False,
 ) -> Iterator[LaneContext]:
     """Become the one acting process of a lane, with its lock held, the service checked and signals caught.
 
     is_work_done: whether the owner of the lock has done by now what this process is for; WorkDoneElsewhere is raised
-    then. sends: whether it may send what waits. Raises StateError without a plan, ConfigError where today's job and
-    settings are not those of what waits, SetupError where the service refuses us, and LockedError where another process
-    has the lane and the session does not wait.
+    then. sends: whether it may send what waits. follows: whether the job is shown while the context lasts. Raises
+    StateError without a plan, ConfigError where today's job and settings are not those of what waits, SetupError where
+    the service refuses us, and LockedError where another process has the lane and the session does not wait.
     """
     job = session.load_job()
     check_notifier(session.config)
@@ -130,7 +135,8 @@ def open_lane_context(
     dice = random.SystemRandom()
     service = _connect_service(session.config, interrupt.sleep, dice.random, interrupt.is_requested)
     _warn_of_plain_text(session.display)
-    reporter, event_log = EventReporter(session.display), EventLog(session.write_log, time.monotonic)
+    follower = JobFollower(session, interrupt.sleep, interrupt.is_requested) if follows else None
+    reporter, event_log = follower or EventReporter(session.display), EventLog(session.write_log, time.monotonic)
 
     watcher = NoticeWatcher(session)
 
@@ -139,26 +145,28 @@ def open_lane_context(
         reporter.report_event(event)
         watcher.watch_event(event)
 
+    sleep = follower.sleep if follower else interrupt.sleep
     context = LaneContext(
         session.store, service, job, session.config, rules, resolve_prices, dice.random,
-        time.time, interrupt.sleep, notify, interrupt.is_requested,
+        time.time, sleep, notify, interrupt.is_requested,
     )  # fmt: skip
     with handled_signals(interrupt):
-        sleep = _build_lock_sleep(interrupt, is_work_done, time.monotonic)
+        lock_sleep = _build_lock_sleep(interrupt, is_work_done, time.monotonic)
         owner = LockOwner(os.getpid(), session.command, time.time())
-        patience_s = None if session.waits else 0.0
-        with lane_lock(session.store.folder, lane, lambda why: notify(events.LockHeld(why)), sleep, patience_s, owner):
+        patience_s, held = None if session.waits else 0.0, lambda why: notify(events.LockHeld(why))
+        with lane_lock(session.store.folder, lane, held, lock_sleep, patience_s, owner):
             _contact_service(session, context.service, lane)
-            yield context
+            with follower.show() if follower else nullcontext():
+                yield context
             watcher.look()
 
 
 @contextmanager
 def open_batch_runner(
-    session: Session, is_work_done: Callable[[], bool] = _always_false, sends: bool = True
+    session: Session, is_work_done: Callable[[], bool] = _always_false, sends: bool = True, follows: bool = False
 ) -> Iterator[BatchRunner]:
     """Become the one acting process of the batch lane; parameters and errors are those of `open_lane_context`."""
-    with open_lane_context(session, "batch", is_work_done, sends) as context:
+    with open_lane_context(session, "batch", is_work_done, sends, follows) as context:
         runner = BatchRunner(context)
         runner.prepare_run()
         yield runner

@@ -47,6 +47,8 @@ class Session(NamedTuple):
     command: str = ""
     waits: bool = True
     """Whether it waits for another process that has the lane."""
+    streams: bool = False
+    """Whether a followed job is told as JSON, one object a line on stdout, before the answer."""
 
     def write_log(self, level: int, sentence: str) -> None:
         """Write a sentence into the log of the job. level: of Python's logging."""

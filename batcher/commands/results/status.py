@@ -9,19 +9,19 @@ from rich.console import Group
 from rich.text import Text
 
 from batcher.commands.base.answer import CommandAnswer
+from batcher.commands.base.json_lines import write_json_line
 from batcher.commands.base.session import Session
+from batcher.errors import ExitCode, compute_exit_code
 from batcher.state.reports.status import read_artist, read_status
 from batcher.state.snapshot import load_saved_prices
+from batcher.views.live.counts import is_any_open
 from batcher.views.next_steps import describe_next_steps
-from batcher.views.progress import CleanConsole
+from batcher.views.progress import PLAIN_EVERY_S, Display, StdoutConsole
 from batcher.views.status import draw_artist, draw_status
 
 if TYPE_CHECKING:
     from batcher.contracts.results import ShowAnswer
     from batcher.contracts.status import StatusAnswer
-
-WATCH_S = 2.0
-"""Seconds between two looks of `status --watch`."""
 
 
 def run_status(session: Session) -> "CommandAnswer[StatusAnswer]":
@@ -40,15 +40,28 @@ def run_status(session: Session) -> "CommandAnswer[StatusAnswer]":
     return CommandAnswer(lambda: Group(Text(name.describe()), draw_status(status)), describe)
 
 
-def watch_status(session: Session) -> None:
-    """Show the job every few seconds, until Ctrl-C."""
-    from rich.live import Live
+def watch_status(session: Session) -> ExitCode:
+    """Show the job until nothing of it is in flight or waits to be sent, or until Ctrl-C; return as `poll --once` does.
 
-    first = run_status(session).draw()
-    with suppress(KeyboardInterrupt), Live(first, console=CleanConsole(), auto_refresh=False) as live:
-        while True:
-            time.sleep(WATCH_S)
-            live.update(run_status(session).draw(), refresh=True)
+    Away from a terminal it is a line every half a minute, and as JSON one object, the same as without --watch.
+    """
+    with suppress(KeyboardInterrupt):
+        if session.json:
+            return _watch_as_json(session)
+        from batcher.commands.base.following import JobFollower
+
+        on_stdout = session._replace(display=Display(StdoutConsole()))
+        return JobFollower(on_stdout, time.sleep).watch_job()
+    return ExitCode.DONE
+
+
+def _watch_as_json(session: Session) -> ExitCode:
+    while True:
+        answer = run_status(session).describe()
+        write_json_line(answer.to_json())
+        if not is_any_open(answer.states):
+            return compute_exit_code(answer.states)
+        time.sleep(PLAIN_EVERY_S)
 
 
 def run_show(session: Session, artist_id: str) -> "CommandAnswer[ShowAnswer]":

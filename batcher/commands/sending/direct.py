@@ -115,12 +115,11 @@ def run_direct_lane(session: Session, selection: Selection, workers: str | int, 
 
     Raises SetupError where it ended for a reason that only the user can remove.
     """
-    with open_lane_context(session, "direct") as context:
+    with open_lane_context(session, "direct", follows=True) as context:
         lane = DirectLane(context, selection, build_workers(workers))
         lane.prepare_run()
         session.display.print_line(_describe_selection(*lane.weigh_selection()))
-        with session.display.show_progress("bios"):
-            end = lane.run_until_idle(patient)
+        end = lane.run_until_idle(patient)
     if not end.asks:
         raise_problem(end)
     return LaneRun(end, lane.calls.made)

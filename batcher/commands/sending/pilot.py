@@ -206,7 +206,7 @@ def _follow_pilot(session: Session, choose: Callable[[TodaysPilot], Choice], to_
         return FollowedPilot(choice, today.unsent, is_news=False)
     if not to_the_end:
         _announce_pilot(session, choice)
-    with open_batch_runner(session) as runner:
+    with open_batch_runner(session, follows=True) as runner:
         today = _load_todays_pilot(session)
         choice = choose(today)
         unsent = today.unsent + (today.untried if isinstance(choice, PilotWish) else 0)
@@ -223,12 +223,11 @@ def _follow_open_pilot(
     """Release a pilot and follow it as `_follow_pilot` does, where another process has not; return how that ended."""
     end: Finish | Wait = Finish(PILOT_ANSWERED)
     if _is_open(progress, to_the_end):
-        with session.display.show_progress("lines done"):
-            with session.store.transaction("release_pilot") as tx:
-                pilots.release_pilot(tx, progress.pilot.pilot)
-            end = runner.run_until_idle(how=decide_pilot_actions)
-            if end == Finish(PILOT_ANSWERED) and _is_repeated(_load_progress(session, progress.pilot), to_the_end):
-                end = runner.run_until_idle()
+        with session.store.transaction("release_pilot") as tx:
+            pilots.release_pilot(tx, progress.pilot.pilot)
+        end = runner.run_until_idle(how=decide_pilot_actions)
+        if end == Finish(PILOT_ANSWERED) and _is_repeated(_load_progress(session, progress.pilot), to_the_end):
+            end = runner.run_until_idle()
     return end
 
 

@@ -2,11 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 
 from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.outcome import (
     describe_job,
+    draw_closing_line,
+    draw_job_state,
     interruption_note,
     is_interrupted,
     raise_problem,
@@ -18,7 +20,6 @@ from batcher.commands.sending.submit import end_open_submit
 from batcher.core.decide import decide_actions, decide_cancel_actions
 from batcher.errors import ExitCode, compute_exit_code
 from batcher.plan.checks import build_todays_version, find_outdated_lines
-from batcher.views.status import draw_status
 
 if TYPE_CHECKING:
     from batcher.contracts.sending import PollAnswer
@@ -34,7 +35,7 @@ def run_poll(session: Session, once: bool) -> "CommandAnswer[PollAnswer]":
     if outdated:
         session.display.print_line(f"nothing new is sent: {outdated}")
     how = decide_cancel_actions if outdated else decide_actions
-    with open_batch_runner(session, sends=not outdated) as runner, session.display.show_progress("lines done"):
+    with open_batch_runner(session, sends=not outdated, follows=not once) as runner:
         end = runner.run_until_idle(once, how)
     raise_problem(end)
     if not is_interrupted(end):
@@ -43,13 +44,17 @@ def run_poll(session: Session, once: bool) -> "CommandAnswer[PollAnswer]":
     code = compute_exit_code(status.states) if once else ExitCode.DONE
     if is_interrupted(end):
         code = ExitCode.WORK_REMAINS
+    closing = draw_closing_line(session, status)
+
+    def draw() -> RenderableType:
+        return Group(*draw_job_state(session, status), *interruption_note(end), closing)
 
     def describe() -> "PollAnswer":
         from batcher.contracts.sending import PollAnswer
 
         return PollAnswer.model_validate({**describe_job(status), "interrupted": is_interrupted(end)})
 
-    return CommandAnswer(lambda: Group(draw_status(status), *interruption_note(end)), describe, code)
+    return CommandAnswer(draw, describe, code)
 
 
 def _find_outdated_lines(session: Session) -> str:

@@ -14,6 +14,8 @@ from batcher.collect.collect import check_replacing, check_targets
 from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.outcome import (
     describe_job,
+    draw_closing_line,
+    draw_job_state,
     interruption_note,
     is_interrupted,
     raise_problem,
@@ -36,7 +38,6 @@ from batcher.plan.options import PlanOptions
 from batcher.plan.pilot_draw import PilotWish
 from batcher.state import submissions
 from batcher.state.direct_calls import Selection
-from batcher.views.status import draw_status
 
 if TYPE_CHECKING:
     from batcher.contracts.results import CollectAnswer
@@ -96,6 +97,11 @@ def run_all(session: Session, options: PlanOptions | None, files: RunFiles, tail
     collection = _collect_at_end(session, out, failed, overwrite) if out is not None else Collection()
     code = ExitCode.USAGE if collection.problem else compute_exit_code(status.states)
     elapsed_s = time.monotonic() - began
+    written = [str(path) for path in (out, failed) if path is not None] if collection.answer is not None else []
+    closing = draw_closing_line(session, status, written)
+
+    def draw() -> RenderableType:
+        return Group(*draw_job_state(session, status), *interruption_note(end), *collection.draw(), closing)
 
     def describe() -> "RunAnswer":
         from batcher.contracts.sending import RunAnswer
@@ -103,9 +109,7 @@ def run_all(session: Session, options: PlanOptions | None, files: RunFiles, tail
         fields = {**describe_job(status), "interrupted": is_interrupted(end), "elapsed_s": round(elapsed_s, 3)}
         return RunAnswer.model_validate({**fields, **collection.describe()})
 
-    return CommandAnswer(
-        lambda: Group(draw_status(status), *interruption_note(end), *collection.draw()), describe, code
-    )
+    return CommandAnswer(draw, describe, code)
 
 
 def _run_to_end(session: Session, report: RunReport, tail: bool) -> Finish | Wait:
@@ -131,7 +135,7 @@ def _collect_at_end(session: Session, out: Path, failed: Path | None, overwrite:
 
 
 def _run_batch_lane(session: Session, how: Decide) -> Finish | Wait:
-    with open_batch_runner(session) as runner, session.display.show_progress("lines done"):
+    with open_batch_runner(session, follows=True) as runner:
         release_shards(session, None)
         return runner.run_until_idle(how=how)
 
