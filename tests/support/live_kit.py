@@ -1,15 +1,11 @@
 """Moments of a large job for the live view, and the rows that it draws of them."""
 
-import tempfile
 from datetime import timedelta, timezone
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
 
-from batcher.catalog.prices import resolve_prices
 from batcher.core.forecast import Forecast
 from batcher.core.lifecycle import BatchStatus
 from batcher.state.costs import Costs
@@ -22,27 +18,16 @@ from batcher.state.reports.status import (
     Status,
     UnsettledBatch,
     WaitingLines,
-    read_status,
 )
 from batcher.views.live.frame import Frame, JobName, RecentEvent
 from batcher.views.live.screen import build_rows
-from tests.support.world import World, config_with, write_table
+from tests.support.status_kit import build_status
 
 ZONE = timezone(timedelta(hours=1), "CET")
 NOW = 1_795_723_482.0  # Thu 26 Nov 2026, 21:04:42 in that zone
 SIZES = [(80, 24), (120, 40), (60, 15)]
 NAME = JobName("bios", "gpt-6-luna", "https://api.openai.com/v1", 10.0, NOW - 3.2 * 3600)
 HOUR = 3600.0
-
-
-@cache
-def small_status() -> Status:
-    """Return the status of a real job of three artists that was only planned."""
-    with tempfile.TemporaryDirectory() as name:
-        world = World(Path(name), config=config_with())
-        world.plan(write_table(Path(name) / "t.csv", 3))
-        with world.store.read_transaction() as tx:
-            return read_status(tx, world.config, resolve_prices)
 
 
 def batch(number: int, done: int, hours: float) -> UnsettledBatch:
@@ -54,7 +39,7 @@ def batch(number: int, done: int, hours: float) -> UnsettledBatch:
 
 def status_of(states: dict[str, int], spent: float, **changes: Any) -> Status:
     """Return the status of a job of so many artists in each state that has spent so many dollars."""
-    base = small_status()
+    base = build_status()
     total = sum(states.values())
     counts = (states.get(s, 0) for s in ("done_before", "done", "in_batch", "ready", "held", "dead"))
     forecast = Forecast(4, 2 * HOUR, 5.5 * HOUR, 20.5 * HOUR, 9 if spent else 0)
@@ -104,7 +89,7 @@ def paused() -> Status:
     status = status_of(
         states, 1.5182, batches=[batch(9, 1_300, 2.0)], pauses=[OpenPause("all", "by hand", None)], reserved=500_000
     )
-    return status._replace(expectation=status.expectation._replace(waits_for_user=True))
+    return status._replace(expectation=status.expectation._replace(waits_for="`batcher resume`"))
 
 
 def late() -> Status:
@@ -117,7 +102,8 @@ def stopped() -> Status:
     """Return a job that has stopped for its setup."""
     states = {"done": 2_000, "ready": 40_888}
     why = "OpenAI refused the request: The provided model `gpt-6-lunar` is not supported by the Batch API."
-    return status_of(states, 0.19, stopped=why)
+    status = status_of(states, 0.19, stopped=why)
+    return status._replace(expectation=status.expectation._replace(waits_for="what has stopped it is mended"))
 
 
 def ended() -> Status:

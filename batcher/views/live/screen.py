@@ -16,6 +16,7 @@ from batcher.views.live.counts import count_lines, divide_bar, format_share, is_
 from batcher.views.live.frame import Frame
 from batcher.views.live.rows import INDENT, fit_text, flatten_text, limit_rows, wrap_text
 from batcher.views.live.sentences import (
+    WARNING,
     Sentence,
     describe_end,
     describe_money,
@@ -23,8 +24,11 @@ from batcher.views.live.sentences import (
     describe_waits,
 )
 from batcher.views.moments import localize
+from batcher.views.next_steps import describe_next_steps
 from batcher.views.sheet import format_duration
 
+CALM_STEPS = frozenset({"collect", "unreleased"})
+"""The next steps that are no trouble."""
 WIDE = 100
 """Columns from which on a row of a batch has a bar of its own."""
 BATCH_BAR = 10
@@ -58,6 +62,7 @@ def build_rows(status: Status, frame: Frame) -> list[Text]:
         Section(lambda most: _build_bar(status, frame, most), 3, 1, spaced=True),
         Section(lambda most: _build_sentences([describe_end(status, frame.zone)], frame, most), 2, 2),
         Section(lambda most: _build_amounts(status, frame, most), 2, 3, spaced=True),
+        Section(lambda most: _build_next_steps(status, frame, most), 3, 4, spaced=True),
         Section(lambda most: _build_batches(status, frame, most), 4, 5, spaced=True),
         Section(lambda most: _build_waits(status, frame, most), 3, 6, spaced=True),
         Section(lambda most: _build_events(frame, most), 4, 7, spaced=True, greedy=True),
@@ -225,23 +230,53 @@ def _draw_batch_bar(batch: UnsettledBatch, frame: Frame) -> str:
     return full * done + empty * (BATCH_BAR - done)
 
 
+def _build_next_steps(status: Status, frame: Frame, most: int) -> list[Text]:
+    """Return what waits for a person, with the commands to type."""
+    steps = describe_next_steps(status)
+    told = [Sentence(step.sentence, "" if step.kind in CALM_STEPS else WARNING) for step in steps]
+    short = [
+        Sentence(f"`{step.command}`: {step.sentence}" if step.command else step.sentence, each.style)
+        for step, each in zip(steps, told, strict=True)
+    ]
+    return _build_list("Next for you", told, short, frame.width, most)
+
+
 def _build_waits(status: Status, frame: Frame, most: int) -> list[Text]:
-    """Return who waits for what until when; where there is little room one row each, and how many are left out."""
+    """Return who waits for what until when."""
     waits = describe_waits(status, frame.now, frame.zone)
-    if not waits or most <= 0:
+    return _build_list("Waits", waits, waits, frame.width, most)
+
+
+def _build_list(
+    title: str, sentences: Sequence[Sentence], short: Sequence[Sentence], width: int, most: int
+) -> list[Text]:
+    """Return sentences under their title; where there is little room one row each, and how many are left out.
+
+    short: what stands for each sentence where it is cut, the most important words first.
+    """
+    if not sentences or most <= 0:
         return []
     if most == 1:
-        more = f" (and {len(waits) - 1:,} more)" if len(waits) > 1 else ""
-        return [fit_text(flatten_text(f"Waits{more}: {waits[0].text}"), frame.width, waits[0].style)]
+        more = f" (and {len(sentences) - 1:,} more)" if len(sentences) > 1 else ""
+        return [fit_text(flatten_text(f"{title}{more}: {short[0].text}"), width, sentences[0].style)]
     rows = [
-        fit_text(f"{INDENT}{row}", frame.width, wait.style)
-        for wait in waits
-        for row in _break(wait.text, frame.width - len(INDENT))
+        fit_text(f"{INDENT}{row}", width, sentence.style)
+        for sentence in sentences
+        for row in _break(sentence.text, width - len(INDENT))
     ]
     if len(rows) > most - 1:
-        rows = [fit_text(f"{INDENT}{flatten_text(wait.text)}", frame.width, wait.style) for wait in waits]
-        rows = limit_rows(rows, most - 1, frame.width)
-    return [fit_text("Waits", frame.width, "bold"), *rows]
+        rows = _shorten_rows(short, width, most - 1)
+    return [fit_text(title, width, "bold"), *rows]
+
+
+def _shorten_rows(sentences: Sequence[Sentence], width: int, most: int) -> list[Text]:
+    """Return at most `most` rows: one for each sentence, and what is left over for the first one."""
+    first, *others = sentences
+    rows = [f"{INDENT}{row}" for row in _break(first.text, width - len(INDENT))]
+    rows = rows[: most - len(others)] if most > len(others) + 1 else [f"{INDENT}{flatten_text(first.text)}"]
+    drawn = [fit_text(row, width, first.style) for row in rows]
+    drawn += [fit_text(f"{INDENT}{flatten_text(each.text)}", width, each.style) for each in others]
+    return limit_rows(drawn, most, width)
 
 
 def _build_events(frame: Frame, most: int) -> list[Text]:

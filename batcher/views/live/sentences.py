@@ -7,6 +7,7 @@ from typing import NamedTuple
 from batcher.state.reports.status import OpenPause, Status
 from batcher.views.live.counts import count_lines, format_share, is_job_open, sum_lines
 from batcher.views.moments import format_clock, format_day, format_end_range, format_until
+from batcher.views.next_steps import needs_person
 from batcher.views.sheet import format_duration, format_usd
 
 FAR_S = 2 * 86_400.0
@@ -40,8 +41,7 @@ def compute_end(status: Status) -> ExpectedEnd | None:
 
 def waits_for_user(status: Status) -> bool:
     """Return whether nothing more is sent before the user has acted."""
-    failed_pilot = status.pilot is not None and status.pilot.failed
-    return bool(status.stopped or status.expectation.waits_for_user or failed_pilot)
+    return bool(status.expectation.waits_for or (status.pilot is not None and status.pilot.failed))
 
 
 def describe_end(status: Status, zone: tzinfo | None) -> Sentence:
@@ -52,7 +52,8 @@ def describe_end(status: Status, zone: tzinfo | None) -> Sentence:
     guess = "; a guess until the first batch has ended" if not view.measured else ""
     if end is None:
         span = f"{format_duration(view.expected_s)} ({format_duration(view.best_s)} to {format_duration(view.worst_s)}"
-        return Sentence(f"Not before you act; then it takes about {span}{guess}).", WARNING)
+        act = status.expectation.waits_for or "you have decided on the pilot"
+        return Sentence(f"Not before {act}; from then on it takes about {span}{guess}).", WARNING)
     when = format_end_range(end.best, end.expected, end.worst, status.now, zone)
     when = f"{when[:-1]}{guess})" if when.endswith(")") else f"{when}{guess}"
     return _join_deadline(f"Done about {when}.", status, end, zone)
@@ -114,9 +115,8 @@ def estimate_total(status: Status) -> float | None:
 
 
 def describe_waits(status: Status, now: float, zone: tzinfo | None) -> list[Sentence]:
-    """Return who waits for what until when, the most general first."""
-    waits = [Sentence(f"Stopped: {status.stopped.rstrip('.')}.", ALARM)] if status.stopped else []
-    waits += [_describe_pause(pause, now, zone) for pause in status.pauses]
+    """Return who waits for what until when, the most general first; what waits for a person is among the next steps."""
+    waits = [_describe_pause(pause, now, zone) for pause in status.pauses if not needs_person(pause, now)]
     for until, text in (
         (status.outage_until, "The service does not answer; it is called again"),
         (status.blocked_until, "The service has no room for more; it is asked again"),
@@ -124,9 +124,8 @@ def describe_waits(status: Status, now: float, zone: tzinfo | None) -> list[Sent
     ):
         if until > now:
             waits.append(Sentence(f"{text} {format_until(until, now, zone)}."))
-    waits += [Sentence(_as_sentence(brake.text), ALARM) for brake in status.brakes]
-    if status.pilot is not None and not (status.pilot.failed and status.brakes):  # the remedies would stand there twice
-        waits.append(Sentence(_as_sentence(status.pilot.text), ALARM if status.pilot.failed else QUIET))
+    if status.pilot is not None and not status.pilot.failed:
+        waits.append(Sentence(f"{status.pilot.text[:1].upper()}{status.pilot.text[1:].rstrip('.')}."))
     waits += _describe_first_wave(status)
     for row in status.waiting_lines:
         lines = format_count(row.lines, "line")
@@ -140,15 +139,9 @@ def describe_waits(status: Status, now: float, zone: tzinfo | None) -> list[Sent
 
 
 def _describe_pause(pause: OpenPause, now: float, zone: tzinfo | None) -> Sentence:
-    if pause.until is None:
-        return Sentence(f"Paused ({pause.reason}) until `batcher resume`.", WARNING)
-    if pause.until > now:
+    if pause.until is not None and pause.until > now:
         return Sentence(f"Paused ({pause.reason}); goes on {format_until(pause.until, now, zone)}.", WARNING)
     return Sentence(f"The pause ({pause.reason}) is over: one shard at a time until one succeeds.")
-
-
-def _as_sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 def _describe_first_wave(status: Status) -> list[Sentence]:

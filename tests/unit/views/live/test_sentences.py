@@ -54,7 +54,9 @@ def test_the_end_is_told_against_the_deadline() -> None:
     past = live_kit.middle()
     past = past._replace(expectation=past.expectation._replace(deadline_s=-2 * HOUR))
     assert describe_end(past, ZONE).text.endswith(" PAST the deadline, which was 2 h ago.")
-    assert describe_end(live_kit.paused(), ZONE).text == "Not before you act; then it takes about 5.5 h (2 h to 20 h)."
+    assert describe_end(live_kit.paused(), ZONE).text == (
+        "Not before `batcher resume`; from then on it takes about 5.5 h (2 h to 20 h)."
+    )
     assert describe_end(live_kit.ended(), ZONE).text == "Nothing is in flight or waits to be sent."
     assert compute_end(live_kit.stopped()) is None
 
