@@ -42,7 +42,7 @@ def test_a_table_that_was_added_by_mistake_is_taken_out_again(shop: Shop) -> Non
         assert "410 artists that were never sent would leave the plan" in asked.stderr
         told = json.loads(shop.shell("batcher forget --not-in-table --input mine.csv --yes --json").stdout)
         assert (told["forgotten"], told["sent"]) == (410, 0)
-        states = json.loads(poll.communicate(timeout=120)[0])["states"]
+        states = json.loads(poll.communicate(timeout=120)[0].splitlines()[-1])["states"]
     assert sum(states.values()) == 2
     assert len(shop.sandbox.ledger.attempt_counts()) == 2
     sent = shop.shell("batcher forget --artist z1 --yes")

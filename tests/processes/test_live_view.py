@@ -113,6 +113,11 @@ def has_frames(text: str) -> bool:
     return text.count(HOME) >= 4
 
 
+def shows_size(height: int) -> Callable[[str], bool]:
+    """Return whether a text ends with a frame of this height: one fills its screen."""
+    return lambda text: [len(rows) for rows in frames_of(text)[-1:]] == [height]
+
+
 def check_size(frames: list[list[str]], width: int, height: int) -> None:
     assert frames
     for rows in frames:
@@ -134,7 +139,8 @@ def check_screen(terminal: Terminal, command: Sequence[str]) -> None:
     assert any("In flight: 4 batches" in row for row in frames[-1]), frames[-1]
     for width, height in ((120, 40), (60, 15)):
         terminal.resize(width, height)
-        check_size(frames_of(terminal.read_until(has_frames))[2:], width, height)
+        frames = frames_of(terminal.read_until(shows_size(height)))
+        check_size([rows for rows in frames if len(rows) == height], width, height)
     os.kill(terminal.process.pid, signal.SIGINT)
     assert terminal.end() == (3 if command == ("poll",) else 0)
     before, after = terminal.written.rsplit(OUT_OF_SCREEN, 1)
