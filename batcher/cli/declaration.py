@@ -1,5 +1,6 @@
 """What commands are declared with: the options that several have, their session, and their end."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from batcher import __version__
-from batcher.cli.declaration import CONFIG, ConfigOption, JsonOption, finish_command, start_session, write_json
+from batcher.cli.declaration import CONFIG, ConfigOption, JsonOption, finish_command, start_session
 from batcher.cli.interrupts import begin_command
 from batcher.commands.base.answer import CommandAnswer
+from batcher.commands.base.json_lines import write_json_line
 
 if TYPE_CHECKING:
     from batcher.contracts.tools import VersionAnswer
@@ -46,7 +47,7 @@ def log(
     session = start_session(config, json)
     choice = choose_lines(since, shard, lines)
     if json:
-        show_log(session, choice, follow, lambda line: write_json(describe_line(line).to_json()))
+        show_log(session, choice, follow, lambda line: write_json_line(describe_line(line).to_json()))
     else:
         show_log(session, choice, follow, lambda line: typer.echo(draw_line(line)))
 

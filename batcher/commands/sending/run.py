@@ -98,6 +98,7 @@ def run_all(session: Session, options: PlanOptions | None, files: RunFiles, tail
     code = ExitCode.USAGE if collection.problem else compute_exit_code(status.states)
     elapsed_s = time.monotonic() - began
     written = [str(path) for path in (out, failed) if path is not None] if collection.answer is not None else []
+    written += [str(files.report)] if files.report is not None else []
     closing = draw_closing_line(session, status, written)
 
     def draw() -> RenderableType:
