@@ -49,7 +49,9 @@ class Terminal:
         self._master, slave = pty.openpty()
         self.written = ""
         self.resize(*size)
-        environment = {**shop.environment, "TERM": "xterm-256color", "TZ": "Europe/Berlin", "NO_COLOR": "1"}
+        # A runner of tests may have set the size for its own terminal, which rich would take for that of any.
+        unsized = {key: value for key, value in shop.environment.items() if key not in {"COLUMNS", "LINES"}}
+        environment = {**unsized, "TERM": "xterm-256color", "TZ": "Europe/Berlin", "NO_COLOR": "1"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "batcher", *arguments], cwd=shop.folder, env=environment,
             stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
