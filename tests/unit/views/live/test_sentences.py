@@ -22,9 +22,9 @@ from tests.support.live_kit import HOUR, NOW, ZONE
 
 def test_a_moment_is_named_from_today() -> None:
     assert format_clock(NOW, NOW, ZONE) == "21:04 today"
-    assert format_clock(NOW + 20 * HOUR, NOW, ZONE) == "17:04 tomorrow"
-    assert format_clock(NOW + 6 * 24 * HOUR, NOW, ZONE) == "21:04 on Wed 2 Dec"
-    assert format_clock(NOW + 60 * 24 * HOUR, NOW, ZONE) == "21:04 on Mon 25 Jan 2027"
+    assert format_clock(NOW + 20 * HOUR, NOW, ZONE) == "tomorrow 17:04"
+    assert format_clock(NOW + 6 * 24 * HOUR, NOW, ZONE) == "Wed 2 Dec 21:04"
+    assert format_clock(NOW + 60 * 24 * HOUR, NOW, ZONE) == "Mon 25 Jan 2027 21:04"
     assert format_until(NOW + 240, NOW, ZONE) == "in 4 min (21:08 today)"
     assert format_until(NOW - 1, NOW, ZONE) == "now"
     assert format_iso(NOW, ZONE) == "2026-11-26T21:04:42+01:00"
@@ -33,9 +33,9 @@ def test_a_moment_is_named_from_today() -> None:
 @pytest.mark.parametrize(
     ("hours", "told"),
     [
-        ((0.4, 1, 20), "22:04 today (21:28 to 17:04 tomorrow)"),
-        ((5, 6, 7), "03:04 tomorrow (02:04 to 04:04)"),
-        ((1, 6, 60), "03:04 tomorrow (22:04 today to 09:04 on Sun 29 Nov)"),
+        ((0.4, 1, 20), "22:04 today (21:28 to tomorrow 17:04)"),
+        ((5, 6, 7), "tomorrow 03:04 (02:04 to 04:04)"),
+        ((1, 6, 60), "tomorrow 03:04 (22:04 today to Sun 29 Nov 09:04)"),
         ((1, 1, 1), "22:04 today"),
     ],
 )
@@ -47,7 +47,7 @@ def test_a_range_names_a_day_once(hours: tuple[float, float, float], told: str) 
 def test_the_end_is_told_against_the_deadline() -> None:
     told = describe_end(live_kit.early(), ZONE).text
     assert told == (
-        "Done about 02:34 tomorrow (23:04 today to 17:34; a guess until the first batch has ended). "
+        "Done about tomorrow 02:34 (23:04 today to 17:34; a guess until the first batch has ended). "
         "Deadline Tue 1 Dec: met."
     )
     assert describe_end(live_kit.late(), ZONE).text.endswith("Deadline 22:04 today: MISSED.")
@@ -100,7 +100,7 @@ def test_a_command_closes_with_one_line() -> None:
 def test_progress_is_one_line_and_one_object() -> None:
     assert describe_progress(live_kit.middle(), ZONE) == (
         "16,240 of 42,888 lines accepted (37%), 24,000 in flight, 120 to be tried again, 3 dead, 2,525 not sent, "
-        "$1.52 spent, done about 02:34 tomorrow"
+        "$1.52 spent, done about tomorrow 02:34"
     )
     told = progress_to_json(live_kit.middle())
     assert told["at"] == format_iso(NOW, UTC)
