@@ -9,10 +9,16 @@ class ExitCode(IntEnum):
     """The exit codes of the commands (README, "Exit codes")."""
 
     DONE = 0
+    """It did what was asked."""
     UNEXPECTED = 1
+    """An error in Batcher; its traceback is printed."""
     USAGE = 2
+    """The command line, the settings, the job, the table, the key or the model cannot be used; one sentence on stderr
+    says what is wrong, where, and what to do."""
     WORK_REMAINS = 3
+    """Work remains, or a decision is yours: a brake, a failed pilot, a question answered with no."""
     DEAD_LINES = 4
+    """Everything is over, and some lines are dead."""
 
 
 class BatcherError(Exception):
