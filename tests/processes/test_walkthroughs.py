@@ -24,6 +24,24 @@ def test_the_page_can_be_followed(name: str, tmp_path: Path) -> None:
         Reader(folder, url).follow(PAGES[name])
 
 
+def test_the_first_lines_of_the_readme_can_be_typed(tmp_path: Path) -> None:
+    block = (ROOT / "README.md").read_text(encoding="utf-8").split("## Try it on a table of your own\n\n")[1]
+    lines = [line.partition("#")[0].strip() for line in block.partition("\n\n")[0].splitlines()]
+    typed = [command for line in lines for command in line.split(" && ") if not command.startswith("pip ")]
+    typed.remove("export OPENAI_API_KEY=...")
+    page = tmp_path / "page.md"
+    page.write_text("```console\n" + "\n...\n".join(f"$ {command}" for command in typed) + "\n...\n```\n")
+    sandbox = Sandbox(SandboxSettings(speed=SPEED), tmp_path / "sandbox", scaled_clock(SPEED))
+    folder = tmp_path / "reader"
+    folder.mkdir()
+    with running_sandbox(sandbox) as url:
+        reader = Reader(folder, url)
+        reader.set(OPENAI_BASE_URL=url, OPENAI_API_KEY="sandbox", BATCHER_POLL__INTERVAL_S="1")
+        reader.follow(page)
+    assert len(typed) == 5
+    assert (folder / "my-job" / "bios.parquet").is_file()
+
+
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 def test_the_page_has_commands_with_what_they_print(page: Path) -> None:
     steps = [step for step in read_page(page) if isinstance(step, Step)]

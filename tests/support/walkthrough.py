@@ -56,6 +56,10 @@ class Reader:
         self._folder, self._url, self._environment = folder, url, {**clean, "COLUMNS": "80"}
         self._log = folder.parent / f"{folder.name}.out"
 
+    def set(self, **variables: str) -> None:
+        """Set variables of the environment, as the reader has them already."""
+        self._environment |= variables
+
     def follow(self, page: Path) -> None:
         """Do all that a page says. Raises AssertionError where a command fails, or prints something else."""
         for step in read_page(page):
