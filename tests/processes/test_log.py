@@ -64,6 +64,12 @@ def test_the_log_is_shown_by_time_and_shard_and_as_json(shop: Shop) -> None:
     assert "--since 'soon' is neither a span nor a time" in run(shop, "log --since soon", 2)[1]
 
 
+def test_what_a_pilot_has_shown_is_written(shop: Shop) -> None:
+    run(shop, "plan")
+    run(shop, "pilot --lines 4")
+    assert "pilot 1: 4 of 4 judged answers accepted, 4 lines, passed\n" in log_of(shop)
+
+
 def test_the_log_is_followed_over_a_rotation(shop: Shop) -> None:
     run(shop, "plan")
     path = shop.folder / ".batcher" / "batcher.log"

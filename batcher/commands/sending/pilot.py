@@ -1,5 +1,6 @@
 """`batcher pilot`: a sample is sent before the rest, and its answers are shown. `run` sends one by itself."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -214,7 +215,10 @@ def _follow_pilot(session: Session, choose: Callable[[TodaysPilot], Choice], to_
         if progress is None:
             return None
         end = _follow_open_pilot(session, runner, progress, to_the_end)
-    return FollowedPilot(_load_progress(session, progress.pilot), unsent, is_news=True, end=end)
+    found = _load_progress(session, progress.pilot)
+    result = f"{found.tally.accepted:,} of {found.tally.judged:,} judged answers accepted, {found.tally.lines:,} lines"
+    session.write_log(logging.INFO, f"pilot {found.pilot.pilot}: {result}, {found.stage.name.lower()}")
+    return FollowedPilot(found, unsent, is_news=True, end=end)
 
 
 def _follow_open_pilot(
