@@ -3,6 +3,7 @@
 import compileall
 import json
 import shutil
+import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rich.table import Table
 from benchmarks import transfer
 from benchmarks.data import ROOT, source_table
 from benchmarks.measure import Measured, Timed, measure, python, row, table
+from tests.support.browser import find_chromium, open_browser
 
 SETTINGS = """
 [job]
@@ -86,7 +88,22 @@ class Bench:
         self._floor(drawn, "floor: parse, append, write Parquet", floor)
         drawn.add_row(*row("take in (download, archive, judge, record)", taken, floor))
         drawn.add_row(*row("batcher collect", collected, floor))
+        drawn.add_row(*row("batcher report", self._again("-m", "batcher", "report", "--out", "report.html")))
+        drawn.add_row(f"  its page: {self.open_report()}")
         return drawn
+
+    def open_report(self) -> str:
+        """Return the size of the page of a report, and how long Chromium takes until its charts are drawn."""
+        page = self.folder / "report.html"
+        size = f"{page.stat().st_size / 1e6:.2f} MB"
+        if find_chromium() is None:
+            return f"{size}; there is no Chromium to open it"
+        with open_browser() as browser:
+            taken = []
+            for _ in range(self.runs):
+                browser.open_page(page)
+                taken.append(int(browser.evaluate("document.documentElement.dataset.drawnAfter")))
+        return f"{size}, its charts drawn in {statistics.median(taken)} ms ({min(taken)}-{max(taken)})"
 
     def judging(self) -> Table:
         """Measure `judge` on the answers that were taken in: of every bio, and of every line that has none."""
