@@ -6,8 +6,9 @@ It says what to ask, never how to send it.
 
 import sys
 import traceback
-from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager, redirect_stdout
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -51,9 +52,26 @@ class JobCodeGuard:
             raise JobError(f"{self._where}: {place}{reason}; fix job.py") from error
 
 
+_IS_LEFT_ALONE = ContextVar("_IS_LEFT_ALONE", default=False)
+"""Of this thread: whether what a job prints goes where the program prints."""
+
+
+@contextmanager
+def leave_job_output_alone() -> Iterator[None]:
+    """Have what a job prints go where the program prints, in this thread, while the context lasts.
+
+    sys.stdout belongs to the process: in a program with threads it must not be replaced.
+    """
+    before = _IS_LEFT_ALONE.set(True)
+    try:
+        yield
+    finally:
+        _IS_LEFT_ALONE.reset(before)
+
+
 def job_output_to_stderr() -> AbstractContextManager[object]:
     """Return a context in which what a job prints goes to stderr: stdout is for the command's answer."""
-    return redirect_stdout(sys.stderr)
+    return nullcontext() if _IS_LEFT_ALONE.get() else redirect_stdout(sys.stderr)
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,10 @@ class OpenAIService:
         self._is_limit_taken = True
         """Whether listings take `limit`. A service that refused it is not asked so again."""
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
     def check_access(self) -> None:
         """List one batch. Raises CallRefused or CallUnknown."""
         self._fetch_page(self._client.batches.with_raw_response.list, Position(), 1)

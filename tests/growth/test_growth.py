@@ -31,6 +31,8 @@ HEAVY = (
     "batcher.service.openai_service",
     "batcher.lanes.batch.runner",
     "batcher.plan.planner",
+    "batcher.contracts.base",
+    "batcher.api.opened_job",
 )
 MOST_OF_A_LOOK = 26
 """Statements of a status: each takes a millisecond, and all of it is to take 300."""
@@ -180,6 +182,14 @@ def imported(statement: str) -> set[str]:
 def test_the_package_of_prices_is_whole_for_a_job_that_uses_it_too() -> None:
     pricing = "from batcher.catalog.prices import resolve_prices; resolve_prices('gpt-6-luna')"
     imported(f"{pricing}; from genai_prices import calc_price")
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    """Each start of the command line imports it."""
+    command = "import sys, typing; before = {*sys.modules}; import batcher; print(*({*sys.modules} - before))"
+    told = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["batcher"]
+    assert "batcher.api.opened_job" in imported("import batcher; batcher.open")
 
 
 def test_a_look_imports_nothing_that_acts() -> None:

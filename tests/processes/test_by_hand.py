@@ -95,7 +95,7 @@ def test_retry_names_what_does_not_exist(slow_shop: Shop) -> None:
     assert slow_shop.shell("batcher plan").returncode == 0
     assert "there are rate_limit" in str(answer(slow_shop, "batcher retry --class nonsense", 2)["error"])
     assert "no artist 'x'" in str(answer(slow_shop, "batcher retry --artist x", 2)["error"])
-    assert answer(slow_shop, "batcher retry") == {"lines": [], "perhaps_paid": 0, "prompts": []}
+    assert answer(slow_shop, "batcher retry") == {"version": 1, "lines": [], "perhaps_paid": 0, "prompts": []}
 
 
 def test_the_doctor_finds_all_well_before_and_after_a_plan(slow_shop: Shop) -> None:

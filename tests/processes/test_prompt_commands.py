@@ -44,7 +44,7 @@ def test_no_command_sends_what_was_planned_with_another_prompt(shop: Shop) -> No
         "`batcher plan --replan` cuts them again (what was submitted stays as it is)"
     )
     for command in ("submit", "poll", "direct --limit 1", "run"):
-        assert answer(shop, command, 2) == {"error": sentence}
+        assert answer(shop, command, 2) == {"version": 1, "error": sentence}
     assert f"nothing new is sent: {sentence}" in run(shop, "poll --once", 3)[1]
     assert state(shop, "SELECT state, count(*) FROM shards WHERE shard > 1 GROUP BY 1") == [("planned", 3)]
     assert answer(shop, "plan --replan")["lines_planned"] == 6

@@ -119,7 +119,7 @@ def test_nothing_is_kept_or_planned(shop: Shop) -> None:
     assert "there is no plan" in answer(shop, "judge", 2)["error"]
     run(shop, "plan")
     assert answer(shop, "judge") == {
-        "dry_run": False, "judged": 0, "accepted": {}, "refused": {"bios": 0, "reasons": [], "first": []},
+        "version": 1, "dry_run": False, "judged": 0, "accepted": {}, "refused": {"bios": 0, "reasons": [], "first": []},
         "revoked": 0, "put_back": 0, "changed_meanwhile": 0, "not_kept": 0, "damaged": [], "notes": [],
     }  # fmt: skip
     assert "No such answer has come." in run(shop, "answers a00001")[0]

@@ -21,17 +21,20 @@ def confirm_on_terminal(session: Session, question: str, is_given: bool) -> None
 
 
 def _can_ask(session: Session) -> bool:
-    return not session.json and sys.stdin.isatty() and sys.stderr.isatty()
+    return session.host.asks and not session.json and sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def confirm_or_refuse(session: Session, question: str, option: str, is_given: bool) -> None:
     """Ask on a terminal; return where the user agrees, or has given the option that agrees beforehand.
 
     question: a sentence that says what would be done, without a question mark. Raises DecisionError where the user
-    does not agree, and InputError away from a terminal: there nobody can be asked.
+    does not agree, or a Python program has not agreed beforehand, and InputError away from a terminal: there nobody can
+    be asked.
     """
     if is_given:
         return
+    if not session.host.asks:
+        raise DecisionError(f"{question}; nothing was changed, {option.strip('-')}=True agrees")
     if not _can_ask(session):
         raise InputError(f"{question}; nothing was changed, {option} agrees")
     if not typer.confirm(f"{question}. Go on?", err=True):

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from types import FrameType
 
 from batcher.catalog.prices import resolve_prices
@@ -43,8 +43,11 @@ two end it within any statement, and what is under way in the direct lane is pai
 class InterruptHandler:
     """The handler of the signals: the first requests the end at the next safe point, a second one ends at once."""
 
-    def __init__(self, display: Display, ending: EndingSignal = ENDING) -> None:
-        self._event = threading.Event()
+    def __init__(
+        self, display: Display, ending: EndingSignal = ENDING, requested: threading.Event | None = None
+    ) -> None:
+        """requested: is set when the end is requested, by a signal or by its other holders; None: one of its own."""
+        self._event = requested or threading.Event()
         self._display, self._ending = display, ending
         self._terminals = [fd for fd in (1, 2) if os.isatty(fd)]
 
@@ -130,27 +133,22 @@ def open_lane_context(
         session.check_origin(tx)
         if sends:
             check_sending(tx, session.config, job, resolve_prices)
-    interrupt = InterruptHandler(session.display)
+    interrupt = InterruptHandler(session.display, requested=session.host.end)
     rules = session.config.retry.to_rules()
     dice = random.SystemRandom()
     service = _connect_service(session.config, interrupt.sleep, dice.random, interrupt.is_requested)
     _warn_of_plain_text(session.display)
-    follower = JobFollower(session, interrupt.sleep, interrupt.is_requested) if follows else None
-    reporter, event_log = follower or EventReporter(session.display), EventLog(session.write_log, time.monotonic)
-
+    # A program is told of events; a person sees the job.
+    shows = follows and session.host.asks
+    follower = JobFollower(session, interrupt.sleep, interrupt.is_requested) if shows else None
     watcher = NoticeWatcher(session)
-
-    def notify(event: events.Event) -> None:
-        event_log.record_event(event)
-        reporter.report_event(event)
-        watcher.watch_event(event)
-
+    notify = _build_notify(session, follower or EventReporter(session.display), watcher)
     sleep = follower.sleep if follower else interrupt.sleep
     context = LaneContext(
         session.store, service, job, session.config, rules, resolve_prices, dice.random,
         time.time, sleep, notify, interrupt.is_requested,
     )  # fmt: skip
-    with handled_signals(interrupt):
+    with closing(service), handled_signals(interrupt) if session.host.handles_signals else nullcontext():
         lock_sleep = _build_lock_sleep(interrupt, is_work_done, time.monotonic)
         owner = LockOwner(os.getpid(), session.command, time.time())
         patience_s, held = None if session.waits else 0.0, lambda why: notify(events.LockHeld(why))
@@ -159,6 +157,25 @@ def open_lane_context(
             with follower.show() if follower else nullcontext():
                 yield context
             watcher.look()
+
+
+def _build_notify(
+    session: Session, reporter: EventReporter | JobFollower, watcher: NoticeWatcher
+) -> Callable[[events.Event], None]:
+    """Return what is called with each event: log, display, watcher, and the program that runs the command."""
+    listeners: list[Callable[[events.Event], None]] = [
+        EventLog(session.write_log, time.monotonic).record_event,
+        reporter.report_event,
+        watcher.watch_event,
+    ]
+    if session.host.report_event is not None:
+        listeners.append(session.host.report_event)
+
+    def notify(event: events.Event) -> None:
+        for listen in listeners:
+            listen(event)
+
+    return notify
 
 
 @contextmanager
@@ -193,9 +210,9 @@ def check_service_reachable(session: Session) -> None:
     """Check the service before `run` has done anything. Raises SetupError."""
     with suppress(StateError), session.store.read_transaction() as tx:  # there may be no plan
         session.check_origin(tx)
-    service = _connect_service(session.config, time.sleep, random.random)
-    _warn_of_plain_text(session.display)
-    _check_service(service, session.store.exists(), "batch")
+    with closing(_connect_service(session.config, time.sleep, random.random)) as service:
+        _warn_of_plain_text(session.display)
+        _check_service(service, session.store.exists(), "batch")
 
 
 def _connect_service(

@@ -13,6 +13,10 @@ from batcher.state.db.transaction import Transaction
 from batcher.views.progress import CleanConsole, Display
 
 if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from batcher.core.events import Event
     from batcher.job.job import Job
 
 
@@ -35,6 +39,20 @@ class ServiceName(NamedTuple):
         return {"model": self.model, "service": self.service}
 
 
+class Host(NamedTuple):
+    """Who runs a command: the command line, or a Python program."""
+
+    report_event: "Callable[[Event], None] | None" = None
+    """Is called with each event of a lane, beside the display."""
+    end: "threading.Event | None" = None
+    """Set by the host to have the command end at the next safe point, as by Ctrl-C."""
+    handles_signals: bool = True
+    """Whether Ctrl-C, SIGTERM and SIGHUP end the command at a safe point; only the main thread can."""
+    asks: bool = True
+    """Whether a person is there, who sees the job that is followed and is asked questions; otherwise an answer that is
+    not given beforehand raises DecisionError."""
+
+
 class Session(NamedTuple):
     """What a command is given. json: whether it answers as JSON; service_moved: the user says that the address of the
     service has changed, and that it is the same service; command: the name of the command."""
@@ -49,6 +67,7 @@ class Session(NamedTuple):
     """Whether it waits for another process that has the lane."""
     streams: bool = False
     """Whether a followed job is told as JSON, one object a line on stdout, before the answer."""
+    host: Host = Host()
 
     def write_log(self, level: int, sentence: str) -> None:
         """Write a sentence into the log of the job. level: of Python's logging."""

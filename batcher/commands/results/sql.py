@@ -44,9 +44,16 @@ def run_sql(session: Session, wish: QueryWish) -> "CommandAnswer[SqlAnswer | Vie
         raise InputError("--schema writes SQL, and nothing as JSON")
     if wish.statement is None:
         return _describe_views(wish)
-    most = wish.limit or (MOST_ROWS if wish.csv or session.json else ROWS_DRAWN)
-    result = run_query(session.store, wish.statement, min(most, MOST_ROWS))
-    if wish.csv and result.is_cut:
+    return ask_state(session, wish.statement, wish.limit, wish.csv)
+
+
+def ask_state(
+    session: Session, statement: str, limit: int | None = None, csv: bool = False
+) -> "CommandAnswer[SqlAnswer]":
+    """Return the answer to a statement. Raises InputError for one that does more than read, or is wrong."""
+    most = limit or (MOST_ROWS if csv or session.json else ROWS_DRAWN)
+    result = run_query(session.store, statement, min(most, MOST_ROWS))
+    if csv and result.is_cut:
         session.display.print_line(f"the first {count_rows(result)}; --limit takes more, up to {MOST_ROWS:,}")
 
     def describe() -> "SqlAnswer":
@@ -55,7 +62,7 @@ def run_sql(session: Session, wish: QueryWish) -> "CommandAnswer[SqlAnswer | Vie
         rows = [[to_plain(value) for value in row] for row in result.rows]
         return SqlAnswer.model_validate({**result._asdict(), "rows": rows})
 
-    return CommandAnswer(lambda: write_csv(result) if wish.csv else ResultTable(result), describe)
+    return CommandAnswer(lambda: write_csv(result) if csv else ResultTable(result), describe)
 
 
 def _describe_views(wish: QueryWish) -> "CommandAnswer[SqlAnswer | ViewsAnswer]":

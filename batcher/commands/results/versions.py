@@ -43,11 +43,20 @@ def run_versions(
 
     Raises InputError for a prompt that there is not, and JobError where today's prompt is needed and cannot be loaded.
     """
+    return list_versions(session) if first is None else compare_versions(session, first, second)
+
+
+def list_versions(session: Session) -> "CommandAnswer[VersionsAnswer]":
+    """List the prompts."""
+    with session.store.read_transaction() as tx:
+        return _list_prompts(load_prompt_totals(tx), load_versions(tx), _load_today(tx, session))
+
+
+def compare_versions(session: Session, first: int, second: int | None) -> "CommandAnswer[DifferenceAnswer]":
+    """Return what differs between two prompts; second None: today's. Raises as `run_versions` does."""
     with session.store.read_transaction() as tx:
         versions = load_versions(tx)
         today = _load_today(tx, session)
-        if first is None:
-            return _list_prompts(load_prompt_totals(tx), versions, today)
         numbers = set(load_prompt_numbers(tx).values())
     for number in (first, second):
         if number is not None and number not in numbers:

@@ -9,6 +9,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,11 +97,12 @@ def _check_service(config: Config, now: float) -> Iterator[Finding]:
     origin = read_origin()
     if is_unencrypted(origin):
         yield Finding("way", NOTE, f"key and prompts go to {origin} unencrypted", "set OPENAI_BASE_URL to https://")
-    endpoint = _check_endpoint(service, origin)
-    yield endpoint
-    if endpoint.level == OK:
-        yield _check_model(service, config.model.name, origin, now)
-        yield _check_model_price(config)
+    with closing(service):
+        endpoint = _check_endpoint(service, origin)
+        yield endpoint
+        if endpoint.level == OK:
+            yield _check_model(service, config.model.name, origin, now)
+            yield _check_model_price(config)
 
 
 def _check_endpoint(service: OpenAIService, address: str) -> Finding:

@@ -3,6 +3,8 @@
 How the file is attached, and why only for the length of a transaction, is described in `engine`.
 """
 
+import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -18,6 +20,8 @@ from batcher.state.db.engine import CHECKPOINT_AT_COMMIT, PLAN_SETTINGS, Engine,
 from batcher.state.db.schema import SCHEMA_VERSION, has_plan, read_schema_version, run_migrations
 from batcher.state.db.transaction import Transaction
 
+_THREAD_LOCKS: dict[str, threading.RLock] = {}
+"""By the path of the state file."""
 PATIENCE_S = 60.0
 """Seconds to wait for the state file before an intent is written; before an outcome the wait has no bound."""
 
@@ -31,13 +35,20 @@ class Store:
         self._clock = clock
         self._sleep = sleep
         self._engine = Engine(self.path, sleep)
+        self._lock = _find_thread_lock(self.path)
         self._is_current = False
         self._is_private = False
 
-    def exists(self) -> bool:
-        """Return whether a plan was ever made here. Raises StateError where the folder cannot be read."""
+    def exists(self, patience_s: float | None = PATIENCE_S) -> bool:
+        """Return whether a plan was ever made here. Raises StateError where the folder cannot be read.
+
+        patience_s: how long to wait for another thread of this process.
+        """
         try:
-            return self.path.exists() and not checkpoint.is_unfinished(self.path)
+            with self._hold_thread_lock(
+                patience_s
+            ):  # it opens and closes the file, which would end the engine's lock of another thread
+                return self.path.exists() and not checkpoint.is_unfinished(self.path)
         except OSError as error:
             raise StateError(f"{self.path} cannot be looked at: {error.strerror}; fix the rights") from error
 
@@ -95,7 +106,7 @@ class Store:
     def read_transaction(self, patience_s: float | None = PATIENCE_S) -> Iterator[Transaction]:
         """Open the state for reading, while another process may be acting. Raises StateError where no plan was made."""
         missing = f"there is no plan in {self.folder}; run `batcher plan` first"
-        if not self.exists():
+        if not self.exists(patience_s):
             raise StateError(missing)
         with self._open_migrated(patience_s, read_only=True, folds=False) as con:
             if not has_plan(con):
@@ -146,7 +157,7 @@ class Store:
 
         folds: fold the log into the file at the end, if it has grown.
         """
-        with raise_interrupts():
+        with self._hold_thread_lock(patience_s), raise_interrupts():
             try:
                 with closing(self._engine.attach_with_retry(patience_s, read_only)) as con:  # rolls back at its end
                     yield con
@@ -159,6 +170,16 @@ class Store:
                 self._engine.detach_file()
                 if not read_only:
                     self._keep_private()
+
+    @contextmanager
+    def _hold_thread_lock(self, patience_s: float | None) -> Iterator[None]:
+        """Keep the other threads of this process from the file, as the engine's lock keeps other processes from it."""
+        if not self._lock.acquire(timeout=-1 if patience_s is None else patience_s):
+            raise StateError(f"{self.path} has been held by another thread for {patience_s:.0f} s")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _keep_private(self) -> None:
         """Take from others the rights that DuckDB's new files have; at first, those on all that is in the folder."""
@@ -196,6 +217,11 @@ class Store:
             raise StateError(
                 f"the state folder {self.folder} cannot be made: {error.strerror}; set another [state] dir"
             ) from error
+
+
+def _find_thread_lock(path: Path) -> threading.RLock:
+    """Return the lock of a state file within this process, as no thread waits for DuckDB's, which is the process's."""
+    return _THREAD_LOCKS.setdefault(os.path.realpath(path), threading.RLock())
 
 
 def _commit_or_raise(con: duckdb.DuckDBPyConnection, path: Path) -> None:

@@ -3,6 +3,7 @@
 import re
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,24 @@ def test_patience_with_it_ends(planned: Store, naps: Naps, holder: subprocess.Po
         pass
     assert 10 * RETRY_S <= naps.slept <= 11 * RETRY_S + 0.001
     assert re.fullmatch(r".*state\.duckdb has been held by another process for \d+ s", str(raised.value))
+
+
+def test_threads_of_one_process_take_turns(planned: Store) -> None:
+    """DuckDB refuses at once a file that its own process has attached; a thread is to wait, as a process does."""
+    other = Store(planned.folder / ".." / planned.folder.name, Clock(), Clock().sleep)
+    with ThreadPoolExecutor(1) as thread:
+        with planned.transaction("write") as tx:
+            tx.write_fact("x", 1)
+            with pytest.raises(StateError, match=r"has been held by another thread for 0 s$"):
+                thread.submit(lambda: enter(other.read_transaction(patience_s=0.01))).result()
+            reads = thread.submit(lambda: read_fact(other, "x"))
+            assert not reads.done()
+        assert reads.result() == 1
+
+
+def read_fact(store: Store, name: str) -> float | None:
+    with store.read_transaction() as tx:
+        return tx.read_fact(name)
 
 
 # --- for months ------------------------------------------------------------------------------------------------------
