@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from batcher.contracts.base import Answer, MaybeText, MaybeTime, Part, Usd
+from batcher.contracts.base import Answer, MaybeText, MaybeTime, Part, Time, Usd
 
 
 class CostsPart(Part):
@@ -79,6 +79,8 @@ class MeasuredUsagePart(Part):
 class ExpectationPart(Part):
     """When the job is expected to end and what it is expected to cost from now on, against the deadline."""
 
+    now: Time
+    """From when on the seconds count."""
     forecast: ForecastPart
     dollars: CostForecastPart
     deadline_s: float
