@@ -25,6 +25,8 @@ DEMO_FAULTS = {"server": 0.02, "rate_limit": 0.02, "invalid_json": 0.01, "conten
 """The shares of the lines that fail, by the kind of failure."""
 MARK = "# Written by `batcher demo`; the next one writes this folder anew."
 """The first line of the settings in a folder of the demo, by which a later demo knows it."""
+PICTURE_COLUMNS = 114
+"""The width of the picture; with the lines that it has, it is about as wide as high."""
 RESULTS = ("bios.parquet", "failed.parquet")
 """The files that the demo's `collect` writes."""
 REPORT = "report.html"
@@ -34,10 +36,10 @@ REPORT = "report.html"
 def run_demo(config: Path, input: Path | None, speed: float, svg: Path | None, folder: Path) -> None:
     """Run plan, submit, poll and collect as a user would, over HTTP, and leave what they wrote in `folder`.
 
-    svg: save what was printed as a picture. Raises SetupError without the sandbox's libraries, and InputError where the
-    folder holds something else than an earlier demo.
+    svg: save what was printed as a picture, without the long and the last parts of it. Raises SetupError without the
+    sandbox's libraries, and InputError where the folder holds something else than an earlier demo.
     """
-    console = CleanConsole(record=svg is not None, width=100 if svg else None)
+    console = CleanConsole(record=svg is not None, width=PICTURE_COLUMNS if svg else None)
     console.print(
         Text("The whole job against a local Batch API: no key, no network, nothing is paid. It takes a minute at most.")
     )
@@ -52,7 +54,8 @@ def run_demo(config: Path, input: Path | None, speed: float, svg: Path | None, f
         sandbox = Sandbox(settings, Path(scratch), scaled_clock(speed))
         with running_sandbox(sandbox) as url:
             write_settings(folder, job.path.resolve(), (input or job.input).resolve())
-            demo = Demo(console, folder, build_environment(url, console.width))
+            aside = console if svg is None else CleanConsole(width=console.width)
+            demo = Demo(console, aside, folder, build_environment(url, console.width))
             demo.print_note(
                 f"The job {job.path.name} against a local Batch API at {url}; a second counts as {speed:,.0f}."
             )
@@ -97,10 +100,15 @@ def build_environment(url: str, width: int) -> dict[str, str]:
 
 
 class Demo:
-    """The commands, one after the other."""
+    """The commands, one after the other.
 
-    def __init__(self, console: CleanConsole, folder: Path, environment: Mapping[str, str]) -> None:
-        self._console, self._folder, self._environment = console, folder, environment
+    aside: the console for what is left out of a picture of the other one; the same where there is no picture.
+    """
+
+    def __init__(
+        self, console: CleanConsole, aside: CleanConsole, folder: Path, environment: Mapping[str, str]
+    ) -> None:
+        self._console, self._aside, self._folder, self._environment = console, aside, folder, environment
         self._began = time.monotonic()
 
     def print_note(self, text: str) -> None:
@@ -110,19 +118,21 @@ class Demo:
     def run_commands(self) -> None:
         """Run them. Raises BatcherError where one fails."""
         self._run_command("plan")
-        self._run_command("submit", "--shards", "10")
-        self._run_command("poll")
+        self._run_command("submit", "--shards", "10", pictured=False)
+        self._run_command("poll", pictured=False)
         out, failed = RESULTS
         self._run_command("collect", "--out", out, "--failed", failed)
         self._run_command("report", "--out", REPORT)
 
-    def _run_command(self, *arguments: str) -> None:
+    def _run_command(self, *arguments: str, pictured: bool = True) -> None:
         self._console.print(Text(f"\n$ batcher {' '.join(arguments)}", style="bold"))
         command = [sys.executable, "-m", "batcher", *arguments]
         done = subprocess.run(  # noqa: S603 - our own command with our own arguments
             command, cwd=self._folder, env=dict(self._environment), stdout=subprocess.PIPE, text=True, check=False
         )
-        self._console.print(Text(done.stdout.rstrip()))
+        (self._console if pictured else self._aside).print(Text(done.stdout.rstrip()))
+        if not pictured and self._aside is not self._console:
+            self.print_note("(What it prints is left out of this picture.)")
         if done.returncode not in {ExitCode.DONE, ExitCode.DEAD_LINES}:
             raise BatcherError(f"the demo's `batcher {arguments[0]}` ended with {done.returncode}")
 
@@ -134,21 +144,20 @@ class Demo:
         rows = duckdb.from_parquet(str(self._folder / RESULTS[0])).select(*columns).limit(DEMO_LINES).fetchall()
         self.print_note("\nThe first bios:")
         for name, bio in rows:
-            self._console.print(Text(f"{name}: ", style="bold") + Text(str(bio)))
+            self._console.print(Text.assemble((f"{name}: ", "bold"), str(bio)))
 
     def print_next_steps(self) -> None:
         """Print what the demo has left, and three commands to try on it."""
         took = f"{time.monotonic() - self._began:.0f} s in all. Nothing left this machine, and nothing was paid."
-        self.print_note(
-            f"\n{took} The bios, the page {self._folder / REPORT}, the settings and the state are in {self._folder}."
-        )
+        left = f"The bios, the page {self._folder / REPORT}, the settings and the state are in {self._folder}."
+        self._aside.print(Text(f"\n{took} {left}", style="dim"))
         own = "python -m batcher" if sys.argv[0].endswith("__main__.py") else os.path.relpath(sys.argv[0])
         program = "batcher" if shutil.which("batcher") else own
         settings = f"--config {self._folder / 'batcher.toml'}"
-        self._console.print(Text("To try next:", style="bold"))
+        self._aside.print(Text("To try next:", style="bold"))
         for command, what in (
             (f"status {settings}", "where the job stands"),
             (f"answers --refused {settings}", "answers that were refused, and why"),
             ("init my_job", "a job of your own: settings, prompts and an example table"),
         ):
-            self._console.print(Text(f"  {program} {command}   # {what}"), soft_wrap=True)
+            self._aside.print(Text(f"  {program} {command}   # {what}"), soft_wrap=True)
