@@ -26,10 +26,9 @@ def _describe_end(expectation: Expectation, basis: str) -> str:
             f"({format_duration(view.best_s)} at best, {format_duration(view.worst_s)} at worst; {basis})"
         )
     best, worst = (format_clock(now + seconds, now).removesuffix(" today") for seconds in (view.best_s, view.worst_s))
-    return (
-        f"Done about {format_clock(now + view.expected_s, now)} {localize(now):%Z} "
-        f"({best} at best, {worst} at worst; {basis})"
-    )
+    expected = format_clock(now + view.expected_s, now)
+    clock, today = expected.removesuffix(" today"), " today" if expected.endswith(" today") else ""
+    return f"Done about {clock} {localize(now):%Z}{today} ({best} at best, {worst} at worst; {basis})"
 
 
 def _describe_deadline(expectation: Expectation) -> str:
