@@ -100,7 +100,7 @@ def test_the_table_of_the_last_plan_tells_who_has_left_it(place: Place) -> None:
     place.write("jobs/bios/artists.csv", GOOD + "c3,Cy Cole,2,,\n")
     assert place.run("plan").returncode == 0
     place.write("jobs/bios/artists.csv", GOOD)
-    assert "1 planned artists are not in this table" in " ".join(place.run("plan").stdout.split())
+    assert "1 planned artist is not in this table" in " ".join(place.run("plan").stdout.split())
     told = place.run("forget", "--not-in-table", "--yes")
     assert told.stdout == (
         "1 artist that was never sent left the plan (of 1 planned shard, whose other lines, if any, stay).\n"

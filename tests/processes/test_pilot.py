@@ -19,7 +19,7 @@ def _answer(job: Killing, command: Sequence[str], code: int = 0) -> tuple[Mappin
     assert job.done([*command, "--json"]) == code, job.output.read_text()
     said = job.output.read_text()
     assert "Traceback" not in said
-    (line,) = (line for line in said.splitlines() if line.startswith("{"))
+    *_, line = (line for line in said.splitlines() if line.startswith("{"))  # `run` tells events before its answer
     return json.loads(line), said
 
 
