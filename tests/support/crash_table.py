@@ -164,6 +164,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "two batches": Scenario(sandbox=Doubling, lines=6, priorities=(1,)),
     "file damaged": Scenario(prelude=((("plan",), ""),), prepare=damage),
     "collected": Scenario(commands=(("run",), ("collect", "--only-new", "--out", "new.csv")), lines=6),
+    "reported": Scenario(commands=(("run",), ("report", "--out", "report.html")), lines=6),
     "cancelled": Scenario(prelude=((("run",), "create.before"),), commands=(("cancel",), ("run",)), lines=6, grace=0.1),
     "retried": Scenario(
         faults={"line_failures": {"refusal": 0.5}},
@@ -213,6 +214,8 @@ COMMITS: Mapping[str, str] = {
     "clean": "plain",
     "intend_collect": "collected",
     "collect": "collected",
+    "intend_report": "reported",
+    "report": "reported",
     "call_unknown": "upload lost",
     "forget_upload": "upload lost",
     "orphan_looked_for": "upload refused",
