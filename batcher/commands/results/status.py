@@ -14,7 +14,6 @@ from batcher.commands.base.session import Session
 from batcher.errors import ExitCode, compute_exit_code
 from batcher.state.reports.status import read_artist, read_status
 from batcher.state.snapshot import load_saved_prices
-from batcher.views.live.counts import is_any_open
 from batcher.views.next_steps import describe_next_steps
 from batcher.views.progress import PLAIN_EVERY_S, Display, StdoutConsole
 from batcher.views.status import draw_artist, draw_status
@@ -56,6 +55,8 @@ def watch_status(session: Session) -> ExitCode:
 
 
 def _watch_as_json(session: Session) -> ExitCode:
+    from batcher.views.live.counts import is_any_open
+
     while True:
         answer = run_status(session).describe()
         write_json_line(answer.to_json())

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from batcher.catalog.prices import LONG_REQUEST
 from batcher.config import Config
 from batcher.core.brake import Braked, Prompts
-from batcher.core.direct.decide import QUOTA
 from batcher.core.direct.workers import LINES_PER_WORKER_S
+from batcher.core.failures import FailureClass
 from batcher.core.forecast import BatchInFlight, RemainingWork
 from batcher.core.model import JobVersion
 from batcher.core.room import MeasuredUsage, Room
@@ -88,7 +88,7 @@ def load_outlook(tx: Transaction, config: Config) -> Outlook:
     room, pauses = load_room(tx, config, measured), quota_pauses.load_open_pauses(tx, latest)
     outage_until = read_outage_until(tx, latest)
     # A quota pause ends with credit, and what comes after its time is only a try.
-    until = [p.until for p in pauses if p.scope == "all" and p.until is not None and p.reason != QUOTA]
+    until = [p.until for p in pauses if p.scope == "all" and p.until is not None and p.reason != FailureClass.QUOTA]
     versions, loose = load_versions(tx), load_loose_lines(tx, latest)
     parts = load_open_lines(tx, LONG_REQUEST / room.factor)
     prompts = load_prompts(tx, config, {part.version for part in parts})
@@ -126,7 +126,7 @@ def _find_blocker(stopped: str, is_braked: bool, pauses: Sequence[Pause], now: f
     if stopped:
         return "what has stopped it is fixed"
     active = [pause for pause in pauses if pause.scope == "all" and pause.is_active(now)]
-    if any(pause.reason == QUOTA for pause in active):
+    if any(pause.reason == FailureClass.QUOTA for pause in active):
         return "credit is added"
     if any(pause.until is None for pause in active):
         return "`batcher resume`"
