@@ -55,8 +55,9 @@ def test_the_four_commands_exactly_so(finished: Finished) -> None:
 
 def test_the_block_for_ones_own_table_buys_only_its_artists(shop: Shop) -> None:
     """Run it as README prints it, in a folder whose settings are for the demo."""
-    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Your own table")[2]
-    block = [line.strip() for line in section.splitlines() if line.startswith("    ")]
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Try it on a table of your own\n\n")[2]
+    lines = [line.strip() for line in section.partition("\n\n")[0].splitlines()]
+    block = [line for line in lines if not line.startswith(("pip ", "export "))]
     assert block[0].startswith("batcher init")
     quick = {"POLL__INTERVAL_S": "0.2", "API__RECONCILE_GRACE_S": "0.5", "RETRY__RATE_LIMIT__BASE_S": "0.2"}
     shop.environment.update({f"BATCHER_{key}": value for key, value in quick.items()})
