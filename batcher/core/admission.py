@@ -93,8 +93,8 @@ def find_budget_obstacle(shard: ShardView, budget: Budget, left_usd: float) -> s
         return ""
     left = max(left_usd, 0.0)
     return (
-        f"may cost {_format_usd(cost)}; {_format_usd(left)} of the budget of {_format_usd(budget.max_usd)} is left "
-        "(raise [budget] max_usd)"
+        f"may cost {_format_usd(cost)}; {_format_usd(left)} of the budget of {_format_usd(budget.max_usd)} is left; "
+        "raise [budget] max_usd"
     )
 
 

@@ -143,7 +143,7 @@ def test_the_budget_is_reached_and_not_passed() -> None:
     assert max_shard_cost(_shard(1, 100, lines=10), budget) == 2.5
     decided = admit_shards([_shard(n, 100, lines=10) for n in (1, 2, 3)], ROOM, budget)
     assert _sent(decided) == [1, 2]
-    assert decided[2] == Hold(3, "may cost $2.50; $0 of the budget of $10.00 is left (raise [budget] max_usd)")
+    assert decided[2] == Hold(3, "may cost $2.50; $0 of the budget of $10.00 is left; raise [budget] max_usd")
 
 
 def test_a_shard_costs_what_its_own_version_says() -> None:
@@ -181,9 +181,9 @@ def test_what_costs_nothing_uses_up_no_budget() -> None:
 @pytest.mark.parametrize(
     ("cost", "left", "text"),
     [
-        (0.01, 0.0, "may cost $0.0100; $0 of the budget of $1.00 is left (raise [budget] max_usd)"),
-        (0.000_25, 0.000_1, "may cost $0.000250; $0.000100 of the budget of $1.00 is left (raise [budget] max_usd)"),
-        (1_234.5, 1.0, "may cost $1,234.50; $1.00 of the budget of $1.00 is left (raise [budget] max_usd)"),
+        (0.01, 0.0, "may cost $0.0100; $0 of the budget of $1.00 is left; raise [budget] max_usd"),
+        (0.000_25, 0.000_1, "may cost $0.000250; $0.000100 of the budget of $1.00 is left; raise [budget] max_usd"),
+        (1_234.5, 1.0, "may cost $1,234.50; $1.00 of the budget of $1.00 is left; raise [budget] max_usd"),
     ],
 )
 def test_small_amounts_of_dollars_are_told_with_more_digits(cost: float, left: float, text: str) -> None:
@@ -193,7 +193,7 @@ def test_small_amounts_of_dollars_are_told_with_more_digits(cost: float, left: f
 
 def test_a_budget_that_nothing_can_free_is_told() -> None:
     budget = Budget(max_usd=1.0, spent_usd=0.9, charges={1: Charge(0.0, 0.2)})
-    text = "may cost $0.2000; $0.1000 of the budget of $1.00 is left (raise [budget] max_usd)"
+    text = "may cost $0.2000; $0.1000 of the budget of $1.00 is left; raise [budget] max_usd"
     assert admit_shards([_shard(1, 1, lines=1)], ROOM, budget) == [Refuse(1, text)]
     in_flight = budget._replace(in_flight_usd=0.5)
     assert isinstance(admit_shards([_shard(1, 1, lines=1)], ROOM, in_flight)[0], Hold)
@@ -245,7 +245,7 @@ OBSTACLES: dict[str, tuple[SendGate, ShardView, int, Room, Budget, str]] = {
     ),
     "the budget": (
         OPEN, READY, 100, ROOM, PRICED._replace(spent_usd=8.0, in_flight_usd=1.01),
-        "may cost $1.00; $0.9900 of the budget of $10.00 is left (raise [budget] max_usd)",
+        "may cost $1.00; $0.9900 of the budget of $10.00 is left; raise [budget] max_usd",
     ),
     "an unknown price with a budget": (
         OPEN, READY, 100, ROOM, PRICED._replace(charges={}), "its price is not known, and a budget is set",
