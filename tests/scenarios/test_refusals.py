@@ -482,5 +482,5 @@ def test_a_status_says_what_a_shard_waits_for_and_when_the_direct_lane_goes_on(t
         seen = read_status(tx, it.config, resolve_prices)
     told = StringIO()
     Console(width=200, file=told).print(draw_status(seen))
-    assert re.search(r"Shard 1 waits until .* UTC to be sent again: it was refused\.", told.getvalue())
+    assert re.search(r"Shard 1 waits until .* UTC, in \d+ s, to be sent again: it was refused\.", told.getvalue())
     assert "The direct lane was refused or not answered; it calls again at" in told.getvalue()
