@@ -73,4 +73,5 @@ def test_the_doctor_tells_the_brake(tmp_path: Path) -> None:
     (found,) = [f for f in run_health_checks(world.config, world.store, world.clock) if f.what == "brake"]
     assert found.level == "wrong"
     assert found.found.startswith("The brake: 18 of the newest 20 answers")
-    assert found.todo == REMEDIES
+    assert found.found.endswith(f"{REMEDIES}.")
+    assert found.todo == "`batcher answers --refused`"
