@@ -3,6 +3,7 @@
 `batcher.open("batcher.toml")` opens a job; its methods do what the commands of the same names do (docs/python.md).
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Return what is imported only where it is used: each start of the command line imports this module."""
-    from importlib import import_module  # noqa: PLC0415 - for the same reason
-
     if name in {"open", "OpenedJob"}:
         module = import_module("batcher.api.opened_job")
         return module.open_job if name == "open" else module.OpenedJob

@@ -28,7 +28,7 @@ OF_TESTS = ("BATCHER_TEST_", "BATCHER_WRITE_DOCS")
 
 
 NAMED_FAULTS = 5
-"""Errors in the settings that are told at once."""
+"""The most errors in the settings that one message names."""
 
 
 class ConfigSection(BaseModel):

@@ -24,7 +24,7 @@ def read_time(value: object) -> object:
 
 
 def read_nothing(value: object) -> object:
-    """Return None for what stands for nothing in the state: 0, "" or None."""
+    """Return None for what means nothing in the state: 0, "" or None."""
     return value or None
 
 
@@ -85,7 +85,7 @@ class ServedAnswer(Answer):
 
 
 class ErrorAnswer(Answer):
-    """What went wrong, instead of an answer. The exit code is 2 where the user can mend it, 3 where they are asked."""
+    """What went wrong, instead of an answer. The exit code is 2 where the user can fix it, 3 where they are asked."""
 
     error: str
     """One sentence: what is wrong, where, and what to do."""

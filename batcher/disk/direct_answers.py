@@ -37,7 +37,7 @@ def direct_answers_path(folder: Path) -> Path:
 
 
 def append_direct_answers(folder: Path, answers: Sequence[CallAnswer]) -> None:
-    """Append answers, which survive a power cut once this returns. A torn last line is mended first. Raises OSError."""
+    """Append answers; on return they survive a power cut. A torn last line is repaired first. Raises OSError."""
     path = direct_answers_path(folder)
     make_private_folder(path.parent)
     is_new = not path.exists()

@@ -18,7 +18,7 @@ _SHARD = re.compile(r"shard-(\d+)\.jsonl")
 
 
 def write_id_list(folder: Path, ids: Iterable[str]) -> None:
-    """Write the list anew, without ids that a shell would take apart; a disk that refuses it is left alone.
+    """Replace the list, without ids that a shell would take apart; a disk that refuses it is left alone.
 
     ids: in the order of their bytes.
     """

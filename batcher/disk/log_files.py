@@ -2,7 +2,7 @@
 
 A line is one write to a file that is opened for it with O_APPEND: the kernel keeps lines of several processes apart.
 Who rotates renames the files under a kernel lock, and a process that has opened the file before writes into the renamed
-one, so that no line is lost. Nobody waits: where another process rotates, the line goes where the name leads by then.
+one, so that no line is lost. No writer waits: where another process rotates, the line goes where the name leads.
 
 concurrent-log-handler does the same for Python's logging, under a lock that every line waits for, with its own lock
 file and portalocker; a process that is stopped while it writes would stop all others.

@@ -18,7 +18,7 @@ WARNINGS = (
     events.CallFailed,
     events.RateLimitLow,
 )
-"""The events that nobody hopes for."""
+"""The events that are logged as warnings."""
 
 
 class EventLog:

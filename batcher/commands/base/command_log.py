@@ -1,4 +1,4 @@
-"""The start and the end of a command that acts, as the log has them; an end that the user must mend is told, too."""
+"""The start and the end of a command that acts, as the log has them; an end that the user must fix is notified, too."""
 
 import logging
 import shlex
@@ -19,7 +19,7 @@ END_REASONS: Mapping[int, str] = {
 """Why a command ended with an exit code, where no sentence says it."""
 
 SENDING = frozenset({"submit", "poll", "run", "pilot", "direct"})
-"""The commands whose end for a reason that only the user can mend is told by `[notify]`."""
+"""The commands that send a notice where they end for a reason that only the user can fix."""
 
 
 def begin_command_log(session: Session, arguments: Sequence[str]) -> None:

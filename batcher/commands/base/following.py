@@ -43,7 +43,7 @@ READ_S = 10.0
 PLAIN_S = 30.0
 """Seconds between two lines of progress where there is no screen."""
 READ_SHARE = 20.0
-"""So many times as long as a reading has taken, none follows: at most a twentieth of the time goes into them."""
+"""How long no reading follows one, as a multiple of its duration: readings take at most a twentieth of the time."""
 PATIENCE_S = 0.5
 """Seconds for which a reading waits for another process; without it the last one stays on the screen."""
 EVENTS_KEPT = 100

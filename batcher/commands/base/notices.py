@@ -1,4 +1,4 @@
-"""What somebody who does not look is told: looks at the job now and then, and has the news logged and sent.
+"""Notices of a job: read its status now and then, and have what is new logged and sent.
 
 The marks of what was sent are facts of the state. They are written when the process that sends has been started: one
 that is killed between the two sends a notice twice, and never less than once.
@@ -33,7 +33,7 @@ LEAST_BETWEEN_S = 5.0
 GOOD_NEWS = ("resumed", "finished")
 
 _helpers: list["subprocess.Popen[bytes]"] = []
-"""The helpers that may still run: one that nobody asks stays in the table of processes."""
+"""The helpers that may still run: one that is never waited for stays in the table of processes."""
 
 
 class NoticeWatcher:
@@ -59,9 +59,9 @@ class NoticeWatcher:
             self.look()
 
     def look(self, problem: str = "") -> None:
-        """Look at the job, and tell what is new. problem: why the command ends, where only the user can mend it.
+        """Read the job, and send what is new. problem: why the command ends, where only the user can fix it.
 
-        Where the state cannot be read or written now, the next look tells it.
+        Where the state cannot be read or written now, the next look sends it.
         """
         self._looked_at = self._clock()
         session = self._session
@@ -94,7 +94,7 @@ class NoticeWatcher:
 
 
 def build_notice_view(status: Status, config: Config, problem: str) -> NoticeView:
-    """Return the job as the decision about notices sees it. problem: why a command ended that the user must mend."""
+    """Return the job as the decision about notices sees it. problem: why a command ended that the user must fix."""
     pilot, view = status.pilot, status.expectation
     return NoticeView(
         done=status.states.get("done", 0),

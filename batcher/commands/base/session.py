@@ -66,7 +66,7 @@ class Session(NamedTuple):
     waits: bool = True
     """Whether it waits for another process that has the lane."""
     streams: bool = False
-    """Whether a followed job is told as JSON, one object a line on stdout, before the answer."""
+    """Whether a followed job is reported as JSON, one object a line on stdout, before the answer."""
     host: Host = Host()
 
     def write_log(self, level: int, sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""`report`: the job as one page; and the page of a run, written anew while it lasts."""
+"""`report`: the job as one page; and the page of a run, rewritten while it lasts."""
 
 from collections.abc import Callable
 from functools import partial
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from batcher.contracts.results import ReportAnswer
 
 REPORT_EVERY_S = 300.0
-"""Seconds after which the page of a run is written anew."""
+"""Seconds after which the page of a run is rewritten."""
 REFRESH_S = 60
 """Seconds after which the page of a run loads itself again."""
 
@@ -65,9 +65,9 @@ def write_report(session: Session, out: Path, overwrite: bool, refresh_s: int = 
 
 
 class RunReport:
-    """The page of a run: written anew every few minutes, and once more at the end. out: None writes none.
+    """The page of a run: rewritten every few minutes, and once more at the end. out: None writes none.
 
-    A page that cannot be written ends no run: it is told, once.
+    A page that cannot be written ends no run: that is printed, once.
     """
 
     def __init__(self, session: Session, out: Path | None, overwrite: bool) -> None:

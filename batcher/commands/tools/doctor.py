@@ -72,7 +72,7 @@ def _check_job_folder(config: Config) -> Iterator[Finding]:
 
 
 def _check_notifier(config: Config) -> Iterator[Finding]:
-    """Yield who is told of the job, where somebody is."""
+    """Yield who gets the notices of the job, where any are sent."""
     try:
         check_notifier(config)
     except BatcherError as error:

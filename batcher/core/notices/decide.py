@@ -1,6 +1,6 @@
-"""What somebody who does not look is told of a job: each once, until it changes. Pure.
+"""Decide which notices of a job are sent: each once, until it changes. Pure.
 
-What was told is kept by kind as a mark, a short text that changes when the matter does. A mark that is gone may be told
+What was sent is kept by kind as a mark, a short text that changes when the matter does. A mark that is gone may be sent
 too (`resumed`).
 """
 
@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 BUDGET_SHARE = 0.8
-"""The share of the budget from which on it is told that it is used up soon."""
+"""The share of the budget that must be used for a notice that it will be used up soon."""
 DEAD_SHARE = 0.01
-"""The share of ended lines that are dead from which on it is told."""
+"""The share of ended lines that must be dead for a notice."""
 FEWEST_ENDED = 100
 """Ended lines below which the share of dead ones says nothing, unless the job is over."""
 CALMED = 0.9
-"""A share of a bound below which a matter counts as over that was told: around the bound it would be told often."""
+"""The share of a bound below which a notified matter counts as over: around the bound notices would repeat."""
 
 Told = Mapping[str, str]
-"""The marks of what was told, by kind."""
+"""The marks of the notices that were sent, by kind."""
 
 
 class NoticeView(NamedTuple):
@@ -47,7 +47,7 @@ class NoticeView(NamedTuple):
 
 
 class Notice(NamedTuple):
-    """Something that is told."""
+    """A notice to be sent."""
 
     kind: str
     sentence: str
@@ -58,14 +58,14 @@ class Notice(NamedTuple):
 
 
 class Telling(NamedTuple):
-    """What is to be told now, and the marks once it was."""
+    """The notices to send now, and the marks once they were sent."""
 
     notices: tuple[Notice, ...]
     told: Told
 
 
 def decide_notices(view: NoticeView, told: Told) -> Telling:
-    """Return what is to be told of a job that was not told yet, in the order of its weight, and the new marks."""
+    """Return the notices of a job that were not sent yet, in the order of their weight, and the new marks."""
     notices, marks = [], {}
     for kind, (find_mark, describe) in _KINDS.items():
         mark = find_mark(view, told.get(kind, ""))
@@ -177,4 +177,4 @@ _KINDS: Mapping[str, tuple[Callable[[NoticeView, str], str], Callable[[NoticeVie
     "dead_share": (_mark_dead_share, _describe_dead_share),
     "finished": (_mark_end, _describe_end),
 }
-"""Of each kind: how its mark is found ("": nothing is to be told), given the mark that was told; and its notice."""
+"""Of each kind: how its mark is found ("": no notice), given the mark that was sent; and its notice."""

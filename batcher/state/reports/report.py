@@ -142,7 +142,7 @@ class ReportData(NamedTuple):
     shards_sent: int
     phases: Sequence[ShardPhase]
     every: int
-    """`phases` has every so many of the shards that were sent."""
+    """`phases` has one of this many of the shards that were sent."""
     reserved: Sequence[TokenLevel]
     limits: Sequence[TokenLevel]
     """The limit whenever it changed."""

@@ -17,7 +17,7 @@ class LinePart(NamedTuple):
     name: str
     lines: int
     mark: str
-    """The character of the bar, which tells the parts apart without colour."""
+    """The character of the bar, which distinguishes the parts without colour."""
     ascii_mark: str
     style: str
 

@@ -39,9 +39,9 @@ class Section(NamedTuple):
     """A part of the screen."""
 
     build: Callable[[int], list[Text]]
-    """Returns at most so many rows; the fewer, the less they tell."""
+    """Returns at most this many rows; fewer rows hold less."""
     least: int
-    """Rows below which it tells too little; it may have fewer where the screen is very low."""
+    """The fewest rows that are of use; it may have fewer where the screen is very low."""
     rank: int
     """Its importance: those of a low rank get their rows first."""
     spaced: bool = False

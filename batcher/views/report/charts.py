@@ -36,9 +36,9 @@ FATES = {"has a bio": "var(--good)", "still open": "var(--wait)", "held": "var(-
 HEIGHT = 220
 """Pixels of a chart whose height does not depend on its rows."""
 FAR_ABOVE = 5
-"""A limit so many times as high as all that was ever reserved is told in words: beside it the chart would be flat."""
+"""From this multiple of the most ever reserved on, a limit is given in words: drawn, it would flatten the chart."""
 LABELED_SHARDS = 40
-"""Shards up to which each has its number beside it."""
+"""The most shards that each have their number on the axis."""
 NOTHING_SENT = "Nothing has been sent yet."
 
 
@@ -309,7 +309,7 @@ def _build_service_times(data: ReportData) -> Chart:
 
 
 _UNITS = (("seconds", 1.0, 180.0), ("minutes", 60.0, 10_800.0), ("hours", 3_600.0, float("inf")))
-"""The units of service times: name, seconds, and the longest time (seconds) that is told in it."""
+"""The units of service times: name, seconds, and the longest time (seconds) that is shown in it."""
 
 
 def _build_failures(data: ReportData) -> Chart:
