@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from batcher.core.failures import FailureClass
 from batcher.state.reports.status import OpenPause, Status
-from batcher.views.sheet import format_time
+from batcher.views.sheet import format_count, format_time
 
 BILLING = "platform.openai.com > Billing (https://platform.openai.com/settings/organization/billing/overview)"
 """Where credit is bought (OpenAI, settings of an organization, 2026-11)."""
@@ -45,7 +45,7 @@ def describe_next_steps(status: Status) -> list[NextStep]:
     is_over = not any(status.states.get(state) for state in OPEN_STATES)
     done = status.states.get("done", 0)
     if is_over and done:
-        sentence = f"`batcher collect --out bios.parquet` writes the {_count(done, 'bio')}."
+        sentence = f"`batcher collect --out bios.parquet` writes the {format_count(done, 'bio')}."
         steps.append(NextStep("collect", sentence, "batcher collect --out bios.parquet"))
     return steps
 
@@ -97,20 +97,20 @@ def _describe_held_lines(status: Status) -> Iterator[NextStep]:
     if unclear:
         command = "batcher retry --class missing"
         sentence = (
-            f"{_count(unclear, 'line')} may have been paid for and {_be(unclear)} held: `{command}` asks again, and "
-            "may pay twice."
+            f"{format_count(unclear, 'line')} may have been paid for and {_be(unclear)} held: `{command}` asks again, "
+            "and may pay twice."
         )
         yield NextStep("perhaps_paid", sentence, command)
     revoked = sum(row.artists for row in status.lost if row.state == "held" and row.code == REVOKED)
     held[FailureClass.UNUSABLE.value] -= revoked
     if revoked:
-        lines = f"{_count(revoked, 'line')} {_be(revoked)} held, as the bio was revoked"
+        lines = f"{format_count(revoked, 'line')} {_be(revoked)} held, as the bio was revoked"
         yield NextStep("revoked", f"{lines}: `batcher redo` asks again.", "batcher redo")
     others = held.total()
     if others:
         command = "batcher retry --held"
         goes = "brings it back" if others == 1 else "brings them back"
-        yield NextStep("held", f"{_count(others, 'line')} {_be(others)} held: `{command}` {goes}.", command)
+        yield NextStep("held", f"{format_count(others, 'line')} {_be(others)} held: `{command}` {goes}.", command)
 
 
 def _describe_dead_lines(status: Status) -> Iterator[NextStep]:
@@ -118,7 +118,7 @@ def _describe_dead_lines(status: Status) -> Iterator[NextStep]:
         command = f"batcher retry --class {class_}"
         is_refused = class_ == FailureClass.UNUSABLE
         look = "`batcher answers --refused` shows the answers, " if is_refused else ""
-        sentence = f"{_count(lines, 'line')} {_be(lines)} dead ({class_}): {look}`{command}` asks again."
+        sentence = f"{format_count(lines, 'line')} {_be(lines)} dead ({class_}): {look}`{command}` asks again."
         yield NextStep("dead", sentence, "batcher answers --refused" if is_refused else command)
 
 
@@ -134,12 +134,8 @@ def _count_lost(status: Status, state: str) -> Counter[str]:
 def _describe_unreleased(status: Status) -> Iterator[NextStep]:
     planned = sum(row.shards for row in status.shards if row.state == "planned")
     if planned:
-        sentence = f"{_count(planned, 'shard')} {_be(planned)} planned and not released; `batcher submit` releases."
-        yield NextStep("unreleased", sentence, "batcher submit")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+        shards = f"{format_count(planned, 'shard')} {_be(planned)} planned and not released"
+        yield NextStep("unreleased", f"{shards}; `batcher submit` releases.", "batcher submit")
 
 
 def _be(number: int) -> str:

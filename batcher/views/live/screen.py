@@ -25,7 +25,7 @@ from batcher.views.live.sentences import (
 )
 from batcher.views.moments import localize
 from batcher.views.next_steps import describe_next_steps
-from batcher.views.sheet import format_duration
+from batcher.views.sheet import format_count, format_duration
 
 CALM_STEPS = frozenset({"collect", "unreleased"})
 """The next steps that are no trouble."""
@@ -181,8 +181,7 @@ def _build_batches(status: Status, frame: Frame, most: int) -> list[Text]:
     if not batches or most <= 0:
         return []
     done, lines = _sum_progress(batches)
-    count = f"{len(batches):,} batch{'es' if len(batches) != 1 else ''}"
-    head = f"In flight: {count}, {done:,} of {lines:,} lines answered"
+    head = f"In flight: {format_count(len(batches), 'batch', 'batches')}, {done:,} of {lines:,} lines answered"
     rows = [fit_text(head, frame.width, "bold")]
     room = most - 1
     shown = batches if len(batches) <= room else batches[: max(0, room - 1)]

@@ -8,7 +8,7 @@ from batcher.state.reports.status import OpenPause, Status
 from batcher.views.live.counts import count_lines, format_share, is_job_open, sum_lines
 from batcher.views.moments import format_clock, format_day, format_end_range, format_until
 from batcher.views.next_steps import needs_person
-from batcher.views.sheet import format_duration, format_usd
+from batcher.views.sheet import format_count, format_duration, format_usd
 
 FAR_S = 2 * 86_400.0
 """Seconds from which on a deadline is named by its day alone."""
@@ -154,11 +154,6 @@ def _describe_first_wave(status: Status) -> list[Sentence]:
     return [Sentence(f"{lines} wait{'s' if waiting == 1 else ''} for the first answers of this prompt.")]
 
 
-def format_count(count: int, noun: str) -> str:
-    """Return a number of things, with separators."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def describe_closing(status: Status, elapsed_s: float | None, files: Sequence[str] = ()) -> str:
     """Return what has become of a job in one line.
 
@@ -167,8 +162,8 @@ def describe_closing(status: Status, elapsed_s: float | None, files: Sequence[st
     parts = count_lines(status.states)
     lines = {part.name: part.lines for part in parts}
     total, over = sum_lines(parts), not is_job_open(status)
-    bios = f"{lines['accepted']:,}" if over else f"{lines['accepted']:,} of {total:,}"
-    told = [f"{bios} bio{'' if lines['accepted'] == 1 and over else 's'}", f"{lines['dead']:,} dead"]
+    bios = format_count(lines["accepted"], "bio") if over else f"{lines['accepted']:,} of {total:,} bios"
+    told = [bios, f"{lines['dead']:,} dead"]
     if lines["held"]:
         told.append(f"{lines['held']:,} held")
     told += [f"{lines[name]:,} {name}" for name in ("in flight", "to be tried again", "not sent") if lines[name]]
