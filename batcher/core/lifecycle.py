@@ -109,6 +109,11 @@ INTENTS = frozenset({S.UPLOADING, S.CREATING})
 SENDABLE_STATES = frozenset({S.RELEASED, S.UPLOADED})
 
 
+def count_open_artists(states: Mapping[str, int]) -> int:
+    """Return how many artists have lines in flight or to be sent. states: artists by state."""
+    return sum(states.get(state, 0) for state in OPEN_ARTIST_STATES)
+
+
 def artist_transition(event: str) -> tuple[frozenset[ArtistState], ArtistState]:
     """Return the legal sources and the target of an artist's event. Raises KeyError for an unknown event."""
     return ARTIST_EVENTS[event]

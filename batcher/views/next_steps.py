@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from batcher.core.failures import FailureClass
+from batcher.core.lifecycle import count_open_artists
 from batcher.state.reports.status import OpenPause, Status
 from batcher.views.sheet import format_count, format_time
 
@@ -15,8 +16,6 @@ BILLING = "platform.openai.com > Billing (https://platform.openai.com/settings/o
 """Where credit is bought (OpenAI, settings of an organization, 2026-11)."""
 REVOKED = "revoked"
 """The code of a held line whose bio `batcher judge --revoke` has taken."""
-OPEN_STATES = ("ready", "waiting", "in_batch", "in_direct")
-"""The states of artists whose lines are under way or to be sent."""
 
 
 class NextStep(NamedTuple):
@@ -42,9 +41,8 @@ def describe_next_steps(status: Status) -> list[NextStep]:
         *_describe_dead_lines(status),
         *_describe_unreleased(status),
     ]  # fmt: skip
-    is_over = not any(status.states.get(state) for state in OPEN_STATES)
     done = status.states.get("done", 0)
-    if is_over and done:
+    if done and not count_open_artists(status.states):
         sentence = f"`batcher collect --out bios.parquet` writes the {format_count(done, 'bio')}."
         steps.append(NextStep("collect", sentence, "batcher collect --out bios.parquet"))
     return steps

@@ -6,6 +6,7 @@ import orjson
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from batcher.core.lifecycle import count_open_artists
 from batcher.core.room import MeasuredUsage
 from batcher.state.costs import Costs, sum_costs
 from batcher.state.reports.status import (
@@ -17,7 +18,7 @@ from batcher.state.reports.status import (
 )
 from batcher.views.forecast import describe_expected_end
 from batcher.views.moments import format_clock, localize
-from batcher.views.next_steps import OPEN_STATES, describe_next_steps, needs_person
+from batcher.views.next_steps import describe_next_steps, needs_person
 from batcher.views.sheet import (
     MOST_SHARDS,
     Cell,
@@ -224,7 +225,7 @@ def _describe_count_error(ratio: float, used: float) -> str:
 
 def _describe_outcome(status: Status) -> list[str]:
     """Return when the job will end, or that it has ended."""
-    if not any(status.states.get(state) for state in OPEN_STATES):
+    if not count_open_artists(status.states):
         return ["Nothing is in flight or waits to be sent."]
     return describe_expected_end(status.expectation)
 

@@ -19,12 +19,13 @@ from batcher.commands.base.session import Session
 from batcher.commands.notify.helper import Order
 from batcher.config import Config
 from batcher.core import events
+from batcher.core.lifecycle import count_open_artists
 from batcher.core.notices.decide import Notice, NoticeView, Told, decide_notices
 from batcher.disk.log_files import LOG_FILE
 from batcher.errors import ConfigError, StateError
 from batcher.state import facts
 from batcher.state.reports.status import Status, read_status
-from batcher.views.next_steps import OPEN_STATES, describe_next_steps
+from batcher.views.next_steps import describe_next_steps
 
 LOOK_EVERY_S = 300.0
 """Seconds between two looks where nothing points to news."""
@@ -100,7 +101,7 @@ def build_notice_view(status: Status, config: Config, problem: str) -> NoticeVie
         done=status.states.get("done", 0),
         dead=status.states.get("dead", 0),
         held=status.states.get("held", 0),
-        unended=sum(status.states.get(state, 0) for state in OPEN_STATES),
+        unended=count_open_artists(status.states),
         stopped=status.stopped or problem,
         pauses=tuple(pause.reason for pause in status.pauses),
         braked=tuple(brake.prompt for brake in status.brakes),

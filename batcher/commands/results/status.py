@@ -11,6 +11,7 @@ from rich.text import Text
 from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.json_lines import write_json_line
 from batcher.commands.base.session import Session
+from batcher.core.lifecycle import count_open_artists
 from batcher.errors import ExitCode, compute_exit_code
 from batcher.state.reports.status import read_artist, read_status
 from batcher.state.snapshot import load_saved_prices
@@ -55,12 +56,10 @@ def watch_status(session: Session) -> ExitCode:
 
 
 def _watch_as_json(session: Session) -> ExitCode:
-    from batcher.views.live.counts import is_any_open
-
     while True:
         answer = run_status(session).describe()
         write_json_line(answer.to_json())
-        if not is_any_open(answer.states):
+        if not count_open_artists(answer.states):
             return compute_exit_code(answer.states)
         time.sleep(PLAIN_EVERY_S)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from batcher.catalog.prices import PriceOf
 from batcher.config import Config
-from batcher.core.lifecycle import SHARD_EVENTS
+from batcher.core.lifecycle import SHARD_EVENTS, count_open_artists
 from batcher.state import submissions
 from batcher.state.db.transaction import Transaction
 from batcher.state.reports.prompts import PromptTotals, load_prompt_totals
@@ -159,7 +159,7 @@ class ReportData(NamedTuple):
     @property
     def is_open(self) -> bool:
         """Whether anything is in flight or waits to be sent."""
-        return any(self.status.states.get(state) for state in ("ready", "waiting", "in_batch", "in_direct"))
+        return count_open_artists(self.status.states) > 0
 
     @property
     def lost_count(self) -> int:
@@ -190,7 +190,7 @@ def read_report(tx: Transaction, config: Config, price_of: PriceOf) -> ReportDat
     status = read_status(tx, config, price_of)
     planned_at = submissions.load_run(tx).planned_at
     bounds = _Bounds(*tx.fetch_one("report_bounds"))
-    is_under_way = any(status.states.get(state) for state in ("ready", "waiting", "in_batch", "in_direct"))
+    is_under_way = count_open_artists(status.states) > 0
     steps = _divide_time(planned_at, bounds, tx.now if is_under_way or bounds.last_at is None else bounds.last_at)
     every = max(1, -(-bounds.shards_sent // MOST_SHARDS_SHOWN))
     return ReportData(

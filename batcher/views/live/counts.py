@@ -4,11 +4,8 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from batcher.core.lifecycle import ArtistState
+from batcher.core.lifecycle import ArtistState, count_open_artists
 from batcher.state.reports.status import Status
-
-OPEN_STATES = (ArtistState.READY, ArtistState.WAITING, ArtistState.IN_BATCH, ArtistState.IN_DIRECT)
-"""The states of lines that are neither over nor wait for the user."""
 
 
 class LinePart(NamedTuple):
@@ -48,12 +45,7 @@ def sum_lines(parts: Sequence[LinePart]) -> int:
 
 def is_job_open(status: Status) -> bool:
     """Return whether a line is in flight, or waits to be sent."""
-    return is_any_open(status.states)
-
-
-def is_any_open(states: Mapping[str, int]) -> bool:
-    """Return whether an artist is in a state that is neither the end nor waits for the user."""
-    return any(states.get(state) for state in OPEN_STATES)
+    return count_open_artists(status.states) > 0
 
 
 def divide_bar(counts: Sequence[int], cells: int) -> list[int]:

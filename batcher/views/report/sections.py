@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
+from batcher.core.lifecycle import count_open_artists
 from batcher.state.reports.prompts import PromptTotals
 from batcher.state.reports.report import LostLine, ReportData, SampleBio
 from batcher.views.next_steps import describe_next_steps
@@ -29,7 +30,7 @@ def build_headline(data: ReportData) -> str:
     """Return the headline numbers, and the bar of the lines by what became of them."""
     states = data.status.states
     artists = sum(n for state, n in states.items() if state != "skipped")
-    under_way = sum(states.get(state, 0) for state in ("in_batch", "in_direct", "ready", "waiting"))
+    under_way = count_open_artists(states)
     in_flight = sum(states.get(state, 0) for state in ("in_batch", "in_direct"))
     dead, held = states.get("dead", 0), states.get("held", 0)
     tiles = [
