@@ -1,6 +1,6 @@
 """What a user sees of a job that is at work: the live view on a terminal, lines with their times elsewhere.
 
-All of it happens in the one thread of the process: a lane that sleeps redraws the screen, and reads the state anew
+All of it happens in the one thread of the process: a lane that sleeps redraws the screen, and reads the state again
 where that is due.
 """
 
@@ -28,6 +28,7 @@ from batcher.views.live.frame import Frame, JobName, RecentEvent
 from batcher.views.live.reports import event_to_json, progress_to_json
 from batcher.views.live.screen import draw_live
 from batcher.views.live.sentences import describe_progress
+from batcher.views.progress import PLAIN_EVERY_S
 
 if TYPE_CHECKING:  # piped commands draw no screen
     from rich.live import Live
@@ -40,8 +41,6 @@ READ_AFTER_ROUND_S = 2.0
 """Seconds between two readings of the state at least, after something was done."""
 READ_S = 10.0
 """Seconds between two readings of the state at least, while nothing is done here: other processes may act."""
-PLAIN_S = 30.0
-"""Seconds between two lines of progress where there is no screen."""
 READ_SHARE = 20.0
 """How long no reading follows one, as a multiple of its duration: readings take at most a twentieth of the time."""
 PATIENCE_S = 0.5
@@ -70,7 +69,6 @@ class JobFollower:
         self._read_at = self._drawn_at = float("-inf")
         self._read_took_s = 0.0
         self._line_at = timer()
-        self._bios = 0
 
     @contextmanager
     def show(self) -> Iterator[None]:
@@ -99,7 +97,7 @@ class JobFollower:
         finally:
             self._live = None
             self._note = ""
-            display.leave_screen(self._draw_last())
+            display.leave_screen(self._draw(rows_left=3))  # for the answer and the prompt of the shell
 
     def watch_job(self) -> ExitCode:
         """Show the job until nothing of it is in flight or waits to be sent; return as `poll --once` does."""
@@ -128,7 +126,7 @@ class JobFollower:
     def sleep(self, seconds: float) -> None:
         """Sleep, or until the user asks to end; meanwhile the screen moves, or a line of progress is printed."""
         self._refresh(READ_AFTER_ROUND_S)
-        piece = REDRAW_S if self._live is not None else PLAIN_S
+        piece = REDRAW_S if self._live is not None else PLAIN_EVERY_S
         left = seconds
         while left > 0 and not self._is_ending():
             self._sleep(min(left, piece))
@@ -147,17 +145,17 @@ class JobFollower:
 
     def _tell(self, event: events.Event | None, text: str) -> None:
         """Print an event where there is no screen, and as JSON where the command answers so."""
-        now = self._clock()
         if self._live is None:
             self._session.display.print_event(text)
         if self._session.streams and event is not None:
-            write_json_line(orjson.dumps(event_to_json(event, now, text), default=str).decode())
+            write_json_line(orjson.dumps(event_to_json(event, self._clock(), text), default=str).decode())
 
     def _refresh(self, least_s: float) -> None:
         """Read the state where that is due, and show it. least_s: seconds since the last reading."""
-        is_line_due = self._timer() - self._line_at >= PLAIN_S
-        if self._live is not None or is_line_due:
-            self._read_if_due(least_s)
+        is_line_due = self._timer() - self._line_at >= PLAIN_EVERY_S
+        is_reading_due = self._timer() - self._read_at >= max(least_s, READ_SHARE * self._read_took_s)
+        if is_reading_due and (self._live is not None or is_line_due):
+            self._read_quietly()
         if is_line_due:
             self._line_at = self._timer()
             self._tell_progress()
@@ -171,10 +169,6 @@ class JobFollower:
             self._session.display.print_event(describe_progress(self._status, None))
         if self._session.streams:
             write_json_line(orjson.dumps(progress_to_json(self._status)).decode())
-
-    def _read_if_due(self, least_s: float) -> None:
-        if self._timer() - self._read_at >= max(least_s, READ_SHARE * self._read_took_s):
-            self._read_quietly()
 
     def _read_quietly(self) -> None:
         """Read the state; what cannot be read now is shown as it was: only the lane fails where the state does."""
@@ -198,22 +192,14 @@ class JobFollower:
             self._drawn_at = self._timer()
             self._live.refresh()
 
-    def _draw(self) -> RenderableType:
-        console = self._session.display.console
-        width, height = console.size
-        return self._draw_in(width, height)
-
-    def _draw_last(self) -> RenderableType:
-        """Return the screen as it is left behind: below it there is room for the answer and the prompt of the shell."""
-        width, height = self._session.display.console.size
-        return self._draw_in(width, max(1, height - 3))
-
-    def _draw_in(self, width: int, height: int) -> RenderableType:
+    def _draw(self, rows_left: int = 0) -> RenderableType:
+        """Return the screen as it is now. rows_left: rows of the terminal that stay free below it."""
         if self._status is None or self._name is None:
             return ""
         console = self._session.display.console
+        width, height = console.size
         frame = Frame(
-            width, height, self._clock(), self._name, list(self._events)[-height:], self._note, self._note_until,
-            ascii=not console.encoding.lower().startswith("utf"),
+            width, max(1, height - rows_left), self._clock(), self._name, list(self._events), self._note,
+            self._note_until, ascii=not console.encoding.lower().startswith("utf"),
         )  # fmt: skip
         return draw_live(self._status, frame)
