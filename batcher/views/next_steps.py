@@ -16,6 +16,8 @@ BILLING = "platform.openai.com > Billing (https://platform.openai.com/settings/o
 """Where credit is bought (OpenAI, settings of an organization, 2026-11)."""
 REVOKED = "revoked"
 """The code of a held line whose bio `batcher judge --revoke` has taken."""
+CALM_STEPS = frozenset({"unreleased", "collect"})
+"""The kinds of next steps that are no trouble: the job has come so far."""
 
 
 class NextStep(NamedTuple):

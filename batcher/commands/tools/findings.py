@@ -13,14 +13,12 @@ from batcher.state import remote_files
 from batcher.state.db.store import Store
 from batcher.state.reports.status import Status, read_status
 from batcher.state.snapshot import load_saved_prices
-from batcher.views.next_steps import describe_next_steps
+from batcher.views.next_steps import CALM_STEPS, describe_next_steps
 
 OK, NOTE, BAD = "ok", "note", "wrong"
 """The levels of a finding."""
 BLOCKING = ("stopped", "quota", "brake", "pilot")
 """The kinds of next steps that are wrong: nothing more is sent, or nothing of a prompt."""
-USUAL = ("unreleased", "collect")
-"""The kinds of next steps that are no finding: the job has come so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ def check_job_state(config: Config, store: Store) -> Iterator[Finding]:
             status = None
     if status is not None:
         for step in describe_next_steps(status):
-            if step.kind not in USUAL:
+            if step.kind not in CALM_STEPS:
                 level = BAD if step.kind in BLOCKING else NOTE
                 yield Finding(step.kind.replace("_", " "), level, step.sentence, f"`{step.command}`")
         yield from _check_locks(store, status)
@@ -79,7 +77,7 @@ def check_job_state(config: Config, store: Store) -> Iterator[Finding]:
 
 
 def _check_locks(store: Store, status: Status) -> Iterator[Finding]:
-    """Yield which processes act, or that nobody follows what is in flight."""
+    """Yield which processes act, or that none follows what is in flight."""
     owners = {lane: find_lock_owner(store.folder, lane) for lane in ("batch", "direct")}
     for lane, owner in owners.items():
         if owner is not None:

@@ -24,11 +24,9 @@ from batcher.views.live.sentences import (
     describe_waits,
 )
 from batcher.views.moments import localize
-from batcher.views.next_steps import describe_next_steps
+from batcher.views.next_steps import CALM_STEPS, describe_next_steps
 from batcher.views.sheet import format_count, format_duration
 
-CALM_STEPS = frozenset({"collect", "unreleased"})
-"""The next steps that are no trouble."""
 WIDE = 100
 """Columns from which on a row of a batch has a bar of its own."""
 BATCH_BAR = 10
@@ -60,7 +58,7 @@ def build_rows(status: Status, frame: Frame) -> list[Text]:
     sections = [
         Section(lambda most: _build_head(status, frame, most), 1, 0),
         Section(lambda most: _build_bar(status, frame, most), 3, 1, spaced=True),
-        Section(lambda most: _build_sentences([describe_end(status, frame.zone)], frame, most), 2, 2),
+        Section(lambda most: _build_end(status, frame, most), 2, 2),
         Section(lambda most: _build_amounts(status, frame, most), 2, 3, spaced=True),
         Section(lambda most: _build_next_steps(status, frame, most), 3, 4, spaced=True),
         Section(lambda most: _build_batches(status, frame, most), 4, 5, spaced=True),
@@ -145,12 +143,10 @@ def _join_labels(labels: Sequence[tuple[str, str]], width: int) -> list[Text]:
     return rows
 
 
-def _build_sentences(sentences: Sequence[Sentence], frame: Frame, most: int) -> list[Text]:
-    """Return sentences, broken at words."""
-    rows = list[Text]()
-    for sentence in sentences:
-        rows += [fit_text(row, frame.width, sentence.style) for row in _break(sentence.text, frame.width)]
-    return rows[:most]
+def _build_end(status: Status, frame: Frame, most: int) -> list[Text]:
+    """Return when the job ends, broken at words."""
+    end = describe_end(status, frame.zone)
+    return [fit_text(row, frame.width, end.style) for row in _break(end.text, frame.width)][:most]
 
 
 def _break(text: str, width: int) -> list[str]:
@@ -161,18 +157,13 @@ def _build_amounts(status: Status, frame: Frame, most: int) -> list[Text]:
     """Return what is used of the limit, and the money."""
     amounts = (("Room ", describe_room(status)), ("Money", describe_money(status, frame.name.budget_usd)))
     broken = [
-        (f"{name} {row}" if first else f"{INDENT}    {row}", sentence.style)
+        (f"{'' if number else name:5} {row}", sentence.style)
         for name, sentence in amounts
-        for first, row in _number_rows(wrap_text(flatten_text(sentence.text), frame.width - len(name) - 1, ""))
+        for number, row in enumerate(wrap_text(flatten_text(sentence.text), frame.width - len(name) - 1, ""))
     ]
-    if len(broken) > most:  # the first row of each tells more than both rows of one
+    if len(broken) > most:  # the first row of each says more than both rows of one
         broken = [(f"{name} {sentence.text}", sentence.style) for name, sentence in amounts]
     return [fit_text(row, frame.width, style) for row, style in broken][:most]
-
-
-def _number_rows(rows: Iterable[str]) -> Iterable[tuple[bool, str]]:
-    """Return each row with whether it is the first one."""
-    return ((number == 0, row) for number, row in enumerate(rows))
 
 
 def _build_batches(status: Status, frame: Frame, most: int) -> list[Text]:
