@@ -53,9 +53,9 @@ def lane_lock(
     descriptor = _open_lock_file(path)
     try:
         _acquire_lock(descriptor, path, waiting, sleep, patience_s)
-        found = owner or LockOwner(os.getpid())
+        owner = owner or LockOwner(os.getpid())
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{found.pid} {found.since:.3f} {found.command}\n".encode())
+        os.write(descriptor, f"{owner.pid} {owner.since:.3f} {owner.command}\n".encode())
         yield
     finally:
         os.close(descriptor)
@@ -101,11 +101,11 @@ def find_lock_owner(folder: Path, lane: str) -> LockOwner | None:
 
 
 def _parse_owner(path: Path) -> LockOwner | None:
-    """Return whom a lock file names; None where it names nobody. Earlier versions wrote the number of the process."""
+    """Return whom a lock file names; None where it names no process. Earlier versions wrote only its number."""
     try:
-        words = path.read_text(encoding="utf-8").split()
-        pid, since, command = (*words, *("0", "")[len(words) - 1 :])[:3]
-        return LockOwner(int(pid), command, float(since))
+        pid, _, rest = path.read_text(encoding="utf-8").strip().partition(" ")
+        since, _, command = rest.partition(" ")
+        return LockOwner(int(pid), command, float(since or 0))
     except (OSError, ValueError):
         return None
 
