@@ -106,7 +106,9 @@ def _format_usage_error(error: click_errors.ClickException) -> str:
 
 def _print_error_line(sentence: str) -> None:
     """Print a sentence on one line of stderr, with escapes for what a file or a service may have put into it."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(sentence.split()))
+    from batcher.views.clean import escape_line
+
+    line = escape_line(sentence)
     RUNNING.explain(line)
     if "--json" in sys.argv:
         import orjson

@@ -14,6 +14,12 @@ def clean_text(text: str) -> str:
     return _OBEYED.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+def escape_line(text: str) -> str:
+    """Return a text on one line, with escapes for what is not printable."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
 def clean_json(text: str) -> str:
     """Return JSON with the same meaning, in which what a terminal would act on is escaped."""
     return _OBEYED_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -7,6 +7,8 @@ import re
 from datetime import datetime
 from typing import NamedTuple
 
+from batcher.views.clean import escape_line
+
 LONGEST = 2_000
 """Characters of a sentence in the log at most: a service may quote a whole request in an error."""
 _LINE = re.compile(r"(?P<time>\S+) (?P<level>[a-z]+) (?P<command>[\w-]+)\[(?P<pid>\d+)\] (?P<sentence>.*)")
@@ -33,15 +35,10 @@ class LogLine(NamedTuple):
 
 def format_log_line(line: LogLine) -> str:
     """Return a line as it stands in the file, without a line feed."""
-    at = line.time.isoformat(timespec="seconds")
-    return f"{at} {line.level} {line.command}[{line.pid}] {flatten_sentence(line.sentence)}"
-
-
-def flatten_sentence(sentence: str) -> str:
-    """Return a text on one line, with escapes for what a terminal would act on, and not longer than LONGEST."""
-    flat = " ".join(sentence.split())
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in flat)
-    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+    at, sentence = line.time.isoformat(timespec="seconds"), escape_line(line.sentence)
+    if len(sentence) > LONGEST:
+        sentence = sentence[: LONGEST - 3] + "..."
+    return f"{at} {line.level} {line.command}[{line.pid}] {sentence}"
 
 
 def parse_log_line(text: str) -> LogLine | None:
