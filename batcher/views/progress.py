@@ -103,7 +103,7 @@ class Display:
             self.console.print(line, highlight=False, soft_wrap=not self.console.is_terminal, markup=False)
 
     def print_event(self, line: str) -> None:
-        """Print a line on what has happened just now: away from a terminal with its time, as nobody sees it come."""
+        """Print a line on what has happened just now: away from a terminal with its time, as it is read later."""
         self.print_line(line if self.has_screen else f"{format_iso(time.time())} {line}")
 
     def print_note(self, note: str) -> None:

@@ -28,8 +28,8 @@ def confirm_or_refuse(session: Session, question: str, option: str, is_given: bo
     """Ask on a terminal; return where the user agrees, or has given the option that agrees beforehand.
 
     question: a sentence that says what would be done, without a question mark. Raises DecisionError where the user
-    does not agree, or a Python program has not agreed beforehand, and InputError away from a terminal: there nobody can
-    be asked.
+    does not agree, or a Python program has not agreed beforehand, and InputError away from a terminal: there no
+    person can be asked.
     """
     if is_given:
         return

@@ -38,7 +38,7 @@ _helpers: list["subprocess.Popen[bytes]"] = []
 
 
 class NoticeWatcher:
-    """Finds what there is to tell of a job, has it written into the log, and sent where `[notify]` says so.
+    """Finds what is new of a job, has it written into the log, and sent where `[notify]` says so.
 
     clock: counts seconds, from any start.
     """

@@ -138,7 +138,7 @@ def open_lane_context(
     dice = random.SystemRandom()
     service = _connect_service(session.config, interrupt.sleep, dice.random, interrupt.is_requested)
     _warn_of_plain_text(session.display)
-    # A program is told of events; a person sees the job.
+    # A program is given the events; a person sees the job.
     shows = follows and session.host.asks
     follower = JobFollower(session, interrupt.sleep, interrupt.is_requested) if shows else None
     watcher = NoticeWatcher(session)

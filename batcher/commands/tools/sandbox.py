@@ -53,7 +53,7 @@ def find_real_state(config: Path) -> Path | None:
         folder = load_config(config).state.dir
     except ConfigError:  # the sandbox itself needs none
         folder = config.parent / ".batcher"
-    with suppress(StateError):  # a folder that cannot be read is for other commands to tell
+    with suppress(StateError):  # a folder that cannot be read is reported by other commands
         return folder if folder.name != TRIAL_STATE and Store(folder, time.time, time.sleep).exists() else None
     return None
 

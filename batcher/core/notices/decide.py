@@ -136,9 +136,7 @@ def _mark_forecast(view: NoticeView, told: str) -> str:
 def _describe_forecast(view: NoticeView) -> Notice:
     late_h = (view.expected_s - view.deadline_s) / 3600
     sentence = f"The end is expected {late_h:,.1f} h after the deadline."
-    return Notice(
-        "forecast_past_deadline", sentence, {"expected_s": view.expected_s, "deadline_s": view.deadline_s}, ()
-    )
+    return Notice("forecast_past_deadline", sentence, {"expected_s": view.expected_s, "deadline_s": view.deadline_s})
 
 
 def _mark_dead_share(view: NoticeView, told: str) -> str:

@@ -60,12 +60,11 @@ def describe_end(status: Status, zone: tzinfo | None) -> Sentence:
 
 
 def _join_deadline(text: str, status: Status, end: ExpectedEnd, zone: tzinfo | None) -> Sentence:
-    deadline = status.now + status.expectation.deadline_s
-    is_far = deadline - status.now > FAR_S
-    name = f"Deadline {(format_day if is_far else format_clock)(deadline, status.now, zone)}"
-    if deadline <= status.now:
-        past = format_duration(status.now - deadline)
-        return Sentence(f"{text} PAST the deadline, which was {past} ago.", ALARM)
+    left_s = status.expectation.deadline_s
+    if left_s <= 0:
+        return Sentence(f"{text} PAST the deadline, which was {format_duration(-left_s)} ago.", ALARM)
+    deadline = status.now + left_s
+    name = f"Deadline {(format_day if left_s > FAR_S else format_clock)(deadline, status.now, zone)}"
     if end.expected > deadline:
         return Sentence(f"{text} {name}: {'probably ' if end.best <= deadline else ''}MISSED.", ALARM)
     return Sentence(f"{text} {name}: {'met' if end.worst <= deadline else 'probably met'}.")
