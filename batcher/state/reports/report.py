@@ -5,6 +5,7 @@ lines is as large as that of a thousand.
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from batcher.catalog.prices import PriceOf
@@ -13,6 +14,7 @@ from batcher.core.lifecycle import SHARD_EVENTS, count_open_artists
 from batcher.state import submissions
 from batcher.state.db.transaction import Transaction
 from batcher.state.reports.prompts import PromptTotals, load_prompt_totals
+from batcher.state.reports.span import read_job_span
 from batcher.state.reports.status import Status, read_status
 
 STEPS = 120
@@ -170,7 +172,6 @@ class ReportData(NamedTuple):
 class _Bounds(NamedTuple):
     """The extent of a job; None before anything was sent."""
 
-    first_at: float | None
     last_at: float | None
     longest_s: float | None
     bios: int
@@ -190,8 +191,11 @@ def read_report(tx: Transaction, config: Config, price_of: PriceOf) -> ReportDat
     status = read_status(tx, config, price_of)
     planned_at = submissions.load_run(tx).planned_at
     bounds = _Bounds(*tx.fetch_one("report_bounds"))
-    is_under_way = count_open_artists(status.states) > 0
-    steps = _divide_time(planned_at, bounds, tx.now if is_under_way or bounds.last_at is None else bounds.last_at)
+    is_open, started_at = count_open_artists(status.states) > 0, read_job_span(tx).started_at
+    steps = _divide_time(
+        planned_at if started_at is None else started_at,
+        tx.now if is_open or bounds.last_at is None else bounds.last_at,
+    )
     every = max(1, -(-bounds.shards_sent // MOST_SHARDS_SHOWN))
     return ReportData(
         status=status,
@@ -218,9 +222,8 @@ def read_report(tx: Transaction, config: Config, price_of: PriceOf) -> ReportDat
     )
 
 
-def _divide_time(planned_at: float, bounds: _Bounds, until: float) -> _Steps:
-    """Return the steps from the first sending to `until`."""
-    since = planned_at if bounds.first_at is None else bounds.first_at
+def _divide_time(since: float, until: float) -> _Steps:
+    """Return the steps from one moment to another one, of a second in all at least."""
     until = max(until, since + 1.0)
     return _Steps(since, until, (until - since) / STEPS)
 
@@ -231,14 +234,11 @@ def _load_curves(tx: Transaction, steps: _Steps) -> list[PriorityCurve]:
     for priority, step, bios in rows:
         at = min(int(step), STEPS - 1) + 1
         added.setdefault(priority, [0] * (STEPS + 1))[at] += int(bios)
-    curves = []
-    for priority, artists in tx.fetch_all("artists_by_priority", most=MOST_PRIORITIES):
-        levels, level = [], 0
-        for new in added.get(priority, [0] * (STEPS + 1)):
-            level += new
-            levels.append(level)
-        curves.append(PriorityCurve(priority, int(artists), levels))
-    return curves
+    none = [0] * (STEPS + 1)
+    return [
+        PriorityCurve(priority, int(artists), list(accumulate(added.get(priority, none))))
+        for priority, artists in tx.fetch_all("artists_by_priority", most=MOST_PRIORITIES)
+    ]
 
 
 def _load_phases(tx: Transaction, every: int, until: float) -> list[ShardPhase]:
@@ -267,9 +267,8 @@ def _load_service_times(tx: Transaction, longest_s: float | None) -> list[Servic
 def _load_money(tx: Transaction, steps: _Steps) -> list[MoneyLevel]:
     spent = wasted = 0.0
     found = []
-    for step, more, more_wasted in tx.fetch_all(
-        "spent_over_time", since=steps.since, until=steps.until, step=steps.step_s
-    ):
+    rows = tx.fetch_all("spent_over_time", since=steps.since, until=steps.until, step=steps.step_s)
+    for step, more, more_wasted in rows:
         spent, wasted = spent + float(more), wasted + float(more_wasted)
         found.append(MoneyLevel(min(steps.since + (int(step) + 1) * steps.step_s, steps.until), spent, wasted))
     return found

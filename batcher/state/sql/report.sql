@@ -1,9 +1,8 @@
 -- name: report_bounds
--- The first and the last moment at which anything was sent, answered or recorded; the longest service time of a batch in
--- seconds; the bios that exist; the shards that were sent.
-SELECT (SELECT min(intended_at) FROM (SELECT intended_at FROM submissions UNION ALL SELECT intended_at FROM direct_calls)),
-       (SELECT max(moment) FROM (SELECT max(happened_at) AS moment FROM attempts UNION ALL SELECT max(ended_at) FROM submissions
-                             UNION ALL SELECT max(settled_at) FROM batches)),
+-- The last moment at which anything was answered or recorded; the longest service time of a batch in seconds; the bios
+-- that exist; the shards that were sent.
+SELECT greatest((SELECT max(happened_at) FROM attempts), (SELECT max(ended_at) FROM submissions),
+                (SELECT max(settled_at) FROM batches)),
        (SELECT max(finished_at - created_at) FROM batches WHERE NOT stray),
        (SELECT count(*) FROM bios), (SELECT count(DISTINCT shard) FROM submissions)
 

@@ -1,4 +1,3 @@
 -- name: job_span
--- The direct lane sends without a submission, and a submission may be refused without an answer.
-SELECT least((SELECT min(intended_at) FROM submissions), (SELECT min(happened_at) FROM attempts)),
+SELECT least((SELECT min(intended_at) FROM submissions), (SELECT min(intended_at) FROM direct_calls)),
        (SELECT max(happened_at) FROM attempts)

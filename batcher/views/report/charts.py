@@ -7,8 +7,8 @@ there is nothing to draw yet is a sentence that says so.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from batcher.state.reports.report import STEPS, ReportData, TokenLevel
-from batcher.views.sheet import format_moment
+from batcher.state.reports.report import STEPS, MoneyLevel, ReportData, TokenLevel
+from batcher.views.sheet import format_count, format_moment
 
 Spec = Mapping[str, Any]
 
@@ -52,7 +52,9 @@ class Chart(NamedTuple):
     @property
     def legend(self) -> list[tuple[str, str]]:
         """What the colours stand for: each name with its colour, in order."""
-        scale = self.spec["encoding"]["color"]["scale"] if self.spec is not None else {"domain": [], "range": []}
+        if self.spec is None:
+            return []
+        scale = self.spec["encoding"]["color"]["scale"]
         return list(zip(scale["domain"], scale["range"], strict=True))
 
 
@@ -96,9 +98,21 @@ def _describe_priority(priority: int | None) -> str:
     return "others" if priority is None else f"priority {priority}"
 
 
-def _priority_color(data: ReportData) -> Spec:
+def _frame_curves(data: ReportData, mark: Spec, shown: Spec, y: Spec, **channels: Spec) -> Spec:
+    """Return the curves of the priorities. shown: the tooltip of the number that `y` encodes."""
     names = [_describe_priority(curve.priority) for curve in data.curves]
-    return {"field": "priority", "scale": {"domain": names, "range": PRIORITY_COLORS[: len(names)]}, "sort": None}
+    encoding: dict[str, object] = {
+        "x": _time_axis("at"),
+        "y": {"type": "quantitative", "title": None, **y},
+        "color": {
+            "field": "priority",
+            "scale": {"domain": names, "range": PRIORITY_COLORS[: len(names)]},
+            "sort": None,
+        },
+        "tooltip": [{"field": "priority", "title": "of"}, shown, {"field": "when", "title": "at"}],
+        **channels,
+    }
+    return _frame(_curve_rows(data), HEIGHT, mark=mark, encoding=encoding)
 
 
 def _curve_rows(data: ReportData) -> list[dict[str, object]]:
@@ -120,21 +134,9 @@ def _build_progress(data: ReportData) -> Chart:
     """Return the share of the artists of each priority that have a bio, over time."""
     if not data.shards_sent and not any(curve.bios[STEPS] for curve in data.curves):
         return Chart(None, NOTHING_SENT)
-    tooltip = [
-        {"field": "priority", "title": "of"},
-        {"field": "share", "title": "have a bio", "format": ".1%"},
-        {"field": "when", "title": "at"},
-    ]
-    encoding = {
-        "x": _time_axis("at"),
-        "y": {
-            "field": "share", "type": "quantitative", "title": None, "scale": {"domain": [0, 1]},
-            "axis": {"format": ".0%", "tickCount": 5},
-        },
-        "color": _priority_color(data),
-        "tooltip": tooltip,
-    }  # fmt: skip
-    spec = _frame(_curve_rows(data), HEIGHT, mark={"type": "line", "strokeWidth": 2}, encoding=encoding)
+    shown = {"field": "share", "title": "have a bio", "format": ".1%"}
+    y = {"field": "share", "scale": {"domain": [0, 1]}, "axis": {"format": ".0%", "tickCount": 5}}
+    spec = _frame_curves(data, {"type": "line", "strokeWidth": 2}, shown, y=y)
     return Chart(spec, "The share of the artists of each priority that have a bio.")
 
 
@@ -142,22 +144,9 @@ def _build_bios(data: ReportData) -> Chart:
     """Return the number of bios over time, by priority."""
     if not any(curve.bios[STEPS] for curve in data.curves):
         return Chart(None, "No bio has come yet.")
-    tooltip = [
-        {"field": "priority", "title": "of"},
-        {"field": "bios", "title": "bios", "format": ","},
-        {"field": "when", "title": "at"},
-    ]
-    encoding = {
-        "x": _time_axis("at"),
-        "y": {
-            "field": "bios", "type": "quantitative", "title": None, "stack": "zero",
-            "axis": {"format": "~s", "tickCount": 5},
-        },
-        "color": _priority_color(data),
-        "order": {"field": "place", "sort": "ascending"},
-        "tooltip": tooltip,
-    }  # fmt: skip
-    spec = _frame(_curve_rows(data), HEIGHT, mark={"type": "area"}, encoding=encoding)
+    shown = {"field": "bios", "title": "bios", "format": ","}
+    y = {"field": "bios", "stack": "zero", "axis": {"format": "~s", "tickCount": 5}}
+    spec = _frame_curves(data, {"type": "area"}, shown, y=y, order={"field": "place", "sort": "ascending"})
     return Chart(spec, "Bios that exist, those of an earlier run included.")
 
 
@@ -303,9 +292,8 @@ def _build_service_times(data: ReportData) -> Chart:
         "tooltip": [{"field": name, "title": name} for name in ("status", "batches", "from", "to")],
     }  # fmt: skip
     total = sum(count.batches for count in data.service_times)
-    batches = "batch" if total == 1 else "batches"
     spec = _frame(rows, HEIGHT, mark={"type": "bar", "binSpacing": 1}, encoding=encoding)
-    return Chart(spec, f"{total:,} {batches} that ended, in the service's clock.")
+    return Chart(spec, f"{format_count(total, 'batch', 'batches')} that ended, in the service's clock.")
 
 
 _UNITS = (("seconds", 1.0, 180.0), ("minutes", 60.0, 10_800.0), ("hours", 3_600.0, float("inf")))
@@ -350,22 +338,18 @@ def _build_money(data: ReportData) -> Chart:
         return Chart(None, "The model's price is not known, so neither is what was spent.")
     if not costs.spent:
         return Chart(None, "Nothing has been spent yet.")
-    levels = [*data.money, data.money[-1]._replace(at=data.until)]
-    start = [{"at": _milliseconds(data.since), "when": format_moment(data.since), "dollars": 0.0}]
-    rows: list[dict[str, object]] = [
-        {"at": _milliseconds(level.at), "when": format_moment(level.at), "dollars": round(dollars, 6), "kind": kind}
-        for kind in ("spent", "wasted")
-        for level, dollars in ((m, m.spent if kind == "spent" else m.wasted) for m in levels)
-    ]
-    rows = [*({**each, "kind": kind} for kind in ("spent", "wasted") for each in start), *rows]
+    levels = [MoneyLevel(data.since, 0.0, 0.0), *data.money, data.money[-1]._replace(at=data.until)]
+    points = [("spent", level.at, level.spent) for level in levels]
+    points += [("wasted", level.at, level.wasted) for level in levels]
     is_bounded = 0 < data.max_usd <= FAR_ABOVE * costs.spent
+    if is_bounded:
+        points += [("budget", at, data.max_usd) for at in (data.since, data.until)]
+    rows = [
+        {"at": _milliseconds(at), "when": format_moment(at), "dollars": round(dollars, 6), "kind": kind}
+        for kind, at, dollars in points
+    ]
     names = ["spent", "wasted", *(["budget"] if is_bounded else [])]
     colors = {"spent": "var(--flight)", "wasted": "var(--bad)", "budget": "var(--held)"}
-    if is_bounded:
-        rows += [
-            {"at": _milliseconds(at), "when": format_moment(at), "dollars": data.max_usd, "kind": "budget"}
-            for at in (data.since, data.until)
-        ]
     encoding = {
         "x": _time_axis("at"),
         "y": {

@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
-from batcher.core.lifecycle import count_open_artists
 from batcher.state.reports.prompts import PromptTotals
 from batcher.state.reports.report import LostLine, ReportData, SampleBio
 from batcher.views.next_steps import describe_next_steps
 from batcher.views.report.charts import Chart
 from batcher.views.report.html import Cell, build_element, build_table, sentence_to_html, text_to_html
-from batcher.views.sheet import format_duration, format_moment, format_usd
+from batcher.views.sheet import format_count, format_duration, format_moment, format_usd
 
 TEXT_LENGTH = 1_200
 """Characters of a text of a sample bio that are shown."""
@@ -28,23 +27,17 @@ OUTCOMES = (
 
 def build_headline(data: ReportData) -> str:
     """Return the headline numbers, and the bar of the lines by what became of them."""
-    states = data.status.states
-    artists = sum(n for state, n in states.items() if state != "skipped")
-    under_way = count_open_artists(states)
-    in_flight = sum(states.get(state, 0) for state in ("in_batch", "in_direct"))
-    dead, held = states.get("dead", 0), states.get("held", 0)
+    counts = {kind: sum(data.status.states.get(s, 0) for s in among) for kind, _, among in OUTCOMES}
+    artists = sum(counts.values())
+    in_flight, waiting, held, dead = (counts[kind] for kind in ("flight", "waiting", "held", "dead"))
     tiles = [
-        _build_tile(
-            "Bios", f"{data.bios:,}", f"{_describe_share(data.bios, artists)} of {artists:,} artists", id="bios"
-        ),
-        _build_tile(
-            "To come", f"{under_way:,}", f"{in_flight:,} in flight, {under_way - in_flight:,} waiting", id="open"
-        ),
-        _build_tile("Given up", f"{dead:,}", f"dead; {held:,} held", "bad" if dead else "", id="dead"),
+        _build_tile("bios", "Bios", f"{data.bios:,}", f"{_describe_share(data.bios, artists)} of {artists:,} artists"),
+        _build_tile("open", "To come", f"{in_flight + waiting:,}", f"{in_flight:,} in flight, {waiting:,} waiting"),
+        _build_tile("dead", "Given up", f"{dead:,}", f"dead; {held:,} held", "bad" if dead else ""),
         _build_money_tile(data),
         _build_end_tile(data),
     ]
-    return build_element("div", "\n".join(tiles), class_="tiles") + _build_bar(data, artists) + _build_alerts(data)
+    return build_element("div", "\n".join(tiles), class_="tiles") + _build_bar(counts) + _build_alerts(data)
 
 
 def _describe_share(part: int, whole: int) -> str:
@@ -54,7 +47,7 @@ def _describe_share(part: int, whole: int) -> str:
     return f"{min(part / whole, 0.999 if part < whole else 1.0):.1%}".replace(".0%", "%")
 
 
-def _build_tile(name: str, value: str, more: str, tone: str = "", id: str = "") -> str:
+def _build_tile(id: str, name: str, value: str, more: str, tone: str = "") -> str:
     inner = (
         build_element("div", text_to_html(name), class_="name")
         + build_element("div", text_to_html(value), class_=f"value {tone}".strip(), id=f"headline-{id}")
@@ -66,9 +59,9 @@ def _build_tile(name: str, value: str, more: str, tone: str = "", id: str = "") 
 def _build_money_tile(data: ReportData) -> str:
     spent = data.status.costs.spent
     if spent is None:
-        return _build_tile("Spent", "not known", "the model's price is not known", id="spent")
+        return _build_tile("spent", "Spent", "not known", "the model's price is not known")
     budget = f"of a budget of {format_usd(data.max_usd)}" if data.max_usd else "no budget is set"
-    return _build_tile("Spent", format_usd(spent), budget, id="spent")
+    return _build_tile("spent", "Spent", format_usd(spent), budget)
 
 
 def _build_end_tile(data: ReportData) -> str:
@@ -76,26 +69,26 @@ def _build_end_tile(data: ReportData) -> str:
     status, forecast = data.status, data.status.expectation.forecast
     deadline = status.now + status.expectation.deadline_s
     if not data.shards_sent and not data.bios:
-        return _build_tile("Planned", format_moment(data.planned_at), "UTC; nothing was sent yet", id="end")
+        return _build_tile("end", "Planned", format_moment(data.planned_at), "UTC; nothing was sent yet")
     if not data.is_open:
         took = format_duration(data.until - data.since)
         is_late = data.until > deadline
         met = "past the deadline" if is_late else "within the deadline"
-        return _build_tile(
-            "Ended", format_moment(data.until), f"UTC, after {took}; {met}", "bad" if is_late else "", id="end"
-        )
+        more = f"UTC, after {took}; {met}"
+        return _build_tile("end", "Ended", format_moment(data.until), more, "bad" if is_late else "")
     if status.expectation.waits_for:
-        return _build_tile("Ends", "waits", f"not before {status.expectation.waits_for}", "bad", id="end")
+        return _build_tile("end", "Ends", "waits", f"not before {status.expectation.waits_for}", "bad")
     is_late = forecast.expected_s > status.expectation.deadline_s
     worst = format_moment(status.now + forecast.worst_s)
     met = "past the deadline" if is_late else "within the deadline"
     about = format_moment(status.now + forecast.expected_s)
-    return _build_tile("Done about", about, f"UTC, {worst} at worst; {met}", "bad" if is_late else "", id="end")
+    return _build_tile("end", "Done about", about, f"UTC, {worst} at worst; {met}", "bad" if is_late else "")
 
 
-def _build_bar(data: ReportData, artists: int) -> str:
-    counts = [(kind, name, sum(data.status.states.get(s, 0) for s in states)) for kind, name, states in OUTCOMES]
-    shown = [(kind, name, n) for kind, name, n in counts if n]
+def _build_bar(counts: Mapping[str, int]) -> str:
+    """Return the lines by what became of them. counts: by the class of the style."""
+    artists = sum(counts.values())
+    shown = [(kind, name, counts[kind]) for kind, name, _ in OUTCOMES if counts[kind]]
     parts = "".join(f'<span class="{kind}" style="width:{100 * n / artists:.3f}%"></span>' for kind, _, n in shown)
     words = ", ".join(f"{n:,} {name}" for _, name, n in shown) or "no lines"
     bar = build_element("div", parts, class_="bar", role="img", aria_label=f"Lines: {words}")
@@ -198,14 +191,12 @@ def build_lost(data: ReportData) -> str:
     """Return the table of dead and held lines, with its search."""
     total = data.lost_count
     if not total:
-        return build_element(
-            "div", build_element("p", "No line is dead or held.", class_="empty"), class_="card", id="lost"
-        )
+        return _build_empty("No line is dead or held.", "lost")
     listed = len(data.lost)
     if listed < total:
         count = f"The {listed:,} most urgent of {total:,} dead and held lines; `batcher collect --failed` writes all."
     else:
-        count = f"{total:,} dead or held line{'s' if total != 1 else ''}."
+        count = f"{format_count(total, 'dead or held line')}."
     search = (
         '<p class="search"><input type="search" id="search" placeholder="Search by artist, class or reason" '
         'aria-label="Search the dead and held lines" aria-controls="lines" autocomplete="off"></p>'
@@ -233,12 +224,15 @@ def _list_lost_cells(line: LostLine) -> list[Cell]:
     return [(text_to_html(text), kind) for text, (_, kind) in zip(texts, LOST_COLUMNS, strict=True)]
 
 
+def _build_empty(sentence: str, id: str) -> str:
+    """Return the card of a section that has nothing to show."""
+    return build_element("div", build_element("p", text_to_html(sentence), class_="empty"), class_="card", id=id)
+
+
 def build_samples(samples: Sequence[SampleBio]) -> str:
     """Return the sample bios."""
     if not samples:
-        return build_element(
-            "div", build_element("p", "No bio has come yet.", class_="empty"), class_="card", id="samples"
-        )
+        return _build_empty("No bio has come yet.", "samples")
     return build_element("div", "\n".join(map(_build_sample, samples)), class_="samples", id="samples")
 
 

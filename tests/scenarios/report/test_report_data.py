@@ -9,6 +9,8 @@ import pytest
 from batcher.collect.collect import collect_bios
 from batcher.state.reports import report
 from batcher.state.reports.report import STEPS, ReportData
+from batcher.state.reports.span import read_job_span
+from tests.support.direct_kit import desk
 from tests.support.report_kit import finish_job, make_world, read_data
 from tests.support.world import World, write_table
 
@@ -100,11 +102,18 @@ def test_the_samples_are_bios_and_stay_the_same(ended: World, data: ReportData) 
     assert known >= {(sample.artist_id, sample.data) for sample in data.samples}
 
 
-def test_a_bounded_number_of_points_whatever_the_job(data: ReportData) -> None:
-    assert len(data.curves) <= report.MOST_PRIORITIES + 1
-    assert len(data.reserved) <= 2 * (STEPS + 2)
-    assert len(data.money) <= STEPS + 1
-    assert len({(count.from_s, count.to_s) for count in data.service_times}) <= report.SERVICE_BINS
+def test_a_bounded_number_of_points_whatever_the_job(
+    ended: World, data: ReportData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "STEPS", 3)
+    monkeypatch.setattr(report, "SERVICE_BINS", 2)
+    few = read_data(ended)
+    assert {len(curve.bios) for curve in few.curves} == {4}
+    assert [curve.bios[3] for curve in few.curves] == [curve.bios[STEPS] for curve in data.curves]
+    assert len(few.reserved) <= 8 < len(data.reserved)
+    assert len(few.money) <= 4 < len(data.money)
+    assert few.money[-1].spent == pytest.approx(data.money[-1].spent)
+    assert len({count.from_s for count in few.service_times}) == 2 < len({c.from_s for c in data.service_times})
 
 
 def test_dead_lines_beyond_the_bound_are_counted(ended: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,6 +141,16 @@ def test_what_is_under_way_lasts_until_now(planned: World) -> None:
     assert data.is_open
     assert {phase.ends for phase in data.phases} >= {planned.clock.now}
     assert data.until == planned.clock.now
+
+
+def test_a_job_of_the_direct_lane_alone_begins_with_its_first_call(tmp_path: Path) -> None:
+    world = desk(tmp_path, 3)
+    world.direct(1)
+    first, answered = world.rows("SELECT min(intended_at), min(ended_at) FROM direct_calls")[0]
+    assert float(str(first)) < float(str(answered))
+    with world.store.read_transaction() as tx:
+        assert read_job_span(tx).started_at == first
+    assert read_data(world).since == first
 
 
 def test_priorities_beyond_the_largest_are_one_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
