@@ -1,6 +1,5 @@
 """`report`: the job as one page; and the page of a run, rewritten while it lasts."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,23 +9,22 @@ from rich.text import Text
 from batcher.collect.report_file import check_report_target, write_report_file
 from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.session import Session
-from batcher.core.actions import Action
-from batcher.core.snapshot import Snapshot
 from batcher.errors import BatcherError
 from batcher.state.reports.report import ReportData, read_report
 from batcher.state.snapshot import load_saved_prices
 from batcher.views.report.page import build_page
-from batcher.views.sheet import format_usd
+from batcher.views.sheet import format_count, format_usd
 
 if TYPE_CHECKING:
     from batcher.contracts.results import ReportAnswer
+    from batcher.core.actions import Action
+    from batcher.core.snapshot import Snapshot
+    from batcher.lanes.batch.runner import Decide
 
 REPORT_EVERY_S = 300.0
 """Seconds after which the page of a run is rewritten."""
 REFRESH_S = 60
 """Seconds after which the page of a run loads itself again."""
-
-Decide = Callable[[Snapshot, float], list[Action]]
 
 
 class WrittenReport(NamedTuple):
@@ -38,7 +36,6 @@ class WrittenReport(NamedTuple):
 
 def run_report(session: Session, out: Path, overwrite: bool) -> "CommandAnswer[ReportAnswer]":
     """Write the job as a page. Raises InputError where the file is not ours to replace, StateError without a plan."""
-    session.store.require_plan()
     check_report_target(session.store, out, overwrite)
     data, size = write_report(session, out, overwrite)
     dead, held = (data.status.states.get(state, 0) for state in ("dead", "held"))
@@ -51,7 +48,7 @@ def run_report(session: Session, out: Path, overwrite: bool) -> "CommandAnswer[R
 
     price = f"{format_usd(spent)} spent" if spent is not None else "price unknown"
     lost = "".join(f", {count:,} {state}" for count, state in ((dead, "dead"), (held, "held")) if count)
-    bios = f"{data.bios:,} bio{'s' if data.bios != 1 else ''}"
+    bios = format_count(data.bios, "bio")
     return CommandAnswer(lambda: Text(f"Report written to {out}: {bios}{lost}, {price}."), describe)
 
 
@@ -79,14 +76,14 @@ class RunReport:
         if self._out is not None:
             check_report_target(self._session.store, self._out, self._overwrite)
 
-    def follow(self, how: Decide) -> Decide:
+    def follow(self, how: "Decide") -> "Decide":
         """Return `how`, by which the batch lane decides each round; it writes the page whenever it is due."""
         if self._out is None:
             return how
 
-        def decide(snapshot: Snapshot, now: float) -> list[Action]:
+        def decide(snapshot: "Snapshot", now: float) -> "list[Action]":
             if self._written_at is None or not 0 <= now - self._written_at < REPORT_EVERY_S:
-                self._written_at = now
+                self._written_at = now  # one that cannot be written is not tried again each round
                 self._write(REFRESH_S)
             return how(snapshot, now)
 
@@ -104,6 +101,6 @@ class RunReport:
         if self._out is None or not self._session.store.exists():
             return
         try:
-            write_report(self._session, self._out, self._overwrite, refresh_s)
+            self._written_at = write_report(self._session, self._out, self._overwrite, refresh_s).data.status.now
         except BatcherError as error:
             self._session.display.print_once(f"the report was not written: {error}")

@@ -56,6 +56,19 @@ def test_it_is_written_every_few_minutes_and_loads_itself_again(world: World, sa
     assert 'http-equiv="refresh"' not in out.read_text(encoding="utf-8")
 
 
+def test_what_was_just_planned_is_not_written_twice(world: World, said: Console, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    report = report_of(world, said, out)
+    report.write_first()
+    out.unlink()
+    world.clock.sleep(REPORT_EVERY_S - 1)
+    play_round(world, report)
+    assert not out.exists()
+    world.clock.sleep(1)
+    play_round(world, report)
+    assert out.exists()
+
+
 def test_a_clock_that_goes_back_does_not_stop_it(world: World, said: Console, tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     report = report_of(world, said, out)
