@@ -17,7 +17,7 @@ from rich.text import Text
 from batcher.state.reports.query import QueryResult
 from batcher.state.reports.views import ViewDescription
 from batcher.views.clean import clean_text
-from batcher.views.sheet import build_table
+from batcher.views.sheet import build_table, format_count
 
 NARROWEST = 12
 """Cells that a column of text has at least; columns that then find no room are left out, and named below."""
@@ -87,11 +87,6 @@ def write_csv(result: QueryResult) -> str:
     return written.getvalue().removesuffix("\n")
 
 
-def count_rows(result: QueryResult) -> str:
-    """Return how many rows an answer has, in words."""
-    return f"{len(result.rows):,} row{'' if len(result.rows) == 1 else 's'}"
-
-
 class ResultTable:
     """An answer as a plain table, cut to the width: long texts first, then whole columns, which are named below."""
 
@@ -99,9 +94,8 @@ class ResultTable:
         self._names = [_clean_line(column.name) for column in result.columns]
         self._rows = [[format_value(value) for value in row] for row in result.rows]
         self._are_text = [_is_text(result.rows, place) for place in range(len(self._names))]
-        self._note = (
-            f"The first {count_rows(result)}; --limit takes more." if result.is_cut else f"{count_rows(result)}."
-        )
+        count = format_count(len(result.rows), "row")
+        self._note = f"The first {count}; --limit takes more." if result.is_cut else f"{count}."
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield what rich draws."""

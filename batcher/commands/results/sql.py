@@ -6,8 +6,9 @@ from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.session import Session
 from batcher.errors import InputError
 from batcher.state.reports.query import MOST_ROWS, run_query
-from batcher.state.reports.views import VIEWS, describe_views, read_view_script
-from batcher.views.query import ResultTable, count_rows, draw_columns, draw_views, to_plain, write_csv
+from batcher.state.reports.views import VIEWS, ViewDescription, describe_views, read_view_script
+from batcher.views.query import ResultTable, draw_columns, draw_views, to_plain, write_csv
+from batcher.views.sheet import format_count
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -54,7 +55,8 @@ def ask_state(
     most = limit or (MOST_ROWS if csv or session.json else ROWS_DRAWN)
     result = run_query(session.store, statement, min(most, MOST_ROWS))
     if csv and result.is_cut:
-        session.display.print_line(f"the first {count_rows(result)}; --limit takes more, up to {MOST_ROWS:,}")
+        count = format_count(len(result.rows), "row")
+        session.display.print_line(f"the first {count}; --limit takes more, up to {MOST_ROWS:,}")
 
     def describe() -> "SqlAnswer":
         from batcher.contracts.results import SqlAnswer
@@ -72,16 +74,18 @@ def _describe_views(wish: QueryWish) -> "CommandAnswer[SqlAnswer | ViewsAnswer]"
     """
     if wish.described not in {None, *VIEWS}:
         raise InputError(f"there is no view {wish.described!r}; there are {', '.join(VIEWS)}")
-    views = [view for view in describe_views() if wish.described in {None, view.name}]
+
+    def find_views() -> list[ViewDescription]:
+        return [view for view in describe_views() if wish.described in {None, view.name}]
 
     def draw() -> "RenderableType":
         if wish.schema:
             return read_view_script()
-        return draw_views(views) if wish.described is None else draw_columns(views[0])
+        return draw_views(find_views()) if wish.described is None else draw_columns(*find_views())
 
     def describe() -> "ViewsAnswer":
         from batcher.contracts.results import ViewsAnswer
 
-        return ViewsAnswer.model_validate({"views": views})
+        return ViewsAnswer.model_validate({"views": find_views()})
 
     return CommandAnswer(draw, describe)

@@ -20,7 +20,6 @@ LONGEST_S = 20.0
 """Seconds after which a question is ended: what another command writes waits for it, an intent for 60 s at most."""
 MOST_ROWS = 200_000
 """Rows of an answer at most: it is held in memory, so that the state is free again before anything is printed."""
-_CHUNK = 2_000
 _SETTINGS = (
     "SET TimeZone = 'UTC'",
     "SET errors_as_json = true",
@@ -73,9 +72,7 @@ def run_query(store: Store, statement: str, most_rows: int = MOST_ROWS, longest_
 def _fetch_result(con: duckdb.DuckDBPyConnection, statement: str, most_rows: int) -> QueryResult:
     cursor = con.execute(statement)
     columns = [ResultColumn(name, str(kind)) for name, kind, *_ in cursor.description or ()]
-    rows: list[Sequence[Any]] = []
-    while len(rows) <= most_rows and (chunk := cursor.fetchmany(min(_CHUNK, most_rows + 1 - len(rows)))):
-        rows += chunk
+    rows = cursor.fetchmany(most_rows + 1)
     return QueryResult(columns, rows[:most_rows], len(rows) > most_rows)
 
 

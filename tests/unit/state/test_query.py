@@ -260,7 +260,7 @@ def test_the_script_makes_the_views_in_a_copy_that_duckdb_alone_opens(job: Store
         con.execute("COPY FROM DATABASE state TO copy")
     script = tmp_path / "views.sql"
     script.write_text(read_view_script(), encoding="utf-8")
-    for _ in range(2):  # run twice, it makes them anew
+    for _ in range(2):  # run twice, it makes them again
         command = "import duckdb, sys; duckdb.connect(sys.argv[1]).execute(open(sys.argv[2]).read())"
         subprocess.run([sys.executable, "-c", command, str(copy), str(script)], check=True)
     with duckdb.connect(str(copy), read_only=True) as con:
