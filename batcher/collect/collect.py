@@ -7,7 +7,7 @@ no other is replaced unasked.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,15 @@ from typing import NamedTuple
 
 from batcher.collect.columns import build_bios_query, choose_column_types
 from batcher.collect.placing import check_place, explain_failed_write, move_into_place, temporary_path
-from batcher.collect.replacing import check_rows, check_target_is_ours, find_own_content, record_name
+from batcher.collect.replacing import (
+    check_rows,
+    check_target_is_ours,
+    find_own_content,
+    load_known_files,
+    record_name,
+)
 from batcher.disk.shard_files import file_sha256
-from batcher.errors import InputError, StateError
+from batcher.errors import InputError
 from batcher.job.job import Job
 from batcher.job.schema import output_column_types
 from batcher.state import bios
@@ -95,10 +101,7 @@ def load_table_paths(store: Store) -> list[Path]:
 
 def check_replacing(store: Store, out: Path | None, failed: Path | None) -> None:
     """Raise InputError where a file exists that this job has not written: checked before `run` begins."""
-    records: Mapping[str, FileRecord] = {}
-    if store.exists():
-        with suppress(StateError), store.read_transaction() as tx:  # there may be no plan
-            records = bios.load_written_files(tx)
+    records = load_known_files(store)
     for target, is_failed in ((out, False), (failed, True)):
         if target is not None:
             record = records.get(record_name(store.folder, target))

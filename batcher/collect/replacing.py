@@ -1,15 +1,18 @@
-"""What `collect` may replace: files that it has written, as they were written.
+"""What `collect` and `report` may replace: files that it has written, as they were written.
 
 A file is known by the digest of its content, which the state records: neither its name nor its time can tell a file
 that the user has made or changed from one of Batcher's.
 """
 
 import stat
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from batcher.disk.shard_files import file_sha256
-from batcher.errors import InputError
-from batcher.state.bios import FileContent, FileRecord
+from batcher.errors import InputError, StateError
+from batcher.state.bios import FileContent, FileRecord, load_written_files
+from batcher.state.db.store import Store
 
 REMEDY = "name another file, or replace it with --overwrite"
 
@@ -19,6 +22,14 @@ def record_name(state_folder: Path, path: Path) -> str:
     root, full = state_folder.resolve().parent, path.parent.resolve() / path.name
     name = (full.relative_to(root) if full.is_relative_to(root) else full).as_posix()
     return name.encode("utf-8", "backslashreplace").decode()  # the name of a file may be no text
+
+
+def load_known_files(store: Store) -> Mapping[str, FileRecord]:
+    """Return the files that were written, by name; none where there is no plan."""
+    if store.exists():
+        with suppress(StateError), store.read_transaction() as tx:  # there may be no plan
+            return load_written_files(tx)
+    return {}
 
 
 def check_target_is_ours(

@@ -1,12 +1,12 @@
 """The file of a report: checked before, written whole, and known again by its digest, as the files of `collect` are."""
 
 import hashlib
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 from batcher.collect.placing import check_place, explain_failed_write, move_into_place, temporary_path
-from batcher.collect.replacing import check_report_is_ours, find_own_content, record_name
-from batcher.errors import InputError, StateError
+from batcher.collect.replacing import check_report_is_ours, find_own_content, load_known_files, record_name
+from batcher.errors import InputError
 from batcher.state import bios
 from batcher.state.bios import FileContent, FileRecord
 from batcher.state.db.store import Store
@@ -24,10 +24,7 @@ def check_report_target(store: Store, path: Path, overwrite: bool) -> None:
     check_place(path)
     if overwrite:
         return
-    record = None
-    if store.exists():
-        with suppress(StateError), store.read_transaction() as tx:  # there may be no plan
-            record = bios.load_written_files(tx).get(record_name(store.folder, path))
+    record = load_known_files(store).get(record_name(store.folder, path))
     check_report_is_ours(path, find_own_content(path, record))
 
 

@@ -71,7 +71,7 @@ class FileContent(NamedTuple):
 
 
 class FileRecord(NamedTuple):
-    """The content of a file that `collect` has written."""
+    """The content of a file that `collect` or `report` has written."""
 
     contents: list[FileContent]
     """The newest one last; before it the one that it replaces, until it is known to be in place."""
