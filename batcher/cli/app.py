@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from batcher import __version__
-from batcher.cli.interrupts import INTERRUPTED
+from batcher.cli.interrupts import INTERRUPTED, INTERRUPTED_SENTENCE
 from batcher.cli.planning import planning
 from batcher.cli.results import results
 from batcher.cli.sending import sending
@@ -73,7 +73,7 @@ def _run_command() -> NoReturn:
         sys.stdout.flush()
         gc.freeze()  # the last garbage collection, at the end of the process, then has nothing to go through
         if code == INTERRUPTED:  # what Typer returns where Ctrl-C ended a command
-            _print_error_line("interrupted; run the same command again to go on")
+            _print_error_line(INTERRUPTED_SENTENCE)
         sys.exit(ENDING.compute_exit_code(code if isinstance(code, int) else int(ExitCode.DONE)))
     except BatcherError as error:
         _print_error_line(str(error))

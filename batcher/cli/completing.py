@@ -80,6 +80,6 @@ def _find_state_folder(before: Sequence[str], environment: Mapping[str, str]) ->
 
 def complete_or_go_on() -> None:
     """End the process where a shell has asked for completions."""
-    if VARIABLE in os.environ and complete_at_once(os.environ):
+    if complete_at_once(os.environ):
         sys.stdout.flush()
         os._exit(0)

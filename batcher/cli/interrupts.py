@@ -9,8 +9,10 @@ from types import FrameType
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C: 128 and the number of the signal, as in shells."""
-LAST_WORDS = "batcher: interrupted; run the same command again to go on\n"
+INTERRUPTED_SENTENCE = "interrupted; run the same command again to go on"
 """What is said then."""
+LAST_WORDS = f"batcher: {INTERRUPTED_SENTENCE}\n"
+"""The same as a line of stderr, where there is nothing yet to print it with."""
 
 
 def end_at_once(_number: int, _frame: FrameType | None) -> None:
@@ -26,7 +28,7 @@ def install_early_end() -> None:
 
 
 def begin_command() -> None:
-    """Have Ctrl-C raise KeyboardInterrupt from now on: what a command has begun is ended or undone by itself."""
+    """Have Ctrl-C raise KeyboardInterrupt from now on: a command ends or undoes what it has begun."""
     if signal.getsignal(signal.SIGINT) is end_at_once:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -14,7 +14,7 @@ from batcher.disk.id_list import write_id_list
 
 
 def test_the_list_of_commands_is_that_of_the_declarations() -> None:
-    """`BATCHER_WRITE_DOCS=1` writes it anew."""
+    """`BATCHER_WRITE_DOCS=1` writes it again."""
     root = get_command(app)
     commands = {"batcher": root, **root.commands}  # type: ignore[attr-defined]
     lines = [
