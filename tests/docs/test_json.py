@@ -4,10 +4,7 @@
 """
 
 import json
-import os
-import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +14,7 @@ from typer.main import get_command
 from batcher.cli.app import app
 from batcher.contracts.base import Answer
 from batcher.contracts.registry import CONTRACTS, ERROR
+from tests.docs.pages import table_cell, write_or_compare
 from tests.support.world import ROOT
 
 FOLDER = ROOT / "docs" / "reference" / "json"
@@ -59,13 +57,6 @@ def _without_titles(value: Any) -> Any:
     }
 
 
-def write_or_compare(path: Path, text: str) -> None:
-    if os.environ.get("BATCHER_WRITE_DOCS"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    assert path.read_text(encoding="utf-8") == text, f"{path.name} is not as the contracts say"
-
-
 @pytest.mark.parametrize("name", ALL)
 def test_the_schema_is_made_from_the_contract(name: str) -> None:
     schema = make_schema(ALL[name])
@@ -105,11 +96,7 @@ def draw_fields(schema: Mapping[str, Any]) -> Iterator[str]:
     yield "| field | type | |"
     yield "|---|---|---|"
     for name, field in schema["properties"].items():
-        yield f"| `{name}` | {describe_type(field)} | {one_line(field.get('description', ''))} |"
-
-
-def one_line(text: str) -> str:
-    return re.sub(r"\s+", " ", text).replace("|", "\\|")
+        yield f"| `{name}` | {describe_type(field)} | {table_cell(field.get('description', ''))} |"
 
 
 def draw_page() -> str:
@@ -117,11 +104,11 @@ def draw_page() -> str:
     for name, contract in ALL.items():
         schema = make_schema(contract)
         parts |= schema.get("$defs", {})
-        lines += [f"## {name}", "", f"{one_line(schema['description'])} ([schema](json/{name}.json))", ""]
+        lines += [f"## {name}", "", f"{table_cell(schema['description'])} ([schema](json/{name}.json))", ""]
         lines += [*draw_fields(schema), ""]
     lines += ["# Parts", ""]
     for name in sorted(set(parts) - {contract.__name__ for contract in ALL.values()}):
-        lines += [f"## {name.removesuffix('Part')}", "", one_line(parts[name]["description"]), ""]
+        lines += [f"## {name.removesuffix('Part')}", "", table_cell(parts[name]["description"]), ""]
         lines += [*draw_fields(parts[name]), ""]
     return "\n".join(lines)
 

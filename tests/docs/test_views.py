@@ -3,7 +3,6 @@
 `BATCHER_WRITE_DOCS=1 pytest tests/docs` writes the tables again.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from batcher.sandbox import SandboxSettings, apply_changes
 from batcher.state.db.store import Store
 from batcher.state.reports.query import LONGEST_S, MOST_ROWS, run_query
 from batcher.state.reports.views import VIEWS, ViewDescription, describe_views, read_view_script
+from tests.docs.pages import write_or_compare
 from tests.support.direct_kit import desk
 from tests.support.world import ROOT
 
@@ -42,9 +42,7 @@ def test_the_tables_are_made_of_the_comments() -> None:
     before, _, rest = TEXT.partition(BEGIN)
     _, _, after = rest.partition(END)
     drawn = before + BEGIN + "\n" + "\n".join(map(draw_view, describe_views())) + "\n" + END + after
-    if os.environ.get("BATCHER_WRITE_DOCS"):
-        PAGE.write_text(drawn, encoding="utf-8")
-    assert PAGE.read_text(encoding="utf-8") == drawn
+    write_or_compare(PAGE, drawn)
 
 
 @pytest.fixture(scope="module")

@@ -125,8 +125,8 @@ def test_the_code_of_the_page_runs(shop: Shop, capfd: pytest.CaptureFixture[str]
 
 
 def test_every_command_is_a_method(shop: Shop) -> None:
-    methods = {name for name in dir(batcher.OpenedJob) if not name.startswith("_")}
     """A new command gets a method in batcher/api/opened_job.py, or its place among those that need none."""
+    methods = {name for name in dir(batcher.OpenedJob) if not name.startswith("_")}
     names = set(CONTRACTS) - {"init", "version", "versions-difference", "sql-views", "log"} | {"difference"}
     assert methods - {"end"} == names
     assert os.fspath(batcher.open("batcher.toml").config.state.dir) == os.fspath(shop.folder / ".batcher")

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from batcher.catalog.prices import resolve_prices
@@ -14,7 +13,7 @@ from batcher.state.reports.status import Status, read_artist, read_status
 from batcher.state.wishes import RetryFilter, retry_lines
 from tests.support.budget_runs import run_job
 from tests.support.direct_kit import desk, settings_of
-from tests.support.protocol_kit import Send, Trial, trial
+from tests.support.protocol_kit import Trial, given_up
 from tests.support.world import config_with
 
 
@@ -31,27 +30,9 @@ def _of_artist(store: Store, artist_id: str) -> float:
     return float(shown.costs.reserved or 0)
 
 
-def _patient_trial(folder: Path) -> Trial:
-    """Return a trial in which a day of waiting takes few looks."""
-    slow = {"base_s": 7200, "cap_s": 7200}
-    return trial(folder, poll={"interval_s": 7200}, retry={"outage": slow})
-
-
 def _without_a_line(folder: Path) -> Trial:
     """Run a batch of six lines whose output never has one of them, until it is given up."""
-    it = _patient_trial(folder)
-
-    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
-        response = send(request)
-        if not request.url.path.endswith("/content"):
-            return response
-        lines = response.read().splitlines(keepends=True)
-        return httpx2.Response(200, stream=httpx2.ByteStream(b"".join(lines[1:])), request=request)
-
-    it.rule = rule
-    it.act()
-    assert it.states() == {"done": 5, "held": 1}
-    return it
+    return given_up(folder, lambda lines: lines[1:])
 
 
 @pytest.mark.parametrize("endpoint", ["/v1/chat/completions", "/v1/responses"])
@@ -105,19 +86,7 @@ def test_a_plan_keeps_the_longest_line_of_each_shard(tmp_path: Path) -> None:
 
 
 def test_a_line_of_the_output_that_cannot_be_read_is_reserved_as_perhaps_paid(tmp_path: Path) -> None:
-    it = _patient_trial(tmp_path)
-
-    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
-        response = send(request)
-        if not request.url.path.endswith("/content"):
-            return response
-        lines = response.read().splitlines(keepends=True)
-        broken = b"".join([b'{"custom_id": "a00\n', *lines[1:]])
-        return httpx2.Response(200, stream=httpx2.ByteStream(broken), request=request)
-
-    it.rule = rule
-    it.act()
-    assert it.states() == {"done": 5, "held": 1}
+    it = given_up(tmp_path, lambda lines: [b'{"custom_id": "a00\n', *lines[1:]])
     of_all = float(str(it.rows("SELECT reserved_usd FROM submissions")[0][0]))
     seen, counted = _told(it.store)
     assert counted == pytest.approx(of_all / 6)

@@ -4,9 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
-import httpx2
 import orjson
 import pytest
 
@@ -19,7 +17,7 @@ from batcher.state.redo import RedoFilter
 from batcher.state.reports.query import run_query
 from batcher.state.reports.status import Status, read_status
 from tests.support.direct_kit import Desk, desk, settings_of
-from tests.support.protocol_kit import Send, trial
+from tests.support.protocol_kit import given_up
 from tests.support.world import World, config_with, counter
 
 FAULTS = {"line_failures": {"content_policy": 0.1, "invalid_json": 0.2, "server": 0.2}}
@@ -71,30 +69,17 @@ def in_both_lanes(folder: Path) -> World:
 
 def perhaps_paid(folder: Path) -> World:
     """Return a job with a line whose answer its batch never had."""
-    slow = {"base_s": 7200, "cap_s": 7200}
-    it = trial(folder, poll={"interval_s": 7200}, retry={"outage": slow})
-
-    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
-        response = send(request)
-        if not request.url.path.endswith("/content"):
-            return response
-        lines = response.read().splitlines(keepends=True)
-        return httpx2.Response(200, stream=httpx2.ByteStream(b"".join(lines[1:])), request=request)
-
-    it.rule = rule
-    it.act()
-    assert it.states() == {"done": 5, "held": 1}
-    return it
+    return given_up(folder, lambda lines: lines[1:])
 
 
 JOBS = [planned, in_flight, with_failures, in_both_lanes, perhaps_paid]
 
 
-@pytest.fixture(params=JOBS, ids=lambda make: make.__name__)
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
-    """Return a job, with the prices recorded as they are once the service was reached."""
+@pytest.fixture(scope="module", params=JOBS, ids=lambda make: make.__name__)
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Return a job that no test changes but by a collect, with the prices recorded as once the service was reached."""
     make: Callable[[Path], World] = request.param
-    made = make(tmp_path)
+    made = make(tmp_path_factory.mktemp("job"))
     with made.store.transaction("reached") as tx:
         facts.save_prices(tx, made.config.model.name, resolve_prices(made.config.model.name))
     return made
@@ -106,7 +91,7 @@ def told(world: World) -> Status:
 
 
 def moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, ZoneInfo("UTC"))
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def test_lines_are_counted_as_in_the_status(world: World) -> None:

@@ -36,7 +36,7 @@ def find_chromium() -> str | None:
 
 
 class Browser:
-    """One page of a browser. Whatever it says on its console, and each request, is kept."""
+    """One page of a browser. What it says on its console is kept, and each request."""
 
     def __init__(self, to_browser: int, from_browser: int) -> None:
         self._out, self._in = to_browser, os.fdopen(from_browser, "rb", buffering=0)
@@ -121,14 +121,10 @@ class Browser:
         return found["result"].get("value")
 
     def save_screenshot(self, path: Path, width: int, height: int) -> None:
-        """Save the upper part of the page, so many pixels wide and high, as a PNG."""
+        """Save the upper part of the page, of this width and height in pixels, as a PNG."""
         clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
         path.write_bytes(base64.b64decode(shot["data"]))
-
-    def save_pdf(self, path: Path) -> None:
-        """Save the page as it is printed."""
-        path.write_bytes(base64.b64decode(self.call("Page.printToPDF", printBackground=True)["data"]))
 
 
 @contextmanager

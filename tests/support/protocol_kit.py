@@ -209,6 +209,32 @@ def looks(change: Callable[[dict[str, Any]], object]) -> Rule:
     return rule
 
 
+def download_changed(change: Callable[[list[bytes]], list[bytes]]) -> Rule:
+    """Return a rule that changes the lines of every file that is downloaded."""
+
+    def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
+        response = send(request)
+        if not request.url.path.endswith("/content"):
+            return response
+        lines = change(response.read().splitlines(keepends=True))
+        return httpx2.Response(200, stream=httpx2.ByteStream(b"".join(lines)), request=request)
+
+    return rule
+
+
+def given_up(folder: Path, change: Callable[[list[bytes]], list[bytes]]) -> Trial:
+    """Return a job of six lines whose batch was read in vain for a day for one that its output never had as it should.
+
+    change: changes the lines of its output.
+    """
+    slow = {"base_s": 7200, "cap_s": 7200}
+    it = trial(folder, poll={"interval_s": 7200}, retry={"outage": slow})
+    it.rule = download_changed(change)
+    it.act()
+    assert it.states() == {"done": 5, "held": 1}
+    return it
+
+
 def without_date(request: httpx2.Request, send: Send) -> httpx2.Response:
     """Return the true answer without its Date header."""
     response = send(request)
