@@ -31,20 +31,23 @@ def format_clock(at: float, now: float, zone: tzinfo | None = None) -> str:
     return f"{clock} today" if day == "today" else f"{day} {clock}"
 
 
-def format_end_range(best: float, expected: float, worst: float, now: float, zone: tzinfo | None = None) -> str:
+def format_end_range(
+    best: float, expected: float, worst: float, now: float, zone: tzinfo | None = None, note: str = ""
+) -> str:
     """Return when something ends (epoch seconds): 21:30 today (18:30 to tomorrow 17:30).
 
-    A bound of the range names its day where that is another one than the day of the expected end.
+    A bound of the range names its day where that is another one than the day of the expected end. note: what is said
+    behind the range.
     """
     middle = format_clock(expected, now, zone)
     if max(expected - best, worst - expected) < 60:
-        return middle
+        return f"{middle}{note}"
     day = format_day(expected, now, zone)
     bounds = [
         f"{localize(at, zone):%H:%M}" if format_day(at, now, zone) == day else format_clock(at, now, zone)
         for at in (best, worst)
     ]
-    return f"{middle} ({bounds[0]} to {bounds[1]})"
+    return f"{middle} ({bounds[0]} to {bounds[1]}{note})"
 
 
 def format_until(until: float, now: float, zone: tzinfo | None = None) -> str:

@@ -43,7 +43,7 @@ def at_terminal(shop: Shop, line: str, typed: str = "") -> tuple[int, list[str]]
     while True:
         try:
             part = os.read(ours, 65_536)
-        except OSError:  # Linux ends a terminal that nobody holds any more so
+        except OSError:  # Linux ends a terminal so once no process holds it
             break
         if not part:
             break

@@ -1,4 +1,4 @@
-"""Who is told of a job, as real commands tell it: each once, at least once, and never in the way."""
+"""The notices of a job, as real commands send them: each once, at least once, and never in the way."""
 
 import json
 import os

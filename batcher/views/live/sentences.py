@@ -54,8 +54,7 @@ def describe_end(status: Status, zone: tzinfo | None) -> Sentence:
         span = f"{format_duration(view.expected_s)} ({format_duration(view.best_s)} to {format_duration(view.worst_s)}"
         act = status.expectation.waits_for or "you have decided on the pilot"
         return Sentence(f"Not before {act}; from then on it takes about {span}{guess}).", WARNING)
-    when = format_end_range(end.best, end.expected, end.worst, status.now, zone)
-    when = f"{when[:-1]}{guess})" if when.endswith(")") else f"{when}{guess}"
+    when = format_end_range(end.best, end.expected, end.worst, status.now, zone, guess)
     return _join_deadline(f"Done about {when}.", status, end, zone)
 
 

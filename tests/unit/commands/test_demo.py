@@ -1,4 +1,4 @@
-"""The folder that the demo leaves: its own is written anew, and no other is touched."""
+"""The folder that the demo leaves: its own is written again, and no other is touched."""
 
 import tomllib
 from pathlib import Path

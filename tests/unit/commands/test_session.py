@@ -97,7 +97,7 @@ def test_work_is_in_flight_as_long_as_its_results_are_not_read(
 
 
 class Gateway:
-    """A service that has no batches, or refuses whatever it is asked."""
+    """A service that has no batches, or refuses every call."""
 
     def __init__(self, batches: CallError, key: CallError | None = None) -> None:
         self.batches, self.key = batches, key

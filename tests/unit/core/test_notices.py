@@ -1,4 +1,4 @@
-"""What is told of a job, each once until it changes."""
+"""Which notices of a job are sent: each once, until it changes."""
 
 from collections.abc import Mapping
 

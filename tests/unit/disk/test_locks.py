@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from batcher.disk.locks import lane_lock
+from batcher.disk.locks import LockOwner, find_lock_owner, lane_lock
 from batcher.errors import StateError
 from batcher.state.db.store import Store
 from tests.support.state_kit import Naps, enter
@@ -23,6 +23,27 @@ def test_a_lane_has_one_owner(planned: Store, naps: Naps) -> None:
     assert told == [f"process {os.getpid()} is at work on this state; waiting for it to end"]
     with lane_lock(planned.folder, "batch", told.append, naps, 0.0):
         pass
+
+
+@pytest.mark.parametrize(
+    ("written", "owner"),
+    [
+        (f"{os.getpid()} 5.500 poll\n", LockOwner(os.getpid(), "poll", 5.5)),
+        (f"{os.getpid()} 0.000 \n", LockOwner(os.getpid())),
+        (f"{os.getpid()}\n", LockOwner(os.getpid())),  # by an earlier version
+        ("", None),
+        ("something else", None),
+    ],
+)
+def test_the_owner_of_a_lock_is_the_one_that_its_file_names(
+    planned: Store, naps: Naps, written: str, owner: LockOwner | None
+) -> None:
+    path = planned.folder / "batch.lock"
+    with lane_lock(planned.folder, "batch", print, naps, 0.0):
+        path.write_text(written, encoding="utf-8")
+        assert find_lock_owner(planned.folder, "batch") == owner
+    assert path.read_text(encoding="utf-8") == written
+    assert find_lock_owner(planned.folder, "batch") is None
 
 
 def test_a_lock_that_the_folder_does_not_take(planned: Store, naps: Naps, monkeypatch: pytest.MonkeyPatch) -> None:
