@@ -1,6 +1,5 @@
 """`batcher direct`: the synchronous lane, for what cannot wait."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Group
@@ -19,7 +18,7 @@ from batcher.core.direct.workers import build_workers, parse_workers
 from batcher.core.failures import FailureClass
 from batcher.errors import InputError, compute_exit_code
 from batcher.lanes.direct.lane import DirectLane
-from batcher.lanes.direct.ready_lines import SelectionWeight, weigh_lines
+from batcher.lanes.direct.ready_lines import SelectionWeight, weigh_beside_rest
 from batcher.plan.checks import check_sending
 from batcher.state import direct_calls
 from batcher.state.direct_calls import Selection
@@ -102,11 +101,9 @@ def _ask_before_buying(session: Session, selection: Selection, yes: bool) -> Non
     if yes:
         return
     with session.store.read_transaction() as tx:
-        chosen = weigh_lines(tx, selection, session.config, resolve_prices)
-        everything = weigh_lines(tx, replace(selection, unreleased=True), session.config, resolve_prices)
+        chosen, left_out = weigh_beside_rest(tx, selection, session.config, resolve_prices)
     if chosen.lines:
-        question = _describe_selection(chosen, everything.lines - chosen.lines)
-        confirm_on_terminal(session, question, is_given=False)
+        confirm_on_terminal(session, _describe_selection(chosen, left_out), is_given=False)
 
 
 def run_direct_lane(session: Session, selection: Selection, workers: str | int, patient: bool = True) -> LaneRun:

@@ -6,7 +6,6 @@ decisions stay in the lane's own thread.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from batcher.core import events
 from batcher.core.actions import INTERRUPTED, Finish, Wait
@@ -29,7 +28,7 @@ from batcher.lanes.direct.calls import CallOutcome, CallRequest, RunningCalls, o
 from batcher.lanes.direct.keeping import AnswerKeeper
 from batcher.lanes.direct.limits import LaneLimits
 from batcher.lanes.direct.outcomes import CallResult, OutcomeJudge
-from batcher.lanes.direct.ready_lines import CALL_KEY, ReadyLines, SelectionWeight
+from batcher.lanes.direct.ready_lines import CALL_KEY, ReadyLines, SelectionWeight, weigh_beside_rest
 from batcher.plan.retry_shards import recut_parked_lines
 from batcher.service.service import CallError, CallRefused, CompletionResponse
 from batcher.state import direct_calls, facts, quota_pauses, submissions
@@ -74,9 +73,8 @@ class DirectLane:
 
     def weigh_selection(self) -> tuple[SelectionWeight, int]:
         """Return what the lane is for, and how many lines it leaves out because they were not released."""
-        chosen = self._ready.weigh_selection(self._selection)
-        everything = self._ready.weigh_selection(replace(self._selection, unreleased=True))
-        return chosen, everything.lines - chosen.lines
+        with self._context.store.read_transaction() as tx:
+            return weigh_beside_rest(tx, self._selection, self._context.config, self._context.prices)
 
     def run_until_idle(self, patient: bool = True) -> Finish:
         """Send lines until none is left, or the user ends it; return how it ended. Calls in progress are waited for.

@@ -23,7 +23,7 @@ from batcher.state.costs import load_spending
 from batcher.state.db.transaction import Transaction
 from batcher.state.direct_calls import Candidate, LineClaim, Selection
 from batcher.state.snapshot import latest_valid_wait, load_braked, load_measured
-from batcher.state.versions import load_version
+from batcher.state.versions import load_version, load_versions
 
 LINES = 200
 """Lines that are loaded at a time: each time reads all lines of the job."""
@@ -65,16 +65,28 @@ def bound_call_usd(prices: ModelPrices | None, input_tokens: int, output_tokens:
 def weigh_lines(tx: Transaction, selection: Selection, config: Config, price_of: PriceOf) -> SelectionWeight:
     """Return the lines of a selection, and what they cost at most: every answer of full length, each asked once."""
     token_factor = load_measured(tx).token_ratio * (1 + config.limits.margin)
+    weights, versions = direct_calls.weigh_selection(tx, selection), load_versions(tx)
+    prices = {number: price_of(versions[number].model) for number in {weight.version for weight in weights}}
     lines, total_usd = 0, 0.0
     is_known = True
-    for weight in direct_calls.weigh_selection(tx, selection):
-        version, _ = load_version(tx, weight.version)
+    for weight in weights:
         input_tokens = math.ceil(weight.tokens * token_factor)
-        usd = bound_call_usd(price_of(version.model), input_tokens, version.max_output_tokens)
+        usd = bound_call_usd(prices[weight.version], input_tokens, versions[weight.version].max_output_tokens)
         lines += weight.lines
         total_usd += weight.lines * (usd or 0.0)
         is_known = is_known and usd is not None
     return SelectionWeight(lines, total_usd if is_known else None)
+
+
+def weigh_beside_rest(
+    tx: Transaction, selection: Selection, config: Config, price_of: PriceOf
+) -> tuple[SelectionWeight, int]:
+    """Return what `weigh_lines` does, and how many lines are left out because they were not released."""
+    chosen = weigh_lines(tx, selection, config, price_of)
+    if selection.unreleased:
+        return chosen, 0
+    everything = weigh_lines(tx, replace(selection, unreleased=True), config, price_of)
+    return chosen, everything.lines - chosen.lines
 
 
 class ReadyLines:
@@ -104,11 +116,6 @@ class ReadyLines:
     def set_first_call(self, call: int) -> None:
         """Count the lines of calls from this number on against the limit of the selection."""
         self._first_call = call
-
-    def weigh_selection(self, selection: Selection) -> SelectionWeight:
-        """Return the lines of a selection, and what they cost at most: every answer of full length, each asked once."""
-        with self._context.store.read_transaction() as tx:
-            return weigh_lines(tx, selection, self._context.config, self._context.prices)
 
     @property
     def is_fresh(self) -> bool:
