@@ -8,15 +8,13 @@ from batcher.commands.base.session import Session
 from batcher.errors import DecisionError, InputError
 
 
-def confirm_on_terminal(session: Session, question: str, is_given: bool) -> None:
-    """Ask on a terminal; return where the user agrees, has agreed beforehand, or is no person: a script has decided.
+def confirm_on_terminal(session: Session, question: str) -> None:
+    """Ask on a terminal; return where the user agrees, or is no person: a script has decided.
 
     question: a sentence that says what would be done, without a question mark. Raises DecisionError where the user
     does not agree.
     """
-    if is_given or not _can_ask(session):
-        return
-    if not typer.confirm(f"{question}. Go on?", err=True):
+    if _can_ask(session) and not typer.confirm(f"{question}. Go on?", err=True):
         raise DecisionError("nothing was done")
 
 

@@ -79,7 +79,6 @@ def _ask_before_cancelling(session: Session, shards: Sequence[int]) -> None:
         session,
         f"{format_count(lines, 'line')} in {format_count(len(batches), 'batch', 'batches')} would be cancelled, for "
         f"which {most} is reserved; {done:,} of them are answered, which is paid for and taken in",
-        is_given=False,
     )
 
 

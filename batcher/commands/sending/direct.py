@@ -103,7 +103,7 @@ def _ask_before_buying(session: Session, selection: Selection, yes: bool) -> Non
     with session.store.read_transaction() as tx:
         chosen, left_out = weigh_beside_rest(tx, selection, session.config, resolve_prices)
     if chosen.lines:
-        confirm_on_terminal(session, _describe_selection(chosen, left_out), is_given=False)
+        confirm_on_terminal(session, _describe_selection(chosen, left_out))
 
 
 def run_direct_lane(session: Session, selection: Selection, workers: str | int, patient: bool = True) -> LaneRun:
