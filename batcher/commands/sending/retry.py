@@ -1,12 +1,12 @@
 """`batcher retry`: bring dead and held lines back, with today's prompt."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from batcher.catalog.prices import resolve_prices
 from batcher.catalog.tokens import TokenCounter
 from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.choices import parse_failure_class
@@ -18,6 +18,7 @@ from batcher.plan.reversioning import give_todays_version
 from batcher.state import asked_again, wishes
 from batcher.state.asked_again import PromptLines
 from batcher.state.reports.status import has_artist, read_artist
+from batcher.state.snapshot import load_saved_prices
 from batcher.state.wishes import RetriedLines, RetryFilter
 from batcher.views.sheet import build_table, format_count
 
@@ -60,7 +61,7 @@ def run_retry(
 def _explain_nothing(session: Session, artist_id: str) -> str:
     """Return why the line of an artist did not come back, as a sentence."""
     with session.store.read_transaction() as tx:
-        found = read_artist(tx, artist_id, resolve_prices)
+        found = read_artist(tx, artist_id, partial(load_saved_prices, tx))
     if found is None or found.state in {"held", "dead"}:
         return ""
     remedy = f"; `batcher redo --artist {artist_id}` asks for its bio again" if found.state.startswith("done") else ""
