@@ -135,9 +135,6 @@ def find_pilot_stage(
 
 def describe_failed_pilot(tally: PilotTally, min_accepted: float) -> str:
     """Return the question where too few answers of a pilot were accepted: numbers, reasons, and what may be done."""
-    reasons = [f"{each.lines:,} x {describe_refusal(each.code, each.reason)}" for each in tally.refused[:REASONS]]
-    more = len(tally.refused) - REASONS
-    named = "; ".join([*reasons, *([f"{more:,} more reasons"] if more > 0 else [])])
     if not tally.judged or (is_enough_accepted(tally, min_accepted) and not is_enough_judged(tally)):
         few = f"only {tally.judged:,}" if tally.judged else "none"
         verb = "have" if tally.judged > 1 else "has"
@@ -148,6 +145,9 @@ def describe_failed_pilot(tally: PilotTally, min_accepted: float) -> str:
             "the rest would be; `batcher run` does not send it. `batcher status` says what became of them. "
             f"{back if lost else ''}`batcher resume` goes on without; then `batcher run` goes on"
         )
+    reasons = [f"{each.lines:,} x {describe_refusal(each.code, each.reason)}" for each in tally.refused[:REASONS]]
+    more = len(tally.refused) - REASONS
+    named = "; ".join([*reasons, *([f"{more:,} more reasons"] if more > 0 else [])])
     return (
         f"{tally.accepted:,} of {tally.judged:,} answers of the pilot were accepted, [pilot] min_accepted asks for "
         f"{min_accepted:.0%}{f' (refused: {named})' if named else ''}; `batcher run` does not send the rest. "

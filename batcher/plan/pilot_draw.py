@@ -23,7 +23,7 @@ def draw_pilot(tx: Transaction, wish: PilotWish | None, version: int) -> int | N
     if wish is None:
         return None
     candidates = list(pilots.load_sample_candidates(tx))
-    if len(candidates) < max(wish.fewest, 1):
+    if len(candidates) < wish.fewest:
         return None
     drawn = draw_sample(candidates, wish.lines, wish.seed)
     return pilots.record_pilot(tx, version, wish.lines, wish.seed, drawn)

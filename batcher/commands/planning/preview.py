@@ -94,9 +94,11 @@ def _keep_preparers(session: Session, job: Job, counter: TokenCounter) -> Prepar
     made: list[RowPreparer] = []
 
     def find_preparer(version: JobVersion) -> RowPreparer:
-        if not any(preparer.version == version for preparer in made):
-            made.append(RowPreparer(session.config, job, version, counter))
-        return next(preparer for preparer in made if preparer.version == version)
+        preparer = next((each for each in made if each.version == version), None)
+        if preparer is None:
+            preparer = RowPreparer(session.config, job, version, counter)
+            made.append(preparer)
+        return preparer
 
     return find_preparer
 

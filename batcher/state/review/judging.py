@@ -14,8 +14,6 @@ from batcher.state.db.transaction import Transaction
 
 INSERT_LINES = 2_000
 """Rows that are inserted at once."""
-
-
 OPEN_STATES = artist_transition("accept_late")[0]
 """The states of lines that take a bio from a kept answer."""
 

@@ -10,7 +10,8 @@ SELECT t.* REPLACE (CASE WHEN t.outcome = 'bio' AND (b.lane IS DISTINCT FROM t.l
 FROM attempts AS t JOIN artists AS a USING (artist_id) LEFT JOIN bios AS b USING (artist_id)
 LEFT JOIN (SELECT DISTINCT artist_id, batch_id, call FROM former_bios WHERE reason = 'redo') AS f
   ON f.artist_id = t.artist_id AND f.batch_id IS NOT DISTINCT FROM t.batch_id AND f.call IS NOT DISTINCT FROM t.call
-WHERE ((t.outcome IN ('unusable', 'repeated') OR t.outcome = 'bio' AND f.artist_id IS NOT NULL) AND a.state IN ('ready', 'waiting', 'held', 'dead', 'done')
+WHERE ((t.outcome IN ('unusable', 'repeated') OR t.outcome = 'bio' AND f.artist_id IS NOT NULL)
+       AND a.state IN ('ready', 'waiting', 'held', 'dead', 'done')
        AND (a.redo_after IS NULL OR coalesce(t.shard > a.redo_after, t.call > a.redo_call, false)))
    OR (t.outcome = 'bio' AND a.state IN ('done', 'held', 'dead') AND b.lane = t.lane
        AND b.batch_id IS NOT DISTINCT FROM t.batch_id AND b.call IS NOT DISTINCT FROM t.call)
