@@ -42,7 +42,7 @@ def find_send_obstacle(
     - The decision goes by the parts of this function (`find_gate_obstacle`, `find_prompt_obstacle`,
       `find_room_obstacle`, `find_budget_obstacle`). It alone splits shards, and checks the time until which a shard
       waits, the batches of the last hour, and the probe after a quota pause or past a lapsed limit. Waits and creates
-      are changed only by the process that decides, and the decision counts the batches that it lets through. A quota
+      are changed only by the process that decides, and the decision counts the batches that it admits. A quota
       pause that begins and ends before the intent makes the next decision probe. Cancelled shards were withdrawn before
       it sends anything.
     - The intent is written after earlier shards of the same decision were sent, and while other commands write. They
@@ -116,7 +116,7 @@ def admit_shards(
 ) -> list[Admission]:
     """Decide what to do with the ready shards, most urgent first, up to the first that must wait for room or money.
 
-    A shard that its prompt keeps back waits for no room: those of other prompts overtake it, and it is told last.
+    A shard that its prompt keeps back waits for no room: those of other prompts overtake it, and it is reported last.
     queue: shards that are released and due, in any order; most: batches that may be created now.
     """
     decided: list[Admission] = []

@@ -22,12 +22,12 @@ CONFIDENCE_Z = 2.326
 """The quantile of the normal distribution for one-sided 99%."""
 UNANSWERED_FACTOR = 2
 """The lines of a wave, as a multiple of those that have ended before it without a judged answer."""
-REASONS_TOLD = 3
+REASONS_NAMED = 3
 """Reasons that a sentence names, the most frequent ones."""
 
 
 class BrakeRule(NamedTuple):
-    """The settings of the brake and of the first wave. The defaults let everything through."""
+    """The settings of the brake and of the first wave. The defaults hold nothing back."""
 
     max_unusable: float = 1.0
     """The share of the judged answers that may be of no use; 1: any."""
@@ -160,12 +160,12 @@ def find_braked(prompts: Prompts, version: int) -> Braked | None:
 def describe_share(braked: Braked) -> str:
     """Return why nothing more of a prompt is sent, as a part of a sentence."""
     judged = braked.judged
-    told = ", ".join(f"{reason.code or 'no reason'} {reason.answers:,}" for reason in judged.reasons[:REASONS_TOLD])
-    rest = sum(reason.answers for reason in judged.reasons[REASONS_TOLD:])
+    named = ", ".join(f"{reason.code or 'no reason'} {reason.answers:,}" for reason in judged.reasons[:REASONS_NAMED])
+    rest = sum(reason.answers for reason in judged.reasons[REASONS_NAMED:])
     others = f", others {rest:,}" if rest else ""
     return (
         f"the brake: {judged.unusable:,} of the newest {judged.answers:,} answers of prompt {braked.prompt} "
-        f"({braked.share:.0%}) were unusable ({told}{others})"
+        f"({braked.share:.0%}) were unusable ({named}{others})"
     )
 
 

@@ -41,7 +41,7 @@ def decide_actions(snapshot: Snapshot, now: float) -> list[Action]:
 
 
 def _heed_brake(action: Action, snapshot: Snapshot) -> Action:
-    """Return how the run ends or waits where the brake keeps something back: what is in flight is taken in first."""
+    """Return how the run ends or waits where the brake keeps something back: once nothing is in flight."""
     braked = snapshot.braked
     if braked and action == Finish():
         return Finish(describe_brake(braked[0]), asks=True)
@@ -219,8 +219,8 @@ PILOT_ANSWERED = "each line of the pilot has its first answer"
 def decide_pilot_actions(snapshot: Snapshot, now: float) -> list[Action]:
     """Return the next actions as `decide_actions` does, up to the first answers of the pilot.
 
-    Where the job stops for its setup meanwhile, what is in flight is taken in first: it was paid for, and shows how
-    much is wrong.
+    Where the job stops for its setup meanwhile, the results of what is in flight are awaited: they were paid for, and
+    show how much is wrong.
     """
     if snapshot.outage_until > now:
         return [Wait(snapshot.outage_until, NO_ANSWER)]

@@ -211,7 +211,7 @@ def _is_setup_fault(rules: RetryRules, failure: FailureClass, n: int, lines: int
 
 SUDDEN_SHARE = 0.5
 """Answers of no use for one reason stop the job where they are more than this share of a batch. Some occur by chance
-with any prompt, but not so many."""
+with any prompt, but fewer."""
 SUDDEN_RISE = 2.0
 """... unless the job has gone on with half that share before: then its lines are hard, and the user knows it."""
 

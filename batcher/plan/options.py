@@ -33,7 +33,7 @@ class PlanWish(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
-    """What is to be planned. limit: the most new artists that are taken in; None: all."""
+    """What is to be planned. limit: the most new artists that are added; None: all."""
 
     input: Path
     done: Path | None = None
@@ -86,7 +86,7 @@ def choose_plan_options(wish: PlanWish, earlier: PlanOptions | None, settings: N
     """Return what is to be planned: what the user wishes, else what the last plan did, else what the settings name.
 
     A table that the settings did not name at the last plan, and name now, is what the user wants now. Where the last
-    plan took a part of its table, this one takes nobody of it in, unless the wish says how many more.
+    plan took a part of its table, this one adds no artist of it, unless the wish says how many more.
 
     Raises InputError for a wish that contradicts itself.
     """

@@ -27,8 +27,8 @@ GROUP_ANSWERS = 25_000
 """Answers of batches that are loaded together, one batch at least: each time reads all artists."""
 CALLS = 5_000
 """Answers of the direct lane that are loaded together."""
-MOST_TOLD = 20
-"""Reasons, and artists, that are told of bios that are refused now."""
+MOST_NAMED = 20
+"""Reasons, and artists, that are named of the bios that are refused now."""
 
 Progress = Callable[[int], None]
 """Is called with the number of answers that are judged."""
@@ -101,18 +101,18 @@ def _change_lines(
     if dry_run:
         with store.read_transaction() as tx:
             judging.stage_judgements(tx, accepted.read_rows(), refused.read_rows())
-            return judging.count_judgements(tx, MOST_TOLD), LineChanges()
+            return judging.count_judgements(tx, MOST_NAMED), LineChanges()
     revoked = 0
     lost: JudgementCounts | None = None
     if revoke:  # first, so that a line whose bio is revoked takes another answer that is accepted
         with store.transaction("revoke") as tx:
             judging.stage_judgements(tx, (), refused.read_rows())
-            lost = judging.count_judgements(tx, MOST_TOLD)
+            lost = judging.count_judgements(tx, MOST_NAMED)
             revoked = judging.revoke_refused_bios(tx)
             tx.record_event("judge", f"{revoked} bios revoked")
     with store.transaction("judge") as tx:
         judging.stage_judgements(tx, accepted.read_rows(), () if revoke else refused.read_rows())
-        counts = judging.count_judgements(tx, MOST_TOLD)
+        counts = judging.count_judgements(tx, MOST_NAMED)
         bios = judging.accept_judged_answers(tx)
         put_back = judging.put_back_earlier_bios(tx)
         tx.record_event("judge", f"{bios} kept answers accepted, {put_back} bios of earlier runs put back")

@@ -174,7 +174,7 @@ def _load_judged_prompts(tx: Transaction, rule: BrakeRule) -> dict[int, _JudgedP
 
 
 def load_braked(tx: Transaction, config: Config) -> dict[int, Braked]:
-    """Return the versions of the job of which the brake lets nothing more be sent, with its verdict."""
+    """Return the versions of the job of which the brake keeps all lines back, with its verdict."""
     rule = _read_brake_rule(config)
     if rule.max_unusable >= 1:
         return {}

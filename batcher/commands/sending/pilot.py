@@ -1,4 +1,4 @@
-"""`batcher pilot`: a sample is sent before the rest, and its answers are shown. `run` sends one by itself."""
+"""`batcher pilot`: a sample is sent before the rest, and its answers are shown. `run` sends one unasked."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -152,7 +152,7 @@ def _choose_wanted_pilot(today: TodaysPilot, wish: PilotWish, over: int | None) 
 def _choose_first_pilot(today: TodaysPilot, wish: PilotWish, most_judged: int) -> Choice:
     """Return the pilot that comes before the rest; None where there is none of a small job, or of a known prompt.
 
-    most_judged: from so many judged answers on a prompt is known.
+    most_judged: from this number of judged answers on a prompt is known.
     """
     if today.progress is not None:
         return today.progress

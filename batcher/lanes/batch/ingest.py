@@ -266,7 +266,7 @@ class Ingestion:
             cancelled = wishes.is_cancel_requested(tx, batch.shard)
             decider = VerdictDecider(rules, self._context.jitter, tx.now, storm, bool(problem), cancelled)
             retried = self._record_decisions(tx, batch, shard, decider)
-        # The brake ends the run in better order: what is in flight is taken in, and the user is asked.
+        # The brake ends the run in better order: results of what is in flight are read, and the user is asked.
         is_braked = problem.concerns_answers and shard.version in load_braked(tx, self._context.config)
         if problem and not is_braked:
             facts.stop_sending(tx, problem.sentence)

@@ -68,7 +68,7 @@ class Outlook(NamedTuple):
     per_worker_s: float = LINES_PER_WORKER_S
     """Lines that one worker of the direct lane does in a second: measured, else assumed."""
     braked: Sequence[Braked] = ()
-    """The prompts of which lines are open and the brake lets nothing be sent."""
+    """The prompts of which lines are open and the brake keeps all back."""
 
     @property
     def open_line_count(self) -> int:
