@@ -140,7 +140,7 @@ from rich.console import Console
 from batcher.commands.base.process import InterruptHandler
 from batcher.lanes.direct.calls import RunningCalls
 from batcher.views.progress import Display
-from tests.scenarios.test_direct_calls import request
+from tests.scenarios.direct.test_calls import request
 
 class Hanging:
     def request_completion(self, endpoint, body):
