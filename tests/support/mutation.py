@@ -37,11 +37,12 @@ LOWEST = 85.0
 PAID_ONCE = [Path(f"batcher/lanes/batch/{name}.py") for name in ("sending", "reconciling", "ingest")]
 PAID_ONCE_TESTS = [
     *sorted(Path("tests/unit/lanes").glob("test_ingest_*.py")),
+    *(Path(f"tests/scenarios/test_{name}.py") for name in ("protocol", "bad_luck", "ends_complete", "money")),
     *(
-        Path(f"tests/scenarios/test_{name}.py")
-        for name in ("protocol", "refusals", "refused_calls", "bad_luck", "ends_complete", "money")
+        path
+        for part in ("refusals", "interleavings")
+        for path in sorted(Path(f"tests/scenarios/{part}").glob("test_*.py"))
     ),
-    *sorted(Path("tests/scenarios/interleavings").glob("test_*.py")),
 ]
 
 
