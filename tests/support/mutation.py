@@ -23,7 +23,10 @@ from typing import NamedTuple
 from tests.support.code_changes import are_tests_sound, find_step_changes, find_value_changes, is_noticed
 
 CORE = Path("batcher/core")
-CORE_TESTS = list(Path("tests/unit/core").rglob("test_*.py"))
+CORE_TESTS = [
+    *Path("tests/unit/core").rglob("test_*.py"),
+    *(Path(f"tests/properties/test_{name}.py") for name in ("admission", "decide")),
+]
 MUTMUT = Path("mutants")
 """Where mutmut keeps the changed modules, and beside each what became of its changes."""
 UNNOTICED = {0, 33}

@@ -1,13 +1,8 @@
-"""Admission: never past the limit, never out of turn, never over the budget, in any order of events."""
-
-from random import Random
+"""Admission: never past the limit, never out of turn, never over the budget; and what keeps a shard back."""
 
 import pytest
-from hypothesis import assume, example, given, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from batcher.core.actions import Admission, Hold, Refuse, Send, Split
+from batcher.core.actions import Hold, Refuse, Send, Split
 from batcher.core.admission import (
     BATCHES_PER_HOUR,
     admit_shards,
@@ -19,19 +14,7 @@ from batcher.core.admission import (
 from batcher.core.lifecycle import ShardState
 from batcher.core.room import Budget, Charge, Room
 from batcher.core.snapshot import Pause, SendGate, ShardView
-from tests.support.examples import examples
-
-FREE = Budget()
-ROOM = Room(limit=1_000, threshold=0.8, factor=1.0)
-
-
-def _shard(shard: int, tokens: int, priority: int = 1, lines: int = 10) -> ShardView:
-    return ShardView(shard, priority, ShardState.RELEASED, lines, tokens)
-
-
-def _sent(decided: list[Admission]) -> list[int]:
-    return [step.shard for step in decided if isinstance(step, Send)]
-
+from tests.support.admission_kit import FREE, ROOM, sent_shards, shard_view
 
 # --- edges -----------------------------------------------------------------------------------------------------------
 
@@ -51,7 +34,7 @@ def _sent(decided: list[Admission]) -> list[int]:
     ],
 )
 def test_the_limit_is_reached_and_not_passed(reserved: int, tokens: int, sent: bool) -> None:
-    decided = admit_shards([_shard(1, tokens)], ROOM._replace(reserved=reserved), FREE)
+    decided = admit_shards([shard_view(1, tokens)], ROOM._replace(reserved=reserved), FREE)
     assert decided == [Send(1, tokens, 800 - reserved - tokens)] if sent else isinstance(decided[0], Hold)
     assert len(decided) == 1
 
@@ -61,48 +44,48 @@ def test_nothing_to_send_is_nothing_to_decide() -> None:
 
 
 def test_room_is_kept_for_the_most_urgent() -> None:
-    queue = [_shard(3, 10, priority=2), _shard(2, 500), _shard(1, 400)]
+    queue = [shard_view(3, 10, priority=2), shard_view(2, 500), shard_view(1, 400)]
     assert admit_shards(queue, ROOM, FREE) == [Send(1, 400, 400), Hold(2, "needs 500 tokens, 400 are free")]
 
 
 def test_priority_first_then_the_order_of_cutting() -> None:
-    queue = [_shard(1, 1, 3), _shard(9, 1, 1), _shard(4, 1, 2), _shard(2, 1, 2), _shard(5, 1, 1)]
-    assert _sent(admit_shards(queue, ROOM, FREE)) == [5, 9, 2, 4, 1]
+    queue = [shard_view(1, 1, 3), shard_view(9, 1, 1), shard_view(4, 1, 2), shard_view(2, 1, 2), shard_view(5, 1, 1)]
+    assert sent_shards(admit_shards(queue, ROOM, FREE)) == [5, 9, 2, 4, 1]
 
 
 def test_a_shrunken_limit_stops_sending_and_says_what_is_free() -> None:
     room = ROOM._replace(limit=500, reserved=700)
     assert room.headroom == -300
-    assert admit_shards([_shard(1, 100)], room, FREE) == [Hold(1, "needs 100 tokens, 0 are free")]
+    assert admit_shards([shard_view(1, 100)], room, FREE) == [Hold(1, "needs 100 tokens, 0 are free")]
 
 
 def test_a_shard_is_split_only_when_it_cannot_fit_the_empty_queue() -> None:
-    assert isinstance(admit_shards([_shard(1, 800)], ROOM._replace(reserved=800), FREE)[0], Hold)
-    assert admit_shards([_shard(1, 801), _shard(2, 1)], ROOM, FREE) == [Split(1, 800)]
-    assert admit_shards([_shard(1, 801)], ROOM._replace(reserved=800), FREE) == [Split(1, 800)]
-    assert admit_shards([_shard(1, 801, lines=2)], ROOM._replace(factor=2.0), FREE) == [Split(1, 400)]
+    assert isinstance(admit_shards([shard_view(1, 800)], ROOM._replace(reserved=800), FREE)[0], Hold)
+    assert admit_shards([shard_view(1, 801), shard_view(2, 1)], ROOM, FREE) == [Split(1, 800)]
+    assert admit_shards([shard_view(1, 801)], ROOM._replace(reserved=800), FREE) == [Split(1, 800)]
+    assert admit_shards([shard_view(1, 801, lines=2)], ROOM._replace(factor=2.0), FREE) == [Split(1, 400)]
 
 
 def test_a_shard_for_which_others_leave_no_room_is_split_and_a_single_line_is_not() -> None:
     room = ROOM._replace(largest=300)
-    assert admit_shards([_shard(1, 301), _shard(2, 1)], room, FREE) == [Split(1, 300)]
-    assert _sent(admit_shards([_shard(1, 300), _shard(2, 301, lines=1)], room, FREE)) == [1, 2]
-    assert admit_shards([_shard(1, 301, lines=2)], room, FREE) == [Split(1, 300)]
+    assert admit_shards([shard_view(1, 301), shard_view(2, 1)], room, FREE) == [Split(1, 300)]
+    assert sent_shards(admit_shards([shard_view(1, 300), shard_view(2, 301, lines=1)], room, FREE)) == [1, 2]
+    assert admit_shards([shard_view(1, 301, lines=2)], room, FREE) == [Split(1, 300)]
 
 
 def test_one_line_over_the_limit_is_refused_with_its_reason() -> None:
-    decided = admit_shards([_shard(1, 801, lines=1), _shard(2, 1)], ROOM, FREE)
+    decided = admit_shards([shard_view(1, 801, lines=1), shard_view(2, 1)], ROOM, FREE)
     assert decided == [Refuse(1, "cannot be sent: one line of 801 tokens is over the limit of 800")]
 
 
 def test_what_goes_before_a_shard_that_must_be_split_is_sent() -> None:
-    decided = admit_shards([_shard(1, 100), _shard(2, 900), _shard(3, 1)], ROOM, FREE)
+    decided = admit_shards([shard_view(1, 100), shard_view(2, 900), shard_view(3, 1)], ROOM, FREE)
     assert decided == [Send(1, 100, 700), Split(2, 800)]
 
 
 def test_a_limit_of_nothing_lets_nothing_through() -> None:
-    assert isinstance(admit_shards([_shard(1, 1, lines=1)], ROOM._replace(limit=0), FREE)[0], Refuse)
-    assert isinstance(admit_shards([_shard(1, 1, lines=2)], ROOM._replace(limit=1), FREE)[0], Split)
+    assert isinstance(admit_shards([shard_view(1, 1, lines=1)], ROOM._replace(limit=0), FREE)[0], Refuse)
+    assert isinstance(admit_shards([shard_view(1, 1, lines=2)], ROOM._replace(limit=1), FREE)[0], Split)
 
 
 def test_reserved_tokens_are_rounded_up() -> None:
@@ -119,39 +102,39 @@ def test_reserved_tokens_are_rounded_up() -> None:
 def test_a_shard_cut_to_fill_the_queue_does_fill_it() -> None:
     """Pin a bug: 170 tokens x 1.1 became 188, which did not fit into 187, and were split into 170 tokens, for ever."""
     room = Room(limit=187, threshold=1.0, factor=1.1)
-    assert admit_shards([_shard(1, 171)], room, FREE) == [Split(1, 170)]
-    assert admit_shards([_shard(2, 170)], room, FREE) == [Send(2, 187, 0)]
+    assert admit_shards([shard_view(1, 171)], room, FREE) == [Split(1, 170)]
+    assert admit_shards([shard_view(2, 170)], room, FREE) == [Send(2, 187, 0)]
 
 
 @pytest.mark.parametrize("most", [-3, 0, 1, 2, 5])
 def test_the_hourly_cap(most: int) -> None:
-    decided = admit_shards([_shard(n, 1) for n in range(4)], ROOM, FREE, most)
-    assert len(_sent(decided)) == min(max(most, 0), 4)
-    assert len(decided) == len(_sent(decided)) + (most < 4)
+    decided = admit_shards([shard_view(n, 1) for n in range(4)], ROOM, FREE, most)
+    assert len(sent_shards(decided)) == min(max(most, 0), 4)
+    assert len(decided) == len(sent_shards(decided)) + (most < 4)
     assert most >= 4 or isinstance(decided[-1], Hold)
 
 
 def test_openai_takes_2000_batches_an_hour() -> None:
-    decided = admit_shards([_shard(n, 0) for n in range(2_001)], ROOM, FREE)
+    decided = admit_shards([shard_view(n, 0) for n in range(2_001)], ROOM, FREE)
     assert BATCHES_PER_HOUR == 2_000
-    assert len(_sent(decided)) == 2_000
+    assert len(sent_shards(decided)) == 2_000
     assert isinstance(decided[-1], Hold)
 
 
 def test_the_budget_is_reached_and_not_passed() -> None:
     budget = Budget(max_usd=10.0, spent_usd=2.0, in_flight_usd=3.0, charges={1: Charge(0.01, 0.15)})
-    assert max_shard_cost(_shard(1, 100, lines=10), budget) == 2.5
-    decided = admit_shards([_shard(n, 100, lines=10) for n in (1, 2, 3)], ROOM, budget)
-    assert _sent(decided) == [1, 2]
+    assert max_shard_cost(shard_view(1, 100, lines=10), budget) == 2.5
+    decided = admit_shards([shard_view(n, 100, lines=10) for n in (1, 2, 3)], ROOM, budget)
+    assert sent_shards(decided) == [1, 2]
     assert decided[2] == Hold(3, "may cost $2.50; $0 of the budget of $10.00 is left; raise [budget] max_usd")
 
 
 def test_a_shard_costs_what_its_own_version_says() -> None:
     budget = Budget(max_usd=10.0, charges={1: Charge(0.01, 0.15), 2: Charge(0.02, 0.30)})
-    dear = _shard(2, 100, lines=10)._replace(version=2)
+    dear = shard_view(2, 100, lines=10)._replace(version=2)
     assert max_shard_cost(dear, budget) == 5.0
-    assert _sent(admit_shards([dear, _shard(3, 100, lines=10)], ROOM, budget._replace(max_usd=7.4))) == [2]
-    assert _sent(admit_shards([dear, _shard(3, 100, lines=10)], ROOM, budget._replace(max_usd=7.6))) == [2, 3]
+    assert sent_shards(admit_shards([dear, shard_view(3, 100, lines=10)], ROOM, budget._replace(max_usd=7.4))) == [2]
+    assert sent_shards(admit_shards([dear, shard_view(3, 100, lines=10)], ROOM, budget._replace(max_usd=7.6))) == [2, 3]
 
 
 def test_a_shard_with_a_line_that_may_be_a_long_request_is_priced_as_if_all_were() -> None:
@@ -159,14 +142,14 @@ def test_a_shard_with_a_line_that_may_be_a_long_request_is_priced_as_if_all_were
     assert charge.most_usd(100, 10, 60) == 2.5
     assert charge.most_usd(100, 10, 61) == pytest.approx(2 * 1.0 + 1.5 * 1.5)
     budget = Budget(max_usd=10.0, charges={1: charge})
-    assert max_shard_cost(_shard(1, 100, lines=10), budget) == 2.5
-    assert max_shard_cost(_shard(1, 100, lines=10)._replace(longest=61), budget) == pytest.approx(4.25)
+    assert max_shard_cost(shard_view(1, 100, lines=10), budget) == 2.5
+    assert max_shard_cost(shard_view(1, 100, lines=10)._replace(longest=61), budget) == pytest.approx(4.25)
 
 
 def test_what_has_no_known_price_is_sent_only_without_a_budget() -> None:
-    unknown = _shard(1, 100)._replace(version=9)
+    unknown = shard_view(1, 100)._replace(version=9)
     assert max_shard_cost(unknown, FREE) is None
-    assert _sent(admit_shards([unknown], ROOM, FREE)) == [1]
+    assert sent_shards(admit_shards([unknown], ROOM, FREE)) == [1]
     bound = Budget(max_usd=10.0, charges={1: Charge(0.01, 0.15)})
     assert admit_shards([unknown], ROOM, bound) == [Refuse(1, "its price is not known, and a budget is set")]
     assert isinstance(admit_shards([unknown], ROOM, bound._replace(max_usd=0.5))[0], Refuse)
@@ -174,8 +157,8 @@ def test_what_has_no_known_price_is_sent_only_without_a_budget() -> None:
 
 def test_what_costs_nothing_uses_up_no_budget() -> None:
     budget = Budget(max_usd=1.0, charges={1: Charge(0.0, 0.0), 2: Charge(0.0, 0.1)})
-    dear = _shard(2, 100, lines=10)._replace(version=2)
-    assert _sent(admit_shards([_shard(1, 100), dear], ROOM, budget)) == [1, 2]
+    dear = shard_view(2, 100, lines=10)._replace(version=2)
+    assert sent_shards(admit_shards([shard_view(1, 100), dear], ROOM, budget)) == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -188,24 +171,24 @@ def test_what_costs_nothing_uses_up_no_budget() -> None:
 )
 def test_small_amounts_of_dollars_are_told_with_more_digits(cost: float, left: float, text: str) -> None:
     budget = Budget(max_usd=1.0, charges={1: Charge(0.0, cost)})
-    assert find_budget_obstacle(_shard(1, 1, lines=1), budget, left) == text
+    assert find_budget_obstacle(shard_view(1, 1, lines=1), budget, left) == text
 
 
 def test_a_budget_that_nothing_can_free_is_told() -> None:
     budget = Budget(max_usd=1.0, spent_usd=0.9, charges={1: Charge(0.0, 0.2)})
     text = "may cost $0.2000; $0.1000 of the budget of $1.00 is left; raise [budget] max_usd"
-    assert admit_shards([_shard(1, 1, lines=1)], ROOM, budget) == [Refuse(1, text)]
+    assert admit_shards([shard_view(1, 1, lines=1)], ROOM, budget) == [Refuse(1, text)]
     in_flight = budget._replace(in_flight_usd=0.5)
-    assert isinstance(admit_shards([_shard(1, 1, lines=1)], ROOM, in_flight)[0], Hold)
-    assert isinstance(admit_shards([_shard(1, 1, lines=1)], ROOM, in_flight._replace(frees=False))[0], Refuse)
-    assert _sent(admit_shards([_shard(1, 1, lines=1)], ROOM, budget._replace(max_usd=0.0))) == [1]
+    assert isinstance(admit_shards([shard_view(1, 1, lines=1)], ROOM, in_flight)[0], Hold)
+    assert isinstance(admit_shards([shard_view(1, 1, lines=1)], ROOM, in_flight._replace(frees=False))[0], Refuse)
+    assert sent_shards(admit_shards([shard_view(1, 1, lines=1)], ROOM, budget._replace(max_usd=0.0))) == [1]
 
 
 # --- the one question: may this shard be sent? ------------------------------------------------------------------------
 
 NOW = 1_000_000.0
 OPEN = SendGate()
-READY = _shard(1, 100)
+READY = shard_view(1, 100)
 PRICED = Budget(max_usd=10.0, charges={1: Charge(0.01, 0.0)})
 UNPAUSED = (
     Pause("direct", "daily limit", NOW - 9, None),
@@ -277,193 +260,3 @@ def test_the_gate_is_shut_for_every_shard_or_for_none(case: str) -> None:
     gate, *_, why = OBSTACLES[case]
     of_one_shard = "needs", "may cost", "its price", "it is to be"
     assert find_gate_obstacle(gate, NOW) == ("" if why.startswith(of_one_shard) else why)
-
-
-# --- any queue in any room -------------------------------------------------------------------------------------------
-
-QUEUES = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(0, 900)), max_size=6).map(
-    lambda rows: [_shard(n, tokens, priority, lines) for n, (priority, lines, tokens) in enumerate(rows)]
-)
-FACTORS = st.sampled_from([0.8, 1.0, 1.1, 1.15, 1.21, 1.37, 2.0])
-ROOMS = st.builds(
-    Room,
-    st.integers(0, 2_500),
-    st.sampled_from([0.5, 0.8, 0.95, 1.0]),
-    FACTORS,
-    st.integers(0, 2_500),
-    st.none(),
-    st.just(0.0),
-)
-BUDGETS = st.builds(
-    Budget,
-    st.sampled_from([0.0, 1.0, 5.0]),
-    st.floats(0, 6),
-    st.sampled_from([0.0, 0.5]),
-    st.booleans(),
-    st.sampled_from([{}, *({1: Charge(token, line)} for token in (0.0, 0.001) for line in (0.0, 0.1))]),
-)
-
-
-@pytest.mark.slow("7 s: 4,000 examples")
-@given(QUEUES, ROOMS, BUDGETS, st.integers(-1, 6), st.randoms(use_true_random=False))
-@examples(2_000)
-def test_every_decision_keeps_the_promises(
-    queue: list[ShardView], room: Room, budget: Budget, most: int, random: Random
-) -> None:
-    decided = admit_shards(queue, room, budget, most)
-    in_turn = sorted(queue, key=lambda s: (s.priority, s.shard))
-    assert [step.shard for step in decided] == [s.shard for s in in_turn[: len(decided)]]
-    assert all(isinstance(step, Send) for step in decided[:-1])
-    assert len(decided) == len(queue) or not isinstance(decided[-1], Send)
-    sends = [step for step in decided if isinstance(step, Send)]
-    assert len(sends) <= max(most, 0)
-    _check_room(sends, room)
-    _check_money(in_turn[: len(sends)], budget)
-    random.shuffle(queue)
-    assert admit_shards(queue, room, budget, most) == decided
-
-
-def _check_room(sends: list[Send], room: Room) -> None:
-    reserved = room.reserved
-    for send in sends:
-        reserved += send.reserved
-        assert reserved <= room.limit * room.threshold
-        assert send.headroom_after == room.ceiling - reserved
-
-
-def _check_money(sent: list[ShardView], budget: Budget) -> None:
-    costs = [max_shard_cost(shard, budget) for shard in sent]
-    if budget.max_usd > 0 and sent:
-        assert budget.spent_usd + budget.in_flight_usd + _known(costs) <= budget.max_usd + 1e-9
-
-
-def _known(costs: list[float | None]) -> float:
-    assert None not in costs
-    return sum(cost for cost in costs if cost is not None)
-
-
-@pytest.mark.slow("6 s: 3,000 examples")
-@example([_shard(0, 0, lines=1)], ROOM, Budget(max_usd=1.0, spent_usd=0.9, charges={1: Charge(0.0, 0.1)}))
-@given(QUEUES, ROOMS, BUDGETS)
-@examples(1_500)
-def test_what_is_not_sent_has_a_true_reason(queue: list[ShardView], room: Room, budget: Budget) -> None:
-    decided = admit_shards(queue, room, budget)
-    assume(decided and not isinstance(decided[-1], Send))
-    step, shard = decided[-1], next(s for s in queue if s.shard == decided[-1].shard)
-    own, fits = room.reserved_tokens(shard.tokens), room.reserved_tokens(shard.tokens) <= room.ceiling
-    free = room.headroom - sum(s.reserved for s in decided if isinstance(s, Send))
-    assert isinstance(step, Split) == (not fits and shard.lines > 1)
-    if isinstance(step, Hold):
-        assert own > free or (budget.in_flight_usd > 0 and budget.frees)
-    if isinstance(step, Refuse) and fits:
-        # In floats 1.0 - 0.9 is less than 0.1: what would reach the budget to the cent may be refused, never passed.
-        costs = [max_shard_cost(s, budget) for s in queue]
-        assert budget.max_usd > 0
-        gone = budget.spent_usd + (0.0 if budget.frees else budget.in_flight_usd)
-        assert None in costs or budget.max_usd < gone + _known(costs) + 1e-9
-
-
-@given(st.integers(1, 10**10), st.sampled_from([0.5, 0.8, 0.95, 1.0]), FACTORS | st.floats(0.3, 4))
-@examples(1_500)
-def test_a_piece_of_a_split_shard_fits(limit: int, threshold: float, factor: float) -> None:
-    room = Room(limit, threshold, factor)
-    (split,) = admit_shards([_shard(1, 2 * 10**11)], room, FREE)
-    assert isinstance(split, Split)
-    assert split.tokens == 1 or room.reserved_tokens(split.tokens) <= room.ceiling
-    assert room.reserved_tokens(split.tokens + 2) > room.ceiling - factor
-
-
-# --- any order of events ---------------------------------------------------------------------------------------------
-
-
-class Service(RuleBasedStateMachine):
-    """An account: shards come, are sent, end, are refused; the limit moves; strangers' batches come and go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.room = ROOM
-        self.budget = Budget(max_usd=3.0, charges={1: Charge(0.0001, 0.01)})
-        self.queue: dict[int, ShardView] = {}
-        self.in_flight: dict[int, tuple[ShardView, int]] = {}
-        self.phantoms: list[int] = []
-        self.shards = 0
-
-    def _room(self) -> Room:
-        held = sum(reserved for _, reserved in self.in_flight.values()) + sum(self.phantoms)
-        return self.room._replace(reserved=held)
-
-    def _budget(self) -> Budget:
-        return self.budget._replace(
-            in_flight_usd=_known([max_shard_cost(s, self.budget) for s, _ in self.in_flight.values()])
-        )
-
-    @rule(priority=st.integers(1, 3), lines=st.integers(1, 30), tokens=st.integers(0, 900))
-    def add(self, priority: int, lines: int, tokens: int) -> None:
-        self.shards += 1
-        self.queue[self.shards] = _shard(self.shards, tokens, priority, lines)
-
-    @precondition(lambda self: self.queue)
-    @rule(most=st.integers(0, 4))
-    def submit(self, most: int) -> None:
-        before = self._room()
-        for step in admit_shards(self.queue.values(), before, self._budget(), most):
-            if isinstance(step, Send):
-                self._send(step)
-            elif isinstance(step, Split):
-                self._split(step)
-            elif isinstance(step, Refuse):
-                del self.queue[step.shard]
-        assert self._room().reserved <= max(before.ceiling, before.reserved)
-
-    def _send(self, send: Send) -> None:
-        shard = self.queue.pop(send.shard)
-        assert all((shard.priority, shard.shard) < (s.priority, s.shard) for s in self.queue.values())
-        self.in_flight[shard.shard] = (shard, send.reserved)
-        assert self._room().reserved <= self.room.limit * self.room.threshold
-        budget = self._budget()
-        assert budget.spent_usd + budget.in_flight_usd <= budget.max_usd + 1e-9
-
-    def _split(self, split: Split) -> None:
-        shard = self.queue.pop(split.shard)
-        assert self.room.reserved_tokens(shard.tokens) > self.room.ceiling
-        half = shard.lines // 2
-        self.add(shard.priority, half, shard.tokens // 2)
-        self.add(shard.priority, shard.lines - half, shard.tokens - shard.tokens // 2)
-
-    def _take(self, which: int) -> ShardView:
-        return self.in_flight.pop(sorted(self.in_flight)[which % len(self.in_flight)])[0]
-
-    @precondition(lambda self: self.in_flight)
-    @rule(which=st.integers(0, 9), share=st.floats(0, 1))
-    def end(self, which: int, share: float) -> None:
-        cost = _known([max_shard_cost(self._take(which), self.budget)]) * share
-        self.budget = self.budget._replace(spent_usd=self.budget.spent_usd + cost)
-
-    @precondition(lambda self: self.in_flight)
-    @rule(which=st.integers(0, 9))
-    def refuse(self, which: int) -> None:
-        shard = self._take(which)
-        self.queue[shard.shard] = shard
-
-    @rule(limit=st.sampled_from([1, 100, 500, 999, 1_000, 1_001, 5_000]), factor=FACTORS)
-    def change_limit(self, limit: int, factor: float) -> None:
-        self.room = self.room._replace(limit=limit, factor=factor)
-
-    @rule(reserved=st.integers(1, 600))
-    def phantom(self, reserved: int) -> None:
-        self.phantoms.append(reserved)
-
-    @precondition(lambda self: self.phantoms)
-    @rule()
-    def phantom_ends(self) -> None:
-        self.phantoms.pop()
-
-    @invariant()
-    def nothing_is_sent_into_a_full_queue(self) -> None:
-        room = self._room()
-        if room.reserved > room.ceiling:
-            assert not _sent(admit_shards(self.queue.values(), room, self._budget()))
-
-
-TestService = Service.TestCase
-TestService.settings = settings(examples(400), stateful_step_count=20)
