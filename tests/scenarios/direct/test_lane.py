@@ -10,7 +10,7 @@ from batcher.core.actions import INTERRUPTED, Finish
 from batcher.core.direct.decide import FREE_TRIES
 from batcher.core.direct.workers import build_workers
 from batcher.lanes.direct.lane import DirectLane
-from batcher.lanes.direct.ready_lines import SelectionWeight
+from batcher.lanes.direct.ready_lines import SelectionWeight, weigh_lines
 from batcher.sandbox import SandboxSettings, apply_changes
 from batcher.sandbox.base.settings import Faults
 from batcher.state.direct_calls import Selection
@@ -96,6 +96,20 @@ def test_an_unknown_price_is_told_as_such(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("batcher.lanes.direct.ready_lines.bound_call_usd", lambda *_: None)
     lane = DirectLane(world.tools(), Selection(), build_workers(1))
     assert lane.weigh_selection() == ((12, None), 0)
+
+
+def test_the_price_is_looked_up_once_however_many_lengths_the_lines_have(tmp_path: Path) -> None:
+    world = desk(tmp_path)
+    with world.store.transaction("as if no two lines were alike") as tx:
+        tx.con.execute("UPDATE artists SET tokens = tokens + seq")
+    models: list[str] = []
+
+    def find_no_price(model: str) -> None:
+        models.append(model)
+
+    with world.store.read_transaction() as tx:
+        assert weigh_lines(tx, Selection(), world.config, find_no_price) == (12, None)
+    assert models == [world.config.model.name]
 
 
 def test_a_limit_counts_lines_and_not_their_tries(tmp_path: Path) -> None:
