@@ -28,6 +28,11 @@ def spoil(world: World) -> None:
     world.job = replace(world.job, accept=_refuse_most)
 
 
+def refuse_every(world: World, nth: int) -> None:
+    """Have every n-th line refused for good."""
+    world.job = replace(world.job, accept=lambda artist, _: "no" if int(artist.artist_id[1:]) % nth == 0 else None)
+
+
 def fix(world: World) -> None:
     world.job = replace(world.job, accept=lambda *_: None)
 

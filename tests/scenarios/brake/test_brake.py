@@ -1,6 +1,5 @@
 """The brake stops the batch lane at a bad prompt, also during an upload and after a kill, until the user resumes."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -9,7 +8,18 @@ from batcher.core import events
 from batcher.core.actions import Finish
 from batcher.core.brake import REMEDIES
 from batcher.state.snapshot import load_snapshot, release_brake
-from tests.support.brake_kit import BRAKE, QUICK, bad_job, brake_config, count_executions, fix, spoil, trips
+from batcher.state.versions import load_version, register_version
+from tests.support.brake_kit import (
+    BRAKE,
+    QUICK,
+    bad_job,
+    brake_config,
+    count_executions,
+    fix,
+    refuse_every,
+    spoil,
+    trips,
+)
 from tests.support.protocol_kit import BATCH_S, Send, Trial, lost, nth
 from tests.support.world import World, kept_open, write_table
 
@@ -42,7 +52,7 @@ def test_the_failures_of_a_large_batch_are_not_taken_for_its_newest_answers(tmp_
     """Its bios are recorded before its failures, and the window is smaller than the batch: of 1,000 answers 10% are of
     no use, and those are the last 100 rows."""
     world = World(tmp_path, QUICK, brake_config(1_000, {**BRAKE, "window": 100, "first_wave": 1}))
-    world.job = replace(world.job, accept=lambda artist, _: "no" if int(artist.artist_id[1:]) % 10 == 0 else None)
+    refuse_every(world, 10)
     world.plan(write_table(tmp_path / "artists.csv", 1_000, (1,)))
     world.release()
     assert world.act() == Finish()
@@ -52,7 +62,7 @@ def test_the_failures_of_a_large_batch_are_not_taken_for_its_newest_answers(tmp_
 def test_a_prompt_with_few_bad_answers_runs_to_its_end(tmp_path: Path) -> None:
     """One in nine lines is refused for good. Their retries are all refused, and do not trip the brake."""
     world = World(tmp_path, QUICK, brake_config())
-    world.job = replace(world.job, accept=lambda a, _b: "no" if int(a.artist_id[1:]) % 9 == 0 else None)
+    refuse_every(world, 9)
     world.plan(write_table(tmp_path / "artists.csv", 180, (1,)))
     world.release()
     assert world.act() == Finish()
@@ -219,6 +229,10 @@ def test_answers_that_are_judged_again_end_the_brake(tmp_path: Path) -> None:
 def test_the_prompt_of_another_version_is_not_braked(tmp_path: Path) -> None:
     world = bad_job(tmp_path, 100)
     world.act()
+    with world.store.transaction("as if a shard was cut with another prompt") as tx:
+        version, constant_tokens = load_version(tx, 1)
+        assert register_version(tx, version._replace(system="Be brief."), constant_tokens) == 2
+        tx.con.execute("UPDATE shards SET version = 2 WHERE shard = 5")
     with world.store.read_transaction() as tx:
         prompts = load_snapshot(tx, world.config, world.tools().prices).prompts
-        assert {version: view.braked is not None for version, view in prompts.items()} == {1: True}
+        assert {version: view.braked is not None for version, view in prompts.items()} == {1: True, 2: False}

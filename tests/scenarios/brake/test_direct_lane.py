@@ -1,6 +1,5 @@
 """The brake stops the direct lane too, by the answers of both lanes."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from batcher.core.actions import Finish
 from batcher.core.brake import REMEDIES
 from batcher.state.snapshot import release_brake
-from tests.support.brake_kit import BRAKE, bad_job, brake_config, count_executions, fix, spoil
+from tests.support.brake_kit import BRAKE, bad_job, brake_config, count_executions, fix, refuse_every, spoil
 from tests.support.direct_kit import Desk
 from tests.support.world import write_table
 
@@ -43,7 +42,7 @@ def test_the_direct_lane_heeds_what_the_batch_lane_has_judged(tmp_path: Path) ->
 @pytest.mark.parametrize("share", [1, 0.2])
 def test_the_direct_lane_runs_a_good_prompt_to_its_end(tmp_path: Path, share: float) -> None:
     world = Desk(tmp_path, config=brake_config(brake={**BRAKE, "max_unusable": share}))
-    world.job = replace(world.job, accept=lambda a, _b: "no" if int(a.artist_id[1:]) % 9 == 0 else None)
+    refuse_every(world, 9)
     world.plan(write_table(tmp_path / "table.csv", 60, (1,)))
     assert world.direct() == Finish()
     assert world.states() == {"done": 53, "dead": 7}
