@@ -23,10 +23,6 @@ def _answer(job: Killing, command: Sequence[str], code: int = 0) -> tuple[Mappin
     return json.loads(line), said
 
 
-def _edit_job(job: Killing, refuses: str) -> None:
-    job.refuse_where(refuses)
-
-
 def _pilot_in_status(job: Killing) -> Mapping[str, object]:
     """Return what `status` says of a pilot; empty where it is over."""
     pilot = _answer(job, ("status",))[0]["pilot"]
@@ -66,7 +62,7 @@ def test_a_second_pilot_is_of_what_is_unsent(tmp_path: Path) -> None:
 
 def test_refused_answers_stand_beside_their_reasons_and_are_not_bought_again(tmp_path: Path) -> None:
     job = Killing(tmp_path, SMALL)
-    _edit_job(job, "artist.priority == 1")
+    job.refuse_where("artist.priority == 1")
     with job.serving():
         told, _ = _answer(job, ("pilot", "--lines", "6"), code=3)
         assert (told["stage"], told["accepted"], told["judged"]) == ("failed", 4, 6)
@@ -85,7 +81,7 @@ def test_refused_answers_stand_beside_their_reasons_and_are_not_bought_again(tmp
 def test_two_pilots_at_once_are_one(tmp_path: Path) -> None:
     """Whichever comes second waits for the first one, and reports on its pilot: nothing is bought again."""
     job = Killing(tmp_path, SMALL)
-    _edit_job(job, "artist.priority == 1")
+    job.refuse_where("artist.priority == 1")
     with job.serving():
         _answer(job, ("plan",))
         both = [job.start(("pilot", "--lines", "6", "--json")) for _ in range(2)]
@@ -96,7 +92,7 @@ def test_two_pilots_at_once_are_one(tmp_path: Path) -> None:
 
 def test_resume_goes_on_although_too_few_were_accepted(tmp_path: Path) -> None:
     job = Killing(tmp_path, SMALL)
-    _edit_job(job, "artist.priority == 1")
+    job.refuse_where("artist.priority == 1")
     with job.serving():
         _answer(job, ("pilot", "--lines", "6"), code=3)
         assert _pilot_in_status(job)["failed"]
@@ -114,12 +110,12 @@ def test_resume_goes_on_although_too_few_were_accepted(tmp_path: Path) -> None:
 def test_the_failed_pilot_of_a_prompt_is_asked_about_only_while_lines_of_it_wait(tmp_path: Path) -> None:
     """Fail a pilot, pass one of another prompt, end a pause, and go back to the first prompt."""
     job = Killing(tmp_path, SMALL)
-    _edit_job(job, "artist.priority == 1")
+    job.refuse_where("artist.priority == 1")
     system = job.folder / "job" / "system.md"
     first = system.read_text()
     with job.serving():
         _answer(job, ("pilot", "--lines", "6"), code=3)
-        _edit_job(job, "False")
+        job.refuse_where("False")
         system.write_text(first + "- One more rule.\n")
         _answer(job, ("plan", "--replan"))
         assert not _pilot_in_status(job)
@@ -139,10 +135,10 @@ def test_the_failed_pilot_of_a_prompt_is_asked_about_only_while_lines_of_it_wait
 
 def test_answers_that_are_accepted_after_all_let_the_rest_follow(tmp_path: Path) -> None:
     job = Killing(tmp_path, SMALL)
-    _edit_job(job, "artist.priority == 1")
+    job.refuse_where("artist.priority == 1")
     with job.serving():
         _answer(job, ("pilot", "--lines", "6"), code=3)
-        _edit_job(job, "False")
+        job.refuse_where("False")
         _answer(job, ("judge",))
         _answer(job, ("run",))
         assert _states(job) == {"done": 24}
@@ -151,7 +147,7 @@ def test_answers_that_are_accepted_after_all_let_the_rest_follow(tmp_path: Path)
 
 def test_a_job_that_was_changed_after_its_pilot_asks_before_the_rest(tmp_path: Path) -> None:
     job = Killing(tmp_path, SMALL)
-    _edit_job(job, "False")
+    job.refuse_where("False")
     with job.serving():
         _answer(job, ("pilot", "--lines", "6"))
         with (job.folder / "job" / "system.md").open("a") as file:
@@ -165,11 +161,11 @@ def test_a_job_that_was_changed_after_its_pilot_asks_before_the_rest(tmp_path: P
 
 def test_accept_that_raises_stops_the_pilot_and_nothing_is_asked_twice(tmp_path: Path) -> None:
     job = Killing(tmp_path, SMALL)
-    _edit_job(job, "1 / 0")
+    job.refuse_where("1 / 0")
     with job.serving():
         told, _ = _answer(job, ("pilot", "--lines", "6"), code=2)
         assert "division by zero" in str(told["error"])
-        _edit_job(job, "False")
+        job.refuse_where("False")
         told, _ = _answer(job, ("pilot", "--lines", "6"))
         assert (told["pilot"], told["bios"]) == (1, 6)
     assert set(job.outcome().answers.values()) == {1}
@@ -192,7 +188,7 @@ def test_run_stops_with_a_question_where_too_few_answers_are_accepted(tmp_path: 
     job = Killing(tmp_path, LARGE)
     config = job.folder / "batcher.toml"
     config.write_text(config.read_text().replace("max_unusable = 1\nfirst_wave = 1\n", ""))
-    _edit_job(job, "int(artist.artist_id[1:]) % 16 < 15")
+    job.refuse_where("int(artist.artist_id[1:]) % 16 < 15")
     with job.serving():
         for _ in range(2):
             told, _ = _answer(job, ("run",), code=3)
@@ -207,7 +203,7 @@ def test_run_stops_with_a_question_where_too_few_answers_are_accepted(tmp_path: 
 @pytest.mark.parametrize(("refuses", "code"), [("False", 0), ("int(artist.artist_id[1:]) % 16 < 15", 3)])
 def test_run_reports_on_its_pilot_before_it_goes_on_or_asks(tmp_path: Path, refuses: str, code: int) -> None:
     job = Killing(tmp_path, LARGE)
-    _edit_job(job, refuses)
+    job.refuse_where(refuses)
     with job.serving():
         job.output.write_text("")
         assert job.done(("run",)) == code, job.output.read_text()
@@ -243,12 +239,12 @@ def test_a_plan_that_exists_is_cut_again_for_the_pilot_of_run(tmp_path: Path) ->
 def test_run_sends_a_pilot_of_bios_that_are_asked_for_again_with_a_bad_prompt(tmp_path: Path) -> None:
     """The pilot stops it, and nothing else is sent; each bio stays."""
     job = Killing(tmp_path, LARGE)
-    _edit_job(job, "False")
+    job.refuse_where("False")
     prompt = job.folder / "job" / "user.md"
     with job.serving():
         _answer(job, ("run",))
         changed = prompt.read_text() + "\nMedium: Bronze\n"
-        _edit_job(job, "True")
+        job.refuse_where("True")
         prompt.write_text(changed)
         assert _answer(job, ("redo", "--yes", "--version", "1"))[0]["lines"] == 2_000
         for _ in range(2):
@@ -256,7 +252,7 @@ def test_run_sends_a_pilot_of_bios_that_are_asked_for_again_with_a_bad_prompt(tm
         assert job.query("SELECT version, lines FROM pilots") == [(1, 200), (2, 200)]
         assert job.query("SELECT count(DISTINCT artist_id) FROM attempts WHERE version = 2") == [(200,)]
         assert job.query("SELECT version, count(*) FROM bios GROUP BY version") == [(1, 2_000)]
-        _edit_job(job, "False")
+        job.refuse_where("False")
         prompt.write_text(changed)
         _answer(job, ("judge",))
         _answer(job, ("run",))
