@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,8 @@ def test_a_notifier_that_hangs_is_killed_with_all_that_it_has_started(tmp_path: 
         "notice": {"kind": "brake"}, "command": f"sleep 600 & echo $! > {tmp_path}/pid; wait", "urls": [],
         "log": str(tmp_path / "batcher.log"), "timeout_s": 1.0,
     }  # fmt: skip
-    subprocess.run(
-        ["python", "-P", "-m", "batcher.commands.notify.helper"], input=json.dumps(order), text=True, check=True
-    )
+    helper = [sys.executable, "-P", "-m", "batcher.commands.notify.helper"]
+    subprocess.run(helper, input=json.dumps(order), text=True, check=True)
     said = (tmp_path / "batcher.log").read_text(encoding="utf-8")
     assert said.endswith("the notice 'brake' did not go out: [notify] command was killed, as it took more than 1 s\n")
     child = int((tmp_path / "pid").read_text())
