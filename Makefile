@@ -64,6 +64,7 @@ $(BIN)/batcher:
 
 screens: $(STAMP) ## the pictures of docs/screens, some of them with Chromium
 	$(BIN)/python -m tests.support.report_screens
+	$(BIN)/python -m tests.support.terminal_screens
 
 constraints: $(STAMP) ## write constraints.txt from the environment
 	@echo "# Names and versions that \`make test\` installs; regenerate with \`make constraints\`." > constraints.txt

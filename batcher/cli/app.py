@@ -107,6 +107,7 @@ def _format_usage_error(error: click_errors.ClickException) -> str:
 def _print_error_line(sentence: str) -> None:
     """Print a sentence on one line of stderr, with escapes for what a file or a service may have put into it."""
     from batcher.views.clean import escape_line
+    from batcher.views.folding import fold_for_terminal
 
     line = escape_line(sentence)
     RUNNING.explain(line)
@@ -114,14 +115,4 @@ def _print_error_line(sentence: str) -> None:
         import orjson
 
         write_json_line(orjson.dumps({"version": 1, "error": line}).decode())  # an ErrorAnswer, without its import
-    typer.echo(_fold_for_terminal(f"batcher: {line}"), err=True)
-
-
-def _fold_for_terminal(line: str) -> str:
-    """Return a line folded between words where stderr is a terminal, which itself folds within them."""
-    if not sys.stderr.isatty():
-        return line
-    from textwrap import fill
-
-    width = os.get_terminal_size(sys.stderr.fileno()).columns or 80
-    return fill(line, width, break_long_words=False, break_on_hyphens=False)
+    typer.echo(fold_for_terminal(f"batcher: {line}", sys.stderr), err=True)

@@ -102,16 +102,17 @@ def finish_command(answer: "CommandAnswer[Answer]", as_json: bool, is_data: bool
     elif is_data and not sys.stdout.isatty():
         typer.echo(answer.draw())
     else:
-        _print_drawing(answer.draw())
+        print_drawing(answer.draw())
     raise typer.Exit(int(answer.code))
 
 
-def _print_drawing(drawn: "RenderableType") -> None:
+def print_drawing(drawn: "RenderableType") -> None:
     """Print what a command has to say on stdout; a plain text without rich, which takes long to import."""
     if isinstance(drawn, str):
         from batcher.views.clean import clean_text
+        from batcher.views.folding import fold_for_terminal
 
-        typer.echo(clean_text(drawn))
+        typer.echo(fold_for_terminal(clean_text(drawn), sys.stdout))
     else:
         from batcher.views.progress import StdoutConsole
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from batcher import __version__
-from batcher.cli.declaration import CONFIG, ConfigOption, JsonOption, finish_command, start_session
+from batcher.cli.declaration import CONFIG, ConfigOption, JsonOption, finish_command, print_drawing, start_session
 from batcher.cli.interrupts import begin_command
 from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.json_lines import write_json_line
@@ -49,7 +49,7 @@ def log(
     if json:
         show_log(session, choice, follow, lambda line: write_json_line(describe_line(line).to_json()))
     else:
-        show_log(session, choice, follow, lambda line: typer.echo(draw_line(line)))
+        show_log(session, choice, follow, lambda line: print_drawing(draw_line(line)))
 
 
 @tools.command(rich_help_panel=PANEL)

@@ -176,7 +176,7 @@ class CancelAnswer(Answer):
     not_sent: list[int]
     """Shards that were not sent, and are planned again."""
     retries_held: int
-    """Lines that waited to be tried again, and are held."""
+    """Lines that waited to be retried, and are held."""
     still_in_flight: list[int]
 
 

@@ -193,7 +193,7 @@ def _upcoming_waits(snapshot: Snapshot, now: float) -> list[Wait]:
         waits.append(Wait(snapshot.polled_at + snapshot.poll_interval_s, "batches are running"))
     if not _has_open_work(snapshot):
         return []
-    waits += [Wait(s.wait_until, "a shard waits to be tried again") for s in snapshot.shards if s.wait_until > now]
+    waits += [Wait(s.wait_until, "a shard waits to be retried") for s in snapshot.shards if s.wait_until > now]
     waits += [Wait(g.due, "failed lines wait to be sent again") for g in snapshot.loose if g.due > now]
     waits += [
         Wait(p.until, f"paused: {p.reason}") for p in _lane_pauses(snapshot) if p.until is not None and p.until > now

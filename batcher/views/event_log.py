@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from batcher.core import events
 from batcher.views.events import format_event
+from batcher.views.sheet import format_count
 
 PROGRESS_EVERY_S = 300.0
 """Seconds between two lines about the progress of lines."""
@@ -37,10 +38,11 @@ class EventLog:
         """Write the line of an event."""
         match event:
             case events.LinesProgressed(done, lines, running):
-                self._report_progress(f"{done:,} of {lines:,} released lines done, {running:,} batches running")
+                batches = format_count(running, "batch", "batches")
+                self._report_progress(f"{done:,} of {lines:,} released lines done, {batches} running")
             case events.AnswersRecorded(bios):
                 self._bios += bios
-                self._report_progress(f"{self._bios:,} bios of direct calls")
+                self._report_progress(f"{format_count(self._bios, 'bio')} of direct calls")
             case events.BytesSent():
                 pass
             case events.WaitStarted(reason=reason):

@@ -5,6 +5,7 @@ from typing import assert_never
 from batcher.core import events
 from batcher.core.direct.pacing import RateHeaders
 from batcher.views.progress import Display
+from batcher.views.sheet import format_count, format_size
 
 
 class EventReporter:
@@ -18,12 +19,14 @@ class EventReporter:
         """Print the line of an event, or move the progress display."""
         match event:
             case events.LinesProgressed(done, lines, running):
-                self._display.report_progress("lines done", done, lines, f"{running} batches running")
+                self._display.report_progress(
+                    "lines done", done, lines, f"{format_count(running, 'batch', 'batches')} running"
+                )
             case events.AnswersRecorded(bios):
                 self._bios += bios
                 self._display.report_progress("bios", self._bios)
             case events.BytesSent(sent):
-                self._display.update_note(f"uploading, {sent / 1e6:.1f} MB sent")
+                self._display.update_note(f"uploading, {format_size(sent)} sent")
             case events.WaitStarted(reason=reason):
                 self._display.report_waiting(reason)
             case _:
@@ -57,7 +60,7 @@ def format_event(event: LineEvent) -> str:  # noqa: C901, PLR0911, PLR0912 - one
     """Return the line for an event."""
     match event:
         case events.UploadStarted(shard, lines, size):
-            return f"shard {shard}: uploading {lines:,} lines, {size / 1e6:.1f} MB"
+            return f"shard {shard}: uploading {format_count(lines, 'line')}, {format_size(size)}"
         case events.UploadRepeated(shard):
             return f"shard {shard}: the upload's answer was lost; uploading again"
         case events.BatchCreated(shard, batch_id):
@@ -72,11 +75,11 @@ def format_event(event: LineEvent) -> str:  # noqa: C901, PLR0911, PLR0912 - one
             return f"{reason}; what it shows is used, and nothing counts as absent"
         case events.CreateGivenUp(shard, lines):
             return (
-                f"shard {shard}: nothing shows whether its batch exists; its {lines:,} lines are held as perhaps "
-                "paid (`batcher retry --class missing` asks for them again)"
+                f"shard {shard}: nothing shows whether its batch exists; its {format_count(lines, 'line')} are held as "
+                "perhaps paid (`batcher retry --class missing` asks for them again)"
             )
         case events.BatchAbsent(shard):
-            return f"shard {shard}: no batch was made of it; it is sent anew"
+            return f"shard {shard}: no batch was made of it; it is sent again"
         case events.CancelRequested(shard, batch_id):
             return f"shard {shard}: batch {batch_id} is to be cancelled"
         case events.ShardRefused(shard, reason):
@@ -84,9 +87,9 @@ def format_event(event: LineEvent) -> str:  # noqa: C901, PLR0911, PLR0912 - one
         case events.BatchSettled(shard, status=status, bios=bios, failures=failures, anomalies=anomalies):
             counts = ", ".join(f"{n:,} {name}" for name, n in sorted(failures.items()))
             tail = (f"; failed: {counts}" if counts else "") + (f"; odd: {anomalies}" if anomalies else "")
-            return f"shard {shard}: {status}, {bios:,} bios{tail}"
+            return f"shard {shard}: {status}, {format_count(bios, 'bio')}{tail}"
         case events.RetryShardCut(shard, priority, lines):
-            return f"shard {shard}: cut from {lines:,} lines of priority {priority} to try again"
+            return f"shard {shard}: cut from {format_count(lines, 'line')} of priority {priority} to retry"
         case events.LinesParked(reason):
             return f"some planned lines stay in no shard: {reason}"
         case events.CallFailed(call, reason):
@@ -94,7 +97,7 @@ def format_event(event: LineEvent) -> str:  # noqa: C901, PLR0911, PLR0912 - one
         case events.LockHeld(reason):
             return reason
         case events.RateLimitsSeen(answers, headers):
-            return f"after {answers:,} answers: {format_rate_limits(headers)}"
+            return f"after {format_count(answers, 'answer')}: {format_rate_limits(headers)}"
         case events.RateLimitLow(share):
             return f"only {share:.0%} of a rate limit is left; slowing down"
         case _:
@@ -105,4 +108,4 @@ def format_rate_limits(headers: RateHeaders) -> str:
     """Return the rate limits of an answer's headers, in words."""
     limits = (("requests", headers.requests), ("tokens", headers.tokens), ("project tokens", headers.project_tokens))
     parts = [f"{limit.remaining:,} of {limit.limit:,} {name} left" for name, limit in limits if limit is not None]
-    return ", ".join(parts) or "no limits told"
+    return ", ".join(parts) or "no limits named"

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from batcher.review.judging import Judgement
 from batcher.review.kept_answers import FoundAnswers, KeptAnswer
-from batcher.views.sheet import build_table, format_time, shorten_id
+from batcher.views.sheet import build_table, format_count, format_time, shorten_id
 
 INDENT = (0, 0, 0, 4)
 """The margins of an answer's text in cells: it is told apart from what Batcher says of it."""
@@ -79,7 +79,7 @@ def draw_judgement(judgement: Judgement, dry_run: bool, notes: Iterable[str]) ->
 
 
 def _describe_judged(judged: int) -> str:
-    return f"{judged:,} kept answer{'s' if judged != 1 else ''} judged with today's job; nothing was asked or paid."
+    return f"{format_count(judged, 'kept answer')} judged with today's job; nothing was asked or paid."
 
 
 def _describe_accepted(judgement: Judgement, dry_run: bool) -> str:
@@ -89,7 +89,7 @@ def _describe_accepted(judgement: Judgement, dry_run: bool) -> str:
     if not lines:
         return "No line without a bio has an answer that is accepted now."
     states = ", ".join(f"{row.lines:,} {row.state}" for row in rows)
-    subject = f"{lines:,} line{'s' if lines != 1 else ''}"
+    subject = format_count(lines, "line")
     has = "would have" if dry_run else "have" if lines != 1 else "has"
     return f"{subject} {has} a bio by an answer that is accepted now ({'are' if dry_run else 'before'}: {states})."
 

@@ -1,5 +1,6 @@
 """Tables, time spans and amounts as a terminal shows them."""
 
+import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
@@ -40,6 +41,11 @@ def format_time(seconds: float | None) -> str:
 def format_count(count: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun: "1 shard", "1,824 shards". plural: where it is not made by an s."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def format_size(bytes: int) -> str:
+    """Return the size of a file: "4 kB", "2.0 MB"."""
+    return f"{bytes / 1e6:.1f} MB" if bytes >= 1e6 else f"{math.ceil(bytes / 1e3)} kB"
 
 
 def format_moment(at: float) -> str:

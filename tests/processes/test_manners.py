@@ -1,13 +1,9 @@
 """How commands behave: version, quiet, another process at work, questions on a terminal, Ctrl-C at once."""
 
-import fcntl
 import os
-import pty
 import shlex
-import struct
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +14,7 @@ from batcher import __version__
 from batcher.cli.interrupts import INTERRUPTED, LAST_WORDS
 from batcher.disk.locks import LockOwner, lane_lock
 from tests.support.shop import Shop, open_shop
-
-WIDTH = 80
+from tests.support.terminal import run_at_terminal
 
 
 @pytest.fixture
@@ -29,27 +24,10 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
         yield made
 
 
-def at_terminal(shop: Shop, line: str, typed: str = "") -> tuple[int, list[str]]:
-    """Run a line at a terminal of 24 x 80; return its exit code and the lines that it shows. typed: the answers."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, WIDTH, 0, 0))
-    environment = {**shop.environment, "TERM": "dumb"}
-    process = subprocess.Popen(
-        shlex.split(line), cwd=shop.folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
-    )
-    os.close(theirs)
-    os.write(ours, typed.encode())
-    shown = b""
-    while True:
-        try:
-            part = os.read(ours, 65_536)
-        except OSError:  # Linux ends a terminal so once no process holds it
-            break
-        if not part:
-            break
-        shown += part
-    os.close(ours)
-    return process.wait(), shown.decode().replace("\r", "").splitlines()
+def at_terminal(shop: Shop, line: str, *answers: str) -> tuple[int, list[str]]:
+    """Run a line at a terminal of 24 x 80; return its exit code and the lines that it shows."""
+    code, shown = run_at_terminal(shop, shlex.split(line), answers)
+    return code, shown.replace("\r", "").splitlines()
 
 
 @pytest.mark.parametrize("option", ["--version", "-V"])
@@ -81,7 +59,7 @@ def test_quiet_leaves_only_the_answer_and_the_errors(shop: Shop) -> None:
 def test_a_terminal_folds_an_error_between_words(shop: Shop) -> None:
     code, lines = at_terminal(shop, "batcher plan --input nowhere/a_table_of_a_rather_long_name.csv --limit 3")
     assert code == 2
-    assert max(map(len, lines)) <= WIDTH
+    assert max(map(len, lines)) <= 80
     assert " ".join(lines).strip() == (
         "batcher: nowhere/a_table_of_a_rather_long_name.csv does not exist; check the name, or [job] input in "
         "batcher.toml"
@@ -91,7 +69,7 @@ def test_a_terminal_folds_an_error_between_words(shop: Shop) -> None:
 def test_a_person_is_asked_before_a_cancel_and_may_decline(shop: Shop) -> None:
     shop.sandbox.update_settings({"service_s": (300_000, 400_000)})
     assert shop.shell("batcher plan && batcher submit --shards 2").returncode == 0
-    code, lines = at_terminal(shop, "batcher cancel", "n\n")
+    code, lines = at_terminal(shop, "batcher cancel", "n")
     told = " ".join(lines)
     assert code == 3
     assert "124 lines in 2 batches would be cancelled, for which at most $" in told
@@ -104,11 +82,11 @@ def test_a_person_is_asked_before_a_cancel_and_may_decline(shop: Shop) -> None:
 
 def test_a_person_is_asked_before_direct_buys_and_may_decline(shop: Shop) -> None:
     assert shop.shell("batcher plan --limit 3").returncode == 0
-    code, lines = at_terminal(shop, "batcher direct --unreleased", "n\n")
+    code, lines = at_terminal(shop, "batcher direct --unreleased", "n")
     assert code == 3
     assert "3 lines at the standard price, at most $" in " ".join(lines)
     assert shop.sandbox.ledger.attempt_counts() == {}
-    code, lines = at_terminal(shop, "batcher direct --unreleased", "y\n")
+    code, lines = at_terminal(shop, "batcher direct --unreleased", "y")
     assert code == 0
     assert len(shop.sandbox.ledger.attempt_counts()) == 3
 

@@ -34,6 +34,9 @@ def test_another_table_is_asked_about(place: Place) -> None:
         "this job was planned from jobs/bios/artists.csv (--input goes on with it), and more.csv is another table, "
         "whose artists would be added to the plan; nothing was changed, --add agrees"
     )
+    assert place.refused("plan", "--input", "mor.csv") == (
+        "mor.csv does not exist; check the name, or [job] input in batcher.toml"
+    )
     assert plan(place, "--input", "more.csv", "--dry-run")["artists_new"] == 5
     assert plan(place)["artists_new"] == 0
     assert plan(place, "--input", "more.csv", "--add")["artists_new"] == 5

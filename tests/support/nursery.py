@@ -1,31 +1,38 @@
 """Real processes that start at once: a nursery has imported everything, and forks one for each command.
 
-A fork saves the second that imports take, in each of hundreds of processes. That the commands also work in a process
-that has imported nothing is tested in tests/processes/test_end_to_end.py.
+A fork saves the second that imports take, in each of hundreds of processes. The process that counts tokens for a
+command is forked too, before the command, and has its tokenizer loaded. That the commands also work in a process that
+has imported nothing, and starts the counting process itself, is tested in tests/processes/test_end_to_end.py.
 """
 
 import atexit
 import gc
 import importlib
+import io
 import json
 import os
 import pkgutil
+import signal
 import subprocess
 import sys
 import threading
 import traceback
+from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import openai
+import orjson
 import toktok
 
 import batcher.cli
 import batcher.commands
+from batcher.catalog import tokens
 from batcher.catalog.prices import resolve_prices
-from batcher.catalog.tokens import ENCODING
+from batcher.catalog.tokens import ENCODING, count_tokens
 from tests.support.shared_clock import install_shared_clock
 from tests.support.world import ROOT
 
@@ -116,14 +123,57 @@ def _answer(wish: Mapping[str, Any]) -> int:
     if "has_ended" in wish:
         ended = os.waitid(os.P_PID, wish["has_ended"], os.WEXITED | os.WNOHANG | os.WNOWAIT)
         return int(ended is not None)
+    while COUNTERS and os.waitpid(COUNTERS[0].pid, os.WNOHANG)[0]:  # they end with their commands
+        COUNTERS.popleft()
+    counter = ForkedCounter()
+    COUNTERS.append(counter)
     child = os.fork()
     if child == 0:
-        _become(wish)
+        _become(wish, counter)
+    counter.stdin.close()
+    counter.stdout.close()
     return child
 
 
-def _become(wish: Mapping[str, Any]) -> None:
-    """Run the command in the forked process, as if it had been started with these arguments."""
+class ForkedCounter:
+    """A process that counts tokens, with what `TokenCounter` uses of one that it has started."""
+
+    def __init__(self) -> None:
+        texts, self_texts = os.pipe()
+        self_counts, counts = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.dup2(texts, 0)
+            os.dup2(counts, 1)
+            os.closerange(3, counts + 1)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other one is in a process group of its own
+            for line in io.BufferedReader(io.FileIO(0)):
+                os.write(1, orjson.dumps(count_tokens(orjson.loads(line)), option=orjson.OPT_APPEND_NEWLINE))
+            os._exit(0)
+        os.close(texts)
+        os.close(counts)
+        self.stdin = io.BufferedWriter(io.FileIO(self_texts, "wb"))
+        self.stdout = io.BufferedReader(io.FileIO(self_counts))
+
+    def kill(self) -> None:
+        """Kill it."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def communicate(self) -> None:
+        """Close its pipes; the nursery waits for its end."""
+        self.stdin.close()
+        self.stdout.close()
+
+
+COUNTERS: deque[ForkedCounter] = deque()
+"""Those that are not known to have ended, the oldest first."""
+
+
+def _become(wish: Mapping[str, Any], counter: ForkedCounter) -> None:
+    """Run the command in the forked process, as if it had been started with these arguments.
+
+    counter: what the first `TokenCounter` of the command has started; others start one by themselves.
+    """
     os.chdir(str(wish["cwd"]))
     os.environ.clear()
     os.environ.update(wish["env"])
@@ -133,6 +183,10 @@ def _become(wish: Mapping[str, Any]) -> None:
     sys.argv = ["batcher", *wish["arguments"]]
     importlib.reload(importlib.import_module("batcher.crashpoints"))  # it reads the environment at its import
     install_shared_clock()
+    start, ready = subprocess.Popen, [counter]
+    vars(tokens)["subprocess"] = SimpleNamespace(
+        Popen=lambda *words, **options: ready.pop() if ready else start(*words, **options), PIPE=subprocess.PIPE
+    )
     code = 1
     try:
         importlib.import_module("batcher.cli.app").main()

@@ -6,6 +6,7 @@ import typer
 
 from batcher.commands.base.session import Session
 from batcher.errors import DecisionError, InputError
+from batcher.views.folding import fold_for_terminal
 
 
 def confirm_on_terminal(session: Session, question: str) -> None:
@@ -14,8 +15,13 @@ def confirm_on_terminal(session: Session, question: str) -> None:
     question: a sentence that says what would be done, without a question mark. Raises DecisionError where the user
     does not agree.
     """
-    if _can_ask(session) and not typer.confirm(f"{question}. Go on?", err=True):
+    if _can_ask(session) and not _ask(question):
         raise DecisionError("nothing was done")
+
+
+def _ask(question: str) -> bool:
+    typer.echo(fold_for_terminal(f"{question}.", sys.stderr), err=True)
+    return typer.confirm("Go on?", err=True)
 
 
 def _can_ask(session: Session) -> bool:
@@ -35,5 +41,5 @@ def confirm_or_refuse(session: Session, question: str, option: str, is_given: bo
         raise DecisionError(f"{question}; nothing was changed, {option.strip('-')}=True agrees")
     if not _can_ask(session):
         raise InputError(f"{question}; nothing was changed, {option} agrees")
-    if not typer.confirm(f"{question}. Go on?", err=True):
+    if not _ask(question):
         raise DecisionError("nothing was changed")

@@ -29,6 +29,7 @@ from batcher.views.live.reports import event_to_json, progress_to_json
 from batcher.views.live.screen import draw_live
 from batcher.views.live.sentences import describe_progress
 from batcher.views.progress import PLAIN_EVERY_S
+from batcher.views.sheet import format_size
 
 if TYPE_CHECKING:  # piped commands draw no screen
     from rich.live import Live
@@ -116,7 +117,7 @@ class JobFollower:
                 if is_new:
                     self._tell(event, f"waiting: {reason}")
             case events.BytesSent(sent):
-                self.set_note(f"uploading, {sent / 1e6:.1f} MB sent")
+                self.set_note(f"uploading, {format_size(sent)} sent")
                 self._redraw()
             case events.LinesProgressed() | events.AnswersRecorded():
                 pass  # the next reading of the state shows them

@@ -32,6 +32,7 @@ from batcher.state.submissions import SubmissionAtService
 from batcher.views.event_log import EventLog
 from batcher.views.events import EventReporter
 from batcher.views.progress import Display
+from batcher.views.sheet import format_count
 
 BATCHES_PROBED = 3
 """Batches, not settled or perhaps created, that are looked up where the state does not tell whose service has them."""
@@ -260,7 +261,7 @@ def _find_our_work(service: Service, work: Sequence[SubmissionAtService]) -> boo
                 return True
     except CallError:
         return False
-    count = f"{len(work)} batch{'es' if len(work) != 1 else ''}"
+    count = format_count(len(work), "batch", "batches")
     raise SetupError(
         f"{read_origin()} knows nothing of this job's {count} in flight; "
         "set OPENAI_BASE_URL and OPENAI_API_KEY as they were sent with, or give this service a [state] dir of its own "

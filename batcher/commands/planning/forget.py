@@ -18,6 +18,7 @@ from batcher.plan.rows import ArtistReader, BadRows, describe_bad_rows
 from batcher.state import wishes
 from batcher.state.db.transaction import Transaction
 from batcher.state.wishes import PlannedArtist, UnsentChoice
+from batcher.views.sheet import format_count
 
 if TYPE_CHECKING:
     from batcher.contracts.planning import ForgetAnswer
@@ -111,12 +112,12 @@ def _cut_rest(session: Session, job: Job) -> str:
 def _describe_choice(choice: UnsentChoice, verb: str) -> str:
     """Return what is taken out, as a sentence without its full stop."""
     parts = [
-        f"{count:,} {kind} shard{'s' if count != 1 else ''}"
+        f"{format_count(count, f'{kind} shard')}"
         for count, kind in ((choice.planned_shards, "planned"), (choice.released_shards, "released"))
         if count
     ]
     where = f" (of {' and '.join(parts)}, whose other lines, if any, stay)" if parts else ""
-    text = f"{choice.unsent:,} artist{'s' if choice.unsent != 1 else ''} that {_were(choice.unsent)} never sent"
+    text = f"{format_count(choice.unsent, 'artist')} that {_were(choice.unsent)} never sent"
     stay = f"; {choice.sent:,} that {_were(choice.sent)} sent stay" if choice.sent else ""
     return f"{text} {verb} the plan{where}{stay}"
 

@@ -25,6 +25,7 @@ from batcher.plan.options import (
 )
 from batcher.plan.planner import plan_job
 from batcher.plan.rows import find_unused_columns
+from batcher.plan.tables import read_column_names
 from batcher.views.plan import draw_plan, plan_to_json, summarise_plan
 
 if TYPE_CHECKING:
@@ -47,11 +48,13 @@ def load_last_options(session: Session) -> PlanOptions | None:
 def choose_options(session: Session, wish: PlanWish, add: bool) -> PlanOptions:
     """Return what is to be planned, once the user agrees where that is another table than the last plan's.
 
-    add: the user has agreed. Raises InputError or DecisionError where the user does not.
+    add: the user has agreed. Raises InputError or DecisionError where the user does not, and InputError for a table
+    that cannot be read.
     """
     earlier = load_last_options(session)
     options = choose_plan_options(wish, earlier, configured_tables(session))
     if earlier is not None and not is_same_table(options.input, earlier.input):
+        read_column_names(options.input)  # a name mistyped is no question
         question = (
             f"this job was planned from {earlier.input} (--input goes on with it), and {options.input} is another "
             "table, whose artists would be added to the plan"

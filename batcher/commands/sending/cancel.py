@@ -112,7 +112,7 @@ def _draw_cancellation(
             f"{shards} not sent yet: planned again; `batcher submit` releases {'it' if count == 1 else 'them'}."
         )
     if requested.held:
-        lines.append(f"Lines that waited to be tried again and are held now: {requested.held:,}.")
+        lines.append(f"Lines that waited to be retried and are held now: {requested.held:,}.")
     if left:
         shards = f"{format_count(len(left), 'shard')} {'is' if len(left) == 1 else 'are'}"
         lines.append(f"{shards} still in flight ({end}); `batcher poll` follows {'it' if len(left) == 1 else 'them'}.")

@@ -23,7 +23,7 @@ from batcher.plan.checks import check_sending
 from batcher.state import direct_calls
 from batcher.state.direct_calls import Selection
 from batcher.state.wishes import RetryFilter
-from batcher.views.sheet import format_usd
+from batcher.views.sheet import format_count, format_usd
 from batcher.views.status import draw_status
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def run_direct_lane(session: Session, selection: Selection, workers: str | int, 
 def _describe_selection(weight: SelectionWeight, left_out: int) -> str:
     """Return what is about to be bought, and what is left out because it was not released."""
     price = f"at most {format_usd(weight.most_usd)}" if weight.most_usd is not None else "of a price that is not known"
-    text = f"{weight.lines:,} line{'s' if weight.lines != 1 else ''} at the standard price, {price}"
+    text = f"{format_count(weight.lines, 'line')} at the standard price, {price}"
     if left_out:
         text += f"; lines that were planned and not released: {left_out:,} (--unreleased takes them too)"
     return text

@@ -6,6 +6,7 @@ from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.session import Session
 from batcher.core.brake import describe_share
 from batcher.state import pilots, quota_pauses, snapshot
+from batcher.views.sheet import format_count
 
 if TYPE_CHECKING:
     from batcher.contracts.sending import PauseAnswer, ResumeAnswer
@@ -34,7 +35,7 @@ def run_resume(session: Session) -> "CommandAnswer[ResumeAnswer]":
     session.store.require_plan()
     with session.store.transaction("resume") as tx:
         ended = quota_pauses.resume_sending(tx)
-        text = f"{ended} pause{'s' if ended != 1 else ''} ended"
+        text = f"{format_count(ended, 'pause')} ended"
         braked = snapshot.load_open_brakes(tx, session.config)
         resumed = pilots.resume_failed_pilots(tx, session.config.pilot.min_accepted)
         if braked or resumed:  # the rest of a failed pilot, too, starts with a first wave

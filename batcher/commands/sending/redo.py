@@ -24,7 +24,7 @@ from batcher.state.db.transaction import Transaction
 from batcher.state.redo import RedoFilter, RedoneBios
 from batcher.state.snapshot import compute_charge, load_room
 from batcher.state.versions import load_prompt_numbers, load_versions
-from batcher.views.sheet import format_usd
+from batcher.views.sheet import format_count, format_usd
 
 if TYPE_CHECKING:
     from batcher.contracts.sending import RedoAnswer
@@ -58,7 +58,7 @@ class Redo(NamedTuple):
         if not self.lines:
             return "no line is asked for again"
         verb = "is" if self.lines == 1 else "are"
-        text = f"{self.lines:,} line{'s' if self.lines != 1 else ''} {verb} asked for again, "
+        text = f"{format_count(self.lines, 'line')} {verb} asked for again, "
         text += describe_prompts(self.prompts)
         most = f"at most {format_usd(self.most_usd)}" if self.most_usd is not None else "of a price that is not known"
         text += f": {most}"

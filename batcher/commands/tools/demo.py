@@ -160,4 +160,5 @@ class Demo:
             (f"answers --refused {settings}", "answers that were refused, and why"),
             ("init my_job", "a job of your own: settings, prompts and an example table"),
         ):
-            self._aside.print(Text(f"  {program} {command}   # {what}"), soft_wrap=True)
+            self._aside.print(Text(f"  {what}:", style="dim"))
+            self._aside.print(Text(f"    {program} {command}"), soft_wrap=True)

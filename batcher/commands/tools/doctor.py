@@ -32,6 +32,7 @@ from batcher.service.service import CallError, CallRefused
 from batcher.state import facts, shards
 from batcher.state.db.store import Store
 from batcher.state.snapshot import load_room
+from batcher.views.sheet import format_count
 
 if TYPE_CHECKING:
     from batcher.contracts.tools import DoctorAnswer
@@ -79,7 +80,7 @@ def _check_notifier(config: Config) -> Iterator[Finding]:
         yield Finding("notify", BAD, str(error), "install it, or remove the urls")
         return
     urls = len(config.notify.urls)
-    ways = ["a command"] * bool(config.notify.command) + [f"{urls} url{'s' if urls > 1 else ''}"] * bool(urls)
+    ways = ["a command"] * bool(config.notify.command) + [format_count(urls, "url")] * bool(urls)
     if ways:
         yield Finding("notify", OK, f"the end, stops and pauses go to {' and '.join(ways)}")
 

@@ -14,6 +14,7 @@ from batcher.state.db.store import Store
 from batcher.state.reports.status import Status, read_status
 from batcher.state.snapshot import load_saved_prices
 from batcher.views.next_steps import CALM_STEPS, describe_next_steps
+from batcher.views.sheet import format_count
 
 OK, NOTE, BAD = "ok", "note", "wrong"
 """The levels of a finding."""
@@ -84,5 +85,5 @@ def _check_locks(store: Store, status: Status) -> Iterator[Finding]:
             yield Finding("lock", OK, f"{owner.describe()} acts in the {lane} lane")
     if status.batches and owners["batch"] is None:
         count = len(status.batches)
-        found = f"nobody follows what is in flight ({count} batch{'es' if count != 1 else ''})"
+        found = f"nobody follows what is in flight ({format_count(count, 'batch', 'batches')})"
         yield Finding("lock", NOTE, found, "`batcher poll` follows it to its end")

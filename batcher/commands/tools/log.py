@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from batcher.commands.base.session import Session
 from batcher.disk.log_files import LOG_FILE, LogReader
 from batcher.errors import InputError, StateError
-from batcher.views.clean import clean_text
 from batcher.views.log_lines import LogLine, parse_log_line
 
 if TYPE_CHECKING:  # a terminal needs no contract
@@ -104,4 +103,4 @@ def describe_line(line: LogLine) -> "LogAnswer":
 def draw_line(line: LogLine) -> str:
     """Return a line for a terminal."""
     level = "" if line.level == "info" else f"{line.level}: "
-    return clean_text(f"{line.time.isoformat(timespec='seconds')} {line.command}[{line.pid}] {level}{line.sentence}")
+    return f"{line.time.isoformat(timespec='seconds')} {line.command}[{line.pid}] {level}{line.sentence}"

@@ -78,7 +78,7 @@ def decide_direct_action(view: DirectLaneView, now: float) -> Claim | Wait | Fin
         return Claim(lines)
     if view.running:
         return Wait(now + LOOK_S, UNDER_WAY)
-    return Wait(view.next_due if view.next_due is not None else now + LOOK_S, "failed lines wait to be tried again")
+    return Wait(view.next_due if view.next_due is not None else now + LOOK_S, "failed lines wait to be retried")
 
 
 def _finish_lane(view: DirectLaneView) -> Finish:

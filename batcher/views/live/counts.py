@@ -22,7 +22,7 @@ class LinePart(NamedTuple):
 PARTS: Sequence[tuple[str, Sequence[ArtistState], str, str, str]] = (
     ("accepted", (ArtistState.DONE,), "█", "#", "green"),
     ("in flight", (ArtistState.IN_BATCH, ArtistState.IN_DIRECT), "▓", "=", "cyan"),
-    ("to be tried again", (ArtistState.WAITING,), "▒", "~", "yellow"),
+    ("to be retried", (ArtistState.WAITING,), "▒", "~", "yellow"),
     ("held", (ArtistState.HELD,), "?", "?", "yellow"),
     ("dead", (ArtistState.DEAD,), "x", "x", "bold red"),
     ("not sent", (ArtistState.READY,), "░", ".", "dim"),

@@ -126,7 +126,7 @@ def _build_bar(status: Status, frame: Frame, most: int) -> list[Text]:
     labels = [(f"{p.ascii_mark if frame.ascii else p.mark} {p.lines:,} {p.name}", p.style) for p in shown]
     earlier = status.states.get("done_before", 0)
     if earlier:
-        labels.append((f"(and {earlier:,} bios of an earlier run)", "dim"))
+        labels.append((f"(and {format_count(earlier, 'bio')} of an earlier run)", ""))
     bar.truncate(frame.width)
     return [bar, *_join_labels(labels, frame.width)][:most]
 
@@ -139,7 +139,9 @@ def _join_labels(labels: Sequence[tuple[str, str]], width: int) -> list[Text]:
             rows.append(Text(no_wrap=True))
         if rows[-1].cell_len:
             rows[-1].append("   ")
-        rows[-1].append_text(fit_text(label, width, "" if style in {"dim", "cyan", "green"} else style))
+        text = fit_text(label, width, "" if style in {"dim", "cyan", "green"} else style)
+        text.stylize(style, 0, 1)  # the mark looks as it does in the bar
+        rows[-1].append_text(text)
     return rows
 
 

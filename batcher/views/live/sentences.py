@@ -127,9 +127,9 @@ def describe_waits(status: Status, now: float, zone: tzinfo | None) -> list[Sent
     waits += _describe_first_wave(status)
     for row in status.waiting_lines:
         lines = format_count(row.lines, "line")
-        verb = "goes" if row.lines == 1 else "go"
+        verb = "is" if row.lines == 1 else "are"
         when = format_until(row.first_at, now, zone)
-        waits.append(Sentence(f"{lines} failed with {row.class_}; {verb} out again {when}."))
+        waits.append(Sentence(f"{lines} failed with {row.class_} and {verb} retried {when}."))
     for shard in status.waiting_shards:
         when = format_until(shard.until, now, zone)
         waits.append(Sentence(f"Shard {shard.shard} ({shard.state.replace('_', ' ')}) is tried again {when}."))
@@ -164,7 +164,7 @@ def describe_closing(status: Status, elapsed_s: float | None, files: Sequence[st
     told = [bios, f"{lines['dead']:,} dead"]
     if lines["held"]:
         told.append(f"{lines['held']:,} held")
-    told += [f"{lines[name]:,} {name}" for name in ("in flight", "to be tried again", "not sent") if lines[name]]
+    told += [f"{lines[name]:,} {name}" for name in ("in flight", "to be retried", "not sent") if lines[name]]
     spent = status.costs.spent
     told.append("price unknown" if spent is None else f"{format_usd(spent)} spent")
     if elapsed_s is not None:

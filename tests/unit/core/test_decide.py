@@ -42,7 +42,7 @@ def test_an_open_intent_comes_before_all_else(state: ShardState) -> None:
 def test_an_intent_that_waits_lets_the_rest_go_on() -> None:
     waits = ShardView(2, 1, S.CREATING, 1, 1, wait_until=soon(60))
     assert decide_actions(EMPTY._replace(shards=(waits, READY)), NOW) == [SENT]
-    assert decide_actions(EMPTY._replace(shards=(waits,)), NOW) == [Wait(soon(60), "a shard waits to be tried again")]
+    assert decide_actions(EMPTY._replace(shards=(waits,)), NOW) == [Wait(soon(60), "a shard waits to be retried")]
     assert decide_actions(EMPTY._replace(shards=(waits,)), soon(60)) == [Reconcile(2)]
 
 
@@ -183,7 +183,7 @@ def test_after_a_quota_pause_one_shard_probes() -> None:
 def test_a_probe_that_is_perhaps_sent_is_a_probe() -> None:
     perhaps = ShardView(3, 1, S.CREATING, 1, 1, wait_until=soon(60))
     snapshot = EMPTY._replace(shards=(READY, perhaps), probing=True)
-    assert decide_actions(snapshot, NOW) == [Wait(soon(60), "a shard waits to be tried again")]
+    assert decide_actions(snapshot, NOW) == [Wait(soon(60), "a shard waits to be retried")]
 
 
 def test_a_probe_keeps_the_hourly_cap() -> None:
@@ -217,7 +217,7 @@ def test_only_what_is_released_or_uploaded_is_sent(state: ShardState) -> None:
 @pytest.mark.parametrize("state", [S.RELEASED, S.UPLOADED])
 def test_a_shard_is_sent_when_its_time_has_come(state: ShardState) -> None:
     waits = READY._replace(state=state, wait_until=soon(60))
-    assert decide_actions(EMPTY._replace(shards=(waits,)), NOW) == [Wait(soon(60), "a shard waits to be tried again")]
+    assert decide_actions(EMPTY._replace(shards=(waits,)), NOW) == [Wait(soon(60), "a shard waits to be retried")]
     assert decide_actions(EMPTY._replace(shards=(waits,)), soon(60)) == [SENT]
 
 
@@ -314,7 +314,7 @@ HELD_BACK = BatchView("b2", 7, "completed", 0, retry_at=NOW, held_back=True)
 WAITS = [
     ({"batches": (RUNNING._replace(status="completed", retry_at=NOW + 11),)}, 11, "results not complete yet"),
     ({"batches": (RUNNING,), "polled_at": NOW - 18}, 12, "batches are running"),
-    ({"shards": (READY._replace(wait_until=NOW + 13),)}, 13, "a shard waits to be tried again"),
+    ({"shards": (READY._replace(wait_until=NOW + 13),)}, 13, "a shard waits to be retried"),
     ({"loose": (LOOSE._replace(due=NOW + 14),)}, 14, "failed lines wait to be sent again"),
     ({"shards": (READY,), "pauses": (Pause("all", "quota", 0, NOW + 15),)}, 15, "paused: quota"),
     ({"shards": (READY,), "room": ROOM._replace(blocked_until=NOW + 16)}, 16, "the service has no room for more"),

@@ -56,7 +56,7 @@ def test_the_events_of_a_lane_are_written_without_the_noise() -> None:
         (logging.INFO, "waiting: batches are running"),
         (logging.WARNING, "refresh: no answer; trying again"),
         (logging.INFO, "waiting: paused: quota"),
-        (logging.INFO, "after 100 answers: no limits told"),
+        (logging.INFO, "after 100 answers: no limits named"),
         (logging.INFO, "12,000 of 42,888 released lines done, 5 batches running"),
         (logging.INFO, "5 bios of direct calls"),
     ]

@@ -55,11 +55,11 @@ CASES = {
     "nothing is left, but something is under way": (replace(READY, ready=0, running=1), Wait(NOW + LOOK_S, UNDER_WAY)),
     "the day leaves none, and nothing waits": (
         replace(READY, daily_left=0),
-        Wait(NOW + LOOK_S, "failed lines wait to be tried again"),
+        Wait(NOW + LOOK_S, "failed lines wait to be retried"),
     ),
     "a failed line is due later": (
         replace(READY, ready=0, next_due=NOW + 60),
-        Wait(NOW + 60, "failed lines wait to be tried again"),
+        Wait(NOW + 60, "failed lines wait to be retried"),
     ),
     "blocked": (replace(READY, blocked_until=NOW + 9, blocked_by="why"), Wait(NOW + 9, "why")),
     "blocked while calls are under way": (

@@ -80,7 +80,7 @@ def test_what_is_in_flight_alone_costs_as_its_lines_have_so_far() -> None:
 
 def test_who_waits_is_told_in_words_and_with_a_time() -> None:
     waits = [wait.text for wait in describe_waits(live_kit.middle(), NOW, ZONE)]
-    assert waits == ["120 lines failed with rate_limit; go out again in 4 min (21:08 today)."]
+    assert waits == ["120 lines failed with rate_limit and are retried in 4 min (21:08 today)."]
     blocked = live_kit.middle()._replace(blocked_until=NOW + 90, waiting_lines=[])
     assert [wait.text for wait in describe_waits(blocked, NOW, ZONE)] == [
         "The service has no room for more; it is asked again in 2 min (21:06 today)."
@@ -99,13 +99,13 @@ def test_a_command_closes_with_one_line() -> None:
 
 def test_progress_is_one_line_and_one_object() -> None:
     assert describe_progress(live_kit.middle(), ZONE) == (
-        "16,240 of 42,888 lines accepted (37%), 24,000 in flight, 120 to be tried again, 3 dead, 2,525 not sent, "
+        "16,240 of 42,888 lines accepted (37%), 24,000 in flight, 120 to be retried, 3 dead, 2,525 not sent, "
         "$1.52 spent, done about tomorrow 02:34"
     )
     told = progress_to_json(live_kit.middle())
     assert told["at"] == format_iso(NOW, UTC)
     assert told["lines"] == {
-        "total": 42_888, "accepted": 16_240, "in_flight": 24_000, "to_be_tried_again": 120, "held": 0, "dead": 3,
+        "total": 42_888, "accepted": 16_240, "in_flight": 24_000, "to_be_retried": 120, "held": 0, "dead": 3,
         "not_sent": 2_525, "done_before": 8_180,
     }  # fmt: skip
     assert told["spent_usd"] == 1.5182
