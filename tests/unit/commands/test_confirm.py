@@ -49,10 +49,13 @@ def test_nobody_is_asked_where_the_answer_is_json(tmp_path: Path, monkeypatch: p
     assert asked == []
 
 
-def test_a_person_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_person_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = answer(monkeypatch, True)
     confirm_or_refuse(make_session(tmp_path), "3 lines would be sent", "--yes", False)
-    assert asked == ["3 lines would be sent. Go on?"]
+    assert asked == ["Go on?"]
+    assert capsys.readouterr().err == "3 lines would be sent.\n"
     answer(monkeypatch, False)
     with pytest.raises(DecisionError, match=r"^nothing was changed$"):
         confirm_or_refuse(make_session(tmp_path), "3 lines would be sent", "--yes", False)
