@@ -49,9 +49,7 @@ def test_nobody_is_asked_where_the_answer_is_json(tmp_path: Path, monkeypatch: p
     assert asked == []
 
 
-def test_a_person_is_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_person_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     asked = answer(monkeypatch, True)
     confirm_or_refuse(make_session(tmp_path), "3 lines would be sent", "--yes", False)
     assert asked == ["Go on?"]
