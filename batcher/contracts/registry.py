@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from batcher.contracts import planning, results, sending, status, tools
+from batcher.contracts import planning, results, sending, status, streams, tools
 from batcher.contracts.base import Answer, ErrorAnswer
 
 CONTRACTS: Mapping[str, type[Answer]] = MappingProxyType(
@@ -41,3 +41,11 @@ CONTRACTS: Mapping[str, type[Answer]] = MappingProxyType(
 and another word: `versions A B`, `sql` without a question."""
 ERROR = ErrorAnswer
 """Of every command, where it could not do what it was to."""
+STREAMED: Mapping[str, type[Answer]] = MappingProxyType(
+    {
+        "stream-progress": streams.ProgressLine,
+        "stream-event": streams.EventLine,
+        "notice": streams.NoticeObject,
+    }
+)
+"""Of what comes before an answer, and of what `[notify]` sends; the name is that of the schema."""

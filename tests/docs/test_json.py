@@ -13,13 +13,13 @@ from typer.main import get_command
 
 from batcher.cli.app import app
 from batcher.contracts.base import Answer
-from batcher.contracts.registry import CONTRACTS, ERROR
+from batcher.contracts.registry import CONTRACTS, ERROR, STREAMED
 from tests.docs.pages import table_cell, write_or_compare
 from tests.support.world import ROOT
 
 FOLDER = ROOT / "docs" / "reference" / "json"
 PAGE = ROOT / "docs" / "reference" / "json.md"
-ALL: Mapping[str, type[Answer]] = {**CONTRACTS, "error": ERROR}
+ALL: Mapping[str, type[Answer]] = {**CONTRACTS, "error": ERROR, **STREAMED}
 INTRO = """# The JSON of the commands
 
 Made from the contracts in `batcher/contracts/` (`BATCHER_WRITE_DOCS=1 pytest tests/docs/test_json.py`). The Python API
@@ -29,6 +29,8 @@ Made from the contracts in `batcher/contracts/` (`BATCHER_WRITE_DOCS=1 pytest te
 - `version` is the version of the contract, 1 today. New fields may join within a version, so ignore what you do not
   know; none is renamed, removed or changed in meaning.
 - A time is ISO 8601 with its zone, UTC. Dollars are numbers, rounded to a millionth. What there is not is null.
+- `run --json`, `poll --json` and `status --watch --json` print a line for each event and for progress before their
+  answer, which is the last line; these lines have the key `kind`.
 - Where a command could not do what it was to, the object is `{"version": 1, "error": "..."}`; the exit code says more
   (README, "Exit codes").
 - Each object has a [JSON schema](https://json-schema.org) in [json/](json/); a test holds what the commands print

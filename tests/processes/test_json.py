@@ -65,8 +65,9 @@ def schema(name: str) -> Draft202012Validator:
 def read_answer(shop: Shop, name: str, command: str, code: int) -> Mapping[str, Any]:
     """Run a command; return its answer, which keeps to its schema and is as a program would write it again."""
     *before, line = run(shop, [*command.split(), "--json"], code)[0].splitlines()
-    assert not before or name == "run"  # of which events and progress are told as they come
-    assert all(json.loads(each)["kind"] in {"event", "progress"} for each in before)
+    assert bool(before) == (name == "run")
+    for each in map(json.loads, before):
+        schema(f"stream-{each['kind']}").validate(each)
     found: dict[str, Any] = json.loads(line)
     schema(name).validate(found)
     if name != "error":

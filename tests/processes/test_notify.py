@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from batcher.contracts.streams import NoticeObject
 from tests.support.kill_harness import wait_until
 from tests.support.shop import Shop, open_small_shop, run
 
@@ -42,6 +43,7 @@ def test_the_end_is_told_once_until_it_is_another_one(shop: Shop) -> None:
     run(shop, "run")
     wait_until(lambda: len(notices(shop)) == 1)
     (told,) = notices(shop)
+    NoticeObject.model_validate(told)
     assert (told["version"], told["kind"], told["job"]) == (1, "finished", "bios")
     assert told["sentence"] == (
         "Nothing is left to send: 12 bios, 0 dead, 0 held, $0.00 spent. "

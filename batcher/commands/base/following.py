@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-import orjson
 from rich.console import RenderableType
 
 from batcher.commands.base.json_lines import write_json_line
@@ -149,7 +148,9 @@ class JobFollower:
         if self._live is None:
             self._session.display.print_event(text)
         if self._session.streams and event is not None:
-            write_json_line(orjson.dumps(event_to_json(event, self._clock(), text), default=str).decode())
+            from batcher.contracts.streams import EventLine
+
+            write_json_line(EventLine.model_validate(event_to_json(event, self._clock(), text)).to_json())
 
     def _refresh(self, least_s: float) -> None:
         """Read the state where that is due, and show it. least_s: seconds since the last reading."""
@@ -169,7 +170,9 @@ class JobFollower:
         if self._live is None:
             self._session.display.print_event(describe_progress(self._status, None))
         if self._session.streams:
-            write_json_line(orjson.dumps(progress_to_json(self._status)).decode())
+            from batcher.contracts.streams import ProgressLine
+
+            write_json_line(ProgressLine.model_validate(progress_to_json(self._status)).to_json())
 
     def _read_quietly(self) -> None:
         """Read the state; what cannot be read now is shown as it was: only the lane fails where the state does."""
