@@ -91,6 +91,14 @@ def test_a_person_is_asked_before_direct_buys_and_may_decline(shop: Shop) -> Non
     assert len(shop.sandbox.ledger.attempt_counts()) == 3
 
 
+@pytest.mark.parametrize("line", ["direct --unreleased", "forget --artist turner-j-m-w"])
+def test_who_leaves_a_question_does_not_agree(shop: Shop, line: str) -> None:
+    assert shop.shell("batcher plan --limit 3").returncode == 0
+    code, lines = at_terminal(shop, f"batcher {line}")  # no answer: the input is at its end, as with Ctrl-D
+    assert (code, lines[-1]) in [(3, "batcher: nothing was done"), (3, "batcher: nothing was changed")], lines
+    assert shop.sandbox.ledger.attempt_counts() == {}
+
+
 INTERRUPTED_AT = """
 import os, runpy, signal, sys
 

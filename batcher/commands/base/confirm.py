@@ -21,7 +21,11 @@ def confirm_on_terminal(session: Session, question: str) -> None:
 
 def _ask(question: str) -> bool:
     typer.echo(fold_for_terminal(f"{question}.", sys.stderr), err=True)
-    return typer.confirm("Go on?", err=True)
+    try:
+        return typer.confirm("Go on?", err=True)
+    except typer.Abort:  # Ctrl-C, or Ctrl-D: whoever leaves a question does not agree
+        typer.echo(err=True)
+        return False
 
 
 def _can_ask(session: Session) -> bool:
