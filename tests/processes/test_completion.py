@@ -48,6 +48,7 @@ def folder(tmp_path: Path) -> Path:
         ("show", "", ["degas", "dix-otto", "dix:2", "monet"]),
         ("retry --artist", "m", ["monet"]),
         ("cancel --shard", "1", ["1", "12"]),
+        ("cancel", "--shard=1", ["--shard=1", "--shard=12"]),
         ("cancel --shard", "2", []),
         ("collect --out", "d", []),
         ("answers --class", "d", []),
@@ -58,15 +59,22 @@ def test_words_are_completed(
 ) -> None:
     monkeypatch.chdir(folder)
     assert find_completions(line.split(), word, {}) == found
-    elsewhere = [*line.split()[:1], "--config", str(folder / "batcher.toml"), *line.split()[1:]]
+    config = str(folder / "batcher.toml")
     monkeypatch.chdir("/")
-    assert find_completions(elsewhere if line else [], word, {}) == found
+    for named in (["--config", config], [f"--config={config}"]):
+        elsewhere = [*line.split()[:1], *named, *line.split()[1:]]
+        assert find_completions(elsewhere if line else [], word, {}) == found
 
 
 @pytest.mark.parametrize(
     ("shell", "variables", "told"),
     [
         ("bash", {"COMP_WORDS": "batcher show di", "COMP_CWORD": "2"}, "dix-otto\ndix:2"),
+        ("bash", {"COMP_WORDS": "batcher\nshow\ndix\n:\n2", "COMP_CWORD": "4"}, "2"),
+        ("bash", {"COMP_WORDS": "batcher\nshow\ndix\n:", "COMP_CWORD": "3"}, "2"),
+        ("bash", {"COMP_WORDS": "batcher\nshow\n'dix:", "COMP_CWORD": "2"}, "dix:2"),
+        ("bash", {"COMP_WORDS": 'batcher\nplan\n--input\n"my table.csv"\n--li', "COMP_CWORD": "4"}, "--limit"),
+        ("fish", {"_TYPER_COMPLETE_ARGS": "batcher plan --input 'my table.csv' --li"}, "--limit"),
         ("zsh", {"_TYPER_COMPLETE_ARGS": "batcher show di"}, '_arguments \'*: :(("dix-otto"\n"dix\\\\:2"))\''),
         ("zsh", {"_TYPER_COMPLETE_ARGS": "batcher collect --out "}, "_files"),
         ("fish", {"_TYPER_COMPLETE_ARGS": "batcher show mo", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}, "monet"),
