@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -24,6 +24,14 @@ PLAIN_EVERY_S = 30.0
 """Seconds between two lines of progress where there is no terminal."""
 WIDE = 200
 """Columns of an answer that does not go to a terminal: enough that nothing is shortened or folded."""
+
+
+def is_in_foreground(file: IO[str]) -> bool:
+    """Return whether this process may draw on a terminal: not one that a shell runs beside its prompt (`&`, `bg`)."""
+    try:
+        return os.tcgetpgrp(file.fileno()) == os.getpgrp()
+    except OSError:  # it is not the terminal that decides over us
+        return True
 
 
 class CleanConsole(Console):
@@ -73,8 +81,9 @@ class Display:
 
     @property
     def has_screen(self) -> bool:
-        """Whether there is a terminal on which a screen can be drawn."""
-        return self.console.is_terminal and not self.console.is_dumb_terminal and not self.console.quiet
+        """Whether there is a terminal on which a screen can be drawn now."""
+        can_draw = self.console.is_terminal and not self.console.is_dumb_terminal and not self.console.quiet
+        return can_draw and is_in_foreground(self.console.file)
 
     @property
     def has_left_screen(self) -> bool:

@@ -54,7 +54,7 @@ class Terminal:
         environment = {**unsized, "TERM": "xterm-256color", "TZ": "Europe/Berlin", "NO_COLOR": "1"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "batcher", *arguments], cwd=shop.folder, env=environment,
-            stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            stdin=slave, stdout=slave, stderr=slave, process_group=0,
         )  # fmt: skip
         os.close(slave)
 
@@ -162,6 +162,36 @@ def test_an_error_gives_the_terminal_back(slow_shop: Shop) -> None:
         os.kill(terminal.process.pid, signal.SIGINT)
         assert terminal.end() in {3, 130}
     assert terminal.written.count(INTO_SCREEN) == terminal.written.count(OUT_OF_SCREEN) == 1
+
+
+@pytest.mark.parametrize("command", [("poll",), ("status", "--watch")], ids=lambda words: words[0])
+def test_ctrl_z_gives_the_terminal_to_the_shell_until_the_command_goes_on(
+    slow_shop: Shop, command: Sequence[str]
+) -> None:
+    with Terminal(slow_shop, command, (80, 24)) as terminal:
+        terminal.read_until(has_frames)
+        os.kill(terminal.process.pid, signal.SIGTSTP)
+        left = terminal.read_until(lambda text: OUT_OF_SCREEN in text)
+        assert CURSOR in left
+        assert os.WIFSTOPPED(os.waitpid(terminal.process.pid, os.WUNTRACED)[1])
+        os.kill(terminal.process.pid, signal.SIGCONT)
+        again = terminal.read_until(has_frames)
+        assert INTO_SCREEN in again
+        check_size(frames_of(again), 80, 24)
+        os.kill(terminal.process.pid, signal.SIGINT)
+        assert terminal.end() == (3 if command == ("poll",) else 0)
+    assert terminal.written.count(INTO_SCREEN) == terminal.written.count(OUT_OF_SCREEN) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_a_watch_gives_the_terminal_back(slow_shop: Shop, number: signal.Signals) -> None:
+    with Terminal(slow_shop, ("status", "--watch"), (80, 24)) as terminal:
+        terminal.read_until(has_frames)
+        os.kill(terminal.process.pid, number)
+        assert terminal.end() == 128 + number
+    before, after = terminal.written.rsplit(OUT_OF_SCREEN, 1)
+    assert CURSOR in before or CURSOR in after
+    assert "gpt-6-luna" in CONTROL.sub("", after)
 
 
 def test_away_from_a_terminal_each_line_has_a_time(tmp_path: Path) -> None:

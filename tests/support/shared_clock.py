@@ -10,7 +10,7 @@ import struct
 import time
 from pathlib import Path
 
-from batcher.commands.base.process import InterruptHandler
+from batcher.commands.base.signals import InterruptHandler
 
 VARIABLE = "BATCHER_TEST_CLOCK"
 """Names the file, in the environment of a process that is to use it."""

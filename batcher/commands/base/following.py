@@ -16,6 +16,7 @@ from rich.console import RenderableType
 
 from batcher.commands.base.json_lines import write_json_line
 from batcher.commands.base.session import Session
+from batcher.commands.base.signals import suspendable_screen
 from batcher.core import events
 from batcher.errors import ExitCode, StateError, compute_exit_code
 from batcher.state.reports.span import read_job_span
@@ -89,7 +90,11 @@ class JobFollower:
             redirect_stdout=not is_piped,
         )  # fmt: skip
         try:
-            with live, display.divert_lines(self.add_line, self.set_note):
+            with (
+                live,
+                display.divert_lines(self.add_line, self.set_note),
+                suspendable_screen(display.console.file),
+            ):
                 self._live = live
                 self._redraw()
                 yield
@@ -108,7 +113,7 @@ class JobFollower:
         return compute_exit_code(self._status.states if self._status is not None else {})
 
     def report_event(self, event: events.Event) -> None:
-        """Show an event. Nothing is read here: a transaction may be open."""
+        """Show an event. The state is read for none but an upload: at others a transaction may be open."""
         match event:
             case events.WaitStarted(until, reason):
                 is_new = reason != self._note
@@ -117,6 +122,7 @@ class JobFollower:
                     self._tell(event, f"waiting: {reason}")
             case events.BytesSent(sent):
                 self.set_note(f"uploading, {format_size(sent)} sent")
+                self._refresh(READ_AFTER_ROUND_S)  # a round sends all shards that there is room for
                 self._redraw()
             case events.LinesProgressed() | events.AnswersRecorded():
                 pass  # the next reading of the state shows them
@@ -192,7 +198,9 @@ class JobFollower:
 
     def _redraw(self) -> None:
         """Draw the screen, unless that was done just now."""
-        if self._live is not None and self._timer() - self._drawn_at >= LEAST_REDRAW_S:
+        if self._live is None or not self._session.display.has_screen:  # after `bg` the terminal is not ours
+            return
+        if self._timer() - self._drawn_at >= LEAST_REDRAW_S:
             self._drawn_at = self._timer()
             self._live.refresh()
 

@@ -2,18 +2,15 @@
 
 import os
 import random
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
-from types import FrameType
 
 from batcher.catalog.prices import resolve_prices
-from batcher.commands.base.answer import ENDING, EndingSignal
 from batcher.commands.base.following import JobFollower
 from batcher.commands.base.notices import NoticeWatcher, check_notifier
 from batcher.commands.base.session import Session
+from batcher.commands.base.signals import InterruptHandler, handled_signals
 from batcher.config import Config
 from batcher.core import events
 from batcher.core.failures import FailureClass, classify_call_error, is_redirect
@@ -36,69 +33,6 @@ from batcher.views.sheet import format_count
 
 BATCHES_PROBED = 3
 """Batches, not settled or perhaps created, that are looked up where the state does not tell whose service has them."""
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What asks a process to end: Ctrl-C, and what systemd, docker and a closed terminal send. Without a handler the last
-two end it within any statement, and what is under way in the direct lane is paid for once more."""
-
-
-class InterruptHandler:
-    """The handler of the signals: the first requests the end at the next safe point, a second one ends at once."""
-
-    def __init__(
-        self, display: Display, ending: EndingSignal = ENDING, requested: threading.Event | None = None
-    ) -> None:
-        """requested: is set when the end is requested, by a signal or by its other holders; None: one of its own."""
-        self._event = requested or threading.Event()
-        self._display, self._ending = display, ending
-        self._terminals = [fd for fd in (1, 2) if os.isatty(fd)]
-
-    def __call__(self, number: int, _frame: FrameType | None) -> None:
-        """Handle the signal. Raises KeyboardInterrupt on the second one."""
-        self._ending.record_signal(number)
-        if self._event.is_set():
-            raise KeyboardInterrupt
-        self._event.set()
-        self._leave_lost_terminals()
-        with suppress(OSError):  # whoever reads may be gone, which ends nothing that is under way
-            self._display.print_note("ending at the next safe point; once more to end at once")
-
-    def _leave_lost_terminals(self) -> None:
-        """Write to nowhere what would go to a terminal that was closed: there each write fails."""
-        for fd in self._terminals:
-            if not os.isatty(fd):
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, fd)
-                os.close(nowhere)
-
-    def is_requested(self) -> bool:
-        """Return whether the user asked to end."""
-        return self._event.is_set()
-
-    def sleep(self, seconds: float) -> None:
-        """Sleep, or until the user asks to end."""
-        self._event.wait(seconds)
-
-    def sleep_or_interrupt(self, seconds: float) -> None:
-        """Sleep where nothing was begun yet. Raises KeyboardInterrupt when the user asks to end."""
-        if self._event.wait(seconds):
-            raise KeyboardInterrupt
-
-
-@contextmanager
-def handled_signals(handler: InterruptHandler) -> Iterator[None]:
-    """Have the handler called for the signals while the context lasts.
-
-    SIGTERM and SIGHUP stay ignored where the caller ignores them: `nohup` does, so that a closed terminal ends nothing.
-    """
-    before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
-    handled = [n for n in ENDING_SIGNALS if n == signal.SIGINT or before[n] is not signal.SIG_IGN]
-    for number in handled:
-        signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for number in handled:
-            signal.signal(number, before[number] or signal.SIG_DFL)
 
 
 class WorkDoneElsewhere(Exception):  # noqa: N818 - an outcome, and read as one

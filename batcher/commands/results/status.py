@@ -45,7 +45,9 @@ def watch_status(session: Session) -> ExitCode:
 
     Away from a terminal it is a line every half a minute, and as JSON one object, the same as without --watch.
     """
-    with suppress(KeyboardInterrupt):
+    from batcher.commands.base.signals import interrupted_by_signals
+
+    with suppress(KeyboardInterrupt), interrupted_by_signals():
         if session.json:
             return _watch_as_json(session)
         from batcher.commands.base.following import JobFollower

@@ -137,7 +137,7 @@ def test_a_line_that_was_planned_anew_meanwhile_is_not_asked_for_as_it_was(tmp_p
 HANGS = """
 import os, signal, threading, time
 from rich.console import Console
-from batcher.commands.base.process import InterruptHandler
+from batcher.commands.base.signals import InterruptHandler
 from batcher.lanes.direct.calls import RunningCalls
 from batcher.views.progress import Display
 from tests.scenarios.direct.test_calls import request

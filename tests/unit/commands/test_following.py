@@ -66,3 +66,13 @@ def test_a_wait_is_shown_once_until_it_is_another_one(follow: Follow) -> None:
         follow.follower.report_event(events.AnswersRecorded(3, 0))
         follow.follower.report_event(events.ShardRefused(1, "no room"))
     assert follow.printed() == ["waiting: batches are running", "waiting: paused: quota", "shard 1: refused: no room"]
+
+
+def test_a_long_upload_shows_what_has_been_sent_before_it(follow: Follow) -> None:
+    with follow.follower.show():
+        follow.world.release()
+        follow.world.act(once=True)
+        follow.pass_time(PLAIN_EVERY_S)
+        follow.follower.report_event(events.BytesSent(1_000))
+    (line,) = follow.printed()
+    assert line.startswith("0 of 4 lines accepted (0%), 4 in flight, ")

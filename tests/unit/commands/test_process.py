@@ -12,13 +12,8 @@ from rich.console import Console
 
 from batcher.commands.base import process
 from batcher.commands.base.answer import EndingSignal
-from batcher.commands.base.process import (
-    WORK_CHECK_S,
-    InterruptHandler,
-    WorkDoneElsewhere,
-    _build_lock_sleep,
-    handled_signals,
-)
+from batcher.commands.base.process import WORK_CHECK_S, WorkDoneElsewhere, _build_lock_sleep
+from batcher.commands.base.signals import InterruptHandler, handled_signals
 from batcher.core.failures import ErrorDetails
 from batcher.errors import SetupError
 from batcher.service.service import CallRefused
