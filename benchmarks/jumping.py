@@ -33,9 +33,9 @@ def main() -> None:
     """Run the command. The clock is replaced before any module of Batcher is imported and keeps a reference to it."""
     with mock.patch.object(time, "time", now), mock.patch.object(time, "sleep", sleep):
         from batcher.cli import app  # noqa: PLC0415 - see above
-        from batcher.commands.base import process  # noqa: PLC0415 - see above
+        from batcher.commands.base import signals  # noqa: PLC0415 - see above
 
-        with mock.patch.object(process.InterruptHandler, "sleep", lambda _interrupt, seconds: sleep(seconds)):
+        with mock.patch.object(signals.InterruptHandler, "sleep", lambda _interrupt, seconds: sleep(seconds)):
             app.main()
 
 
