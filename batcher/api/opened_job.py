@@ -7,7 +7,7 @@ the command line asks a person is a parameter here, and what it prints while it 
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -61,13 +61,15 @@ from batcher.contracts.sending import (
 from batcher.contracts.status import StatusAnswer
 from batcher.contracts.tools import DoctorAnswer
 from batcher.core.events import Event
-from batcher.errors import StateError, describe_disk_error
+from batcher.errors import InputError, StateError, describe_disk_error, format_faulty_value
 from batcher.job.job import leave_job_output_alone
 from batcher.plan.options import PlanWish
 from batcher.state.db.store import Store
 from batcher.views.progress import CleanConsole, Display
 
 AnyPath = str | os.PathLike[str]
+MOST = 1_000_000_000
+"""The largest number that a parameter may be: far more than a job has lines, and less than the state can store."""
 
 
 def open_job(
@@ -114,8 +116,12 @@ class OpenedJob:
             each.set()
 
     @contextmanager
-    def _open_session(self, command: str) -> Iterator[Session]:
-        """Yield the session of the command of this name. An error of the disk is raised as StateError."""
+    def _open_session(self, command: str, **counts: int | None) -> Iterator[Session]:
+        """Yield the session of the command of this name. An error of the disk is raised as StateError.
+
+        counts: parameters that the command line bounds. Raises InputError where one cannot be used.
+        """
+        _check_counts(counts)
         end = threading.Event()
         handles_signals = self._signals and threading.current_thread() is threading.main_thread()
         host = Host(self._on_event, end, handles_signals, asks=False)
@@ -152,7 +158,7 @@ class OpenedJob:
         everything: all artists of the table, after a plan with a limit. add: artists of another table than that of the
         last plan may join. replan: cut everything unsent again. dry_run: write nothing.
         """
-        with self._open_session("plan") as session:
+        with self._open_session("plan", limit=limit) as session:
             wish = PlanWish(_as_path(input), _as_path(done), limit, everything, skip_bad_rows)
             options = choose_options(session, wish, add or dry_run)
             return run_plan(session, replace(options, replan=replan, dry_run=dry_run)).describe()
@@ -162,7 +168,7 @@ class OpenedJob:
 
         input: take the rows from this table, and not from the plan.
         """
-        with self._open_session("preview") as session:
+        with self._open_session("preview", sample=sample) as session:
             return run_preview(session, artist_ids, sample, _as_path(input)).describe()
 
     def forget(
@@ -180,12 +186,12 @@ class OpenedJob:
 
     def pilot(self, *, lines: int | None = None, seed: int | None = None) -> PilotAnswer:
         """Send a sample of the unsent lines first, and return what came of it."""
-        with self._open_session("pilot") as session:
+        with self._open_session("pilot", lines=lines) as session:
             return run_pilot(session, lines, seed).describe()
 
     def submit(self, *, shards: int | None = None) -> SubmitAnswer:
         """Release the most urgent planned shards (None: all), and start what fits into the headroom."""
-        with self._open_session("submit") as session:
+        with self._open_session("submit", shards=shards) as session:
             return run_submit(session, shards).describe()
 
     def poll(self, *, once: bool = False) -> PollAnswer:
@@ -213,7 +219,9 @@ class OpenedJob:
         report: a page that is written every few minutes and at the end. tail: "direct" has the direct lane do the last
         lines. The options of the plan are those of `plan`.
         """
-        with self._open_session("run") as session:
+        if tail not in {"batch", "direct"}:
+            raise InputError(f"tail has to be 'batch' or 'direct', and is {format_faulty_value(tail)}")
+        with self._open_session("run", limit=limit) as session:
             wish = PlanWish(_as_path(input), _as_path(done), limit, everything, skip_bad_rows)
             options = choose_run_options(session, wish, add)
             files = RunFiles(_as_path(out), _as_path(failed), _as_path(report), overwrite)
@@ -233,7 +241,7 @@ class OpenedJob:
 
         failure: only lines that failed with this class. same_prompt: with the prompt that these lines had.
         """
-        with self._open_session("direct") as session:
+        with self._open_session("direct", priority=priority, limit=limit) as session:
             options = DirectOptions(priority, failure, limit, unreleased, same_prompt)
             return run_direct(session, str(workers) if workers is not None else None, options).describe()
 
@@ -277,7 +285,7 @@ class OpenedJob:
         version: only bios of this prompt. where: only bios whose collected row fulfils a SQL condition. yes: the price
         is agreed to.
         """
-        with self._open_session("redo") as session:
+        with self._open_session("redo", version=version) as session:
             return run_redo(session, RedoOptions(artist_ids or None, version, where), yes).describe()
 
     # --- what came ----------------------------------------------------------------------------------------------------
@@ -308,7 +316,7 @@ class OpenedJob:
         self, artist_id: str | None = None, *, refused: bool = False, failure: str | None = None, limit: int = 20
     ) -> AnswersAnswer:
         """Return answers as they came, the newest first: of an artist, or with `refused` of all."""
-        with self._open_session("answers") as session:
+        with self._open_session("answers", limit=limit) as session:
             return run_answers(session, artist_id, refused, failure, limit).describe()
 
     def judge(self, *, dry_run: bool = False, revoke: bool = False) -> JudgeAnswer:
@@ -328,7 +336,7 @@ class OpenedJob:
 
     def sql(self, statement: str, *, limit: int | None = None) -> SqlAnswer:
         """Return what the documented views of the state answer to a SELECT; limit: rows at most."""
-        with self._open_session("sql") as session:
+        with self._open_session("sql", limit=limit) as session:
             return ask_state(session, statement, limit).describe()
 
     def doctor(self) -> DoctorAnswer:
@@ -339,3 +347,11 @@ class OpenedJob:
 
 def _as_path(path: AnyPath | None) -> Path | None:
     return Path(path) if path is not None else None
+
+
+def _check_counts(counts: Mapping[str, object]) -> None:
+    """Raise InputError for a number that the command line would refuse: types are not checked when a program runs."""
+    for name, count in counts.items():
+        if count is not None and not (isinstance(count, int) and 1 <= count <= MOST):
+            found = format_faulty_value(count)
+            raise InputError(f"{name} has to be a whole number from 1 to {MOST:,}, and is {found}")

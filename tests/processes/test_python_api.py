@@ -64,6 +64,33 @@ def test_questions_are_answered_by_parameters(shop: Shop) -> None:
         batcher.open("elsewhere.toml")
 
 
+WRONG_NUMBERS: list[tuple[str, dict[str, object]]] = [
+    ("plan", {"limit": 0}),
+    ("preview", {"sample": -1}),
+    ("pilot", {"lines": 0}),
+    ("submit", {"shards": 1.5}),
+    ("submit", {"shards": -1}),
+    ("run", {"limit": 10**20}),
+    ("run", {"tail": "straight"}),
+    ("direct", {"limit": -1}),
+    ("direct", {"priority": "1"}),
+    ("redo", {"version": 0}),
+    ("answers", {"limit": 0}),
+    ("sql", {"statement": "SELECT 1", "limit": 0}),
+]
+
+
+def test_a_wrong_number_is_refused_and_leaves_no_trace(shop: Shop) -> None:
+    job = batcher.open("batcher.toml")
+    job.plan(limit=3)
+    for method, options in WRONG_NUMBERS:
+        name, value = list(options.items())[-1]
+        with pytest.raises(batcher.InputError, match=f"^{name} has to be .*, and is {re.escape(repr(value))}$"):
+            getattr(job, method)(**options)
+    assert job.plan().states == {"ready": 3}
+    assert job.submit(shards=1).released == 1
+
+
 def test_commands_run_in_threads_beside_each_other(shop: Shop, capfd: pytest.CaptureFixture[str]) -> None:
     job_py = shop.folder / "jobs" / "bios" / "job.py"
     job_py.write_text(job_py.read_text(encoding="utf-8") + NOISY, encoding="utf-8")
