@@ -93,7 +93,7 @@ def find_budget_obstacle(shard: ShardView, budget: Budget, left_usd: float) -> s
         return ""
     left = max(left_usd, 0.0)
     return (
-        f"may cost {_format_usd(cost)}; {_format_usd(left)} of the budget of {_format_usd(budget.max_usd)} is left; "
+        f"may cost {format_usd(cost)}; {format_usd(left)} of the budget of {format_usd(budget.max_usd)} is left; "
         "raise [budget] max_usd"
     )
 
@@ -166,8 +166,8 @@ def _admit_shard(shard: ShardView, room: Room, budget: Budget, free: int, left_u
     return Send(shard.shard, own, free - own)
 
 
-def _format_usd(amount: float) -> str:
-    """Return dollars as text as the views do: two amounts that differ look different."""
+def format_usd(amount: float) -> str:
+    """Return an amount of dollars: in cents from $1 on, else as fine as it has to be; nothing is "$0"."""
     if amount == 0 or amount >= 1:
         return f"${amount:,.2f}" if amount else "$0"
     return f"${amount:.4f}" if amount >= 0.001 else f"${amount:.6f}"

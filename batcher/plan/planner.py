@@ -169,7 +169,7 @@ class Planner:
             artists_new = self._record_artists(tx, home, version)
         facts.save_prices(tx, model, prices.result())
         facts.save_plan_options(tx, self.options.to_json(home))
-        tx.record_event("plan", f"{cut.lines} lines in {cut.shards} shards")
+        tx.record_event("plan", f"lines: {cut.lines:,}, shards: {cut.shards:,}")
         return PlanResult(
             lines_planned=cut.lines,
             shards_cut=cut.shards,
@@ -202,7 +202,7 @@ class Planner:
             cut = self._cut_shards(tx, folder, spool, version, draw_pilot(tx, self.options.pilot, version))
             plan_state.assign_lines(tx, version)
         facts.save_prices(tx, self.preparer.version.model, resolve_prices(self.preparer.version.model))
-        tx.record_event("plan", f"{cut.lines} lines in {cut.shards} shards, cut again")
+        tx.record_event("plan", f"cut again: lines: {cut.lines:,}, shards: {cut.shards:,}")
 
     def _stage_kept_rows(self, tx: Transaction, spool: Spool) -> None:
         for chunk in split_chunks(plan_state.load_kept_rows(tx), READ_ROWS):

@@ -100,5 +100,5 @@ def _write_shard(
     state = "released" if kind.is_retry else "planned"
     plan_state.record_shards(tx, written, version_number, state, kind.is_retry, kind.pilot)
     plan_state.assign_lines(tx, version_number)
-    tx.record_event("gather", f"{len(planned)} lines", shard=shard)
+    tx.record_event("gather", f"lines: {len(planned):,}", shard=shard)
     return RetryShard(shard, len(planned))

@@ -109,13 +109,13 @@ def _change_lines(
             judging.stage_judgements(tx, (), refused.read_rows())
             lost = judging.count_judgements(tx, MOST_NAMED)
             revoked = judging.revoke_refused_bios(tx)
-            tx.record_event("judge", f"{revoked} bios revoked")
+            tx.record_event("judge", f"bios revoked: {revoked:,}")
     with store.transaction("judge") as tx:
         judging.stage_judgements(tx, accepted.read_rows(), () if revoke else refused.read_rows())
         counts = judging.count_judgements(tx, MOST_NAMED)
         bios = judging.accept_judged_answers(tx)
         put_back = judging.put_back_earlier_bios(tx)
-        tx.record_event("judge", f"{bios} kept answers accepted, {put_back} bios of earlier runs put back")
+        tx.record_event("judge", f"kept answers accepted: {bios:,}, bios of earlier runs put back: {put_back:,}")
     return counts if lost is None else lost.with_accepted(counts), LineChanges(bios, revoked, put_back)
 
 

@@ -49,7 +49,8 @@ def request_cancel(tx: Transaction, shards: Sequence[int]) -> CancelResult:
         for batch_id in batches.load_running_batch_ids(tx, shard):
             batches.intend_cancel(tx, batch_id)
     held = 0 if shards else tx.move_lines("hold_loose_lines", "hold")
-    tx.record_event("cancel_asked", f"{len(following)} shards in flight, {len(withdrawn)} not sent, {held} retries")
+    counts = f"shards in flight: {len(following):,}, not sent: {len(withdrawn):,}, retries held: {held:,}"
+    tx.record_event("cancel_asked", counts)
     return CancelResult(following, withdrawn, held)
 
 

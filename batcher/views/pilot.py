@@ -12,7 +12,7 @@ from batcher.core.sampling import spread_positions
 from batcher.review.kept_answers import KeptAnswer
 from batcher.state.pilots import PilotProgress
 from batcher.state.reports.pilot import PilotCosts
-from batcher.views.sheet import Cell, build_table, format_usd
+from batcher.views.sheet import Cell, build_table, format_count, format_usd
 
 SAMPLE_BIOS = 10
 """Bios that a report shows, spread over the strata."""
@@ -127,9 +127,10 @@ def _describe_counts(progress: PilotProgress) -> list[str]:
     pilot, tally = progress.pilot, progress.tally
     other = tally.judged - tally.accepted - tally.cut_off - tally.invalid
     return [
-        f"Pilot {pilot.pilot}, seed {pilot.seed}: {tally.lines:,} lines, {tally.judged:,} first answers: "
+        f"Pilot {pilot.pilot}, seed {pilot.seed}: {format_count(tally.lines, 'line')}, "
+        f"{format_count(tally.judged, 'first answer')}: "
         f"{tally.accepted:,} accepted, {other:,} refused, {tally.cut_off:,} cut off, {tally.invalid:,} invalid; "
-        f"{tally.bios:,} bios by now, {tally.dead:,} lines given up."
+        f"{format_count(tally.bios, 'bio')} by now, {format_count(tally.dead, 'line')} given up."
     ]
 
 
@@ -137,17 +138,17 @@ def _describe_costs(costs: PilotCosts) -> list[str]:
     if not costs.executed:
         return []
     lines = [
-        f"Measured on {costs.executed:,} executions: {costs.tokens_input:,.0f} input tokens "
+        f"Measured on {format_count(costs.executed, 'execution')}: {costs.tokens_input:,.0f} input tokens "
         f"({costs.tokens_counted:,.0f} counted), {costs.tokens_output:,.0f} output tokens each."
     ]
     if costs.spent_usd is not None:
         per_bio = f", {format_usd(costs.usd_per_bio)} a bio" if costs.usd_per_bio is not None else ""
         lines.append(
-            f"Spent {format_usd(costs.spent_usd)}{per_bio}; {format_usd(costs.usd_per_line)} a line were expected."
+            f"Spent {format_usd(costs.spent_usd)}{per_bio}; {format_usd(costs.usd_per_line)} a line was expected."
         )
     if costs.rest is not None and costs.rest_lines:
         lines.append(
-            f"The other {costs.rest_lines:,} lines: about {format_usd(costs.rest.amount)}, give or take "
-            f"{format_usd(WITHIN * costs.rest.error)}; {format_usd(costs.rest_assumed)} were expected."
+            f"The other {format_count(costs.rest_lines, 'line')}: about {format_usd(costs.rest.amount)}, give or take "
+            f"{format_usd(WITHIN * costs.rest.error)}; {format_usd(costs.rest_assumed)} was expected."
         )
     return lines

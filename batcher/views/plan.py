@@ -203,9 +203,12 @@ def _describe_outlook(summary: PlanSummary, shards: int) -> list[str]:
 
 def _describe_first_sent(summary: PlanSummary) -> str:
     """Return what is sent and judged before the waves, as a part of a sentence; "" where nothing is."""
-    parts = [f"a pilot of {summary.pilot_lines:,} lines (by `batcher run`)"] if summary.pilot_lines else []
+    parts = (
+        [f"a pilot of {format_count(summary.pilot_lines, 'line')} (by `batcher run`)"] if summary.pilot_lines else []
+    )
     if summary.first_wave is not None and summary.first_wave < summary.lines:
-        parts.append(f"a first wave of {summary.first_wave:,} lines (or one shard)")
+        lines = f"{format_count(summary.first_wave, 'line')} (or one shard)" if summary.first_wave else "one shard"
+        parts.append(f"a first wave of {lines}")
     return f", after {' and '.join(parts)}, of which answers are judged first" if parts else ""
 
 
@@ -214,7 +217,8 @@ def _describe_direct_lane(summary: PlanSummary) -> list[str]:
     hours, rate = summary.expectation.deadline_s / 3600, summary.per_worker_s
     if not summary.lines or hours <= 0:
         return []
-    takes = f"about {format_duration(summary.lines / (summary.workers * rate))} with {summary.workers} workers"
+    seconds = summary.lines / (summary.workers * rate)
+    takes = f"about {format_duration(seconds)} with {format_count(summary.workers, 'worker')}"
     money = summary.expectation.dollars
     if money.standard is None or money.expected is None:
         return [f"`batcher direct --unreleased` would take {takes}, at the standard price."]

@@ -112,11 +112,12 @@ def _describe_rest(judgement: Judgement) -> Iterator[str]:
             "revoked; such a bio is not judged."
         )
     if judgement.counts.changed_meanwhile:
-        yield f"{judgement.counts.changed_meanwhile:,} lines have changed meanwhile, and are left alone."
+        changed = format_count(judgement.counts.changed_meanwhile, "line has", "lines have")
+        yield f"{changed} changed meanwhile: left alone."
     if judgement.not_kept:
         yield (
-            f"{judgement.not_kept:,} answers are not kept: their file is gone, or [results] keep_raw was false when "
-            "they came."
+            f"{format_count(judgement.not_kept, 'answer is', 'answers are')} not kept: the file is gone, or [results] "
+            "keep_raw was false at that time."
         )
     for damaged in judgement.damaged:
         yield f"A file cannot be read: {damaged}"

@@ -10,6 +10,8 @@ from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from batcher.core import admission
+
 LONG_ID = 26
 """Characters from which on an id is shortened where there is no room."""
 SHORT_ID = 14
@@ -59,14 +61,8 @@ def format_date(at: float) -> str:
 
 
 def format_usd(amount: float | None) -> str:
-    """Return an amount of dollars: in cents from $1 on, else as fine as it has to be; nothing is "$0"."""
-    if amount is None:
-        return "price unknown"
-    if amount == 0:
-        return "$0"
-    if amount >= 1:
-        return f"${amount:,.2f}"
-    return f"${amount:.4f}" if amount >= 0.001 else f"${amount:.6f}"
+    """Return an amount of dollars, as fine as it has to be."""
+    return "price unknown" if amount is None else admission.format_usd(amount)
 
 
 def format_usd_column(amounts: Sequence[float | None]) -> list[str]:

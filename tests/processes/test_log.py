@@ -42,7 +42,7 @@ def test_acting_commands_write_times_events_and_ends_and_nothing_secret(shop: Sh
     assert ends[3].startswith("error ended with 2 after ") and "'no such' is no class of failure" in ends[3]
     assert "] shard 1: uploading 6 lines" in log
     assert "] shard 2: completed, 6 bios\n" in log
-    assert "Nothing is left to send: 12 bios, 0 dead, 0 held, $0.00 spent." in log
+    assert "Nothing is left to send: 12 bios, 0 dead, 0 held, $0.000" in log
     bios = (shop.folder / "bios.csv").read_text(encoding="utf-8")
     prompt = (shop.folder / "jobs" / "bios" / "system.md").read_text(encoding="utf-8")
     assert KEY not in log

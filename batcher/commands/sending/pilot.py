@@ -216,7 +216,8 @@ def _follow_pilot(session: Session, choose: Callable[[TodaysPilot], Choice], to_
             return None
         end = _follow_open_pilot(session, runner, progress, to_the_end)
     found = _load_progress(session, progress.pilot)
-    result = f"{found.tally.accepted:,} of {found.tally.judged:,} judged answers accepted, {found.tally.lines:,} lines"
+    lines = format_count(found.tally.lines, "line")
+    result = f"{found.tally.accepted:,} of {found.tally.judged:,} judged answers accepted, {lines}"
     session.write_log(logging.INFO, f"pilot {found.pilot.pilot}: {result}, {found.stage.name.lower()}")
     return FollowedPilot(found, unsent, is_news=True, end=end)
 

@@ -201,7 +201,7 @@ def _check_state_folder(config: Config, store: Store) -> Iterator[Finding]:
     if not os.access(store.folder, os.W_OK) or not os.access(store.path, os.W_OK):
         yield Finding("state", BAD, f"{store.path} cannot be written", "fix the rights of the state folder")
         return
-    yield Finding("state", OK, f"{store.path} is sound, {count} shards")
+    yield Finding("state", OK, f"{store.path} is sound, {format_count(count, 'shard')}")
     if origin and origin != read_origin():
         todo = "set OPENAI_BASE_URL back, or --service-moved where it is the same service"
         yield Finding("service", BAD, f"this job's work is at {origin}, not at {read_origin()}", todo)

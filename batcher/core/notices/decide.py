@@ -7,6 +7,8 @@ too (`resumed`).
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from batcher.core.admission import format_usd
+
 BUDGET_SHARE = 0.8
 """The share of the budget that must be used for a notice that it will be used up soon."""
 DEAD_SHARE = 0.01
@@ -119,7 +121,7 @@ def _mark_budget(view: NoticeView, _told: str) -> str:
 
 def _describe_budget(view: NoticeView) -> Notice:
     spent = view.spent_usd or 0.0
-    sentence = f"${spent:,.2f} of the budget of ${view.max_usd:,.2f} is spent ({spent / view.max_usd:.0%})."
+    sentence = f"{format_usd(spent)} of the budget of {format_usd(view.max_usd)} is spent ({spent / view.max_usd:.0%})."
     return Notice("budget_80", sentence, {"spent_usd": spent, "max_usd": view.max_usd})
 
 
@@ -159,8 +161,9 @@ def _mark_end(view: NoticeView, _told: str) -> str:
 
 
 def _describe_end(view: NoticeView) -> Notice:
-    spent = "" if view.spent_usd is None else f", ${view.spent_usd:,.2f} spent"
-    sentence = f"Nothing is left to send: {view.done:,} bios, {view.dead:,} dead, {view.held:,} held{spent}."
+    spent = "" if view.spent_usd is None else f", {format_usd(view.spent_usd)} spent"
+    bios = f"{view.done:,} {'bio' if view.done == 1 else 'bios'}"
+    sentence = f"Nothing is left to send: {bios}, {view.dead:,} dead, {view.held:,} held{spent}."
     numbers = {"done": view.done, "dead": view.dead, "held": view.held, "spent_usd": view.spent_usd}
     return Notice("finished", sentence, numbers, ("perhaps_paid", "revoked", "held", "dead", "collect"))
 

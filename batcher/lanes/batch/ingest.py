@@ -195,7 +195,7 @@ class Ingestion:
         if shard.retry:
             results.mark_answers_again(tx, batch)
         self._settle_batch(tx, batch, () if is_unread else downloaded.files, decision)
-        details = f"{bios} bios, {sum(decision.failures.values())} failures"
+        details = f"bios: {bios:,}, failures: {sum(decision.failures.values()):,}"
         tx.record_event("settled", details, batch_id=batch.batch_id, shard=batch.shard)
         return IngestSummary(
             batch.batch_id, batch.shard, batch.status, bios, decision.failures, decision.problem, anomalies

@@ -176,7 +176,7 @@ class RefusalHandler:
             shards.hold_shard_lines(tx, batch.shard)
             wishes.fulfil_wish(tx, batch.shard, "lines refused")
         shards.loosen_shard_lines(tx, batch.shard)
-        shards.settle_shard(tx, batch.shard, f"{len(refused)} lines refused, {len(again)} of them again")
+        shards.settle_shard(tx, batch.shard, f"lines refused: {len(refused):,}, tried again: {len(again):,}")
         shards.queue_shard_file(tx, batch.shard)
 
     def _is_setup_at_fault(

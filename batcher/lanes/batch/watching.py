@@ -28,7 +28,7 @@ QUIET_S = 600.0
 FILES_CHECKED = 3
 """Input files that are looked up before the key is judged to be another project's."""
 FOREIGN_KEY = (
-    "the service knows none of our {} batches in flight, nor their files; "
+    "the service knows none of the job's batches in flight ({}), nor their files; "
     "is OPENAI_API_KEY of the project that they were sent from?"
 )
 STRAYS_FOR_S = 26 * 3600.0

@@ -10,6 +10,7 @@ import orjson
 
 from batcher.catalog.prices import ModelPrices, PriceOf
 from batcher.config import Config
+from batcher.core.admission import format_usd
 from batcher.core.brake import Braked
 from batcher.core.direct.pacing import Pacer
 from batcher.core.model import Endpoint, JobVersion, Lane
@@ -201,7 +202,7 @@ class ReadyLines:
                 break
             if left_usd is not None and prepared.most_usd > left_usd - sum(p.most_usd for p in chosen):
                 budget_usd = self._context.config.budget.max_usd
-                self.budget_problem = f"the budget of ${budget_usd:,g} leaves no room for another call"
+                self.budget_problem = f"the budget of {format_usd(budget_usd)} leaves no room for another call"
                 break
             self._pacer.record_request(tx.now, prepared.request.tokens)
             chosen.append(replace(prepared, line=ready[line.artist_id]))

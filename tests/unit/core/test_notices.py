@@ -45,6 +45,12 @@ def test_each_is_told_once_and_again_after_it_was_over(kind: str) -> None:
     assert [notice.kind for notice in decide_notices(view, over.told).notices] == [kind]
 
 
+def test_a_small_amount_is_not_nothing_and_one_is_no_plural() -> None:
+    end = CALM._replace(unended=0, done=1, dead=0, held=0, spent_usd=0.0015)
+    (notice,) = decide_notices(end, {}).notices
+    assert notice.sentence == "Nothing is left to send: 1 bio, 0 dead, 0 held, $0.0015 spent."
+
+
 QUIET: Mapping[str, NoticeView] = {
     "a job under way": CALM,
     "nothing was ever planned": CALM._replace(unended=0, done=0),

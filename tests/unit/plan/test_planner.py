@@ -315,6 +315,7 @@ def test_a_plan_says_where_a_model_that_thinks_has_too_little_room(tmp_path: Pat
     ("lines", "settings", "told"),
     [
         (40, {}, "4 shards go in 1 wave."),
+        (4, {"brake": {"first_wave": 0.1}}, "1 wave, after a first wave of one shard, of which answers"),
         (40, {"brake": {"first_wave": 0.5}}, "1 wave, after a first wave of 20 lines (or one shard), of which answers"),
         (2_000, {"brake": {"first_wave": 0.1}, "pilot": {"lines": 200}},
          "after a pilot of 200 lines (by `batcher run`) and a first wave of 200 lines (or one shard), of which answers "
