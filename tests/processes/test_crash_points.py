@@ -3,7 +3,7 @@
 import fcntl
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -13,12 +13,12 @@ from tests.support.kill_harness import Killing, Outcome
 from tests.support.world import ROOT
 
 
-def run(folder: Path, name: str, crash_at: str = "") -> tuple[Outcome, int]:
-    """One run of a scenario; how it ended, and how often it died."""
+def run(folder: Path, name: str, crash_at: Collection[str] = ()) -> tuple[Outcome, set[str]]:
+    """One run of a scenario; how it ended, and the points at which it died."""
     job = Killing(folder, SCENARIOS[name])
     with job.serving():
-        job.run(crash_at)
-    return job.outcome(), job.deaths
+        died = job.run(crash_at)
+    return job.outcome(), died
 
 
 @pytest.fixture
@@ -41,17 +41,40 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Out
     return outcome
 
 
+def check_deaths(folder: Path, name: str, crash_at: Collection[str], undisturbed: Outcome) -> set[str]:
+    """Check that a job that dies at these points ends as if it had not; return at which of them it died."""
+    outcome, died = run(folder, name, crash_at)
+    assert died <= {*crash_at}
+    assert outcome == undisturbed, f"after deaths at {sorted(died)}"
+    assert outcome.twice == 0
+    assert set(outcome.states.values()) == {"done"}
+    return died
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_processes_killed_at_each_point_end_as_if_they_had_not_been(
+    tmp_path: Path, name: str, undisturbed: Callable[[str], Outcome]
+) -> None:
+    """The process that goes on after a death dies at the next point; what it does not reach has a job of its own."""
+    left = {point for point in points() if scenario_of(point) == name}
+    while left:
+        died = check_deaths(tmp_path / f"{len(left)} left", name, left, undisturbed(name))
+        assert died, f"the scenario {name!r} does not reach {sorted(left)}"
+        left -= died
+
+
+def test_every_point_has_a_scenario() -> None:
+    missing = [point for point in points() if scenario_of(point) not in SCENARIOS]
+    assert not missing, f"no scenario reaches {missing}: add one to tests/support/crash_table.py"
+
+
+@pytest.mark.soak
 @pytest.mark.parametrize("point", points())
-def test_a_process_killed_at_a_point_ends_as_if_it_had_not_been(
+def test_a_process_killed_at_one_point_ends_as_if_it_had_not_been(
     tmp_path: Path, point: str, undisturbed: Callable[[str], Outcome]
 ) -> None:
     name = scenario_of(point)
-    assert name, f"no scenario reaches {point}: add one to tests/support/crash_table.py"
-    outcome, deaths = run(tmp_path, name, point)
-    assert deaths == 1, f"the scenario {name!r} does not reach {point}"
-    assert outcome == undisturbed(name)
-    assert outcome.twice == 0
-    assert set(outcome.states.values()) == {"done"}
+    assert check_deaths(tmp_path, name, [point], undisturbed(name)) == {point}
 
 
 def test_every_effect_stands_between_its_two_points() -> None:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -100,6 +100,8 @@ class Scenario:
     codes: Sequence[int] = (0, 4)
     """Exit codes with which its commands may end."""
     prepare: Callable[[Path], None] = lambda _folder: None
+    deaths: int = 100
+    """At most so many at crash points in one job."""
 
 
 @dataclass(frozen=True)
@@ -199,18 +201,21 @@ class Killing:
             process.wait()
             raise
 
-    def run(self, crash_at: str = "") -> None:
-        """Run every command in turn. The one that dies at `crash_at` is started once more, without it."""
+    def run(self, crash_at: Collection[str] = ()) -> set[str]:
+        """Run every command in turn, and again after each death; return the points at which it died.
+
+        crash_at: points at which it dies, at each of them once, where it reaches it before its last death.
+        """
         for command, point in self.scenario.prelude:
             assert self.done(command, point) == (-signal.SIGKILL if point else 0), self.output.read_text()
         self.scenario.prepare(self.folder)
+        died: set[str] = set()
         for command in self.scenario.commands:
-            code = self.done(command, crash_at)
-            if code == -signal.SIGKILL:
-                self.deaths += 1
-                crash_at = ""
-                code = self.done(command)
+            while (code := self.done(command, ",".join({*crash_at} - died))) == -signal.SIGKILL:
+                died.add(self.output.read_text().rpartition("killed at ")[2].strip())
+                crash_at = crash_at if len(died) < self.scenario.deaths else ()
             assert code in self.scenario.codes, f"{command} ended with {code}:\n{self.output.read_text()[-3000:]}"
+        return died
 
     def run_under_fire(self, seed: int, life_s: Callable[[random.Random], float]) -> None:
         """Run the same command repeatedly, each time killed after `life_s` seconds, until it ends on its own.
