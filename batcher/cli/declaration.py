@@ -29,8 +29,8 @@ InputOption = Annotated[
 DoneOption = Annotated[
     Path | None, typer.Option("--done", help="A table of bios that exist (artist_id, bio): not asked for again.")
 ]
-LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Take in only the N most urgent new artists.")]
-AllOption = Annotated[bool, typer.Option("--all", help="Take in all artists of the table, after a plan with --limit.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Plan only the N most urgent new artists.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Plan all artists of the table, after a plan with --limit.")]
 AddOption = Annotated[
     bool, typer.Option("--add", help="Add the artists of another table than that of the last plan, without a question.")
 ]

@@ -61,7 +61,7 @@ def poll(
     quiet: QuietOption = False,
     json: StreamOption = False,
 ) -> None:
-    """Follow everything released to its end: start what room allows, wait out delays and pauses, ingest."""
+    """Follow everything released to its end: start what room allows, wait out delays and pauses, store results."""
     from batcher.commands.sending.poll import run_poll
 
     session = start_session(config, json, service_moved, quiet, no_wait)._replace(streams=json and not once)
@@ -142,7 +142,7 @@ def direct(
         str | None,
         typer.Option("--class", help="Only lines that failed with this class; dead and held ones come back."),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many lines.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most N lines.")] = None,
     unreleased: Annotated[
         bool,
         typer.Option("--unreleased", help="Also what was planned and not released, as with a filter."),
@@ -188,7 +188,7 @@ def cancel(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Cancel at OpenAI what is in flight, follow it to its end, take in what was done, and hold the rest."""
+    """Cancel at OpenAI what is in flight, follow it to its end, store what was answered, and hold the rest."""
     from batcher.commands.sending.cancel import run_cancel
 
     finish_command(run_cancel(start_session(config, json, service_moved, quiet), shard or [], yes), json)

@@ -62,7 +62,7 @@ def sandbox(
         Path | None, typer.Option("--folder", help="Where its files go; default: a temporary one.")
     ] = None,
 ) -> None:
-    """Serve a local Batch API on the loopback interface: for trying things out, for nothing."""
+    """Serve a local Batch API on the loopback interface: for trying a job at no cost."""
     from batcher.commands.tools.sandbox import run_sandbox
 
     begin_command()
@@ -80,7 +80,7 @@ def demo(
         typer.Option("--folder", help="Where bios, settings and state are left; that of an earlier demo is reused."),
     ] = Path("demo"),
 ) -> None:
-    """Run the real commands on the configured job against the sandbox, over HTTP, for nothing."""
+    """Run the real commands on the configured job against the sandbox, over HTTP, at no cost."""
     from batcher.commands.tools.demo import run_demo
 
     begin_command()

@@ -65,5 +65,5 @@ def raise_problem(end: Finish | Wait) -> None:
     if isinstance(end, Finish) and end.problem and not is_interrupted(end):
         if end.asks:
             raise DecisionError(end.problem)
-        remedy = "" if "`batcher " in end.problem else "; `batcher status` says what to do"
-        raise SetupError(f"{end.problem}{remedy}")
+        has_remedy = "`batcher " in end.problem or "[budget]" in end.problem
+        raise SetupError(end.problem if has_remedy else f"{end.problem}; `batcher status` says what to do")
