@@ -69,10 +69,19 @@ def _earlier(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name}.{number}")
 
 
+def _last_write(path: Path) -> int:
+    """Return when a file was last written (nanoseconds); 0: it is gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
 class LogReader:
     """Reads a log from its oldest file on, and on from there as it grows and is rotated.
 
-    The file that is read stays open: its rest is read also after it was renamed or removed.
+    The file that is read stays open: its rest is read also after it was renamed or removed. One that was emptied is read
+    from its start.
     """
 
     def __init__(self, path: Path) -> None:
@@ -87,8 +96,10 @@ class LogReader:
             here = -1
             if self._file is not None:
                 yield from self._read_rest(self._file)
-                inode = os.fstat(self._file.fileno()).st_ino
-                here = next((place for place, (each, _) in enumerate(files) if each == inode), -1)
+                own = os.fstat(self._file.fileno())
+                here = next((place for place, (each, _) in enumerate(files) if each == own.st_ino), -1)
+                if here < 0:  # it was removed: what was last written before it was read before it
+                    files = [(inode, name) for inode, name in files if _last_write(name) >= own.st_mtime_ns]
             if here == len(files) - 1:
                 return
             self._open_file(*files[here + 1])
@@ -117,6 +128,8 @@ class LogReader:
                 file.close()
 
     def _read_rest(self, file: BinaryIO) -> Iterator[str]:
+        if os.fstat(file.fileno()).st_size < self._offset:
+            self._offset = 0
         file.seek(self._offset)
         whole, feed, _ = file.read().rpartition(b"\n")
         if feed:

@@ -127,6 +127,35 @@ def test_what_was_missed_while_all_files_went_is_left_out(
     assert list(reader.read_new_lines()) == ["the rest of a file that is removed", *lines_of(path)]
 
 
+def test_a_log_that_is_removed_does_not_bring_back_what_was_read(
+    tmp_path: Path, closing_later: Callable[[LogReader], LogReader]
+) -> None:
+    path = tmp_path / "batcher.log"
+    reader = closing_later(LogReader(path))
+    append_line(path, b"first\n", most_bytes=5)
+    append_line(path, b"second\n", most_bytes=5)
+    for age, name in enumerate(("batcher.log.1", "batcher.log.2")):
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    append_line(path, b"third\n")
+    assert list(reader.read_new_lines()) == ["first", "second", "third"]
+    path.unlink()
+    assert list(reader.read_new_lines()) == []
+    append_line(path, b"fourth\n")
+    assert list(reader.read_new_lines()) == ["fourth"]
+
+
+def test_a_log_that_is_emptied_is_read_from_its_start(
+    tmp_path: Path, closing_later: Callable[[LogReader], LogReader]
+) -> None:
+    path = tmp_path / "batcher.log"
+    reader = closing_later(LogReader(path))
+    append_line(path, b"a long line that goes\n")
+    assert list(reader.read_new_lines()) == ["a long line that goes"]
+    os.truncate(path, 0)
+    append_line(path, b"short\n")
+    assert list(reader.read_new_lines()) == ["short"]
+
+
 def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match="No space left"):
         append_line(Path("/dev/full"), b"a line\n")
