@@ -80,8 +80,8 @@ def _last_write(path: Path) -> int:
 class LogReader:
     """Reads a log from its oldest file on, and on from there as it grows and is rotated.
 
-    The file that is read stays open: its rest is read also after it was renamed or removed. One that was emptied is read
-    from its start.
+    The file that is read stays open: its rest is read also after it was renamed or removed. One that was emptied is
+    read from its start.
     """
 
     def __init__(self, path: Path) -> None:
