@@ -6,6 +6,7 @@ Each command is: options -> session -> one call -> the answer on stdout -> exit 
 import gc
 import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated, NoReturn
 
 import typer
@@ -18,7 +19,7 @@ from batcher.cli.sending import sending
 from batcher.cli.tools import tools
 from batcher.commands.base.answer import ENDING, RUNNING
 from batcher.commands.base.json_lines import write_json_line
-from batcher.errors import BatcherError, ExitCode, describe_disk_error
+from batcher.errors import BatcherError, ExitCode, InputError, describe_disk_error
 
 click_errors = typer._click.exceptions
 """The errors of a wrong command line. Typer carries a copy of click, and gives these classes no public name."""
@@ -69,6 +70,7 @@ def main() -> None:
 def _run_command() -> NoReturn:
     """Run the command and end the process. A mistake of the user is one sentence and exit code 2, never a traceback."""
     try:
+        _check_arguments(sys.argv[1:])
         code = app(standalone_mode=False)
         sys.stdout.flush()
         gc.freeze()  # the last garbage collection, at the end of the process, then has nothing to go through
@@ -93,6 +95,16 @@ def _run_command() -> NoReturn:
     except click_errors.ClickException as error:
         _print_error_line(_format_usage_error(error))
         sys.exit(int(ExitCode.USAGE))
+
+
+def _check_arguments(words: Sequence[str]) -> None:
+    """Raise InputError for an argument that is not UTF-8: neither the state nor JSON can hold it."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            what = f"the argument {word} is not UTF-8"
+            raise InputError(f"{what}; write it in UTF-8, and rename a file whose name is not") from error
 
 
 def _format_usage_error(error: click_errors.ClickException) -> str:

@@ -47,6 +47,26 @@ def test_a_wrong_command_line(place: Place, arguments: list[str], sentence: str)
     assert place.refused(*arguments) == sentence
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["collect", "--out", "b\udcff.parquet"], ["report", "--out", "b\udcff.html", "--json"], ["show", "a\udcff"]],
+    ids=lambda words: words[0],
+)
+def test_an_argument_that_is_not_utf8(planned: Place, arguments: list[str]) -> None:
+    word = next(word for word in arguments if "\udcff" in word)
+    sentence = planned.refused(*arguments)
+    shown = word.encode("unicode_escape").decode()
+    assert sentence == f"the argument {shown} is not UTF-8; write it in UTF-8, and rename a file whose name is not"
+
+
+def test_a_state_folder_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    folder = tmp_path / "n\udcff"
+    folder.mkdir()
+    sentence = Place(folder).refused("plan")
+    assert sentence.startswith("the state folder ")
+    assert sentence.endswith("/.batcher has a name that is not UTF-8; rename it, or set [state] dir")
+
+
 def test_no_configuration(place: Place) -> None:
     (place.folder / "batcher.toml").unlink()
     sentence = "batcher.toml does not exist; `batcher init` writes one, --config names another"

@@ -26,10 +26,20 @@ PATIENCE_S = 60.0
 """Seconds to wait for the state file before an intent is written; before an outcome the wait has no bound."""
 
 
+def _check_folder_name(folder: Path) -> None:
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError as error:
+        why = "has a name that is not UTF-8; rename it, or set [state] dir"
+        raise StateError(f"the state folder {folder} {why}") from error
+
+
 class Store:
     """The state of one job in a folder."""
 
     def __init__(self, folder: Path, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        """Raise StateError where DuckDB could open no file in this folder."""
+        _check_folder_name(folder)
         self.folder = folder
         self.path = folder / STATE_FILE
         self._clock = clock
