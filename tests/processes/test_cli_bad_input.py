@@ -116,7 +116,7 @@ def test_what_a_file_holds_cannot_break_the_sentence_or_reach_the_terminal(place
     sentence = place.refused("plan", "--json")
     assert "its columns are artist_id x, na\\x1b[31mme" in sentence
     ended = place.run("plan", "--input", os.fsdecode(b"\xff.csv"), "--json")
-    assert orjson.loads(ended.stdout)["error"].startswith("\\udcff.csv does not exist")
+    assert orjson.loads(ended.stdout)["error"].startswith("the argument \\udcff.csv is not UTF-8; ")
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
 
 
