@@ -26,6 +26,11 @@ class BatcherError(Exception):
 
     exit_code = ExitCode.USAGE
 
+    @property
+    def logged(self) -> str:
+        """The sentence as it may be written into the log and sent: without a prompt or an answer."""
+        return str(self)
+
 
 class ConfigError(BatcherError):
     """batcher.toml or an override in the environment cannot be used."""
@@ -33,6 +38,16 @@ class ConfigError(BatcherError):
 
 class JobError(BatcherError):
     """The job folder cannot be used."""
+
+    def __init__(self, sentence: str, logged: str = "") -> None:
+        """logged: the same without what job.py says, which may hold an answer; "": it says nothing."""
+        super().__init__(sentence)
+        self._logged = logged or sentence
+
+    @property
+    def logged(self) -> str:
+        """The sentence without what job.py says."""
+        return self._logged
 
 
 class InputError(BatcherError):

@@ -78,7 +78,7 @@ def _run_command() -> NoReturn:
             _print_error_line(INTERRUPTED_SENTENCE)
         sys.exit(ENDING.compute_exit_code(code if isinstance(code, int) else int(ExitCode.DONE)))
     except BatcherError as error:
-        _print_error_line(str(error))
+        _print_error_line(str(error), error.logged)
         sys.exit(int(error.exit_code))
     except BrokenPipeError:  # `batcher status | head`: the reader has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -116,13 +116,16 @@ def _format_usage_error(error: click_errors.ClickException) -> str:
     return f"{text[:1].lower()}{text[1:]}`{command} --help` shows what it takes"
 
 
-def _print_error_line(sentence: str) -> None:
-    """Print a sentence on one line of stderr, with escapes for what a file or a service may have put into it."""
+def _print_error_line(sentence: str, logged: str = "") -> None:
+    """Print a sentence on one line of stderr, with escapes for what a file or a service may have put into it.
+
+    logged: the sentence for the log, where it is another one.
+    """
     from batcher.views.clean import escape_line
     from batcher.views.folding import fold_for_terminal
 
     line = escape_line(sentence)
-    RUNNING.explain(line)
+    RUNNING.explain(escape_line(logged or sentence))
     if "--json" in sys.argv:
         import orjson
 

@@ -48,8 +48,10 @@ class JobCodeGuard:
             lines = [f.lineno for f in frames if Path(f.filename).name == "job.py" and f.filename != __file__]
             place = f"job.py, line {lines[-1]}: " if lines else ""
             text = str(error).strip()
-            reason = f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
-            raise JobError(f"{self._where}: {place}{reason}; fix job.py") from error
+            kind = type(error).__name__
+            reason = f"{kind}: {text.splitlines()[0]}" if text else kind
+            told, logged = (f"{self._where}: {place}{what}; fix job.py" for what in (reason, kind))
+            raise JobError(told, logged) from error
 
 
 _IS_LEFT_ALONE = ContextVar("_IS_LEFT_ALONE", default=False)

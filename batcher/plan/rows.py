@@ -217,7 +217,7 @@ class RowPreparer:
         try:
             artist = self.job.restore_artist(data)
         except JobError as error:
-            raise JobError(f"artist {artist_id}: {error}") from None
+            raise JobError(f"artist {artist_id}: {error}", f"artist {artist_id}: {error.logged}") from None
         return self._render_text(artist, f"artist {artist_id}")
 
     def _render_text(self, artist: Any, where: object) -> str:

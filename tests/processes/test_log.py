@@ -50,6 +50,20 @@ def test_acting_commands_write_times_events_and_ends_and_nothing_secret(shop: Sh
     assert not any(line in log for line in prompt.splitlines() if len(line) > 20)
 
 
+def test_what_job_py_says_of_an_answer_is_printed_and_not_written(shop: Shop) -> None:
+    job = shop.folder / "jobs" / "bios" / "job.py"
+    refuses = 'def accept(artist: Artist, bio: Bio) -> str | None:\n    raise ValueError("it is " + bio.bio)\n'
+    job.write_text(job.read_text(encoding="utf-8") + "\n\n" + refuses, encoding="utf-8")
+    command = 'command = "cat >> notices.jsonl"'
+    with (shop.folder / "batcher.toml").open("a", encoding="utf-8") as file:
+        file.write(f"[notify]\n{command}\n")
+    told = run(shop, "run", 2)[1]
+    assert "ValueError: it is Sandbox text on" in told
+    log = log_of(shop)
+    assert ": ValueError; fix job.py" in log
+    assert "Sandbox text" not in log
+
+
 def test_the_log_is_shown_by_time_and_shard_and_as_json(shop: Shop) -> None:
     assert "there is no log in" in run(shop, "log", 2)[1]
     run(shop, "run")

@@ -74,7 +74,7 @@ class BatchRunner:
         try:
             recut_parked_lines(self._context.store, self._context.job, self._context.config)
         except JobError as error:  # they stay as they are; what is in flight needs no job
-            self._context.notify(events.LinesParked(reason=str(error)))
+            self._context.notify(events.LinesParked(reason=error.logged))
 
     def run_until_idle(self, once: bool = False, how: Decide = decide_actions) -> Finish | Wait:
         """Act until `how` finishes; return what it ended with. once: only until there is something to wait for."""
