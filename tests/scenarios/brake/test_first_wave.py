@@ -39,7 +39,8 @@ def test_only_a_first_wave_is_sent_until_an_answer_was_judged(tmp_path: Path) ->
 def test_a_job_whose_batches_all_expire_does_not_go_out_one_shard_after_another(tmp_path: Path) -> None:
     """Six shards: one, then two, then three; each line is tried as often as without a first wave."""
     never = SandboxSettings(service_s=(10**6, 10**6))
-    world = World(tmp_path, never, config_with(limits={"lines_per_shard": 10}, brake=BRAKE, poll={"interval_s": 7_200}))
+    config = config_with(limits={"lines_per_shard": 10}, brake=BRAKE, poll={"interval_s": 21_600})
+    world = World(tmp_path, never, config)
     world.plan(write_table(tmp_path / "artists.csv", 60, (1, 2)))
     world.release()
     world.act()
@@ -164,7 +165,7 @@ def test_the_rest_of_what_is_asked_for_again_follows_the_first_answers(tmp_path:
 
 def test_a_first_wave_of_loose_lines_that_expires_is_followed_by_a_larger_one(tmp_path: Path) -> None:
     world = _redo(tmp_path, 400, SandboxSettings(service_s=(10**9, 10**9)))
-    world.config = config_with(limits={"lines_per_shard": 400}, brake=BRAKE, poll={"interval_s": 7_200})
+    world.config = config_with(limits={"lines_per_shard": 400}, brake=BRAKE, poll={"interval_s": 21_600})
     world.act()
     assert world.states() == {"dead": 400}
     assert [int(str(lines)) for (lines,) in world.rows(REDONE)][:2] == [40, 80]

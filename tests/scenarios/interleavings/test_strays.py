@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow("whole jobs, interrupted in the middle of each kin
 
 
 def test_of_two_batches_one_is_cancelled_though_the_stray_came_first(tmp_path: Path) -> None:
-    it = trial(tmp_path, lines=12, settings={"service_s": (3000, 3000)})
+    it = trial(tmp_path, lines=12, settings={"service_s": (600, 600)})
     creates: list[float] = []
 
     def hide(body: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from tests.support.protocol_kit import (
     CREATE,
     HOUR,
     LIST,
+    PATIENT,
     MakeTrial,
     Rule,
     Send,
@@ -116,7 +117,7 @@ def hides_batches(until: Callable[[], bool], alone: Rule) -> Rule:
 
 def test_an_ended_batch_that_can_never_be_asked_for_is_held_after_a_day(make_trial: MakeTrial) -> None:
     """Its listing names no files, and nothing else is said of it."""
-    it = make_trial(poll={"interval_s": 1800})
+    it = make_trial(poll={"interval_s": 3600}, retry=PATIENT)
     started = it.clock()
 
     def rule(request: httpx2.Request, send: Send) -> httpx2.Response:
