@@ -54,6 +54,8 @@ class RunAnswer(JobAnswer):
     """What was written at the end; null: nothing was."""
     problem: str | None
     """Why nothing was written, where --out was given."""
+    report: str | None
+    """The page that was written; null: none was asked for."""
 
 
 class DirectAnswer(JobAnswer):

@@ -34,7 +34,7 @@ STEPS: tuple[tuple[str, str, int], ...] = (
     ("retry", "retry", 0),
     ("poll", "poll --once", 3),
     ("direct", "direct --limit 2", 3),
-    ("run", "run --out bios.jsonl --failed failed.csv", 4),
+    ("run", "run --out bios.jsonl --failed failed.csv --report run.html", 4),
     ("status", "status", 0),
     ("show", "show a00003", 0),
     ("show", "show a00001", 0),
@@ -87,6 +87,7 @@ def test_each_command_prints_what_its_schema_says(tmp_path: Path) -> None:
     assert last["run"]["dead"] == last["run"]["states"]["dead"] > 0
     assert last["run"]["collected"]["files"][0] == {"path": "bios.jsonl", "rows": last["run"]["states"]["done"]}
     assert last["run"]["costs"]["spent"] == round(last["run"]["costs"]["spent"], 6) > 0
+    assert last["run"]["report"] == "run.html"
     assert last["status"]["now"].endswith("Z")
     assert isinstance(last["show"]["data"], dict)
     assert last["show"]["bio"] is None or isinstance(last["show"]["bio"]["data"], dict)

@@ -108,7 +108,8 @@ def run_all(session: Session, options: PlanOptions | None, files: RunFiles, tail
         from batcher.contracts.sending import RunAnswer
 
         fields = {**describe_job(status), "interrupted": is_interrupted(end), "elapsed_s": round(elapsed_s, 3)}
-        return RunAnswer.model_validate({**fields, **collection.describe()})
+        page = None if files.report is None else str(files.report)
+        return RunAnswer.model_validate({**fields, **collection.describe(), "report": page})
 
     return CommandAnswer(draw, describe, code)
 
