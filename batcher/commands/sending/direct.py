@@ -9,7 +9,7 @@ from batcher.catalog.prices import resolve_prices
 from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.choices import parse_failure_class
 from batcher.commands.base.confirm import confirm_on_terminal
-from batcher.commands.base.outcome import describe_job, raise_problem, read_job_status
+from batcher.commands.base.outcome import describe_job, draw_job_state, raise_problem, read_job_status
 from batcher.commands.base.process import open_lane_context
 from batcher.commands.base.session import Session
 from batcher.commands.sending.retry import bring_back_lines, describe_prompts
@@ -24,7 +24,6 @@ from batcher.state import direct_calls
 from batcher.state.direct_calls import Selection
 from batcher.state.wishes import RetryFilter
 from batcher.views.sheet import format_count, format_usd
-from batcher.views.status import draw_status
 
 if TYPE_CHECKING:
     from batcher.contracts.sending import DirectAnswer
@@ -90,7 +89,7 @@ def run_direct(
         return DirectAnswer.model_validate({**describe_job(status), "calls": outcomes})
 
     return CommandAnswer(
-        lambda: Group(draw_status(status), Text(f"Direct calls: {counts}.")),
+        lambda: Group(*draw_job_state(session, status), Text(f"Direct calls: {counts}.")),
         describe,
         compute_exit_code(status.states),
     )
