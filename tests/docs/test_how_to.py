@@ -10,6 +10,7 @@ import pytest
 from typer.main import get_command
 
 from batcher.cli.app import app
+from tests.support.terminal_screens import MOMENTS, SIZES, STEPS, WIDTHS, draw_index
 from tests.support.world import ROOT
 
 DOCS = ROOT / "docs"
@@ -64,3 +65,12 @@ def test_every_document_is_in_the_index() -> None:
     pages = {path for path in DOCS.rglob("*.md") if path.parent.name != "decisions"} | {DOCS / "decisions/README.md"}
     missing = [str(path.relative_to(DOCS)) for path in pages if f"]({path.relative_to(DOCS)})" not in index]
     assert missing == ["README.md"]
+
+
+def test_every_command_has_its_pictures() -> None:
+    shown = {words[1] for step in STEPS if (words := step.shown.split())[1] in COMMANDS}
+    assert shown == set(COMMANDS)
+    names = {f"{step.name}-{width}" for step in STEPS for width in WIDTHS}
+    names |= {f"live-{moment}-{rows}x{columns}" for moment in MOMENTS for rows, columns in SIZES}
+    assert {path.stem for path in (DOCS / "screens").glob("*.svg")} == names
+    assert (DOCS / "screens" / "README.md").read_text(encoding="utf-8") == draw_index()

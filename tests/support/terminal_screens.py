@@ -13,6 +13,7 @@ from typing import NamedTuple
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from batcher.views.live.frame import RecentEvent
 from batcher.views.live.screen import draw_live
 from tests.support import live_kit
 from tests.support.shop import Shop, open_shop
@@ -22,30 +23,38 @@ from tests.support.world import ROOT
 SCREENS = ROOT / "docs" / "screens"
 WIDTHS = (80, 120)
 HEIGHT = 40
+"""Rows of the terminal of the commands, which may print more."""
 SIZES = ((24, 80), (40, 120))
 """Rows and columns of the pictures of the live view."""
+SENT = [RecentEvent(live_kit.NOW - 180 + n, f"shard {n}: batch batch_{n:032x} created") for n in range(1, 7)]
 MOMENTS = {
-    "early": (live_kit.early, "batches are running"),
-    "middle": (live_kit.middle, "batches are running"),
-    "paused": (live_kit.paused, "paused: by hand"),
-    "ended": (live_kit.ended, ""),
+    "early": (live_kit.early, "batches are running", SENT),
+    "middle": (live_kit.middle, "batches are running", live_kit.EVENTS),
+    "paused": (live_kit.paused, "paused: by hand", live_kit.EVENTS),
+    "ended": (live_kit.ended, "", live_kit.EVENTS),
 }
+UNTIL_CTRL_C = "timeout -s INT 3 "
+"""Before a command that works until Ctrl-C."""
 HOME = "/home/ada/artists-and-their-bios"
 """Stands in the pictures for the folder of the job, cut to the same length."""
-
-
 SLOW_S = (54_000, 72_000)
 """A batch that takes so long runs for half a minute: the screens that follow show it in flight."""
 
 
 class Step(NamedTuple):
-    """A command of the walk through a job. name: that of its picture; answers: what is typed at its questions;
-    service_s: how long batches take that are created now, in seconds of the sandbox."""
+    """A command of the walk through a job, and the name of its picture."""
 
     name: str
     line: str
     answers: Sequence[str] = ()
+    """What is typed at its questions."""
     service_s: tuple[float, float] = (200, 600)
+    """How long batches take that are created now, in seconds of the sandbox."""
+
+    @property
+    def shown(self) -> str:
+        """The command as a user types it."""
+        return self.line.removeprefix(UNTIL_CTRL_C)
 
 
 STEPS = (
@@ -79,6 +88,7 @@ STEPS = (
     Step("collect", "batcher collect --out bios.parquet"),
     Step("report", "batcher report --out report.html"),
     Step("log", "batcher log --lines 25"),
+    Step("sandbox", f"{UNTIL_CTRL_C}batcher sandbox --port 0 --folder sandbox"),
     Step("demo", "batcher demo"),
 )
 
@@ -89,11 +99,32 @@ def main() -> None:
     for width in WIDTHS:
         with tempfile.TemporaryDirectory(prefix="screens-") as name, open_shop(Path(name)) as shop:
             for step in STEPS:
-                save_picture(f"{step.name}-{width}", width, [Text(f"$ {step.line}"), *draw_step(shop, step, width)])
+                save_picture(f"{step.name}-{width}", width, [Text(f"$ {step.shown}"), *draw_step(shop, step, width)])
     for rows, columns in SIZES:
-        for moment, (build, note) in MOMENTS.items():
-            screen = draw_live(build(), live_kit.frame(columns, rows, note))
-            save_picture(f"live-{moment}-{rows}x{columns}", columns, [screen])
+        for moment, (build, note, happened) in MOMENTS.items():
+            frame = live_kit.frame(columns, rows, note)._replace(events=happened)
+            save_picture(f"live-{moment}-{rows}x{columns}", columns, [draw_live(build(), frame)])
+    (SCREENS / "README.md").write_text(draw_index(), encoding="utf-8")
+
+
+def draw_index() -> str:
+    """Return the page of all pictures."""
+    lines = [
+        "# What Batcher shows", "",
+        "`make screens` writes them: it runs each command on the job that comes with Batcher, against the sandbox.", "",
+        "## The live view", "",
+        "`run`, `poll` and `status --watch` show one screen that fits the terminal: here 24 x 80; "
+        f"40 x 120: {', '.join(f'[{moment}](live-{moment}-40x120.svg)' for moment in MOMENTS)}.", "",
+    ]  # fmt: skip
+    lines += [f"![{moment}](live-{moment}-24x80.svg)" for moment in MOMENTS]
+    lines += [
+        "", "## The report", "", "`batcher report --out report.html`, light; also [dark](report-dark.png) and "
+        "[390 pixels wide](report-390.png).", "", "![the report](report-light.png)", "", "## The commands", "",
+        "Each at 80 columns; the link below shows 120.", "",
+    ]  # fmt: skip
+    for step in STEPS:
+        lines += [f"![{step.name}]({step.name}-80.svg)", "", f"[{step.name} at 120 columns]({step.name}-120.svg)", ""]
+    return "\n".join(lines)
 
 
 def draw_step(shop: Shop, step: Step, width: int) -> list[Text]:
