@@ -14,10 +14,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from batcher.catalog.limits import lookup_output_room, lookup_tier_limit
+from batcher.catalog.request_keys import find_parameter_fault
 from batcher.core.cutting import MAX_BYTES, MAX_LINES, default_shard_limits
 from batcher.core.direct.workers import parse_workers
 from batcher.core.failures import FailureClass
-from batcher.core.model import Endpoint, Parameters, ShardLimits
+from batcher.core.model import Endpoint, Parameters, ShardLimits, find_effort
 from batcher.core.retry import DEFAULT_POLICIES, RetryPolicy, RetryRules
 from batcher.errors import ConfigError, format_faulty_value
 
@@ -25,8 +26,6 @@ PREFIX = "BATCHER_"
 """The beginning of the names of variables that override a key."""
 OF_TESTS = ("BATCHER_TEST_", "BATCHER_WRITE_DOCS")
 """The beginnings of the names of variables that only the tests of the project use."""
-
-
 NAMED_FAULTS = 5
 """The most errors in the settings that one message names."""
 
@@ -53,18 +52,20 @@ class JobSection(ConfigSection):
 
 
 class ParametersSection(ConfigSection):
-    """What a request asks of the model beside the prompt. None: not sent, so that the model's own default holds."""
+    """What a request asks of the model beside the prompt. It may have other keys of the endpoint. None: not sent."""
+
+    model_config = ConfigDict(extra="allow")
 
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, ge=0, le=1)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
-    """Taken by /v1/chat/completions alone."""
 
     def to_parameters(self) -> Parameters:
-        """Return those that are set, by their names."""
-        return {name: value for name, value in self if value is not None}
+        """Return those that are set, in the same order for every file."""
+        names = (*type(self).model_fields, *sorted(self.model_extra or {}))
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 class ModelSection(ConfigSection):
@@ -78,9 +79,9 @@ class ModelSection(ConfigSection):
 
     @field_validator("parameters")
     @classmethod
-    def _reject_seed_of_responses(cls, value: ParametersSection, info: ValidationInfo) -> ParametersSection:
-        if value.seed is not None and info.data.get("endpoint") is Endpoint.RESPONSES:
-            raise ValueError(f'{Endpoint.RESPONSES} takes no seed; remove it, or set endpoint = "{Endpoint.CHAT}"')
+    def _reject_unfit_keys(cls, value: ParametersSection, info: ValidationInfo) -> ParametersSection:
+        if "endpoint" in info.data and (fault := find_parameter_fault(info.data["endpoint"], value.to_parameters())):
+            raise ValueError(fault)
         return value
 
 
@@ -288,7 +289,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
             raise ConfigError(f"{path} is a folder; name a file with --config")
         if not path.is_file():
             raise ConfigError(f"{path} does not exist; `batcher init` writes one, --config names another")
-        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}; fix the line") from error
     except UnicodeDecodeError as error:
@@ -296,7 +297,6 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}, line {line} is not UTF-8; save it as UTF-8") from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    return data
 
 
 def _environment_overrides() -> Iterator[tuple[str, list[str]]]:
@@ -385,7 +385,7 @@ def enqueued_token_limit(config: Config) -> int:
 def output_token_limit(config: Config) -> int:
     """Return the most tokens of an answer, with what is thought before it: of the settings, else of the model."""
     model = config.model
-    return model.max_output_tokens or lookup_output_room(model.name, model.parameters.reasoning_effort)
+    return model.max_output_tokens or lookup_output_room(model.name, find_effort(model.parameters.to_parameters()))
 
 
 def shard_limits(config: Config) -> ShardLimits:

@@ -30,9 +30,16 @@ class Endpoint(StrEnum):
     RESPONSES = "/v1/responses"
 
 
-Parameters = Mapping[str, str | int | float]
-"""What a request asks of the model beside the prompt, by the names of `[model.parameters]`."""
+Parameters = Mapping[str, object]
+"""What a request asks of the model beside the prompt: values of JSON, by the names of `[model.parameters]`."""
 NO_PARAMETERS: Parameters = MappingProxyType({})
+
+
+def find_effort(parameters: Parameters) -> str | None:
+    """Return the reasoning effort that is asked for, by its name in either endpoint; None: the model's own."""
+    reasoning = parameters.get("reasoning")
+    effort = parameters.get("reasoning_effort") or (reasoning.get("effort") if isinstance(reasoning, Mapping) else None)
+    return effort if isinstance(effort, str) else None
 
 
 class JobVersion(NamedTuple):
@@ -51,8 +58,7 @@ class JobVersion(NamedTuple):
     @property
     def effort(self) -> str | None:
         """The reasoning effort that is asked for; None: the model's own."""
-        effort = self.parameters.get("reasoning_effort")
-        return effort if isinstance(effort, str) else None
+        return find_effort(self.parameters)
 
 
 class TokenUsage(NamedTuple):

@@ -109,8 +109,10 @@ class LineRenderer:
         return hash_line_bytes(self._digest + own)
 
     def constant_texts(self) -> list[str]:
-        """Return the texts that every line repeats, for the token counter: system prompt and schema as compact JSON."""
-        return [self.version.system, orjson.dumps(self.version.schema).decode()]
+        """Return the texts that every line repeats, for the token counter: the system prompt, and as compact JSON the
+        schema and the tools, which the model reads too."""
+        tools = [value for key in ("tools", "functions") if (value := self.version.parameters.get(key))]
+        return [self.version.system, *(orjson.dumps(each).decode() for each in (self.version.schema, *tools))]
 
 
 def _unused_marker(version: JobVersion) -> str:
@@ -134,14 +136,18 @@ def build_request_body(version: JobVersion, user_text: str) -> dict[str, object]
             "response_format": {"type": "json_schema", "json_schema": schema},
             **parameters,
         }
-    effort, verbosity = parameters.pop("reasoning_effort", None), parameters.pop("verbosity", None)
-    text = {"format": {"type": "json_schema", **schema}}
+    text: dict[str, object] = {"format": {"type": "json_schema", **schema}}
+    if "verbosity" in parameters:
+        text["verbosity"] = parameters.pop("verbosity")
+    if "reasoning_effort" in parameters:
+        reasoning = parameters.get("reasoning")
+        effort = {"effort": parameters.pop("reasoning_effort")}
+        parameters["reasoning"] = {**reasoning, **effort} if isinstance(reasoning, Mapping) else effort
     return {
         "model": version.model,
         "input": messages,
         "max_output_tokens": version.max_output_tokens,
-        "text": text if verbosity is None else {**text, "verbosity": verbosity},
-        **({} if effort is None else {"reasoning": {"effort": effort}}),
+        "text": text,
         **parameters,
     }
 

@@ -10,6 +10,8 @@ from jsonschema import Draft202012Validator
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
+from batcher.catalog.request_keys import OWN_KEYS, REQUEST_KEYS
+from batcher.core.model import Endpoint
 from tests.support.sandbox_kit import CHAT, RESPONSES, Bench, bench, chat_body, line, lines, response_body
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "openapi"
@@ -41,6 +43,25 @@ def present(value: dict[str, Any]) -> dict[str, Any]:
 def test_the_description_refuses_what_is_wrong() -> None:
     with pytest.raises(AssertionError):
         conforms("Batch", {"id": "x", "status": "odd"})
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "schema"),
+    [(Endpoint.CHAT, "CreateChatCompletionRequest"), (Endpoint.RESPONSES, "CreateResponse")],
+)
+def test_the_keys_of_a_request_are_those_of_the_description(endpoint: Endpoint, schema: str) -> None:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    schemas = yaml.load((SHARED / "openai-subset.yaml").read_text(encoding="utf-8"), Loader=loader)["components"][
+        "schemas"
+    ]
+
+    def keys_of(part: dict[str, Any]) -> set[str]:
+        if "$ref" in part:
+            return keys_of(schemas[part["$ref"].rpartition("/")[2]])
+        return {*part.get("properties", {})}.union(*map(keys_of, part.get("allOf", [])))
+
+    assert REQUEST_KEYS[endpoint] == keys_of(schemas[schema])
+    assert {key for keys in REQUEST_KEYS.values() for key in keys} >= OWN_KEYS.keys()
 
 
 def test_files(tmp_path: Path) -> None:

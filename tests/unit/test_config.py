@@ -143,8 +143,29 @@ def test_a_row_of_the_failure_table_may_name_some_of_its_keys(tmp_path: Path) ->
         ),
         (
             "[model.parameters]\neffort = 'low'\n",
-            "batcher.toml: unknown key model.parameters.effort; [model.parameters] has reasoning_effort, verbosity, "
-            "temperature, top_p, seed",
+            "batcher.toml: model.parameters = {'effort': 'low'} is not valid: /v1/chat/completions takes no effort; "
+            "the nearest is reasoning_effort",
+        ),
+        (
+            "[model.parameters]\nmax_tokens = 7\n",
+            "batcher.toml: model.parameters = {'max_tokens': 7} is not valid: max_tokens is no parameter, as [model] "
+            "max_output_tokens sets it; remove it",
+        ),
+        (
+            "[model.parameters]\nxyzzy = 7\n",
+            "batcher.toml: model.parameters = {'xyzzy': 7} is not valid: /v1/chat/completions takes no xyzzy; "
+            "remove it",
+        ),
+        (
+            "[model.parameters]\nmetadata = { day = 2026-11-27 }\n",
+            "batcher.toml: model.parameters = {'metadata': {'day': datetime.date(2026, 11, 27)}} is not valid: "
+            "2026-11-27 is no value of JSON; write it as a text or a number",
+        ),
+        (
+            "[model]\nendpoint = '/v1/responses'\n"
+            "[model.parameters]\nreasoning_effort = 'low'\nreasoning.effort = 'high'\n",
+            "batcher.toml: model.parameters = {'reasoning_effort': 'low', 'reasoning': {'effort': 'high'}} is not "
+            "valid: reasoning_effort and reasoning.effort are the same; remove one of them",
         ),
         (
             "[model.parameters]\nreasoning_effort = 'lots'\n",
@@ -301,6 +322,33 @@ def test_shards_are_sized_so_that_24_fit_or_as_the_settings_say() -> None:
     given = {"lines_per_shard": 7, "bytes_per_shard": 8_000, "tokens_per_shard": 9_000}
     limits = shard_limits(config_with(limits=given))
     assert (limits.lines, limits.bytes, limits.tokens) == (7, 8_000, 9_000)
+
+
+def test_a_request_may_have_any_key_of_its_endpoint(tmp_path: Path) -> None:
+    text = """
+[model.parameters]
+tools = [{ type = "function", function = { name = "look", parameters = { type = "object" } } }]
+stop = ["END"]
+store = false
+temperature = 1
+metadata = { team = "a" }
+"""
+    parameters = load_config(written(tmp_path, text)).model.parameters.to_parameters()
+    assert list(parameters) == ["temperature", "metadata", "stop", "store", "tools"]
+    assert (parameters["stop"], parameters["store"], parameters["metadata"]) == (["END"], False, {"team": "a"})
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "reasoning"), [("/v1/chat/completions", "reasoning_effort"), ("/v1/responses", "reasoning.effort")]
+)
+def test_an_answer_has_room_for_what_is_thought_at_either_endpoint(
+    tmp_path: Path, endpoint: str, reasoning: str
+) -> None:
+    def room(effort: str) -> int:
+        text = f"[model]\nendpoint = '{endpoint}'\n[model.parameters]\n{reasoning} = '{effort}'\n"
+        return output_token_limit(load_config(written(tmp_path, text)))
+
+    assert room("none") < room("high")
 
 
 def test_parameters_of_the_model_are_named_in_the_file_and_in_the_environment(

@@ -240,6 +240,26 @@ def test_parameters_stand_where_each_endpoint_has_them() -> None:
     assert (chat.effort, VERSION.effort) == ("low", None)
 
 
+def test_other_keys_of_a_request_are_sent_as_they_are() -> None:
+    tools = [{"type": "function", "name": "look", "parameters": {"type": "object"}}]
+    others = {"tools": tools, "store": False, "metadata": {"team": "a"}}
+    for endpoint in Endpoint:
+        version = VERSION._replace(endpoint=endpoint, parameters=others)
+        body = orjson.loads(line_of(version, "a1", "text"))["body"]
+        plain = orjson.loads(line_of(version._replace(parameters={}), "a1", "text"))["body"]
+        assert body == {**plain, **others}
+        assert decode_version(encode_version(version)) == version
+        (tools_text,) = set(LineRenderer(version).constant_texts()) - set(LineRenderer(VERSION).constant_texts())
+        assert orjson.loads(tools_text) == tools
+
+
+def test_effort_joins_what_else_is_said_of_reasoning() -> None:
+    parameters = {"reasoning_effort": "low", "reasoning": {"summary": "auto"}}
+    version = VERSION._replace(endpoint=Endpoint.RESPONSES, parameters=parameters)
+    assert orjson.loads(line_of(version, "a1", "text"))["body"]["reasoning"] == {"effort": "low", "summary": "auto"}
+    assert version._replace(parameters={"reasoning": {"effort": "high"}}).effort == "high"
+
+
 @pytest.mark.parametrize("name", ["reasoning_effort", "verbosity"])
 def test_one_parameter_alone_is_sent_to_responses(name: str) -> None:
     version = VERSION._replace(endpoint=Endpoint.RESPONSES, parameters={name: "low"})
