@@ -324,6 +324,18 @@ def test_shards_are_sized_so_that_24_fit_or_as_the_settings_say() -> None:
     assert (limits.lines, limits.bytes, limits.tokens) == (7, 8_000, 9_000)
 
 
+def test_all_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:
+    text = "[limits]\ntier = 0\nthreshold = 2\n[budget]\nmax_usd = -1\n[poll]\nevery = 3\n"
+    text += "[direct]\nrpm = -1\nx = 1\ny = 1\n"
+    with pytest.raises(ConfigError) as caught:
+        load_config(written(tmp_path, text))
+    faults = str(caught.value).removeprefix(f"{tmp_path}/").split("; and ")
+    assert [fault.partition(" = ")[0].partition(";")[0] for fault in faults] == [
+        "batcher.toml: limits.tier", "limits.threshold", "budget.max_usd", "unknown key poll.every",
+        "direct.rpm", "2 more",
+    ]  # fmt: skip
+
+
 def test_a_request_may_have_any_key_of_its_endpoint(tmp_path: Path) -> None:
     text = """
 [model.parameters]
