@@ -90,6 +90,8 @@ class ExpectationPart(Part):
     measured: MeasuredUsagePart
     waits_for: MaybeText
     """What a person has to do before anything is sent, from which on the forecast counts."""
+    refusal: MaybeText
+    """Which shard is refused until a person acts, why, and what to do."""
 
 
 class PromptLinesPart(Part):

@@ -146,7 +146,7 @@ class NextStepPart(Part):
     """One thing that waits for a person."""
 
     kind: str
-    """stopped, quota, paused, brake, pilot, perhaps_paid, revoked, held, dead, unreleased or collect."""
+    """stopped, quota, paused, refused, brake, pilot, perhaps_paid, revoked, held, dead, unreleased or collect."""
     sentence: str
     """What it is and what to do."""
     command: MaybeText

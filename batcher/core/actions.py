@@ -95,10 +95,14 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Send nothing more: this shard can never be sent. A single line is over the limit, or the budget is too small."""
+    """Send nothing more: this shard can never be sent. A single line is over the limit, or the budget is too small.
+
+    waits_for: what a person has to do, as the end of "not before ...".
+    """
 
     shard: int
     reason: str
+    waits_for: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,19 +9,21 @@ decision, in the transaction that writes the intent to send, and right before th
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from batcher.core.actions import Admission, Hold, Refuse, Send, Split
 from batcher.core.brake import NO_PROMPTS, Prompts, find_prompt_obstacle
 from batcher.core.lifecycle import SENDABLE_STATES
 from batcher.core.room import Budget, Room
-from batcher.core.snapshot import SendGate, ShardView
+from batcher.core.snapshot import LooseLines, SendGate, ShardView
 
 BATCHES_PER_HOUR = 2_000
 """Batch creation rate limit (OpenAI, guides/batch, 2026-07)."""
 
 NO_ANSWER = "the service does not answer"
 NO_ROOM = "the service has no room for more"
+UNPRICED = "its price is not known, and a budget is set; set [budget] max_usd to 0 to go on without a bound"
 
 
 def find_send_obstacle(
@@ -88,14 +90,20 @@ def find_budget_obstacle(shard: ShardView, budget: Budget, left_usd: float) -> s
     """Return why a shard may cost more than the dollars that are left of the budget; "" where it may not."""
     cost = max_shard_cost(shard, budget)
     if cost is None:
-        return "its price is not known, and a budget is set" if budget.max_usd > 0 else ""
+        return UNPRICED if budget.max_usd > 0 else ""
     if cost <= left_usd:
         return ""
-    left = max(left_usd, 0.0)
+    left, enough = max(left_usd, 0.0), budget.max_usd - left_usd + cost
     return (
         f"may cost {format_usd(cost)}; {format_usd(left)} of the budget of {format_usd(budget.max_usd)} is left; "
-        "raise [budget] max_usd"
+        f"raise [budget] max_usd to at least {format_usd(_round_up(enough))}"
     )
+
+
+def _round_up(amount: float) -> float:
+    """Return the least amount of dollars that is as much, of those that `format_usd` shows with all their digits."""
+    scale = 10.0 ** _count_digits(amount)
+    return math.ceil(round(amount * scale, 6)) / scale
 
 
 def max_shard_cost(shard: ShardView, budget: Budget) -> float | None:
@@ -140,6 +148,39 @@ def admit_shards(
     return [*decided, *kept_back[:1]]
 
 
+def find_lasting_refusal(
+    queue: Sequence[ShardView],
+    loose: Iterable[LooseLines],
+    room: Room,
+    budget: Budget,
+    prompts: Prompts = NO_PROMPTS,
+    *,
+    now: float,
+) -> Refuse | None:
+    """Return the refusal that keeps everything back until a person acts; None where something may yet be sent.
+
+    What is in flight may free all that it holds, and what goes before the refused shard may go out: neither is refused.
+    queue: all shards that are released and not sent, in any order; loose: the lines that belong to no shard.
+    """
+    freed = budget._replace(in_flight_usd=0.0) if budget.frees else budget
+    due = [shard for shard in queue if shard.wait_until <= now]
+    refusal = _find_first_refusal(due, room, freed, prompts)
+    # A shard that still waits to be sent again, or failed lines, may be more urgent than the refused shard.
+    if refusal is None or _find_first_refusal(queue, room, freed, prompts) is None:
+        return None
+    priority = next(shard.priority for shard in due if shard.shard == refusal.shard)
+    if any(group.priority < priority for group in loose):
+        return None
+    held = admit_shards(due, room, budget, prompts=prompts)[0]  # its words count what is in flight
+    return replace(refusal, reason=held.reason) if isinstance(held, Hold) else refusal
+
+
+def _find_first_refusal(queue: Sequence[ShardView], room: Room, budget: Budget, prompts: Prompts) -> Refuse | None:
+    """Return the refusal of the shard that comes next; None where it is not refused."""
+    decided = admit_shards(queue, room, budget, prompts=prompts)
+    return decided[0] if decided and isinstance(decided[0], Refuse) else None
+
+
 def remaining_budget(budget: Budget) -> float:
     """Return the dollars of the budget that are neither spent nor in flight; infinite where no bound is set."""
     if budget.max_usd <= 0:
@@ -155,19 +196,33 @@ def _admit_shard(shard: ShardView, room: Room, budget: Budget, free: int, left_u
         return Refuse(
             shard.shard,
             f"cannot be sent: one line of {shard.tokens:,} tokens is over the limit of {room.ceiling:,}",
+            "the enqueued-token limit is raised",
         )
     if room.largest is not None and shard.tokens > room.largest and shard.lines > 1:
         return Split(shard.shard, room.largest)
     if too_dear := find_budget_obstacle(shard, budget, left_usd):
-        may_become_free = max_shard_cost(shard, budget) is not None and budget.in_flight_usd > 0 and budget.frees
-        return Hold(shard.shard, too_dear) if may_become_free else Refuse(shard.shard, too_dear)
+        return _keep_back(shard, too_dear, budget)
     if too_large := find_room_obstacle(own, free):
         return Hold(shard.shard, too_large)
     return Send(shard.shard, own, free - own)
 
 
+def _keep_back(shard: ShardView, too_dear: str, budget: Budget) -> Hold | Refuse:
+    """Return a wait for the dollars in flight where their end may free some, else the refusal."""
+    if max_shard_cost(shard, budget) is None:
+        return Refuse(shard.shard, too_dear, "[budget] max_usd is 0")
+    if budget.in_flight_usd > 0 and budget.frees:
+        return Hold(shard.shard, too_dear)
+    return Refuse(shard.shard, too_dear, "the budget is raised")
+
+
 def format_usd(amount: float) -> str:
     """Return an amount of dollars: in cents from $1 on, else as fine as it has to be; nothing is "$0"."""
+    return f"${amount:,.{_count_digits(amount)}f}" if amount else "$0"
+
+
+def _count_digits(amount: float) -> int:
+    """Return with how many digits behind the point an amount of dollars is shown."""
     if amount == 0 or amount >= 1:
-        return f"${amount:,.2f}" if amount else "$0"
-    return f"${amount:.4f}" if amount >= 0.001 else f"${amount:.6f}"
+        return 2
+    return 4 if amount >= 0.001 else 6

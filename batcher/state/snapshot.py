@@ -18,7 +18,7 @@ from batcher.core.brake import (
     decide_brake,
 )
 from batcher.core.cutting import default_shard_limits
-from batcher.core.lifecycle import INTENTS, ShardState
+from batcher.core.lifecycle import ShardState
 from batcher.core.model import JobVersion, ShardLimits
 from batcher.core.retry import latest_wait_time
 from batcher.core.room import Budget, Charge, MeasuredUsage, Room
@@ -66,7 +66,7 @@ def load_snapshot(tx: Transaction, config: Config, price_of: PriceOf) -> Snapsho
         batches=work.batches,
         loose=work.loose,
         pauses=gate.pauses,
-        budget=load_budget(tx, config, price_of, room)._replace(frees=_can_free_budget(tx, config, work)),
+        budget=load_budget(tx, config, price_of, room)._replace(frees=can_free_budget(tx, config.budget.max_usd)),
         shard_limits=current_shard_limits(config, room),
         polled_at=facts.read_poll_time(tx),
         poll_interval_s=config.poll.interval_s,
@@ -202,11 +202,9 @@ def release_brake(tx: Transaction) -> None:
     facts.record_brake_resumed(tx, int(tx.fetch_one("count_attempts")[0]))
 
 
-def _can_free_budget(tx: Transaction, config: Config, work: ActiveWork) -> bool:
+def can_free_budget(tx: Transaction, max_usd: float) -> bool:
     """Return whether anything runs whose end may free money; True where no bound is set, as it is not needed then."""
-    if config.budget.max_usd <= 0 or work.batches or any(shard.state in INTENTS for shard in work.shards):
-        return True
-    return bool(tx.fetch_one("calls_running", since=tx.now - HOUR_S)[0])
+    return max_usd <= 0 or bool(tx.fetch_one("runs_anything", since=tx.now - HOUR_S)[0])
 
 
 def latest_valid_wait(tx: Transaction, config: Config) -> float:

@@ -24,7 +24,7 @@ class NextStep(NamedTuple):
     """One thing that waits for a person."""
 
     kind: str
-    """stopped, quota, paused, brake, pilot, perhaps_paid, revoked, held, dead, unreleased or collect."""
+    """stopped, quota, paused, refused, brake, pilot, perhaps_paid, revoked, held, dead, unreleased or collect."""
     sentence: str
     """What it is and what to do, with full stops."""
     command: str
@@ -36,6 +36,7 @@ def describe_next_steps(status: Status) -> list[NextStep]:
     steps = [
         *_describe_stop(status),
         *_describe_pauses(status),
+        *_describe_refusal(status),
         *(NextStep("brake", f"{brake.text[:1].upper()}{brake.text[1:]}.", "batcher answers --refused")
           for brake in status.brakes),
         *_describe_failed_pilot(status),
@@ -83,6 +84,12 @@ def needs_person(pause: OpenPause, now: float) -> bool:
     The service is tried again when the time of that is over; without credit the next pause follows.
     """
     return pause.until is None or (pause.reason == FailureClass.QUOTA and pause.until > now)
+
+
+def _describe_refusal(status: Status) -> Iterator[NextStep]:
+    refusal = status.expectation.refusal
+    if refusal:
+        yield NextStep("refused", f"{refusal[:1].upper()}{refusal[1:]}.", "")
 
 
 def _describe_failed_pilot(status: Status) -> Iterator[NextStep]:

@@ -120,7 +120,8 @@ def test_submit_says_why_the_rest_waits(shop: Shop) -> None:
     shop.sandbox.update_settings({"service_s": (1e6, 1e6)})  # what is in flight stays there
     told = " ".join(shop.shell("batcher plan && batcher submit").stdout.split())
     assert "may cost $0.0" in told
-    assert "of the budget of $0.0200 is left; raise [budget] max_usd): `batcher poll` sends the rest" in told
+    assert "of the budget of $0.0200 is left; raise [budget] max_usd to at least $" in told
+    assert "): `batcher poll` sends the rest" in told
 
 
 def test_ctrl_c_ends_at_a_safe_point_and_the_next_start_goes_on(shop: Shop) -> None:

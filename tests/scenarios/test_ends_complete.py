@@ -115,5 +115,5 @@ def test_a_budget_smaller_than_one_shard_sends_nothing(tmp_path: Path, once: boo
     ended = job.act(once=once)
     assert isinstance(ended, Finish)
     assert ended.problem.startswith("shard 1 may cost $0.")
-    assert ended.problem.endswith("; $0.000100 of the budget of $0.000100 is left; raise [budget] max_usd")
+    assert "; $0.000100 of the budget of $0.000100 is left; raise [budget] max_usd to at least $0." in ended.problem
     assert job.rows("SELECT count(*) FROM submissions") == [(0,)]

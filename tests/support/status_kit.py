@@ -20,7 +20,7 @@ def build_status(**changes: Any) -> Status:
         outage_until=0.0, direct_until=0.0, stopped="", quota_said="", costs=sum_costs([]),
         expectation=Expectation(
             compute_forecast(RemainingWork(800_000)), CostForecast(0.0, 0.0, 0.0, 0.0), 3600.0, [], MeasuredUsage(), "",
-            NOW,
+            "", NOW,
         ),
         shard_costs=[], quota=[], refusals=RoomRefusals(0, None, None, None), files_left=0, brakes=[], pilot=None,
         first_wave=None, asked_again={},

@@ -18,7 +18,7 @@ from batcher.views.sheet import format_count
 
 OK, NOTE, BAD = "ok", "note", "wrong"
 """The levels of a finding."""
-BLOCKING = ("stopped", "quota", "brake", "pilot")
+BLOCKING = ("stopped", "quota", "refused", "brake", "pilot")
 """The kinds of next steps that are wrong: nothing more is sent, or nothing of a prompt."""
 
 
@@ -66,7 +66,9 @@ def check_job_state(config: Config, store: Store) -> Iterator[Finding]:
         for step in describe_next_steps(status):
             if step.kind not in CALM_STEPS:
                 level = BAD if step.kind in BLOCKING else NOTE
-                yield Finding(step.kind.replace("_", " "), level, step.sentence, f"`{step.command}`")
+                yield Finding(
+                    step.kind.replace("_", " "), level, step.sentence, f"`{step.command}`" if step.command else ""
+                )
         yield from _check_locks(store, status)
     refused = [file for file in left if file.tries]
     if refused:

@@ -7,10 +7,12 @@ from typing import NamedTuple
 from batcher.catalog.limits import ANSWER_TOKENS, lookup_thinking_room, lookup_tier_limit
 from batcher.catalog.prices import ModelPrices, PriceOf
 from batcher.config import Config
+from batcher.core.actions import Refuse
+from batcher.core.admission import find_lasting_refusal
 from batcher.core.direct.workers import MOST_WORKERS, recommend_workers
 from batcher.core.forecast import MAX_RETRY_SHARE, Forecast, compute_forecast, count_fitting_lines
 from batcher.core.model import JobVersion, TokenUsage
-from batcher.core.room import MeasuredUsage
+from batcher.core.room import Budget, MeasuredUsage
 from batcher.state.reports.outlook import OpenLines, Outlook
 from batcher.state.snapshot import compute_charge
 
@@ -49,6 +51,8 @@ class Expectation(NamedTuple):
     waits_for: str
     """What a person has to do before anything is sent, as the end of "not before ..."; "": nothing. The forecast counts
     from then on."""
+    refusal: str
+    """Which shard is refused until a person acts, why, and what to do; "": none."""
     now: float
     """When this was computed (epoch seconds): the spans of time above count from then."""
 
@@ -57,15 +61,33 @@ def build_expectation(outlook: Outlook, config: Config, price_of: PriceOf, now: 
     """Return the expectation at `now` (epoch seconds)."""
     view = compute_forecast(outlook.load, outlook.ended_s)
     deadline_s = outlook.planned_at + config.deadline.hours * 3600 - now
+    refusal = _find_refusal(outlook, config.budget.max_usd, price_of, now)
     return Expectation(
         forecast=view,
         dollars=_forecast_cost(outlook, price_of),
         deadline_s=deadline_s,
         advice=_deadline_advice(outlook, config, deadline_s) if view.expected_s > deadline_s else (),
         measured=outlook.measured,
-        waits_for=outlook.waits_for,
+        waits_for=outlook.waits_for or (refusal.waits_for if refusal else ""),
+        refusal=_describe_refusal(refusal) if refusal else "",
         now=now,
     )
+
+
+def _find_refusal(outlook: Outlook, max_usd: float, price_of: PriceOf, now: float) -> Refuse | None:
+    """Return the refusal that keeps back all that is released. max_usd: the budget; 0: no bound."""
+    priced = {shard.version for shard in outlook.queue} if max_usd > 0 else set[int]()
+    charges = {
+        number: compute_charge(outlook.versions[number], prices, outlook.room)
+        for number in priced
+        if (prices := price_of(outlook.versions[number].model)) is not None
+    }
+    budget = Budget(max_usd, outlook.spent_usd, outlook.in_flight_usd, outlook.frees, charges)
+    return find_lasting_refusal(outlook.queue, outlook.loose, outlook.room, budget, outlook.prompts, now=now)
+
+
+def _describe_refusal(refusal: Refuse) -> str:
+    return f"shard {refusal.shard} {refusal.reason}; `batcher poll` goes on once {refusal.waits_for}"
 
 
 def _forecast_cost(outlook: Outlook, price_of: PriceOf) -> CostForecast:

@@ -6,17 +6,19 @@ from typing import NamedTuple
 
 from batcher.catalog.prices import LONG_REQUEST
 from batcher.config import Config
-from batcher.core.brake import Braked, Prompts
+from batcher.core.brake import NO_PROMPTS, Braked, Prompts
 from batcher.core.direct.workers import LINES_PER_WORKER_S
 from batcher.core.failures import FailureClass
 from batcher.core.forecast import BatchInFlight, RemainingWork
+from batcher.core.lifecycle import SENDABLE_STATES
 from batcher.core.model import JobVersion
 from batcher.core.room import MeasuredUsage, Room
-from batcher.core.snapshot import Pause
+from batcher.core.snapshot import LooseLines, Pause, ShardView
 from batcher.state import facts, quota_pauses, submissions
 from batcher.state.costs import load_budget_spending
 from batcher.state.db.transaction import Transaction
 from batcher.state.snapshot import (
+    can_free_budget,
     latest_valid_wait,
     load_loose_lines,
     load_measured,
@@ -69,6 +71,13 @@ class Outlook(NamedTuple):
     """Lines that one worker of the direct lane does in a second: measured, else assumed."""
     braked: Sequence[Braked] = ()
     """The prompts of which lines are open and the brake keeps all back."""
+    queue: Sequence[ShardView] = ()
+    """The shards that are released, not sent and not to be cancelled."""
+    loose: Sequence[LooseLines] = ()
+    prompts: Prompts = NO_PROMPTS
+    """What the answers so far say about sending more, by the version of the open lines."""
+    frees: bool = True
+    """Whether anything runs whose end may free some of the dollars in flight."""
 
     @property
     def open_line_count(self) -> int:
@@ -94,11 +103,12 @@ def load_outlook(tx: Transaction, config: Config) -> Outlook:
     prompts = load_prompts(tx, config, {part.version for part in parts})
     braked = {view.prompt: view.braked for view in prompts.values() if view.braked}
     spending = load_budget_spending(tx, config.budget.max_usd, room.factor)
+    unsent = [(ShardView(*row), is_unwanted) for *row, is_unwanted in tx.fetch_all("unsent", latest=latest)]
     return Outlook(
         room=room,
         load=RemainingWork(
             ceiling=_attainable_ceiling(tx, config, room),
-            shards=[(room.reserved_tokens(int(tokens)), int(lines)) for tokens, lines in tx.fetch_all("unsent")],
+            shards=[(room.reserved_tokens(shard.tokens), shard.lines) for shard, _ in unsent],
             flights=[BatchInFlight(*row) for row in tx.fetch_all("flights", now=tx.now)],
             loose=(room.reserved_tokens(sum(g.tokens for g in loose)), sum(g.lines for g in loose)),
             retry_share=measured.retry_share,
@@ -118,6 +128,11 @@ def load_outlook(tx: Transaction, config: Config) -> Outlook:
         direct_until=facts.read_wait(tx, facts.WaitFact.DIRECT, latest),
         per_worker_s=facts.read_worker_rate(tx) or LINES_PER_WORKER_S,
         braked=[braked[prompt] for prompt in sorted(braked)],
+        queue=[shard for shard, is_unwanted in unsent if shard.state in SENDABLE_STATES and not is_unwanted],
+        loose=loose,
+        prompts=prompts,
+        # Without dollars in flight there is nothing to come free, and nothing to look for.
+        frees=spending.in_flight_usd <= 0 or can_free_budget(tx, config.budget.max_usd),
     )
 
 

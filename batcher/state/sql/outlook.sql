@@ -17,8 +17,10 @@ UNION ALL
 SELECT n.reserved, n.lines, 0.0 FROM submissions AS n WHERE n.ended_at IS NULL AND n.batch_id IS NULL
 
 -- name: unsent
--- What is not sent, in the order of sending.
-SELECT tokens, lines FROM shards WHERE state IN ('planned', 'released', 'uploaded') ORDER BY priority, shard
+-- What is not sent, in the order of sending, and whether it is to be cancelled.
+SELECT shard, priority, state, lines, tokens, CASE WHEN wait_until > $latest THEN 0 ELSE coalesce(wait_until, 0) END,
+       submission, version, longest, pilot IS NOT NULL, shard IN (SELECT shard FROM wishes WHERE ended_at IS NULL)
+FROM shards WHERE state IN ('planned', 'released', 'uploaded') ORDER BY priority, shard
 
 -- name: refused_at
 -- What was in flight when the service last refused for its limit.

@@ -40,9 +40,10 @@ SELECT (SELECT coalesce(sum(greatest(reserved, ceil(tokens * $factor))), 0) FROM
      + (SELECT coalesce(sum(greatest(b.reserved, ceil(n.tokens * $factor))), 0)
         FROM batches AS b JOIN submissions AS n USING (submission) WHERE b.stray AND b.ended_at IS NULL)::BIGINT
 
--- name: calls_running
--- A call that has been open for longer has lost its process.
-SELECT count(*) FROM direct_calls WHERE ended_at IS NULL AND intended_at > $since
+-- name: runs_anything
+-- Whether anything is under way in either lane. A call that has been open for longer has lost its process.
+SELECT EXISTS (FROM batches WHERE settled_at IS NULL) OR EXISTS (FROM shards WHERE state IN ('uploading', 'creating'))
+    OR EXISTS (FROM direct_calls WHERE ended_at IS NULL AND intended_at > $since)
 
 -- name: active_shards
 SELECT shard, priority, state, lines, tokens, CASE WHEN wait_until > $latest THEN 0 ELSE wait_until END, submission, version, longest,

@@ -6,7 +6,9 @@ from batcher.commands.base.outcome import raise_problem
 from batcher.core.actions import Finish
 from batcher.errors import SetupError
 
-BUDGET = "shard 1 may cost $0.0031; $0.000100 of the budget of $0.000100 is left; raise [budget] max_usd"
+BUDGET = (
+    "shard 1 may cost $0.0031; $0.000100 of the budget of $0.000100 is left; raise [budget] max_usd to at least $0.0032"
+)
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,19 @@ from batcher.core.admission import (
     admit_shards,
     find_budget_obstacle,
     find_gate_obstacle,
+    find_lasting_refusal,
     find_send_obstacle,
     max_shard_cost,
 )
+from batcher.core.brake import PromptView
 from batcher.core.lifecycle import ShardState
 from batcher.core.room import Budget, Charge, Room
-from batcher.core.snapshot import Pause, SendGate, ShardView
+from batcher.core.snapshot import LooseLines, Pause, SendGate, ShardView
 from tests.support.admission_kit import FREE, ROOM, sent_shards, shard_view
+
+NOW = 1_000_000.0
+LIMIT = "the enqueued-token limit is raised"
+UNPRICED = "its price is not known, and a budget is set; set [budget] max_usd to 0 to go on without a bound"
 
 # --- edges -----------------------------------------------------------------------------------------------------------
 
@@ -75,7 +81,7 @@ def test_a_shard_for_which_others_leave_no_room_is_split_and_a_single_line_is_no
 
 def test_one_line_over_the_limit_is_refused_with_its_reason() -> None:
     decided = admit_shards([shard_view(1, 801, lines=1), shard_view(2, 1)], ROOM, FREE)
-    assert decided == [Refuse(1, "cannot be sent: one line of 801 tokens is over the limit of 800")]
+    assert decided == [Refuse(1, "cannot be sent: one line of 801 tokens is over the limit of 800", LIMIT)]
 
 
 def test_what_goes_before_a_shard_that_must_be_split_is_sent() -> None:
@@ -126,7 +132,9 @@ def test_the_budget_is_reached_and_not_passed() -> None:
     assert max_shard_cost(shard_view(1, 100, lines=10), budget) == 2.5
     decided = admit_shards([shard_view(n, 100, lines=10) for n in (1, 2, 3)], ROOM, budget)
     assert sent_shards(decided) == [1, 2]
-    assert decided[2] == Hold(3, "may cost $2.50; $0 of the budget of $10.00 is left; raise [budget] max_usd")
+    assert decided[2] == Hold(
+        3, "may cost $2.50; $0 of the budget of $10.00 is left; raise [budget] max_usd to at least $12.50"
+    )
 
 
 def test_a_shard_costs_what_its_own_version_says() -> None:
@@ -151,7 +159,7 @@ def test_what_has_no_known_price_is_sent_only_without_a_budget() -> None:
     assert max_shard_cost(unknown, FREE) is None
     assert sent_shards(admit_shards([unknown], ROOM, FREE)) == [1]
     bound = Budget(max_usd=10.0, charges={1: Charge(0.01, 0.15)})
-    assert admit_shards([unknown], ROOM, bound) == [Refuse(1, "its price is not known, and a budget is set")]
+    assert admit_shards([unknown], ROOM, bound) == [Refuse(1, UNPRICED, "[budget] max_usd is 0")]
     assert isinstance(admit_shards([unknown], ROOM, bound._replace(max_usd=0.5))[0], Refuse)
 
 
@@ -164,9 +172,17 @@ def test_what_costs_nothing_uses_up_no_budget() -> None:
 @pytest.mark.parametrize(
     ("cost", "left", "text"),
     [
-        (0.01, 0.0, "may cost $0.0100; $0 of the budget of $1.00 is left; raise [budget] max_usd"),
-        (0.000_25, 0.000_1, "may cost $0.000250; $0.000100 of the budget of $1.00 is left; raise [budget] max_usd"),
-        (1_234.5, 1.0, "may cost $1,234.50; $1.00 of the budget of $1.00 is left; raise [budget] max_usd"),
+        (0.01, 0.0, "may cost $0.0100; $0 of the budget of $1.00 is left; raise [budget] max_usd to at least $1.01"),
+        (
+            0.000_25,
+            0.000_1,
+            "may cost $0.000250; $0.000100 of the budget of $1.00 is left; raise [budget] max_usd to at least $1.01",
+        ),
+        (
+            1_234.5,
+            1.0,
+            "may cost $1,234.50; $1.00 of the budget of $1.00 is left; raise [budget] max_usd to at least $1,234.50",
+        ),
     ],
 )
 def test_small_amounts_of_dollars_are_told_with_more_digits(cost: float, left: float, text: str) -> None:
@@ -176,17 +192,62 @@ def test_small_amounts_of_dollars_are_told_with_more_digits(cost: float, left: f
 
 def test_a_budget_that_nothing_can_free_is_told() -> None:
     budget = Budget(max_usd=1.0, spent_usd=0.9, charges={1: Charge(0.0, 0.2)})
-    text = "may cost $0.2000; $0.1000 of the budget of $1.00 is left; raise [budget] max_usd"
-    assert admit_shards([shard_view(1, 1, lines=1)], ROOM, budget) == [Refuse(1, text)]
+    text = "may cost $0.2000; $0.1000 of the budget of $1.00 is left; raise [budget] max_usd to at least $1.10"
+    assert admit_shards([shard_view(1, 1, lines=1)], ROOM, budget) == [Refuse(1, text, "the budget is raised")]
     in_flight = budget._replace(in_flight_usd=0.5)
     assert isinstance(admit_shards([shard_view(1, 1, lines=1)], ROOM, in_flight)[0], Hold)
     assert isinstance(admit_shards([shard_view(1, 1, lines=1)], ROOM, in_flight._replace(frees=False))[0], Refuse)
     assert sent_shards(admit_shards([shard_view(1, 1, lines=1)], ROOM, budget._replace(max_usd=0.0))) == [1]
 
 
+# --- what only a person removes -------------------------------------------------------------------------------------
+
+DEAR = Budget(max_usd=1.0, spent_usd=0.9, charges={1: Charge(0.0, 0.2)})
+NEXT = shard_view(1, 1, lines=1)
+
+
+def test_a_shard_that_is_refused_waits_for_a_person() -> None:
+    text = "may cost $0.2000; $0.1000 of the budget of $1.00 is left; raise [budget] max_usd to at least $1.10"
+    assert find_lasting_refusal([NEXT], (), ROOM, DEAR, now=NOW) == Refuse(1, text, "the budget is raised")
+    found = find_lasting_refusal([shard_view(1, 801, lines=1)], (), ROOM, FREE, now=NOW)
+    assert found is not None and found.waits_for == LIMIT
+    assert find_lasting_refusal([NEXT], (), ROOM, DEAR._replace(max_usd=1.1001), now=NOW) is None
+    assert find_lasting_refusal([], (), ROOM, DEAR, now=NOW) is None
+
+
+@pytest.mark.parametrize(("spent", "in_flight", "frees", "waits"), [
+    (0.5, 0.4, True, False),  # the batch may cost less than it holds
+    (0.5, 0.4, False, True),  # what was lost never ends
+    (0.81, 0.1, True, True),  # even if it cost nothing, too little would be left
+])  # fmt: skip
+def test_what_is_in_flight_may_free_enough(spent: float, in_flight: float, frees: bool, waits: bool) -> None:
+    budget = DEAR._replace(spent_usd=spent, in_flight_usd=in_flight, frees=frees)
+    found = find_lasting_refusal([NEXT], (), ROOM, budget, now=NOW)
+    assert (found is not None) is waits
+    # It says what the command says, which counts what is in flight.
+    assert found is None or "raise [budget] max_usd to at least $1." in found.reason
+
+
+def test_what_goes_first_may_still_be_sent() -> None:
+    cheap = shard_view(2, 1, priority=0, lines=1)._replace(version=2)
+    budget = DEAR._replace(charges={1: Charge(0.0, 0.2), 2: Charge(0.0, 0.01)})
+    assert find_lasting_refusal([NEXT, cheap], (), ROOM, budget, now=NOW) is None
+    waiting = cheap._replace(wait_until=NOW + 1)
+    assert find_lasting_refusal([NEXT, waiting], (), ROOM, budget, now=NOW) is None
+    assert find_lasting_refusal([NEXT, waiting._replace(priority=2)], (), ROOM, budget, now=NOW) is not None
+    assert find_lasting_refusal([NEXT._replace(wait_until=NOW + 1)], (), ROOM, budget, now=NOW) is None
+    urgent = LooseLines(priority=NEXT.priority - 1, lines=3, tokens=30, due=NOW + 60)
+    assert find_lasting_refusal([NEXT], [urgent], ROOM, budget, now=NOW) is None
+    assert find_lasting_refusal([NEXT], [urgent._replace(priority=NEXT.priority)], ROOM, budget, now=NOW) is not None
+
+
+def test_a_shard_that_its_prompt_keeps_back_is_not_refused() -> None:
+    kept_back = {1: PromptView(1, None, most_lines=1, in_flight=1)}
+    assert find_lasting_refusal([NEXT], (), ROOM, DEAR, kept_back, now=NOW) is None
+
+
 # --- the one question: may this shard be sent? ------------------------------------------------------------------------
 
-NOW = 1_000_000.0
 OPEN = SendGate()
 READY = shard_view(1, 100)
 PRICED = Budget(max_usd=10.0, charges={1: Charge(0.01, 0.0)})
@@ -228,10 +289,10 @@ OBSTACLES: dict[str, tuple[SendGate, ShardView, int, Room, Budget, str]] = {
     ),
     "the budget": (
         OPEN, READY, 100, ROOM, PRICED._replace(spent_usd=8.0, in_flight_usd=1.01),
-        "may cost $1.00; $0.9900 of the budget of $10.00 is left; raise [budget] max_usd",
+        "may cost $1.00; $0.9900 of the budget of $10.00 is left; raise [budget] max_usd to at least $10.01",
     ),
     "an unknown price with a budget": (
-        OPEN, READY, 100, ROOM, PRICED._replace(charges={}), "its price is not known, and a budget is set",
+        OPEN, READY, 100, ROOM, PRICED._replace(charges={}), UNPRICED,
     ),
 }  # fmt: skip
 

@@ -83,6 +83,11 @@ CASES: Mapping[str, tuple[dict[str, object], list[tuple[str, str, str]]]] = {
              "1 line is dead (invalid): `batcher retry --class invalid` asks again."),
         ],
     ),
+    "a shard that is refused": (
+        {"expectation": build_status().expectation._replace(
+            refusal="shard 3 may cost $0.20; raise [budget] max_usd; `batcher poll` goes on once it is raised")},
+        [("refused", "", "Shard 3 may cost $0.20; raise [budget] max_usd; `batcher poll` goes on once it is raised.")],
+    ),
     "not released": (
         {"states": {"ready": 9}, "shards": [ShardCount("planned", 1, 9, 900)]},
         [("unreleased", "batcher submit", "1 shard is planned and not released; `batcher submit` releases.")],
