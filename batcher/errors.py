@@ -109,3 +109,15 @@ def format_faulty_value(value: object) -> str:
     """Return a value that is not valid as an error shows it: as Python writes it, shortened to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def format_usd(amount: float) -> str:
+    """Return an amount of dollars: in cents from $1 on, else as fine as it has to be; nothing is "$0"."""
+    return f"${amount:,.{count_usd_digits(amount)}f}" if amount else "$0"
+
+
+def count_usd_digits(amount: float) -> int:
+    """Return with how many digits behind the point an amount of dollars is shown."""
+    if amount == 0 or amount >= 1:
+        return 2
+    return 4 if amount >= 0.001 else 6

@@ -17,6 +17,7 @@ from batcher.core.brake import NO_PROMPTS, Prompts, find_prompt_obstacle
 from batcher.core.lifecycle import SENDABLE_STATES
 from batcher.core.room import Budget, Room
 from batcher.core.snapshot import LooseLines, SendGate, ShardView
+from batcher.errors import count_usd_digits, format_usd
 
 BATCHES_PER_HOUR = 2_000
 """Batch creation rate limit (OpenAI, guides/batch, 2026-07)."""
@@ -102,7 +103,7 @@ def find_budget_obstacle(shard: ShardView, budget: Budget, left_usd: float) -> s
 
 def _round_up(amount: float) -> float:
     """Return the least amount of dollars that is as much, of those that `format_usd` shows with all their digits."""
-    scale = 10.0 ** _count_digits(amount)
+    scale = 10.0 ** count_usd_digits(amount)
     return math.ceil(round(amount * scale, 6)) / scale
 
 
@@ -214,15 +215,3 @@ def _keep_back(shard: ShardView, too_dear: str, budget: Budget) -> Hold | Refuse
     if budget.in_flight_usd > 0 and budget.frees:
         return Hold(shard.shard, too_dear)
     return Refuse(shard.shard, too_dear, "the budget is raised")
-
-
-def format_usd(amount: float) -> str:
-    """Return an amount of dollars: in cents from $1 on, else as fine as it has to be; nothing is "$0"."""
-    return f"${amount:,.{_count_digits(amount)}f}" if amount else "$0"
-
-
-def _count_digits(amount: float) -> int:
-    """Return with how many digits behind the point an amount of dollars is shown."""
-    if amount == 0 or amount >= 1:
-        return 2
-    return 4 if amount >= 0.001 else 6

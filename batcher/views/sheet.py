@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from batcher.core import admission
+from batcher import errors
 
 LONG_ID = 26
 """Characters from which on an id is shortened where there is no room."""
@@ -62,7 +62,7 @@ def format_date(at: float) -> str:
 
 def format_usd(amount: float | None) -> str:
     """Return an amount of dollars, as fine as it has to be."""
-    return "price unknown" if amount is None else admission.format_usd(amount)
+    return "price unknown" if amount is None else errors.format_usd(amount)
 
 
 def format_usd_column(amounts: Sequence[float | None]) -> list[str]:

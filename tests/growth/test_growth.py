@@ -31,6 +31,7 @@ HEAVY = (
     "batcher.service.openai_service",
     "batcher.lanes.batch.runner",
     "batcher.plan.planner",
+    "batcher.core.actions",
     "batcher.contracts.base",
     "batcher.api.opened_job",
 )

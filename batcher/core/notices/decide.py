@@ -7,7 +7,7 @@ too (`resumed`).
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from batcher.core.admission import format_usd
+from batcher.errors import format_usd
 
 BUDGET_SHARE = 0.8
 """The share of the budget that must be used for a notice that it will be used up soon."""

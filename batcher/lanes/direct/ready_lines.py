@@ -10,11 +10,11 @@ import orjson
 
 from batcher.catalog.prices import ModelPrices, PriceOf
 from batcher.config import Config
-from batcher.core.admission import format_usd
 from batcher.core.brake import Braked
 from batcher.core.direct.pacing import Pacer
 from batcher.core.model import Endpoint, JobVersion, Lane
 from batcher.core.rendering import LineRenderer
+from batcher.errors import format_usd
 from batcher.job.job import job_output_to_stderr
 from batcher.lanes.context import LaneContext
 from batcher.lanes.direct.calls import CallRequest

@@ -2,19 +2,20 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from batcher.catalog.limits import ANSWER_TOKENS, lookup_thinking_room, lookup_tier_limit
 from batcher.catalog.prices import ModelPrices, PriceOf
 from batcher.config import Config
-from batcher.core.actions import Refuse
-from batcher.core.admission import find_lasting_refusal
 from batcher.core.direct.workers import MOST_WORKERS, recommend_workers
 from batcher.core.forecast import MAX_RETRY_SHARE, Forecast, compute_forecast, count_fitting_lines
 from batcher.core.model import JobVersion, TokenUsage
 from batcher.core.room import Budget, MeasuredUsage
 from batcher.state.reports.outlook import OpenLines, Outlook
 from batcher.state.snapshot import compute_charge
+
+if TYPE_CHECKING:
+    from batcher.core.actions import Refuse
 
 ASSUMED_OUTPUT_SHARES = (0.25, 0.5)
 """The shares of max_output_tokens that an answer is assumed to use, at best and most likely, before any is measured."""
@@ -74,8 +75,12 @@ def build_expectation(outlook: Outlook, config: Config, price_of: PriceOf, now: 
     )
 
 
-def _find_refusal(outlook: Outlook, max_usd: float, price_of: PriceOf, now: float) -> Refuse | None:
+def _find_refusal(outlook: Outlook, max_usd: float, price_of: PriceOf, now: float) -> "Refuse | None":
     """Return the refusal that keeps back all that is released. max_usd: the budget; 0: no bound."""
+    if not outlook.queue:
+        return None
+    from batcher.core.admission import find_lasting_refusal
+
     priced = {shard.version for shard in outlook.queue} if max_usd > 0 else set[int]()
     charges = {
         number: compute_charge(outlook.versions[number], prices, outlook.room)
@@ -86,7 +91,7 @@ def _find_refusal(outlook: Outlook, max_usd: float, price_of: PriceOf, now: floa
     return find_lasting_refusal(outlook.queue, outlook.loose, outlook.room, budget, outlook.prompts, now=now)
 
 
-def _describe_refusal(refusal: Refuse) -> str:
+def _describe_refusal(refusal: "Refuse") -> str:
     return f"shard {refusal.shard} {refusal.reason}; `batcher poll` goes on once {refusal.waits_for}"
 
 
