@@ -7,12 +7,13 @@ the command line asks a person is a parameter here, and what it prints while it 
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from batcher.commands.base.bounds import check_numbers
 from batcher.commands.base.session import Host, Session
 from batcher.commands.planning.forget import run_forget
 from batcher.commands.planning.plan import choose_options, choose_run_options, run_plan
@@ -68,8 +69,6 @@ from batcher.state.db.store import Store
 from batcher.views.progress import CleanConsole, Display
 
 AnyPath = str | os.PathLike[str]
-MOST = 1_000_000_000
-"""The largest number that a parameter may be: far more than a job has lines, and less than the state can store."""
 
 
 def open_job(
@@ -121,7 +120,7 @@ class OpenedJob:
 
         counts: parameters that the command line bounds. Raises InputError where one cannot be used.
         """
-        _check_counts(counts)
+        check_numbers(counts)
         end = threading.Event()
         handles_signals = self._signals and threading.current_thread() is threading.main_thread()
         host = Host(self._on_event, end, handles_signals, asks=False)
@@ -186,6 +185,7 @@ class OpenedJob:
 
     def pilot(self, *, lines: int | None = None, seed: int | None = None) -> PilotAnswer:
         """Send a sample of the unsent lines first, and return what came of it."""
+        check_numbers({"seed": seed}, least=0)
         with self._open_session("pilot", lines=lines) as session:
             return run_pilot(session, lines, seed).describe()
 
@@ -347,11 +347,3 @@ class OpenedJob:
 
 def _as_path(path: AnyPath | None) -> Path | None:
     return Path(path) if path is not None else None
-
-
-def _check_counts(counts: Mapping[str, object]) -> None:
-    """Raise InputError for a number that the command line would refuse: types are not checked when a program runs."""
-    for name, count in counts.items():
-        if count is not None and not (isinstance(count, int) and 1 <= count <= MOST):
-            found = format_faulty_value(count)
-            raise InputError(f"{name} has to be a whole number from 1 to {MOST:,}, and is {found}")

@@ -8,6 +8,7 @@ import typer
 
 from batcher.cli.interrupts import begin_command
 from batcher.commands.base.answer import CommandAnswer
+from batcher.commands.base.bounds import LARGEST
 from batcher.commands.base.json_lines import write_json_line
 
 if TYPE_CHECKING:  # what a command needs is imported when it runs, so that `--help` and a mistake do not wait for it
@@ -29,7 +30,9 @@ InputOption = Annotated[
 DoneOption = Annotated[
     Path | None, typer.Option("--done", help="A table of bios that exist (artist_id, bio): not asked for again.")
 ]
-LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Plan only the N most urgent new artists.")]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", min=1, max=LARGEST, help="Plan only the N most urgent new artists.")
+]
 AllOption = Annotated[bool, typer.Option("--all", help="Plan all artists of the table, after a plan with --limit.")]
 AddOption = Annotated[
     bool, typer.Option("--add", help="Add the artists of another table than that of the last plan, without a question.")

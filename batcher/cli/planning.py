@@ -22,6 +22,7 @@ from batcher.cli.declaration import (
     start_session,
 )
 from batcher.cli.interrupts import begin_command
+from batcher.commands.base.bounds import LARGEST
 
 PANEL = "Plan"
 """The heading of these commands in `batcher --help`."""
@@ -77,7 +78,8 @@ def preview(
         typer.Argument(metavar="[ARTIST_ID]...", help="Whose lines. Default: the most urgent one's."),
     ] = None,
     sample: Annotated[
-        int | None, typer.Option("--sample", min=1, help="Of N artists, from the shortest row to the longest.")
+        int | None,
+        typer.Option("--sample", min=1, max=LARGEST, help="Of N artists, from the shortest row to the longest."),
     ] = None,
     input: Annotated[
         Path | None,

@@ -14,6 +14,7 @@ from batcher.cli.declaration import (
     finish_command,
     start_session,
 )
+from batcher.commands.base.bounds import LARGEST
 
 PANEL = "Results"
 """The heading of these commands in `batcher --help`."""
@@ -85,7 +86,7 @@ def answers(
     failure: Annotated[
         str | None, typer.Option("--class", help="Only answers that were refused with this class of failure.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="The newest N.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=LARGEST, help="The newest N.")] = 20,
     json: JsonOption = False,
 ) -> None:
     """Show answers as they came, each with the reason it was refused for."""
@@ -141,7 +142,8 @@ def sql(
     ] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Write the answer as CSV.")] = False,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="Rows at most; default: 1,000 in a table, else 200,000.")
+        int | None,
+        typer.Option("--limit", min=1, max=LARGEST, help="Rows at most; default: 1,000 in a table, else 200,000."),
     ] = None,
     json: JsonOption = False,
 ) -> None:

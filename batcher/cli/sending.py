@@ -24,6 +24,7 @@ from batcher.cli.declaration import (
     finish_command,
     start_session,
 )
+from batcher.commands.base.bounds import LARGEST
 
 PANEL = "Send"
 """The heading of these commands in `batcher --help`."""
@@ -39,7 +40,7 @@ sending = typer.Typer()
 def submit(
     config: ConfigOption = CONFIG,
     shards: Annotated[
-        int | None, typer.Option("--shards", min=1, help="Release only the N most urgent shards.")
+        int | None, typer.Option("--shards", min=1, max=LARGEST, help="Release only the N most urgent shards.")
     ] = None,
     service_moved: MovedOption = False,
     no_wait: NoWaitOption = False,
@@ -111,10 +112,12 @@ def run(
 def pilot(
     config: ConfigOption = CONFIG,
     lines: Annotated[
-        int | None, typer.Option("--lines", min=1, help="How many lines. Default: what batcher.toml names, else 200.")
+        int | None,
+        typer.Option("--lines", min=1, max=LARGEST, help="How many lines. Default: what batcher.toml names, else 200."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="Another seed draws other lines, the same one the same.")
+        int | None,
+        typer.Option("--seed", min=0, max=LARGEST, help="Another seed draws other lines, the same one the same."),
     ] = None,
     service_moved: MovedOption = False,
     no_wait: NoWaitOption = False,
@@ -137,12 +140,14 @@ def direct(
         str | None,
         typer.Option("--workers", help="Calls at once: conservative (2), moderate (4), aggressive (8), auto, or 1-16."),
     ] = None,
-    priority: Annotated[int | None, typer.Option("--priority", min=1, help="Only lines of this priority.")] = None,
+    priority: Annotated[
+        int | None, typer.Option("--priority", min=1, max=LARGEST, help="Only lines of this priority.")
+    ] = None,
     failure: Annotated[
         str | None,
         typer.Option("--class", help="Only lines that failed with this class; dead and held ones come back."),
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most N lines.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, max=LARGEST, help="At most N lines.")] = None,
     unreleased: Annotated[
         bool,
         typer.Option("--unreleased", help="Also what was planned and not released, as with a filter."),
@@ -223,7 +228,8 @@ def redo(
         list[str] | None, typer.Option("--artist", help="Only the bio of this artist; may be given more than once.")
     ] = None,
     version: Annotated[
-        int | None, typer.Option("--version", min=1, help="Only bios that were made with the prompt of this number.")
+        int | None,
+        typer.Option("--version", min=1, max=LARGEST, help="Only bios that were made with the prompt of this number."),
     ] = None,
     where: Annotated[
         str | None,

@@ -9,6 +9,7 @@ from batcher import __version__
 from batcher.cli.declaration import CONFIG, ConfigOption, JsonOption, finish_command, print_drawing, start_session
 from batcher.cli.interrupts import begin_command
 from batcher.commands.base.answer import CommandAnswer
+from batcher.commands.base.bounds import LARGEST
 from batcher.commands.base.json_lines import write_json_line
 
 if TYPE_CHECKING:
@@ -35,9 +36,12 @@ def log(
     since: Annotated[
         str | None, typer.Option("--since", help="Only lines after this: 2h, 30m, 1d, or a time as 2026-11-27T07:30.")
     ] = None,
-    shard: Annotated[int | None, typer.Option("--shard", min=1, help="Only lines about this shard.")] = None,
+    shard: Annotated[
+        int | None, typer.Option("--shard", min=1, max=LARGEST, help="Only lines about this shard.")
+    ] = None,
     lines: Annotated[
-        int | None, typer.Option("--lines", min=1, help="The newest N. Default: 100; all with --since or --shard.")
+        int | None,
+        typer.Option("--lines", min=1, max=LARGEST, help="The newest N. Default: 100; all with --since or --shard."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:

@@ -50,12 +50,16 @@ def describe_type(annotation: Any) -> str:
     return {bool: "", int: "whole number", float: "number", str: "text", Path: "path"}[annotation]
 
 
+def _format_bound(bound: float) -> str:
+    return f"{bound:g}" if bound < 1e6 else f"{bound:,}"
+
+
 def describe_bounds(parameter: Any) -> str:
     """Return the bounds of a number; "" where there are none."""
     low, high = getattr(parameter, "min", None), getattr(parameter, "max", None)
     if low is None:
-        return "" if high is None else f"up to {high:g}"
-    return f"from {low:g}" if high is None else f"{low:g} to {high:g}"
+        return "" if high is None else f"up to {_format_bound(high)}"
+    return f"from {_format_bound(low)}" if high is None else f"{_format_bound(low)} to {_format_bound(high)}"
 
 
 def describe_default(parameter: Any) -> str:

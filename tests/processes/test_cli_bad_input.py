@@ -47,6 +47,18 @@ def test_a_wrong_command_line(place: Place, arguments: list[str], sentence: str)
     assert place.refused(*arguments) == sentence
 
 
+@pytest.mark.parametrize("arguments", [
+    ["plan", "--limit"], ["run", "--out", "b.csv", "--limit"], ["preview", "--sample"], ["submit", "--shards"],
+    ["pilot", "--lines"], ["pilot", "--seed"], ["direct", "--limit"], ["direct", "--priority"], ["redo", "--version"],
+    ["answers", "--refused", "--limit"], ["sql", "select 1", "--limit"], ["log", "--lines"], ["log", "--shard"],
+], ids=lambda words: "".join(words[::len(words) - 1]))  # fmt: skip
+def test_a_number_that_the_state_cannot_store(place: Place, arguments: list[str]) -> None:
+    assert place.refused(*arguments, str(10**20)) == (
+        f"invalid value for '{arguments[-1]}': Input should be less than or equal to 1000000000; "
+        f"`batcher {arguments[0]} --help` shows what it takes"
+    )
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["collect", "--out", "b\udcff.parquet"], ["report", "--out", "b\udcff.html", "--json"], ["show", "a\udcff"]],

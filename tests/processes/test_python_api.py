@@ -45,6 +45,18 @@ def test_a_program_does_the_whole_job_and_nothing_is_printed(
     assert rows == [(LINES, LINES)]
 
 
+def test_a_number_that_the_state_cannot_store_is_refused(shop: Shop) -> None:
+    job = batcher.open("batcher.toml")
+    for call in (job.plan, job.direct):
+        with pytest.raises(
+            batcher.InputError, match=r"^limit has to be a whole number from 1 to 1,000,000,000, and is 1"
+        ):
+            call(limit=10**20)
+    with pytest.raises(batcher.InputError, match=r"^seed has to be a whole number from 0 to 1,000,000,000, and is 1"):
+        job.pilot(seed=10**20)
+    assert not (shop.folder / ".batcher").exists()
+
+
 def test_questions_are_answered_by_parameters(shop: Shop) -> None:
     job = batcher.open("batcher.toml")
     with pytest.raises(batcher.StateError, match="there is no plan"):
