@@ -30,6 +30,9 @@ class Endpoint(StrEnum):
     RESPONSES = "/v1/responses"
 
 
+TEXT_FIELD = "text"
+"""The only field of an answer in plain text: the state keeps `{"text": "..."}`, so that all bios are JSON objects."""
+
 Parameters = Mapping[str, object]
 """What a request asks of the model beside the prompt: values of JSON, by the names of `[model.parameters]`."""
 NO_PARAMETERS: Parameters = MappingProxyType({})
@@ -52,6 +55,7 @@ class JobVersion(NamedTuple):
     system: str
     template: str
     schema: Mapping[str, object]
+    """The JSON schema of an answer; empty where an answer is plain text."""
     schema_name: str
     parameters: Parameters = NO_PARAMETERS
 

@@ -110,9 +110,9 @@ class LineRenderer:
 
     def constant_texts(self) -> list[str]:
         """Return the texts that every line repeats, for the token counter: the system prompt, and as compact JSON the
-        schema and the tools, which the model reads too."""
-        tools = [value for key in ("tools", "functions") if (value := self.version.parameters.get(key))]
-        return [self.version.system, *(orjson.dumps(each).decode() for each in (self.version.schema, *tools))]
+        schema and the tools, which the model reads too, where there are any."""
+        tools = [self.version.parameters.get(key) for key in ("tools", "functions")]
+        return [self.version.system, *(orjson.dumps(each).decode() for each in (self.version.schema, *tools) if each)]
 
 
 def _unused_marker(version: JobVersion) -> str:
@@ -124,7 +124,8 @@ def _unused_marker(version: JobVersion) -> str:
 
 
 def build_request_body(version: JobVersion, user_text: str) -> dict[str, object]:
-    """Return the request body of one line, for the version's endpoint."""
+    """Return the request body of one line, for the version's endpoint. A version without a schema asks for no format,
+    and is answered in plain text."""
     messages = [{"role": "system", "content": version.system}, {"role": "user", "content": user_text}]
     schema = {"name": version.schema_name, "strict": True, "schema": version.schema}
     parameters = dict(version.parameters)
@@ -133,10 +134,10 @@ def build_request_body(version: JobVersion, user_text: str) -> dict[str, object]
             "model": version.model,
             "messages": messages,
             "max_completion_tokens": version.max_output_tokens,
-            "response_format": {"type": "json_schema", "json_schema": schema},
+            **({"response_format": {"type": "json_schema", "json_schema": schema}} if version.schema else {}),
             **parameters,
         }
-    text: dict[str, object] = {"format": {"type": "json_schema", **schema}}
+    text: dict[str, object] = {"format": {"type": "json_schema", **schema}} if version.schema else {}
     if "verbosity" in parameters:
         text["verbosity"] = parameters.pop("verbosity")
     if "reasoning_effort" in parameters:
@@ -147,7 +148,7 @@ def build_request_body(version: JobVersion, user_text: str) -> dict[str, object]
         "model": version.model,
         "input": messages,
         "max_output_tokens": version.max_output_tokens,
-        "text": text,
+        **({"text": text} if text else {}),
         **parameters,
     }
 

@@ -1,7 +1,7 @@
 """A job: what to ask, of whom, and which answers are good enough.
 
 A job is loaded from a folder with `job.py` (`Artist` with `prompt_values`, `Bio`, `accept`), `system.md` and `user.md`.
-It says what to ask, never how to send it.
+It says what to ask, never how to send it. Without `Bio` an answer is plain text.
 """
 
 import sys
@@ -14,10 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import orjson
 from pydantic import BaseModel, ValidationError
 
 from batcher.core.failures import FailureClass
-from batcher.core.model import NO_PARAMETERS, Endpoint, Failure, JobVersion, Parameters
+from batcher.core.model import NO_PARAMETERS, TEXT_FIELD, Endpoint, Failure, JobVersion, Parameters
 from batcher.core.result_line import replace_odd_escapes
 from batcher.errors import BatcherError, InputError, JobError, format_faulty_value
 
@@ -82,11 +83,14 @@ class Job:
 
     name: str
     artist: type[BaseModel]
-    bio: type[BaseModel]
+    bio: type[BaseModel] | None
+    """The output model; None: an answer is plain text."""
     accept: Callable[[Any, Any], str | None]
+    """Is given the artist, and the answer as the output model or as text."""
     system: str
     template: str
     schema: Mapping[str, object]
+    """Of the output model; empty for plain text."""
     columns: Collection[str] | None = None
     """The columns of a table that Artist reads; None: perhaps all."""
 
@@ -106,7 +110,7 @@ class Job:
             self.system,
             self.template,
             self.schema,
-            self.bio.__name__.lower(),
+            self.bio.__name__.lower() if self.bio else "",
             parameters,
         )
 
@@ -178,6 +182,8 @@ class Job:
 
         Raises JobError where the job's code fails.
         """
+        if self.bio is None:
+            return self._accept_bio(artist, text)
         try:
             bio = self.bio.model_validate_json(replace_odd_escapes(text))
         except ValidationError as error:
@@ -187,10 +193,10 @@ class Job:
                 raise
         return self._accept_bio(artist, bio)
 
-    def _accept_bio(self, artist: Any, bio: BaseModel) -> tuple[str, None] | tuple[None, Failure]:
+    def _accept_bio(self, artist: Any, bio: BaseModel | str) -> tuple[str, None] | tuple[None, Failure]:
         try:
             reason = self.accept(artist, bio)
-            data = bio.model_dump_json(by_alias=True)
+            data = _encode_text(bio) if isinstance(bio, str) else bio.model_dump_json(by_alias=True)
         except JOB_CODE_ERRORS:
             with JobCodeGuard(f"artist {artist.artist_id}"):
                 raise
@@ -200,6 +206,15 @@ class Job:
             where = f"artist {artist.artist_id}: accept"
             raise JobError(f"{where} gives {type(reason).__name__}; return None to accept, else the reason")
         return None, Failure(FailureClass.UNUSABLE, "not_accepted", reason[:300])
+
+
+def accept_any_text(_artist: object, text: str) -> str | None:
+    """Return None for a text that is not blank, else the reason: the check of a job of plain text without its own."""
+    return None if text.strip() else "the answer is blank"
+
+
+def _encode_text(text: str) -> str:
+    return orjson.dumps({TEXT_FIELD: text}).decode()
 
 
 def _describe_row_error(error: ValidationError, row: Mapping[str, object]) -> str:

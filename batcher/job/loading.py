@@ -3,17 +3,17 @@
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
 from batcher.core.rendering import parse_placeholders
 from batcher.errors import JobError
-from batcher.job.job import Job, JobCodeGuard, job_output_to_stderr
+from batcher.job.job import Job, JobCodeGuard, accept_any_text, job_output_to_stderr
 from batcher.job.schema import build_strict_schema
 
 NEEDED_FIELDS = ("artist_id", "artist_name")
@@ -25,32 +25,36 @@ def load_job(folder: Path) -> Job:
         if not _is_file(folder / name):
             raise JobError(f"{folder} is no job: {name} is missing; `batcher init` writes an example")
     module = _import_job_module(folder / "job.py")
-    artist, bio = _find_pydantic_model(module, "Artist", folder), _find_pydantic_model(module, "Bio", folder)
+    artist = _find_pydantic_model(module, "Artist", folder)
+    bio = _find_output_model(module, artist, folder)
     _check_artist_model(artist, folder)
     template = _load_user_template(folder)
-    accept = _load_accept_check(module, folder)
-    with JobCodeGuard(f"{folder / 'job.py'}: Bio has no JSON schema"):
-        schema = build_strict_schema(bio)
+    accept = _load_accept_check(module, bio is None, folder)
+    schema: Mapping[str, object] = {}
+    if bio is not None:
+        with JobCodeGuard(f"{folder / 'job.py'}: Bio has no JSON schema"):
+            schema = build_strict_schema(bio)
     system = _read_text(folder / "system.md")
     if not system:
         raise JobError(f"{folder / 'system.md'} is empty; write into it what every request has in common")
     return Job(folder.name, artist, bio, accept, system, template, schema, _artist_columns(artist))
 
 
-def _load_accept_check(module: ModuleType, folder: Path) -> Callable[[Any, Any], str | None]:
-    """Return the acceptance check. Raises JobError where it cannot be called: at the first answer it would be too late,
-    as that is paid for."""
-    accept: object = getattr(module, "accept", None)
+def _load_accept_check(module: ModuleType, is_text: bool, folder: Path) -> Callable[[Any, Any], str | None]:
+    """Return the acceptance check, which a job of plain text may do without. Raises JobError where it cannot be called:
+    at the first answer it would be too late, as that is paid for."""
+    answer = "text" if is_text else "bio"
+    accept: object = getattr(module, "accept", accept_any_text if is_text else None)
     if not callable(accept):
-        raise JobError(f"{folder / 'job.py'} has no accept(artist, bio) function; return None to accept")
+        raise JobError(f"{folder / 'job.py'} has no accept(artist, {answer}) function; return None to accept")
     with JobCodeGuard(f"{folder / 'job.py'}: accept cannot be looked at"):
         signature = inspect.signature(accept)
         try:
             signature.bind(None, None)
         except TypeError:
             raise JobError(
-                f"{folder / 'job.py'}: accept{signature} does not take an artist and a bio; "
-                "write accept(artist, bio), and return None to accept"
+                f"{folder / 'job.py'}: accept{signature} does not take an artist and a {answer}; "
+                f"write accept(artist, {answer}), and return None to accept"
             ) from None
     return accept
 
@@ -115,6 +119,36 @@ def _find_pydantic_model(module: ModuleType, name: str, folder: Path) -> type[Ba
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         raise JobError(f"{folder / 'job.py'} has no pydantic model {name}")
     return model
+
+
+def _find_output_model(module: ModuleType, artist: type[BaseModel], folder: Path) -> type[BaseModel] | None:
+    """Return the output model; None for a job of plain text, which has none.
+
+    Raises JobError for another model that is no part of a row: it may be the output model under a wrong name, and that
+    answers come as plain text would be seen only once they are paid for.
+    """
+    if hasattr(module, "Bio") or hasattr(module, "Answer"):
+        return _find_pydantic_model(module, "Bio", folder)
+    used = set(_find_row_models(artist, set()))
+    for name, model in vars(module).items():
+        is_own = isinstance(model, type) and issubclass(model, BaseModel) and model.__module__ == module.__name__
+        if is_own and name[:1] != "_" and not any(issubclass(each, model) for each in used):
+            raise JobError(
+                f"{folder / 'job.py'} has no pydantic model Bio, and its model {name} is no part of Artist; name it "
+                f"Bio where an answer has its fields, else _{name}: then answers are plain text"
+            )
+    return None
+
+
+def _find_row_models(kind: object, seen: set[object]) -> Iterator[type[BaseModel]]:
+    """Yield the models that a row consists of, from its own one on."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel) and kind not in seen:
+        seen.add(kind)
+        yield kind
+        for field in kind.model_fields.values():
+            yield from _find_row_models(field.annotation, seen)
+    for part in get_args(kind):
+        yield from _find_row_models(part, seen)
 
 
 def _check_artist_model(artist: type[BaseModel], folder: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from batcher.core.model import TEXT_FIELD
 from batcher.errors import JobError
 from batcher.job.job import Job
 
@@ -77,7 +78,10 @@ _TYPE_NAMES = {str: "string", bool: "boolean", int: "integer", float: "number", 
 
 
 def output_column_types(job: Job) -> dict[str, str]:
-    """Return the job's output fields and their DuckDB types, for `collect`. A field that is no scalar is JSON."""
+    """Return the job's output fields and their DuckDB types, for `collect`. A field that is no scalar is JSON; plain
+    text is a field of its own."""
+    if job.bio is None:
+        return {TEXT_FIELD: "VARCHAR"}
     defs = job.schema.get("$defs", {})
     return {name: _column_type(_json_types(field, defs)) for name, field in _schema_fields(job.schema).items()}
 

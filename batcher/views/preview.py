@@ -86,6 +86,9 @@ def _draw_constant_part(preview: LinePreview) -> Iterator[str]:
         if name not in {"messages", "input", "response_format"} and shown != {}:
             yield f"{name}: {shown if isinstance(shown, str) else orjson.dumps(shown).decode()}"
     yield from ("", "[system]", version.system)
+    if not version.schema:
+        yield from ("", "[answer: plain text]")
+        return
     yield from ("", f"[answer: strict JSON schema {version.schema_name!r}]")
     yield orjson.dumps(version.schema, option=orjson.OPT_INDENT_2).decode()
 

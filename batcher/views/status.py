@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from batcher.core.lifecycle import count_open_artists
+from batcher.core.model import TEXT_FIELD
 from batcher.core.room import MeasuredUsage
 from batcher.state.costs import Costs, sum_costs
 from batcher.state.reports.status import (
@@ -239,7 +240,7 @@ def draw_artist(artist: ArtistHistory) -> RenderableType:
     if artist.asked_again:
         parts.append(Text("asked for again; this is the earlier bio, which stays until another one is accepted"))
     if artist.bio:
-        parts.append(Text("\n" + str(orjson.loads(artist.bio.data).get("bio") or artist.bio.data) + "\n"))
+        parts.append(Text(f"\n{_describe_bio(artist.bio.data)}\n"))
     parts.append(Text(f"{_describe_costs(artist.costs)}."))
     tries = [_try_row(attempt) for attempt in artist.attempts_made]
     if tries:
@@ -254,6 +255,12 @@ def draw_artist(artist: ArtistHistory) -> RenderableType:
             build_table("History of its line and its shards", ["at (UTC)", "event", "shard", "detail"], events, 4)
         )
     return Group(*parts)
+
+
+def _describe_bio(data: str) -> str:
+    """Return the text of a bio: its field `bio`, an answer in plain text, else the whole bio as JSON."""
+    fields = orjson.loads(data)
+    return str(fields.get("bio") or (fields.get(TEXT_FIELD) if fields.keys() == {TEXT_FIELD} else "") or data)
 
 
 def _try_row(attempt: ArtistAttempt) -> Sequence[Cell]:

@@ -28,6 +28,9 @@ def accept(artist, bio):
     return None if artist.artist_name in bio.bio else "does not name the artist"
 """
 
+TEXT_JOB = JOB.partition("class Bio")[0].rstrip() + "\n"
+"""The small job without an output model: answers are plain text."""
+
 WriteJob = Callable[..., Path]
 """The fixture `write_job`: what `write_small_job` takes after the folder."""
 

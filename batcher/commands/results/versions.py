@@ -133,6 +133,7 @@ def describe_difference(one: JobVersion, other: JobVersion, first: str, second: 
 def _write_version(version: JobVersion) -> list[str]:
     """Return a version as lines of text: settings, prompts, and the schema in its order."""
     schema = orjson.dumps(dict(version.schema), option=orjson.OPT_INDENT_2).decode()
+    answer = (f"# schema {version.schema_name}", *schema.splitlines()) if version.schema else ("# plain text",)
     parts = {
         "job": version.name,
         "model": version.model,
@@ -144,5 +145,5 @@ def _write_version(version: JobVersion) -> list[str]:
         *(f"{name}: {value}" for name, value in parts.items()),
         "# system.md", *version.system.splitlines(),
         "# user.md", *version.template.splitlines(),
-        f"# schema {version.schema_name}", *schema.splitlines(),
+        *answer,
     ]  # fmt: skip

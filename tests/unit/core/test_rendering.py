@@ -395,3 +395,32 @@ TOKEN_STRATEGY = st.lists(st.text(KNOWN, max_size=60) | st.sampled_from(TOKEN_TE
 @examples(150)
 def test_tokens_are_counted_exactly_whatever_the_text_is(texts: list[str]) -> None:
     assert count_tokens(texts) == _reference(texts)
+
+
+PLAIN = VERSION._replace(schema={}, schema_name="")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "parameters", "more"),
+    [
+        (Endpoint.CHAT, {}, {}),
+        (Endpoint.RESPONSES, {}, {}),
+        (Endpoint.RESPONSES, {"verbosity": "low"}, {"text": {"verbosity": "low"}}),
+    ],
+)
+def test_a_version_without_a_schema_asks_for_no_format(
+    endpoint: Endpoint, parameters: Parameters, more: dict[str, object]
+) -> None:
+    version = PLAIN._replace(endpoint=endpoint, parameters=parameters)
+    body = build_request_body(version, "x")
+    prompt, room = (
+        ("messages", "max_completion_tokens") if endpoint is Endpoint.CHAT else ("input", "max_output_tokens")
+    )
+    assert body == {"model": "gpt-6-luna", room: 600, prompt: body[prompt], **more}
+    renderer = LineRenderer(version)
+    assert orjson.loads(renderer.render_line(renderer.encode_own_part("a", "x")))["body"] == body
+    assert renderer.constant_texts() == [version.system]
+
+
+def test_a_version_of_plain_text_is_kept() -> None:
+    assert decode_version(encode_version(PLAIN)) == PLAIN

@@ -1,14 +1,15 @@
 """Running the code of a job: rows and answers, and what is said of code that fails."""
 
+import orjson
 import pytest
 
 from batcher.core.failures import FailureClass
-from batcher.core.model import Endpoint
+from batcher.core.model import Endpoint, Failure
 from batcher.core.rendering import LineRenderer
 from batcher.errors import InputError, JobError
 from batcher.job.job import job_output_to_stderr
 from batcher.job.loading import load_job
-from tests.support.job_kit import JOB, WriteJob, artist
+from tests.support.job_kit import JOB, TEXT_JOB, WriteJob, artist
 
 TALKING = """\
 print("imported")
@@ -301,3 +302,20 @@ def test_values_are_data_and_never_a_template(write_job: WriteJob) -> None:
     renderer = LineRenderer(job.build_version("gpt-6-luna", Endpoint.CHAT, 600))
     name = "{{7*7}} {artist_name} %s {0.__class__}"
     assert renderer.render_user_text(job.prompt_values(artist(job, artist_name=name), "row 2")) == f"Artist: {name}"
+
+
+def test_plain_text_is_kept_as_an_object_of_one_field(write_job: WriteJob) -> None:
+    job = load_job(write_job(job=TEXT_JOB))
+    text = 'Ana said: "Yes."\n{"bio": 1}'
+    bio, failure = job.validate_answer(artist(job), text)
+    assert (orjson.loads(bio or ""), failure) == ({"text": text}, None)
+    assert job.validate_answer(artist(job), " \n") == (
+        None, Failure(FailureClass.UNUSABLE, "not_accepted", "the answer is blank")
+    )  # fmt: skip
+
+
+def test_accept_is_given_the_plain_text(write_job: WriteJob) -> None:
+    check = "\n\ndef accept(artist, text):\n    return None if artist.artist_name in text else f'{len(text)} letters'\n"
+    job = load_job(write_job(job=TEXT_JOB + check))
+    assert job.validate_answer(artist(job), "Ana.") == ('{"text":"Ana."}', None)
+    assert job.validate_answer(artist(job), "Bob.")[1] == Failure(FailureClass.UNUSABLE, "not_accepted", "4 letters")

@@ -8,7 +8,7 @@ import pytest
 from batcher.core.model import Endpoint
 from batcher.errors import JobError
 from batcher.job.loading import load_job
-from tests.support.job_kit import JOB, WriteJob
+from tests.support.job_kit import JOB, TEXT_JOB, WriteJob
 
 
 def refusal(folder: Path) -> str:
@@ -165,3 +165,41 @@ def test_an_empty_system_prompt(write_job: WriteJob, system: str) -> None:
 @pytest.mark.parametrize("accept", ["accept(artist, bio, strict=True)", "accept(*given)"])
 def test_an_acceptance_check_may_take_more_where_it_need_not(write_job: WriteJob, accept: str) -> None:
     assert load_job(write_job(job=JOB.replace("accept(artist, bio)", accept))).name == "painters"
+
+
+def test_a_job_without_an_output_model_is_of_plain_text(write_job: WriteJob) -> None:
+    job = load_job(write_job(job=TEXT_JOB))
+    version = job.build_version("gpt-6-luna", Endpoint.CHAT, 600)
+    assert (job.bio, version.schema, version.schema_name) == (None, {}, "")
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        (
+            TEXT_JOB + "\n\nclass Boi(BaseModel):\n    bio: str\n",
+            "painters/job.py has no pydantic model Bio, and its model Boi is no part of Artist; name it Bio where an "
+            "answer has its fields, else _Boi: then answers are plain text",
+        ),
+        (
+            TEXT_JOB + "\n\naccept = None\n",
+            "painters/job.py has no accept(artist, text) function; return None to accept",
+        ),
+        (
+            TEXT_JOB + "\n\ndef accept(text):\n    return None\n",
+            "painters/job.py: accept(text) does not take an artist and a text; write accept(artist, text), and return "
+            "None to accept",
+        ),
+    ],
+)
+def test_what_may_be_a_mistake_in_a_job_of_plain_text_is_refused(
+    write_job: WriteJob, source: str, sentence: str
+) -> None:
+    assert refusal(write_job(job=source)) == sentence
+
+
+def test_models_of_the_row_are_no_output_model(write_job: WriteJob) -> None:
+    models = "".join(f"class {name}(BaseModel):\n    x: int = 1\n\n\n" for name in ("Base", "Work", "_Own"))
+    source = TEXT_JOB.replace("class Artist(BaseModel):", f"{models}class Artist(Base):")
+    source = source.replace("    born:", "    works: list[Work] | None = None\n    born:")
+    assert load_job(write_job(job=source)).bio is None

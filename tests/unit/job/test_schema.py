@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from batcher.job.job import Job
 from batcher.job.loading import load_job
 from batcher.job.schema import build_strict_schema, output_column_types
-from tests.support.job_kit import JOB, WriteJob
+from tests.support.job_kit import JOB, TEXT_JOB, WriteJob
 
 
 class Work(BaseModel):
@@ -129,3 +129,7 @@ class Tree(BaseModel):
 def test_a_bio_that_holds_itself_has_columns() -> None:
     job = Job("x", Work, Tree, lambda _artist, _bio: None, "", "", build_strict_schema(Tree))
     assert output_column_types(job) == {"title": "VARCHAR", "best": "JSON"}
+
+
+def test_plain_text_is_one_column(write_job: WriteJob) -> None:
+    assert output_column_types(load_job(write_job(job=TEXT_JOB))) == {"text": "VARCHAR"}
