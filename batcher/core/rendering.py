@@ -58,6 +58,8 @@ class LineRenderer:
 
     def __init__(self, version: JobVersion) -> None:
         self.version = version
+        self.has_messages = not version.template
+        """Whether a line's own part is a list of messages, which `messages(row)` of job.py gives, and no text."""
         self._names = parse_placeholders(version.template)
         marker = _unused_marker(version)
         line = orjson.dumps(
@@ -85,7 +87,12 @@ class LineRenderer:
 
     def encode_own_part(self, line_id: str, user_text: str) -> bytes:
         """Return the part of a line that no other line shares: its id and the artist's text, as JSON, a newline between
-        them. Raises TypeError for half of a surrogate pair."""
+        them. Raises TypeError for half of a surrogate pair.
+
+        user_text: of a version with messages, these as a JSON list.
+        """
+        if self.has_messages:  # without its brackets, as it may stand behind the system prompt
+            return orjson.dumps(line_id) + b"\n" + user_text[1:-1].encode()
         return orjson.dumps(line_id) + b"\n" + orjson.dumps(user_text)
 
     def line_pieces(self, own: bytes) -> tuple[bytes, ...]:
@@ -125,8 +132,12 @@ def _unused_marker(version: JobVersion) -> str:
 
 def build_request_body(version: JobVersion, user_text: str) -> dict[str, object]:
     """Return the request body of one line, for the version's endpoint. A version without a schema asks for no format,
-    and is answered in plain text."""
-    messages = [{"role": "system", "content": version.system}, {"role": "user", "content": user_text}]
+    and is answered in plain text.
+
+    Of a version without a template, whose lines have messages of their own, `user_text` stands in their place.
+    """
+    system: list[object] = [{"role": "system", "content": version.system}] if version.system or version.template else []
+    messages = [*system, {"role": "user", "content": user_text} if version.template else user_text]
     schema = {"name": version.schema_name, "strict": True, "schema": version.schema}
     parameters = dict(version.parameters)
     if version.endpoint is Endpoint.CHAT:
@@ -153,9 +164,10 @@ def build_request_body(version: JobVersion, user_text: str) -> dict[str, object]
     }
 
 
-def overhead_tokens() -> int:
-    """Return the tokens of a chat of two messages without their contents: 3 a message, 1 a role, 3 for the answer."""
-    return 2 * (MESSAGE_TOKENS + 1) + MESSAGE_TOKENS
+def overhead_tokens(messages: int = 2) -> int:
+    """Return the tokens of a chat of so many messages without their contents: 3 a message, 1 a role, 3 for the
+    answer."""
+    return messages * (MESSAGE_TOKENS + 1) + MESSAGE_TOKENS
 
 
 def hash_line_bytes(data: bytes) -> int:

@@ -1,7 +1,7 @@
 """A job: what to ask, of whom, and which answers are good enough.
 
 A job is loaded from a folder with `job.py` (`Artist` with `prompt_values`, `Bio`, `accept`), `system.md` and `user.md`.
-It says what to ask, never how to send it. Without `Bio` an answer is plain text.
+It says what to ask, never how to send it. Without `Bio` an answer is plain text; `messages` takes the place of user.md.
 """
 
 import sys
@@ -21,6 +21,7 @@ from batcher.core.failures import FailureClass
 from batcher.core.model import NO_PARAMETERS, TEXT_FIELD, Endpoint, Failure, JobVersion, Parameters
 from batcher.core.result_line import replace_odd_escapes
 from batcher.errors import BatcherError, InputError, JobError, format_faulty_value
+from batcher.job.messages import encode_messages
 
 JOB_CODE_ERRORS = (Exception, SystemExit)
 """What the user's code may raise and must not end Batcher with: any error, and SystemExit (of `sys.exit()`), which is
@@ -93,6 +94,8 @@ class Job:
     """Of the output model; empty for plain text."""
     columns: Collection[str] | None = None
     """The columns of a table that Artist reads; None: perhaps all."""
+    messages: Callable[[Any], object] | None = None
+    """Gives the messages of a row, in place of user.md, which is empty then; None: the job has none of its own."""
 
     def build_version(
         self,
@@ -176,6 +179,20 @@ class Job:
             if type(value) is not str and not isinstance(value, str | int | float):
                 raise JobError(f"{where}: prompt_values gives {type(value).__name__} for {name}; give a text")
         return values
+
+    def render_messages(self, artist: Any, endpoint: Endpoint, where: object) -> str:
+        """Return the messages that the job writes for an artist, as JSON. Raises JobError naming the row where the
+        job's code fails, or what it gives are no messages."""
+        if self.messages is None:
+            raise JobError(
+                f"{where}: the line was planned with messages(row) of job.py, which is gone; undo the change"
+            )
+        with JobCodeGuard(where):
+            messages = self.messages(artist)
+        try:
+            return encode_messages(endpoint, messages)
+        except JobError as error:
+            raise JobError(f"{where}: {error}") from None
 
     def validate_answer(self, artist: Any, text: str) -> tuple[str, None] | tuple[None, Failure]:
         """Return the accepted bio as compact JSON, or why the text is none (class UNUSABLE).

@@ -1,4 +1,7 @@
-"""Loading a job folder: job.py, system.md and user.md, checked before anything is sent."""
+"""Loading a job folder: job.py, system.md and user.md, checked before anything is sent.
+
+Where job.py has messages(row), user.md must be missing, and system.md may be.
+"""
 
 import importlib.util
 import inspect
@@ -21,23 +24,57 @@ NEEDED_FIELDS = ("artist_id", "artist_name")
 
 def load_job(folder: Path) -> Job:
     """Return the job in `folder`. Raises JobError with the file and line of what is wrong."""
-    for name in ("job.py", "system.md", "user.md"):
-        if not _is_file(folder / name):
-            raise JobError(f"{folder} is no job: {name} is missing; `batcher init` writes an example")
+    _require_file(folder / "job.py")
     module = _import_job_module(folder / "job.py")
+    messages = _load_messages(module, folder)
+    if messages is None:
+        _require_file(folder / "system.md")
+        _require_file(folder / "user.md")
     artist = _find_pydantic_model(module, "Artist", folder)
     bio = _find_output_model(module, artist, folder)
-    _check_artist_model(artist, folder)
-    template = _load_user_template(folder)
+    _check_artist_model(artist, messages is None, folder)
+    template = _load_user_template(folder) if messages is None else ""
     accept = _load_accept_check(module, bio is None, folder)
     schema: Mapping[str, object] = {}
     if bio is not None:
         with JobCodeGuard(f"{folder / 'job.py'}: Bio has no JSON schema"):
             schema = build_strict_schema(bio)
-    system = _read_text(folder / "system.md")
-    if not system:
+    has_system = _is_file(folder / "system.md")
+    system = _read_text(folder / "system.md") if has_system else ""
+    if has_system and not system:
         raise JobError(f"{folder / 'system.md'} is empty; write into it what every request has in common")
-    return Job(folder.name, artist, bio, accept, system, template, schema, _artist_columns(artist))
+    return Job(folder.name, artist, bio, accept, system, template, schema, _artist_columns(artist), messages)
+
+
+def _require_file(path: Path) -> None:
+    if not _is_file(path):
+        raise JobError(f"{path.parent} is no job: {path.name} is missing; `batcher init` writes an example")
+
+
+def _load_messages(module: ModuleType, folder: Path) -> Callable[[Any], object] | None:
+    """Return what gives the messages of a row; None for a job whose messages are system.md and user.md.
+
+    Raises JobError where it cannot be called, or user.md would have no use beside it.
+    """
+    messages: object = getattr(module, "messages", None)
+    if messages is None:
+        return None
+    if not callable(messages):
+        raise JobError(f"{folder / 'job.py'}: messages is no function; write messages(row), or give it another name")
+    with JobCodeGuard(f"{folder / 'job.py'}: messages cannot be looked at"):
+        signature = inspect.signature(messages)
+        try:
+            signature.bind(None)
+        except TypeError:
+            raise JobError(
+                f"{folder / 'job.py'}: messages{signature} does not take a row; write messages(row)"
+            ) from None
+    if _is_file(folder / "user.md"):
+        raise JobError(
+            f"{folder}: user.md has no use beside messages(row) of job.py, which gives what stands behind system.md; "
+            "remove one of the two"
+        )
+    return messages
 
 
 def _load_accept_check(module: ModuleType, is_text: bool, folder: Path) -> Callable[[Any, Any], str | None]:
@@ -151,11 +188,11 @@ def _find_row_models(kind: object, seen: set[object]) -> Iterator[type[BaseModel
         yield from _find_row_models(part, seen)
 
 
-def _check_artist_model(artist: type[BaseModel], folder: Path) -> None:
+def _check_artist_model(artist: type[BaseModel], has_template: bool, folder: Path) -> None:
     missing = [name for name in NEEDED_FIELDS if name not in artist.model_fields]
     if missing:
         raise JobError(f"{folder / 'job.py'}: Artist has no field {', '.join(missing)}")
-    if not callable(getattr(artist, "prompt_values", None)):
+    if has_template and not callable(getattr(artist, "prompt_values", None)):
         raise JobError(f"{folder / 'job.py'}: Artist has no prompt_values() giving the values of user.md")
 
 

@@ -70,12 +70,15 @@ def rerender_line(
     job: Job, renderer: LineRenderer, artist_id: str, line_id: str, data: str, expected: int | None
 ) -> bytes:
     """Return a line's own part, from its row. Raises JobError where its hash is not `expected` (None: any)."""
-    values = job.prompt_values(job.restore_artist(data), f"artist {artist_id}")
-    own = renderer.encode_own_part(line_id, renderer.render_user_text(values))
+    artist, where = job.restore_artist(data), f"artist {artist_id}"
+    if renderer.has_messages:
+        text = job.render_messages(artist, renderer.version.endpoint, where)
+    else:
+        text = renderer.render_user_text(job.prompt_values(artist, where))
+    own = renderer.encode_own_part(line_id, text)
     if expected is not None and renderer.hash_line(own) != expected:
-        raise JobError(
-            f"job.py renders artist {artist_id} otherwise than it was planned; undo the change of prompt_values"
-        )
+        changed = "messages" if renderer.has_messages else "prompt_values"
+        raise JobError(f"job.py renders artist {artist_id} otherwise than it was planned; undo the change of {changed}")
     return own
 
 

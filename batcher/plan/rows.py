@@ -6,7 +6,6 @@ A row takes these forms: `TableRow` (a dict, from plan/tables.py), `LocatedArtis
 
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Sequence
-from concurrent.futures import Future
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,7 @@ from batcher.core.model import JobVersion
 from batcher.core.rendering import LineRenderer, make_custom_id, overhead_tokens
 from batcher.errors import ConfigError, InputError, JobError
 from batcher.job.job import Job
+from batcher.job.messages import measure_messages
 from batcher.plan.tables import TableRow, read_column_names, read_table
 from batcher.state.plan import PreparedRow, SkippedRow, StoredRow
 
@@ -78,8 +78,8 @@ class RenderedChunk(NamedTuple):
     """Rows that are rendered and are being counted."""
 
     rows: list[RenderedRow]
-    counts: "Future[list[int]]"
-    """Tokens of each row's part of the prompt."""
+    counts: Callable[[], list[int]]
+    """Waits for the tokens of each row's part of the prompt, and returns them."""
     characters: int
     """Characters of all those parts."""
 
@@ -146,7 +146,8 @@ class RowPreparer:
     @cached_property
     def constant_tokens(self) -> int:
         """Tokens that every line has in common. Raises ConfigError where the limit has no room for any line."""
-        constant = sum(self._constant_counts.result()) + overhead_tokens()
+        messages = 2 if not self.renderer.has_messages else 1 if self.version.system else 0
+        constant = sum(self._constant_counts.result()) + overhead_tokens(messages)
         if constant * self._factor > self._ceiling:
             raise ConfigError(
                 f"the enqueued-token limit x threshold is {self._ceiling:,} tokens, and the prompt alone takes "
@@ -186,11 +187,19 @@ class RowPreparer:
         rendered = [(where, artist, self._render_text(artist, where)) for where, artist in artists]
         self._check_round_trip(*rendered[0])
         texts = [text for _, _, text in rendered]
-        return RenderedChunk(rendered, self._counter.count(texts), sum(map(len, texts)))
+        return RenderedChunk(rendered, self._count_texts(texts), sum(map(len, texts)))
+
+    def _count_texts(self, texts: Sequence[str]) -> Callable[[], list[int]]:
+        """Have the own parts of lines counted; return what waits for their tokens and returns them."""
+        if not self.renderer.has_messages:
+            return self._counter.count(texts).result
+        measured = [measure_messages(text) for text in texts]
+        counts = self._counter.count([each.text for each in measured])
+        return lambda: [each.tokens + counted for each, counted in zip(measured, counts.result(), strict=True)]
 
     def _build_prepared_rows(self, chunk: RenderedChunk, spool_part: SpoolPart, bad: BadRows) -> Iterator[PreparedRow]:
         renderer, constant = self.renderer, self.constant_tokens
-        for (where, artist, text), counted in zip(chunk.rows, chunk.counts.result(), strict=True):
+        for (where, artist, text), counted in zip(chunk.rows, chunk.counts(), strict=True):
             tokens = counted + constant
             priority = parse_priority(artist, where)
             artist_id, name = str(artist.artist_id), str(artist.artist_name)
@@ -207,7 +216,7 @@ class RowPreparer:
         """Yield rows as the state keeps them, made ready again. Raises JobError naming the artist."""
         renderer = self.renderer
         texts = [self._render_stored_text(artist_id, data) for artist_id, _, _, _, data in rows]
-        counts, constant = self._counter.count(texts).result(), self.constant_tokens
+        counts, constant = self._count_texts(texts)(), self.constant_tokens
         for (artist_id, line_id, name, priority, data), text, counted in zip(rows, texts, counts, strict=True):
             own, tokens = renderer.encode_own_part(line_id, text), counted + constant
             size, line_hash = renderer.line_size(own), renderer.hash_line(own)
@@ -221,7 +230,9 @@ class RowPreparer:
         return self._render_text(artist, f"artist {artist_id}")
 
     def _render_text(self, artist: Any, where: object) -> str:
-        """Return the artist's part of the prompt. Raises JobError naming the row."""
+        """Return the artist's part of the prompt: a text, or messages as JSON. Raises JobError naming the row."""
+        if self.renderer.has_messages:
+            return self.job.render_messages(artist, self.version.endpoint, where)
         values = self.job.prompt_values(artist, where)
         try:
             text = self.renderer.render_user_text(values)
@@ -235,6 +246,10 @@ class RowPreparer:
     def _check_round_trip(self, where: RowLocation, artist: Any, text: str) -> None:
         """Raise JobError where the row as the state keeps it gives another text: retries are rendered from that row."""
         if self._render_text(self.job.restore_artist(self.job.encode_row(artist)), where) != text:
+            if self.renderer.has_messages and self._render_text(artist, where) != text:
+                raise JobError(
+                    f"{where}: messages gives something else at its second call; it must depend on the row alone"
+                )
             raise JobError(
                 f"{where}: the artist reads otherwise once it was stored and read again; "
                 "the validators of Artist must leave alone what they made"

@@ -1,6 +1,6 @@
 """Requests before they are sent, as JSON and as text. The text is as wide as the prompt: nothing in it is broken."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,9 @@ from batcher.plan.previewing import LinePreview
 from batcher.state.reports.expectation import assume_output_tokens
 from batcher.views.plan import describe_unused_columns
 from batcher.views.sheet import format_usd
+
+LONGEST_PART = 400
+"""Characters of a content part that is no text, an image or a file, up to which it is shown whole."""
 
 
 class PricedLine(NamedTuple):
@@ -85,7 +88,8 @@ def _draw_constant_part(preview: LinePreview) -> Iterator[str]:
         shown = {key: part for key, part in value.items() if key != "format"} if name == "text" else value
         if name not in {"messages", "input", "response_format"} and shown != {}:
             yield f"{name}: {shown if isinstance(shown, str) else orjson.dumps(shown).decode()}"
-    yield from ("", "[system]", version.system)
+    if version.system:
+        yield from ("", "[system]", version.system)
     if not version.schema:
         yield from ("", "[answer: plain text]")
         return
@@ -97,6 +101,8 @@ def _draw_artist_part(line: PricedLine, table: Path) -> Iterator[str]:
     preview = line.preview
     request = orjson.loads(preview.line)
     messages = request["body"].get("messages") or request["body"]["input"]
+    has_system = preview.version.system or preview.version.template
+    own_messages = messages[1:] if has_system else messages
     origin = f"from the plan, {preview.state}" if preview.source == "plan" else f"from {table.name}"
     own = preview.tokens - preview.constant_tokens
     yield ""
@@ -106,7 +112,26 @@ def _draw_artist_part(line: PricedLine, table: Path) -> Iterator[str]:
         f"{_describe_price(line)}"
     )
     yield f"custom_id: {request['custom_id']}"
-    yield from ("", "[user]", messages[-1]["content"])
+    for message in own_messages:
+        yield from ("", f"[{message['role']}]", *_draw_content(message["content"]))
+
+
+def _draw_content(content: str | Sequence[Mapping[str, object]]) -> Iterator[str]:
+    """Yield the content of a message: its text, or each of its parts, a text as it is, any other as JSON."""
+    if isinstance(content, str):
+        yield content
+        return
+    for part in content:
+        text = part.get("text")
+        yield text if isinstance(text, str) else _shorten(orjson.dumps(part).decode())
+
+
+def _shorten(text: str) -> str:
+    """Return a text without its middle where it is long, as an image within a request is."""
+    if len(text) <= LONGEST_PART:
+        return text
+    half = LONGEST_PART // 2
+    return f"{text[:half]}... ({len(text) - 2 * half:,} characters) ...{text[-half:]}"
 
 
 def _describe_price(line: PricedLine) -> str:

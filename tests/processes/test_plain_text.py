@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.job_kit import TEXT_JOB
+from tests.support.job_kit import MESSAGES_JOB, TEXT_JOB
 from tests.support.shop import Shop, answer, open_small_shop, run
 
 LINES = 6
@@ -61,3 +61,30 @@ def test_plain_text_is_judged_again_and_asked_for_again(shop: Shop) -> None:
     changed = answer(shop, "versions 1")["diff"].splitlines()
     assert "-# plain text" in changed
     assert "+# schema bio" in changed
+
+
+def test_messages_of_the_job_are_sent_and_rendered_again(shop: Shop) -> None:
+    job = shop.folder / "jobs" / "bios"
+    (job / "job.py").write_text(MESSAGES_JOB, encoding="utf-8")
+    answer(shop, "plan", 2)  # user.md has no use beside them
+    (job / "user.md").unlink()
+    place = "input" if shop.environment["BATCHER_MODEL__ENDPOINT"] == "/v1/responses" else "messages"
+    if place == "input":
+        source = MESSAGES_JOB.replace('"type": "text"', '"type": "input_text"')
+        assert "row 2: messages gives part 1 of type 'text' in message 3" in answer(shop, "plan", 2)["error"]
+        (job / "job.py").write_text(source, encoding="utf-8")
+    line = answer(shop, "preview --sample 1")["artists"][0]
+    roles = [message["role"] for message in line["request"]["body"][place]]
+    assert roles == ["system", "user", "assistant", "user"]
+    assert "[assistant]\nBea painted.\n" in run(shop, "preview --sample 1")[0]
+
+    run(shop, "plan")
+    answer(shop, "direct --unreleased --limit 2", 3)  # renders its lines again from the rows
+    run(shop, "run --out texts.parquet")
+    rows = shop.query("SELECT artist_name, text, lane FROM 'texts.parquet'")
+    assert len(rows) == LINES
+    assert all(str(name) in str(text) for name, text, _ in rows)
+    first = shop.query("SELECT artist_id FROM 'texts.parquet' LIMIT 1")[0][0]
+    assert answer(shop, f"redo --artist {first} --yes")["lines"] == 1
+    run(shop, "run --out texts.parquet")  # in a retry shard, whose line is rendered again
+    assert answer(shop, ["sql", f"SELECT count(*) FROM attempts WHERE artist_id = '{first}'"])["rows"] == [[2]]

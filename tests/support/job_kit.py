@@ -31,6 +31,21 @@ def accept(artist, bio):
 TEXT_JOB = JOB.partition("class Bio")[0].rstrip() + "\n"
 """The small job without an output model: answers are plain text."""
 
+MESSAGES_JOB = (
+    TEXT_JOB.partition("    def prompt_values")[0].rstrip()
+    + """
+
+
+def messages(row):
+    return [
+        {"role": "user", "content": "Artist: Bea"},
+        {"role": "assistant", "content": "Bea painted."},
+        {"role": "user", "content": [{"type": "text", "text": f"Artist: {row.artist_name}"}]},
+    ]
+"""
+)
+"""The small job of plain text whose requests have three messages of their own."""
+
 WriteJob = Callable[..., Path]
 """The fixture `write_job`: what `write_small_job` takes after the folder."""
 

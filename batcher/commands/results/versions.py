@@ -134,6 +134,7 @@ def _write_version(version: JobVersion) -> list[str]:
     """Return a version as lines of text: settings, prompts, and the schema in its order."""
     schema = orjson.dumps(dict(version.schema), option=orjson.OPT_INDENT_2).decode()
     answer = (f"# schema {version.schema_name}", *schema.splitlines()) if version.schema else ("# plain text",)
+    prompt = ("# user.md", *version.template.splitlines()) if version.template else ("# messages(row) of job.py",)
     parts = {
         "job": version.name,
         "model": version.model,
@@ -144,6 +145,6 @@ def _write_version(version: JobVersion) -> list[str]:
     return [
         *(f"{name}: {value}" for name, value in parts.items()),
         "# system.md", *version.system.splitlines(),
-        "# user.md", *version.template.splitlines(),
+        *prompt,
         *answer,
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from batcher.core.rendering import LineRenderer
 from batcher.errors import InputError, JobError
 from batcher.job.job import job_output_to_stderr
 from batcher.job.loading import load_job
-from tests.support.job_kit import JOB, TEXT_JOB, WriteJob, artist
+from tests.support.job_kit import JOB, MESSAGES_JOB, TEXT_JOB, WriteJob, artist
 
 TALKING = """\
 print("imported")
@@ -319,3 +319,24 @@ def test_accept_is_given_the_plain_text(write_job: WriteJob) -> None:
     job = load_job(write_job(job=TEXT_JOB + check))
     assert job.validate_answer(artist(job), "Ana.") == ('{"text":"Ana."}', None)
     assert job.validate_answer(artist(job), "Bob.")[1] == Failure(FailureClass.UNUSABLE, "not_accepted", "4 letters")
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (
+            MESSAGES_JOB.replace('"role": "user"', '"role": "human"'),
+            "messages gives the role 'human' in message 1; roles are system, developer, user, assistant",
+        ),
+        (
+            MESSAGES_JOB.replace("row.artist_name", "row.name"),
+            "job.py, line 15: AttributeError: 'Artist' object has no attribute 'name'; fix job.py",
+        ),
+        (TEXT_JOB, "the line was planned with messages(row) of job.py, which is gone; undo the change"),
+    ],
+)
+def test_messages_that_are_wrong_are_named_with_their_row(write_job: WriteJob, source: str, reason: str) -> None:
+    job = load_job(write_job(job=source, user="{artist_name}" if source == TEXT_JOB else None))
+    with pytest.raises(JobError) as raised:
+        job.render_messages(artist(job), Endpoint.CHAT, "t.csv, row 2")
+    assert str(raised.value) == f"t.csv, row 2: {reason}"

@@ -8,7 +8,7 @@ import pytest
 from batcher.core.model import Endpoint
 from batcher.errors import JobError
 from batcher.job.loading import load_job
-from tests.support.job_kit import JOB, TEXT_JOB, WriteJob
+from tests.support.job_kit import JOB, MESSAGES_JOB, TEXT_JOB, WriteJob
 
 
 def refusal(folder: Path) -> str:
@@ -203,3 +203,37 @@ def test_models_of_the_row_are_no_output_model(write_job: WriteJob) -> None:
     source = TEXT_JOB.replace("class Artist(BaseModel):", f"{models}class Artist(Base):")
     source = source.replace("    born:", "    works: list[Work] | None = None\n    born:")
     assert load_job(write_job(job=source)).bio is None
+
+
+@pytest.mark.parametrize("system", ["Be brief.", None])
+def test_messages_take_the_place_of_the_prompts(write_job: WriteJob, system: str | None) -> None:
+    version = load_job(write_job(job=MESSAGES_JOB, system=system, user=None)).build_version("m", Endpoint.CHAT, 600)
+    assert (version.system, version.template) == (system or "", "")
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        (
+            {},
+            "painters: user.md has no use beside messages(row) of job.py, which gives what stands behind system.md; "
+            "remove one of the two",
+        ),
+        (
+            {"user": None, "system": " "},
+            "painters/system.md is empty; write into it what every request has in common",
+        ),
+        (
+            {"user": None, "job": MESSAGES_JOB.replace("messages(row)", "messages()")},
+            "painters/job.py: messages() does not take a row; write messages(row)",
+        ),
+        (
+            {"user": None, "job": TEXT_JOB + "\n\nmessages = []\n"},
+            "painters/job.py: messages is no function; write messages(row), or give it another name",
+        ),
+    ],
+)
+def test_messages_that_cannot_be_asked_for_are_refused(
+    write_job: WriteJob, files: dict[str, str | None], sentence: str
+) -> None:
+    assert refusal(write_job(**{"job": MESSAGES_JOB, **files})) == sentence
