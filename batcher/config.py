@@ -9,9 +9,10 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic.functional_validators import AfterValidator, field_validator, model_validator
 
 from batcher.catalog.limits import lookup_output_room, lookup_tier_limit
 from batcher.catalog.request_keys import find_parameter_fault
@@ -135,6 +136,7 @@ class RetrySection(ConfigSection):
     server: PolicySection = _retry_policy_field(FailureClass.SERVER)
     expired: PolicySection = _retry_policy_field(FailureClass.EXPIRED)
     unusable: PolicySection = _retry_policy_field(FailureClass.UNUSABLE)
+    resource_unavailable: PolicySection = _retry_policy_field(FailureClass.RESOURCE_UNAVAILABLE)
 
     @model_validator(mode="before")
     @classmethod
@@ -149,8 +151,7 @@ class RetrySection(ConfigSection):
         """Return the table as the core reads it."""
         policies = dict(DEFAULT_POLICIES)
         for failure in FailureClass:
-            section = getattr(self, failure.value, None)
-            if section is not None:
+            if (section := getattr(self, failure.value, None)) is not None:
                 policies[failure] = RetryPolicy(section.base_s, section.cap_s, section.tries)
         return RetryRules(
             policies, self.max_attempts, self.jitter_share, self.storm_share, self.setup_share, self.setup_lines
@@ -201,7 +202,7 @@ class ApiSection(ConfigSection):
 class DirectSection(ConfigSection):
     """The direct lane. rpm, tpm, daily_requests: upper bounds; 0: none but those in the headers of the service."""
 
-    workers: str | int = "conservative"
+    workers: Annotated[str | int, AfterValidator(parse_workers)] = "conservative"
     rpm: int = Field(default=5_000, ge=0)
     tpm: int = Field(default=4_000_000, ge=0)
     daily_requests: int = Field(default=0, ge=0)
@@ -209,11 +210,10 @@ class DirectSection(ConfigSection):
     """Whether OpenAI stores the answers, so that those of a process that died are found and not paid for twice."""
     tail_lines: int = Field(default=100, ge=1)
     """`run --tail direct` hands over to the direct lane when fewer lines than this are left to send."""
-
-    @field_validator("workers")
-    @classmethod
-    def _parse_workers(cls, value: str | int) -> str | int:
-        return parse_workers(value)
+    service_tier: Literal["auto", "flex"] = "auto"
+    """auto: requests do not name a tier. flex: half price, and a refusal that costs nothing where it has no room."""
+    flex_fallback: bool = False
+    """Whether lines that flex refuses for too long are asked for without it, at the standard price."""
 
 
 class LoggingSection(ConfigSection):
@@ -280,6 +280,8 @@ def load_config(path: Path) -> Config:
         config = Config(**data)
     except ValidationError as error:
         raise ConfigError(_describe_validation_error(path, error)) from error
+    if config.direct.service_tier != "auto" and "service_tier" in config.model.parameters.to_parameters():
+        raise ConfigError(f"{path}: [direct] and [model.parameters] both set service_tier; remove one of them")
     return _resolve_paths(config, path.resolve().parent)
 
 
@@ -300,10 +302,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _environment_overrides() -> Iterator[tuple[str, list[str]]]:
-    """Yield each variable that overrides a key, with the place of the key. Raises ConfigError for one that sets none.
-
-    pydantic-settings reads such variables as well, but takes as long to import as half of `status` takes.
-    """
+    """Yield each variable that overrides a key, and the place of the key. Raises ConfigError for one that sets none."""
     for name in sorted(os.environ):
         if not name.upper().startswith(PREFIX) or name.upper().startswith(OF_TESTS):
             continue

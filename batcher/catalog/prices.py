@@ -81,9 +81,13 @@ class ModelPrices(NamedTuple):
     batch: TokenRates
     standard: TokenRates
 
-    def rates_for(self, lane: Lane) -> TokenRates:
-        """Return the rates of a lane."""
-        return self.standard if lane is Lane.DIRECT else self.batch
+    def rates_for(self, lane: Lane, is_flex: bool = False) -> TokenRates:
+        """Return the rates of a lane. is_flex: whether its answers come by flex processing.
+
+        Flex costs what a batch does, the discount for cached tokens as well (OpenAI's page on flex processing and the
+        model pages, 2026-11). The table of prices has no context for it.
+        """
+        return self.standard if lane is Lane.DIRECT and not is_flex else self.batch
 
 
 PriceOf = Callable[[str], ModelPrices | None]

@@ -71,6 +71,10 @@ class PlanAnswer(ServedAnswer):
     """Workers of the direct lane that would do all lines by the deadline."""
     warnings: list[str]
     """What the settings may not have meant."""
+    direct_tier: str
+    """The service tier that the direct lane asks for: auto or flex."""
+    direct_falls_back: bool
+    """Whether the direct lane asks at the standard price for what flex refuses for too long."""
     unused_columns: list[str]
     """Columns of the table that the job does not read."""
     first_wave: int | None

@@ -23,6 +23,8 @@ class FailureClass(StrEnum):
     SETUP = "setup"
     MISSING = "missing"
     """A line without a result although its batch says that it was executed: perhaps paid, so held."""
+    RESOURCE_UNAVAILABLE = "resource_unavailable"
+    """A call that flex processing had no room for: not executed, and not charged."""
 
 
 _SETUP_CODES = frozenset(
@@ -172,6 +174,9 @@ def parse_enqueued_limit(message: str) -> int | None:
     return round(limit) if 1 <= limit <= _LARGEST_LIMIT else None
 
 
+_NO_ROOM_CODE = "resource_unavailable"
+_NO_ROOM_TEXT = re.compile(r"resource unavailable", re.IGNORECASE)
+_TIER_TEXT = re.compile(r"\bservice_tier\b")
 _CALL_SERVER_STATUSES = frozenset({408, 409, 425})
 _CALL_SETUP_STATUSES = frozenset({401, 402, 403, 405, 407})
 
@@ -184,5 +189,8 @@ def classify_direct_call(error: ErrorDetails, may_be_done: bool) -> FailureClass
     """
     if error.status in _CALL_SERVER_STATUSES or (may_be_done and error.status is not None):
         return FailureClass.SERVER
+    if error.status == 429 and (_NO_ROOM_CODE in {error.code, error.kind} or _NO_ROOM_TEXT.match(error.message)):
+        return FailureClass.RESOURCE_UNAVAILABLE
     is_setup = error.status in _CALL_SETUP_STATUSES or is_redirect(error)
-    return FailureClass.SETUP if is_setup else classify_line_error(error)
+    is_tier_refused = error.status == 400 and bool(_TIER_TEXT.search(error.message))  # the model is not served by it
+    return FailureClass.SETUP if is_setup or is_tier_refused else classify_line_error(error)

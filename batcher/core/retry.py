@@ -33,6 +33,7 @@ DEFAULT_POLICIES: Mapping[FailureClass, RetryPolicy] = {
     FailureClass.INVALID: RetryPolicy(0, 0, 0),
     FailureClass.SETUP: RetryPolicy(0, 0, 0),
     FailureClass.MISSING: RetryPolicy(0, 0, 0),
+    FailureClass.RESOURCE_UNAVAILABLE: RetryPolicy(30, 600, 10),
 }
 
 MAX_DOUBLINGS = 30

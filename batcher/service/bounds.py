@@ -32,6 +32,8 @@ LONGEST_CONNECT_S = 30.0
 runner tries later."""
 PATIENCE_S = 600.0
 """Seconds that an exchange may take before its bytes are counted, where no setting says so."""
+FLEX_PATIENCE_S = 900.0
+"""The same for a call that asks for flex processing, which OpenAI's page on it (2026-11) advises to give 15 minutes."""
 SLICE_S = 0.25
 """Longest single wait for bytes in seconds: so long after Ctrl-C an exchange goes on that may be abandoned."""
 

@@ -21,6 +21,7 @@ from batcher.disk.private_files import make_private_folder, open_private_file
 from batcher.errors import SetupError
 from batcher.service.answers import parse_remote_batch, parse_remote_file, read_json, read_object
 from batcher.service.bounds import (
+    FLEX_PATIENCE_S,
     LONGEST_ANSWER_BYTES,
     LONGEST_CONNECT_S,
     LONGEST_LISTING_S,
@@ -288,6 +289,10 @@ class OpenAIService:
         """
         import httpx2
 
+        if body.get("service_tier") == "flex" and self._patience_s < FLEX_PATIENCE_S:
+            client = self._client.with_options(timeout=httpx2.Timeout(FLEX_PATIENCE_S, connect=LONGEST_CONNECT_S))
+            rest = (self._rules, self._sleep, self._jitter, never_ends, FLEX_PATIENCE_S, self._secrets)
+            return OpenAIService(client, *rest).request_completion(endpoint, body)
         answer = self._exchange(
             lambda: self._client.post(endpoint.removeprefix("/v1"), cast_to=httpx2.Response, body=dict(body))
         )

@@ -192,6 +192,13 @@ def load_line_tries(tx: Transaction, artist_id: str, failure: FailureClass) -> L
     return LineTries(*tx.fetch_one("tries_of", artist_id=artist_id, failure=failure.value))
 
 
+def find_failing_lines(tx: Transaction, lines: Sequence[Candidate], failure: FailureClass, tries: int) -> set[str]:
+    """Return the artist ids of those lines that have failed with this class more than `tries` times."""
+    ids = [line.artist_id for line in lines]
+    rows = tx.fetch_all("find_failing_lines", ids=ids, failure=failure.value, tries=tries)
+    return {str(artist_id) for (artist_id,) in rows}
+
+
 def record_answers(tx: Transaction, answers: Sequence[CallRecord]) -> None:
     """End calls: record their bios and attempts, and move their lines on."""
     tx.fetch_all("create_answers")

@@ -9,6 +9,7 @@ from rich.text import Text
 from batcher.catalog.limits import lookup_effort, lookup_output_room, lookup_thinking_room
 from batcher.catalog.prices import PriceOf
 from batcher.config import Config
+from batcher.core.direct.flex import FLEX
 from batcher.core.direct.workers import recommend_workers
 from batcher.core.model import JobVersion
 from batcher.core.pilots import FEWEST_LINES
@@ -45,6 +46,10 @@ class PlanSummary(NamedTuple):
     """Lines that may be in flight until an answer was judged, at least one shard; None: any number."""
     pilot_lines: int = 0
     """Lines of the pilot that `run` sends first; 0: none."""
+    direct_tier: str = "auto"
+    """The service tier that the direct lane asks for: auto or flex."""
+    direct_falls_back: bool = False
+    """Whether the direct lane asks at the standard price for what flex refuses for too long."""
 
 
 def summarise_plan(
@@ -69,6 +74,8 @@ def summarise_plan(
         unused_columns=unused_columns,
         first_wave=outlook.load.first_wave,
         pilot_lines=config.pilot.lines if has_pilot else 0,
+        direct_tier=config.direct.service_tier,
+        direct_falls_back=config.direct.service_tier == FLEX and config.direct.flex_fallback,
     )
 
 
@@ -219,9 +226,15 @@ def _describe_direct_lane(summary: PlanSummary) -> list[str]:
         return []
     seconds = summary.lines / (summary.workers * rate)
     takes = f"about {format_duration(seconds)} with {format_count(summary.workers, 'worker')}"
-    money = summary.expectation.dollars
+    money, is_flex = summary.expectation.dollars, summary.direct_tier == FLEX
     if money.standard is None or money.expected is None:
-        return [f"`batcher direct --unreleased` would take {takes}, at the standard price."]
+        return [f"`batcher direct --unreleased` would take {takes}, at the {'flex' if is_flex else 'standard'} price."]
+    if is_flex:
+        more = f", and up to {format_usd(money.standard)} where flex refuses lines" if summary.direct_falls_back else ""
+        return [
+            f"`batcher direct --unreleased` would take {takes}, where flex processing has room, and cost about "
+            f"{format_usd(money.expected)}, as batches do{more}."
+        ]
     return [
         f"`batcher direct --unreleased` would take {takes} and cost about {format_usd(money.standard)} instead of "
         f"{format_usd(money.expected)}."

@@ -203,6 +203,10 @@ def test_a_row_of_the_failure_table_may_name_some_of_its_keys(tmp_path: Path) ->
             "parse string as an integer",
         ),
         (
+            "[direct]\nservice_tier = 'flex'\n[model.parameters]\nservice_tier = 'auto'\n",
+            "batcher.toml: [direct] and [model.parameters] both set service_tier; remove one of them",
+        ),
+        (
             "[limits]\ntier 3\n",
             "batcher.toml is not valid TOML: Expected '=' after a key in a key/value pair (at line 2, column 6); "
             "fix the line",

@@ -13,7 +13,9 @@ from batcher.commands.base.outcome import describe_job, draw_job_state, raise_pr
 from batcher.commands.base.process import open_lane_context
 from batcher.commands.base.session import Session
 from batcher.commands.sending.retry import bring_back_lines, describe_prompts
+from batcher.config import DirectSection
 from batcher.core.actions import Finish
+from batcher.core.direct.flex import FLEX
 from batcher.core.direct.workers import build_workers, parse_workers
 from batcher.core.failures import FailureClass
 from batcher.errors import InputError, compute_exit_code
@@ -56,7 +58,7 @@ class DirectOptions(NamedTuple):
 def run_direct(
     session: Session, workers: str | None, options: DirectOptions, yes: bool = False
 ) -> "CommandAnswer[DirectAnswer]":
-    """Request answers at once, at the standard price. yes: the user has agreed to it; else a person is asked.
+    """Request answers at once, at the price of `[direct] service_tier`. yes: the user has agreed; else one is asked.
 
     Raises InputError for workers or a class that do not exist, and DecisionError where the user declines.
     """
@@ -102,7 +104,7 @@ def _ask_before_buying(session: Session, selection: Selection, yes: bool) -> Non
     with session.store.read_transaction() as tx:
         chosen, left_out = weigh_beside_rest(tx, selection, session.config, resolve_prices)
     if chosen.lines:
-        confirm_on_terminal(session, _describe_selection(chosen, left_out))
+        confirm_on_terminal(session, _describe_selection(chosen, left_out, session.config.direct))
 
 
 def run_direct_lane(session: Session, selection: Selection, workers: str | int, patient: bool = True) -> LaneRun:
@@ -114,17 +116,19 @@ def run_direct_lane(session: Session, selection: Selection, workers: str | int, 
     with open_lane_context(session, "direct", follows=True) as context:
         lane = DirectLane(context, selection, build_workers(workers))
         lane.prepare_run()
-        session.display.print_line(_describe_selection(*lane.weigh_selection()))
+        session.display.print_line(_describe_selection(*lane.weigh_selection(), session.config.direct))
         end = lane.run_until_idle(patient)
     if not end.asks:
         raise_problem(end)
     return LaneRun(end, lane.calls.made)
 
 
-def _describe_selection(weight: SelectionWeight, left_out: int) -> str:
+def _describe_selection(weight: SelectionWeight, left_out: int, direct: DirectSection) -> str:
     """Return what is about to be bought, and what is left out because it was not released."""
+    tier = "standard" if direct.service_tier != FLEX else "flex"
+    fallback = " (standard where flex refuses lines for too long)" if tier == FLEX and direct.flex_fallback else ""
     price = f"at most {format_usd(weight.most_usd)}" if weight.most_usd is not None else "of a price that is not known"
-    text = f"{format_count(weight.lines, 'line')} at the standard price, {price}"
+    text = f"{format_count(weight.lines, 'line')} at the {tier} price{fallback}, {price}"
     if left_out:
         text += f"; lines that were planned and not released: {left_out:,} (--unreleased takes them too)"
     return text

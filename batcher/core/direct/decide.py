@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from batcher.core.actions import Finish, Wait
 from batcher.core.brake import Braked, describe_brake
+from batcher.core.direct.flex import FlexHistory, decide_refused_line, find_lane_wait
 from batcher.core.direct.pacing import DAY_S, MINUTE_S, RateLimit
 from batcher.core.direct.workers import Workers
 from batcher.core.failures import ErrorDetails, FailureClass, classify_direct_call
@@ -145,6 +146,8 @@ class EndedCall(NamedTuple):
     """Whether nothing had to wait for a window of the minute since it was sent."""
     has_job_failed: bool = False
     """Whether the job's own code failed on its answer."""
+    is_flex: bool = False
+    """Whether it asked for flex processing."""
 
 
 class LaneHistory(NamedTuple):
@@ -160,6 +163,8 @@ class LaneHistory(NamedTuple):
     """Calls in a row that the service did not answer, or answered with an error of its own."""
     outage_at: float = float("-inf")
     """When the last of these was recorded. Calls that were sent before it belong to the same incident."""
+    flex: FlexHistory = FlexHistory()
+    """The refusals of flex processing."""
 
 
 class Block(NamedTuple):
@@ -216,10 +221,13 @@ def decide_after_call(
         return _decide_after_refusal(policy, history, call, now, jitter)
     if call.failure is FailureClass.QUOTA:
         return CallDecision(PauseForQuota(call.wait_s), history)
+    if call.failure is FailureClass.RESOURCE_UNAVAILABLE:
+        return _decide_after_flex_refusal(policy, history, call, now, jitter)
     if call.delivery is not Delivery.ANSWERED or call.failure is FailureClass.SERVER:
         return _decide_after_outage(policy, history, call, now, jitter)
     workers = history.workers.after_success(call.has_room)  # it was answered, even where no line is done by it
-    return CallDecision(NoChange(), history._replace(workers=workers, refusals=0, outages=0))
+    flex = FlexHistory() if call.is_flex else history.flex
+    return CallDecision(NoChange(), history._replace(workers=workers, refusals=0, outages=0, flex=flex))
 
 
 def _decide_after_refusal(
@@ -241,6 +249,18 @@ def _decide_after_refusal(
         Block(delay_s, "the service has no room for more calls"),
         history._replace(refusals=n + 1 if call.wait_s is None else n),
     )
+
+
+def _decide_after_flex_refusal(
+    policy: LanePolicy, history: LaneHistory, call: EndedCall, now: float, jitter: float
+) -> CallDecision:
+    """Return what follows a refusal of flex: other lines go on, until many were refused in a row."""
+    if call.sent_at <= history.flex.refused_at:
+        return CallDecision(NoChange(), history)
+    flex = history.flex.after_refusal(now)
+    delay_s = find_lane_wait(policy.rules, flex, jitter, call.wait_s)
+    change = NoChange() if delay_s is None else Block(delay_s, "flex processing has no room")
+    return CallDecision(change, history._replace(flex=flex))
 
 
 def _decide_after_outage(
@@ -346,6 +366,8 @@ class LaneStanding(NamedTuple):
     """Whether the lane stops because of the setup: no line pays for that."""
     succeeded_at: float
     """When a call was last answered with a completion; -inf: none was yet."""
+    falls_back: bool = False
+    """Whether lines that flex refuses for too long are asked for without it."""
 
 
 def decide_direct_verdict(
@@ -355,9 +377,11 @@ def decide_direct_verdict(
     failure = call.failure
     if failure is None:
         raise ValueError("a call that succeeded needs no verdict")
-    if call.delivery is Delivery.UNSENT or failure in _OF_THE_LANE:
-        return Verdict(ArtistState.READY, counted=False)
-    if lane.is_setup_at_fault and failure in {FailureClass.INVALID, FailureClass.UNUSABLE}:
+    if failure is FailureClass.RESOURCE_UNAVAILABLE:
+        falls_back = lane.falls_back and call.is_flex
+        return decide_refused_line(rules, tries.free, falls_back, now, jitter, call.wait_s)
+    is_of_setup = lane.is_setup_at_fault and failure in {FailureClass.INVALID, FailureClass.UNUSABLE}
+    if call.delivery is Delivery.UNSENT or failure in _OF_THE_LANE or is_of_setup:
         return Verdict(ArtistState.READY, counted=False)
     if call.has_job_failed:
         return Verdict(ArtistState.HELD, counted=False)

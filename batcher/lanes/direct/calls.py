@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 from batcher import crashpoints
 from batcher.catalog.prices import ModelPrices
 from batcher.core.direct.decide import Delivery
+from batcher.core.direct.flex import FLEX
 from batcher.core.failures import ErrorDetails
 from batcher.core.model import Endpoint
 from batcher.core.result_line import Json, parse_json_object
@@ -35,6 +36,11 @@ class CallRequest:
     sent_at: float = 0.0
     """When its line was claimed, just before it was sent (epoch seconds)."""
 
+    @property
+    def is_flex(self) -> bool:
+        """Whether it asks for flex processing."""
+        return self.body.get("service_tier") == FLEX
+
 
 @dataclass(frozen=True, slots=True)
 class CallOutcome:
@@ -57,6 +63,11 @@ class CallOutcome:
         if self.error is None or (isinstance(self.error, CallUnknown) and self.error.details.status is None):
             return Delivery.LOST
         return Delivery.ANSWERED
+
+    @property
+    def is_flex_answer(self) -> bool:
+        """Whether the answer says that it came by flex processing, whatever the request asked for."""
+        return self.reply is not None and self.reply.get("service_tier") == FLEX
 
     @property
     def error_details(self) -> ErrorDetails:

@@ -163,7 +163,7 @@ class DirectLane:
             self._stop_for_setup(tx)
             step: Claim | Wait | Finish = decide_direct_action(self._build_view(tx), tx.now)
             if isinstance(step, Claim):
-                requests = self._ready.claim_lines(tx, step.max_lines)
+                requests = self._ready.claim_lines(tx, step.max_lines, self.limits.is_flex_over)
                 if not requests:  # the windows of the minute are used, or the next line costs too much
                     step = self._decide_without_claim(tx)
             if isinstance(step, Finish):

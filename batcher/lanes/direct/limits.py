@@ -17,6 +17,7 @@ from batcher.core.direct.decide import (
     decide_after_call,
     decide_daily_allowance,
 )
+from batcher.core.direct.flex import is_flex_full
 from batcher.core.direct.pacing import DAY_S, MINUTE_S, Pacer, RateHeaders, parse_rate_headers
 from batcher.core.direct.workers import Workers
 from batcher.core.snapshot import Pause
@@ -45,6 +46,11 @@ class LaneLimits:
         self._busy_s = 0.0
         """Seconds that these calls took, added up."""
         self._warned_at = float("-inf")
+
+    @property
+    def is_flex_over(self) -> bool:
+        """Whether the lane asks without flex processing from now on, as that has refused it for too long."""
+        return self._context.config.direct.flex_fallback and is_flex_full(self._context.rules, self.history.flex)
 
     def load_recent_calls(self, tx: Transaction) -> None:
         """Count the calls of the last minute, which an earlier process has made."""

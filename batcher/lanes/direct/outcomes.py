@@ -74,6 +74,7 @@ class CallResult:
             error=str(self.outcome.error or "no answer that could be read"),
             has_room=paced_until <= self.outcome.request.sent_at,
             has_job_failed=self.failure is not None and self.failure.code == JOB_FAILED,
+            is_flex=self.outcome.request.is_flex,
         )
 
 
@@ -166,7 +167,7 @@ class OutcomeJudge:
         record = CallRecord(
             outcome.request.call, outcome.request.artist_id, "bio", result.text, result.model, result.finish_reason,
             usage.input, usage.cached, usage.output, usage.written, usage.reasoning,
-            prices.rates_for(Lane.DIRECT).usage_cost(usage) if is_paid and prices is not None else None,
+            prices.rates_for(Lane.DIRECT, outcome.is_flex_answer).usage_cost(usage) if is_paid and prices else None,
             result.completed_at, status_code=result.status, version=outcome.request.version,
         )  # fmt: skip
         failure = call.failure
@@ -176,7 +177,7 @@ class OutcomeJudge:
             self._context.rules,
             call.to_ended_call(),
             direct_calls.load_line_tries(tx, outcome.request.artist_id, failure.failure),
-            LaneStanding(bool(self.setup_problem), self._succeeded_at),
+            LaneStanding(bool(self.setup_problem), self._succeeded_at, self._context.config.direct.flex_fallback),
             tx.now,
             self._context.jitter(),
         )

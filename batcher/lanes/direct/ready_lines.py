@@ -9,9 +9,11 @@ from typing import NamedTuple
 import orjson
 
 from batcher.catalog.prices import ModelPrices, PriceOf
-from batcher.config import Config
+from batcher.config import Config, DirectSection
 from batcher.core.brake import Braked
+from batcher.core.direct.flex import FLEX
 from batcher.core.direct.pacing import Pacer
+from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, JobVersion, Lane
 from batcher.core.rendering import LineRenderer
 from batcher.errors import format_usd
@@ -49,6 +51,8 @@ class PreparedCall:
     request: CallRequest
     most_usd: float
     """Dollars that it may cost at most."""
+    is_flex: bool = False
+    """Whether it asks for flex processing, as long as the lane does."""
 
 
 class SelectionWeight(NamedTuple):
@@ -58,9 +62,15 @@ class SelectionWeight(NamedTuple):
     most_usd: float | None
 
 
-def bound_call_usd(prices: ModelPrices | None, input_tokens: int, output_tokens: int) -> float | None:
-    """Return the dollars that a call costs at most; None where the price is not known."""
-    return prices.rates_for(Lane.DIRECT).most_cost(input_tokens, output_tokens) if prices is not None else None
+def bound_call_usd(
+    prices: ModelPrices | None, input_tokens: int, output_tokens: int, direct: DirectSection
+) -> float | None:
+    """Return the dollars that a call costs at most under these settings; None where the price is not known.
+
+    Where it may fall back from flex processing, that is the standard price.
+    """
+    is_flex = direct.service_tier == FLEX and not direct.flex_fallback
+    return prices.rates_for(Lane.DIRECT, is_flex).most_cost(input_tokens, output_tokens) if prices is not None else None
 
 
 def weigh_lines(tx: Transaction, selection: Selection, config: Config, price_of: PriceOf) -> SelectionWeight:
@@ -72,7 +82,8 @@ def weigh_lines(tx: Transaction, selection: Selection, config: Config, price_of:
     is_known = True
     for weight in weights:
         input_tokens = math.ceil(weight.tokens * token_factor)
-        usd = bound_call_usd(prices[weight.version], input_tokens, versions[weight.version].max_output_tokens)
+        output_tokens = versions[weight.version].max_output_tokens
+        usd = bound_call_usd(prices[weight.version], input_tokens, output_tokens, config.direct)
         lines += weight.lines
         total_usd += weight.lines * (usd or 0.0)
         is_known = is_known and usd is not None
@@ -143,12 +154,28 @@ class ReadyLines:
             )
             self.braked = None if kept_back is None else braked[kept_back]
             materials = {line.version: self.load_material(tx, line.version) for line in lines}
+            without_flex = self._find_lines_without_flex(tx, lines)
             self._token_factor = load_measured(tx).token_ratio * (1 + self._context.config.limits.margin)
         self._is_loaded = not lines  # where there were some, there may be more behind them
         with job_output_to_stderr():
-            self._lines.extend(self._prepare_call(line, materials[line.version]) for line in lines)
+            self._lines.extend(
+                self._prepare_call(
+                    line, materials[line.version], without_flex is not None and line.artist_id not in without_flex
+                )
+                for line in lines
+            )
 
-    def _prepare_call(self, line: Candidate, material: VersionMaterial) -> PreparedCall:
+    def _find_lines_without_flex(self, tx: Transaction, lines: Sequence[Candidate]) -> Collection[str] | None:
+        """Return the artist ids of lines that flex has refused for too long; None where flex is not asked for."""
+        direct = self._context.config.direct
+        if direct.service_tier != FLEX:
+            return None
+        tries = self._context.rules.policies[FailureClass.RESOURCE_UNAVAILABLE].tries
+        if not direct.flex_fallback or tries is None or not lines:
+            return ()
+        return direct_calls.find_failing_lines(tx, lines, FailureClass.RESOURCE_UNAVAILABLE, tries)
+
+    def _prepare_call(self, line: Candidate, material: VersionMaterial, is_flex: bool) -> PreparedCall:
         rendered = rerender_line(
             self._context.job, material.renderer, line.artist_id, line.custom_id, line.data, line.line_hash
         )
@@ -158,12 +185,13 @@ class ReadyLines:
             0, line.artist_id, line.custom_id, line.data, line.version,
             material.version.endpoint, body, input_tokens + output_tokens, material.prices,
         )  # fmt: skip
-        most_usd = bound_call_usd(material.prices, input_tokens, output_tokens)
-        return PreparedCall(line, request, most_usd or 0.0)
+        most_usd = bound_call_usd(material.prices, input_tokens, output_tokens, self._context.config.direct)
+        return PreparedCall(line, request, most_usd or 0.0, is_flex)
 
-    def claim_lines(self, tx: Transaction, max_lines: int) -> list[CallRequest]:
+    def claim_lines(self, tx: Transaction, max_lines: int, is_flex_over: bool) -> list[CallRequest]:
         """Claim at most `max_lines` lines, as far as windows and budget allow; return their requests.
 
+        is_flex_over: whether none of them asks for flex processing.
         Lines that the batch lane has claimed meanwhile, or that the brake keeps back by now, are dropped.
         """
         self._drop_braked_lines(load_braked(tx, self._context.config))
@@ -173,7 +201,9 @@ class ReadyLines:
         calls = direct_calls.record_claims(tx, [LineClaim(p.line, p.request.tokens, p.most_usd) for p in chosen])
         run_id = submissions.load_run_id(tx)
         return [
-            self._address_request(replace(prepared.request, call=call, sent_at=tx.now), run_id)
+            self._address_request(
+                replace(prepared.request, call=call, sent_at=tx.now), run_id, prepared.is_flex and not is_flex_over
+            )
             for prepared, call in zip(chosen, calls, strict=True)
         ]
 
@@ -209,8 +239,10 @@ class ReadyLines:
             self._lines.popleft()
         return chosen
 
-    def _address_request(self, request: CallRequest, run_id: str) -> CallRequest:
-        """Return the request with the metadata by which its stored completion is found, where one is stored."""
+    def _address_request(self, request: CallRequest, run_id: str, is_flex: bool) -> CallRequest:
+        """Return the request with its tier, and the metadata by which its completion is found where one is stored."""
+        if is_flex:
+            request = replace(request, body={**request.body, "service_tier": FLEX})
         if not self._context.config.direct.store or request.endpoint is not Endpoint.CHAT:
             return request
         metadata = {CALL_KEY: f"{run_id}-{request.call}", "custom_id": request.custom_id}

@@ -93,10 +93,11 @@ def _is_shut_down(model: str, now: float) -> bool:
     return date is not None and datetime.fromtimestamp(now, UTC).date().isoformat() >= date
 
 
-def bill_usd(model: str, tokens: tuple[int, int, int, int], in_batch: bool) -> float | None:
+def bill_usd(model: str, tokens: tuple[int, int, int, int], is_half: bool) -> float | None:
     """Return the dollars of one request; None for a model without a price here.
 
-    tokens: input, read from the cache, written to it, output. The first holds the next two.
+    tokens: input, read from the cache, written to it, output. The first holds the next two. is_half: whether it came by
+    a batch, or by flex processing.
     """
     prices = PRICES.get(family_name(model))
     if prices is None:
@@ -105,7 +106,7 @@ def bill_usd(model: str, tokens: tuple[int, int, int, int], in_batch: bool) -> f
     is_long = whole > LONG_REQUEST and family_name(model) in _LONG_MODELS
     costs = [n * price for n, price in zip((whole - cached - written, cached, written, output), prices, strict=True)]
     scaled = sum(costs[:3]) * (LONG_INPUT if is_long else 1) + costs[3] * (LONG_OUTPUT if is_long else 1)
-    return scaled * (BATCH_SHARE if in_batch else 1) / 1e6
+    return scaled * (BATCH_SHARE if is_half else 1) / 1e6
 
 
 def list_available(now: float, extra: Mapping[str, int]) -> list[str]:

@@ -145,14 +145,16 @@ class DirectEndpoints:
         )
         custom_id = ledger_key(body)
         attempt = self.ledger.count_attempt(custom_id)
-        fault = draw_line_fault(self.settings.faults, self.settings.seed, custom_id, attempt, now)
+        tier = "flex" if body.get("service_tier") == "flex" else "default"
+        fault = draw_line_fault(self.settings.faults, self.settings.seed, custom_id, attempt, now, tier == "flex")
         if fault and fault not in ANSWERED:
             raise _line_fault_error(fault, buckets, self.settings.faults.quoted_text)
         ident = seeded_bytes(16, self.settings.id_seed, "direct", custom_id, attempt).hex()
         found = build_answer(request, body, ident, int(now), fault, self.settings)
+        found.body["service_tier"] = tier
         if found.outcome == "ok":
             spoil_answer(found.body, self.settings.faults, self.settings.seed, custom_id)
-        execution = BilledExecution(custom_id, None, models.resolve_snapshot(request.model), found.outcome, now)
+        execution = BilledExecution(custom_id, None, models.resolve_snapshot(request.model), found.outcome, now, tier)
         self.ledger.record_execution(execution, found.usage)
         self.ledger.flush()
         if body.get("store") is True and endpoint == CHAT:
@@ -202,10 +204,12 @@ def _has_metadata(metadata: object, pairs: Mapping[str, str]) -> bool:
 
 
 def ledger_key(body: Body) -> str:
-    """Return what the ledger counts a direct request under: metadata.custom_id, or a hash of the body."""
+    """Return what the ledger counts a direct request under: metadata.custom_id, or a hash of the body without its tier,
+    as a line that was asked for in two tiers is one line."""
     metadata = body.get("metadata")
     named = metadata.get("custom_id") if isinstance(metadata, Mapping) else None
-    return str(named) if named else "sha256:" + sha256(orjson.dumps(body)).hexdigest()
+    asked = {key: value for key, value in body.items() if key != "service_tier"}
+    return str(named) if named else "sha256:" + sha256(orjson.dumps(asked)).hexdigest()
 
 
 def _line_fault_error(fault: str, buckets: ModelBuckets, quoted_text: str) -> ApiError:

@@ -23,6 +23,7 @@ class BilledExecution:
     model: str
     outcome: str
     time: float
+    tier: str = "default"  # of the direct endpoint: "default" or "flex"
 
 
 class Ledger:
@@ -54,7 +55,7 @@ class Ledger:
         self._totals["tokens_written"] += usage.written
         self._totals["tokens_reasoning"] += usage.reasoning
         tokens = (usage.prompt, usage.cached, usage.written, usage.completion)
-        usd = bill_usd(execution.model, tokens, execution.batch_id is not None)
+        usd = bill_usd(execution.model, tokens, execution.batch_id is not None or execution.tier == "flex")
         self.billed_usd = None if usd is None or self.billed_usd is None else self.billed_usd + usd
         if execution.outcome == "ok":
             self._usable[custom_id] += 1
@@ -69,6 +70,7 @@ class Ledger:
             "tokens_out": usage.completion,
             "tokens_written": usage.written,
             "tokens_reasoning": usage.reasoning,
+            "service_tier": execution.tier,
             "usd": usd,
             "time": execution.time,
         }

@@ -21,6 +21,10 @@ LINE_ERRORS: Mapping[str, tuple[int, dict[str, object]]] = {
             "rate_limit_exceeded",
         ),
     ),
+    "resource_unavailable": (
+        429,
+        build_error_object("Resource Unavailable", "resource_unavailable", None, "resource_unavailable"),
+    ),
     "insufficient_quota": (429, build_error_object(QUOTA_GONE, "insufficient_quota", None, "insufficient_quota")),
     "server": (
         500,
@@ -92,8 +96,8 @@ def is_within_span(span: Span | None, time: float) -> bool:
     return span is not None and span[0] <= time < span[1]
 
 
-def draw_line_fault(faults: Faults, seed: int, custom_id: str, attempt: int, time: float) -> str:
-    """Return the kind of failure of one execution (the first attempt is 1), or "" for none."""
+def draw_line_fault(faults: Faults, seed: int, custom_id: str, attempt: int, time: float, is_flex: bool = False) -> str:
+    """Return the kind of failure of one execution (the first attempt is 1), or "" for none. is_flex: of the request."""
     if is_within_span(faults.quota_gone_between, time):
         return "insufficient_quota"
     if custom_id in faults.poison:
@@ -101,6 +105,8 @@ def draw_line_fault(faults: Faults, seed: int, custom_id: str, attempt: int, tim
     if not faults.line_failures:
         return ""
     kind = _pick_fault_kind(faults.line_failures, seeded_fraction(seed, "line", custom_id))
+    if kind == "resource_unavailable" and not is_flex:
+        return ""
     passing = faults.transient_failures and kind not in _PERMANENT
     return "" if passing and attempt > 1 else kind
 

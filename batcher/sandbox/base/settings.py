@@ -21,6 +21,7 @@ LINE_KINDS = (
     "content_policy",
     "context_length",
     "status_0",
+    "resource_unavailable",  # only of requests for flex processing
 )
 CUTS = ("in_last_line", "in_line", "at_line")  # where a download that looks whole ends: 7 bytes early, or at half
 OPERATIONS = ("upload", "create", "cancel", "delete", "list", "retrieve", "content", "direct")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from batcher.catalog.limits import ANSWER_TOKENS, lookup_thinking_room, lookup_tier_limit
 from batcher.catalog.prices import ModelPrices, PriceOf
 from batcher.config import Config
+from batcher.core.direct.flex import FLEX
 from batcher.core.direct.workers import MOST_WORKERS, recommend_workers
 from batcher.core.forecast import MAX_RETRY_SHARE, Forecast, compute_forecast, count_fitting_lines
 from batcher.core.model import JobVersion, TokenUsage
@@ -164,5 +165,6 @@ def _deadline_advice(outlook: Outlook, config: Config, deadline_s: float) -> lis
     rest = outlook.open_line_count - lines
     if 0 < rest <= MOST_WORKERS * outlook.per_worker_s * deadline_s:
         workers = recommend_workers(rest, deadline_s / 3600, outlook.per_worker_s)
-        advice.append(f"`batcher direct --unreleased --workers {workers}` for {rest:,} lines, at the standard price")
+        price = "flex" if config.direct.service_tier == FLEX else "standard"
+        advice.append(f"`batcher direct --unreleased --workers {workers}` for {rest:,} lines, at the {price} price")
     return advice or [LATER_ADVICE]

@@ -76,6 +76,11 @@ SELECT a.attempts, count(*) FILTER (t.counted AND t.outcome = $failure),
        count(*) FILTER (NOT t.counted AND t.outcome = $failure), count(*) FILTER (t.outcome = 'lost')
 FROM artists AS a LEFT JOIN attempts AS t USING (artist_id) WHERE a.artist_id = $artist_id GROUP BY a.attempts
 
+-- name: find_failing_lines
+-- Those of these lines that have failed with a class more often than it allows.
+SELECT artist_id FROM attempts WHERE list_contains($ids, artist_id) AND outcome = $failure
+GROUP BY artist_id HAVING count(*) > $tries
+
 -- name: create_taken
 -- The answers that their lines take. A bio for a line that has one meanwhile (from a batch that was adopted late) is paid
 -- for, but not used; nor is that of a call from before the line's bio was asked for again, which says nothing of the call

@@ -17,7 +17,7 @@ from batcher.catalog.prices import (
     fill_write_rates,
     resolve_prices,
 )
-from batcher.core.model import TokenUsage
+from batcher.core.model import Lane, TokenUsage
 from tests.support.examples import examples
 
 DEFAULT = "gpt-6-luna"
@@ -52,6 +52,15 @@ def test_the_default_model_costs_what_its_page_says() -> None:
     assert [n * million for n in standard[:4]] == pytest.approx([0.10, 0.01, 0.50, 0.125])
     assert batch[4:] == standard[4:] == (272_000, 2.0, 1.5)
     assert rates_of(f"{DEFAULT}-2026-09-01") == rates_of(DEFAULT)
+
+
+def test_flex_processing_costs_what_a_batch_does() -> None:
+    prices = rates_of(DEFAULT)
+    assert [n * 1e6 for n in prices.rates_for(Lane.DIRECT, is_flex=True)[:4]] == pytest.approx(
+        [0.05, 0.005, 0.25, 0.0625]
+    )
+    assert prices.rates_for(Lane.DIRECT) == prices.standard
+    assert prices.rates_for(Lane.BATCH) == prices.batch == prices.rates_for(Lane.DIRECT, is_flex=True)
 
 
 def test_what_is_written_to_the_cache_costs_a_quarter_more() -> None:

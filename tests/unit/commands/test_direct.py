@@ -3,6 +3,7 @@
 import pytest
 
 from batcher.commands.sending.direct import DirectOptions, _describe_selection
+from batcher.config import DirectSection
 from batcher.core.failures import FailureClass
 from batcher.lanes.direct.ready_lines import SelectionWeight
 
@@ -29,8 +30,14 @@ def test_a_class_is_a_filter() -> None:
 
 
 def test_what_is_bought_and_what_is_left_out() -> None:
-    assert _describe_selection(SelectionWeight(1, 0.01), 0) == "1 line at the standard price, at most $0.0100"
-    assert _describe_selection(SelectionWeight(2, None), 1_500) == (
+    auto, flex = DirectSection(flex_fallback=True), DirectSection(service_tier="flex")
+    falling = DirectSection(service_tier="flex", flex_fallback=True)
+    assert _describe_selection(SelectionWeight(1, 0.01), 0, auto) == "1 line at the standard price, at most $0.0100"
+    assert _describe_selection(SelectionWeight(1, 0.01), 0, flex) == "1 line at the flex price, at most $0.0100"
+    assert _describe_selection(SelectionWeight(1, 0.01), 0, falling) == (
+        "1 line at the flex price (standard where flex refuses lines for too long), at most $0.0100"
+    )
+    assert _describe_selection(SelectionWeight(2, None), 1_500, auto) == (
         "2 lines at the standard price, of a price that is not known; lines that were planned and not released: 1,500 "
         "(--unreleased takes them too)"
     )

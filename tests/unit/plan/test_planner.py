@@ -1,6 +1,7 @@
 """`plan` on the real store: what it counts, orders and cuts, and what it leaves alone when it is run again."""
 
 import io
+import re
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +10,7 @@ import duckdb
 import orjson
 import pytest
 
-from batcher.catalog.prices import resolve_prices
+from batcher.catalog.prices import PriceOf, resolve_prices
 from batcher.collect.collect import collect_bios
 from batcher.core.actions import Finish
 from batcher.disk.shard_files import READ_BYTES, Spool
@@ -333,6 +334,39 @@ def test_a_plan_says_what_goes_before_the_waves(
     console = CleanConsole(file=io.StringIO(), width=400)
     console.print(draw_plan(result, report, summary))
     assert told in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("direct", "words", "price"),
+    [
+        ({}, r" and cost about \$0\.\d+ instead of \$0\.\d+\.\n", "standard"),
+        (
+            {"service_tier": "flex"},
+            r", where flex processing has room, and cost about \$0\.\d+, as batches do\.\n",
+            "flex",
+        ),
+        (
+            {"service_tier": "flex", "flex_fallback": True},
+            r" has room, and cost about \$0\.\d+, as batches do, and up to \$0\.\d+ where flex refuses lines\.\n",
+            "flex",
+        ),
+    ],
+)
+def test_a_plan_names_the_price_of_the_direct_lane(
+    tmp_path: Path, direct: dict[str, object], words: str, price: str
+) -> None:
+    desk = Desk(tmp_path, config_with(limits=TEN_LINES, direct=direct, deadline={"hours": 0.02}))
+    result, report = desk.plan(write_table(tmp_path / "t.csv", 40, (1,)))
+
+    def draw(price_of: PriceOf) -> str:
+        console = CleanConsole(file=io.StringIO(), width=400)
+        summary = summarise_plan(report, desk.world.config, price_of, desk.world.clock())
+        assert any(line.endswith(f"lines, at the {price} price") for line in summary.expectation.advice)
+        console.print(draw_plan(result, report, summary))
+        return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+    assert re.search(words, draw(resolve_prices))
+    assert f"workers, at the {price} price.\n" in draw(lambda _model: None)
 
 
 def test_too_little_room_is_told_of_every_version_that_lines_wait_for(tmp_path: Path) -> None:

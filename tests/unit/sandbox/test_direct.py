@@ -37,6 +37,23 @@ def test_both_endpoints_answer_and_are_billed(tmp_path: Path) -> None:
         assert (tmp_path / "ledger.jsonl").read_bytes().count(b'"batch_id":null') == 2
 
 
+def test_flex_processing_is_half_the_price_and_refused_without_charge(tmp_path: Path) -> None:
+    with bench(tmp_path, {"line_failures": {"resource_unavailable": 1.0}}) as it:
+        flex = chat_body(service_tier="flex")
+        with pytest.raises(openai.RateLimitError) as caught:
+            it.client.chat.completions.create(**flex)
+        assert caught.value.code == "resource_unavailable" and caught.value.status_code == 429
+        assert it.sandbox.ledger.billed_usd == 0 and not it.sandbox.ledger.execution_counts()
+        assert it.client.chat.completions.create(**flex).service_tier == "flex"
+        half = it.sandbox.ledger.billed_usd
+        assert it.client.chat.completions.create(**chat_body(service_tier="auto")).service_tier == "default"
+        assert half and it.sandbox.ledger.billed_usd == pytest.approx(3 * half)
+        assert list(it.sandbox.ledger.execution_counts().values()) == [2]  # one line, whatever its tier
+        assert it.client.responses.create(**response_body()).service_tier == "default"
+        it.fault(transient_failures=False)
+        assert it.client.chat.completions.create(**chat_body()).service_tier == "default"  # only flex is refused
+
+
 def test_requests_a_minute_are_limited(tmp_path: Path) -> None:
     with bench(tmp_path, rpm=60, organization="org-X") as it:
         first = it.raw("POST", CHAT, json=chat_body())

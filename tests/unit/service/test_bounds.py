@@ -213,6 +213,14 @@ def test_what_is_sent_goes_nowhere_else(tmp_path: Path, status: int, where: str)
         assert [request.url.host for request in seen] == ["sandbox"]
 
 
+def test_a_call_by_flex_processing_has_15_minutes() -> None:
+    service, seen = redirected([])
+    service.request_completion(CHAT, {"prompt": "mine"})
+    service.request_completion(CHAT, {"prompt": "mine", "service_tier": "flex"})
+    usual, patient = (request.extensions["timeout"] for request in seen)
+    assert (patient["read"], patient["connect"]) == (900.0, 30.0) and usual["read"] < 900.0
+
+
 def test_a_look_is_redirected_without_a_key(tmp_path: Path) -> None:
     """Follow it as OpenAI's clients do: some services keep result files elsewhere."""
     service, seen = redirected([(302, "http://elsewhere/a?sig=1"), (307, "http://sandbox/v1/b")])

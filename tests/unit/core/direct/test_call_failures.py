@@ -34,6 +34,22 @@ def test_the_class_of_a_failed_call(status: int | None, code: str, may_be_done: 
 
 
 @pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (ErrorDetails(429, "resource_unavailable"), FailureClass.RESOURCE_UNAVAILABLE),
+        (ErrorDetails(429, "", "resource_unavailable"), FailureClass.RESOURCE_UNAVAILABLE),
+        (ErrorDetails(429, "", "", "Resource Unavailable"), FailureClass.RESOURCE_UNAVAILABLE),
+        (ErrorDetails(429, "rate_limit_exceeded", "", "Rate limit reached"), FailureClass.RATE_LIMIT),
+        (ErrorDetails(503, "resource_unavailable"), FailureClass.SERVER),
+        (ErrorDetails(400, "", "", "Invalid service_tier argument"), FailureClass.SETUP),
+        (ErrorDetails(400, "", "", "Invalid temperature"), FailureClass.INVALID),
+    ],
+)
+def test_refusals_of_flex_processing(error: ErrorDetails, failure: FailureClass) -> None:
+    assert classify_direct_call(error, may_be_done=(error.status or 0) >= 500) is failure
+
+
+@pytest.mark.parametrize(
     ("error", "delivery", "failure"),
     [
         (

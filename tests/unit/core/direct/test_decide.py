@@ -34,11 +34,12 @@ from batcher.core.direct.decide import (
     find_longest_block,
     is_probing,
 )
+from batcher.core.direct.flex import FlexHistory, is_flex_full
 from batcher.core.direct.pacing import DAY_S, RateLimit
 from batcher.core.direct.workers import Workers
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import ArtistState
-from batcher.core.retry import DEFAULT_POLICIES, RetryRules
+from batcher.core.retry import DEFAULT_POLICIES, RetryPolicy, RetryRules
 from batcher.core.snapshot import Pause
 from batcher.core.verdicts import Verdict
 from tests.support.pause_kit import BY_HAND, DAILY, NOW, OVER
@@ -104,6 +105,8 @@ START = LaneHistory(Workers(4))
 SENT = NOW - 1.0
 REFUSED = EndedCall(SENT, Delivery.ANSWERED, FailureClass.RATE_LIMIT, error="slow down")
 OUTAGE = EndedCall(SENT, Delivery.ANSWERED, FailureClass.SERVER, error="overloaded")
+FULL = EndedCall(SENT, Delivery.ANSWERED, FailureClass.RESOURCE_UNAVAILABLE, error="none left", is_flex=True)
+NO_FLEX = "flex processing has no room"
 NO_ROOM = "the service has no room for more calls"
 AFTER_CALLS: dict[str, tuple[LaneHistory, EndedCall, Change, LaneHistory]] = {
     "the first refusal blocks for the base delay": (
@@ -190,6 +193,37 @@ AFTER_CALLS: dict[str, tuple[LaneHistory, EndedCall, Change, LaneHistory]] = {
         NoChange(),
         LaneHistory(Workers(4, successes=1)),
     ),
+    "a refusal of flex keeps back its line alone": (
+        START, FULL, NoChange(), START._replace(flex=FlexHistory(1, NOW)),
+    ),
+    "the sixth in a row blocks the lane for the base delay": (
+        START._replace(flex=FlexHistory(5)), FULL, Block(30.0, NO_FLEX), START._replace(flex=FlexHistory(6, NOW)),
+    ),
+    "the next ones double it": (
+        START._replace(flex=FlexHistory(7)), FULL, Block(120.0, NO_FLEX), START._replace(flex=FlexHistory(8, NOW)),
+    ),
+    "up to ten minutes": (
+        START._replace(flex=FlexHistory(90)), FULL, Block(600.0, NO_FLEX), START._replace(flex=FlexHistory(91, NOW)),
+    ),
+    "a Retry-After says how long": (
+        START._replace(flex=FlexHistory(5)), FULL._replace(wait_s=7.0), Block(7.0, NO_FLEX),
+        START._replace(flex=FlexHistory(6, NOW)),
+    ),
+    "refusals of calls that were under way are one": (
+        START._replace(flex=FlexHistory(6, SENT)), FULL, NoChange(), START._replace(flex=FlexHistory(6, SENT)),
+    ),
+    "an answer by flex ends its refusals": (
+        START._replace(flex=FlexHistory(6, 5.0)),
+        EndedCall(SENT, Delivery.ANSWERED, is_flex=True),
+        NoChange(),
+        LaneHistory(Workers(4, successes=1)),
+    ),
+    "an answer without flex does not": (
+        START._replace(flex=FlexHistory(6, 5.0)),
+        EndedCall(SENT, Delivery.ANSWERED),
+        NoChange(),
+        LaneHistory(Workers(4, successes=1), flex=FlexHistory(6, 5.0)),
+    ),
     "each worker's success adds one": (
         LaneHistory(Workers(2, adapts=True, successes=1)),
         EndedCall(SENT, Delivery.ANSWERED),
@@ -209,6 +243,12 @@ AFTER_CALLS: dict[str, tuple[LaneHistory, EndedCall, Change, LaneHistory]] = {
 def test_what_follows_a_call(name: str) -> None:
     history, call, change, then = AFTER_CALLS[name]
     assert decide_after_call(POLICY, history, call, NOW, jitter=0.0) == (change, then)
+
+
+def test_the_lane_falls_back_after_ten_refusals_beyond_those_that_hold_nothing_up() -> None:
+    assert [is_flex_full(RULES, FlexHistory(n)) for n in (0, 15, 16)] == [False, False, True]
+    endless = {**RULES.policies, FailureClass.RESOURCE_UNAVAILABLE: RetryPolicy(30, 600, None)}
+    assert not is_flex_full(RULES._replace(policies=endless), FlexHistory(1_000))
 
 
 def test_a_delay_has_its_jitter() -> None:
@@ -318,10 +358,26 @@ def failed(failure: FailureClass, delivery: Delivery = Delivery.ANSWERED, has_jo
     return call._replace(has_job_failed=True) if has_job_failed else call
 
 
+FALLING = GOING._replace(falls_back=True)
 LOST_CALL = failed(FailureClass.MISSING, Delivery.LOST)
 VERDICTS = {
     "not sent": (failed(FailureClass.SERVER, Delivery.UNSENT), FRESH, SILENT, READY_FREE),
     "refused for its rate": (failed(FailureClass.RATE_LIMIT), FRESH, GOING, READY_FREE),
+    "refused by flex": (FULL, FRESH, GOING, Verdict(ArtistState.WAITING, NOW + 30.0, counted=False)),
+    "refused by flex the eleventh time": (
+        FULL, FRESH._replace(free=10), GOING, Verdict(ArtistState.WAITING, NOW + 600.0, counted=False),
+    ),
+    "refused by flex the tenth time, and it falls back": (
+        FULL, FRESH._replace(free=9), FALLING, Verdict(ArtistState.WAITING, NOW + 600.0, counted=False),
+    ),
+    "refused by flex the eleventh time, and it falls back": (FULL, FRESH._replace(free=10), FALLING, READY_FREE),
+    "refused by flex although it did not ask for it": (
+        FULL._replace(is_flex=False), FRESH._replace(free=10), FALLING,
+        Verdict(ArtistState.WAITING, NOW + 600.0, counted=False),
+    ),
+    "refused by flex, with a Retry-After": (
+        FULL._replace(wait_s=7.0), FRESH, GOING, Verdict(ArtistState.WAITING, NOW + 7.0, counted=False),
+    ),
     "refused for the quota": (failed(FailureClass.QUOTA), FRESH, GOING, READY_FREE),
     "refused for the setup": (failed(FailureClass.SETUP), FRESH, GOING, READY_FREE),
     "invalid": (failed(FailureClass.INVALID), FRESH, GOING, Verdict(ArtistState.DEAD)),
