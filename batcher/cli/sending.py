@@ -81,7 +81,7 @@ def run(
     overwrite: OverwriteOption = False,
     tail: Annotated[
         Literal["batch", "direct"],
-        typer.Option("--tail", help="direct: the last lines at once, at the standard price."),
+        typer.Option("--tail", help="direct: the last lines at once, at the direct lane's price."),
     ] = "batch",
     input: InputOption = None,
     done: DoneOption = None,
@@ -159,7 +159,7 @@ def direct(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Ask for what is not in flight now, one call a line, at the standard price: the urgent, and the last few."""
+    """Ask for what is not in flight now, one call a line, at the standard or flex price: the urgent, the last few."""
     from batcher.commands.sending.direct import DirectOptions, run_direct
 
     options = DirectOptions(priority, failure, limit, unreleased, same_prompt)
