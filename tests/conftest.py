@@ -1,5 +1,7 @@
 """Fixtures that several test modules share; what they return is defined in tests/support."""
 
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -18,6 +20,13 @@ from tests.support.protocol_kit import MakeTrial, Trial, trial
 from tests.support.results_kit import Bench, Make
 from tests.support.state_kit import Naps, plan_two_artists
 from tests.support.world import Clock, kept_open
+
+
+def pytest_configure() -> None:
+    """Have signals end what the tests start. What a shell or `nohup` has ignored would be ignored by it too."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
