@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import Annotated, NoReturn
 
 import typer
+from typer.main import get_command_name
+from typer.models import CommandInfo
 
 from batcher import __version__
 from batcher.cli.interrupts import INTERRUPTED, INTERRUPTED_SENTENCE
@@ -105,6 +107,24 @@ def _check_arguments(words: Sequence[str]) -> None:
         except UnicodeEncodeError as error:
             what = f"the argument {word} is not UTF-8"
             raise InputError(f"{what}; write it in UTF-8, and rename a file whose name is not") from error
+
+
+def _leave_options_out(named: str) -> None:
+    """Have Typer build the options of the named command alone: it builds those of all commands at each start.
+
+    The list of commands needs their names and help only.
+    """
+    for group in (planning, sending, results, tools):
+        group.registered_commands[:] = [
+            info if info.callback is None or info.callback.__name__ == named else _list_only(info)
+            for info in group.registered_commands
+        ]
+
+
+def _list_only(info: CommandInfo) -> CommandInfo:
+    """Return a command with its name and help, and without what it takes and does."""
+    name, help = get_command_name(info.callback.__name__), info.callback.__doc__  # type: ignore[union-attr]
+    return CommandInfo(**{**vars(info), "name": info.name or name, "help": info.help or help, "callback": lambda: None})
 
 
 def _format_usage_error(error: click_errors.ClickException) -> str:

@@ -137,3 +137,12 @@ def test_ctrl_c_while_modules_are_imported_leaves_no_traceback(tmp_path: Path, m
     program = [sys.executable, "-c", INTERRUPTED_AT, moment, "show", "nobody"]
     ended = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (INTERRUPTED, LAST_WORDS)
+
+
+def test_the_options_of_the_named_command_alone_are_built() -> None:
+    program = (
+        "from typer.main import get_command; from batcher.cli import app; app._leave_options_out('version'); "
+        "print([name for name, command in get_command(app.app).commands.items() if command.params])"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert told == "['version']\n"
