@@ -73,6 +73,7 @@ def _run_command() -> NoReturn:
     """Run the command and end the process. A mistake of the user is one sentence and exit code 2, never a traceback."""
     try:
         _check_arguments(sys.argv[1:])
+        _leave_options_out(sys.argv[1] if len(sys.argv) > 1 else "")
         code = app(standalone_mode=False)
         sys.stdout.flush()
         gc.freeze()  # the last garbage collection, at the end of the process, then has nothing to go through
@@ -115,16 +116,15 @@ def _leave_options_out(named: str) -> None:
     The list of commands needs their names and help only.
     """
     for group in (planning, sending, results, tools):
-        group.registered_commands[:] = [
-            info if info.callback is None or info.callback.__name__ == named else _list_only(info)
-            for info in group.registered_commands
-        ]
+        group.registered_commands[:] = [_list_only(info, named) for info in group.registered_commands]
 
 
-def _list_only(info: CommandInfo) -> CommandInfo:
-    """Return a command with its name and help, and without what it takes and does."""
-    name, help = get_command_name(info.callback.__name__), info.callback.__doc__  # type: ignore[union-attr]
-    return CommandInfo(**{**vars(info), "name": info.name or name, "help": info.help or help, "callback": lambda: None})
+def _list_only(info: CommandInfo, named: str) -> CommandInfo:
+    """Return a command without what it takes and does, unless it is the named one."""
+    if info.callback is None or get_command_name(info.callback.__name__) == named:
+        return info
+    listed = {"name": get_command_name(info.callback.__name__), "help": info.callback.__doc__, "callback": lambda: None}
+    return CommandInfo(**{**vars(info), **listed})
 
 
 def _format_usage_error(error: click_errors.ClickException) -> str:
