@@ -1,6 +1,7 @@
 """The question before something that costs money or takes lines out of the plan."""
 
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -9,13 +10,13 @@ from batcher.errors import DecisionError, InputError
 from batcher.views.folding import fold_for_terminal
 
 
-def confirm_on_terminal(session: Session, question: str) -> None:
+def confirm_on_terminal(session: Session, describe: Callable[[], str]) -> None:
     """Ask on a terminal; return where the user agrees, or is no person: a script has decided.
 
-    question: a sentence that says what would be done, without a question mark. Raises DecisionError where the user
-    does not agree.
+    describe: returns a sentence that says what would be done, without a question mark, or "" where nothing would; it is
+    called only where a person can be asked. Raises DecisionError where the user does not agree.
     """
-    if _can_ask(session) and not _ask(question):
+    if _can_ask(session) and (question := describe()) and not _ask(question):
         raise DecisionError("nothing was done")
 
 

@@ -31,7 +31,7 @@ def run_cancel(session: Session, shards: Sequence[int], yes: bool = False) -> "C
     with session.store.read_transaction() as tx:
         session.check_origin(tx)
     if not yes:
-        _ask_before_cancelling(session, shards)
+        confirm_on_terminal(session, lambda: _describe_in_flight(session, shards))
     with session.store.transaction("cancel") as tx:
         requested, since = wishes.request_cancel(tx, shards), tx.now
         facts.end_open_submit(tx)
@@ -58,8 +58,8 @@ def run_cancel(session: Session, shards: Sequence[int], yes: bool = False) -> "C
     return CommandAnswer(lambda: _draw_cancellation(requested, cancelled, left, end), describe, code)
 
 
-def _ask_before_cancelling(session: Session, shards: Sequence[int]) -> None:
-    """Ask a person to agree to what is in flight, and what it may cost. Raises DecisionError where the person does not.
+def _describe_in_flight(session: Session, shards: Sequence[int]) -> str:
+    """Return what would be cancelled, and what it may cost; "" where nothing of it is in flight.
 
     Shards that cannot be cancelled are left to the wish itself, which refuses them.
     """
@@ -68,17 +68,16 @@ def _ask_before_cancelling(session: Session, shards: Sequence[int]) -> None:
     named = {batch.shard for batch in batches}
     reserved = [cost.reserved for cost in status.shard_costs if cost.shard in named]
     if not batches:
-        return
+        return ""
     most = (
         "a price that is not known"
         if None in reserved
         else f"at most {format_usd(sum(map(float, filter(None, reserved))))}"
     )
     lines, done = sum(batch.lines for batch in batches), sum(batch.completed for batch in batches)
-    confirm_on_terminal(
-        session,
+    return (
         f"{format_count(lines, 'line')} in {format_count(len(batches), 'batch', 'batches')} would be cancelled, for "
-        f"which {most} is reserved; {done:,} of them are answered, which is paid for and taken in",
+        f"which {most} is reserved; {done:,} of them are answered, which is paid for and taken in"
     )
 
 

@@ -78,7 +78,8 @@ def run_direct(
             count = sum(row.lines for row in brought.lines)
             session.display.print_line(f"lines that came back: {count:,}, {describe_prompts(brought.prompts)}")
     selection = options.build_selection(failure_class)
-    _ask_before_buying(session, selection, yes)
+    if not yes:
+        confirm_on_terminal(session, lambda: _describe_purchase(session, selection))
     raise_problem(run_direct_lane(session, selection, worker_setting).end)
     status = read_job_status(session)
     with session.store.read_transaction() as tx:
@@ -97,14 +98,11 @@ def run_direct(
     )
 
 
-def _ask_before_buying(session: Session, selection: Selection, yes: bool) -> None:
-    """Ask a person to agree to lines and price. Raises DecisionError where the person does not."""
-    if yes:
-        return
+def _describe_purchase(session: Session, selection: Selection) -> str:
+    """Return what would be bought, and its price; "" where nothing would be."""
     with session.store.read_transaction() as tx:
         chosen, left_out = weigh_beside_rest(tx, selection, session.config, resolve_prices)
-    if chosen.lines:
-        confirm_on_terminal(session, _describe_selection(chosen, left_out, session.config.direct))
+    return _describe_selection(chosen, left_out, session.config.direct) if chosen.lines else ""
 
 
 def run_direct_lane(session: Session, selection: Selection, workers: str | int, patient: bool = True) -> LaneRun:

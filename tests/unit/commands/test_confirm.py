@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from batcher.commands.base.confirm import confirm_or_refuse
+from batcher.commands.base.confirm import confirm_on_terminal, confirm_or_refuse
 from batcher.commands.base.session import Session
 from batcher.config import Config
 from batcher.errors import DecisionError, InputError
@@ -57,3 +57,19 @@ def test_a_person_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     answer(monkeypatch, False)
     with pytest.raises(DecisionError, match=r"^nothing was changed$"):
         confirm_or_refuse(make_session(tmp_path), "3 lines would be sent", "--yes", False)
+
+
+def test_what_would_be_done_is_found_out_only_where_a_person_can_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def describe() -> str:
+        described.append("once")
+        return ""
+
+    described: list[str] = []
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False)
+    confirm_on_terminal(make_session(tmp_path), describe)
+    assert described == []
+    asked = answer(monkeypatch, False)
+    confirm_on_terminal(make_session(tmp_path), describe)
+    assert (described, asked) == (["once"], [])  # there is nothing to agree to
