@@ -185,7 +185,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "submitted": Scenario(commands=(("plan",), ("submit", "--shards", "1"), ("run",)), lines=6),
     "folded": Scenario(lines=80, per_shard=40),
-    "direct": Scenario(commands=(("plan",), ("direct", "--unreleased", "--workers", "2")), deaths=2),
+    "direct": Scenario(commands=(("plan",), ("direct", "--unreleased", "--workers", "2")), deaths=1),
     "direct killed": Scenario(
         prelude=((("plan",), ""), (("direct", "--unreleased", "--workers", "2"), "complete.after")),
         commands=(("direct", "--unreleased", "--workers", "2"),),
