@@ -1,5 +1,6 @@
 """How commands behave: version, quiet, another process at work, questions on a terminal, Ctrl-C at once."""
 
+import json
 import os
 import re
 import shlex
@@ -90,6 +91,16 @@ def test_a_person_is_asked_before_direct_buys_and_may_decline(shop: Shop) -> Non
     code, lines = at_terminal(shop, "batcher direct --unreleased", "y")
     assert code == 0
     assert len(shop.sandbox.ledger.attempt_counts()) == 3
+
+
+def test_failed_lines_do_not_come_back_where_a_person_declines_to_buy_them(shop: Shop) -> None:
+    shop.sandbox.update_settings({"faults": {"line_failures": {"refusal": 1.0}}})
+    run_once = "BATCHER_RETRY__UNUSABLE__TRIES=0 BATCHER_BRAKE__MAX_UNUSABLE=1 batcher run --out bios.csv"
+    assert shop.shell(f"batcher plan --limit 3 && {run_once}").returncode == 4
+    code, lines = at_terminal(shop, "batcher direct --class unusable", "n")
+    assert (code, lines[-1]) == (3, "batcher: nothing was done")
+    assert "3 lines at the standard price, at most $" in " ".join(lines)
+    assert json.loads(shop.shell("batcher status --json").stdout)["states"] == {"dead": 3}
 
 
 @pytest.mark.parametrize("line", ["direct --unreleased", "forget --artist turner-j-m-w"])

@@ -12,13 +12,14 @@ from batcher.commands.base.confirm import confirm_on_terminal
 from batcher.commands.base.outcome import describe_job, draw_job_state, raise_problem, read_job_status
 from batcher.commands.base.process import open_lane_context
 from batcher.commands.base.session import Session
-from batcher.commands.sending.retry import bring_back_lines, describe_prompts
+from batcher.commands.sending.retry import bring_back_lines, bring_back_within, describe_prompts
 from batcher.config import DirectSection
 from batcher.core.actions import Finish
 from batcher.core.direct.flex import FLEX
 from batcher.core.direct.workers import build_workers, parse_workers
 from batcher.core.failures import FailureClass
 from batcher.errors import InputError, compute_exit_code
+from batcher.job.job import Job
 from batcher.lanes.direct.lane import DirectLane
 from batcher.lanes.direct.ready_lines import SelectionWeight, weigh_beside_rest
 from batcher.plan.checks import check_sending
@@ -72,14 +73,16 @@ def run_direct(
         session.check_origin(tx)  # both before failed lines are brought back
         check_sending(tx, session.config, job, resolve_prices)
         first_call = direct_calls.next_call_number(tx)
-    if failure_class is not None:
-        brought = bring_back_lines(session, RetryFilter(failure_class), options.same_prompt)
+    selection = options.build_selection(failure_class)
+    failed = RetryFilter(failure_class) if failure_class is not None else None
+    if not yes:
+        todays_job = None if options.same_prompt else job
+        confirm_on_terminal(session, lambda: _describe_purchase(session, selection, todays_job, failed))
+    if failed is not None:
+        brought = bring_back_lines(session, failed, options.same_prompt)
         if brought.lines:
             count = sum(row.lines for row in brought.lines)
             session.display.print_line(f"lines that came back: {count:,}, {describe_prompts(brought.prompts)}")
-    selection = options.build_selection(failure_class)
-    if not yes:
-        confirm_on_terminal(session, lambda: _describe_purchase(session, selection))
     raise_problem(run_direct_lane(session, selection, worker_setting).end)
     status = read_job_status(session)
     with session.store.read_transaction() as tx:
@@ -98,9 +101,14 @@ def run_direct(
     )
 
 
-def _describe_purchase(session: Session, selection: Selection) -> str:
-    """Return what would be bought, and its price; "" where nothing would be."""
-    with session.store.read_transaction() as tx:
+def _describe_purchase(session: Session, selection: Selection, job: Job | None, failed: RetryFilter | None) -> str:
+    """Return what would be bought, and its price; "" where nothing would be.
+
+    failed: lines that would come back before, with the prompt of this job (None: with their own); None: none.
+    """
+    with session.store.dry_run_transaction() as tx:
+        if failed is not None:
+            bring_back_within(tx, session.config, job, failed)
         chosen, left_out = weigh_beside_rest(tx, selection, session.config, resolve_prices)
     return _describe_selection(chosen, left_out, session.config.direct) if chosen.lines else ""
 

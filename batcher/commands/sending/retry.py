@@ -11,12 +11,15 @@ from batcher.catalog.tokens import TokenCounter
 from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.choices import parse_failure_class
 from batcher.commands.base.session import Session
+from batcher.config import Config
 from batcher.core.lifecycle import ArtistState
 from batcher.errors import InputError
+from batcher.job.job import Job
 from batcher.plan.checks import build_todays_version, check_unsent_lines
 from batcher.plan.reversioning import give_todays_version
 from batcher.state import asked_again, wishes
 from batcher.state.asked_again import PromptLines
+from batcher.state.db.transaction import Transaction
 from batcher.state.reports.status import has_artist, read_artist
 from batcher.state.snapshot import load_saved_prices
 from batcher.state.wishes import RetriedLines, RetryFilter
@@ -76,13 +79,21 @@ def bring_back_lines(session: Session, choice: RetryFilter, same_prompt: bool) -
     """
     job = None if same_prompt else session.load_job()
     with session.store.transaction("retry") as tx:
-        if job is not None:
-            check_unsent_lines(tx, build_todays_version(session.config, job))
-        retried = wishes.retry_lines(tx, choice)
-        if job is not None and retried.lines:
-            with TokenCounter() as counter:
-                give_todays_version(tx, session.config, job, counter)
-        return BroughtBack(retried.lines, retried.perhaps_paid, asked_again.count_prompts(tx))
+        return bring_back_within(tx, session.config, job, choice)
+
+
+def bring_back_within(tx: Transaction, config: Config, job: Job | None, choice: RetryFilter) -> BroughtBack:
+    """Bring lines back with the prompt of this job, within a transaction that the caller may roll back.
+
+    job: None: with the prompt that each of them had. Raises as `bring_back_lines` does.
+    """
+    if job is not None:
+        check_unsent_lines(tx, build_todays_version(config, job))
+    retried = wishes.retry_lines(tx, choice)
+    if job is not None and retried.lines:
+        with TokenCounter() as counter:
+            give_todays_version(tx, config, job, counter)
+    return BroughtBack(retried.lines, retried.perhaps_paid, asked_again.count_prompts(tx))
 
 
 def _draw_retry(brought: BroughtBack, why: str) -> RenderableType:
