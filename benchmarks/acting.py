@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from batcher.catalog.prices import resolve_prices
-from batcher.config import load_config
+from batcher.config.loading import load_config
 from batcher.job.loading import load_job
 from batcher.lanes.batch.runner import BatchRunner
 from batcher.lanes.context import LaneContext

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from batcher.catalog.limits import lookup_tier_limit
-from batcher.config import BrakeSection
+from batcher.config.sections import BrakeSection
 from batcher.core.actions import Action, Finish, Gather, Refresh, Send, Wait
 from batcher.core.brake import BrakeRule, PromptView, bound_first_wave
 from batcher.core.cutting import default_shard_limits

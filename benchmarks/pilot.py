@@ -19,7 +19,7 @@ import openai
 
 from batcher.catalog.prices import resolve_prices
 from batcher.catalog.tokens import TokenCounter
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.core.actions import Finish
 from batcher.core.decide import PILOT_ANSWERED, decide_pilot_actions
 from batcher.core.pilots import PilotStage

@@ -35,7 +35,8 @@ from batcher.commands.sending.retry import run_retry
 from batcher.commands.sending.run import RunFiles, run_all
 from batcher.commands.sending.submit import run_submit
 from batcher.commands.tools.doctor import run_doctor
-from batcher.config import Config, load_config
+from batcher.config.loading import load_config
+from batcher.config.sections import Config
 from batcher.contracts.planning import ForgetAnswer, PlanAnswer, PreviewAnswer
 from batcher.contracts.results import (
     AnswersAnswer,

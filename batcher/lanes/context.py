@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from batcher.catalog.prices import PriceOf
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.core.events import Event
 from batcher.core.failures import FailureClass
 from batcher.core.retry import Jitter, RetryRules, delay_after_call_failure, delay_after_failure

@@ -1,7 +1,8 @@
 """Checks before anything is sent: that unsent lines ask what today's job asks, and that prices are known."""
 
 from batcher.catalog.prices import PriceOf
-from batcher.config import Config, output_token_limit
+from batcher.config.derived import output_token_limit
+from batcher.config.sections import Config
 from batcher.core.model import JobVersion
 from batcher.errors import ConfigError
 from batcher.job.job import Job

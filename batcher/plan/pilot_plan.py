@@ -1,7 +1,7 @@
 """Cutting what is unsent again with a pilot in front, for `pilot` and `run`."""
 
 from batcher.catalog.tokens import TokenCounter
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.job.job import Job, job_output_to_stderr
 from batcher.plan.checks import build_todays_version
 from batcher.plan.options import PlanOptions

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from batcher.catalog.prices import resolve_prices
 from batcher.catalog.tokens import TokenCounter
-from batcher.config import Config, shard_limits
+from batcher.config.derived import shard_limits
+from batcher.config.sections import Config
 from batcher.core.cutting import split_chunks
 from batcher.core.lifecycle import ShardState
 from batcher.disk.id_list import write_id_list

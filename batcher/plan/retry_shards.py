@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.core.model import ShardLimits
 from batcher.core.rendering import LineRenderer
 from batcher.errors import JobError

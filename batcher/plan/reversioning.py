@@ -1,7 +1,7 @@
 """Today's version of the job for lines that are asked for again: rendered and counted from the rows that are kept."""
 
 from batcher.catalog.tokens import TokenCounter
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.errors import InputError
 from batcher.job.job import Job, job_output_to_stderr
 from batcher.plan.checks import build_todays_version

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from batcher.catalog.prices import lookup_context_window
 from batcher.catalog.tokens import TokenCounter
-from batcher.config import Config, enqueued_token_limit
+from batcher.config.derived import enqueued_token_limit
+from batcher.config.sections import Config
 from batcher.core.cutting import split_chunks
 from batcher.core.model import JobVersion
 from batcher.core.rendering import LineRenderer, make_custom_id, overhead_tokens

@@ -5,7 +5,8 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from batcher.catalog.prices import ModelPrices, PriceOf, resolve_prices
-from batcher.config import Config, enqueued_token_limit, shard_limits
+from batcher.config.derived import enqueued_token_limit, shard_limits
+from batcher.config.sections import Config
 from batcher.core.brake import (
     NO_PROMPTS,
     AnswerReason,

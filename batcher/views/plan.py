@@ -8,7 +8,7 @@ from rich.text import Text
 
 from batcher.catalog.limits import lookup_effort, lookup_output_room, lookup_thinking_room
 from batcher.catalog.prices import PriceOf
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.core.direct.flex import FLEX
 from batcher.core.direct.workers import recommend_workers
 from batcher.core.model import JobVersion

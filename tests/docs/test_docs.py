@@ -11,7 +11,7 @@ from pathlib import Path
 from typer.main import get_command
 
 from batcher.cli.app import app
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.core.lifecycle import ARTIST_EVENTS, SHARD_EVENTS, ArtistState, ShardState
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from batcher.config import Config, ConfigSection
+from batcher.config.sections import Config, ConfigSection
 from tests.docs.pages import table_cell, table_row, write_or_compare
 from tests.support.world import ROOT
 

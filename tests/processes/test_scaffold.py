@@ -10,7 +10,7 @@ import pytest
 
 from batcher.collect.collect import collect_bios
 from batcher.commands.planning.init import scaffold_job
-from batcher.config import load_config
+from batcher.config.loading import load_config
 from batcher.core.actions import Finish
 from batcher.core.model import Endpoint
 from batcher.errors import StateError

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.core.remote import RemoteBatch
 from batcher.lanes.batch.runner import BatchRunner
 from batcher.sandbox import SandboxSettings

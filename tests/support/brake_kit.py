@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.sandbox import SandboxSettings
 from batcher.state.snapshot import load_braked
 from tests.support.world import World, config_with, write_table

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.core.actions import Finish
 from batcher.core.direct.workers import build_workers
 from batcher.core.failures import ErrorDetails

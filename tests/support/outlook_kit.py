@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from batcher.catalog.prices import PriceOf, resolve_prices
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.sandbox import Faults, SandboxSettings, apply_changes
 from batcher.state.reports.expectation import Expectation, build_expectation
 from batcher.state.reports.outlook import Outlook, load_outlook

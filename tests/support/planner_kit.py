@@ -9,7 +9,7 @@ import duckdb
 import orjson
 import pytest
 
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.errors import BatcherError
 from batcher.job.loading import load_job
 from batcher.plan.options import PlanOptions

@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.sandbox import Faults, SandboxSettings
 from batcher.state.reports.report import ReportData, read_report
 from batcher.state.snapshot import load_saved_prices

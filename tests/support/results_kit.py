@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.sandbox import Faults, SandboxSettings, apply_changes
 from batcher.sandbox.api.batches import Batch
 from tests.support.world import World, config_with, kept_open, write_table

@@ -17,7 +17,7 @@ import openai
 
 from batcher.catalog.prices import resolve_prices
 from batcher.catalog.tokens import TokenCounter
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.core.actions import Finish, Wait
 from batcher.core.events import Event
 from batcher.job.job import Job

@@ -10,15 +10,9 @@ import pytest
 from pydantic import BaseModel
 
 from batcher.catalog.limits import lookup_tier_limit
-from batcher.config import (
-    Config,
-    LimitsSection,
-    RetrySection,
-    enqueued_token_limit,
-    load_config,
-    output_token_limit,
-    shard_limits,
-)
+from batcher.config.derived import enqueued_token_limit, output_token_limit, shard_limits
+from batcher.config.loading import load_config
+from batcher.config.sections import Config, LimitsSection, RetrySection
 from batcher.core.cutting import MAX_BYTES, MAX_LINES
 from batcher.core.failures import FailureClass
 from batcher.core.retry import DEFAULT_POLICIES

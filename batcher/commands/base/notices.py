@@ -17,7 +17,7 @@ import orjson
 from batcher.catalog.prices import resolve_prices
 from batcher.commands.base.session import Session
 from batcher.commands.notify.helper import Order
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.core import events
 from batcher.core.lifecycle import count_open_artists
 from batcher.core.notices.decide import Notice, NoticeView, Told, decide_notices

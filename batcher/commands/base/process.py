@@ -11,7 +11,7 @@ from batcher.commands.base.following import JobFollower
 from batcher.commands.base.notices import NoticeWatcher, check_notifier
 from batcher.commands.base.session import Session
 from batcher.commands.base.signals import InterruptHandler, handled_signals
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.core import events
 from batcher.core.failures import FailureClass, classify_call_error, is_redirect
 from batcher.core.retry import Jitter

@@ -4,7 +4,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from batcher.config import Config, load_config
+from batcher.config.loading import load_config
+from batcher.config.sections import Config
 from batcher.errors import SetupError
 from batcher.service.address import read_origin
 from batcher.state import facts

@@ -13,7 +13,7 @@ from batcher.commands.base.outcome import describe_job, draw_job_state, raise_pr
 from batcher.commands.base.process import open_lane_context
 from batcher.commands.base.session import Session
 from batcher.commands.sending.retry import bring_back_lines, bring_back_within, describe_prompts
-from batcher.config import DirectSection
+from batcher.config.sections import DirectSection
 from batcher.core.actions import Finish
 from batcher.core.direct.flex import FLEX
 from batcher.core.direct.workers import build_workers, parse_workers

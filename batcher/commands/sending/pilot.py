@@ -15,7 +15,7 @@ from batcher.commands.base.outcome import interruption_note, is_interrupted, rai
 from batcher.commands.base.process import open_batch_runner
 from batcher.commands.base.session import Session
 from batcher.commands.planning.plan import choose_options, load_last_options, run_plan
-from batcher.config import PilotSection
+from batcher.config.sections import PilotSection
 from batcher.core.actions import Finish, Wait
 from batcher.core.decide import PILOT_ANSWERED, decide_pilot_actions
 from batcher.core.failures import FailureClass

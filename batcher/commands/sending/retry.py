@@ -11,7 +11,7 @@ from batcher.catalog.tokens import TokenCounter
 from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.choices import parse_failure_class
 from batcher.commands.base.session import Session
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.core.lifecycle import ArtistState
 from batcher.errors import InputError
 from batcher.job.job import Job

@@ -13,7 +13,7 @@ import orjson
 from rich.text import Text
 
 from batcher.commands.tools.sandbox import require_sandbox
-from batcher.config import load_config
+from batcher.config.loading import load_config
 from batcher.errors import BatcherError, ExitCode, InputError
 from batcher.job.loading import load_job
 from batcher.job.schema import output_column_types

@@ -23,7 +23,8 @@ from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.notices import check_notifier
 from batcher.commands.base.session import Session
 from batcher.commands.tools.findings import BAD, NOTE, OK, Finding, check_job_state, check_table
-from batcher.config import Config, enqueued_token_limit
+from batcher.config.derived import enqueued_token_limit
+from batcher.config.sections import Config
 from batcher.errors import BatcherError, ExitCode
 from batcher.job.loading import load_job
 from batcher.service.address import DEFAULT_ADDRESS, is_unencrypted, read_origin

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.disk.locks import find_lock_owner
 from batcher.errors import BatcherError, ConfigError
 from batcher.job.job import Job

@@ -7,7 +7,7 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
-from batcher.config import load_config
+from batcher.config.loading import load_config
 from batcher.errors import ConfigError, SetupError, StateError
 from batcher.state.db.store import Store
 from batcher.views.progress import CleanConsole

@@ -5,7 +5,7 @@ file is deleted, and a complete listing after that lacks it too.
 """
 
 from batcher import crashpoints
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.core import events
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import ShardState

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import orjson
 
 from batcher.catalog.prices import ModelPrices, PriceOf
-from batcher.config import Config, DirectSection
+from batcher.config.sections import Config, DirectSection
 from batcher.core.brake import Braked
 from batcher.core.direct.flex import FLEX
 from batcher.core.direct.pacing import Pacer

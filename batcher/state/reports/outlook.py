@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from batcher.catalog.prices import LONG_REQUEST
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.core.brake import NO_PROMPTS, Braked, Prompts
 from batcher.core.direct.workers import LINES_PER_WORKER_S
 from batcher.core.failures import FailureClass

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from batcher.catalog.prices import PriceOf
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.core.pilots import PilotLine
 from batcher.core.room import MeasuredUsage
 from batcher.core.sampling import Estimate, MeasuredLine, Stratum, estimate_rest

@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from batcher.catalog.prices import PriceOf
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.core.lifecycle import SHARD_EVENTS, count_open_artists
 from batcher.state import submissions
 from batcher.state.db.transaction import Transaction

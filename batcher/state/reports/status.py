@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from batcher.catalog.prices import PriceOf
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.core.brake import AnswerReason, describe_brake
 from batcher.core.lifecycle import ArtistState, is_terminal
 from batcher.core.pilots import PilotStage, describe_failed_pilot, describe_open_pilot

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from batcher.catalog.prices import resolve_prices
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.core.actions import Finish
 from batcher.lanes.direct.ready_lines import weigh_lines
 from batcher.sandbox import SandboxSettings, apply_changes

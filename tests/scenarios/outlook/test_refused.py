@@ -7,7 +7,7 @@ import pytest
 
 from batcher.catalog.prices import resolve_prices
 from batcher.commands.tools.findings import BAD, check_job_state
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.core.actions import Finish, Wait
 from batcher.core.admission import max_shard_cost
 from batcher.core.lifecycle import ShardState

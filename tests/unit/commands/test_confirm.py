@@ -6,7 +6,7 @@ import pytest
 
 from batcher.commands.base.confirm import confirm_on_terminal, confirm_or_refuse
 from batcher.commands.base.session import Session
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.errors import DecisionError, InputError
 from batcher.state.db.store import Store
 from batcher.views.progress import CleanConsole, Display

@@ -3,7 +3,7 @@
 import pytest
 
 from batcher.commands.sending.direct import DirectOptions, _describe_selection
-from batcher.config import DirectSection
+from batcher.config.sections import DirectSection
 from batcher.core.failures import FailureClass
 from batcher.lanes.direct.ready_lines import SelectionWeight
 

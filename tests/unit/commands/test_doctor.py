@@ -11,7 +11,7 @@ from rich.console import Console
 
 from batcher.commands.tools.doctor import draw_findings, run_health_checks
 from batcher.commands.tools.findings import Finding
-from batcher.config import NotifySection
+from batcher.config.sections import NotifySection
 from batcher.disk.locks import LockOwner, lane_lock
 from batcher.sandbox import Faults, SandboxSettings
 from batcher.state import facts, quota_pauses, remote_files

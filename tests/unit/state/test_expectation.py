@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from batcher.catalog.prices import resolve_prices
-from batcher.config import Config
+from batcher.config.sections import Config
 from batcher.core.forecast import RemainingWork
 from batcher.core.model import Endpoint, JobVersion
 from batcher.core.room import FEWEST_MEASURED, MeasuredUsage, Room

@@ -1,0 +1,1 @@
+"""The settings of batcher.toml and of the environment."""
