@@ -18,7 +18,14 @@ from tests.support.shop import Shop, open_small_shop
 from tests.support.world import ROOT
 
 LINES = 42
-NOISY = "\nprint('from job.py')\n\n\ndef accept(artist, bio):\n    print('judged')\n    return None\n"
+NOISY = """
+print('from job.py\\n', end='')  # in one piece, as two threads load the job at once
+
+
+def accept(artist, bio):
+    print('judged\\n', end='')
+    return None
+"""
 
 
 @pytest.fixture

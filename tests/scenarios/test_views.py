@@ -1,10 +1,11 @@
 """The documented views over the state: on real states their numbers are those of `status` and of `collect`."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import orjson
 import pytest
 
@@ -91,7 +92,11 @@ def told(world: World) -> Status:
 
 
 def moment(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+    """Return a time as DuckDB reads it: Python may round to the microsecond beside."""
+    ((read,),) = duckdb.execute("SELECT to_timestamp(?)", [seconds]).fetchall()
+    assert isinstance(read, datetime)
+    assert abs(read - datetime.fromtimestamp(seconds, UTC)) <= timedelta(microseconds=1)
+    return read
 
 
 def test_lines_are_counted_as_in_the_status(world: World) -> None:
