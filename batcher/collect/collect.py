@@ -162,9 +162,9 @@ def _write_files(tx: Transaction, job: Job, targets: _Targets, leftovers: ExitSt
     if kept:
         notes = [f"nothing new; {out} is left as it is"]
     else:
-        writers[out] = partial(bios.copy_query, tx, build_bios_query(types, only_new))
+        writers[out] = partial(bios.copy_query, tx, build_bios_query(types, only_new, job.row_columns))
     if failed is not None:
-        writers[failed] = partial(bios.copy_failed_artists, tx)
+        writers[failed] = partial(bios.copy_failed_artists, tx, job.row_columns)
     known = bios.load_written_files(tx)
     records = {path: known.get(record_name(targets.state_folder, path)) for path in writers}
     replaced = {path: find_own_content(path, record) for path, record in records.items()}

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from batcher.core.model import RowColumns
 from batcher.state import bios
 from batcher.state.db.transaction import Transaction
 
 _BIOS_QUERY = """
-    SELECT a.artist_id, a.artist_name, a.priority, {fields},
+    SELECT {keys}, {fields},
            b.model, b.finish_reason, b.tokens_input, b.tokens_cached, b.tokens_output,
            b.tokens_written, b.tokens_reasoning, b.cost_usd, v.prompt AS prompt_version, b.lane, b.shard,
            b.batch_id, b.attempts, make_timestamp((b.completed_at * 1000000)::BIGINT) AS completed_at
@@ -86,14 +87,18 @@ def build_misfit_query(name: str, kind: str, only_new: bool) -> str:
     )
 
 
-def build_bios_query(types: Mapping[str, str], only_new: bool) -> str:
-    """Return the query for the bios; the job's own fields become columns of these DuckDB types."""
+def build_bios_query(types: Mapping[str, str], only_new: bool, columns: RowColumns) -> str:
+    """Return the query for the bios; the job's own fields become columns of these DuckDB types.
+
+    columns: what the job names the columns by which a row is known.
+    """
     fields = []
     for n, (name, kind) in enumerate(types.items(), 1):
         value = f"json_extract(b.data, {_json_path(name)})" if kind == "JSON" else f"b.texts[{n}]::{kind}"
         quoted = name.replace('"', '""')
         fields.append(f'{value} AS "{quoted}"')
     return _BIOS_QUERY.format(
+        keys=bios.select_keys(columns),
         fields=",\n".join(fields),
         paths=", ".join(map(_json_path, types)),  # all in one call, as each call parses the bio
         condition=_collected_condition(only_new),

@@ -6,14 +6,14 @@ from typing import Any
 from batcher.collect.columns import build_bios_query, choose_column_types
 from batcher.errors import InputError
 from batcher.job.job import Job
-from batcher.job.schema import COLLECT_COLUMNS, output_column_types
+from batcher.job.schema import collect_columns, output_column_types
 from batcher.state.db.transaction import Transaction
 from batcher.state.redo import parse_query
 
 ONE_CONDITION = "it must be one condition, such as priority = 1"
 _TRUE = "true"
-_QUERY = "SELECT artist_id FROM collected WHERE (\n{condition}\n)"
-_BARE_QUERY = "SELECT artist_id FROM collected WHERE\n{condition}\n"
+_QUERY = "SELECT {key} FROM collected WHERE (\n{condition}\n)"
+_BARE_QUERY = "SELECT {key} FROM collected WHERE\n{condition}\n"
 """The query without its parentheses. A text that fits both closes none that it did not open."""
 _REFUSED = {
     "SUBQUERY": "queries and files cannot be named in it",
@@ -30,28 +30,29 @@ def build_condition_query(tx: Transaction, job: Job, condition: str) -> str:
     """
     if not condition.strip():
         raise _refuse(condition, ONE_CONDITION)
-    query = _QUERY.format(condition=condition)
+    key = '"' + job.row_columns.id.replace('"', '""') + '"'
+    query = _QUERY.format(key=key, condition=condition)
     try:
         tree = parse_query(tx, query)
     except InputError as error:
         raise _refuse(condition, str(error)) from None
     where, frame = _take_condition(tree)
-    if frame != _take_condition(parse_query(tx, _QUERY.format(condition=_TRUE)))[1]:
+    if frame != _take_condition(parse_query(tx, _QUERY.format(key=key, condition=_TRUE)))[1]:
         raise _refuse(condition, ONE_CONDITION)
     try:
-        parse_query(tx, _BARE_QUERY.format(condition=condition))
+        parse_query(tx, _BARE_QUERY.format(key=key, condition=condition))
     except InputError:
         raise _refuse(condition, f"its parentheses do not match; {ONE_CONDITION}") from None
     found = next((_REFUSED[name] for name in _find_classes(where) if name in _REFUSED), None)
     if found is not None:
         raise _refuse(condition, found)
     types, _ = choose_column_types(tx, output_column_types(job), only_new=False)
-    return f"WITH collected AS ({build_bios_query(types, only_new=False)}) {query}"
+    return f"WITH collected AS ({build_bios_query(types, False, job.row_columns)}) {query}"
 
 
 def describe_columns(job: Job) -> str:
     """Return the columns that a condition may name."""
-    return ", ".join([*output_column_types(job), *COLLECT_COLUMNS])
+    return ", ".join([*output_column_types(job), *collect_columns(job.row_columns)])
 
 
 def _refuse(condition: str, why: str) -> InputError:

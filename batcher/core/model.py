@@ -65,6 +65,24 @@ class JobVersion(NamedTuple):
         return find_effort(self.parameters)
 
 
+class RowColumns(NamedTuple):
+    """The fields of a row that hold its id, its name and its priority; output columns have the same names."""
+
+    id: str = "artist_id"
+    name: str | None = "artist_name"
+    """None: a row has no name, and its id stands in."""
+    priority: str | None = "priority"
+    """None: all rows have the same priority."""
+
+    def list_names(self) -> list[str]:
+        """Return those that there are, in the order of the output columns."""
+        return [column for column in self if column is not None]
+
+
+ARTIST_COLUMNS = RowColumns()
+"""Those of a job whose rows are named Artist."""
+
+
 class TokenUsage(NamedTuple):
     """Tokens that one execution used."""
 

@@ -1,7 +1,8 @@
 """A job: what to ask, of whom, and which answers are good enough.
 
-A job is loaded from a folder with `job.py` (`Artist` with `prompt_values`, `Bio`, `accept`), `system.md` and `user.md`.
-It says what to ask, never how to send it. Without `Bio` an answer is plain text; `messages` takes the place of user.md.
+A job is loaded from a folder with `job.py` (`Row`, `Answer`, `accept`), `system.md` and `user.md`. It says what to ask,
+never how to send it. Without `Answer` an answer is plain text; `messages` takes the place of user.md. The models may
+be named `Artist` and `Bio` instead.
 """
 
 import sys
@@ -18,10 +19,20 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from batcher.core.failures import FailureClass
-from batcher.core.model import NO_PARAMETERS, TEXT_FIELD, Endpoint, Failure, JobVersion, Parameters
+from batcher.core.model import (
+    ARTIST_COLUMNS,
+    NO_PARAMETERS,
+    TEXT_FIELD,
+    Endpoint,
+    Failure,
+    JobVersion,
+    Parameters,
+    RowColumns,
+)
 from batcher.core.result_line import replace_odd_escapes
 from batcher.errors import BatcherError, InputError, JobError, format_faulty_value
 from batcher.job.messages import encode_messages
+from batcher.job.row import format_fields, format_id
 
 JOB_CODE_ERRORS = (Exception, SystemExit)
 """What the user's code may raise and must not end Batcher with: any error, and SystemExit (of `sys.exit()`), which is
@@ -84,6 +95,7 @@ class Job:
 
     name: str
     artist: type[BaseModel]
+    """The model of a row."""
     bio: type[BaseModel] | None
     """The output model; None: an answer is plain text."""
     accept: Callable[[Any, Any], str | None]
@@ -96,6 +108,10 @@ class Job:
     """The columns of a table that Artist reads; None: perhaps all."""
     messages: Callable[[Any], object] | None = None
     """Gives the messages of a row, in place of user.md, which is empty then; None: the job has none of its own."""
+    row_columns: RowColumns = ARTIST_COLUMNS
+    """Which fields of a row are its id, name and priority."""
+    text_id: str | None = None
+    """The column of the table that holds the id, where whole numbers in it are read as texts."""
 
     def build_version(
         self,
@@ -123,6 +139,8 @@ class Job:
         Raises InputError naming row and column, and JobError where the job's code fails.
         """
         given = {column: value for column, value in row.items() if value is not None and value != ""}
+        if self.text_id is not None and type(given.get(self.text_id)) in {int, float}:
+            given[self.text_id] = format_id(given[self.text_id])
         for column, value in given.items():
             if type(value) is str and "\0" in value and self._may_read_column(column):
                 raise InputError(
@@ -141,6 +159,15 @@ class Job:
         fields = self.artist.model_fields
         return column in fields or any(info.validation_alias is not None for info in fields.values())
 
+    def read_id(self, artist: Any) -> str:
+        """Return the id of a row; "" where it has none."""
+        return format_id(getattr(artist, self.row_columns.id, None))
+
+    def read_name(self, artist: Any) -> str:
+        """Return the name of a row; its id where it has none."""
+        value = getattr(artist, self.row_columns.name, None) if self.row_columns.name is not None else None
+        return str(value) if value is not None else self.read_id(artist)
+
     def encode_row(self, artist: BaseModel) -> str:
         """Return the row as the JSON that the state keeps, of which a line is rendered again.
 
@@ -151,7 +178,7 @@ class Job:
             # which the serializer of Artist would drop. `model_dump_json` calls it, too.
             return artist.__pydantic_serializer__.to_json(artist, exclude_none=True).decode()
         except JOB_CODE_ERRORS:
-            with JobCodeGuard(f"artist {getattr(artist, 'artist_id', '')}: the row cannot be kept as JSON"):
+            with JobCodeGuard(f"artist {self.read_id(artist)}: the row cannot be kept as JSON"):
                 raise
 
     def restore_artist(self, data: str) -> Any:
@@ -167,7 +194,12 @@ class Job:
                 raise
 
     def prompt_values(self, artist: Any, where: object) -> Mapping[str, str]:
-        """Return what the artist puts into user.md. Raises JobError naming the row where the job's code fails."""
+        """Return what the row puts into user.md: its fields as texts where it has no prompt_values.
+
+        Raises JobError naming the row where the job's code fails.
+        """
+        if not hasattr(self.artist, "prompt_values"):
+            return format_fields(artist)
         try:
             values = artist.prompt_values()
         except JOB_CODE_ERRORS:
@@ -206,7 +238,7 @@ class Job:
         except ValidationError as error:
             return None, Failure(FailureClass.UNUSABLE, "invalid_output", _describe_validation_error(error)[:300])
         except JOB_CODE_ERRORS:
-            with JobCodeGuard(f"artist {artist.artist_id}"):
+            with JobCodeGuard(f"artist {self.read_id(artist)}"):
                 raise
         return self._accept_bio(artist, bio)
 
@@ -215,12 +247,12 @@ class Job:
             reason = self.accept(artist, bio)
             data = _encode_text(bio) if isinstance(bio, str) else bio.model_dump_json(by_alias=True)
         except JOB_CODE_ERRORS:
-            with JobCodeGuard(f"artist {artist.artist_id}"):
+            with JobCodeGuard(f"artist {self.read_id(artist)}"):
                 raise
         if reason is None:
             return data, None
         if not isinstance(reason, str):
-            where = f"artist {artist.artist_id}: accept"
+            where = f"artist {self.read_id(artist)}: accept"
             raise JobError(f"{where} gives {type(reason).__name__}; return None to accept, else the reason")
         return None, Failure(FailureClass.UNUSABLE, "not_accepted", reason[:300])
 

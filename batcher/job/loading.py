@@ -6,7 +6,7 @@ Where job.py has messages(row), user.md must be missing, and system.md may be.
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -14,12 +14,17 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from batcher.core.model import ARTIST_COLUMNS, RowColumns
 from batcher.core.rendering import parse_placeholders
 from batcher.errors import JobError
 from batcher.job.job import Job, JobCodeGuard, accept_any_text, job_output_to_stderr
-from batcher.job.schema import build_strict_schema
+from batcher.job.row import ROW_MODELS, find_row_columns
+from batcher.job.schema import build_strict_schema, check_row_columns
 
 NEEDED_FIELDS = ("artist_id", "artist_name")
+"""The fields that a model named Artist must have. One named Row says itself which of its fields these are."""
+OUTPUT_MODELS = ("Bio", "Answer")
+"""The names that the output model may have."""
 
 
 def load_job(folder: Path) -> Job:
@@ -30,20 +35,23 @@ def load_job(folder: Path) -> Job:
     if messages is None:
         _require_file(folder / "system.md")
         _require_file(folder / "user.md")
-    artist = _find_pydantic_model(module, "Artist", folder)
-    bio = _find_output_model(module, artist, folder)
-    _check_artist_model(artist, messages is None, folder)
-    template = _load_user_template(folder) if messages is None else ""
-    accept = _load_accept_check(module, bio is None, folder)
+    row_name, artist = _find_row_model(module, folder)
+    bio = _find_output_model(module, row_name, artist, folder)
+    columns = _check_row_model(module, row_name, artist, messages is None, bio is not None, folder)
+    template = _load_user_template(artist, row_name, columns, folder) if messages is None else ""
+    accept = _load_accept_check(module, row_name, bio is None, folder)
     schema: Mapping[str, object] = {}
     if bio is not None:
-        with JobCodeGuard(f"{folder / 'job.py'}: Bio has no JSON schema"):
-            schema = build_strict_schema(bio)
+        with JobCodeGuard(f"{folder / 'job.py'}: {bio.__name__} has no JSON schema"):
+            schema = build_strict_schema(bio, columns)
     has_system = _is_file(folder / "system.md")
     system = _read_text(folder / "system.md") if has_system else ""
     if has_system and not system:
         raise JobError(f"{folder / 'system.md'} is empty; write into it what every request has in common")
-    return Job(folder.name, artist, bio, accept, system, template, schema, _artist_columns(artist), messages)
+    return Job(
+        folder.name, artist, bio, accept, system, template, schema, _artist_columns(artist), messages, columns,
+        _find_text_id(artist, columns) if row_name == "Row" else None,
+    )  # fmt: skip
 
 
 def _require_file(path: Path) -> None:
@@ -77,36 +85,46 @@ def _load_messages(module: ModuleType, folder: Path) -> Callable[[Any], object] 
     return messages
 
 
-def _load_accept_check(module: ModuleType, is_text: bool, folder: Path) -> Callable[[Any, Any], str | None]:
+def _load_accept_check(
+    module: ModuleType, row_name: str, is_text: bool, folder: Path
+) -> Callable[[Any, Any], str | None]:
     """Return the acceptance check, which a job of plain text may do without. Raises JobError where it cannot be called:
     at the first answer it would be too late, as that is paid for."""
-    answer = "text" if is_text else "bio"
+    row, answer = ("row", "answer") if row_name == "Row" else ("artist", "bio")
+    answer = "text" if is_text else answer
+    taken = f"a row and {'a text' if is_text else 'an answer'}" if row_name == "Row" else f"an artist and a {answer}"
     accept: object = getattr(module, "accept", accept_any_text if is_text else None)
     if not callable(accept):
-        raise JobError(f"{folder / 'job.py'} has no accept(artist, {answer}) function; return None to accept")
+        raise JobError(f"{folder / 'job.py'} has no accept({row}, {answer}) function; return None to accept")
     with JobCodeGuard(f"{folder / 'job.py'}: accept cannot be looked at"):
         signature = inspect.signature(accept)
         try:
             signature.bind(None, None)
         except TypeError:
             raise JobError(
-                f"{folder / 'job.py'}: accept{signature} does not take an artist and a {answer}; "
-                f"write accept(artist, {answer}), and return None to accept"
+                f"{folder / 'job.py'}: accept{signature} does not take {taken}; "
+                f"write accept({row}, {answer}), and return None to accept"
             ) from None
     return accept
 
 
-def _load_user_template(folder: Path) -> str:
+def _load_user_template(artist: type[BaseModel], row_name: str, columns: RowColumns, folder: Path) -> str:
     template = _read_text(folder / "user.md")
     try:
         names = parse_placeholders(template)
     except JobError as error:
         raise JobError(f"{folder}/{error}") from None
     if not names:
-        raise JobError(
-            f"{folder / 'user.md'} names no value of the artist, so every prompt would be the same; "
-            "write {artist_name} where the name belongs"
-        )
+        row, *examples = row_name.lower(), *(name for name in artist.model_fields if name != columns.id), columns.id
+        where = f"write {{{columns.name or examples[0]}}} where the {'name' if columns.name else 'value'} belongs"
+        raise JobError(f"{folder / 'user.md'} names no value of the {row}, so every prompt would be the same; {where}")
+    if not hasattr(artist, "prompt_values") and artist.model_config.get("extra") != "allow":
+        unknown = next((name for name in names if name not in artist.model_fields), None)
+        if unknown is not None:
+            raise JobError(
+                f"{folder / 'user.md'} names {{{unknown}}}, which is no field of Row; it has "
+                f"{', '.join(artist.model_fields)}"
+            )
     return template
 
 
@@ -158,21 +176,47 @@ def _find_pydantic_model(module: ModuleType, name: str, folder: Path) -> type[Ba
     return model
 
 
-def _find_output_model(module: ModuleType, artist: type[BaseModel], folder: Path) -> type[BaseModel] | None:
+def _find_row_model(module: ModuleType, folder: Path) -> tuple[str, type[BaseModel]]:
+    """Return the model of a row, and by which name job.py has it. Raises JobError where it has none, or two."""
+    name = _choose_name(module, ROW_MODELS, folder)
+    if name is None:
+        raise JobError(f"{folder / 'job.py'} has no pydantic model {' or '.join(ROW_MODELS)}")
+    return name, _find_pydantic_model(module, name, folder)
+
+
+def _choose_name(module: ModuleType, names: Sequence[str], folder: Path) -> str | None:
+    """Return which of two names job.py defines; None: neither. Raises JobError where both are models."""
+    models = [name for name in names if _is_model(getattr(module, name, None))]
+    if len(models) > 1:
+        raise JobError(
+            f"{folder / 'job.py'} has both {' and '.join(models)}, which are two names of one thing; keep one"
+        )
+    return next(iter(models), next((name for name in names if hasattr(module, name)), None))
+
+
+def _is_model(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseModel)
+
+
+def _find_output_model(
+    module: ModuleType, row_name: str, artist: type[BaseModel], folder: Path
+) -> type[BaseModel] | None:
     """Return the output model; None for a job of plain text, which has none.
 
     Raises JobError for another model that is no part of a row: it may be the output model under a wrong name, and that
     answers come as plain text would be seen only once they are paid for.
     """
-    if hasattr(module, "Bio") or hasattr(module, "Answer"):
-        return _find_pydantic_model(module, "Bio", folder)
+    chosen = _choose_name(module, OUTPUT_MODELS, folder)
+    if chosen is not None:
+        return _find_pydantic_model(module, chosen, folder)
     used = set(_find_row_models(artist, set()))
+    output = "Answer" if row_name == "Row" else "Bio"
     for name, model in vars(module).items():
         is_own = isinstance(model, type) and issubclass(model, BaseModel) and model.__module__ == module.__name__
         if is_own and name[:1] != "_" and not any(issubclass(each, model) for each in used):
             raise JobError(
-                f"{folder / 'job.py'} has no pydantic model Bio, and its model {name} is no part of Artist; name it "
-                f"Bio where an answer has its fields, else _{name}: then answers are plain text"
+                f"{folder / 'job.py'} has no pydantic model {output}, and its model {name} is no part of {row_name}; "
+                f"name it {output} where an answer has its fields, else _{name}: then answers are plain text"
             )
     return None
 
@@ -188,12 +232,27 @@ def _find_row_models(kind: object, seen: set[object]) -> Iterator[type[BaseModel
         yield from _find_row_models(part, seen)
 
 
-def _check_artist_model(artist: type[BaseModel], has_template: bool, folder: Path) -> None:
+def _check_row_model(
+    module: ModuleType, row_name: str, artist: type[BaseModel], has_template: bool, has_output: bool, folder: Path
+) -> RowColumns:
+    """Return which fields of the row are its id, name and priority. Raises JobError where it lacks what it needs."""
+    if row_name == "Row":
+        columns = find_row_columns(module, artist, str(folder / "job.py"))
+        check_row_columns(columns, has_output, str(folder / "job.py"))
+        return columns
     missing = [name for name in NEEDED_FIELDS if name not in artist.model_fields]
     if missing:
         raise JobError(f"{folder / 'job.py'}: Artist has no field {', '.join(missing)}")
     if has_template and not callable(getattr(artist, "prompt_values", None)):
         raise JobError(f"{folder / 'job.py'}: Artist has no prompt_values() giving the values of user.md")
+    return ARTIST_COLUMNS
+
+
+def _find_text_id(artist: type[BaseModel], columns: RowColumns) -> str | None:
+    """Return the column of the table that holds the id where it is declared as a text; else None."""
+    field = artist.model_fields[columns.id]
+    source = field.validation_alias or columns.id
+    return source if field.annotation is str and isinstance(source, str) else None
 
 
 def _artist_columns(artist: type[BaseModel]) -> Collection[str] | None:

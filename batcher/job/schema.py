@@ -5,23 +5,45 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from batcher.core.model import TEXT_FIELD
+from batcher.core.model import ARTIST_COLUMNS, TEXT_FIELD, RowColumns
 from batcher.errors import JobError
 from batcher.job.job import Job
 
 COLLECT_COLUMNS = (
-    "artist_id", "artist_name", "priority", "model", "finish_reason", "tokens_input", "tokens_cached", "tokens_output",
-    "tokens_written", "tokens_reasoning", "cost_usd", "prompt_version", "lane", "shard", "batch_id", "attempts",
-    "completed_at",
+    "model", "finish_reason", "tokens_input", "tokens_cached", "tokens_output", "tokens_written", "tokens_reasoning",
+    "cost_usd", "prompt_version", "lane", "shard", "batch_id", "attempts", "completed_at",
 )  # fmt: skip
-"""The columns that `collect` writes in addition to the job's own. No field of Bio may have one of these names."""
+"""The columns that `collect` writes in addition to the job's own and to those that name a row."""
+FAILED_COLUMNS = ("state", "class", "code", "message", "shard", "attempts")
+"""The columns that `collect --failed` writes in addition to those that name a row."""
 
 
-def build_strict_schema(model: type[BaseModel]) -> Mapping[str, object]:
+def collect_columns(columns: RowColumns) -> list[str]:
+    """Return the columns that `collect` writes in addition to the job's own. No field of an answer may have one of
+    these names."""
+    return [*columns.list_names(), *COLLECT_COLUMNS]
+
+
+def check_row_columns(columns: RowColumns, has_output: bool, place: str) -> None:
+    """Raise JobError where a column that names a row is one that `collect` writes itself.
+
+    has_output: whether answers have fields, and are no plain text. place: of job.py.
+    """
+    taken = {*COLLECT_COLUMNS, *FAILED_COLUMNS, *(() if has_output else (TEXT_FIELD,))}
+    for variable, column in zip(("ID", "NAME", "PRIORITY"), columns, strict=True):
+        if column is not None and column.lower() in taken:
+            raise JobError(
+                f"{place}: {variable} names {column}, and `collect` writes a column of that name itself; give the "
+                f'field another name, and read the column by Field(alias="{column}")'
+            )
+
+
+def build_strict_schema(model: type[BaseModel], columns: RowColumns = ARTIST_COLUMNS) -> Mapping[str, object]:
     """Return the model's JSON schema as strict structured output requires it: all fields required, no others allowed,
     no defaults.
 
-    Source: OpenAI, guides/structured-outputs. Raises JobError for a field that it cannot express.
+    columns: those that name a row. Source: OpenAI, guides/structured-outputs. Raises JobError for a field that it
+    cannot express, or that has the name of a column which `collect` writes.
     """
     for name, field in model.model_fields.items():
         if not field.is_required():
@@ -30,8 +52,9 @@ def build_strict_schema(model: type[BaseModel]) -> Mapping[str, object]:
     properties = _schema_fields(raw)
     if not properties:
         raise JobError(f"{model.__name__} has no field; give it one for each part of an answer")
+    taken = {name.lower() for name in collect_columns(columns)}
     for name in properties:
-        if name.lower() in COLLECT_COLUMNS:
+        if name.lower() in taken:
             raise JobError(f"{model.__name__}.{name} has the name of a column that `collect` writes; rename it")
     _check_expressible(raw, model.__name__)
     return _make_strict(raw)

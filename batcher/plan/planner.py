@@ -220,8 +220,8 @@ class Planner:
             raise InputError(f"{self.options.input} has no rows; there is nothing to plan")
         plan_state.set_plan_memory(tx, self.preparer.rows_read)
         for row, first_row, artist_id in plan_state.remove_repeated_rows(tx):
-            location = RowLocation(self.options.input, row)
-            bad.append((row, f"{location}: artist_id {artist_id!r} is already in row {first_row}"))
+            location, column = RowLocation(self.options.input, row), self.preparer.job.row_columns.id
+            bad.append((row, f"{location}: {column} {artist_id!r} is already in row {first_row}"))
         bad.sort()
         if bad and not self.options.skip_bad_rows:
             told = describe_bad_rows(self.options.input, bad)
@@ -235,12 +235,14 @@ class Planner:
         done = self.options.done
         if done is None:
             return 0
-        for chunk in split_chunks(read_bios(done, output_column_types(self.preparer.job)), READ_ROWS):
+        job = self.preparer.job
+        for chunk in split_chunks(read_bios(done, output_column_types(job), job.row_columns.id), READ_ROWS):
             plan_state.stage_earlier_bios(tx, chunk)
         repeated = plan_state.find_repeated_bio(tx)
         if repeated is not None:
             artist_id, first, last = repeated
-            raise InputError(f"{done}, row {last}: artist_id {artist_id!r} is already in row {first}; keep one of them")
+            key = f"{job.row_columns.id} {artist_id!r}"
+            raise InputError(f"{done}, row {last}: {key} is already in row {first}; keep one of them")
         return plan_state.count_unknown_bios(tx)
 
     def _apply_earlier_bios(self, tx: Transaction) -> int:

@@ -50,7 +50,7 @@ def find_table_artists(table: Path, job: Job, artist_ids: Iterable[str]) -> dict
     """Return the artists of these ids that a table has, by id."""
     wanted, found = set(artist_ids), dict[str, LocatedArtist]()
     for where, artist in ArtistReader(job).read_artists(table, []):
-        artist_id = str(artist.artist_id)
+        artist_id = job.read_id(artist)
         if artist_id in wanted and artist_id not in found:
             found[artist_id] = (where, artist)
             if len(found) == len(wanted):
@@ -64,7 +64,7 @@ def find_urgent_artist(table: Path, job: Job) -> LocatedArtist:
     most_urgent = 0
     bad: BadRows = []
     for where, artist in ArtistReader(job).read_artists(table, bad):
-        priority = parse_priority(artist, where)
+        priority = parse_priority(job, artist, where)
         if best is None or priority < most_urgent:
             best, most_urgent = (where, artist), priority
     if best is None:
@@ -100,7 +100,7 @@ def _describe_no_row(table: Path, bad: BadRows) -> str:
 def find_similar_ids(table: Path, job: Job, text: str) -> list[SimilarArtist]:
     """Return up to five artists of a table whose id or name holds a text, else whose id is spelt much like it."""
     rows = [
-        SimilarArtist(str(artist.artist_id), str(artist.artist_name))
+        SimilarArtist(job.read_id(artist), job.read_name(artist))
         for _, artist in ArtistReader(job).read_artists(table, [])
     ]
     part = text.lower()

@@ -202,8 +202,8 @@ class RowPreparer:
         renderer, constant = self.renderer, self.constant_tokens
         for (where, artist, text), counted in zip(chunk.rows, chunk.counts(), strict=True):
             tokens = counted + constant
-            priority = parse_priority(artist, where)
-            artist_id, name = str(artist.artist_id), str(artist.artist_name)
+            priority = parse_priority(self.job, artist, where)
+            artist_id, name = self.job.read_id(artist), self.job.read_name(artist)
             problem = self.find_problem(artist_id, priority, tokens)
             if problem:
                 bad.append((where.row, f"{where} ({name}): {problem}"))
@@ -253,15 +253,15 @@ class RowPreparer:
                 )
             raise JobError(
                 f"{where}: the artist reads otherwise once it was stored and read again; "
-                "the validators of Artist must leave alone what they made"
+                f"the validators of {self.job.artist.__name__} must leave alone what they made"
             )
 
     def find_problem(self, artist_id: str, priority: int, tokens: int) -> str:
         """Return what is wrong with a row; "" where nothing is."""
         if not artist_id:
-            return "column artist_id is empty"
+            return f"column {self.job.row_columns.id} is empty"
         if not 1 <= priority <= LARGEST_PRIORITY:
-            return f"column priority: must be 1 (the most urgent) or more (it is {priority})"
+            return f"column {self.job.row_columns.priority}: must be 1 (the most urgent) or more (it is {priority})"
         most = tokens + self.version.max_output_tokens
         if most > SMALLEST_WINDOW and self._context_window is not None and most > self._context_window:
             window = self._context_window
@@ -291,9 +291,9 @@ def _find_missing_column(table: Path, job: Job, found: Container[str]) -> str:
 
 
 def find_unused_columns(table: Path, job: Job) -> list[str]:
-    """Return the columns of a table that the job's Artist does not read, in the order of the table.
+    """Return the columns of a table that the job's rows do not read, in the order of the table.
 
-    None are returned where Artist may read any column: where it has code that is given whole rows, or keeps them.
+    None are returned where a row may read any column: where its model has code that is given whole rows, or keeps them.
     Raises InputError as `read_table` does.
     """
     if job.columns is None:
@@ -305,9 +305,10 @@ class WrongColumnsError(InputError):
     """The table lacks a column that every row needs: no row is at fault."""
 
 
-def parse_priority(artist: Any, where: object) -> int:
-    """Return an artist's priority, DEFAULT_PRIORITY where it has none. Raises JobError where it is no whole number."""
-    value = getattr(artist, "priority", None)
+def parse_priority(job: Job, artist: Any, where: object) -> int:
+    """Return a row's priority, DEFAULT_PRIORITY where it has none. Raises JobError where it is no whole number."""
+    column = job.row_columns.priority
+    value = getattr(artist, column, None) if column is not None else None
     if type(value) is int:
         return value
     if value is None:
@@ -315,5 +316,5 @@ def parse_priority(artist: Any, where: object) -> int:
     if isinstance(value, Decimal | float) and float(value).is_integer():
         return int(value)
     if not isinstance(value, int):
-        raise JobError(f"{where}: Artist.priority is {type(value).__name__}; declare it as int")
+        raise JobError(f"{where}: {job.artist.__name__}.{column} is {type(value).__name__}; declare it as int")
     return value

@@ -95,19 +95,19 @@ def table_name(path: Path, home: Path) -> str:
     return (full.relative_to(root) if full.is_relative_to(root) else full).as_posix()
 
 
-def read_bios(path: Path, columns: Mapping[str, str]) -> Iterator[EarlierBio]:
+def read_bios(path: Path, columns: Mapping[str, str], id_column: str = "artist_id") -> Iterator[EarlierBio]:
     """Yield (row number, artist_id, bio as JSON) of a table of bios that exist.
 
-    columns: the fields of a bio and their DuckDB types; the table may lack some. Raises InputError naming row and
-    column.
+    columns: the fields of a bio and their DuckDB types; the table may lack some. id_column: of the table. Raises
+    InputError naming row and column.
     """
     key = "bio" if "bio" in columns else next(iter(columns))
     for number, row in read_table(path):
         if isinstance(row, InputError):
             raise row if "; " in str(row) else InputError(f"{row}; fix the table")  # most say what to do
-        artist_id = _format_artist_id(row.get("artist_id"))
+        artist_id = _format_artist_id(row.get(id_column))
         if not artist_id:
-            raise InputError(f"{path}, row {number}: column artist_id is missing or empty; a bio needs its artist")
+            raise InputError(f"{path}, row {number}: column {id_column} is missing or empty; a bio needs its artist")
         bio = {
             name: _parse_bio_value(row[name], kind) for name, kind in columns.items() if row.get(name) not in (None, "")
         }

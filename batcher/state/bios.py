@@ -9,10 +9,13 @@ from typing import NamedTuple
 import duckdb
 import orjson
 
+from batcher.core.model import RowColumns
 from batcher.state.db.transaction import Transaction, load_statements
 
 FILES_KEPT = 50
 """Files that the state remembers to have written, the newest ones. An older one is not replaced unasked."""
+_KEYS = ("a.artist_id", "a.artist_name", "a.priority")
+"""The columns of `artists` that name and rank a row."""
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 """The errors of a disk that DuckDB's message quotes by the text of the system."""
 
@@ -106,6 +109,16 @@ def find_misfit(tx: Transaction, query: str) -> Misfit | None:
     return Misfit(*row) if row is not None else None
 
 
+def select_keys(columns: RowColumns) -> str:
+    """Return the columns that name and rank a row, as the job names them, for a SELECT from `artists AS a`."""
+    chosen = []
+    for key, name in zip(_KEYS, columns, strict=True):
+        if name is not None:
+            quoted = name.replace('"', '""')
+            chosen.append(key if key == f"a.{name}" else f'{key} AS "{quoted}"')
+    return ", ".join(chosen)
+
+
 def copy_query(tx: Transaction, query: str, path: Path, options: str) -> int:
     """Write the rows of a query, built by the caller from the job's columns, to a file; return how many there are.
 
@@ -122,6 +135,10 @@ def copy_query(tx: Transaction, query: str, path: Path, options: str) -> int:
     return int(rows[0][0])
 
 
-def copy_failed_artists(tx: Transaction, path: Path, options: str) -> int:
-    """Write the artists without a bio that are dead, held or skipped to a file, as `copy_query` does."""
-    return copy_query(tx, load_statements()["failed_artists"], path, options)
+def copy_failed_artists(tx: Transaction, columns: RowColumns, path: Path, options: str) -> int:
+    """Write the artists without a bio that are dead, held or skipped to a file, as `copy_query` does.
+
+    columns: what the job names the columns by which a row is known.
+    """
+    query = load_statements()["failed_artists"].replace(", ".join(_KEYS), select_keys(columns), 1)
+    return copy_query(tx, query, path, options)

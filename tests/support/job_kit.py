@@ -65,3 +65,35 @@ def write_small_job(
 def artist(job: Job, **more: object) -> Any:
     """Return the artist that the job makes of a row; more: other columns of it."""
     return job.parse_artist_row({"artist_id": "a", "artist_name": "Ana", **more}, "t.csv, row 2")
+
+
+ROW_JOB = """\
+from pydantic import BaseModel, Field
+
+ID = "ticket_id"
+
+
+class Row(BaseModel):
+    ticket_id: str
+    subject: str | None = None
+    body: str = Field(alias="Body text")
+    urgency: int | None = None
+
+
+class Answer(BaseModel):
+    label: str
+
+
+def accept(row, answer):
+    return None if answer.label else "no label"
+"""
+"""A job with names of its own: a row without name and priority, whose fields are what user.md says."""
+
+
+def write_ticket_job(folder: Path, job: str = ROW_JOB, user: str = "Subject: {subject}\n\n{body}") -> Path:
+    """Write the job with names of its own into a folder, and return its own folder."""
+    tickets = folder / "tickets"
+    tickets.mkdir()
+    for name, content in (("job.py", job), ("system.md", "Label the ticket."), ("user.md", user)):
+        (tickets / name).write_text(content, encoding="utf-8")
+    return tickets

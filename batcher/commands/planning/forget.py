@@ -90,7 +90,7 @@ def _choose_by_table(session: Session, job: Job, table: Path | None) -> Choose:
         )
     bad: BadRows = []
     with job_output_to_stderr():
-        ids = {str(artist.artist_id) for _, artist in ArtistReader(job).read_artists(options.input, bad)}
+        ids = {job.read_id(artist) for _, artist in ArtistReader(job).read_artists(options.input, bad)}
     if bad and not options.skip_bad_rows:
         raise InputError(
             f"{describe_bad_rows(options.input, bad)}; fix the table, as the artist of a bad row cannot be known"

@@ -60,7 +60,9 @@ def run_demo(config: Path, input: Path | None, speed: float, svg: Path | None, f
                 f"The job {job.path.name} against a local Batch API at {url}; a second counts as {speed:,.0f}."
             )
             demo.run_commands()
-            demo.print_first_bios(next(iter(output_column_types(load_job(job.path)))))
+            loaded = load_job(job.path)
+            key = loaded.row_columns.name or loaded.row_columns.id
+            demo.print_first_bios(key, next(iter(output_column_types(loaded))))
         demo.print_next_steps()
         if svg is not None:
             console.save_svg(str(svg), title="batcher demo")
@@ -136,11 +138,11 @@ class Demo:
         if done.returncode not in {ExitCode.DONE, ExitCode.DEAD_LINES}:
             raise BatcherError(f"the demo's `batcher {arguments[0]}` ended with {done.returncode}")
 
-    def print_first_bios(self, field: str) -> None:
-        """Print a field of the first bios."""
+    def print_first_bios(self, key: str, field: str) -> None:
+        """Print a field of the first bios. key: the column that names a row."""
         import duckdb
 
-        columns = [duckdb.ColumnExpression(name) for name in ("artist_name", field)]
+        columns = [duckdb.ColumnExpression(name) for name in (key, field)]
         rows = duckdb.from_parquet(str(self._folder / RESULTS[0])).select(*columns).limit(DEMO_LINES).fetchall()
         self.print_note("\nThe first bios:")
         for name, bio in rows:
