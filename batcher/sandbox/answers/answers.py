@@ -168,7 +168,7 @@ def _chat_usage_json(usage: BilledTokens) -> dict[str, object]:
 def _build_response_body(request: ModelRequest, body: Mapping[str, object], parts: _AnswerParts) -> dict[str, object]:
     cut = parts.outcome == "length"
     status = "incomplete" if cut else "completed"
-    given = {name: body.get(name, default) for name, default in _RESPONSE_DEFAULTS.items()}
+    given = {name: default if body.get(name) is None else body[name] for name, default in _RESPONSE_DEFAULTS.items()}
     return {
         "id": f"resp_{parts.ident}",
         "object": "response",
