@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import orjson
 
 from batcher.sandbox.answers.text import extract_content_text, last_user_text
-from batcher.sandbox.base.errors import ApiError, out_of_range_error
+from batcher.sandbox.base.errors import ApiError, invalid_type_error, missing_parameter_error, out_of_range_error
 
 CHAT = "/v1/chat/completions"
 RESPONSES = "/v1/responses"
@@ -110,11 +110,23 @@ def _requested_max_tokens(body: Body) -> int | None:
 
 
 def find_value_error(body: Body) -> ApiError | None:
-    """Return the 400 that a line or a direct call meets for a value out of range, which validation accepts."""
+    """Return the 400 that a line or a direct call meets for what validation accepts: a value out of range, a message
+    without a role."""
     for name in _MAX_TOKENS:
         value = body.get(name)
         if isinstance(value, int) and value < 1:
             return out_of_range_error(name, value, 1, _MOST_TOKENS)
+    messages = body.get("messages")
+    found = (_find_message_error(*each) for each in enumerate(messages if isinstance(messages, list) else ()))
+    return next(filter(None, found), None)
+
+
+def _find_message_error(place: int, message: object) -> ApiError | None:
+    name = f"messages[{place}]"
+    if not isinstance(message, Mapping):
+        return invalid_type_error(name, "an object", message)
+    if message.get("role") is None:
+        return missing_parameter_error(f"{name}.role")
     return None
 
 

@@ -87,6 +87,8 @@ class Lifecycle:
     def create_batch(self, request: BatchRequest, now: float) -> Batch:
         """Create the batch, or raise the error of the call."""
         stored = self._files.find(request.input_file_id, now)
+        if stored is None and self.settings.accept_missing_input:
+            return self._add_batch(request, now)
         if stored is None or now < max(stored.ready_at, stored.input_ready_at):
             raise input_not_found_error(request.input_file_id, self.settings.project)
         if stored.purpose != "batch":

@@ -127,6 +127,7 @@ class SandboxSettings:
     cache_writes: float = 0.0  # share of the prompts whose input is billed as written to the cache, if not read from it
     reasoning_tokens: int = 0  # of each answer, about: thought before it and billed with it, within its maximum
     refuse_at_create: bool = False  # over the limit: HTTP 400 at create, as Azure does, not a failed batch
+    accept_missing_input: bool = False  # no input file: the batch is made, and fails, as OpenAI's did in August 2025
     validating_s: Span = (5.0, 30.0)
     service_s: Span = (600.0, 5400.0)
     finalizing_s: Span = (5.0, 60.0)

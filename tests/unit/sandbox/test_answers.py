@@ -244,12 +244,22 @@ def test_batches_of_both_endpoints_are_answered(tmp_path: Path, endpoint: str) -
         assert re.fullmatch("[0-9a-f]{32}", row["response"]["request_id"])  # type: ignore[index]
 
 
-def test_a_value_out_of_range_is_a_400_of_the_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "code", "param"),
+    [
+        ({"max_completion_tokens": 0}, "integer_below_min_value", "max_completion_tokens"),
+        ({"messages": [{"role": "user", "content": "a"}, {}]}, "missing_required_parameter", "messages[1].role"),
+        ({"messages": ["a"]}, "invalid_type", "messages[0]"),
+    ],
+)
+def test_what_validation_accepts_is_a_400_of_the_line(
+    tmp_path: Path, wrong: dict[str, Any], code: str, param: str
+) -> None:
     with bench(tmp_path) as it:
-        body = chat_body(max_completion_tokens=0)
+        body = chat_body(**wrong)
         (row,) = it.results(it.run([line("a", body)]).error_file_id)
         response: Any = row["response"]
         assert response["status_code"] == 400
-        assert response["body"]["error"]["code"] == "integer_below_min_value"
+        assert (response["body"]["error"]["code"], response["body"]["error"]["param"]) == (code, param)
         assert it.raw("POST", CHAT, json=body).json() == response["body"]
         assert not it.sandbox.ledger.execution_counts()

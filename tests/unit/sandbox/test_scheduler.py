@@ -219,6 +219,16 @@ def test_a_deleted_input_fails_a_batch_that_is_still_validating(tmp_path: Path) 
         assert left == {it.client.batches.retrieve(other.id).output_file_id}
 
 
+def test_a_batch_of_a_missing_file_is_refused_or_fails(tmp_path: Path) -> None:
+    with bench(tmp_path) as it:
+        with pytest.raises(openai.BadRequestError, match="Cannot find file file-x"):
+            it.create_from("file-x")
+        it.sandbox.update_settings({"accept_missing_input": True})
+        failed = it.later(it.create_from("file-x"), 11)
+        assert failed.status == "failed" and failed.errors and failed.errors.data
+        assert [(each.code, each.param) for each in failed.errors.data] == [("invalid_request", "file_id")]
+
+
 def test_a_scaled_clock_runs_fast() -> None:
     clock = scaled_clock(1000.0, 5.0)
     first = clock()
