@@ -1,7 +1,8 @@
 """The tables of `data/limits.toml`, with their sources and dates: enqueued-token limits by model and usage tier, and
-the output that models need which think before they answer."""
+the output that models need which think before they answer; and which of them take cache breakpoints."""
 
 import tomllib
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -38,11 +39,16 @@ def _family_name(model: str) -> str:
 def lookup_effort(model: str, effort: str | None) -> str:
     """Return the reasoning effort of a model, where `effort` (None: none is named) is asked for; "none" where it does
     not think."""
-    family = _family_name(model)
     for group in _load_tables()["thinking"]:
-        if any(family == name or family.startswith(f"{name}-") for name in group["models"]):
+        if _is_covered(model, group["models"]):
             return effort or str(group["effort"])
     return "none"
+
+
+def _is_covered(model: str, names: Sequence[str]) -> bool:
+    """Return whether a model is one of these, or its name begins with one of them and a dash."""
+    family = _family_name(model)
+    return any(family == name or family.startswith(f"{name}-") for name in names)
 
 
 def lookup_thinking_room(model: str, effort: str | None) -> int:
@@ -53,3 +59,9 @@ def lookup_thinking_room(model: str, effort: str | None) -> int:
 def lookup_output_room(model: str, effort: str | None) -> int:
     """Return the tokens to allow for an answer and what is thought before it. effort: as for `lookup_effort`."""
     return ANSWER_TOKENS + lookup_thinking_room(model, effort)
+
+
+def lookup_cache_minimum(model: str) -> int | None:
+    """Return the fewest tokens of a prefix that a model caches at a breakpoint; None where it takes no breakpoints."""
+    caching = _load_tables()["caching"]
+    return int(caching["min_tokens"]) if _is_covered(model, caching["models"]) else None

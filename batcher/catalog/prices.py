@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from batcher.core.model import Lane, TokenUsage
+from batcher.core.model import CacheMode, Lane, TokenUsage
 
 if TYPE_CHECKING:
     from genai_prices.types import PriceCalculation
@@ -59,6 +59,10 @@ class TokenRates(NamedTuple):
         """The most that a token of input may cost: whether it is written to the cache is the service's to decide."""
         return max(self.input, self.cached, self.written)
 
+    def without_writes(self) -> "TokenRates":
+        """Return the rates of requests that write nothing to the cache: their input costs no more than its price."""
+        return self._replace(written=self.input)
+
     def usage_cost(self, usage: TokenUsage) -> float:
         """Return the dollars of one execution."""
         return self.at_length(usage.input).summed_cost(usage)
@@ -88,6 +92,12 @@ class ModelPrices(NamedTuple):
         model pages, 2026-11). The table of prices has no context for it.
         """
         return self.standard if lane is Lane.DIRECT and not is_flex else self.batch
+
+    def for_cache(self, mode: CacheMode) -> "ModelPrices":
+        """Return the rates of requests that say this of the prompt cache."""
+        if mode is not CacheMode.EXPLICIT:
+            return self
+        return ModelPrices(self.batch.without_writes(), self.standard.without_writes())
 
 
 PriceOf = Callable[[str], ModelPrices | None]

@@ -1,6 +1,6 @@
 """What follows from the settings: the enqueued-token limit, the length of an answer, the size of a shard."""
 
-from batcher.catalog.limits import lookup_output_room, lookup_tier_limit
+from batcher.catalog.limits import lookup_cache_minimum, lookup_output_room, lookup_tier_limit
 from batcher.config.sections import Config
 from batcher.core.cutting import default_shard_limits
 from batcher.core.model import ShardLimits, find_effort
@@ -24,6 +24,17 @@ def output_token_limit(config: Config) -> int:
     """Return the most tokens of an answer, with what is thought before it: of the settings, else of the model."""
     model = config.model
     return model.max_output_tokens or lookup_output_room(model.name, find_effort(model.parameters.to_parameters()))
+
+
+def find_cache_problem(config: Config) -> str:
+    """Return that `[model] cache` cannot be kept for the model, as a sentence; "" where it can, or is not set."""
+    model = config.model
+    if model.cache is None or lookup_cache_minimum(model.name) is not None:
+        return ""
+    return (
+        f'[model] cache = "{model.cache}" is not sent: {model.name} is not known to take cache breakpoints (OpenAI\'s '
+        "models from gpt-5.6 on do), and caches as its service does by itself."
+    )
 
 
 def shard_limits(config: Config) -> ShardLimits:

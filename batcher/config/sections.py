@@ -61,11 +61,24 @@ class ModelSection(ConfigSection):
     """Of an answer, with what is thought before it. None: enough for both, by model and effort."""
     parameters: ParametersSection = ParametersSection()
 
+    cache: Literal["auto", "off"] | None = None
+    """auto: what all lines have in common is cached, where that is long enough. off: nothing is written to the cache.
+    None: nothing is sent about it."""
+
     @field_validator("parameters")
     @classmethod
     def _reject_unfit_keys(cls, value: ParametersSection, info: ValidationInfo) -> ParametersSection:
         if "endpoint" in info.data and (fault := find_parameter_fault(info.data["endpoint"], value.to_parameters())):
             raise ValueError(fault)
+        return value
+
+    @field_validator("cache")
+    @classmethod
+    def _reject_second_source(cls, value: str | None, info: ValidationInfo) -> str | None:
+        parameters = info.data["parameters"].to_parameters() if "parameters" in info.data else {}
+        twice = [key for key in ("prompt_cache_key", "prompt_cache_options") if key in parameters]
+        if value is not None and twice:
+            raise ValueError(f"[model.parameters] sets {twice[0]}, which cache sets too; remove one of them")
         return value
 
 

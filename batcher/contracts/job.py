@@ -52,6 +52,10 @@ class CostForecastPart(Part):
     most: Usd | None
     standard: Usd | None
     """The expected amount at the standard price."""
+    input: Usd | None
+    """The part of the expected amount that is paid for input."""
+    cache_saved: Usd | None
+    """How much more the input would cost without the prompt cache; negative where writing costs more than it saves."""
 
 
 class MeasuredUsagePart(Part):

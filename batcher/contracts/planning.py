@@ -75,6 +75,8 @@ class PlanAnswer(ServedAnswer):
     """The service tier that the direct lane asks for: auto or flex."""
     direct_falls_back: bool
     """Whether the direct lane asks at the standard price for what flex refuses for too long."""
+    cache_prefix: int
+    """Counted tokens before the cache breakpoint of a line, the most of all; 0: no line has one."""
     unused_columns: list[str]
     """Columns of the table that the job does not read."""
     first_wave: int | None
@@ -97,6 +99,14 @@ class PreviewedLinePart(Part):
     constant_tokens: int
     """Those of the tokens that every line repeats."""
     artist_tokens: int
+    cache: MaybeText
+    """What it says of the prompt cache: "explicit" (nothing is written), "breakpoint"; null: nothing."""
+    cache_prefix: int
+    """Those of the tokens before its cache breakpoint; 0: it has none."""
+    cache_write_usd: Usd | None
+    """`expected_usd` of a line that writes them to the cache; null where it has no breakpoint."""
+    uncached_usd: Usd | None
+    """`expected_usd` of a line without the cache; null where it has no breakpoint."""
     expected_usd: Usd | None
     most_usd: Usd | None
     request: dict[str, Any]

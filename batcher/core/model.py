@@ -33,6 +33,21 @@ class Endpoint(StrEnum):
 TEXT_FIELD = "text"
 """The only field of an answer in plain text: the state keeps `{"text": "..."}`, so that all bios are JSON objects."""
 
+
+class CacheMode(StrEnum):
+    """What a request says of the service's prompt cache."""
+
+    UNSET = ""
+    """Nothing: the service decides what it writes."""
+    EXPLICIT = "explicit"
+    """That nothing is written, as it has no breakpoint."""
+    BREAKPOINT = "breakpoint"
+    """That what all lines have in common, up to the end of the system message, is written and read."""
+
+
+MESSAGE_TOKENS = 3
+"""Tokens of each message in addition to its role and content, and also of the answer's start."""
+
 Parameters = Mapping[str, object]
 """What a request asks of the model beside the prompt: values of JSON, by the names of `[model.parameters]`."""
 NO_PARAMETERS: Parameters = MappingProxyType({})
@@ -58,6 +73,7 @@ class JobVersion(NamedTuple):
     """The JSON schema of an answer; empty where an answer is plain text."""
     schema_name: str
     parameters: Parameters = NO_PARAMETERS
+    cache: CacheMode = CacheMode.UNSET
 
     @property
     def effort(self) -> str | None:

@@ -47,6 +47,8 @@ class PilotLine(NamedTuple):
     """Executions whose price is not known."""
     bio: str | None
     """The accepted answer as JSON."""
+    written: int = 0
+    """Of the input, written to the prompt cache."""
 
 
 class RefusedFor(NamedTuple):

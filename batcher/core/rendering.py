@@ -6,14 +6,13 @@ Values of the input are data. They are put into the prompt by name, in one pass,
 import hashlib
 import string
 from collections.abc import Mapping
+from zlib import crc32
 
 import orjson
 
-from batcher.core.model import Endpoint, JobVersion
+from batcher.core.caching import KEYS, cache_key
+from batcher.core.model import MESSAGE_TOKENS, CacheMode, Endpoint, JobVersion
 from batcher.errors import JobError
-
-MESSAGE_TOKENS = 3
-"""Tokens of each message in addition to its role and content, and also of the answer's start."""
 
 _SAFE = frozenset(string.ascii_letters + string.digits + "._:-")
 _LONGEST_ID = 200
@@ -72,8 +71,9 @@ class LineRenderer:
         )
         head, rest = line.split(orjson.dumps("\0id\0"), 1)
         middle, tail = rest.split(orjson.dumps(marker))
-        self._head, self._middle, self._tail = head, middle, tail + b"\n"
-        constant = b"\n".join((self._head, self._middle, self._tail))
+        self._head, self._middle = head, middle
+        self._tails = _spread_over_keys(tail + b"\n") if version.cache is CacheMode.BREAKPOINT else (tail + b"\n",)
+        constant = b"\n".join((self._head, self._middle, self._tails[0]))
         self._digest = hashlib.blake2b(constant, digest_size=16).digest()
         self.constant_bytes = len(constant) - 3
         """Bytes of a line that are not of its own part."""
@@ -98,7 +98,8 @@ class LineRenderer:
     def line_pieces(self, own: bytes) -> tuple[bytes, ...]:
         """Return one JSON line, newline included, in pieces: most bytes are the same in every line and need no copy."""
         line_id, _, text = own.partition(b"\n")
-        return self._head, line_id, self._middle, text, self._tail
+        tail = self._tails[crc32(line_id) % KEYS] if len(self._tails) > 1 else self._tails[0]
+        return self._head, line_id, self._middle, text, tail
 
     def render_line(self, own: bytes) -> bytes:
         """Return one JSON line, newline included."""
@@ -122,6 +123,12 @@ class LineRenderer:
         return [self.version.system, *(orjson.dumps(each).decode() for each in (self.version.schema, *tools) if each)]
 
 
+def _spread_over_keys(tail: bytes) -> tuple[bytes, ...]:
+    """Return the ends of lines with each of the version's cache keys, of which `tail` has the first."""
+    stem, end = tail[: -len(b'0"}}\n')], b'"}}\n'
+    return tuple(stem + b"%x" % number + end for number in range(KEYS))
+
+
 def _unused_marker(version: JobVersion) -> str:
     """Return a text that the version does not contain: it marks where the artist's text goes."""
     constant, marker = orjson.dumps(build_request_body(version, "")), "user"
@@ -134,9 +141,10 @@ def build_request_body(version: JobVersion, user_text: str) -> dict[str, object]
     """Return the request body of one line, for the version's endpoint. A version without a schema asks for no format,
     and is answered in plain text.
 
-    Of a version without a template, whose lines have messages of their own, `user_text` stands in their place.
+    Of a version without a template, whose lines have messages of their own, `user_text` stands in their place. The
+    cache key, where there is one, is the first of the version, and the last value of the body.
     """
-    system: list[object] = [{"role": "system", "content": version.system}] if version.system or version.template else []
+    system = [_build_system_message(version)] if version.system or version.template else []
     messages = [*system, {"role": "user", "content": user_text} if version.template else user_text]
     schema = {"name": version.schema_name, "strict": True, "schema": version.schema}
     parameters = dict(version.parameters)
@@ -147,6 +155,7 @@ def build_request_body(version: JobVersion, user_text: str) -> dict[str, object]
             "max_completion_tokens": version.max_output_tokens,
             **({"response_format": {"type": "json_schema", "json_schema": schema}} if version.schema else {}),
             **parameters,
+            **_build_cache_options(version),
         }
     text: dict[str, object] = {"format": {"type": "json_schema", **schema}} if version.schema else {}
     if "verbosity" in parameters:
@@ -161,7 +170,25 @@ def build_request_body(version: JobVersion, user_text: str) -> dict[str, object]
         "max_output_tokens": version.max_output_tokens,
         **({"text": text} if text else {}),
         **parameters,
+        **_build_cache_options(version),
     }
+
+
+def _build_system_message(version: JobVersion) -> dict[str, object]:
+    """Return the system message, with the cache breakpoint at its end where the version has one."""
+    if version.cache is not CacheMode.BREAKPOINT:
+        return {"role": "system", "content": version.system}
+    kind = "text" if version.endpoint is Endpoint.CHAT else "input_text"
+    part = {"type": kind, "text": version.system, "prompt_cache_breakpoint": {"mode": "explicit"}}
+    return {"role": "system", "content": [part]}
+
+
+def _build_cache_options(version: JobVersion) -> dict[str, object]:
+    """Return what a request says of the prompt cache: nothing, or that only breakpoints are written, and which key."""
+    if not version.cache:
+        return {}
+    key = {"prompt_cache_key": cache_key(version, 0)} if version.cache is CacheMode.BREAKPOINT else {}
+    return {"prompt_cache_options": {"mode": "explicit"}, **key}
 
 
 def overhead_tokens(messages: int = 2) -> int:

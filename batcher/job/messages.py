@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import orjson
 
-from batcher.core.model import Endpoint
-from batcher.core.rendering import MESSAGE_TOKENS
+from batcher.core.model import MESSAGE_TOKENS, Endpoint
 from batcher.errors import JobError
 
 ROLES = ("system", "developer", "user", "assistant")

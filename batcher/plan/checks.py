@@ -1,11 +1,13 @@
 """Checks before anything is sent: that unsent lines ask what today's job asks, and that prices are known."""
 
 from batcher.catalog.prices import PriceOf
+from batcher.catalog.tokens import TokenCounter
 from batcher.config.derived import output_token_limit
 from batcher.config.sections import Config
 from batcher.core.model import JobVersion
 from batcher.errors import ConfigError
 from batcher.job.job import Job
+from batcher.plan.cache_mode import choose_cache_mode
 from batcher.plan.outdated import describe_outdated_lines
 from batcher.state.db.transaction import Transaction
 from batcher.state.versions import (
@@ -16,10 +18,13 @@ from batcher.state.versions import (
 )
 
 
-def build_todays_version(config: Config, job: Job) -> JobVersion:
-    """Return what the job asks with the settings of now."""
+def build_todays_version(config: Config, job: Job, counter: TokenCounter | None = None) -> JobVersion:
+    """Return what the job asks with the settings of now. counter: as for `choose_cache_mode`."""
     model = config.model
-    return job.build_version(model.name, model.endpoint, output_token_limit(config), model.parameters.to_parameters())
+    version = job.build_version(
+        model.name, model.endpoint, output_token_limit(config), model.parameters.to_parameters()
+    )
+    return version._replace(cache=choose_cache_mode(model.cache, version, counter))
 
 
 def check_sending(tx: Transaction, config: Config, job: Job, price_of: PriceOf) -> None:

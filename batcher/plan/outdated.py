@@ -17,6 +17,7 @@ _NAMES = {
     "schema": "schema",
     "schema_name": "schema",
     "parameters": "[model] parameters",
+    "cache": "[model] cache",
 }
 """What the user calls the parts of a version."""
 

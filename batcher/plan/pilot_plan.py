@@ -19,7 +19,7 @@ def recut_with_pilot(
     The rows are those that the state keeps; no table is read. Raises JobError, ConfigError or StateError; then nothing
     was changed.
     """
-    preparer = RowPreparer(config, job, build_todays_version(config, job), counter)
+    preparer = RowPreparer(config, job, build_todays_version(config, job, counter), counter)
     planner = Planner(config, preparer, PlanOptions(config.job.input, pilot=wish), progress)
     with job_output_to_stderr(), store.plan_transaction() as tx:
         planner.recut_unsent(tx, store.folder, wish.retries)

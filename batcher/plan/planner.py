@@ -99,7 +99,7 @@ def plan_job(
     config: Config, job: Job, store: Store, options: PlanOptions, counter: TokenCounter, progress: Progress
 ) -> tuple[PlanResult, PlanReport]:
     """Plan the job. Raises InputError, JobError, ConfigError or StateError; then nothing was changed."""
-    preparer = RowPreparer(config, job, build_todays_version(config, job), counter)
+    preparer = RowPreparer(config, job, build_todays_version(config, job, counter), counter)
     planner = Planner(config, preparer, options, progress)
     with job_output_to_stderr(), _pause_garbage_collection():
         if not options.dry_run:

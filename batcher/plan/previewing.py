@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
+from batcher.core.caching import count_prefix_tokens
 from batcher.core.model import JobVersion
 from batcher.errors import InputError
 from batcher.job.job import Job
@@ -36,6 +37,8 @@ class LinePreview(NamedTuple):
     version: JobVersion
     line: bytes
     """The line of the batch input file, newline included."""
+    cache_prefix: int = 0
+    """Those of the tokens before its cache breakpoint; 0: it has none."""
 
 
 def spread_ranks(total: int, count: int) -> list[int]:
@@ -154,7 +157,6 @@ def _build_preview(
     row: PreparedRow, parts: Sequence[bytes], preparer: RowPreparer, source: str, state: str
 ) -> LinePreview:
     _, artist_id, _, name, priority, _, place, tokens, _, _ = row
-    line = preparer.renderer.render_line(parts[place])
-    return LinePreview(
-        artist_id, name, priority, source, state, tokens, preparer.constant_tokens, preparer.version, line
-    )
+    line, constant = preparer.renderer.render_line(parts[place]), preparer.constant_tokens
+    prefix = count_prefix_tokens(preparer.version, constant)
+    return LinePreview(artist_id, name, priority, source, state, tokens, constant, preparer.version, line, prefix)

@@ -21,7 +21,7 @@ def give_todays_version(tx: Transaction, config: Config, job: Job, counter: Toke
     where a line became too long for the model or for the account's limit, and JobError where today's job.py refuses its
     row; then the transaction must be rolled back.
     """
-    version = build_todays_version(config, job)
+    version = build_todays_version(config, job, counter)
     preparer = RowPreparer(config, job, version, counter)
     problems: list[str] = []
     asked_again.create_renewed(tx)

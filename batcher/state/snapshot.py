@@ -299,7 +299,7 @@ def load_budget(tx: Transaction, config: Config, price_of: PriceOf, room: Room) 
 
 def compute_charge(version: JobVersion, prices: ModelPrices, room: Room) -> Charge:
     """Return the most dollars that lines of a version cost."""
-    rates = prices.batch
+    rates = prices.for_cache(version.cache).batch
     return Charge(
         rates.dearest_input * room.factor,
         rates.output * version.max_output_tokens,

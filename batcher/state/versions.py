@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import orjson
 
-from batcher.core.model import Endpoint, JobVersion
+from batcher.core.caching import count_prefix_tokens
+from batcher.core.model import CacheMode, Endpoint, JobVersion
 from batcher.state.db.transaction import Transaction
 
 
@@ -16,6 +17,11 @@ class StoredVersion(NamedTuple):
 
     version: JobVersion
     constant_tokens: int
+
+    @property
+    def prefix_tokens(self) -> int:
+        """The tokens of each line before its cache breakpoint; 0 where it has none."""
+        return count_prefix_tokens(self.version, self.constant_tokens)
 
 
 class UnsentCount(NamedTuple):
@@ -38,17 +44,19 @@ class OpenVersionLines(NamedTuple):
 
 def encode_version(version: JobVersion) -> str:
     """Return the version as the JSON that the state keeps. The schema keeps its order: a model answers in it, and
-    lines repeat it. A version without parameters is what it was before there were any."""
+    lines repeat it. A version without parameters, or without a cache mode, is what it was before there were any."""
     data = {**version._asdict(), "parameters": dict(version.parameters)}
-    if not version.parameters:
-        del data["parameters"]
+    for name in ("parameters", "cache"):
+        if not data[name]:
+            del data[name]
     return orjson.dumps(data).decode()
 
 
 def decode_version(definition: str) -> JobVersion:
     """Return the version of which `encode_version` made this JSON."""
     data = orjson.loads(definition)
-    return JobVersion(**{**data, "endpoint": Endpoint(data["endpoint"])})
+    mode = CacheMode(data.get("cache", CacheMode.UNSET))
+    return JobVersion(**{**data, "endpoint": Endpoint(data["endpoint"]), "cache": mode})
 
 
 def find_version_number(tx: Transaction, version: JobVersion) -> int:
@@ -84,7 +92,15 @@ def load_version(tx: Transaction, number: int) -> StoredVersion:
 
 def load_versions(tx: Transaction) -> Mapping[int, JobVersion]:
     """Return every version that anything was planned with, by its number."""
-    return {int(number): decode_version(definition) for number, definition in tx.fetch_all("version_definitions")}
+    return {number: stored.version for number, stored in load_stored_versions(tx).items()}
+
+
+def load_stored_versions(tx: Transaction) -> Mapping[int, StoredVersion]:
+    """Return every version that anything was planned with, and what its lines have in common, by its number."""
+    return {
+        int(number): StoredVersion(decode_version(definition), int(constant_tokens))
+        for number, definition, constant_tokens in tx.fetch_all("version_definitions")
+    }
 
 
 def register_wider_version(tx: Transaction, number: int, room: int) -> int | None:

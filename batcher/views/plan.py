@@ -8,7 +8,9 @@ from rich.text import Text
 
 from batcher.catalog.limits import lookup_effort, lookup_output_room, lookup_thinking_room
 from batcher.catalog.prices import PriceOf
+from batcher.config.derived import find_cache_problem
 from batcher.config.sections import Config
+from batcher.core.caching import KEYS
 from batcher.core.direct.flex import FLEX
 from batcher.core.direct.workers import recommend_workers
 from batcher.core.model import JobVersion
@@ -50,6 +52,8 @@ class PlanSummary(NamedTuple):
     """The service tier that the direct lane asks for: auto or flex."""
     direct_falls_back: bool = False
     """Whether the direct lane asks at the standard price for what flex refuses for too long."""
+    cache_prefix: int = 0
+    """Counted tokens before the cache breakpoint of a line, the most of all; 0: no line has one."""
 
 
 def summarise_plan(
@@ -70,12 +74,16 @@ def summarise_plan(
         expectation=expectation,
         per_worker_s=outlook.per_worker_s,
         workers=recommend_workers(outlook.open_line_count, expectation.deadline_s / 3600, outlook.per_worker_s),
-        warnings=_find_tight_outputs(part.version for part in outlook.open),
+        warnings=[
+            *_find_tight_outputs(part.version for part in outlook.open),
+            *filter(None, [find_cache_problem(config)]),
+        ],
         unused_columns=unused_columns,
         first_wave=outlook.load.first_wave,
         pilot_lines=config.pilot.lines if has_pilot else 0,
         direct_tier=config.direct.service_tier,
         direct_falls_back=config.direct.service_tier == FLEX and config.direct.flex_fallback,
+        cache_prefix=max((part.prefix for part in outlook.open), default=0),
     )
 
 
@@ -198,6 +206,7 @@ def _describe_outlook(summary: PlanSummary, shards: int) -> list[str]:
         f"(standard price {format_usd(money.standard)})."
         if money.expected is not None
         else "Price: unknown for this model.",
+        *_describe_cache(summary.cache_prefix, money),
         *_describe_budget_overrun(summary.budget_usd, money),
         *summary.warnings,
         f"Room: {summary.ceiling:,} of {summary.limit:,} enqueued tokens may be used, so "
@@ -205,6 +214,19 @@ def _describe_outlook(summary: PlanSummary, shards: int) -> list[str]:
         f"{format_count(view.waves, 'wave')}{_describe_first_sent(summary)}.",
         *describe_expected_end(summary.expectation),
         *_describe_direct_lane(summary),
+    ]
+
+
+def _describe_cache(prefix: int, money: CostForecast) -> list[str]:
+    """Return what the prompt cache makes of the price; nothing where no line has a breakpoint."""
+    if not prefix:
+        return []
+    first = f"Prompt cache: the first {prefix:,} tokens of each line"
+    if money.input is None or money.cache_saved is None:
+        return [f"{first} are written to it once and then read."]
+    return [
+        f"{first} are written to it once for each of {KEYS} keys and then read: the input is about "
+        f"{format_usd(money.input)} instead of {format_usd(money.input + money.cache_saved)}."
     ]
 
 

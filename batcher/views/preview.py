@@ -7,6 +7,8 @@ from typing import NamedTuple
 import orjson
 
 from batcher.catalog.prices import PriceOf
+from batcher.core.caching import KEYS
+from batcher.core.model import CacheMode
 from batcher.plan.previewing import LinePreview
 from batcher.state.reports.expectation import assume_output_tokens
 from batcher.views.plan import describe_unused_columns
@@ -21,7 +23,12 @@ class PricedLine(NamedTuple):
 
     preview: LinePreview
     expected_usd: float | None
+    """Where it has a cache breakpoint: with what is before that read from the cache."""
     most_usd: float | None
+    cache_write_usd: float | None = None
+    """As `expected_usd`, with what is before the breakpoint written to the cache; None: it has none."""
+    uncached_usd: float | None = None
+    """As `expected_usd`, without the cache; None: it has no breakpoint."""
 
 
 def price_line(preview: LinePreview, price_of: PriceOf) -> PricedLine:
@@ -29,10 +36,16 @@ def price_line(preview: LinePreview, price_of: PriceOf) -> PricedLine:
     prices = price_of(preview.version.model)
     if prices is None:
         return PricedLine(preview, None, None)
-    rates = prices.batch.at_length(preview.tokens)
+    bound = prices.for_cache(preview.version.cache).batch
+    rates = bound.at_length(preview.tokens)
     _, answer = assume_output_tokens(preview.version)
-    most = prices.batch.most_cost(preview.tokens, preview.version.max_output_tokens)
-    return PricedLine(preview, preview.tokens * rates.input + answer * rates.output, most)
+    plain = preview.tokens * rates.input + answer * rates.output
+    most = bound.most_cost(preview.tokens, preview.version.max_output_tokens)
+    prefix = preview.cache_prefix
+    if not prefix:
+        return PricedLine(preview, plain, most)
+    read, written = (plain + prefix * (rate - rates.input) for rate in (rates.cached, rates.written))
+    return PricedLine(preview, read, most, written, plain)
 
 
 def preview_to_json(
@@ -53,12 +66,13 @@ def preview_to_json(
                 "tokens": preview.tokens,
                 "constant_tokens": preview.constant_tokens,
                 "artist_tokens": preview.tokens - preview.constant_tokens,
-                "expected_usd": expected_usd,
-                "most_usd": most_usd,
+                "cache": preview.version.cache.value,
+                "cache_prefix": preview.cache_prefix,
+                **dict(zip(PricedLine._fields[1:], prices, strict=True)),
                 "request": orjson.loads(preview.line),
                 "line": preview.line.decode(),
             }
-            for preview, expected_usd, most_usd in lines
+            for preview, *prices in lines
         ],
     }
 
@@ -71,30 +85,48 @@ def draw_previews(
     before: object = None
     for line in lines:
         if line.preview.version != before:
-            parts += _draw_constant_part(line.preview)
+            parts += _draw_constant_part(line)
             before = line.preview.version
         parts += _draw_artist_part(line, table)
     parts += ["", *describe_unused_columns(unused), *notes]
     return "\n".join(parts).rstrip("\n")
 
 
-def _draw_constant_part(preview: LinePreview) -> Iterator[str]:
-    version = preview.version
+def _draw_constant_part(line: PricedLine) -> Iterator[str]:
+    preview, version = line.preview, line.preview.version
     request = orjson.loads(preview.line)
     yield ""
     yield f"In every request: {preview.constant_tokens:,} tokens"
     yield f"{request['method']} {request['url']}"
     for name, value in request["body"].items():
         shown = {key: part for key, part in value.items() if key != "format"} if name == "text" else value
-        if name not in {"messages", "input", "response_format"} and shown != {}:
+        if name not in {"messages", "input", "response_format", "prompt_cache_key"} and shown != {}:
             yield f"{name}: {shown if isinstance(shown, str) else orjson.dumps(shown).decode()}"
+    if "prompt_cache_key" in request["body"]:
+        yield f"prompt_cache_key: {request['body']['prompt_cache_key'][:-1]}0 to {KEYS - 1:x}, by the artist's id"
     if version.system:
         yield from ("", "[system]", version.system)
+    yield from _describe_cache(line)
     if not version.schema:
         yield from ("", "[answer: plain text]")
         return
     yield from ("", f"[answer: strict JSON schema {version.schema_name!r}]")
     yield orjson.dumps(version.schema, option=orjson.OPT_INDENT_2).decode()
+
+
+def _describe_cache(line: PricedLine) -> Iterator[str]:
+    """Yield where the cache breakpoint is and what it saves, or that nothing is cached; nothing where none is asked."""
+    mode, prefix = line.preview.version.cache, line.preview.cache_prefix
+    if mode is CacheMode.EXPLICIT:
+        yield "[no cache breakpoint: nothing is written to the prompt cache, and nothing read from it]"
+    elif mode is CacheMode.BREAKPOINT:
+        yield f"[cache breakpoint: behind {prefix:,} tokens, those of the answer's schema counted in]"
+    if mode is CacheMode.BREAKPOINT and line.expected_usd is not None:
+        yield (
+            f"[a line costs about {format_usd(line.expected_usd)} where they are read, "
+            f"{format_usd(line.cache_write_usd)} where they are written (once a key), "
+            f"{format_usd(line.uncached_usd)} without the cache]"
+        )
 
 
 def _draw_artist_part(line: PricedLine, table: Path) -> Iterator[str]:

@@ -11,6 +11,7 @@ from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.choices import describe_similar_artists
 from batcher.commands.base.session import Session
 from batcher.commands.planning.plan import configured_tables
+from batcher.config.derived import find_cache_problem
 from batcher.core.model import JobVersion
 from batcher.errors import InputError
 from batcher.job.job import Job, job_output_to_stderr
@@ -60,12 +61,13 @@ def run_preview(
     if artist_ids and sample is not None:
         raise InputError("artists and --sample are both given; name the artists, or let --sample choose them")
     job = session.load_job()
-    today = build_todays_version(session.config, job)
     with TokenCounter() as counter, job_output_to_stderr(), _open_plan(session) as tx:
+        today = build_todays_version(session.config, job, counter)
         look = _Look(session, job, today, _keep_preparers(session, job, counter), None if table else tx, table)
         previews = look.preview_artists(list(dict.fromkeys(artist_ids)), sample)
         name, notes = session.name_service(tx), look.describe_plan()
     unused = _read_unused_columns(look.table, job, notes)
+    notes += filter(None, [find_cache_problem(session.config)])
     lines = [price_line(preview, resolve_prices) for preview in previews]
 
     def describe() -> "PreviewAnswer":

@@ -141,6 +141,7 @@ def _write_version(version: JobVersion) -> list[str]:
         "endpoint": version.endpoint.value,
         "max_output_tokens": str(version.max_output_tokens),
         **{f"parameter {name}": str(value) for name, value in version.parameters.items()},
+        **({"prompt cache": version.cache.value} if version.cache else {}),
     }
     return [
         *(f"{name}: {value}" for name, value in parts.items()),

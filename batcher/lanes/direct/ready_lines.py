@@ -14,7 +14,7 @@ from batcher.core.brake import Braked
 from batcher.core.direct.flex import FLEX
 from batcher.core.direct.pacing import Pacer
 from batcher.core.failures import FailureClass
-from batcher.core.model import Endpoint, JobVersion, Lane
+from batcher.core.model import CacheMode, Endpoint, JobVersion, Lane
 from batcher.core.rendering import LineRenderer
 from batcher.errors import format_usd
 from batcher.job.job import job_output_to_stderr
@@ -63,27 +63,31 @@ class SelectionWeight(NamedTuple):
 
 
 def bound_call_usd(
-    prices: ModelPrices | None, input_tokens: int, output_tokens: int, direct: DirectSection
+    prices: ModelPrices | None, cache: CacheMode, input_tokens: int, output_tokens: int, direct: DirectSection
 ) -> float | None:
     """Return the dollars that a call costs at most under these settings; None where the price is not known.
 
-    Where it may fall back from flex processing, that is the standard price.
+    Where it may fall back from flex processing, that is the standard price. cache: what it says of the prompt cache.
     """
+    if prices is None:
+        return None
     is_flex = direct.service_tier == FLEX and not direct.flex_fallback
-    return prices.rates_for(Lane.DIRECT, is_flex).most_cost(input_tokens, output_tokens) if prices is not None else None
+    return prices.for_cache(cache).rates_for(Lane.DIRECT, is_flex).most_cost(input_tokens, output_tokens)
 
 
 def weigh_lines(tx: Transaction, selection: Selection, config: Config, price_of: PriceOf) -> SelectionWeight:
     """Return the lines of a selection, and what they cost at most: every answer of full length, each asked once."""
     token_factor = load_measured(tx).token_ratio * (1 + config.limits.margin)
     weights, versions = direct_calls.weigh_selection(tx, selection), load_versions(tx)
-    prices = {number: price_of(versions[number].model) for number in {weight.version for weight in weights}}
+    numbers = {weight.version for weight in weights}
+    prices = {number: price_of(versions[number].model) for number in numbers}
     lines, total_usd = 0, 0.0
     is_known = True
     for weight in weights:
         input_tokens = math.ceil(weight.tokens * token_factor)
-        output_tokens = versions[weight.version].max_output_tokens
-        usd = bound_call_usd(prices[weight.version], input_tokens, output_tokens, config.direct)
+        version = versions[weight.version]
+        output_tokens = version.max_output_tokens
+        usd = bound_call_usd(prices[weight.version], version.cache, input_tokens, output_tokens, config.direct)
         lines += weight.lines
         total_usd += weight.lines * (usd or 0.0)
         is_known = is_known and usd is not None
@@ -185,7 +189,9 @@ class ReadyLines:
             0, line.artist_id, line.custom_id, line.data, line.version,
             material.version.endpoint, body, input_tokens + output_tokens, material.prices,
         )  # fmt: skip
-        most_usd = bound_call_usd(material.prices, input_tokens, output_tokens, self._context.config.direct)
+        most_usd = bound_call_usd(
+            material.prices, material.version.cache, input_tokens, output_tokens, self._context.config.direct
+        )
         return PreparedCall(line, request, most_usd or 0.0, is_flex)
 
     def claim_lines(self, tx: Transaction, max_lines: int, is_flex_over: bool) -> list[CallRequest]:

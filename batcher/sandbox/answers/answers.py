@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 import orjson
 
+from batcher.sandbox.answers.caching import CacheUse, PromptCache
 from batcher.sandbox.answers.filling import plan_for_schema
 from batcher.sandbox.answers.models import answering_name
 from batcher.sandbox.answers.requests import CHAT, ModelRequest
@@ -55,7 +56,11 @@ def build_answer(
     """Return the answer to one request. `ident`: 32 hex digits; `fault`: a kind of LINE_KINDS that answers 200."""
     thought = _draw_reasoning_tokens(request, ident, settings.reasoning_tokens)
     content, cut = _build_content(request, fault, thought)
-    usage = _compute_usage(request, _REFUSAL if fault == "refusal" else content, thought, settings.cache_writes)
+    completion = thought + _count_tokens(_REFUSAL if fault == "refusal" else content)
+    if request.max_tokens is not None:
+        completion = min(completion, request.max_tokens)
+    used = request.cache_use or _draw_cache_use(request, settings.cache_writes)
+    usage = BilledTokens(request.prompt_tokens, completion, used.read, used.written, thought)
     outcome = fault or ("length" if cut else "ok")
     build = _build_chat_body if request.endpoint == CHAT else _build_response_body
     return ModelAnswer(build(request, body, _AnswerParts(ident, created, content, usage, outcome)), usage, outcome)
@@ -110,16 +115,28 @@ def _cut_to_tokens(content: str, most: int | None) -> tuple[str, bool]:
     return content.encode()[: int(most * _BYTES_PER_TOKEN)].decode("utf-8", "ignore"), True
 
 
-def _compute_usage(request: ModelRequest, text: str, thought: int, cache_writes: float) -> BilledTokens:
+def use_cache(request: ModelRequest, cache: PromptCache, now: float, cache_writes: float) -> ModelRequest:
+    """Return a request with what it reads from the cache and writes to it, where it says anything of it.
+
+    cache_writes: the share of the prompts of which the implicit breakpoint writes the rest.
+    """
+    if request.cache_mode == "implicit" and not request.marked:
+        return request
+    prefixes = [(request.count_prefix_tokens(prefix), prefix.digest) for prefix in request.marked]
+    used = cache.use_prefixes(request.model, request.cache_key, prefixes, now)
+    if request.cache_mode == "explicit" or seeded_fraction(0, "written", request.user_text) >= cache_writes:
+        return replace(request, cache_use=used)
+    return replace(request, cache_use=CacheUse(used.read, request.prompt_tokens - used.read))
+
+
+def _draw_cache_use(request: ModelRequest, cache_writes: float) -> CacheUse:
+    """Return what a request that says nothing of the cache may read and write: by its text, whatever came before it."""
     prompt = request.prompt_tokens
     prefix = int((request.first_bytes + request.schema_bytes) / _BYTES_PER_TOKEN) // _CACHE_BLOCK * _CACHE_BLOCK
     hit = prefix >= _CACHE_MIN and seeded_fraction(0, "cache", request.user_text) < 0.7
     cached = min(prefix, prompt) if hit else 0
     written = prompt - cached if seeded_fraction(0, "written", request.user_text) < cache_writes else 0
-    completion = thought + _count_tokens(text)
-    if request.max_tokens is not None:
-        completion = min(completion, request.max_tokens)
-    return BilledTokens(prompt, completion, cached, written, thought)
+    return CacheUse(cached, written)
 
 
 def _build_chat_body(request: ModelRequest, body: Mapping[str, object], parts: _AnswerParts) -> dict[str, object]:

@@ -4,6 +4,7 @@ Sources (read in November 2026): shutdown dates from the provider's deprecations
 model pages (June to October 2026), in input tokens, tiers 1 to 5; snapshots from the official API description.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -70,12 +71,22 @@ PRICES: Mapping[str, tuple[float, float, float, float]] = {
 }
 _LONG_MODELS = ("gpt-5.6-luna", "gpt-6-luna", "gpt-6-sol")  # those with a context beyond LONG_REQUEST
 
+# The first family that takes cache breakpoints; earlier ones refuse the parameters.
+_BREAKPOINTS_SINCE = (5, 6)
+_FAMILY_NUMBER = re.compile(r"gpt-(\d+)(?:\.(\d+))?(?:-|$)")
+
 CREATED = 1_754_073_306  # of every model: the real dates do not matter here
 
 
 def family_name(model: str) -> str:
     """Return the undated name of a model; a dated snapshot shares its limits and its end."""
     return _FAMILY.get(model, model)
+
+
+def takes_breakpoints(model: str) -> bool:
+    """Return whether a model takes `prompt_cache_options` and breakpoints; one without a number of its own does not."""
+    found = _FAMILY_NUMBER.match(model)
+    return found is not None and (int(found[1]), int(found[2] or 0)) >= _BREAKPOINTS_SINCE
 
 
 def resolve_snapshot(model: str) -> str:

@@ -6,8 +6,17 @@ from dataclasses import dataclass
 
 import orjson
 
+from batcher.sandbox.answers.caching import MARK, CacheUse, MarkedPrefix, find_marked_prefixes
+from batcher.sandbox.answers.models import takes_breakpoints
 from batcher.sandbox.answers.text import extract_content_text, last_user_text
-from batcher.sandbox.base.errors import ApiError, invalid_type_error, missing_parameter_error, out_of_range_error
+from batcher.sandbox.base.errors import (
+    ApiError,
+    invalid_type_error,
+    invalid_value_error,
+    missing_parameter_error,
+    out_of_range_error,
+    unsupported_parameter_error,
+)
 
 CHAT = "/v1/chat/completions"
 RESPONSES = "/v1/responses"
@@ -16,6 +25,7 @@ _BYTES_PER_TOKEN = 4.3  # for the usage: a little unlike the estimate, as in lif
 _MESSAGE_OVERHEAD = 4
 _MAX_TOKENS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _MOST_TOKENS = 1_000_000
+_CACHE_MODES = ("implicit", "explicit")
 
 Body = Mapping[str, object]
 
@@ -34,6 +44,10 @@ class ModelRequest:
     schema: Mapping[str, object] | None
     max_tokens: int | None
     thinks: bool = True  # whether the model may think first: it does, unless the request says that it shall not
+    cache_mode: str = "implicit"  # explicit: nothing is cached but what stands before a breakpoint
+    cache_key: str = ""
+    marked: tuple[MarkedPrefix, ...] = ()  # what stands before each breakpoint
+    cache_use: CacheUse | None = None  # what it has read and written; None: it says nothing of the cache
 
     @property
     def estimated_tokens(self) -> int:
@@ -45,6 +59,11 @@ class ModelRequest:
         """Tokens that are billed as input."""
         counted = (self.content_bytes + self.schema_bytes) / _BYTES_PER_TOKEN
         return math.ceil(counted) + _MESSAGE_OVERHEAD * self.messages + 3
+
+    def count_prefix_tokens(self, prefix: MarkedPrefix) -> int:
+        """Return the tokens of a marked prefix; the schema stands before the messages."""
+        counted = (prefix.content_bytes + self.schema_bytes) / _BYTES_PER_TOKEN
+        return min(math.ceil(counted) + _MESSAGE_OVERHEAD * prefix.messages, self.prompt_tokens)
 
 
 def parse_model_request(endpoint: str, body: Body) -> ModelRequest:
@@ -66,6 +85,9 @@ def parse_model_request(endpoint: str, body: Body) -> ModelRequest:
         schema=schema,
         max_tokens=_requested_max_tokens(body),
         thinks="none" not in (body.get("reasoning_effort"), _as_mapping(body.get("reasoning")).get("effort")),
+        cache_mode=str(_as_mapping(body.get("prompt_cache_options")).get("mode") or "implicit"),
+        cache_key=str(body.get("prompt_cache_key") or ""),
+        marked=find_marked_prefixes(messages, [body.get("tools"), schema]),
     )
 
 
@@ -118,7 +140,7 @@ def find_value_error(body: Body) -> ApiError | None:
             return out_of_range_error(name, value, 1, _MOST_TOKENS)
     messages = body.get("messages")
     found = (_find_message_error(*each) for each in enumerate(messages if isinstance(messages, list) else ()))
-    return next(filter(None, found), None)
+    return next(filter(None, found), None) or _find_cache_error(body)
 
 
 def _find_message_error(place: int, message: object) -> ApiError | None:
@@ -128,6 +150,19 @@ def _find_message_error(place: int, message: object) -> ApiError | None:
     if message.get("role") is None:
         return missing_parameter_error(f"{name}.role")
     return None
+
+
+def _find_cache_error(body: Body) -> ApiError | None:
+    """Return the 400 of models that take no breakpoints, and of a mode that does not exist."""
+    options = body.get("prompt_cache_options")
+    messages = body.get("messages") or body.get("input")
+    is_marked = isinstance(messages, list) and bool(find_marked_prefixes(messages, None))
+    if options is None and not is_marked:
+        return None
+    if not takes_breakpoints(str(body.get("model"))):
+        return unsupported_parameter_error("prompt_cache_options" if options is not None else MARK)
+    mode = _as_mapping(options).get("mode", "implicit")
+    return None if mode in _CACHE_MODES else invalid_value_error("prompt_cache_options.mode", mode, _CACHE_MODES)
 
 
 def find_body_error(endpoint: str, body: Body) -> tuple[str, str, str] | None:

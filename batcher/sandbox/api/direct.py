@@ -7,7 +7,8 @@ from hashlib import sha256
 import orjson
 
 from batcher.sandbox.answers import models
-from batcher.sandbox.answers.answers import build_answer
+from batcher.sandbox.answers.answers import build_answer, use_cache
+from batcher.sandbox.answers.caching import PromptCache
 from batcher.sandbox.answers.requests import CHAT, Body, find_body_error, find_value_error, parse_model_request
 from batcher.sandbox.api.batches import parse_metadata
 from batcher.sandbox.api.dialect import quote_text, spoil_answer
@@ -125,6 +126,7 @@ class DirectEndpoints:
 
     ledger: Ledger
     settings: SandboxSettings
+    cache: PromptCache
     stored: dict[str, dict[str, object]] = field(default_factory=dict)
     _buckets: dict[str, ModelBuckets] = field(default_factory=dict)
 
@@ -150,6 +152,7 @@ class DirectEndpoints:
         if fault and fault not in ANSWERED:
             raise _line_fault_error(fault, buckets, self.settings.faults.quoted_text)
         ident = seeded_bytes(16, self.settings.id_seed, "direct", custom_id, attempt).hex()
+        request = use_cache(request, self.cache, now, self.settings.cache_writes)
         found = build_answer(request, body, ident, int(now), fault, self.settings)
         found.body["service_tier"] = tier
         if found.outcome == "ok":

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import orjson
 
-from batcher.sandbox.answers.answers import BilledTokens, build_answer
+from batcher.sandbox.answers.answers import BilledTokens, build_answer, use_cache
+from batcher.sandbox.answers.caching import PromptCache
 from batcher.sandbox.answers.requests import find_value_error, parse_model_request
 from batcher.sandbox.api.batches import Batch
 from batcher.sandbox.api.dialect import rewrite_line, spoil_answer
@@ -52,9 +53,10 @@ class _ResultLine:
 class LineExecutor:
     """Executes lines; the caller holds the sandbox's lock."""
 
-    def __init__(self, directory: Path, ledger: Ledger, seed: int) -> None:
+    def __init__(self, directory: Path, ledger: Ledger, seed: int, cache: PromptCache) -> None:
         self._directory = directory
         self._ledger = ledger
+        self._cache = cache
         self._seed = seed
         directory.mkdir(parents=True, exist_ok=True)
         # Left by a sandbox that was killed: its batches are gone, and ours may have the same ids.
@@ -130,6 +132,7 @@ class LineExecutor:
         if refused:
             return _http_error_result(ids, custom_id, refused.status, refused.to_json())
         model_request = parse_model_request(batch.request.endpoint, body)
+        model_request = use_cache(model_request, self._cache, time, settings.cache_writes)
         found = build_answer(model_request, body, ids[64:], int(time), fault, settings)
         execution = BilledExecution(custom_id, batch.id, batch.model or "", found.outcome, time)
         self._ledger.record_execution(execution, found.usage)

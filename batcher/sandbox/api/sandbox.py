@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from threading import RLock
 
+from batcher.sandbox.answers.caching import PromptCache
 from batcher.sandbox.api.batches import Batch, check_cancellable, parse_batch_request
 from batcher.sandbox.api.dialect import rewrite_batch
 from batcher.sandbox.api.direct import DirectEndpoints
@@ -63,8 +64,9 @@ class Sandbox:
         self.incoming.mkdir(parents=True, exist_ok=True)
         self.files = FileStore(directory / "files", settings.id_seed)
         self.ledger = Ledger(directory / "ledger.jsonl")
-        self.lifecycle = Lifecycle(settings, directory / "parts", self.files, self.ledger)
-        self.direct = DirectEndpoints(self.ledger, settings)
+        cache = PromptCache()
+        self.lifecycle = Lifecycle(settings, directory / "parts", self.files, self.ledger, cache)
+        self.direct = DirectEndpoints(self.ledger, settings, cache)
         self.fault_sampler = fault_sampler or FaultSampler(settings.seed)
         self._clock = clock
         self._offset = 0.0

@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 
 from batcher.sandbox.answers import models
+from batcher.sandbox.answers.caching import PromptCache
 from batcher.sandbox.api.batches import Batch, BatchRequest
 from batcher.sandbox.api.execution import LineExecutor
 from batcher.sandbox.api.files import FileStore
@@ -30,13 +31,15 @@ _Event = tuple[float, int, Callable[[float], None]]
 class Lifecycle:
     """All batches, in the order of their creation. The caller holds the sandbox's lock."""
 
-    def __init__(self, settings: SandboxSettings, directory: Path, files: FileStore, ledger: Ledger) -> None:
+    def __init__(
+        self, settings: SandboxSettings, directory: Path, files: FileStore, ledger: Ledger, cache: PromptCache
+    ) -> None:
         self.settings = settings
         self.batches: dict[str, Batch] = {}
         self._live: dict[str, Batch] = {}
         self._files = files
         self._ledger = ledger
-        self._executor = LineExecutor(directory, ledger, settings.seed)
+        self._executor = LineExecutor(directory, ledger, settings.seed, cache)
         self._events: list[_Event] = []
         self._sequence = count()
         self._ordinal = 0

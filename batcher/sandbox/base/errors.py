@@ -62,6 +62,11 @@ def invalid_value_error(name: str, value: object, valid: tuple[str, ...]) -> Api
     return ApiError(400, message, param=name, code="invalid_value")
 
 
+def unsupported_parameter_error(name: str) -> ApiError:
+    message = f"Unsupported parameter: '{name}' is not supported with this model."
+    return ApiError(400, message, param=name, code="unsupported_parameter")
+
+
 def out_of_range_error(name: str, value: int, low: int, high: int) -> ApiError:
     """Return the error for a whole number below `low` or above `high`."""
     below = value < low

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from batcher.catalog.limits import ANSWER_TOKENS, lookup_thinking_room, lookup_tier_limit
 from batcher.catalog.prices import ModelPrices, PriceOf
 from batcher.config.sections import Config
+from batcher.core.caching import forecast_cache_shares
 from batcher.core.direct.flex import FLEX
 from batcher.core.direct.workers import MOST_WORKERS, recommend_workers
 from batcher.core.forecast import MAX_RETRY_SHARE, Forecast, compute_forecast, count_fitting_lines
@@ -38,6 +39,10 @@ class CostForecast(NamedTuple):
     """With every answer at max_output_tokens, and the same share of lines paid for twice as so far."""
     standard: float | None
     """The expected amount at the standard price."""
+    input: float | None = None
+    """The part of the expected amount that is paid for input."""
+    cache_saved: float | None = None
+    """How much more the input would cost without the prompt cache; negative where writing costs more than it saves."""
 
 
 class Expectation(NamedTuple):
@@ -102,26 +107,25 @@ def _forecast_cost(outlook: Outlook, price_of: PriceOf) -> CostForecast:
     known = [_forecast_part_cost(part, outlook, prices) for part, prices in parts if prices is not None]
     if len(known) < len(parts):
         return CostForecast(None, None, None, None)
-    best, expected, most, standard = (sum(amounts) for amounts in zip((0.0,) * 4, *known, strict=True))
-    return CostForecast(best, expected, most, standard)
+    return CostForecast(*(sum(amounts) for amounts in zip((0.0,) * len(CostForecast._fields), *known, strict=True)))
 
 
-def _forecast_part_cost(part: OpenLines, outlook: Outlook, prices: ModelPrices) -> tuple[float, float, float, float]:
+def _forecast_part_cost(part: OpenLines, outlook: Outlook, prices: ModelPrices) -> tuple[float, ...]:
     """Return the costs of the open lines of one version in the order of `CostForecast`; the most as the budget does."""
     measured, most = outlook.measured, part.version.max_output_tokens
     charge = compute_charge(part.version, prices, outlook.room)
     if measured.has_enough_lines:
         low = middle = min(most, measured.output / measured.executed)
-        cached, written = (n / max(measured.input, 1) for n in (measured.cached, measured.written))
     else:
         low, middle = assume_output_tokens(part.version)
-        cached = written = 0.0
+    shares = forecast_cache_shares(part.prefix, part.lines, part.tokens, measured)
     # Lines that expired or met a rate limit or a server error are retried as well, but nothing was paid for them.
     paid_tries = 1 / (1 - min(measured.paid_retry_share, MAX_RETRY_SHARE))
 
     def estimate_usage(output: float, tries: float) -> TokenUsage:
         tokens = int(part.tokens * measured.token_ratio * tries)
-        return TokenUsage(tokens, int(tokens * cached), int(part.lines * output * tries), written=int(tokens * written))
+        read, written = int(tokens * shares.read), int(tokens * shares.written)
+        return TokenUsage(tokens, read, int(part.lines * output * tries), written)
 
     expected = estimate_usage(middle, paid_tries)
     batch, standard = (rates.at_length(part.tokens * measured.token_ratio / part.lines) for rates in prices)
@@ -130,6 +134,8 @@ def _forecast_part_cost(part: OpenLines, outlook: Outlook, prices: ModelPrices) 
         batch.summed_cost(expected),
         charge.most_usd(part.tokens, part.lines, part.longest) * paid_tries,
         standard.summed_cost(expected),
+        paid_input := batch.summed_cost(expected._replace(output=0)),
+        expected.input * batch.input - paid_input,
     )
 
 

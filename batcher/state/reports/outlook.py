@@ -26,7 +26,7 @@ from batcher.state.snapshot import (
     load_room,
     read_outage_until,
 )
-from batcher.state.versions import load_open_lines, load_versions
+from batcher.state.versions import load_open_lines, load_stored_versions
 
 REFUSED_FOR_S = 2 * 3600.0
 """Seconds for which a refusal shows how much room others leave, for the forecast."""
@@ -43,6 +43,8 @@ class OpenLines(NamedTuple):
     tokens: int
     longest: int = 0
     """Counted tokens of the longest."""
+    prefix: int = 0
+    """Counted tokens of each before its cache breakpoint; 0: they have none."""
 
 
 class Outlook(NamedTuple):
@@ -98,7 +100,8 @@ def load_outlook(tx: Transaction, config: Config) -> Outlook:
     outage_until = read_outage_until(tx, latest)
     # A quota pause ends with credit, and what comes after its time is only a try.
     until = [p.until for p in pauses if p.scope == "all" and p.until is not None and p.reason != FailureClass.QUOTA]
-    versions, loose = load_versions(tx), load_loose_lines(tx, latest)
+    stored, loose = load_stored_versions(tx), load_loose_lines(tx, latest)
+    versions = {number: each.version for number, each in stored.items()}
     parts = load_open_lines(tx, LONG_REQUEST / room.factor)
     prompts = load_prompts(tx, config, {part.version for part in parts})
     braked = {view.prompt: view.braked for view in prompts.values() if view.braked}
@@ -117,7 +120,9 @@ def load_outlook(tx: Transaction, config: Config) -> Outlook:
         ),
         ended_s=tuple(float(row[0]) for row in tx.fetch_all("service_times")),
         measured=measured,
-        open=[OpenLines(versions[part.version], part.lines, part.tokens, part.longest) for part in parts],
+        open=[
+            OpenLines(versions[p.version], p.lines, p.tokens, p.longest, stored[p.version].prefix_tokens) for p in parts
+        ],
         spent_usd=spending.spent_usd,
         in_flight_usd=spending.in_flight_usd,
         waits_for=_find_blocker(facts.read_stop_reason(tx), bool(braked), pauses, tx.now),

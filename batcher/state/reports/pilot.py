@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from batcher.catalog.prices import PriceOf
 from batcher.config.sections import Config
+from batcher.core.caching import count_first_writes
 from batcher.core.pilots import PilotLine
 from batcher.core.room import MeasuredUsage
 from batcher.core.sampling import Estimate, MeasuredLine, Stratum, estimate_rest
@@ -12,7 +13,7 @@ from batcher.state.db.transaction import Transaction
 from batcher.state.pilots import PilotProgress
 from batcher.state.reports.expectation import build_expectation
 from batcher.state.reports.outlook import OpenLines, load_outlook
-from batcher.state.versions import load_version
+from batcher.state.versions import StoredVersion, load_version
 
 
 class PilotCosts(NamedTuple):
@@ -47,10 +48,9 @@ def read_pilot_costs(tx: Transaction, progress: PilotProgress, config: Config, p
     spent = sum(line.usd for line in lines)
     bios = progress.tally.bios
     outlook = load_outlook(tx, config)._replace(measured=MeasuredUsage())
-    version = load_version(tx, progress.pilot.version).version
-    own = OpenLines(
-        version, len(lines), sum(line.tokens for line in lines), max((line.tokens for line in lines), default=0)
-    )
+    stored = load_version(tx, progress.pilot.version)
+    tokens = [line.tokens for line in lines]
+    own = OpenLines(stored.version, len(lines), sum(tokens), max(tokens, default=0), stored.prefix_tokens)
 
     def assume_cost(open_lines: list[OpenLines]) -> float | None:
         return build_expectation(outlook._replace(open=open_lines), config, price_of, tx.now).dollars.expected
@@ -67,12 +67,28 @@ def read_pilot_costs(tx: Transaction, progress: PilotProgress, config: Config, p
         usd_per_line=assumed / len(lines) if assumed is not None else None,
         rest_lines=rest_lines,
         rest_assumed=_scale(assume_cost(list(outlook.open)), rest_lines, outlook.open_line_count),
-        rest=_estimate_costs(paid, lines, rest_lines) if is_priced and paid else None,
+        rest=_estimate_costs(_replace_first_writes(paid, stored, price_of), lines, rest_lines)
+        if is_priced and paid
+        else None,
     )
 
 
 def _scale(amount: float | None, part: int, whole: int) -> float | None:
     return amount * part / whole if amount is not None and whole else amount
+
+
+def _replace_first_writes(paid: Sequence[PilotLine], stored: StoredVersion, price_of: PriceOf) -> Sequence[PilotLine]:
+    """Return the lines with the price of reading for what was written to the cache once for each of its keys.
+
+    The rest reads that, while in the small sample it was a large part of the price.
+    """
+    written, prices = sum(line.written for line in paid), price_of(stored.version.model)
+    if not written or not stored.prefix_tokens or prices is None:
+        return paid
+    ratio = sum(line.input for line in paid) / max(sum(line.tokens * line.executed for line in paid), 1)
+    share = count_first_writes(stored.prefix_tokens, written, ratio) / written
+    difference = share * (prices.batch.written - prices.batch.cached)
+    return [line._replace(usd=line.usd - line.written * difference) for line in paid]
 
 
 def _estimate_costs(paid: Sequence[PilotLine], lines: Sequence[PilotLine], rest: int) -> Estimate:

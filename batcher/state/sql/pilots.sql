@@ -60,14 +60,16 @@ WHERE l.pilot = $pilot
 -- judged_answers).
 SELECT l.artist_id, l.stratum, l.weight, a.artist_name, a.state, a.failure, a.code, a.tokens, t.first.outcome, t.first.code,
        t.first.message, t.first.batch_id, t.first.call, coalesce(t.executed, 0), coalesce(t.input, 0)::BIGINT,
-       coalesce(t.output, 0)::BIGINT, coalesce(t.usd, 0), coalesce(t.unpriced, 0), b.data
+       coalesce(t.output, 0)::BIGINT, coalesce(t.usd, 0), coalesce(t.unpriced, 0), b.data,
+       coalesce(t.written, 0)::BIGINT
 FROM pilot_lines AS l JOIN artists AS a USING (artist_id)
 LEFT JOIN (
     SELECT artist_id,
            arg_min({'outcome': outcome, 'code': code, 'message': message, 'batch_id': batch_id, 'call': call}, rowid)
                FILTER (outcome IN ('bio', 'unusable')) AS first,
            count(*) FILTER (tokens_input > 0) AS executed, sum(tokens_input) AS input, sum(tokens_output) AS output,
-           sum(cost_usd) AS usd, count(*) FILTER (cost_usd IS NULL AND tokens_input > 0) AS unpriced
+           sum(cost_usd) AS usd, sum(tokens_written) AS written,
+           count(*) FILTER (cost_usd IS NULL AND tokens_input > 0) AS unpriced
     FROM attempts
     WHERE rowid >= (SELECT executions_before FROM pilots WHERE pilot = $pilot)
       AND version IN (SELECT version FROM versions WHERE prompt = $prompt)

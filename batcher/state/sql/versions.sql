@@ -2,7 +2,7 @@
 SELECT version, fingerprint FROM versions ORDER BY version
 
 -- name: version_definitions
-SELECT version, definition FROM versions ORDER BY version
+SELECT version, definition, constant_tokens FROM versions ORDER BY version
 
 -- name: version_definition
 SELECT definition, constant_tokens FROM versions WHERE version = $version
