@@ -201,6 +201,15 @@ def test_a_row_of_the_failure_table_may_name_some_of_its_keys(tmp_path: Path) ->
             "batcher.toml: [direct] and [model.parameters] both set service_tier; remove one of them",
         ),
         (
+            "[model]\ncache = 'auto'\n[model.parameters]\nprompt_cache_options = {mode = 'explicit'}\n",
+            "batcher.toml: model.cache = 'auto' is not valid: [model.parameters] sets prompt_cache_options, which "
+            "cache sets too; remove one of them",
+        ),
+        (
+            "[model]\ncache = 'on'\n",
+            "batcher.toml: model.cache = 'on' is not valid: input should be 'auto' or 'off'",
+        ),
+        (
             "[limits]\ntier 3\n",
             "batcher.toml is not valid TOML: Expected '=' after a key in a key/value pair (at line 2, column 6); "
             "fix the line",
@@ -437,4 +446,5 @@ def test_the_commented_files_hold_every_key_with_its_default(name: str) -> None:
 @pytest.mark.parametrize("name", ["batcher.toml", "batcher/data/example/batcher.toml"])
 def test_the_commented_files_set_nothing_but_the_job(name: str) -> None:
     data = tomllib.loads((ROOT / name).read_text(encoding="utf-8"))
-    assert {key for keys in data.values() for key in keys} == {"path", "input"}
+    job = {"path", "input"}
+    assert {key for keys in data.values() for key in keys} == (job | {"cache"} if "example" in name else job)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from batcher.catalog.prices import PriceOf
 from batcher.config.sections import Config
-from batcher.core.caching import count_first_writes
+from batcher.core.caching import KEYS, count_first_writes
 from batcher.core.pilots import PilotLine
 from batcher.core.room import MeasuredUsage
 from batcher.core.sampling import Estimate, MeasuredLine, Stratum, estimate_rest
@@ -67,9 +67,7 @@ def read_pilot_costs(tx: Transaction, progress: PilotProgress, config: Config, p
         usd_per_line=assumed / len(lines) if assumed is not None else None,
         rest_lines=rest_lines,
         rest_assumed=_scale(assume_cost(list(outlook.open)), rest_lines, outlook.open_line_count),
-        rest=_estimate_costs(_replace_first_writes(paid, stored, price_of), lines, rest_lines)
-        if is_priced and paid
-        else None,
+        rest=_estimate_rest(paid, lines, rest_lines, stored, price_of) if is_priced and paid else None,
     )
 
 
@@ -77,18 +75,23 @@ def _scale(amount: float | None, part: int, whole: int) -> float | None:
     return amount * part / whole if amount is not None and whole else amount
 
 
-def _replace_first_writes(paid: Sequence[PilotLine], stored: StoredVersion, price_of: PriceOf) -> Sequence[PilotLine]:
-    """Return the lines with the price of reading for what was written to the cache once for each of its keys.
+def _estimate_rest(
+    paid: Sequence[PilotLine], lines: Sequence[PilotLine], rest: int, stored: StoredVersion, price_of: PriceOf
+) -> Estimate:
+    """Return the dollars of the rest, with what is before the cache breakpoint written once for each key, then read.
 
-    The rest reads that, while in the small sample it was a large part of the price.
+    In the small sample the first writes are a large part of the price, so they are taken out of it and counted again.
     """
     written, prices = sum(line.written for line in paid), price_of(stored.version.model)
     if not written or not stored.prefix_tokens or prices is None:
-        return paid
+        return _estimate_costs(paid, lines, rest)
     ratio = sum(line.input for line in paid) / max(sum(line.tokens * line.executed for line in paid), 1)
-    share = count_first_writes(stored.prefix_tokens, written, ratio) / written
-    difference = share * (prices.batch.written - prices.batch.cached)
-    return [line._replace(usd=line.usd - line.written * difference) for line in paid]
+    once = count_first_writes(stored.prefix_tokens, written, ratio)
+    difference = prices.batch.written - prices.batch.cached
+    read = [line._replace(usd=line.usd - line.written * once / written * difference) for line in paid]
+    estimate = _estimate_costs(read, lines, rest)
+    again = min(rest, KEYS) * stored.prefix_tokens * ratio * difference
+    return Estimate(estimate.amount + again, estimate.error)
 
 
 def _estimate_costs(paid: Sequence[PilotLine], lines: Sequence[PilotLine], rest: int) -> Estimate:

@@ -17,7 +17,7 @@ from batcher.catalog.prices import (
     fill_write_rates,
     resolve_prices,
 )
-from batcher.core.model import Lane, TokenUsage
+from batcher.core.model import CacheMode, Lane, TokenUsage
 from tests.support.examples import examples
 
 DEFAULT = "gpt-6-luna"
@@ -134,3 +134,11 @@ def test_no_execution_costs_more_than_its_bound(
     used = TokenUsage(whole, cached, int(most_output * shares[3]), min(written, whole - cached))
     for rates in rates_of(model):
         assert rates.usage_cost(used) <= rates.most_cost(most_input, most_output) * (1 + 1e-12)
+
+
+def test_requests_that_write_nothing_to_the_cache_pay_plain_input_at_most() -> None:
+    prices = resolve_prices("gpt-6-luna")
+    assert prices is not None
+    silent = prices.for_cache(CacheMode.EXPLICIT)
+    assert [rates.dearest_input for rates in silent] == [rates.input for rates in prices]
+    assert prices.for_cache(CacheMode.BREAKPOINT) == prices.for_cache(CacheMode.UNSET) == prices

@@ -7,7 +7,7 @@ import pytest
 from batcher.catalog.prices import resolve_prices
 from batcher.config.sections import Config
 from batcher.core.forecast import RemainingWork
-from batcher.core.model import Endpoint, JobVersion
+from batcher.core.model import CacheMode, Endpoint, JobVersion
 from batcher.core.room import FEWEST_MEASURED, MeasuredUsage, Room
 from batcher.state.reports.expectation import CostForecast, build_expectation
 from batcher.state.reports.outlook import OpenLines, Outlook
@@ -63,6 +63,28 @@ def test_what_was_measured_counts_what_was_written_and_thought() -> None:
     )
     told = forecast(OpenLines(VERSION, 100, 60_000, 700), measured=seen)
     assert told.expected == pytest.approx(30_000 * plain + 30_000 * written + 100 * 900 * output)
+
+
+def test_a_version_that_writes_nothing_to_the_cache_is_bounded_by_plain_input() -> None:
+    plain, _, output = rates()
+    silent = VERSION._replace(cache=CacheMode.EXPLICIT)
+    assert forecast(OpenLines(silent, 10, 6_000, 700)).most == pytest.approx(6_600 * plain + 40_000 * output)
+
+
+def test_before_anything_is_measured_a_breakpoint_is_written_once_a_key_and_read() -> None:
+    plain, written, _ = rates()
+    prices = resolve_prices(MODEL)
+    assert prices is not None
+    marked = VERSION._replace(cache=CacheMode.BREAKPOINT)
+    told = forecast(OpenLines(marked, 1_000, 1_600_000, 1_700, prefix=1_500))
+    paid = 100_000 * plain + 1_500 * (16 * written + 984 * prices.batch.cached)
+    assert told.input == pytest.approx(paid)
+    assert told.cache_saved == pytest.approx(1_600_000 * plain - paid)
+    whole = forecast(OpenLines(VERSION, 1_000, 1_600_000, 1_700))
+    assert (whole.input, whole.cache_saved) == (pytest.approx(1_600_000 * plain), 0)
+    for name in ("best", "expected"):
+        assert getattr(whole, name) - getattr(told, name) == pytest.approx(told.cache_saved)
+    assert told.most == whole.most  # all may be written
 
 
 def test_lines_of_one_version_are_told_apart_by_their_length(tmp_path: Path) -> None:
