@@ -10,7 +10,7 @@ from zlib import crc32
 
 import orjson
 
-from batcher.core.caching import KEYS, cache_key
+from batcher.core.cache.keys import KEYS, cache_key
 from batcher.core.model import MESSAGE_TOKENS, CacheMode, Endpoint, JobVersion
 from batcher.errors import JobError
 

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
-from batcher.core.caching import count_prefix_tokens
+from batcher.core.cache.keys import count_prefix_tokens
 from batcher.core.model import JobVersion
 from batcher.errors import InputError
 from batcher.job.job import Job

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import orjson
 
-from batcher.core.caching import count_prefix_tokens
+from batcher.core.cache.keys import count_prefix_tokens
 from batcher.core.model import CacheMode, Endpoint, JobVersion
 from batcher.state.db.transaction import Transaction
 

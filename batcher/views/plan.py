@@ -10,7 +10,7 @@ from batcher.catalog.limits import lookup_effort, lookup_output_room, lookup_thi
 from batcher.catalog.prices import PriceOf
 from batcher.config.derived import find_cache_problem
 from batcher.config.sections import Config
-from batcher.core.caching import KEYS
+from batcher.core.cache.keys import KEYS
 from batcher.core.direct.flex import FLEX
 from batcher.core.direct.workers import recommend_workers
 from batcher.core.model import JobVersion

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import orjson
 
 from batcher.catalog.prices import PriceOf
-from batcher.core.caching import KEYS
+from batcher.core.cache.keys import KEYS
 from batcher.core.model import CacheMode
 from batcher.plan.previewing import LinePreview
 from batcher.state.reports.expectation import assume_output_tokens

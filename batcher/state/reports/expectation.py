@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from batcher.catalog.limits import ANSWER_TOKENS, lookup_thinking_room, lookup_tier_limit
 from batcher.catalog.prices import ModelPrices, PriceOf
 from batcher.config.sections import Config
-from batcher.core.caching import forecast_cache_shares
+from batcher.core.cache.shares import forecast_cache_shares
 from batcher.core.direct.flex import FLEX
 from batcher.core.direct.workers import MOST_WORKERS, recommend_workers
 from batcher.core.forecast import MAX_RETRY_SHARE, Forecast, compute_forecast, count_fitting_lines

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from batcher.catalog.prices import PriceOf
 from batcher.config.sections import Config
-from batcher.core.caching import KEYS, count_first_writes
+from batcher.core.cache.keys import KEYS
+from batcher.core.cache.shares import count_first_writes
 from batcher.core.pilots import PilotLine
 from batcher.core.room import MeasuredUsage
 from batcher.core.sampling import Estimate, MeasuredLine, Stratum, estimate_rest

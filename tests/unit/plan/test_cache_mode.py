@@ -1,5 +1,7 @@
 """Which lines get a cache breakpoint: by the settings, the model, and the length of what all have in common."""
 
+from typing import Any, Literal
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -15,9 +17,9 @@ LONG, SHORT = "Be short. " * 600, "Be short."
 UNSET, EXPLICIT, BREAKPOINT = CacheMode
 
 
-def version_of(system: str, model: str = "gpt-6-luna", **more: object) -> JobVersion:
+def version_of(system: str, model: str = "gpt-6-luna", **more: Any) -> JobVersion:
     made = JobVersion("bios", model, Endpoint.CHAT, 600, system, "{name}", {}, "")
-    return made._replace(**more)  # type: ignore[arg-type] - of fields that the test names
+    return made._replace(**more)
 
 
 @pytest.mark.parametrize(
@@ -36,8 +38,10 @@ def version_of(system: str, model: str = "gpt-6-luna", **more: object) -> JobVer
         ("auto", version_of(LONG, "llama-6"), UNSET),
     ],
 )
-def test_the_mode_follows_from_settings_model_and_length(cache: object, version: JobVersion, mode: CacheMode) -> None:
-    assert choose_cache_mode(cache, version, counter()) is mode  # type: ignore[arg-type] - None, "auto" or "off"
+def test_the_mode_follows_from_settings_model_and_length(
+    cache: Literal["auto", "off"] | None, version: JobVersion, mode: CacheMode
+) -> None:
+    assert choose_cache_mode(cache, version, counter()) is mode
 
 
 def test_the_shortest_prefix_has_1024_tokens_its_message_counted_in() -> None:
@@ -49,13 +53,18 @@ def test_the_shortest_prefix_has_1024_tokens_its_message_counted_in() -> None:
 
 
 def test_a_command_without_a_counter_starts_one_only_where_counting_tells(monkeypatch: pytest.MonkeyPatch) -> None:
-    started = []
-    monkeypatch.setattr("batcher.plan.cache_mode.TokenCounter", lambda: started.append(1) or TokenCounter())
+    started: list[TokenCounter] = []
+
+    def start_counter() -> TokenCounter:
+        started.append(TokenCounter())
+        return started[-1]
+
+    monkeypatch.setattr("batcher.plan.cache_mode.TokenCounter", start_counter)
     assert choose_cache_mode("auto", version_of(LONG), None) is BREAKPOINT
     assert choose_cache_mode("auto", version_of(SHORT), None) is EXPLICIT
     assert started == []
     assert choose_cache_mode("auto", version_of(" ".join(["-"] * 1_020)), None) is BREAKPOINT
-    assert started == [1]
+    assert len(started) == 1
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))

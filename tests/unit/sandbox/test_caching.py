@@ -18,7 +18,7 @@ EXPLICIT = {"mode": "explicit"}
 def body(text: str = "Bea", system: str = LONG, model: str = "gpt-6-luna", **more: object) -> dict[str, Any]:
     part = {"type": "text", "text": system, "prompt_cache_breakpoint": EXPLICIT}
     messages = [{"role": "system", "content": [part]}, {"role": "user", "content": text}]
-    return chat_body(model=model, **{"messages": messages, "prompt_cache_options": EXPLICIT, **more})
+    return chat_body() | {"model": model, "messages": messages, "prompt_cache_options": EXPLICIT, **more}
 
 
 def ask(cache: PromptCache, asked: dict[str, Any], now: float = 0.0, endpoint: str = CHAT) -> tuple[int, int, int]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from batcher.core.caching import KEYS, cache_key, count_first_writes, count_prefix_tokens, forecast_cache_shares
+from batcher.core.cache.keys import KEYS, cache_key, count_prefix_tokens
+from batcher.core.cache.shares import count_first_writes, forecast_cache_shares
 from batcher.core.model import CacheMode, Endpoint, JobVersion
 from batcher.core.rendering import LineRenderer, build_request_body
 from batcher.core.room import FEWEST_MEASURED, MeasuredUsage
@@ -77,8 +78,13 @@ def test_lines_are_spread_over_all_keys_and_keep_theirs() -> None:
 def test_versions_that_begin_alike_share_their_keys() -> None:
     wider = MARKED._replace(max_output_tokens=9_000, template="{other}")
     assert cache_key(wider, 3) == cache_key(MARKED, 3)
-    for change in ({"system": "Else."}, {"model": "gpt-6-sol"}, {"schema": {}}, {"parameters": {"tools": [{}]}}):
-        assert cache_key(MARKED._replace(**change), 3) != cache_key(MARKED, 3)
+    for other in (
+        MARKED._replace(system="Else."),
+        MARKED._replace(model="gpt-6-sol"),
+        MARKED._replace(schema={}),
+        MARKED._replace(parameters={"tools": [{}]}),
+    ):
+        assert cache_key(other, 3) != cache_key(MARKED, 3)
 
 
 def test_a_marked_line_with_messages_of_its_own_keeps_them() -> None:
@@ -129,7 +135,7 @@ def test_what_is_read_and_written_is_forecast(
 ) -> None:
     tokens = lines * 2_000
     shares = forecast_cache_shares(prefix, lines, tokens, measured)
-    assert (shares.read * tokens, shares.written * tokens) == (pytest.approx(read), pytest.approx(written))
+    assert [shares.read * tokens, shares.written * tokens] == pytest.approx([read, written])
 
 
 def test_first_writes_are_no_more_than_were_written() -> None:
