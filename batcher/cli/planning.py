@@ -32,14 +32,36 @@ planning = typer.Typer()
 
 @planning.command(rich_help_panel=PANEL)
 def init(
-    folder: Annotated[Path, typer.Argument(help="Where to; made if it does not exist.")] = Path(),
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="[FOLDER|TABLE]",
+            help="A folder for the example, made if it does not exist; or a table (.csv, .jsonl, .parquet).",
+        ),
+    ] = Path(),
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help='What to ask of each row: "Classify {subject}: {body}".')
+    ] = None,
+    schema: Annotated[
+        str | None,
+        typer.Option("--schema", help='The fields of an answer: "label bug|billing|other, urgency int".'),
+    ] = None,
+    id: Annotated[
+        str | None, typer.Option("--id", help="The column that has another value in every row. Default: the likeliest.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="Where the job for a table goes. Default: here.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Write a commented batcher.toml and an example job; overwrites nothing."""
-    from batcher.commands.planning.init import run_init
+    """Write a commented batcher.toml and an example job, or a job that fits a table; overwrites nothing.
+
+    Without --schema, what --prompt asks for is answered in plain text.
+    """
+    from batcher.commands.planning.init import InitWish, run_init
 
     begin_command()
-    finish_command(run_init(folder), json)
+    finish_command(run_init(InitWish(target, prompt, schema, id, folder)), json)
 
 
 @planning.command(rich_help_panel=PANEL)

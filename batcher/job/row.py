@@ -29,12 +29,10 @@ def find_row_columns(module: ModuleType, model: type[BaseModel], place: str) -> 
     fields = model.model_fields
     usual = ARTIST_COLUMNS
     ranks = usual.priority in fields and _may_hold_numbers(fields["priority"].annotation)
-    name = _read_column_name(module, "NAME", fields, place)
-    priority = _read_column_name(module, "PRIORITY", fields, place)
     columns = RowColumns(
-        _read_column_name(module, "ID", fields, place) or usual.id,
-        name or (usual.name if usual.name in fields else None),
-        priority or (usual.priority if ranks else None),
+        _read_column_name(module, "ID", usual.id, fields, place) or usual.id,
+        _read_column_name(module, "NAME", usual.name if usual.name in fields else None, fields, place),
+        _read_column_name(module, "PRIORITY", usual.priority if ranks else None, fields, place),
     )
     if columns.id not in fields:
         raise JobError(
@@ -45,11 +43,13 @@ def find_row_columns(module: ModuleType, model: type[BaseModel], place: str) -> 
     return columns
 
 
-def _read_column_name(module: ModuleType, variable: str, fields: Mapping[str, object], place: str) -> str | None:
-    """Return the field that a variable of job.py names; None where it is not there, or None itself."""
-    value: object = getattr(module, variable, None)
-    if value is None:
-        return None
+def _read_column_name(
+    module: ModuleType, variable: str, usual: str | None, fields: Mapping[str, object], place: str
+) -> str | None:
+    """Return the field that a variable of job.py names, or that it says there is none (None); `usual` without it."""
+    value: object = getattr(module, variable, usual)
+    if value is None or not hasattr(module, variable):
+        return usual if value is not None else None
     if not isinstance(value, str):
         raise JobError(f"{place}: {variable} is {type(value).__name__}; write the name of a field of Row as a text")
     if value not in fields:

@@ -57,7 +57,7 @@ def test_variables_beside_a_model_named_artist_are_its_own(tmp_path: Path) -> No
     [
         ('ID = "a"', RowColumns("a", "artist_name", "priority")),
         ("", RowColumns("artist_id", "artist_name", "priority")),
-        ("NAME = None\nPRIORITY = None", RowColumns("artist_id", "artist_name", "priority")),
+        ("ID = None\nNAME = None\nPRIORITY = None", RowColumns("artist_id", None, None)),
         ('NAME = "a"\nPRIORITY = "b"', RowColumns("artist_id", "a", "b")),
     ],
 )
