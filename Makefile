@@ -1,6 +1,8 @@
 # `make test` is the one command: it makes the environment, then runs every check. `make help` lists the others.
 PYTHON ?= python3.11
 BIN := .venv/bin
+# The example that `make demo` runs. That of jobs/bios has its settings here, any other in its own folder.
+JOB ?= jobs/bios
 STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Two workers more than the two cores of CI: tests of real processes wait for clocks, files and each other.
@@ -52,10 +54,10 @@ bench: $(STAMP) ## speed and memory beside a floor of the same run
 bench-peers: $(STAMP) ## the same work with gpt-batch-api
 	$(BIN)/python -m benchmarks.peers
 
-demo: ## the whole job against a local Batch API; leaves bios and state in demo/
+demo: ## a whole job against a local Batch API, that of JOB (jobs/bios, jobs/tickets); leaves results and state in demo/
 	@test -x $(BIN)/batcher || echo "Installing Batcher into .venv (half a minute) ..."
 	@test -x $(BIN)/batcher || $(MAKE) --no-print-directory $(BIN)/batcher
-	$(BIN)/batcher demo
+	$(BIN)/batcher demo --config $(if $(filter jobs/bios,$(JOB)),batcher.toml,$(JOB)/batcher.toml)
 
 # What users install, without the tools of developers, which `make test` adds.
 $(BIN)/batcher:
