@@ -30,7 +30,7 @@ def table(folder: Path, text: str = HEAD + ROWS, name: str = "tickets.csv") -> P
 
 def made(path: Path, **wish: str) -> Job:
     """Have a job written beside a table, and return it."""
-    scaffold_table_job(InitWish(path, folder=path.parent, **wish))  # type: ignore[arg-type]
+    scaffold_table_job(InitWish(path, folder=path.parent, **wish))
     return load_job(load_config(path.parent / "batcher.toml").job.path)
 
 
