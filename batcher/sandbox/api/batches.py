@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from batcher.sandbox.answers.answers import BilledTokens, batch_usage_json
 from batcher.sandbox.answers.requests import CHAT, RESPONSES
-from batcher.sandbox.api.files import StoredFile, check_lifetime
+from batcher.sandbox.api.files import StoredFile, parse_lifetime
 from batcher.sandbox.api.validation import BatchError, CheckedInput
 from batcher.sandbox.base.errors import (
     ApiError,
@@ -140,11 +140,12 @@ def parse_batch_request(payload: Mapping[str, object]) -> BatchRequest:
         raise invalid_value_error("completion_window", payload["completion_window"], ("24h",))
     if payload["endpoint"] not in SERVED:
         raise ApiError(400, f"The sandbox serves {' and '.join(SERVED)} only.", param="endpoint", code="invalid_value")
+    life = payload.get("output_expires_after")
     return BatchRequest(
         input_file_id=str(payload["input_file_id"]),
         endpoint=str(payload["endpoint"]),
         metadata=parse_metadata(payload.get("metadata")),
-        output_life_s=_parse_output_lifetime(payload.get("output_expires_after")),
+        output_life_s=None if life is None else parse_lifetime("output_expires_after", life),
     )
 
 
@@ -181,19 +182,6 @@ def _too_long_error(name: str, what: str, most: int, length: int) -> ApiError:
         f"but got a string with length {length} instead."
     )
     return ApiError(400, message, param=name, code="string_above_max_length")
-
-
-def _parse_output_lifetime(value: object) -> int | None:
-    if value is None:
-        return None
-    if not isinstance(value, Mapping):
-        raise invalid_type_error("output_expires_after", "an object", value)
-    if value.get("anchor") != "created_at":
-        raise invalid_value_error("output_expires_after.anchor", value.get("anchor"), ("created_at",))
-    seconds = value.get("seconds")
-    if not isinstance(seconds, int) or isinstance(seconds, bool):
-        raise invalid_type_error("output_expires_after.seconds", "an integer", seconds)
-    return check_lifetime("output_expires_after.seconds", seconds)
 
 
 def check_cancellable(batch: Batch) -> None:

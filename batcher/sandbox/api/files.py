@@ -4,6 +4,7 @@ A deleted file that a running batch still reads stays on disk until that batch e
 """
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from batcher.sandbox.base.chance import seeded_short_id
 from batcher.sandbox.base.errors import (
     ApiError,
     file_not_found_error,
+    invalid_type_error,
     invalid_value_error,
     missing_parameter_error,
     out_of_range_error,
@@ -57,15 +59,34 @@ class StoredFile:
 
 
 def parse_form_lifetime(fields: dict[str, str]) -> int | None:
-    """Return the seconds of `expires_after[...]` as the client sends it, or None where it isn't given."""
+    """Return the seconds of `expires_after`, or None where it isn't given: in parts of a form, or as JSON in one."""
+    if "expires_after" in fields:
+        return parse_lifetime("expires_after", _parse_json(fields["expires_after"]))
     anchor, seconds = fields.get("expires_after[anchor]"), fields.get("expires_after[seconds]")
     if anchor is None and seconds is None:
         return None
-    if anchor != "created_at":
-        raise invalid_value_error("expires_after.anchor", anchor, ("created_at",))
-    if seconds is None or not seconds.isdigit():
+    if seconds is None:
         raise missing_parameter_error("expires_after.seconds")
-    return check_lifetime("expires_after.seconds", int(seconds))
+    return parse_lifetime("expires_after", {"anchor": anchor, "seconds": _parse_json(seconds)})
+
+
+def _parse_json(text: str) -> object:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+
+
+def parse_lifetime(name: str, value: object) -> int:
+    """Return the seconds of an expiration policy, or raise the 400 for one that cannot be."""
+    if not isinstance(value, Mapping):
+        raise invalid_type_error(name, "an object", value)
+    if value.get("anchor") != "created_at":
+        raise invalid_value_error(f"{name}.anchor", value.get("anchor"), ("created_at",))
+    seconds = value.get("seconds")
+    if not isinstance(seconds, int) or isinstance(seconds, bool):
+        raise invalid_type_error(f"{name}.seconds", "an integer", seconds)
+    return check_lifetime(f"{name}.seconds", seconds)
 
 
 def check_lifetime(name: str, seconds: int) -> int:

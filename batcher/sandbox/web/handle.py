@@ -126,7 +126,8 @@ def _find_route(request: Request) -> tuple[Route, str]:
     message = (
         f"Not allowed to {request.method} on {request.path}. (HINT: Perhaps you meant to use a different HTTP method?)"
     )
-    raise ApiError(405, message, code="method_not_supported")
+    allowed = ", ".join(sorted(route.method for route, _ in found))
+    raise ApiError(405, message, code="method_not_supported", headers={"allow": allowed})
 
 
 def _build_response(sandbox: Sandbox, number: int, act: Callable[[], Reply]) -> Response:

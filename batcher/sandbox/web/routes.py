@@ -60,13 +60,19 @@ def _upload_file(call: ApiCall) -> Reply:
 
 def _list_files(call: ApiCall) -> Reply:
     request, sandbox = call.request, call.sandbox
-    order = request.query_parameter("order") or "desc"
-    if order not in ("asc", "desc"):
-        raise invalid_value_error("order", order, ("asc", "desc"))
-    found = sandbox.files.list_files(request.query_parameter("purpose"), sandbox.now(), order == "desc")
+    newest_first = _is_newest_first(request, "desc")
+    found = sandbox.files.list_files(request.query_parameter("purpose"), sandbox.now(), newest_first)
     paging = Paging(10_000, 10_000, file_not_found_error, "files", sandbox.dialect)
     page, has_more = paging.cut_page(request, found, [each.id for each in found])
     return Reply(paging.describe_page([each.to_json() for each in page], has_more, _odd_objects(call, paging, "file")))
+
+
+def _is_newest_first(request: Request, usual: str) -> bool:
+    """Return whether a list is asked for from its newest on; `usual` is the order where none is named."""
+    named = request.query_parameter("order")
+    if named not in (None, "asc", "desc"):
+        raise invalid_value_error("order", named, ("asc", "desc"))
+    return (named or usual) == "desc"
 
 
 def _odd_objects(call: ApiCall, paging: Paging, name: str) -> list[dict[str, object]]:
@@ -141,7 +147,7 @@ def _list_chat_completions(call: ApiCall) -> Reply:
     request = call.request
     wanted = {key[9:-1]: value for key, value in request.query if key.startswith("metadata[") and key.endswith("]")}
     found = call.sandbox.direct.find_stored_completions(
-        request.query_parameter("model"), wanted, request.query_parameter("order") == "desc"
+        request.query_parameter("model"), wanted, _is_newest_first(request, "asc")
     )
     paging = Paging(20, 100, _chat_not_found_error)
     page, has_more = paging.cut_page(request, found, [str(each["id"]) for each in found])

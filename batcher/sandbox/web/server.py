@@ -13,12 +13,10 @@ from pathlib import Path
 from threading import Event, Thread
 
 import uvicorn
-from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as StarletteRequest
-from starlette.routing import Mount
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from batcher.sandbox.api.sandbox import Sandbox
@@ -104,9 +102,9 @@ async def _break_connection(scope: Scope, receive: Receive) -> None:
         pass
 
 
-def build_app(sandbox: Sandbox) -> Starlette:
+def build_app(sandbox: Sandbox) -> ASGIApp:
     """Return the ASGI application. Faults that break connections need `serve_sandbox` or `running_sandbox`."""
-    return Starlette(routes=[Mount("/", app=_Endpoint(sandbox))])
+    return _Endpoint(sandbox)  # starlette's router would answer a path with a line break by itself, in plain text
 
 
 class _Server(uvicorn.Server):

@@ -83,6 +83,12 @@ def test_uploads_are_checked(tmp_path: Path) -> None:
         life = {"purpose": "batch", "expires_after[anchor]": "created_at", "expires_after[seconds]": "10"}
         answer = it.raw("POST", "/v1/files", files=good, data=life)
         assert answer.json()["error"]["code"] == "integer_below_min_value"
+        for text, code in (
+            ('{"anchor": "created_at", "seconds": 10}', "integer_below_min_value"),
+            ("x", "invalid_type"),
+        ):
+            answer = it.raw("POST", "/v1/files", files=good, data={"purpose": "batch", "expires_after": text})
+            assert answer.json()["error"]["code"] == code
         large = it.raw("POST", "/v1/files", files={"file": ("x.jsonl", b" " * 200)}, data={"purpose": "batch"})
         assert large.json()["error"]["message"] == "File is too large."
         assert it.raw("POST", "/v1/files", files=good, data={"purpose": "batch"}).status_code == 200
@@ -146,7 +152,10 @@ def test_unknown_things_answer_404_in_the_service_s_form(tmp_path: Path) -> None
         with pytest.raises(openai.NotFoundError, match="does not exist or you do not have access"):
             it.client.models.retrieve("gpt-9")
         assert it.raw("GET", "/v1/fun").json()["error"]["message"] == "Invalid URL (GET /v1/fun)"
-        assert it.raw("PUT", "/v1/files").status_code == 405
+        wrong = it.raw("PUT", "/v1/files")
+        assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, POST")
+        for path in ("/v1/files?order=", CHAT + "?order=newest"):
+            assert it.raw("GET", path).json()["error"]["code"] == "invalid_value"
         assert it.raw("POST", "/v1/batches", content=b"{").status_code == 400
         assert it.raw("POST", "/v1/batches", content=b"[]").status_code == 400
 

@@ -179,3 +179,9 @@ def test_it_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
         assert httpx2.get(url.replace("/v1", "/_sandbox/health")).json()["status"] == "ok"
         process.terminate()
         assert process.wait(10) is not None
+
+
+def test_a_path_with_a_line_break_is_refused_in_the_service_s_form(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="No batch found") as caught:
+        client.batches.retrieve("a\nb")
+    assert caught.value.type == "invalid_request_error"
