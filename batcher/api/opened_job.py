@@ -65,6 +65,7 @@ from batcher.contracts.tools import DoctorAnswer
 from batcher.core.events import Event
 from batcher.errors import InputError, StateError, describe_disk_error, format_faulty_value
 from batcher.job.job import leave_job_output_alone
+from batcher.nouns import find_nouns, using_nouns
 from batcher.plan.options import PlanWish
 from batcher.state.db.store import Store
 from batcher.views.progress import CleanConsole, Display
@@ -129,7 +130,7 @@ class OpenedJob:
         store = Store(self.config.state.dir, time.time, time.sleep)
         self._under_way.append(end)
         try:
-            with leave_job_output_alone():
+            with leave_job_output_alone(), using_nouns(find_nouns(self.config.job.path)):
                 yield Session(self.config, store, display, True, self._service_moved, command, self._waits, host=host)
         except OSError as error:
             sentence = describe_disk_error(error)

@@ -1,4 +1,4 @@
-"""What a shell completes: commands, options, ids of artists and numbers of shards, without Typer and DuckDB.
+"""What a shell completes: commands, options, ids of rows and numbers of shards, without Typer and DuckDB.
 
 Either of them takes longer to import than a person waits for a completion. Commands and options are in a list that a
 test holds against the declarations, ids in one that `plan` writes, numbers in the names of the shard files. The script
@@ -19,7 +19,7 @@ VARIABLE = "_BATCHER_COMPLETE"
 WORDS = Path(__file__).parents[1] / "data" / "commands.txt"
 """A line for each command: its name ("batcher" for none) and its options."""
 TAKE_IDS = {"show", "answers", "preview"}
-"""Commands with ids of artists as arguments."""
+"""Commands with ids of rows as arguments."""
 BREAKS = ":="
 """Characters at which bash parts a word (COMP_WORDBREAKS); of the last word it replaces what comes after them."""
 MOST = 50
@@ -88,7 +88,7 @@ def find_completions(before: Sequence[str], word: str, environment: Mapping[str,
     if last == "--shard":
         return [str(number) for number in list_shard_numbers(folder) if str(number).startswith(word)]
     takes_ids = command in TAKE_IDS and not (last.startswith("--") and last in options[command])
-    return find_listed_ids(folder, word, MOST) if takes_ids or last == "--artist" else []
+    return find_listed_ids(folder, word, MOST) if takes_ids or last in {"--row", "--artist"} else []
 
 
 def _find_state_folder(before: Sequence[str], environment: Mapping[str, str]) -> Path:

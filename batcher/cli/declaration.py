@@ -28,14 +28,14 @@ InputOption = Annotated[
     ),
 ]
 DoneOption = Annotated[
-    Path | None, typer.Option("--done", help="A table of bios that exist (artist_id, bio): not asked for again.")
+    Path | None, typer.Option("--done", help="A table of answers that exist, by id: not asked for again.")
 ]
 LimitOption = Annotated[
-    int | None, typer.Option("--limit", min=1, max=LARGEST, help="Plan only the N most urgent new artists.")
+    int | None, typer.Option("--limit", min=1, max=LARGEST, help="Plan only the N most urgent new rows.")
 ]
-AllOption = Annotated[bool, typer.Option("--all", help="Plan all artists of the table, after a plan with --limit.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Plan all rows of the table, after a plan with --limit.")]
 AddOption = Annotated[
-    bool, typer.Option("--add", help="Add the artists of another table than that of the last plan, without a question.")
+    bool, typer.Option("--add", help="Add the rows of another table than that of the last plan, without a question.")
 ]
 SkipOption = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave bad rows out, and list them as skipped.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]

@@ -82,7 +82,7 @@ def plan(
 ) -> None:
     """Read the table, render and count every line, cut shards; print lines, tokens, price and forecast.
 
-    What is not named is as in the last plan, which takes in no more artists after --limit.
+    What is not named is as in the last plan, which takes in no more rows after --limit.
     """
     from batcher.commands.planning.plan import choose_options, run_plan
     from batcher.plan.options import PlanWish
@@ -95,13 +95,13 @@ def plan(
 
 @planning.command(rich_help_panel=PANEL)
 def preview(
-    artists: Annotated[
+    rows: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ARTIST_ID]...", help="Whose lines. Default: the most urgent one's."),
+        typer.Argument(metavar="[ROW_ID]...", help="Whose lines. Default: the most urgent one's."),
     ] = None,
     sample: Annotated[
         int | None,
-        typer.Option("--sample", min=1, max=LARGEST, help="Of N artists, from the shortest row to the longest."),
+        typer.Option("--sample", min=1, max=LARGEST, help="Of N rows, from the shortest to the longest."),
     ] = None,
     input: Annotated[
         Path | None,
@@ -113,13 +113,13 @@ def preview(
     """Show lines exactly as they will be sent, with their tokens and price; sends and writes nothing."""
     from batcher.commands.planning.preview import run_preview
 
-    finish_command(run_preview(start_session(config, json), artists or [], sample, input), json)
+    finish_command(run_preview(start_session(config, json), rows or [], sample, input), json)
 
 
 @planning.command(rich_help_panel=PANEL)
 def forget(
-    artist: Annotated[
-        list[str] | None, typer.Option("--artist", help="The id of one; may be given more than once.")
+    row: Annotated[
+        list[str] | None, typer.Option("--row", "--artist", help="The id of one; may be given more than once.")
     ] = None,
     not_in_table: Annotated[
         bool, typer.Option("--not-in-table", help="All that the table does not have, or not any more.")
@@ -131,10 +131,10 @@ def forget(
     config: ConfigOption = CONFIG,
     json: JsonOption = False,
 ) -> None:
-    """Take artists that were never sent out of the plan, after their count; what was sent stays.
+    """Take rows that were never sent out of the plan, after their count; what was sent stays.
 
     A later plan takes them in again where its table has them.
     """
     from batcher.commands.planning.forget import run_forget
 
-    finish_command(run_forget(start_session(config, json), artist or [], not_in_table, input, yes), json)
+    finish_command(run_forget(start_session(config, json), row or [], not_in_table, input, yes), json)

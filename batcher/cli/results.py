@@ -26,13 +26,15 @@ results = typer.Typer()
 def collect(
     out: Annotated[Path, typer.Option("--out", help="Where to: .parquet, .csv or .jsonl.")],
     config: ConfigOption = CONFIG,
-    failed: Annotated[Path | None, typer.Option("--failed", help="Write what has no bio to this file.")] = None,
-    only_new: Annotated[bool, typer.Option("--only-new", help="Only bios that were not collected before.")] = False,
+    failed: Annotated[
+        Path | None, typer.Option("--failed", help="Write the rows without an accepted answer to this file.")
+    ] = None,
+    only_new: Annotated[bool, typer.Option("--only-new", help="Only answers that were not collected before.")] = False,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write the bios, earlier ones included, to one file."""
+    """Write the accepted answers, earlier ones included, to one file."""
     from batcher.commands.results.collect import run_collect
 
     finish_command(run_collect(start_session(config, json, quiet=quiet), out, failed, only_new, overwrite), json)
@@ -60,7 +62,7 @@ def report(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that `report` did not write.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Write the job as one page for any browser: progress, shards, failures, money, prompts, dead lines, bios."""
+    """Write the job as one page for any browser: progress, shards, failures, money, prompts, dead lines, answers."""
     from batcher.commands.results.report import run_report
 
     finish_command(run_report(start_session(config, json), out, overwrite), json)
@@ -68,11 +70,13 @@ def report(
 
 @results.command(rich_help_panel=PANEL)
 def show(
-    artist_id: Annotated[str, typer.Argument(help="The artist's id. If it is unknown, similar ones are listed.")],
+    artist_id: Annotated[
+        str, typer.Argument(metavar="ROW_ID", help="The row's id. If it is unknown, similar ones are listed.")
+    ],
     config: ConfigOption = CONFIG,
     json: JsonOption = False,
 ) -> None:
-    """Show one artist's whole history."""
+    """Show one row's whole history."""
     from batcher.commands.results.status import run_show
 
     finish_command(run_show(start_session(config, json), artist_id), json)
@@ -80,7 +84,9 @@ def show(
 
 @results.command(rich_help_panel=PANEL)
 def answers(
-    artist_id: Annotated[str | None, typer.Argument(help="The artist's id. None with --refused: of all.")] = None,
+    artist_id: Annotated[
+        str | None, typer.Argument(metavar="[ROW_ID]", help="The row's id. None with --refused: of all.")
+    ] = None,
     config: ConfigOption = CONFIG,
     refused: Annotated[bool, typer.Option("--refused", help="Only answers that were refused.")] = False,
     failure: Annotated[
@@ -100,14 +106,15 @@ def judge(
     config: ConfigOption = CONFIG,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
     revoke: Annotated[
-        bool, typer.Option("--revoke", help="Take bios that are refused now from their lines, and hold these.")
+        bool, typer.Option("--revoke", help="Take answers that are refused now from their lines, and hold these.")
     ] = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Judge kept answers again with today's `accept` and output model; nothing is asked or paid.
 
-    A bio of an earlier run (`plan --done`) is not judged: it comes back where the bio that has replaced it is revoked.
+    An answer of an earlier run (`plan --done`) is not judged: it comes back where the one that has replaced it is
+    revoked.
     """
     from batcher.commands.results.judge import run_judge
 

@@ -73,7 +73,9 @@ def poll(
 def run(
     config: ConfigOption = CONFIG,
     out: Annotated[Path | None, typer.Option("--out", help="Collect to this file at the end.")] = None,
-    failed: Annotated[Path | None, typer.Option("--failed", help="And what has no bio to this one.")] = None,
+    failed: Annotated[
+        Path | None, typer.Option("--failed", help="And the rows without an accepted answer to this one.")
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option("--report", help="Write the job as a page to this file, every 5 minutes and at the end."),
@@ -124,9 +126,10 @@ def pilot(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Send a sample of the unsent lines first and show what came: bios, refused answers with reasons, cost of the rest.
+    """Send a sample of the unsent lines first and show what came: answers, refusals with reasons, cost of the rest.
 
-    Sparse and well-known artists of each priority are in it. The same command goes on with a pilot that is not over.
+    Rows with few facts and rows with many, of each priority, are in it. The same command goes on with a pilot that is
+    not over.
     """
     from batcher.commands.sending.pilot import run_pilot
 
@@ -205,7 +208,7 @@ def retry(
     failure: Annotated[
         str | None, typer.Option("--class", help="Only lines that ended with this class of failure.")
     ] = None,
-    artist: Annotated[str | None, typer.Option("--artist", help="Only the line of this artist.")] = None,
+    row: Annotated[str | None, typer.Option("--row", "--artist", help="Only the line of the row with this id.")] = None,
     held: Annotated[bool, typer.Option("--held", help="Only held lines.")] = False,
     dead: Annotated[bool, typer.Option("--dead", help="Only dead lines.")] = False,
     same_prompt: SamePromptOption = False,
@@ -218,33 +221,36 @@ def retry(
     """
     from batcher.commands.sending.retry import run_retry
 
-    finish_command(run_retry(start_session(config, json, quiet=quiet), failure, artist, held, dead, same_prompt), json)
+    finish_command(run_retry(start_session(config, json, quiet=quiet), failure, row, held, dead, same_prompt), json)
 
 
 @sending.command(rich_help_panel=PANEL)
 def redo(
     config: ConfigOption = CONFIG,
-    artist: Annotated[
-        list[str] | None, typer.Option("--artist", help="Only the bio of this artist; may be given more than once.")
+    row: Annotated[
+        list[str] | None,
+        typer.Option("--row", "--artist", help="Only the answer to the row with this id; may be given more than once."),
     ] = None,
     version: Annotated[
         int | None,
-        typer.Option("--version", min=1, max=LARGEST, help="Only bios that were made with the prompt of this number."),
+        typer.Option("--version", min=1, max=LARGEST, help="Only answers to the prompt of this number."),
     ] = None,
     where: Annotated[
         str | None,
-        typer.Option("--where", help='Only bios whose collected row fulfils a SQL condition, as "length(bio) < 80".'),
+        typer.Option(
+            "--where", help='Only answers whose collected row fulfils a SQL condition, as "length(text) < 80".'
+        ),
     ] = None,
     yes: YesOption = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Ask for bios again that exist, with today's prompt; each stays until its new one is accepted.
+    """Ask again for answers that exist, with today's prompt; each stays until its new one is accepted.
 
-    Without options it takes the bios that `batcher judge --revoke` has revoked.
+    Without options it takes the answers that `batcher judge --revoke` has revoked.
     """
     from batcher.commands.sending.redo import RedoOptions, run_redo
 
     finish_command(
-        run_redo(start_session(config, json, quiet=quiet), RedoOptions(artist or None, version, where), yes), json
+        run_redo(start_session(config, json, quiet=quiet), RedoOptions(row or None, version, where), yes), json
     )

@@ -81,7 +81,7 @@ def demo(
     svg: Annotated[Path | None, typer.Option("--svg", help="Save what was seen as a picture.")] = None,
     folder: Annotated[
         Path,
-        typer.Option("--folder", help="Where bios, settings and state are left; that of an earlier demo is reused."),
+        typer.Option("--folder", help="Where answers, settings and state are left; that of an earlier demo is reused."),
     ] = Path("demo"),
 ) -> None:
     """Run the real commands on the configured job against the sandbox, over HTTP, at no cost."""

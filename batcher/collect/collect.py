@@ -26,6 +26,7 @@ from batcher.disk.shard_files import file_sha256
 from batcher.errors import InputError
 from batcher.job.job import Job
 from batcher.job.schema import output_column_types
+from batcher.nouns import current_nouns
 from batcher.state import bios
 from batcher.state import plan as plan_state
 from batcher.state.bios import FileContent, FileRecord
@@ -75,7 +76,7 @@ def check_targets(out: Path | None, failed: Path | None, protected: Sequence[Pat
     """Raise InputError where a file could not be written, both are the same, or one is protected: a table that the job
     is made from, of which the user may have no copy."""
     if out is None and failed is not None:
-        raise InputError("--failed needs --out; name a file for the bios too")
+        raise InputError(f"--failed needs --out; name a file for the {current_nouns().answers} too")
     check_target(out)
     check_target(failed)
     if out is not None and failed is not None and _is_same_file(out, failed):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from batcher.core.model import RowColumns
+from batcher.nouns import current_nouns
 from batcher.state import bios
 from batcher.state.db.transaction import Transaction
 
@@ -70,7 +71,7 @@ def choose_column_types(tx: Transaction, columns: Mapping[str, str], only_new: b
         if misfit is not None:
             types[name] = "VARCHAR"
             notes.append(
-                f"column {name} is written as text: artist {misfit.artist_id} has {misfit.value}, "
+                f"column {name} is written as text: {current_nouns().row} {misfit.artist_id} has {misfit.value}, "
                 f"which is not {_CHECKS[kind].description}"
             )
     return ColumnChoice(types, notes)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from batcher.disk.shard_files import file_sha256
 from batcher.errors import InputError, StateError
+from batcher.nouns import current_nouns
 from batcher.state.bios import FileContent, FileRecord, load_written_files
 from batcher.state.db.store import Store
 
@@ -48,7 +49,8 @@ def check_target_is_ours(
     if own.rows and own.is_failed != is_failed:
         raise InputError(f"{path} holds {describe_content(own.is_failed)}, not {describe_content(is_failed)}; {REMEDY}")
     if only_new and record is not None and (record.is_in_place or own != record.contents[-1]):
-        raise InputError(f"{path} exists, and --only-new would replace the bios in it; {REMEDY}")
+        answers = current_nouns().answers
+        raise InputError(f"{path} exists, and --only-new would replace the {answers} in it; {REMEDY}")
 
 
 def check_report_is_ours(path: Path, own: FileContent | None) -> None:
@@ -59,13 +61,15 @@ def check_report_is_ours(path: Path, own: FileContent | None) -> None:
 
 def describe_content(is_failed: bool) -> str:
     """Return what a file of `collect` holds."""
-    return "artists without a bio" if is_failed else "bios"
+    nouns = current_nouns()
+    return f"{nouns.rows} without {nouns.an_answer}" if is_failed else nouns.answers
 
 
 def check_rows(path: Path, before: FileContent | None, content: FileContent) -> None:
     """Raise InputError where fewer bios would replace more."""
     if before is not None and before.rows > content.rows:
-        raise InputError(f"{path} holds {before.rows:,} bios, and {content.rows:,} would be written; {REMEDY}")
+        held = f"{before.rows:,} {current_nouns().answers}"
+        raise InputError(f"{path} holds {held}, and {content.rows:,} would be written; {REMEDY}")
 
 
 def find_own_content(path: Path, record: FileRecord | None) -> FileContent | None:

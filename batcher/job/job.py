@@ -33,6 +33,7 @@ from batcher.core.result_line import replace_odd_escapes
 from batcher.errors import BatcherError, InputError, JobError, format_faulty_value
 from batcher.job.messages import encode_messages
 from batcher.job.row import format_fields, format_id
+from batcher.nouns import current_nouns
 
 JOB_CODE_ERRORS = (Exception, SystemExit)
 """What the user's code may raise and must not end Batcher with: any error, and SystemExit (of `sys.exit()`), which is
@@ -178,7 +179,7 @@ class Job:
             # which the serializer of Artist would drop. `model_dump_json` calls it, too.
             return artist.__pydantic_serializer__.to_json(artist, exclude_none=True).decode()
         except JOB_CODE_ERRORS:
-            with JobCodeGuard(f"artist {self.read_id(artist)}: the row cannot be kept as JSON"):
+            with JobCodeGuard(f"{current_nouns().row} {self.read_id(artist)}: the row cannot be kept as JSON"):
                 raise
 
     def restore_artist(self, data: str) -> Any:
@@ -238,7 +239,7 @@ class Job:
         except ValidationError as error:
             return None, Failure(FailureClass.UNUSABLE, "invalid_output", _describe_validation_error(error)[:300])
         except JOB_CODE_ERRORS:
-            with JobCodeGuard(f"artist {self.read_id(artist)}"):
+            with JobCodeGuard(f"{current_nouns().row} {self.read_id(artist)}"):
                 raise
         return self._accept_bio(artist, bio)
 
@@ -247,12 +248,12 @@ class Job:
             reason = self.accept(artist, bio)
             data = _encode_text(bio) if isinstance(bio, str) else bio.model_dump_json(by_alias=True)
         except JOB_CODE_ERRORS:
-            with JobCodeGuard(f"artist {self.read_id(artist)}"):
+            with JobCodeGuard(f"{current_nouns().row} {self.read_id(artist)}"):
                 raise
         if reason is None:
             return data, None
         if not isinstance(reason, str):
-            where = f"artist {self.read_id(artist)}: accept"
+            where = f"{current_nouns().row} {self.read_id(artist)}: accept"
             raise JobError(f"{where} gives {type(reason).__name__}; return None to accept, else the reason")
         return None, Failure(FailureClass.UNUSABLE, "not_accepted", reason[:300])
 

@@ -20,6 +20,7 @@ from batcher.errors import JobError
 from batcher.job.job import Job, JobCodeGuard, accept_any_text, job_output_to_stderr
 from batcher.job.row import ROW_MODELS, find_row_columns
 from batcher.job.schema import build_strict_schema, check_row_columns
+from batcher.nouns import build_nouns, read_nouns
 
 NEEDED_FIELDS = ("artist_id", "artist_name")
 """The fields that a model named Artist must have. One named Row says itself which of its fields these are."""
@@ -31,6 +32,7 @@ def load_job(folder: Path) -> Job:
     """Return the job in `folder`. Raises JobError with the file and line of what is wrong."""
     _require_file(folder / "job.py")
     module = _import_job_module(folder / "job.py")
+    _check_nouns(module, folder)
     messages = _load_messages(module, folder)
     if messages is None:
         _require_file(folder / "system.md")
@@ -57,6 +59,17 @@ def load_job(folder: Path) -> Job:
 def _require_file(path: Path) -> None:
     if not _is_file(path):
         raise JobError(f"{path.parent} is no job: {path.name} is missing; `batcher init` writes an example")
+
+
+def _check_nouns(module: ModuleType, folder: Path) -> None:
+    """Raise JobError for nouns that are no plain texts, or that cannot be read without running job.py."""
+    with JobCodeGuard(f"{folder / 'job.py'}: NOUNS cannot be read"):
+        nouns, given = read_nouns(folder), getattr(module, "NOUNS", None)
+    if given is not None and build_nouns(given) != nouns:
+        raise JobError(
+            f"{folder / 'job.py'}: NOUNS has to be assigned once, at the start of a line, as plain texts: "
+            'NOUNS = ("ticket", "label")'
+        )
 
 
 def _load_messages(module: ModuleType, folder: Path) -> Callable[[Any], object] | None:

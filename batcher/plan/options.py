@@ -7,6 +7,7 @@ from typing import NamedTuple
 import orjson
 
 from batcher.errors import InputError
+from batcher.nouns import current_nouns
 from batcher.plan.pilot_draw import PilotWish
 from batcher.plan.tables import table_name
 from batcher.state import facts
@@ -91,7 +92,8 @@ def choose_plan_options(wish: PlanWish, earlier: PlanOptions | None, settings: N
     Raises InputError for a wish that contradicts itself.
     """
     if wish.limit is not None and wish.everything:
-        raise InputError("--limit and --all are both given; --limit takes N more artists of the table, --all the rest")
+        rows = current_nouns().rows
+        raise InputError(f"--limit and --all are both given; --limit takes N more {rows} of the table, --all the rest")
     if earlier is None:
         return PlanOptions(
             wish.input or settings.input, wish.done or settings.done, wish.limit, wish.skip_bad_rows, settings=settings

@@ -25,6 +25,7 @@ from batcher.disk.shard_files import Spool, remove_shard_leftovers
 from batcher.errors import InputError, StateError
 from batcher.job.job import Job, job_output_to_stderr
 from batcher.job.schema import output_column_types
+from batcher.nouns import current_nouns
 from batcher.plan.checks import build_todays_version, check_unsent_lines
 from batcher.plan.options import PlanOptions
 from batcher.plan.pilot_draw import draw_pilot
@@ -252,9 +253,9 @@ class Planner:
         """
         if self.options.done is None:
             return 0
-        outdated = plan_state.load_unsent_shards_with_bios(tx)
+        outdated, nouns = plan_state.load_unsent_shards_with_bios(tx), current_nouns()
         for shard, state in outdated:
-            shards.mark_shard_stale(tx, shard, "a bio of its artists exists")
+            shards.mark_shard_stale(tx, shard, f"{nouns.an_answer} of its {nouns.rows} exists")
             if state is ShardState.PLANNED:
                 plan_state.unplan_shard_lines(tx, shard)
             else:

@@ -9,6 +9,7 @@ from batcher.core.model import ShardLimits
 from batcher.core.rendering import LineRenderer
 from batcher.errors import JobError
 from batcher.job.job import Job, job_output_to_stderr
+from batcher.nouns import current_nouns
 from batcher.plan.shard_cutting import ShardCutting
 from batcher.state import plan as plan_state
 from batcher.state import shards
@@ -70,7 +71,7 @@ def rerender_line(
     job: Job, renderer: LineRenderer, artist_id: str, line_id: str, data: str, expected: int | None
 ) -> bytes:
     """Return a line's own part, from its row. Raises JobError where its hash is not `expected` (None: any)."""
-    artist, where = job.restore_artist(data), f"artist {artist_id}"
+    artist, where = job.restore_artist(data), f"{current_nouns().row} {artist_id}"
     if renderer.has_messages:
         text = job.render_messages(artist, renderer.version.endpoint, where)
     else:
@@ -78,7 +79,7 @@ def rerender_line(
     own = renderer.encode_own_part(line_id, text)
     if expected is not None and renderer.hash_line(own) != expected:
         changed = "messages" if renderer.has_messages else "prompt_values"
-        raise JobError(f"job.py renders artist {artist_id} otherwise than it was planned; undo the change of {changed}")
+        raise JobError(f"job.py renders {where} otherwise than it was planned; undo the change of {changed}")
     return own
 
 

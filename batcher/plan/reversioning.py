@@ -4,6 +4,7 @@ from batcher.catalog.tokens import TokenCounter
 from batcher.config.sections import Config
 from batcher.errors import InputError
 from batcher.job.job import Job, job_output_to_stderr
+from batcher.nouns import current_nouns
 from batcher.plan.checks import build_todays_version
 from batcher.plan.rows import READ_ROWS, RowPreparer
 from batcher.state import asked_again
@@ -32,7 +33,7 @@ def give_todays_version(tx: Transaction, config: Config, job: Job, counter: Toke
                 line = RenewedLine(prepared[1], *prepared[7:])
                 problem = preparer.find_problem(line.artist_id, prepared[4], line.tokens)
                 if problem:
-                    problems.append(f"artist {line.artist_id}: {problem}")
+                    problems.append(f"{current_nouns().row} {line.artist_id}: {problem}")
                 renewed.append(line)
             asked_again.stage_renewed(tx, renewed)
     if problems:

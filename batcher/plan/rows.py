@@ -21,6 +21,7 @@ from batcher.core.rendering import LineRenderer, make_custom_id, overhead_tokens
 from batcher.errors import ConfigError, InputError, JobError
 from batcher.job.job import Job
 from batcher.job.messages import measure_messages
+from batcher.nouns import current_nouns
 from batcher.plan.tables import TableRow, read_column_names, read_table
 from batcher.state.plan import PreparedRow, SkippedRow, StoredRow
 
@@ -224,11 +225,12 @@ class RowPreparer:
             yield 0, artist_id, line_id, name, priority, data, spool_part(own), tokens, size, line_hash
 
     def _render_stored_text(self, artist_id: str, data: str) -> str:
+        where = f"{current_nouns().row} {artist_id}"
         try:
             artist = self.job.restore_artist(data)
         except JobError as error:
-            raise JobError(f"artist {artist_id}: {error}", f"artist {artist_id}: {error.logged}") from None
-        return self._render_text(artist, f"artist {artist_id}")
+            raise JobError(f"{where}: {error}", f"{where}: {error.logged}") from None
+        return self._render_text(artist, where)
 
     def _render_text(self, artist: Any, where: object) -> str:
         """Return the artist's part of the prompt: a text, or messages as JSON. Raises JobError naming the row."""
@@ -252,7 +254,7 @@ class RowPreparer:
                     f"{where}: messages gives something else at its second call; it must depend on the row alone"
                 )
             raise JobError(
-                f"{where}: the artist reads otherwise once it was stored and read again; "
+                f"{where}: the {current_nouns().row} reads otherwise once it was stored and read again; "
                 f"the validators of {self.job.artist.__name__} must leave alone what they made"
             )
 

@@ -19,6 +19,7 @@ import duckdb
 import orjson
 
 from batcher.errors import InputError
+from batcher.nouns import current_nouns, to_name
 from batcher.state.plan import EarlierBio
 
 if TYPE_CHECKING:
@@ -101,18 +102,23 @@ def read_bios(path: Path, columns: Mapping[str, str], id_column: str = "artist_i
     columns: the fields of a bio and their DuckDB types; the table may lack some. id_column: of the table. Raises
     InputError naming row and column.
     """
-    key = "bio" if "bio" in columns else next(iter(columns))
+    nouns = current_nouns()
+    key = to_name(nouns.answer) if to_name(nouns.answer) in columns else next(iter(columns))
     for number, row in read_table(path):
         if isinstance(row, InputError):
             raise row if "; " in str(row) else InputError(f"{row}; fix the table")  # most say what to do
         artist_id = _format_artist_id(row.get(id_column))
         if not artist_id:
-            raise InputError(f"{path}, row {number}: column {id_column} is missing or empty; a bio needs its artist")
+            raise InputError(
+                f"{path}, row {number}: column {id_column} is missing or empty; {nouns.an_answer} needs its {nouns.row}"
+            )
         bio = {
             name: _parse_bio_value(row[name], kind) for name, kind in columns.items() if row.get(name) not in (None, "")
         }
         if key not in bio or not str(bio[key]).strip():
-            raise InputError(f"{path}, row {number}: column {key} is missing or empty; leave out rows without a bio")
+            raise InputError(
+                f"{path}, row {number}: column {key} is missing or empty; leave out rows without {nouns.an_answer}"
+            )
         yield number, artist_id, orjson.dumps(bio, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 

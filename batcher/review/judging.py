@@ -17,6 +17,7 @@ from batcher.core.result_line import parse_json_object, parse_response_body, par
 from batcher.disk.direct_answers import CallAnswer, read_direct_answers
 from batcher.disk.result_archive import read_kept_lines
 from batcher.job.job import Job, job_output_to_stderr
+from batcher.nouns import current_nouns
 from batcher.state.db.store import Store
 from batcher.state.review import judging
 from batcher.state.review.judging import AcceptedAnswer, AnswerToJudge, BatchToJudge, JudgementCounts, RefusedBio
@@ -109,13 +110,14 @@ def _change_lines(
             judging.stage_judgements(tx, (), refused.read_rows())
             lost = judging.count_judgements(tx, MOST_NAMED)
             revoked = judging.revoke_refused_bios(tx)
-            tx.record_event("judge", f"bios revoked: {revoked:,}")
+            tx.record_event("judge", f"{current_nouns().answers} revoked: {revoked:,}")
     with store.transaction("judge") as tx:
         judging.stage_judgements(tx, accepted.read_rows(), () if revoke else refused.read_rows())
         counts = judging.count_judgements(tx, MOST_NAMED)
         bios = judging.accept_judged_answers(tx)
         put_back = judging.put_back_earlier_bios(tx)
-        tx.record_event("judge", f"kept answers accepted: {bios:,}, bios of earlier runs put back: {put_back:,}")
+        earlier = f"{current_nouns().answers} of earlier runs put back: {put_back:,}"
+        tx.record_event("judge", f"kept answers accepted: {bios:,}, {earlier}")
     return counts if lost is None else lost.with_accepted(counts), LineChanges(bios, revoked, put_back)
 
 

@@ -12,6 +12,7 @@ from batcher.core.cutting import split_chunks
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import FINAL_SHARD_STATES, SENDABLE_STATES, ArtistState, ShardState
 from batcher.errors import InputError
+from batcher.nouns import current_nouns
 from batcher.state import batches, pilots, shards, submissions
 from batcher.state.db.transaction import Transaction
 from batcher.state.shards import load_shard_states
@@ -194,7 +195,7 @@ def forget_unsent_artists(tx: Transaction) -> UnsentChoice:
     """
     choice = count_unsent_choice(tx)
     for shard, state in tx.fetch_all("shards_of_chosen"):
-        shards.mark_shard_stale(tx, shard, "artists of it were taken out of the plan")
+        shards.mark_shard_stale(tx, shard, f"{current_nouns().rows} of it were taken out of the plan")
         if ShardState(state) is not ShardState.PLANNED:
             shards.loosen_shard_lines(tx, shard)
     tx.fetch_all("note_forgotten", now=tx.now)

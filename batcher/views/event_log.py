@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 
 from batcher.core import events
+from batcher.nouns import current_nouns
 from batcher.views.events import format_event
 from batcher.views.sheet import format_count
 
@@ -42,7 +43,7 @@ class EventLog:
                 self._report_progress(f"{done:,} of {lines:,} released lines done, {batches} running")
             case events.AnswersRecorded(bios):
                 self._bios += bios
-                self._report_progress(f"{format_count(self._bios, 'bio')} of direct calls")
+                self._report_progress(f"{current_nouns().count_answers(self._bios)} of direct calls")
             case events.BytesSent():
                 pass
             case events.WaitStarted(reason=reason):

@@ -4,6 +4,7 @@ from typing import assert_never
 
 from batcher.core import events
 from batcher.core.direct.pacing import RateHeaders
+from batcher.nouns import current_nouns
 from batcher.views.progress import Display
 from batcher.views.sheet import format_count, format_size
 
@@ -24,7 +25,7 @@ class EventReporter:
                 )
             case events.AnswersRecorded(bios):
                 self._bios += bios
-                self._display.report_progress("bios", self._bios)
+                self._display.report_progress(current_nouns().answers, self._bios)
             case events.BytesSent(sent):
                 self._display.update_note(f"uploading, {format_size(sent)} sent")
             case events.WaitStarted(reason=reason):
@@ -87,7 +88,7 @@ def format_event(event: LineEvent) -> str:  # noqa: C901, PLR0911, PLR0912 - one
         case events.BatchSettled(shard, status=status, bios=bios, failures=failures, anomalies=anomalies):
             counts = ", ".join(f"{n:,} {name}" for name, n in sorted(failures.items()))
             tail = (f"; failed: {counts}" if counts else "") + (f"; odd: {anomalies}" if anomalies else "")
-            return f"shard {shard}: {status}, {format_count(bios, 'bio')}{tail}"
+            return f"shard {shard}: {status}, {current_nouns().count_answers(bios)}{tail}"
         case events.RetryShardCut(shard, priority, lines):
             return f"shard {shard}: cut from {format_count(lines, 'line')} of priority {priority} to retry"
         case events.LinesParked(reason):

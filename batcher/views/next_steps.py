@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import count_open_artists
+from batcher.nouns import current_nouns
 from batcher.state.reports.status import OpenPause, Status
 from batcher.views.sheet import format_count, format_time
 
@@ -44,10 +45,10 @@ def describe_next_steps(status: Status) -> list[NextStep]:
         *_describe_dead_lines(status),
         *_describe_unreleased(status),
     ]  # fmt: skip
-    done = status.states.get("done", 0)
+    done, nouns = status.states.get("done", 0), current_nouns()
     if done and not count_open_artists(status.states):
-        sentence = f"`batcher collect --out bios.parquet` writes the {format_count(done, 'bio')}."
-        steps.append(NextStep("collect", sentence, "batcher collect --out bios.parquet"))
+        command = f"batcher collect --out {nouns.answers_file}"
+        steps.append(NextStep("collect", f"`{command}` writes the {nouns.count_answers(done)}.", command))
     return steps
 
 
@@ -111,7 +112,7 @@ def _describe_held_lines(status: Status) -> Iterator[NextStep]:
     revoked = sum(row.artists for row in status.lost if row.state == "held" and row.code == REVOKED)
     held[FailureClass.UNUSABLE.value] -= revoked
     if revoked:
-        lines = f"{format_count(revoked, 'line')} {_be(revoked)} held, as the bio was revoked"
+        lines = f"{format_count(revoked, 'line')} {_be(revoked)} held, as the {current_nouns().answer} was revoked"
         yield NextStep("revoked", f"{lines}: `batcher redo` asks again.", "batcher redo")
     others = held.total()
     if others:

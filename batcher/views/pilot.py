@@ -9,6 +9,7 @@ from rich.text import Text
 
 from batcher.core.pilots import PilotLine, PilotStage, describe_failed_pilot, describe_refusal
 from batcher.core.sampling import spread_positions
+from batcher.nouns import current_nouns
 from batcher.review.kept_answers import KeptAnswer
 from batcher.state.pilots import PilotProgress
 from batcher.state.reports.pilot import PilotCosts
@@ -91,7 +92,8 @@ def _draw_findings(report: PilotReport, most_bios: int, most_refused: int) -> li
     parts: list[RenderableType] = []
     samples = list_samples(progress.lines, most_bios)
     if samples:
-        parts += [Text("Sample bios"), *(_draw_text(line.artist_id, "", _flatten_bio(line.bio)) for line in samples)]
+        title = Text(f"Sample {current_nouns().answers}")
+        parts += [title, *(_draw_text(line.artist_id, "", _flatten_bio(line.bio)) for line in samples)]
     if report.refused:
         parts += [Text("Refused answers"), *(_draw_refused(answer) for answer in report.refused[:most_refused])]
     if len(report.refused) > most_refused:
@@ -130,7 +132,7 @@ def _describe_counts(progress: PilotProgress) -> list[str]:
         f"Pilot {pilot.pilot}, seed {pilot.seed}: {format_count(tally.lines, 'line')}, "
         f"{format_count(tally.judged, 'first answer')}: "
         f"{tally.accepted:,} accepted, {other:,} refused, {tally.cut_off:,} cut off, {tally.invalid:,} invalid; "
-        f"{format_count(tally.bios, 'bio')} by now, {format_count(tally.dead, 'line')} given up."
+        f"{current_nouns().count_answers(tally.bios)} by now, {format_count(tally.dead, 'line')} given up."
     ]
 
 
@@ -142,7 +144,8 @@ def _describe_costs(costs: PilotCosts) -> list[str]:
         f"({costs.tokens_counted:,.0f} counted), {costs.tokens_output:,.0f} output tokens each."
     ]
     if costs.spent_usd is not None:
-        per_bio = f", {format_usd(costs.usd_per_bio)} a bio" if costs.usd_per_bio is not None else ""
+        bio = current_nouns().an_answer
+        per_bio = f", {format_usd(costs.usd_per_bio)} {bio}" if costs.usd_per_bio is not None else ""
         lines.append(
             f"Spent {format_usd(costs.spent_usd)}{per_bio}; {format_usd(costs.usd_per_line)} a line was expected."
         )

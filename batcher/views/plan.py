@@ -15,6 +15,7 @@ from batcher.core.direct.flex import FLEX
 from batcher.core.direct.workers import recommend_workers
 from batcher.core.model import JobVersion
 from batcher.core.pilots import FEWEST_LINES
+from batcher.nouns import current_nouns
 from batcher.plan.planner import PlanReport, PlanResult
 from batcher.state.reports.expectation import CostForecast, Expectation, build_expectation
 from batcher.state.reports.status import to_json
@@ -123,7 +124,7 @@ def draw_plan(result: PlanResult, report: PlanReport, summary: PlanSummary) -> R
     parts: list[RenderableType] = [
         build_table(
             "By priority",
-            ["priority", "artists", "done before", "lines", "tokens", "MB"],
+            ["priority", current_nouns().rows, "done before", "lines", "tokens", "MB"],
             [
                 (str(p.priority), p.artists, p.done_before, p.lines, p.tokens, f"{p.bytes / 1e6:.1f}")
                 for p in report.priorities
@@ -167,12 +168,14 @@ def _shard_rows(report: PlanReport) -> list[Sequence[Cell]]:
 
 
 def _describe_changes(result: PlanResult) -> list[str]:
+    nouns = current_nouns()
     lines = [
-        f"{format_count(result.rows_read, 'row')} read: {format_count(result.artists_new, 'new artist')}, "
+        f"{format_count(result.rows_read, 'row')} read: "
+        f"{format_count(result.artists_new, f'new {nouns.row}', f'new {nouns.rows}')}, "
         f"{format_count(result.lines_planned, 'line')} planned."
     ]
     if result.left_out:
-        left = f"{result.left_out:,} artist{'s are' if result.left_out != 1 else ' is'} left out of this table"
+        left = f"{nouns.count_rows(result.left_out)} {'is' if result.left_out == 1 else 'are'} left out of this table"
         lines.append(f"{left}: `--limit N` takes N of them in, `--all` all.")
     if result.changed_rows:
         action = "the unsent ones were taken" if result.replanned else "--replan takes the unsent ones"
@@ -180,14 +183,15 @@ def _describe_changes(result: PlanResult) -> list[str]:
         lines.append(f"{format_count(result.changed_rows, 'row')} {verb} from what was planned; {action} anew.")
     if result.not_in_table:
         verb, they = ("is", "it stays") if result.not_in_table == 1 else ("are", "they stay")
+        planned = format_count(result.not_in_table, f"planned {nouns.row}", f"planned {nouns.rows}")
         lines.append(
-            f"{format_count(result.not_in_table, 'planned artist')} {verb} not in this table any more; {they} planned "
+            f"{planned} {verb} not in this table any more; {they} planned "
             "(`batcher forget --not-in-table` takes them out)."
         )
     if result.done_unknown:
         verb, was = ("belongs", "was") if result.done_unknown == 1 else ("belong", "were")
-        bios = format_count(result.done_unknown, "bio")
-        lines.append(f"{bios} of --done {verb} to no artist of the input and {was} left out.")
+        bios = nouns.count_answers(result.done_unknown)
+        lines.append(f"{bios} of --done {verb} to no {nouns.row} of the input and {was} left out.")
     if result.skipped:
         lines.append(f"{format_count(len(result.skipped), 'bad row')} skipped, the first: {result.skipped[0][1]}.")
     if result.outdated_shards:

@@ -9,6 +9,7 @@ import orjson
 from batcher.catalog.prices import PriceOf
 from batcher.core.cache.keys import KEYS
 from batcher.core.model import CacheMode
+from batcher.nouns import current_nouns
 from batcher.plan.previewing import LinePreview
 from batcher.state.reports.expectation import assume_output_tokens
 from batcher.views.plan import describe_unused_columns
@@ -103,7 +104,8 @@ def _draw_constant_part(line: PricedLine) -> Iterator[str]:
         if name not in {"messages", "input", "response_format", "prompt_cache_key"} and shown != {}:
             yield f"{name}: {shown if isinstance(shown, str) else orjson.dumps(shown).decode()}"
     if "prompt_cache_key" in request["body"]:
-        yield f"prompt_cache_key: {request['body']['prompt_cache_key'][:-1]}0 to {KEYS - 1:x}, by the artist's id"
+        first, row = f"{request['body']['prompt_cache_key'][:-1]}0", current_nouns().row
+        yield f"prompt_cache_key: {first} to {KEYS - 1:x}, by the {row}'s id"
     if version.system:
         yield from ("", "[system]", version.system)
     yield from _describe_cache(line)
@@ -140,8 +142,8 @@ def _draw_artist_part(line: PricedLine, table: Path) -> Iterator[str]:
     yield ""
     yield f"{preview.artist_id} ({preview.artist_name}), priority {preview.priority}, {origin}"
     yield (
-        f"{preview.tokens:,} tokens: {preview.constant_tokens:,} of every request and {own:,} of this artist; "
-        f"{_describe_price(line)}"
+        f"{preview.tokens:,} tokens: {preview.constant_tokens:,} of every request and {own:,} of this "
+        f"{current_nouns().row}; {_describe_price(line)}"
     )
     yield f"custom_id: {request['custom_id']}"
     for message in own_messages:

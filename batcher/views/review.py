@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from batcher.nouns import current_nouns
 from batcher.review.judging import Judgement
 from batcher.review.kept_answers import FoundAnswers, KeptAnswer
 from batcher.views.sheet import build_table, format_count, format_time, shorten_id
@@ -62,7 +63,7 @@ def format_answer_text(text: str) -> Sequence[str]:
 
 def draw_judgement(judgement: Judgement, dry_run: bool, notes: Iterable[str]) -> RenderableType:
     """Return the drawing of what judging again has found. notes: further sentences."""
-    counts = judgement.counts
+    counts, nouns = judgement.counts, current_nouns()
     parts: list[RenderableType] = [
         Text(_describe_judged(judgement.judged)),
         Text(_describe_accepted(judgement, dry_run)),
@@ -71,9 +72,9 @@ def draw_judgement(judgement: Judgement, dry_run: bool, notes: Iterable[str]) ->
         parts.append(Text(_describe_refused(judgement)))
         reasons = [(row.code, row.message, row.bios) for row in counts.reasons]
         parts.append(Text())
-        parts.append(build_table("Why", ["code", "reason", "bios"], reasons, 2))
+        parts.append(build_table("Why", ["code", "reason", nouns.answers], reasons, 2))
         title = "Whose" if counts.refused <= len(counts.first) else f"The first {len(counts.first)} of them"
-        parts.append(build_table(title, ["artist", "reason"], counts.first, 2))
+        parts.append(build_table(title, [nouns.row, "reason"], counts.first, 2))
     parts += [Text(line) for line in (*_describe_rest(judgement), *notes)]
     return Group(*parts)
 
@@ -87,29 +88,31 @@ def _describe_accepted(judgement: Judgement, dry_run: bool) -> str:
     rows = judgement.counts.accepted
     lines = sum(row.lines for row in rows)
     if not lines:
-        return "No line without a bio has an answer that is accepted now."
+        return f"No line without {current_nouns().an_answer} has an answer that is accepted now."
     states = ", ".join(f"{row.lines:,} {row.state}" for row in rows)
     subject = format_count(lines, "line")
     has = "would have" if dry_run else "have" if lines != 1 else "has"
-    return f"{subject} {has} a bio by an answer that is accepted now ({'are' if dry_run else 'before'}: {states})."
+    bio = current_nouns().an_answer
+    return f"{subject} {has} {bio} by an answer that is accepted now ({'are' if dry_run else 'before'}: {states})."
 
 
 def _describe_refused(judgement: Judgement) -> str:
     """Return what becomes of the bios that are refused now."""
-    bios = judgement.counts.refused
-    subject = f"{bios:,} bio{'s are' if bios != 1 else ' is'} refused now"
+    bios, nouns = judgement.counts.refused, current_nouns()
+    subject = f"{nouns.count_answers(bios)} {'is' if bios == 1 else 'are'} refused now"
     if judgement.revoked:
         return f"{subject} and revoked; lines that have no other are held, and `batcher redo` asks for them again."
-    return f"{subject}, and kept; `batcher judge --revoke` takes such bios from their lines and holds these."
+    return f"{subject}, and kept; `batcher judge --revoke` takes such {nouns.answers} from their lines and holds these."
 
 
 def _describe_rest(judgement: Judgement) -> Iterator[str]:
     """Yield what was put back, could not be judged, or was left alone."""
     if judgement.put_back:
         have = "lines have their" if judgement.put_back != 1 else "line has its"
+        bio = current_nouns().answer
         yield (
-            f"{judgement.put_back:,} {have} bio of an earlier run (--done) again, in the place of one that was "
-            "revoked; such a bio is not judged."
+            f"{judgement.put_back:,} {have} {bio} of an earlier run (--done) again, in the place of one that was "
+            f"revoked; such {current_nouns().an_answer} is not judged."
         )
     if judgement.counts.changed_meanwhile:
         changed = format_count(judgement.counts.changed_meanwhile, "line has", "lines have")

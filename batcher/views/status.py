@@ -9,6 +9,7 @@ from rich.text import Text
 from batcher.core.lifecycle import count_open_artists
 from batcher.core.model import TEXT_FIELD
 from batcher.core.room import MeasuredUsage
+from batcher.nouns import current_nouns, to_name
 from batcher.state.costs import Costs, sum_costs
 from batcher.state.reports.status import (
     ArtistAttempt,
@@ -66,7 +67,8 @@ def _format_moment(at: float, now: float) -> str:
 
 def draw_status(status: Status) -> RenderableType:
     """Return the drawing of a job at one moment."""
-    names = ["priority", "artists", "done before", "done", "in flight", "open", "held", "dead"]
+    nouns = current_nouns()
+    names = ["priority", nouns.rows, "done before", "done", "in flight", "open", "held", "dead"]
     parts: list[RenderableType] = [
         build_table("By priority", names, [[str(row.priority), *row[1:]] for row in status.priorities])
     ]
@@ -77,9 +79,9 @@ def draw_status(status: Status) -> RenderableType:
         parts.append(build_table("Failures so far", ["class", "code", "times"], failures, 2))
     if status.lost:
         lost = [(row.state, row.class_, row.code or "", row.artists) for row in status.lost]
-        parts.append(build_table("Given up or held", ["state", "class", "code", "artists"], lost, 3))
+        parts.append(build_table("Given up or held", ["state", "class", "code", nouns.rows], lost, 3))
     if len(status.shard_costs) > 1:
-        columns = ["shard", "bios", "reserved", "spent", "saved", "wasted"]
+        columns = ["shard", nouns.answers, "reserved", "spent", "saved", "wasted"]
         parts.append(build_table("Money by shard", columns, _shard_cost_rows(status.shard_costs)))
     return Group(*parts, *(Text(line) for line in _describe_status(status)))
 
@@ -105,7 +107,7 @@ def _describe_status(status: Status) -> list[str]:
     ]
     if status.asked_again:
         counts = ", ".join(f"{n:,} {state.replace('_', ' ')}" for state, n in status.asked_again.items())
-        lines.append(f"Asked for again, each with its earlier bio: {counts}.")
+        lines.append(f"Asked for again, each with its earlier {current_nouns().answer}: {counts}.")
     lines += [
         f"{format_count(w.lines, 'line')} {'waits' if w.lines == 1 else 'wait'} after {w.class_}, "
         f"{'' if w.lines == 1 else 'the first '}until {_format_moment(w.first_at, status.now)}."
@@ -166,7 +168,7 @@ def _describe_costs(costs: Costs) -> str:
         return "The model's price is not known, so what is spent, saved, wasted and reserved is not known either"
     text = f"Spent {format_usd(costs.spent)}" if costs.spent else "Spent nothing yet"
     if costs.wasted:
-        text += f", of that {format_usd(costs.wasted)} on answers that gave no bio"
+        text += f", of that {format_usd(costs.wasted)} on answers that gave no {current_nouns().answer}"
     if costs.saved:
         text += f"; {format_usd(costs.saved)} saved against the standard price"
     if costs.reserved:
@@ -238,7 +240,8 @@ def draw_artist(artist: ArtistHistory) -> RenderableType:
     if artist.failure:
         parts.append(Text(f"last failure: {artist.failure}, {artist.code}: {artist.message}"))
     if artist.asked_again:
-        parts.append(Text("asked for again; this is the earlier bio, which stays until another one is accepted"))
+        earlier = f"this is the earlier {current_nouns().answer}, which stays until another one is accepted"
+        parts.append(Text(f"asked for again; {earlier}"))
     if artist.bio:
         parts.append(Text(f"\n{_describe_bio(artist.bio.data)}\n"))
     parts.append(Text(f"{_describe_costs(artist.costs)}."))
@@ -258,15 +261,19 @@ def draw_artist(artist: ArtistHistory) -> RenderableType:
 
 
 def _describe_bio(data: str) -> str:
-    """Return the text of a bio: its field `bio`, an answer in plain text, else the whole bio as JSON."""
+    """Return the text of an answer: its field of that name, as `bio`, else its plain text, else all of it as JSON."""
     fields = orjson.loads(data)
-    return str(fields.get("bio") or (fields.get(TEXT_FIELD) if fields.keys() == {TEXT_FIELD} else "") or data)
+    return str(
+        fields.get(to_name(current_nouns().answer))
+        or (fields.get(TEXT_FIELD) if fields.keys() == {TEXT_FIELD} else "")
+        or data
+    )
 
 
 def _try_row(attempt: ArtistAttempt) -> Sequence[Cell]:
     return (
         format_time(attempt.happened_at),
-        attempt.outcome,
+        current_nouns().name_outcome(attempt.outcome),
         attempt.code or "",
         attempt.batch_id or attempt.lane,
         attempt.tokens_input,

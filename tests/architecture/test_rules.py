@@ -183,9 +183,9 @@ def test_the_accumulators_are_few_and_each_has_its_reason() -> None:
 # --- sizes and names --------------------------------------------------------------------------------------------------
 
 
-def test_the_package_itself_holds_four_files() -> None:
+def test_the_package_itself_holds_five_files() -> None:
     names = sorted(path.name for path in PACKAGE.glob("*.py"))
-    assert names == ["__init__.py", "__main__.py", "crashpoints.py", "errors.py"]
+    assert names == ["__init__.py", "__main__.py", "crashpoints.py", "errors.py", "nouns.py"]
 
 
 def test_no_folder_is_wide() -> None:

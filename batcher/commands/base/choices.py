@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from batcher.core.failures import FailureClass
 from batcher.errors import InputError
+from batcher.nouns import current_nouns
 from batcher.state.db.transaction import Transaction
 from batcher.state.reports.status import SimilarArtist, find_similar_artists
 
@@ -19,9 +20,8 @@ def parse_failure_class(name: str | None) -> FailureClass | None:
 
 def build_unknown_artist_error(tx: Transaction, artist_id: str) -> InputError:
     """Return the error for an artist that the plan does not have, with those like it."""
-    return InputError(
-        f"the plan has no artist {artist_id!r}{describe_similar_artists(find_similar_artists(tx, artist_id))}"
-    )
+    similar = describe_similar_artists(find_similar_artists(tx, artist_id))
+    return InputError(f"the plan has no {current_nouns().row} {artist_id!r}{similar}")
 
 
 def describe_similar_artists(similar: Sequence[SimilarArtist]) -> str:

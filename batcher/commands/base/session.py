@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from batcher.config.loading import load_config
 from batcher.config.sections import Config
 from batcher.errors import SetupError
+from batcher.nouns import find_nouns, set_nouns
 from batcher.service.address import read_origin
 from batcher.state import facts
 from batcher.state.db.store import Store
@@ -109,10 +110,13 @@ def open_session(
     quiet: bool = False,
     waits: bool = True,
 ) -> Session:
-    """Read the configuration and return the session of a command of this name. quiet: show neither progress nor notes.
+    """Read the configuration and return the session of a command of this name; texts use the nouns of its job.
+
+    quiet: show neither progress nor notes.
 
     Raises ConfigError.
     """
     config = load_config(config_path)
+    set_nouns(find_nouns(config.job.path))
     display = Display(CleanConsole(stderr=True, quiet=quiet))
     return Session(config, Store(config.state.dir, time.time, time.sleep), display, json, service_moved, command, waits)

@@ -12,6 +12,7 @@ from batcher.commands.planning.plan import configured_tables
 from batcher.core.lifecycle import ArtistState
 from batcher.errors import InputError, JobError
 from batcher.job.job import Job, job_output_to_stderr
+from batcher.nouns import current_nouns
 from batcher.plan.options import PlanWish, choose_plan_options, is_same_table, load_plan_options
 from batcher.plan.retry_shards import recut_parked_lines
 from batcher.plan.rows import ArtistReader, BadRows, describe_bad_rows
@@ -37,7 +38,10 @@ def run_forget(
     does not have or that was sent, and for a table that cannot be read.
     """
     if bool(artist_ids) == not_in_table:
-        raise InputError("name artists by --artist, or choose those that left the table by --not-in-table")
+        nouns = current_nouns()
+        raise InputError(
+            f"name {nouns.rows} by {nouns.id_option}, or choose those that left the table by --not-in-table"
+        )
     if table is not None and not not_in_table:
         raise InputError("--input names the table of --not-in-table, which is not given")
     job = session.load_job()
@@ -66,13 +70,16 @@ def _choose_by_name(artist_ids: Sequence[str]) -> Choose:
 
 
 def _check_unsent(artist: PlannedArtist) -> None:
+    nouns = current_nouns()
     if artist.was_sent:
         raise InputError(
-            f"artist {artist.artist_id!r} was sent (it is {artist.state}), and stays in the plan with what was paid "
-            "for it; only artists that were never sent can be taken out"
+            f"{nouns.row} {artist.artist_id!r} was sent (it is {artist.state}), and stays in the plan with what was "
+            f"paid for it; only {nouns.rows} that were never sent can be taken out"
         )
     if artist.state in {ArtistState.DONE_BEFORE, ArtistState.SKIPPED}:
-        raise InputError(f"artist {artist.artist_id!r} is {artist.state}, so nothing will be sent for it; leave it")
+        raise InputError(
+            f"{nouns.row} {artist.artist_id!r} is {artist.state}, so nothing will be sent for it; leave it"
+        )
 
 
 def _choose_by_table(session: Session, job: Job, table: Path | None) -> Choose:
@@ -93,10 +100,11 @@ def _choose_by_table(session: Session, job: Job, table: Path | None) -> Choose:
         ids = {job.read_id(artist) for _, artist in ArtistReader(job).read_artists(options.input, bad)}
     if bad and not options.skip_bad_rows:
         raise InputError(
-            f"{describe_bad_rows(options.input, bad)}; fix the table, as the artist of a bad row cannot be known"
+            f"{describe_bad_rows(options.input, bad)}; fix the table, as the {current_nouns().row} of a bad row cannot "
+            "be known"
         )
     if not ids:
-        raise InputError(f"{options.input} has no artists; name another table by --input")
+        raise InputError(f"{options.input} has no {current_nouns().rows}; name another table by --input")
     return lambda tx: wishes.choose_artists_not_in_table(tx, ids)
 
 
@@ -117,7 +125,7 @@ def _describe_choice(choice: UnsentChoice, verb: str) -> str:
         if count
     ]
     where = f" (of {' and '.join(parts)}, whose other lines, if any, stay)" if parts else ""
-    text = f"{format_count(choice.unsent, 'artist')} that {_were(choice.unsent)} never sent"
+    text = f"{current_nouns().count_rows(choice.unsent)} that {_were(choice.unsent)} never sent"
     stay = f"; {choice.sent:,} that {_were(choice.sent)} sent stay" if choice.sent else ""
     return f"{text} {verb} the plan{where}{stay}"
 

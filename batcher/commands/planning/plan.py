@@ -14,6 +14,7 @@ from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.confirm import confirm_or_refuse
 from batcher.commands.base.session import Session
 from batcher.errors import StateError
+from batcher.nouns import current_nouns
 from batcher.plan.checks import check_price_known
 from batcher.plan.options import (
     NamedTables,
@@ -57,7 +58,7 @@ def choose_options(session: Session, wish: PlanWish, add: bool) -> PlanOptions:
         read_column_names(options.input)  # a name mistyped is no question
         question = (
             f"this job was planned from {earlier.input} (--input goes on with it), and {options.input} is another "
-            "table, whose artists would be added to the plan"
+            f"table, whose {current_nouns().rows} would be added to the plan"
         )
         confirm_or_refuse(session, question, "--add", add)
     return options

@@ -15,6 +15,7 @@ from batcher.config.derived import find_cache_problem
 from batcher.core.model import JobVersion
 from batcher.errors import InputError
 from batcher.job.job import Job, job_output_to_stderr
+from batcher.nouns import current_nouns
 from batcher.plan.checks import build_todays_version, find_outdated_lines
 from batcher.plan.options import load_plan_options
 from batcher.plan.previewing import (
@@ -59,7 +60,8 @@ def run_preview(
     Raises InputError for an artist that neither has.
     """
     if artist_ids and sample is not None:
-        raise InputError("artists and --sample are both given; name the artists, or let --sample choose them")
+        rows = current_nouns().rows
+        raise InputError(f"{rows} and --sample are both given; name the {rows}, or let --sample choose them")
     job = session.load_job()
     with TokenCounter() as counter, job_output_to_stderr(), _open_plan(session) as tx:
         today = build_todays_version(session.config, job, counter)
@@ -166,8 +168,11 @@ class _Look:
         return [lines[artist_id] for artist_id in artist_ids]
 
     def _describe_unknown(self, artist_id: str) -> str:
+        nouns = current_nouns()
         places = (
-            f"{self.table} has no artist" if self._tx is None else f"neither the plan nor {self.table} has an artist"
+            f"{self.table} has no {nouns.row}"
+            if self._tx is None
+            else f"neither the plan nor {self.table} has {nouns.a_row}"
         )
         similar = find_similar_artists(self._tx, artist_id) if self._tx else []
         similar = similar or find_similar_ids(self.table, self._job, artist_id)

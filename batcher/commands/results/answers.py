@@ -6,6 +6,7 @@ from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.choices import build_unknown_artist_error, parse_failure_class
 from batcher.commands.base.session import Session
 from batcher.errors import InputError
+from batcher.nouns import current_nouns
 from batcher.review.kept_answers import REFUSED, find_answers
 from batcher.state.reports.status import has_artist
 from batcher.state.review.answers import AnswerChoice
@@ -23,7 +24,8 @@ def run_answers(
     Raises InputError where neither an artist nor `--refused` is given, and for an artist or class that does not exist.
     """
     if artist_id is None and not refused:
-        raise InputError("say of whom: `batcher answers ARTIST_ID`, or --refused for what was refused of all")
+        argument = current_nouns().id_argument
+        raise InputError(f"say of whom: `batcher answers {argument}`, or --refused for what was refused of all")
     named = parse_failure_class(failure)
     failures = (named,) if named is not None else REFUSED if refused else None
     if artist_id is not None:

@@ -11,7 +11,7 @@ from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.session import Session
 from batcher.commands.planning.plan import configured_tables
 from batcher.errors import StateError, compute_exit_code
-from batcher.views.sheet import format_count
+from batcher.nouns import current_nouns
 
 if TYPE_CHECKING:
     from batcher.contracts.results import CollectAnswer
@@ -63,10 +63,11 @@ def collect_to_files(
 
 
 def _draw_collection(collected: CollectResult, out: Path, failed: Path | None) -> Text:
-    lines = [] if collected.kept else [f"{format_count(collected.bios, 'bio')} written to {out}."]
+    nouns = current_nouns()
+    lines = [] if collected.kept else [f"{nouns.count_answers(collected.bios)} written to {out}."]
     lines += [f"{note[:1].upper()}{note[1:]}." for note in collected.notes]
     if failed is not None:
-        lines.append(f"{format_count(collected.failed, 'artist')} without a bio written to {failed}.")
+        lines.append(f"{nouns.count_rows(collected.failed)} without {nouns.an_answer} written to {failed}.")
     missing = _describe_counts(
         (collected.open, "still open"),
         (collected.held, "held"),
@@ -74,12 +75,12 @@ def _draw_collection(collected: CollectResult, out: Path, failed: Path | None) -
         (collected.skipped, "skipped row" if collected.skipped == 1 else "skipped rows"),
     )
     if missing:
-        lines.append(f"Not among the bios: {missing}.")
+        lines.append(f"Not among the {nouns.answers}: {missing}.")
     redone = _describe_counts(
         (collected.redone_open, "still open"), (collected.redone_held, "held"), (collected.redone_dead, "dead")
     )
     if redone:
-        lines.append(f"Asked for again, and here with the earlier bio: {redone}.")
+        lines.append(f"Asked for again, and here with the earlier {nouns.answer}: {redone}.")
     return Text("\n".join(lines))
 
 

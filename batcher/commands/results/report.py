@@ -10,10 +10,11 @@ from batcher.collect.report_file import check_report_target, write_report_file
 from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.session import Session
 from batcher.errors import BatcherError
+from batcher.nouns import current_nouns
 from batcher.state.reports.report import ReportData, read_report
 from batcher.state.snapshot import load_saved_prices
 from batcher.views.report.page import build_page
-from batcher.views.sheet import format_count, format_usd
+from batcher.views.sheet import format_usd
 
 if TYPE_CHECKING:
     from batcher.contracts.results import ReportAnswer
@@ -48,7 +49,7 @@ def run_report(session: Session, out: Path, overwrite: bool) -> "CommandAnswer[R
 
     price = f"{format_usd(spent)} spent" if spent is not None else "price unknown"
     lost = "".join(f", {count:,} {state}" for count, state in ((dead, "dead"), (held, "held")) if count)
-    bios = format_count(data.bios, "bio")
+    bios = current_nouns().count_answers(data.bios)
     return CommandAnswer(lambda: Text(f"Report written to {out}: {bios}{lost}, {price}."), describe)
 
 

@@ -12,6 +12,7 @@ from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.session import Session
 from batcher.core.model import JobVersion
 from batcher.errors import InputError, JobError
+from batcher.nouns import current_nouns
 from batcher.plan.checks import build_todays_version
 from batcher.state.db.transaction import Transaction
 from batcher.state.reports.prompts import PromptTotals, load_prompt_totals
@@ -21,8 +22,9 @@ from batcher.views.sheet import build_table, format_time, format_usd
 if TYPE_CHECKING:
     from batcher.contracts.results import DifferenceAnswer, VersionsAnswer
 
-COLUMNS = ["prompt", "since", "model", "lines", "judged", "accepted", "cost", "bios"]
-"""Of the table. The prompt of today's job is marked; an effort that is set stands beside its model."""
+COLUMNS = ["prompt", "since", "model", "lines", "judged", "accepted", "cost"]
+"""Of the table, before that of the answers. The prompt of today's job is marked; an effort that is set stands beside
+its model."""
 DATE = len("2026-11-27")
 
 
@@ -108,7 +110,9 @@ def _list_prompts(
                 "is_today": total.prompt == today.prompt,
             }
         )
-    parts: list[RenderableType] = [build_table("Prompts", COLUMNS, rows, 3, ["judged", "lines"])]
+    parts: list[RenderableType] = [
+        build_table("Prompts", [*COLUMNS, current_nouns().answers], rows, 3, ["judged", "lines"])
+    ]
     if today.problem:
         parts.append(Text(f"Today's prompt is not known: {today.problem}"))
     elif today.prompt is None:

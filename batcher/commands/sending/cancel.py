@@ -13,6 +13,7 @@ from batcher.commands.base.process import WorkDoneElsewhere, open_batch_runner
 from batcher.commands.base.session import Session
 from batcher.core.decide import decide_cancel_actions
 from batcher.errors import ExitCode
+from batcher.nouns import current_nouns
 from batcher.state import facts, wishes
 from batcher.state.wishes import CancelledShard, CancelResult
 from batcher.views.sheet import build_table, format_count, format_usd
@@ -102,7 +103,7 @@ def _draw_cancellation(
     parts: list[RenderableType] = []
     if cancelled:
         rows = [(str(row.shard), row.outcome or "in flight", row.bios, row.held) for row in cancelled]
-        parts.append(build_table("Cancelled", ["shard", "ended", "bios", "held"], rows, 2))
+        parts.append(build_table("Cancelled", ["shard", "ended", current_nouns().answers, "held"], rows, 2))
     lines = []
     if requested.withdrawn:
         count = len(requested.withdrawn)

@@ -22,6 +22,7 @@ from batcher.errors import InputError, compute_exit_code
 from batcher.job.job import Job
 from batcher.lanes.direct.lane import DirectLane
 from batcher.lanes.direct.ready_lines import SelectionWeight, weigh_beside_rest
+from batcher.nouns import current_nouns
 from batcher.plan.checks import check_sending
 from batcher.state import direct_calls
 from batcher.state.direct_calls import Selection
@@ -87,7 +88,7 @@ def run_direct(
     status = read_job_status(session)
     with session.store.read_transaction() as tx:
         outcomes = {row.outcome: row.calls for row in direct_calls.count_outcomes(tx, first_call)}
-    counts = ", ".join(f"{n:,} {outcome}" for outcome, n in outcomes.items()) or "none"
+    counts = ", ".join(f"{n:,} {current_nouns().name_outcome(outcome)}" for outcome, n in outcomes.items()) or "none"
 
     def describe() -> "DirectAnswer":
         from batcher.contracts.sending import DirectAnswer

@@ -22,6 +22,7 @@ from batcher.core.failures import FailureClass
 from batcher.core.pilots import FEWEST_LINES, PilotStage, describe_failed_pilot, is_enough_judged
 from batcher.errors import DecisionError, ExitCode, InputError
 from batcher.lanes.batch.runner import BatchRunner
+from batcher.nouns import current_nouns
 from batcher.plan.checks import build_todays_version
 from batcher.plan.options import PlanWish
 from batcher.plan.pilot_draw import PilotWish
@@ -87,7 +88,8 @@ def run_pilot(session: Session, lines: int | None, seed: int | None) -> "Command
     over = last.pilot.pilot if last is not None and last.stage is PilotStage.PASSED else None
     followed = _follow_pilot(session, partial(_choose_wanted_pilot, wish=wish, over=over), to_the_end=True)
     if followed is None:
-        raise InputError("nothing is left to send, and so to draw a pilot from; `batcher plan` takes in more artists")
+        rows = current_nouns().rows
+        raise InputError(f"nothing is left to send, and so to draw a pilot from; `batcher plan` takes in more {rows}")
     progress, end = followed.progress, followed.end
     if progress.stage is not PilotStage.FAILED and end != Finish(PILOT_ANSWERED):
         raise_problem(end)

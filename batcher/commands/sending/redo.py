@@ -16,6 +16,7 @@ from batcher.commands.sending.retry import describe_prompts
 from batcher.core.pilots import FEWEST_LINES
 from batcher.errors import InputError
 from batcher.job.job import Job
+from batcher.nouns import current_nouns
 from batcher.plan.checks import build_todays_version, check_unsent_lines
 from batcher.plan.reversioning import give_todays_version
 from batcher.state import asked_again, redo
@@ -29,7 +30,6 @@ from batcher.views.sheet import format_count, format_usd
 if TYPE_CHECKING:
     from batcher.contracts.sending import RedoAnswer
 
-KEPT = "Each bio stays until another one is accepted; `batcher poll` or `batcher run` goes on with them."
 FIRST_ANSWERS = (
     "Of a prompt that was not tried yet, a first wave is sent before the rest; `batcher run` sends a pilot first from "
     f"{FEWEST_LINES:,} lines on, `batcher pilot` of any number."
@@ -63,7 +63,7 @@ class Redo(NamedTuple):
         most = f"at most {format_usd(self.most_usd)}" if self.most_usd is not None else "of a price that is not known"
         text += f": {most}"
         if self.bios.priced:
-            text += f"; the bios that exist have cost {format_usd(self.bios.cost_usd)}"
+            text += f"; the {current_nouns().answers} that exist have cost {format_usd(self.bios.cost_usd)}"
         return text
 
 
@@ -83,7 +83,9 @@ def run_redo(session: Session, options: RedoOptions, yes: bool) -> "CommandAnswe
             confirm_or_refuse(session, expected.describe(), "--yes", is_given=False)
     with session.store.transaction("redo") as tx, TokenCounter() as counter:
         done = _ask_again(tx, session, job, options, counter)
-    text = done.describe() + (f". {KEPT}" if done.lines else ".")
+    kept = f"Each {current_nouns().answer} stays until another one is accepted"
+    goes_on = "`batcher poll` or `batcher run` goes on with them."
+    text = done.describe() + (f". {kept}; {goes_on}" if done.lines else ".")
     if any(row.changed for row in done.prompts):
         text += f" {FIRST_ANSWERS}"
 
@@ -104,7 +106,11 @@ def _ask_again(tx: Transaction, session: Session, job: Job, options: RedoOptions
         query = build_condition_query(tx, job, options.where) if options.where is not None else None
         lines = redo.choose_redos(tx, RedoFilter(options.artists, options.prompt, query))
     if not lines and options == RedoOptions(None, None, None):
-        raise InputError("name the bios to ask for again by --artist, --version or --where; no bio was revoked")
+        nouns = current_nouns()
+        raise InputError(
+            f"name the {nouns.answers} to ask for again by {nouns.id_option}, --version or --where; "
+            f"no {nouns.answer} was revoked"
+        )
     bios = redo.load_redone_bios(tx)
     redo.redo_lines(tx)
     give_todays_version(tx, session.config, job, counter)
@@ -115,11 +121,13 @@ def _check_options(tx: Transaction, options: RedoOptions) -> None:
     """Raise InputError for artists without a bio, and for a prompt that there is not."""
     unfit = redo.find_unfit_artists(tx, options.artists or [])
     if unfit:
-        first = unfit[0]
+        first, nouns = unfit[0], current_nouns()
         if first.state is None:
-            raise InputError(f"the plan has no artist {first.artist_id!r}; `batcher show` finds similar ones")
+            raise InputError(f"the plan has no {nouns.row} {first.artist_id!r}; `batcher show` finds similar ones")
         remedy = "`batcher retry` brings it back" if first.state in {"held", "dead"} else "it is still to be made"
-        raise InputError(f"artist {first.artist_id!r} is {first.state} and has no finished bio; {remedy}")
+        raise InputError(
+            f"{nouns.row} {first.artist_id!r} is {first.state} and has no finished {nouns.answer}; {remedy}"
+        )
     prompts = sorted(set(load_prompt_numbers(tx).values()))
     if options.prompt is not None and options.prompt not in prompts:
         raise InputError(f"there is no prompt {options.prompt}; there are {', '.join(map(str, prompts))}")

@@ -15,6 +15,7 @@ from batcher.config.sections import Config
 from batcher.core.lifecycle import ArtistState
 from batcher.errors import InputError
 from batcher.job.job import Job
+from batcher.nouns import capitalize, current_nouns
 from batcher.plan.checks import build_todays_version, check_unsent_lines
 from batcher.plan.reversioning import give_todays_version
 from batcher.state import asked_again, wishes
@@ -49,7 +50,7 @@ def run_retry(
     choice = RetryFilter(parse_failure_class(failure), artist, states)
     with session.store.read_transaction() as tx:
         if artist is not None and not has_artist(tx, artist):
-            raise InputError(f"the plan has no artist {artist!r}; `batcher show` finds similar ones")
+            raise InputError(f"the plan has no {current_nouns().row} {artist!r}; `batcher show` finds similar ones")
     brought = bring_back_lines(session, choice, same_prompt)
     why = _explain_nothing(session, artist) if artist is not None and not brought.lines else ""
 
@@ -67,8 +68,10 @@ def _explain_nothing(session: Session, artist_id: str) -> str:
         found = read_artist(tx, artist_id, partial(load_saved_prices, tx))
     if found is None or found.state in {"held", "dead"}:
         return ""
-    remedy = f"; `batcher redo --artist {artist_id}` asks for its bio again" if found.state.startswith("done") else ""
-    return f"Artist {artist_id!r} is {found.state.replace('_', ' ')}, neither held nor dead{remedy}."
+    nouns = current_nouns()
+    redo = f"`batcher redo {nouns.id_option} {artist_id}` asks for its {nouns.answer} again"
+    remedy = f"; {redo}" if found.state.startswith("done") else ""
+    return f"{capitalize(nouns.row)} {artist_id!r} is {found.state.replace('_', ' ')}, neither held nor dead{remedy}."
 
 
 def bring_back_lines(session: Session, choice: RetryFilter, same_prompt: bool) -> BroughtBack:

@@ -34,6 +34,7 @@ from batcher.core.decide import HAND_OVER, decide_actions, decide_tail_actions
 from batcher.core.pilots import FEWEST_LINES
 from batcher.errors import BatcherError, ExitCode, InputError, compute_exit_code
 from batcher.lanes.batch.runner import Decide
+from batcher.nouns import current_nouns
 from batcher.plan.options import PlanOptions
 from batcher.plan.pilot_draw import PilotWish
 from batcher.state import submissions
@@ -53,7 +54,9 @@ class Collection(NamedTuple):
     def draw(self) -> Sequence[RenderableType]:
         """Return what is shown of it."""
         if self.problem:
-            return [Text(f"Nothing was collected: {self.problem}. `batcher collect` writes the bios.")]
+            return [
+                Text(f"Nothing was collected: {self.problem}. `batcher collect` writes the {current_nouns().answers}.")
+            ]
         return [self.answer.draw()] if self.answer is not None else []
 
     def describe(self) -> Mapping[str, object]:

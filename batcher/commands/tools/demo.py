@@ -17,6 +17,7 @@ from batcher.config.loading import load_config
 from batcher.errors import BatcherError, ExitCode, InputError
 from batcher.job.loading import load_job
 from batcher.job.schema import output_column_types
+from batcher.nouns import current_nouns, find_nouns, set_nouns
 from batcher.views.progress import CleanConsole
 
 DEMO_LINES = 3
@@ -27,8 +28,8 @@ MARK = "# Written by `batcher demo`; the next one writes this folder anew."
 """The first line of the settings in a folder of the demo, by which a later demo knows it."""
 PICTURE_COLUMNS = 114
 """The width of the picture; with the lines that it has, it is about as wide as high."""
-RESULTS = ("bios.parquet", "failed.parquet")
-"""The files that the demo's `collect` writes."""
+FAILED = "failed.parquet"
+"""Where the demo's `collect` writes what has no answer; the file of the answers is called as the job calls these."""
 REPORT = "report.html"
 """The page that the demo's `report` writes."""
 
@@ -48,6 +49,7 @@ def run_demo(config: Path, input: Path | None, speed: float, svg: Path | None, f
     from batcher.sandbox.web.server import running_sandbox
 
     job = load_config(config).job
+    set_nouns(find_nouns(job.path))
     prepare_folder(folder)
     with tempfile.TemporaryDirectory(prefix="batcher-demo-") as scratch:
         settings = SandboxSettings(seed=1, speed=speed, faults=Faults(line_failures=DEMO_FAULTS))
@@ -76,7 +78,7 @@ def prepare_folder(folder: Path) -> None:
         raise InputError(f"{folder} exists and holds no earlier demo; name another folder with --folder")
     if is_ours:
         shutil.rmtree(folder / "state", ignore_errors=True)
-        for name in (*RESULTS, REPORT):
+        for name in (current_nouns().answers_file, FAILED, REPORT):
             (folder / name).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -122,8 +124,7 @@ class Demo:
         self._run_command("plan")
         self._run_command("submit", "--shards", "10", pictured=False)
         self._run_command("poll", pictured=False)
-        out, failed = RESULTS
-        self._run_command("collect", "--out", out, "--failed", failed)
+        self._run_command("collect", "--out", current_nouns().answers_file, "--failed", FAILED)
         self._run_command("report", "--out", REPORT)
 
     def _run_command(self, *arguments: str, pictured: bool = True) -> None:
@@ -143,15 +144,17 @@ class Demo:
         import duckdb
 
         columns = [duckdb.ColumnExpression(name) for name in (key, field)]
-        rows = duckdb.from_parquet(str(self._folder / RESULTS[0])).select(*columns).limit(DEMO_LINES).fetchall()
-        self.print_note("\nThe first bios:")
+        written = duckdb.from_parquet(str(self._folder / current_nouns().answers_file))
+        rows = written.select(*columns).limit(DEMO_LINES).fetchall()
+        self.print_note(f"\nThe first {current_nouns().answers}:")
         for name, bio in rows:
             self._console.print(Text.assemble((f"{name}: ", "bold"), str(bio)))
 
     def print_next_steps(self) -> None:
         """Print what the demo has left, and three commands to try on it."""
         took = f"{time.monotonic() - self._began:.0f} s in all. Nothing left this machine, and nothing was paid."
-        left = f"The bios, the page {self._folder / REPORT}, the settings and the state are in {self._folder}."
+        answers = current_nouns().answers
+        left = f"The {answers}, the page {self._folder / REPORT}, the settings and the state are in {self._folder}."
         self._aside.print(Text(f"\n{took} {left}", style="dim"))
         own = "python -m batcher" if sys.argv[0].endswith("__main__.py") else os.path.relpath(sys.argv[0])
         program = "batcher" if shutil.which("batcher") else own

@@ -50,7 +50,10 @@ def check_table(config: Config, job: Job) -> Iterator[Finding]:
     if unused:
         left_out = f"the job does not read {', '.join(unused)} of {table.name}"
         yield Finding(
-            "columns", NOTE, left_out, "`batcher preview` shows what is sent; a field of Artist reads a column"
+            "columns",
+            NOTE,
+            left_out,
+            f"`batcher preview` shows what is sent; a field of {job.artist.__name__} reads a column",
         )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from batcher.errors import format_usd
+from batcher.nouns import current_nouns
 
 BUDGET_SHARE = 0.8
 """The share of the budget that must be used for a notice that it will be used up soon."""
@@ -162,7 +163,7 @@ def _mark_end(view: NoticeView, _told: str) -> str:
 
 def _describe_end(view: NoticeView) -> Notice:
     spent = "" if view.spent_usd is None else f", {format_usd(view.spent_usd)} spent"
-    bios = f"{view.done:,} {'bio' if view.done == 1 else 'bios'}"
+    bios = current_nouns().count_answers(view.done)
     sentence = f"Nothing is left to send: {bios}, {view.dead:,} dead, {view.held:,} held{spent}."
     numbers = {"done": view.done, "dead": view.dead, "held": view.held, "spent_usd": view.spent_usd}
     return Notice("finished", sentence, numbers, ("perhaps_paid", "revoked", "held", "dead", "collect"))

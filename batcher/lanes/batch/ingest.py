@@ -37,6 +37,7 @@ from batcher.disk.result_archive import archive_result_file, result_file_path
 from batcher.job.job import job_output_to_stderr
 from batcher.lanes.batch.result_files import DownloadedFiles, ResultFile, ResultReader, absent_row
 from batcher.lanes.context import LaneContext
+from batcher.nouns import current_nouns
 from batcher.service.service import CallError, CallRefused
 from batcher.state import batches, facts, quota_pauses, remote_files, results, shards, submissions, wishes
 from batcher.state.batches import EndedBatch
@@ -195,7 +196,7 @@ class Ingestion:
         if shard.retry:
             results.mark_answers_again(tx, batch)
         self._settle_batch(tx, batch, () if is_unread else downloaded.files, decision)
-        details = f"bios: {bios:,}, failures: {sum(decision.failures.values()):,}"
+        details = f"{current_nouns().answers}: {bios:,}, failures: {sum(decision.failures.values()):,}"
         tx.record_event("settled", details, batch_id=batch.batch_id, shard=batch.shard)
         return IngestSummary(
             batch.batch_id, batch.shard, batch.status, bios, decision.failures, decision.problem, anomalies

@@ -15,6 +15,7 @@ from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, Failure, LineResult
 from batcher.core.result_line import parse_result_line
 from batcher.job.job import Job
+from batcher.nouns import current_nouns
 from batcher.state.results import KnownLine, ResultRow, result_row
 
 BUFFER_BYTES = 1 << 16
@@ -47,7 +48,7 @@ class Anomaly(StrEnum):
     MALFORMED = "malformed lines"
     FOREIGN = "lines of nobody in this shard"
     DUPLICATE = "lines that stand there twice"
-    SECOND_ANSWER = "second answers for lines that have a bio"
+    SECOND_ANSWER = "second answers for lines that have one"
 
 
 @dataclass(slots=True)
@@ -112,7 +113,9 @@ class ResultTally:
 
         count_mismatch: how the service's counts differ from what was read, in words, or "".
         """
-        texts = [f"{n:,} {anomaly}" for anomaly, n in self.anomalies.items()]
+        second = f"second answers for lines that have {current_nouns().an_answer}"
+        words = {Anomaly.SECOND_ANSWER: second}
+        texts = [f"{n:,} {words.get(anomaly, anomaly)}" for anomaly, n in self.anomalies.items()]
         if count_mismatch:
             texts.append(count_mismatch)
         return "; ".join(texts)

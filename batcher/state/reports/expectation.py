@@ -13,6 +13,7 @@ from batcher.core.direct.workers import MOST_WORKERS, recommend_workers
 from batcher.core.forecast import MAX_RETRY_SHARE, Forecast, compute_forecast, count_fitting_lines
 from batcher.core.model import JobVersion, TokenUsage
 from batcher.core.room import Budget, MeasuredUsage
+from batcher.nouns import current_nouns
 from batcher.state.reports.outlook import OpenLines, Outlook
 from batcher.state.snapshot import compute_charge
 
@@ -26,8 +27,6 @@ ASSUMED_THINKING_SHARES = (0.05, 0.25)
 
 TIERS = 5
 """The highest usage tier."""
-
-LATER_ADVICE = "a later [deadline], or fewer artists"
 
 
 class CostForecast(NamedTuple):
@@ -152,7 +151,7 @@ def assume_output_tokens(version: JobVersion) -> tuple[float, float]:
 def _deadline_advice(outlook: Outlook, config: Config, deadline_s: float) -> list[str]:
     """Return what would bring the expected end before the deadline."""
     if deadline_s <= 0:
-        return [LATER_ADVICE]
+        return [_advise_later()]
     advice = []
     tiers = [(lookup_tier_limit(config.model.name, tier), tier) for tier in range(config.limits.tier + 1, TIERS + 1)]
     known = [(limit, tier) for limit, tier in tiers if limit is not None]
@@ -173,4 +172,8 @@ def _deadline_advice(outlook: Outlook, config: Config, deadline_s: float) -> lis
         workers = recommend_workers(rest, deadline_s / 3600, outlook.per_worker_s)
         price = "flex" if config.direct.service_tier == FLEX else "standard"
         advice.append(f"`batcher direct --unreleased --workers {workers}` for {rest:,} lines, at the {price} price")
-    return advice or [LATER_ADVICE]
+    return advice or [_advise_later()]
+
+
+def _advise_later() -> str:
+    return f"a later [deadline], or fewer {current_nouns().rows}"

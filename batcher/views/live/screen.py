@@ -11,6 +11,7 @@ from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from batcher.nouns import current_nouns
 from batcher.state.reports.status import Status, UnsettledBatch
 from batcher.views.live.counts import count_lines, divide_bar, format_share, is_job_open, sum_lines
 from batcher.views.live.frame import Frame
@@ -126,7 +127,7 @@ def _build_bar(status: Status, frame: Frame, most: int) -> list[Text]:
     labels = [(f"{p.ascii_mark if frame.ascii else p.mark} {p.lines:,} {p.name}", p.style) for p in shown]
     earlier = status.states.get("done_before", 0)
     if earlier:
-        labels.append((f"(and {format_count(earlier, 'bio')} of an earlier run)", ""))
+        labels.append((f"(and {current_nouns().count_answers(earlier)} of an earlier run)", ""))
     bar.truncate(frame.width)
     return [bar, *_join_labels(labels, frame.width)][:most]
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import tzinfo
 from typing import NamedTuple
 
+from batcher.nouns import current_nouns
 from batcher.state.reports.status import OpenPause, Status
 from batcher.views.live.counts import count_lines, format_share, is_job_open, sum_lines
 from batcher.views.moments import format_clock, format_day, format_end_range, format_until
@@ -160,7 +161,8 @@ def describe_closing(status: Status, elapsed_s: float | None, files: Sequence[st
     parts = count_lines(status.states)
     lines = {part.name: part.lines for part in parts}
     total, over = sum_lines(parts), not is_job_open(status)
-    bios = format_count(lines["accepted"], "bio") if over else f"{lines['accepted']:,} of {total:,} bios"
+    accepted, nouns = lines["accepted"], current_nouns()
+    bios = nouns.count_answers(accepted) if over else f"{accepted:,} of {total:,} {nouns.answers}"
     told = [bios, f"{lines['dead']:,} dead"]
     if lines["held"]:
         told.append(f"{lines['held']:,} held")

@@ -7,6 +7,7 @@ there is nothing to draw yet is a sentence that says so.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from batcher.nouns import capitalize, current_nouns
 from batcher.state.reports.report import STEPS, MoneyLevel, ReportData, TokenLevel
 from batcher.views.sheet import format_count, format_moment
 
@@ -32,7 +33,9 @@ TIME_LABELS = {
 PRIORITY_COLORS = [f"var(--c{n})" for n in range(1, 9)]
 PHASES = ("uploaded", "validating", "in progress", "finalizing", "taken in")
 PHASE_COLORS = [f"var(--phase{n})" for n in range(1, 6)]
-FATES = {"has a bio": "var(--good)", "still open": "var(--wait)", "held": "var(--held)", "dead": "var(--bad)"}
+ANSWERED = "has a bio"
+"""How the state calls the fate of a line that has its answer, for every job."""
+FATES = {ANSWERED: "var(--good)", "still open": "var(--wait)", "held": "var(--held)", "dead": "var(--bad)"}
 HEIGHT = 220
 """Pixels of a chart whose height does not depend on its rows."""
 FAR_ABOVE = 5
@@ -134,20 +137,22 @@ def _build_progress(data: ReportData) -> Chart:
     """Return the share of the artists of each priority that have a bio, over time."""
     if not data.shards_sent and not any(curve.bios[STEPS] for curve in data.curves):
         return Chart(None, NOTHING_SENT)
-    shown = {"field": "share", "title": "have a bio", "format": ".1%"}
+    nouns, bio = current_nouns(), current_nouns().an_answer
+    shown = {"field": "share", "title": f"have {bio}", "format": ".1%"}
     y = {"field": "share", "scale": {"domain": [0, 1]}, "axis": {"format": ".0%", "tickCount": 5}}
     spec = _frame_curves(data, {"type": "line", "strokeWidth": 2}, shown, y=y)
-    return Chart(spec, "The share of the artists of each priority that have a bio.")
+    return Chart(spec, f"The share of the {nouns.rows} of each priority that have {bio}.")
 
 
 def _build_bios(data: ReportData) -> Chart:
     """Return the number of bios over time, by priority."""
+    nouns = current_nouns()
     if not any(curve.bios[STEPS] for curve in data.curves):
-        return Chart(None, "No bio has come yet.")
-    shown = {"field": "bios", "title": "bios", "format": ","}
+        return Chart(None, f"No {nouns.answer} has come yet.")
+    shown = {"field": "bios", "title": nouns.answers, "format": ","}
     y = {"field": "bios", "stack": "zero", "axis": {"format": "~s", "tickCount": 5}}
     spec = _frame_curves(data, {"type": "area"}, shown, y=y, order={"field": "place", "sort": "ascending"})
-    return Chart(spec, "Bios that exist, those of an earlier run included.")
+    return Chart(spec, f"{capitalize(nouns.answers)} that exist, those of an earlier run included.")
 
 
 def _build_shards(data: ReportData) -> Chart:
@@ -304,8 +309,9 @@ def _build_failures(data: ReportData) -> Chart:
     """Return the lines of each class of failure, by what became of them."""
     if not data.fates:
         return Chart(None, "Nothing has failed." if data.shards_sent or data.bios else NOTHING_SENT)
+    names = {fate: f"has {current_nouns().an_answer}" if fate == ANSWERED else fate for fate in FATES}
     rows = [
-        {"failure": fate.class_.replace("_", " "), "fate": fate.fate, "lines": fate.lines,
+        {"failure": fate.class_.replace("_", " "), "fate": names[fate.fate], "lines": fate.lines,
          "place": list(FATES).index(fate.fate)}
         for fate in data.fates
     ]  # fmt: skip
@@ -320,7 +326,9 @@ def _build_failures(data: ReportData) -> Chart:
             "sort": {"field": "lines", "op": "sum", "order": "descending"},
             "axis": {"grid": False, "ticks": False, "domain": False, "labelColor": "var(--ink)", "labelFontSize": 12},
         },
-        "color": {"field": "fate", "scale": {"domain": list(FATES), "range": list(FATES.values())}, "sort": None},
+        "color": {
+            "field": "fate", "scale": {"domain": list(names.values()), "range": list(FATES.values())}, "sort": None,
+        },
         "order": {"field": "place"},
         "tooltip": [
             {"field": "failure", "title": "class"}, {"field": "fate", "title": "now"},
@@ -370,5 +378,6 @@ def _build_money(data: ReportData) -> Chart:
             "mark": {"type": "line", "strokeDash": [5, 4]},
         },
     ]
-    note = "Dollars spent, and of them wasted: paid for answers that gave no bio, or a second one."
+    bio = current_nouns().answer
+    note = f"Dollars spent, and of them wasted: paid for answers that gave no {bio}, or a second one."
     return Chart(_frame(rows, HEIGHT, encoding=encoding, layer=layers[: 2 if is_bounded else 1]), note)

@@ -8,6 +8,7 @@ from functools import cache
 from importlib import resources
 
 from batcher import __version__
+from batcher.nouns import capitalize, current_nouns
 from batcher.state.reports.report import ReportData
 from batcher.views.report.charts import CONFIG, Chart, build_charts
 from batcher.views.report.html import build_element, fill_template, text_to_html
@@ -43,7 +44,7 @@ def build_page(data: ReportData, job: str, service: str, refresh_s: int = 0) -> 
             "refresh": f'<meta http-equiv="refresh" content="{refresh_s}">\n' if refresh_s else "",
             "version": text_to_html(__version__),
             "title": text_to_html(f"{job}: report"),
-            "style": load_asset("report.css"),
+            "style": fill_template(load_asset("report.css"), {"row": current_nouns().row}),
             "heading": text_to_html(job),
             "service": text_to_html(service),
             "times": text_to_html(_describe_times(data, refresh_s)),
@@ -77,12 +78,13 @@ def _describe_times(data: ReportData, refresh_s: int) -> str:
 
 
 def _build_sections(data: ReportData, charts: dict[str, Chart]) -> str:
+    nouns = current_nouns()
     money = build_chart("money", "Spent over time", charts["money"]) + build_money(data)
     parts = [
         build_headline(data),
         _build_section("Progress", _build_cards(
             build_chart("progress", "Share done by priority", charts["progress"]),
-            build_chart("bios", "Bios", charts["bios"]),
+            build_chart("bios", capitalize(nouns.answers), charts["bios"]),
         )),
         _build_section("Shards", _build_cards(
             build_chart("shards", "What each shard was in", charts["shards"], is_wide=True),
@@ -95,7 +97,7 @@ def _build_sections(data: ReportData, charts: dict[str, Chart]) -> str:
         _build_section("Money", _build_cards(money)),
         _build_section("Prompts", build_prompts(data.prompts)),
         _build_section("Dead and held lines", build_lost(data)),
-        _build_section("Sample bios", build_samples(data.samples)),
+        _build_section(f"Sample {nouns.answers}", build_samples(data.samples)),
     ]  # fmt: skip
     return "\n".join(parts)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
+from batcher.nouns import capitalize, current_nouns
 from batcher.state.reports.prompts import PromptTotals
 from batcher.state.reports.report import LostLine, ReportData, SampleBio
 from batcher.views.next_steps import describe_next_steps
@@ -28,10 +29,15 @@ OUTCOMES = (
 def build_headline(data: ReportData) -> str:
     """Return the headline numbers, and the bar of the lines by what became of them."""
     counts = {kind: sum(data.status.states.get(s, 0) for s in among) for kind, _, among in OUTCOMES}
-    artists = sum(counts.values())
+    artists, nouns = sum(counts.values()), current_nouns()
     in_flight, waiting, held, dead = (counts[kind] for kind in ("flight", "waiting", "held", "dead"))
     tiles = [
-        _build_tile("bios", "Bios", f"{data.bios:,}", f"{_describe_share(data.bios, artists)} of {artists:,} artists"),
+        _build_tile(
+            "bios",
+            capitalize(nouns.answers),
+            f"{data.bios:,}",
+            f"{_describe_share(data.bios, artists)} of {artists:,} {nouns.rows}",
+        ),
         _build_tile("open", "To come", f"{in_flight + waiting:,}", f"{in_flight:,} in flight, {waiting:,} waiting"),
         _build_tile("dead", "Given up", f"{dead:,}", f"dead; {held:,} held", "bad" if dead else ""),
         _build_money_tile(data),
@@ -132,7 +138,7 @@ def build_money(data: ReportData) -> str:
         ("spent", _describe_amount(costs.spent)),
         ("of that wasted", _describe_amount(costs.wasted)),
         ("saved against the standard price", _describe_amount(costs.saved)),
-        ("a bio of this run", _describe_price(costs.spent, costs.bios)),
+        (f"{current_nouns().an_answer} of this run", _describe_price(costs.spent, costs.bios)),
         ("in flight, at most", _describe_amount(costs.reserved)),
         ("expected to come", to_come + most),
         ("budget", format_usd(data.max_usd) if data.max_usd else "none"),
@@ -146,27 +152,32 @@ def build_money(data: ReportData) -> str:
 
 def _describe_price(spent: float | None, bios: int) -> str:
     """Return what each bio has cost, what was wasted included."""
-    return "no bio yet" if not bios else _describe_amount(None if spent is None else spent / bios)
+    return f"no {current_nouns().answer} yet" if not bios else _describe_amount(None if spent is None else spent / bios)
 
 
 def _describe_amount(amount: float | None) -> str:
     return "not known" if amount is None else format_usd(amount)
 
 
-PROMPT_COLUMNS = (
-    ("prompt", ""), ("since (UTC)", "optional"), ("lines", "number"), ("judged", "number"), ("accepted", "number"),
-    ("", "optional"), ("bios", "number"), ("cost", "number optional"),
-)  # fmt: skip
-"""The columns of the prompts; a narrow page leaves the optional ones out."""
-LOST_COLUMNS = (
-    ("artist", ""), ("name", ""), ("priority", "number"), ("state", ""), ("failure", ""), ("reason", ""),
-    ("tries", "number"),
-)  # fmt: skip
+def _list_prompt_columns() -> list[Cell]:
+    """Return the columns of the prompts; a narrow page leaves the optional ones out."""
+    return [
+        ("prompt", ""), ("since (UTC)", "optional"), ("lines", "number"), ("judged", "number"), ("accepted", "number"),
+        ("", "optional"), (text_to_html(current_nouns().answers), "number"), ("cost", "number optional"),
+    ]  # fmt: skip
+
+
+def _list_lost_columns() -> list[Cell]:
+    """Return the columns of the dead and held lines."""
+    return [
+        (text_to_html(current_nouns().row), ""), ("name", ""), ("priority", "number"), ("state", ""), ("failure", ""),
+        ("reason", ""), ("tries", "number"),
+    ]  # fmt: skip
 
 
 def build_prompts(prompts: Sequence[PromptTotals]) -> str:
     """Return the prompts with their accepted share and cost."""
-    table = build_table(PROMPT_COLUMNS, map(_list_prompt_cells, prompts), "prompts")
+    table = build_table(_list_prompt_columns(), map(_list_prompt_cells, prompts), "prompts")
     note = build_element("p", sentence_to_html("`batcher versions A B` shows what differs between two."), class_="note")
     return build_element("div", note + build_element("div", table, class_="scroll"), class_="card", id="prompts")
 
@@ -176,7 +187,7 @@ def _list_prompt_cells(row: PromptTotals) -> list[Cell]:
         str(row.prompt), format_moment(row.planned_at), f"{row.lines:,}", f"{row.judged:,}", _describe_accepted(row),
         _build_share(row.accepted_share), f"{row.bios:,}", _describe_amount(row.cost_usd),
     )  # fmt: skip
-    return [(content, kind) for content, (_, kind) in zip(contents, PROMPT_COLUMNS, strict=True)]
+    return [(content, kind) for content, (_, kind) in zip(contents, _list_prompt_columns(), strict=True)]
 
 
 def _describe_accepted(row: PromptTotals) -> str:
@@ -192,17 +203,17 @@ def build_lost(data: ReportData) -> str:
     total = data.lost_count
     if not total:
         return _build_empty("No line is dead or held.", "lost")
-    listed = len(data.lost)
+    listed, row = len(data.lost), text_to_html(current_nouns().row)
     if listed < total:
         count = f"The {listed:,} most urgent of {total:,} dead and held lines; `batcher collect --failed` writes all."
     else:
         count = f"{format_count(total, 'dead or held line')}."
     search = (
-        '<p class="search"><input type="search" id="search" placeholder="Search by artist, class or reason" '
+        f'<p class="search"><input type="search" id="search" placeholder="Search by {row}, class or reason" '
         'aria-label="Search the dead and held lines" aria-controls="lines" autocomplete="off"></p>'
     )
     found = build_element("p", sentence_to_html(count), class_="count", id="found", aria_live="polite")
-    table = build_table(LOST_COLUMNS, map(_list_lost_cells, data.lost), "lost")
+    table = build_table(_list_lost_columns(), map(_list_lost_cells, data.lost), "lost")
     return build_element(
         "div", search + found + build_element("div", table, class_="scroll", id="lines"), class_="card", id="lost"
     )
@@ -211,7 +222,7 @@ def build_lost(data: ReportData) -> str:
 def _list_lost_cells(line: LostLine) -> list[Cell]:
     failure = (line.class_ or "").replace("_", " ")
     code = f" ({line.code})" if line.code and line.code != line.class_ else ""
-    state = f"{line.state}, has an earlier bio" if line.has_bio else line.state
+    state = f"{line.state}, has an earlier {current_nouns().answer}" if line.has_bio else line.state
     texts = (
         line.artist_id,
         line.artist_name,
@@ -221,7 +232,7 @@ def _list_lost_cells(line: LostLine) -> list[Cell]:
         line.message or "",
         str(line.tries),
     )
-    return [(text_to_html(text), kind) for text, (_, kind) in zip(texts, LOST_COLUMNS, strict=True)]
+    return [(text_to_html(text), kind) for text, (_, kind) in zip(texts, _list_lost_columns(), strict=True)]
 
 
 def _build_empty(sentence: str, id: str) -> str:
@@ -232,13 +243,13 @@ def _build_empty(sentence: str, id: str) -> str:
 def build_samples(samples: Sequence[SampleBio]) -> str:
     """Return the sample bios."""
     if not samples:
-        return _build_empty("No bio has come yet.", "samples")
+        return _build_empty(f"No {current_nouns().answer} has come yet.", "samples")
     return build_element("div", "\n".join(map(_build_sample, samples)), class_="samples", id="samples")
 
 
 def _build_sample(sample: SampleBio) -> str:
     found = orjson.loads(sample.data)
-    fields: Mapping[str, object] = found if isinstance(found, dict) else {"bio": found}
+    fields: Mapping[str, object] = found if isinstance(found, dict) else {current_nouns().answer: found}
     texts = {name: _show_value(value) for name, value in fields.items()}
     longs = [name for name, text in texts.items() if len(text) > SHORT_FIELD]
     longs = longs or list(texts)[:1]
