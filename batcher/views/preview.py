@@ -13,7 +13,7 @@ from batcher.nouns import current_nouns
 from batcher.plan.previewing import LinePreview
 from batcher.state.reports.expectation import assume_output_tokens
 from batcher.views.plan import describe_unused_columns
-from batcher.views.sheet import format_usd
+from batcher.views.sheet import format_usd, name_with_id
 
 LONGEST_PART = 400
 """Characters of a content part that is no text, an image or a file, up to which it is shown whole."""
@@ -140,7 +140,8 @@ def _draw_artist_part(line: PricedLine, table: Path) -> Iterator[str]:
     origin = f"from the plan, {preview.state}" if preview.source == "plan" else f"from {table.name}"
     own = preview.tokens - preview.constant_tokens
     yield ""
-    yield f"{preview.artist_id} ({preview.artist_name}), priority {preview.priority}, {origin}"
+    named = name_with_id(preview.artist_id, preview.artist_name, id_first=True)
+    yield f"{named}, priority {preview.priority}, {origin}"
     yield (
         f"{preview.tokens:,} tokens: {preview.constant_tokens:,} of every request and {own:,} of this "
         f"{current_nouns().row}; {_describe_price(line)}"

@@ -10,7 +10,7 @@ from rich.text import Text
 from batcher.nouns import current_nouns
 from batcher.review.judging import Judgement
 from batcher.review.kept_answers import FoundAnswers, KeptAnswer
-from batcher.views.sheet import build_table, format_count, format_time, shorten_id
+from batcher.views.sheet import build_table, format_count, format_time, name_with_id, shorten_id
 
 INDENT = (0, 0, 0, 4)
 """The margins of an answer's text in cells: it is told apart from what Batcher says of it."""
@@ -32,7 +32,7 @@ def draw_answer(answer: KeptAnswer) -> Iterator[RenderableType]:
     record = answer.record
     asked = f"prompt {record.prompt}" if record.prompt is not None else "prompt not known"
     where = shorten_id(record.batch_id) if record.batch_id else f"call {record.call}" if record.call else ""
-    yield Text(f"{record.artist_name} ({record.artist_id})", style="bold")
+    yield Text(name_with_id(record.artist_id, record.artist_name), style="bold")
     yield Text(", ".join(filter(None, (f"{format_time(record.happened_at)} UTC", record.lane, where, asked))))
     yield Text(_describe_verdict(record.outcome, record.code, record.message))
     if answer.lack:

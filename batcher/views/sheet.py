@@ -117,6 +117,12 @@ class TitledTable:
         return sum(widths) + 3 * (len(kept) - 1)
 
 
+def name_with_id(row_id: str, name: str, id_first: bool = False) -> str:
+    """Return a row's name and id; the id alone where that stands in for a name."""
+    first, second = (row_id, name) if id_first else (name, row_id)
+    return first if first == second else f"{first} ({second})"
+
+
 def shorten_id(text: str) -> str:
     """Return an id of the service, cut to the part by which it differs from the others of its list."""
     return text if len(text) < LONG_ID or " " in text else f"{text[:SHORT_ID]}…"

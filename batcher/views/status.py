@@ -31,6 +31,7 @@ from batcher.views.sheet import (
     format_time,
     format_usd,
     format_usd_column,
+    name_with_id,
 )
 
 SHARD_WAITS_FOR = {
@@ -235,7 +236,8 @@ def _describe_outcome(status: Status) -> list[str]:
 
 def draw_artist(artist: ArtistHistory) -> RenderableType:
     """Return the drawing of one artist's whole history."""
-    head = Text(f"{artist.artist_name} ({artist.artist_id}), priority {artist.priority}: {artist.state}")
+    named = name_with_id(artist.artist_id, artist.artist_name)
+    head = Text(f"{named}, priority {artist.priority}: {artist.state}")
     parts: list[RenderableType] = [head]
     if artist.failure:
         parts.append(Text(f"last failure: {artist.failure}, {artist.code}: {artist.message}"))

@@ -7,6 +7,7 @@ from batcher.errors import InputError
 from batcher.nouns import current_nouns
 from batcher.state.db.transaction import Transaction
 from batcher.state.reports.status import SimilarArtist, find_similar_artists
+from batcher.views.sheet import name_with_id
 
 
 def parse_failure_class(name: str | None) -> FailureClass | None:
@@ -26,5 +27,5 @@ def build_unknown_artist_error(tx: Transaction, artist_id: str) -> InputError:
 
 def describe_similar_artists(similar: Sequence[SimilarArtist]) -> str:
     """Return the end of a sentence that names artists like an unknown one; "" where there are none."""
-    names = ", ".join(f"{row.artist_id} ({row.artist_name})" for row in similar)
+    names = ", ".join(name_with_id(row.artist_id, row.artist_name, id_first=True) for row in similar)
     return f"; similar: {names}" if names else ""

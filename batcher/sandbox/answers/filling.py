@@ -2,7 +2,7 @@
 
 A schema is turned into a plan (a function of the facts) once, and kept by its bytes: 40,000 lines share one. What a
 schema may say here: type, properties, required, items, enum, const, anyOf/oneOf/allOf, $ref, min/max of lengths,
-items and numbers. `pattern` and `format` are not followed.
+items and numbers, multipleOf, format, and a pattern where a text for it is found.
 """
 
 import math
@@ -11,6 +11,7 @@ from typing import cast
 
 import orjson
 
+from batcher.sandbox.answers.patterns import FORMATS, find_matching_text
 from batcher.sandbox.answers.text import Facts, build_placeholder_text, truncate_at_word
 from batcher.sandbox.base.chance import seeded_fraction
 
@@ -139,6 +140,12 @@ def _plan_array(schema: Schema, root: Schema, key: str, depth: int) -> Plan:
 def _plan_string(schema: Schema, _root: Schema, key: str, _depth: int) -> Plan:
     least, most = _read_int_keyword(schema, "minLength") or 0, _read_int_keyword(schema, "maxLength")
     named = key.lower() in _NAMES
+    pattern = schema.get("pattern")
+    shaped = FORMATS.get(str(schema.get("format")))
+    if isinstance(pattern, str):
+        shaped = find_matching_text(pattern) or shaped
+    if shaped is not None:
+        return _plan_constant(shaped)
 
     def fill_string(facts: Facts) -> object:
         given = facts.name if named else facts.find_value(key)
@@ -152,14 +159,18 @@ def _plan_string(schema: Schema, _root: Schema, key: str, _depth: int) -> Plan:
 def _plan_number(schema: Schema, _root: Schema, key: str, _depth: int) -> Plan:
     low, high = _number_bounds(schema)
     whole = _schema_type(schema) == "integer"
+    given_step = schema.get("multipleOf")
+    step = float(given_step) if isinstance(given_step, int | float) and given_step > 0 else 0.0
+    multiple = [math.ceil(low / step) * step] if step and math.isfinite(low) else []
 
     def is_in_bounds(value: float) -> bool:
-        return low <= value <= high and (not whole or value.is_integer())
+        is_multiple = not step or math.isclose(value / step, round(value / step), abs_tol=1e-9)
+        return low <= value <= high and is_multiple and (not whole or value.is_integer())
 
     def fill_number(facts: Facts) -> object:
         given = facts.find_value(key)
         candidates = [float(given)] if given and given.lstrip("-").isdigit() else []
-        candidates += [*facts.find_numbers(), 0.0, low, high]
+        candidates += [*facts.find_numbers(), 0.0, low, high, *multiple]
         value = next((each for each in candidates if math.isfinite(each) and is_in_bounds(each)), 0.0)
         return int(value) if whole else value
 

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from batcher.views.sheet import build_table, shorten_id
+from batcher.views.sheet import build_table, name_with_id, shorten_id
 
 
 def drawn(what: object, width: int) -> list[str]:
@@ -32,3 +32,9 @@ def test_a_title_is_as_long_as_it_needs_to_be_and_markup_is_text() -> None:
     assert lines[0].rstrip() == "A title that is longer than its table"
     assert "[red]x[/red] :heart:" in lines[3]
     assert shorten_id("file-short") == "file-short"
+
+
+def test_an_id_that_stands_in_for_a_name_is_shown_once() -> None:
+    assert name_with_id("a", "Ana") == "Ana (a)"
+    assert name_with_id("a", "Ana", id_first=True) == "a (Ana)"
+    assert name_with_id("17", "17") == "17"
