@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from batcher.errors import JobError, format_faulty_value
 
-LONGEST = 40
+LONGEST_NOUN = 40
 """Characters of a noun at most: it has to fit into the heading of a column."""
 _ASSIGNMENT = re.compile(r"^NOUNS\b[^=\n]*=[ \t]*([(\[][^)\]]*[)\]]|[^\n]*)", re.MULTILINE)
 _NOUN = re.compile(r"\w(?:[\w '&./-]*\w)?")
@@ -153,7 +153,7 @@ def build_nouns(texts: object) -> Nouns | None:
 
 def is_plain(text: str) -> bool:
     """Return whether a text is a noun that any screen can show: letters, digits, and a few marks between them."""
-    return len(text) <= LONGEST and _NOUN.fullmatch(text) is not None
+    return len(text) <= LONGEST_NOUN and _NOUN.fullmatch(text) is not None
 
 
 def form_plural(noun: str) -> str:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from batcher.errors import InputError
 from batcher.job.schema import COLLECT_COLUMNS, FAILED_COLUMNS
+from batcher.nouns import LONGEST_NOUN
 from batcher.scaffold.profile import ColumnProfile, TableProfile
 
 ID_WORDS = ("id", "uuid", "guid", "key", "code", "number", "no", "nr", "sku")
@@ -146,7 +147,7 @@ def slug(name: str) -> str:
 def name_row(stem: str) -> str:
     """Return what a row of a table is called: "ticket" for tickets, support_tickets and Tickets-2026; else "row"."""
     words = [word for word in slug(stem).split("_") if word.isalpha()]
-    word = words[-1] if words else ""
+    word = words[-1] if words and len(words[-1]) <= LONGEST_NOUN else ""
     if word in OTHER_PLURALS:
         return OTHER_PLURALS[word]
     if len(word) > 4 and word.endswith("ies"):

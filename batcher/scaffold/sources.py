@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from batcher.errors import InputError
-from batcher.scaffold.choosing import ChosenColumns, choose_columns, name_fields, name_row, slug, suggest
+from batcher.nouns import form_plural
+from batcher.scaffold.choosing import OTHER_PLURALS, ChosenColumns, choose_columns, name_fields, name_row, slug, suggest
 from batcher.scaffold.output_fields import OutputField
 from batcher.scaffold.profile import ColumnProfile, TableProfile
 
@@ -147,7 +148,9 @@ def _write_imports(body: str) -> str:
 
 def _write_names(plan: JobPlan) -> Iterator[str]:
     chosen = plan.chosen
-    yield f'NOUNS = ("{plan.noun}", "answer")  # what messages call a row, and what comes back for it'
+    plural = next((many for many, one in OTHER_PLURALS.items() if one == plan.noun != "row"), "")
+    others = f', "{plural}", "answers"' if plural and plural != form_plural(plan.noun) else ""
+    yield f'NOUNS = ("{plan.noun}", "answer"{others})  # what messages call a row, and what comes back for it'
     yield f"ID = {_quote(plan.fields[chosen.id])}  # the field that is another in each row"
     if chosen.name is not None:
         yield f"NAME = {_quote(plan.fields[chosen.name])}  # the field that a row is called by"

@@ -45,3 +45,9 @@ def test_a_word_is_not_rejected_and_used() -> None:
 def test_every_state_and_lane_is_named() -> None:
     for state in (*ArtistState, *ShardState, *Lane):
         assert state.value in TEXT, state
+
+
+def test_help_texts_fit_every_job() -> None:
+    """What a row and an answer are called is a matter of the job at hand, which `--help` does not know."""
+    words = re.compile(r"(?<!\w)(?:artists?|bios?)(?!\w)", re.IGNORECASE)
+    assert [where for where, text in help_texts() if words.search(text)] == []

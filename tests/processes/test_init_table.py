@@ -72,8 +72,8 @@ def test_a_prompt_without_a_schema_is_answered_in_plain_text(shop: Shop) -> None
 def test_what_init_writes_by_itself_runs_in_the_demo(shop: Shop) -> None:
     run(shop, "init tickets.csv")
     told, _ = run(shop, "demo --speed 20000")
-    assert "Ticket of room" in told
-    assert shop.query("SELECT count(*) FROM 'demo/bios.parquet'")[0][0]
+    assert "Ticket of room" in told and "The first answers:" in told
+    assert shop.query("SELECT count(*) FROM 'demo/answers.parquet'")[0][0]
 
 
 @pytest.mark.parametrize(

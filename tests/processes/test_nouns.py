@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import batcher
+from batcher.errors import InputError
+from batcher.nouns import DEFAULT, current_nouns
 from tests.support.kill_harness import wait_until
 from tests.support.nursery import nursery
 from tests.support.shop import DEMO_SETTINGS, Shop, answer, open_small_shop, run
@@ -240,3 +243,16 @@ def test_nouns_that_cannot_be_used_are_refused_where_the_job_is_loaded(shop: Sho
     assert "NOUNS has to be assigned once, at the start of a line" in answer(shop, "plan", 2)["error"]
     path.write_text(text + "\n\n1 +\n", encoding="utf-8")
     assert "tickets" in run(shop, "status")[0]  # of a job that is broken, too
+
+
+def test_a_program_is_told_in_the_words_of_the_job(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
+        monkeypatch.setenv(name, shop.environment[name])
+    job = batcher.open(shop.folder / "batcher.toml")
+    job.plan()
+    job.submit()
+    job.poll()
+    assert "writes the 11 labels." in job.status().next_steps[-1].sentence
+    with pytest.raises(InputError, match="the plan has no ticket 'x'"):
+        job.show("x")
+    assert current_nouns() is DEFAULT  # of another job in the same thread

@@ -12,6 +12,7 @@ from batcher.core.model import RowColumns
 from batcher.errors import InputError
 from batcher.job.job import Job
 from batcher.job.loading import load_job
+from batcher.nouns import find_nouns
 from batcher.scaffold.choosing import name_row
 from batcher.scaffold.output_fields import OutputField, parse_output_fields
 from batcher.scaffold.profile import profile_table
@@ -241,6 +242,17 @@ def test_job_py_is_tidy_python(tmp_path: Path, wish: dict[str, str]) -> None:
     assert nouns == ("ticket", "answer")
     assert (job.bio is None) == ("prompt" in wish)
     assert "description" not in job.schema  # it would be sent with every request
+
+
+def test_a_plural_that_no_rule_gives_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text("id,name\n1,Ann\n2,Bo\n", encoding="utf-8")
+    made(path)
+    assert find_nouns(tmp_path / "jobs" / "people") == ("person", "answer", "people", "answers")
+
+
+def test_a_table_of_a_very_long_name_has_rows() -> None:
+    assert [name_row(stem) for stem in ("tickets", "w" * 39 + "s", "w" * 40 + "s")] == ["ticket", "w" * 39, "row"]
 
 
 ODD = 'ID,class,Body text,"say ""a""",_x,2024,json,date,größe,str,,Class\n1,a,b,c,d,e,f,2026-11-27,h,i,j,k\n'
