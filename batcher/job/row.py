@@ -1,7 +1,7 @@
 """What a row of a job is: the fields that name and rank it, and all its fields as the texts of user.md."""
 
 import datetime
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from decimal import Decimal
 from enum import Enum
 from types import ModuleType
@@ -86,8 +86,8 @@ def format_id(value: object) -> str:
 
 def format_fields(row: BaseModel) -> dict[str, str]:
     """Return the fields of a row as texts, by name: what stands in user.md for a row without prompt_values."""
-    values = {**vars(row), **(row.model_extra or {})}
-    return {name: value if type(value) is str else format_value(value) for name, value in values.items()}
+    values = vars(row) if row.model_extra is None else {**vars(row), **row.model_extra}
+    return {name: _FORMATTERS.get(type(value), format_value)(value) for name, value in values.items()}
 
 
 def format_value(value: object) -> str:
@@ -109,3 +109,10 @@ def _format_scalar(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return value.isoformat(sep=" ") if isinstance(value, datetime.datetime) else str(value)
+
+
+_FORMATTERS: Mapping[type, Callable[[Any], str]] = {
+    str: str, int: str, float: str, datetime.date: str, type(None): lambda _: "",
+    bool: lambda value: "true" if value else "false",
+}  # fmt: skip
+"""What makes texts of the commonest values, as `format_value` does: this is done for each field of each row."""

@@ -283,10 +283,11 @@ def find_missing_column(table: Path, job: Job) -> str:
 
 def _find_missing_column(table: Path, job: Job, found: Container[str]) -> str:
     for name, field in job.artist.model_fields.items():
-        if name not in found and field.is_required() and field.validation_alias is None:
+        column = field.validation_alias or name
+        if field.is_required() and isinstance(column, str) and not (column in found or name in found):
             columns = ", ".join(read_column_names(table))
             return (
-                f"{table} has no column {name}; its columns are {columns or 'none'}: "
+                f"{table} has no column {column}; its columns are {columns or 'none'}: "
                 "rename one, or give it an alias in job.py"
             )
     return ""
