@@ -4,12 +4,12 @@ SELECT t.artist_id, t.lane, t.shard, t.batch_id, v.prompt AS prompt_version, t.o
        t.cost_usd::DECIMAL(24, 12) AS cost_usd, to_timestamp(t.happened_at) AS happened_at
 FROM main.attempts AS t LEFT JOIN main.versions AS v USING (version);
 COMMENT ON VIEW open.attempts IS 'The tries: what became of each request, in either lane. One row an answer or failure of a line.';
-COMMENT ON COLUMN open.attempts.artist_id IS 'The artist whose line was asked for.';
+COMMENT ON COLUMN open.attempts.artist_id IS 'The id of the row whose line was asked for.';
 COMMENT ON COLUMN open.attempts.lane IS 'batch or direct.';
 COMMENT ON COLUMN open.attempts.shard IS 'The shard that it was asked with; NULL in the direct lane.';
 COMMENT ON COLUMN open.attempts.batch_id IS 'The batch that it was asked with; NULL in the direct lane.';
 COMMENT ON COLUMN open.attempts.prompt_version IS 'The number of the prompt that it was asked with.';
-COMMENT ON COLUMN open.attempts.outcome IS 'bio (accepted), repeated (an answer of a line that had its bio), or the class of its failure.';
+COMMENT ON COLUMN open.attempts.outcome IS 'bio (accepted), repeated (an answer of a line that had its accepted one), or the class of its failure.';
 COMMENT ON COLUMN open.attempts.code IS 'The code of the failure, of the service or of Batcher; NULL: none.';
 COMMENT ON COLUMN open.attempts.message IS 'The failure in words; NULL: none.';
 COMMENT ON COLUMN open.attempts.status_code IS 'The HTTP status of the answer; NULL: none.';

@@ -54,5 +54,5 @@ COMMENT ON COLUMN open.costs.lane IS 'batch or direct.';
 COMMENT ON COLUMN open.costs.bios IS 'The answers that were accepted.';
 COMMENT ON COLUMN open.costs.reserved_usd IS 'The most dollars that what is in flight may cost, or was given up and may have been paid; NULL: a price is not known.';
 COMMENT ON COLUMN open.costs.spent_usd IS 'Dollars for all answers; NULL: a price is not known.';
-COMMENT ON COLUMN open.costs.wasted_usd IS 'The dollars of them that were paid for answers that gave no bio, or a second one.';
+COMMENT ON COLUMN open.costs.wasted_usd IS 'The dollars of them that were paid for answers that were not accepted, or a second one.';
 COMMENT ON COLUMN open.costs.saved_usd IS 'How many dollars more the same tokens cost at the standard price; NULL: the prices of the model are not recorded.';

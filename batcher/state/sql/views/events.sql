@@ -6,5 +6,5 @@ COMMENT ON COLUMN open.events.happened_at IS 'When it was recorded.';
 COMMENT ON COLUMN open.events.kind IS 'What happened, such as record_upload or settle; more kinds may come.';
 COMMENT ON COLUMN open.events.shard IS 'The shard that it happened to; NULL: none.';
 COMMENT ON COLUMN open.events.batch_id IS 'The batch that it happened to; NULL: none.';
-COMMENT ON COLUMN open.events.artist_id IS 'The artist that it happened to; NULL: none.';
+COMMENT ON COLUMN open.events.artist_id IS 'The id of the row that it happened to; NULL: none.';
 COMMENT ON COLUMN open.events.detail IS 'What else is known of it; NULL: nothing.';
