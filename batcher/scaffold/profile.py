@@ -8,7 +8,7 @@ from typing import NamedTuple
 import duckdb
 
 from batcher.errors import InputError
-from batcher.plan.tables import LONGEST_FIELD, read_column_names
+from batcher.plan.tables import LONGEST_FIELD, read_column_names, read_table
 
 LONGEST_ID = 200
 """Characters of the longest value of a column that may be an id."""
@@ -38,11 +38,13 @@ _PARQUET_KINDS: Mapping[str, str] = {
     **dict.fromkeys(("VARCHAR", "UUID", "ENUM"), "str"),
     "BOOLEAN": "bool",
     "DATE": "dt.date",
+    "TIME": "dt.time",
+    "TIMESTAMP WITH TIME ZONE": "dt.datetime",
     **dict.fromkeys(("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"), "dt.datetime"),
 }
 """The types that a row has for DuckDB's types. Columns of other types are not read."""
 _ID_KINDS = {"int", "str", "float"}
-_LIST_KINDS = {"str", "int", "float", "bool"}
+_LIST_KINDS = {"str", "int", "float", "bool", "dt.date"}
 
 
 class ColumnProfile(NamedTuple):
@@ -82,7 +84,8 @@ def profile_table(path: Path) -> TableProfile:
         except duckdb.Error as error:
             raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     if not rows:
-        raise InputError(f"{path} has no rows; a job is made from the columns of a table that has some")
+        bad = next((row for _, row in read_table(path) if isinstance(row, InputError)), None)
+        raise bad or InputError(f"{path} has no rows; a job is made from the columns of a table that has some")
     return TableProfile(path, rows, [column for column in columns if column.name.strip()])
 
 
@@ -145,7 +148,8 @@ def _list_checks(suffix: str, column: str, text: str, kind: str) -> Mapping[str,
     """Return the types that a column may have, the narrowest first, each with a condition for every row."""
     if suffix == ".parquet":
         own = _find_parquet_kind(kind)
-        return {own: "true"} if own else {}
+        check = f"NOT isnan({column})" if kind in {"FLOAT", "DOUBLE"} else "true"  # JSON has no NaN
+        return {own: check} if own else {}
     date = f"regexp_full_match({text}, '{_DATE}') AND try_cast({text} AS DATE) IS NOT NULL"
     if suffix == ".csv":  # numbers with leading zeros are texts
         return {

@@ -2,7 +2,7 @@
 
 import json
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -76,14 +76,15 @@ def plan_job_files(table: TableProfile, wish: JobWish) -> JobPlan:
     taken = {field.name.lower() for field in output}
     chosen = choose_columns(table, noun, wish.id, taken)
     fields = name_fields(table, chosen, noun, bool(output))
-    prompt = convert_prompt(wish.prompt, fields) if wish.prompt is not None else None
+    unread = [column.name for column in table.columns if column.name not in fields]
+    prompt = convert_prompt(wish.prompt, fields, unread) if wish.prompt is not None else None
     return JobPlan(table, noun, chosen, fields, output, prompt)
 
 
-def convert_prompt(prompt: str, fields: Mapping[str, str]) -> str:
+def convert_prompt(prompt: str, fields: Mapping[str, str], unread: Collection[str] = ()) -> str:
     """Return a prompt as user.md has it: columns in braces become the fields of a row.
 
-    Raises InputError for one that names no column, or one that the table does not have.
+    unread: columns that no field can hold. Raises InputError for one that names no column, or one that cannot be read.
     """
     known = {**{field: field for field in fields.values()}, **fields}
     try:
@@ -97,6 +98,10 @@ def convert_prompt(prompt: str, fields: Mapping[str, str]) -> str:
             continue
         written = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
         column = written if written in known else written.strip()
+        if column in unread:
+            raise InputError(
+                f"--prompt names {{{written}}}, a column of a type that no field can hold; write it as text"
+            )
         if column not in known:
             raise InputError(
                 f"--prompt names {{{written}}}, and the table has no such column{suggest(column, list(fields))}"

@@ -9,6 +9,7 @@ import pytest
 from batcher.sandbox import Sandbox, SandboxSettings, scaled_clock
 from batcher.sandbox.web.server import running_sandbox
 from tests.support.shop import Shop, answer, run
+from tests.support.world import ROOT
 
 ROWS = 200
 PROMPT = "Classify {subject}: {Body text}"
@@ -77,6 +78,74 @@ def test_what_init_writes_by_itself_runs_in_the_demo(shop: Shop) -> None:
     assert "Ticket of room" in told
     assert "The first answers:" in told
     assert shop.query("SELECT count(*) FROM 'demo/answers.parquet'")[0][0]
+
+
+MESSAGES = """from pydantic import BaseModel
+
+ID = "ticket_id"
+
+
+class Row(BaseModel):
+    ticket_id: str
+    subject: str
+
+
+def messages(row):
+    return [{"role": "user", "content": f"Translate: {row.subject}"}]
+"""
+DATES = """import datetime
+
+from pydantic import BaseModel, Field
+
+ID = "ticket_id"
+PRIORITY = "priority"
+
+
+class Row(BaseModel):
+    ticket_id: int
+    priority: int
+    opened: datetime.date
+
+
+class Answer(BaseModel):
+    due: datetime.date
+    code: str = Field(pattern="^[A-Z]{2}-[0-9]+$")
+    steps: list[str]
+
+
+def accept(row, answer):
+    return None
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "user", "column", "fit"),
+    [
+        (MESSAGES, None, "text", "text LIKE 'Sandbox text on %'"),
+        (DATES, "Opened: {opened}", "due", "due = '2026-11-27' AND code LIKE 'AA-%'"),
+    ],
+)
+def test_the_demo_runs_whatever_job_there_is(shop: Shop, source: str, user: str | None, column: str, fit: str) -> None:
+    job = shop.folder / "own"
+    job.mkdir()
+    (job / "job.py").write_text(source, encoding="utf-8")
+    (job / "system.md").write_text("Be brief.", encoding="utf-8")
+    if user is not None:
+        (job / "user.md").write_text(user, encoding="utf-8")
+    (shop.folder / "batcher.toml").write_text('[job]\npath = "own"\ninput = "tickets.csv"\n', encoding="utf-8")
+    told, _ = run(shop, "demo --speed 20000")
+    (file,) = (path.name for path in (shop.folder / "demo").glob("*.parquet") if path.name != "failed.parquet")
+    ((key, value),) = shop.query(f"SELECT ticket_id, {column} FROM 'demo/{file}' LIMIT 1")
+    assert f"{key}: {value}"[:40] in told
+    fitting = shop.query(f"SELECT count(*) FILTER ({fit}) > 0.9 * count(*) FROM 'demo/{file}'")
+    assert fitting == [(True,)]  # some texts are faults of the demo's, which plain text does not show
+
+
+def test_the_example_of_support_tickets_runs_in_the_demo(shop: Shop) -> None:
+    told, _ = run(shop, f"demo --speed 20000 --config {ROOT / 'jobs' / 'tickets' / 'batcher.toml'}")
+    assert "artist" not in told.lower()
+    columns = [str(name) for name, *_ in shop.query("DESCRIBE SELECT * FROM 'demo/labels.parquet'")]
+    assert columns[:7] == ["ticket_id", "subject", "priority", "category", "urgency", "needs_person", "summary"]
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,8 @@ def test_the_values_of_jsonl_tell_its_types(tmp_path: Path) -> None:
 
 PARQUET = """SELECT 1::BIGINT AS id, 2.50::DECIMAL(9, 2) AS price, 3::DECIMAL(20, 0) AS whole, DATE '2026-11-27' AS day,
     TIMESTAMP '2026-11-27 07:30:00' AS moment, true AS sure, ['a', 'b'] AS tags, {'k': 1} AS parts, '7' AS digits,
-    '0f3b1e8e-6f0e-4a53-8f3a-0d3b1c9f9a10'::UUID AS uuid, [1.5] AS shares, NULL::INTEGER AS gap"""
+    '0f3b1e8e-6f0e-4a53-8f3a-0d3b1c9f9a10'::UUID AS uuid, [1.5] AS shares, NULL::INTEGER AS gap, TIME '07:30' AS clock,
+    'nan'::DOUBLE AS nan, TIMESTAMPTZ '2026-11-27 07:30:00+00' AS there, [DATE '2026-11-27'] AS days"""
 
 
 def test_a_parquet_file_has_its_types(tmp_path: Path) -> None:
@@ -106,13 +107,17 @@ def test_a_parquet_file_has_its_types(tmp_path: Path) -> None:
     assert kinds == {
         "id": "int", "price": "float", "whole": "int", "day": "dt.date", "moment": "dt.datetime", "sure": "bool",
         "tags": "list[str]", "parts": "", "digits": "str", "uuid": "str", "shares": "list[float]", "gap": "str",
+        "clock": "dt.time", "nan": "", "there": "dt.datetime", "days": "list[dt.date]",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_a_job_for_any_kind_of_table_can_be_planned(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"tickets.{suffix}"
-    query = PARQUET.replace(", {'k': 1} AS parts", "") if suffix == "csv" else PARQUET
+    left_out = [] if suffix == "parquet" else [", {'k': 1} AS parts", " 'nan'::DOUBLE AS nan,"]
+    query = PARQUET
+    for part in left_out:
+        query = query.replace(part, "")
     duckdb.execute(f"COPY ({query} UNION ALL {query.replace('SELECT 1::', 'SELECT 2::')}) TO '{path}'")
     job = made(path)
     assert job.row_columns == RowColumns("id", None, None)
@@ -152,6 +157,7 @@ def test_another_id_can_be_taken(tmp_path: Path) -> None:
     ("text", "wish", "sentence"),
     [
         (HEAD, {}, "tickets.csv has no rows; a job is made from the columns of a table that has some"),
+        (HEAD + "1,2\n", {}, "tickets.csv, row 2: 2 values for 3 columns; quote commas in values"),
         ("", {}, "tickets.csv is empty: not even a header row; write the names of the columns into its first row"),
         (
             "subject,body\nx,y\nx,y\n",
@@ -188,7 +194,7 @@ def test_another_id_can_be_taken(tmp_path: Path) -> None:
         ),
         (
             HEAD + ROWS,
-            {"schema": "ticket_id int"},
+            {"schema": "Ticket_ID int"},
             "--schema: ticket_id is the column of the id; give the field of an answer another name",
         ),
     ],
@@ -197,6 +203,16 @@ def test_what_gives_no_job_is_said_and_nothing_is_written(
     tmp_path: Path, text: str, wish: dict[str, str], sentence: str
 ) -> None:
     assert refusal(table(tmp_path, text), **wish) == sentence
+
+
+def test_a_column_that_no_field_can_hold_is_not_sent(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    duckdb.execute(f"COPY ({PARQUET}) TO '{path}'")
+    assert refusal(path, prompt="{day} {parts}") == (
+        "--prompt names {parts}, a column of a type that no field can hold; write it as text"
+    )
+    told = scaffold_table_job(InitWish(path, folder=tmp_path))
+    assert "No field can hold these columns, and none is sent: parts, nan." in told
 
 
 def test_a_field_of_an_answer_takes_the_place_of_a_name_and_of_a_priority(tmp_path: Path) -> None:
