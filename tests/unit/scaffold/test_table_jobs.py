@@ -149,6 +149,20 @@ def test_the_columns_that_name_a_row(tmp_path: Path, head: str, row: str, column
     assert made(table(tmp_path, f"{head}\n{rows}\n")).row_columns == columns
 
 
+def test_a_column_with_gaps_may_be_empty(tmp_path: Path) -> None:
+    path = table(tmp_path, "id,born,Body text\n1,1899,\n2,,x\n")
+    world = World(tmp_path)
+    world.job = made(path, prompt="{born}: {Body text}")
+    world.plan(path)
+    rows = [
+        world.job.restore_artist(str(data)) for (data,) in world.rows("SELECT data FROM artists ORDER BY artist_id")
+    ]
+    assert [(row.born, row.body_text) for row in rows] == [(1899, None), (None, "x")]
+    source = (tmp_path / "jobs" / "tickets" / "job.py").read_text(encoding="utf-8")
+    assert "    born: int | None = None\n" in source
+    assert '    body_text: str | None = Field(default=None, alias="Body text")\n' in source
+
+
 def test_another_id_can_be_taken(tmp_path: Path) -> None:
     assert made(table(tmp_path), id="subject").row_columns == RowColumns("subject", None, None)
 
