@@ -17,7 +17,7 @@ from pathlib import Path
 
 from batcher.core.cutting import MAX_BYTES
 from batcher.core.retry import DEFAULT_POLICIES, RetryRules
-from batcher.service.openai_service import connect_service
+from batcher.service.connecting import connect_service
 
 CHUNK = 1 << 20
 FILE = '{"id": "file-1", "object": "file", "bytes": 1, "created_at": 1, "filename": "f", "purpose": "batch"}'

@@ -195,6 +195,25 @@ class ApiSection(ConfigSection):
     delete_remote_files: bool = True
 
 
+class ServiceSection(ConfigSection):
+    """Which service answers, and in what it differs. None: as the profile has it."""
+
+    profile: Literal["openai", "azure", "compatible"] | None = None
+    """None: as OpenAI."""
+    lacks: tuple[Literal["metadata", "list_batches", "list_files", "file_expiry", "delete_files"], ...] = ()
+    """What the service does not have, besides what its profile lacks."""
+    window: str | None = Field(default=None, min_length=1)
+    """completion_window of a batch."""
+    purpose: str | None = Field(default=None, min_length=1)
+    """Of an input file."""
+
+    @model_validator(mode="after")
+    def _reject_lacks_of_openai(self) -> "ServiceSection":
+        if self.lacks and self.profile in {None, "openai"}:
+            raise ValueError('lacks describes a service other than OpenAI; set profile = "compatible" as well')
+        return self
+
+
 class DirectSection(ConfigSection):
     """The direct lane. rpm, tpm, daily_requests: upper bounds; 0: none but those in the headers of the service."""
 
@@ -259,6 +278,7 @@ class Config(ConfigSection):
     pause: PauseSection = PauseSection()
     poll: PollSection = PollSection()
     api: ApiSection = ApiSection()
+    service: ServiceSection = ServiceSection()
     direct: DirectSection = DirectSection()
     logging: LoggingSection = LoggingSection()
     notify: NotifySection = NotifySection()

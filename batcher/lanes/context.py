@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 from batcher.catalog.prices import PriceOf
 from batcher.config.sections import Config
+from batcher.config.services import find_service_profile
 from batcher.core.events import Event
 from batcher.core.failures import FailureClass
 from batcher.core.retry import Jitter, RetryRules, delay_after_call_failure, delay_after_failure
 from batcher.job.job import Job
+from batcher.service.profiles import ServiceProfile
 from batcher.service.service import Service
 from batcher.state.db.store import Store
 from batcher.state.quota_pauses import QuotaRule
@@ -35,6 +37,11 @@ class LaneContext:
     """Is called with each event; the views put it into words."""
     interrupted: Callable[[], bool] = lambda: False
     """Returns whether the user asked to end at the next safe point."""
+
+    @property
+    def profile(self) -> ServiceProfile:
+        """What the service is like."""
+        return find_service_profile(self.config)
 
     @property
     def quota_rule(self) -> QuotaRule:

@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from batcher.core.failures import ErrorDetails
-from batcher.core.lifecycle import BatchStatus
 from batcher.core.remote import RemoteBatch, RemoteFile
 from batcher.core.result_line import Json
 from batcher.service.masking import hide_secrets, mask_secrets
+from batcher.service.profiles import ServiceProfile, load_profile
 from batcher.service.service import CallUnknown
 
 MESSAGE_LENGTH = 500
@@ -35,20 +35,6 @@ _DIGITS_KEPT = 17
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _TOKENS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 """Texts and brackets. Within a text only escapes repeat the group: each repetition takes a hundred bytes."""
-
-STATUS_SYNONYMS: Mapping[str, str] = {
-    "canceled": BatchStatus.CANCELLED,
-    "canceling": BatchStatus.CANCELLING,
-    "cancellation_requested": BatchStatus.CANCELLING,
-    "complete": BatchStatus.COMPLETED,
-    "succeeded": BatchStatus.COMPLETED,
-    "success": BatchStatus.COMPLETED,
-    "timeout": BatchStatus.EXPIRED,
-    "timed_out": BatchStatus.EXPIRED,
-    "timeout_exceeded": BatchStatus.EXPIRED,
-}
-"""How compatible services spell the ends of a batch (Azure, Mistral and others). "error" is not among them: what it
-names may still run, and the lines of a failed batch are sent again."""
 
 
 def unreadable_answer_error(what: str) -> CallUnknown:
@@ -144,18 +130,19 @@ def parse_remote_file(answer: object, server_time: float) -> RemoteFile:
     return RemoteFile(_require_id(file, "file"), _read_text(file, "filename"), created_at)
 
 
-def parse_remote_batch(answer: object, server_time: float) -> RemoteBatch:
+def parse_remote_batch(answer: object, server_time: float, profile: ServiceProfile | None = None) -> RemoteBatch:
     """Return a description of a batch as ours. Raises CallUnknown without an id.
 
-    server_time: used where it does not say when it was created.
+    server_time: used where it does not say when it was created. profile: of the service; None: OpenAI's.
     """
+    profile = profile or load_profile()
     batch = _as_object(answer)
     status = _read_text(batch, "status").lower()
     counts = _as_object(batch.get("request_counts"))
     ends = (parse_time(batch.get(f"{status}_at")) for status in ("completed", "failed", "expired", "cancelled"))
     return RemoteBatch(
         batch_id=_require_id(batch, "batch"),
-        status=STATUS_SYNONYMS.get(status, status),  # compatible services write COMPLETED
+        status=profile.read_status(status),  # compatible services write COMPLETED
         created_at=parse_time(batch.get("created_at")) or server_time,
         input_file_id=_read_id(batch, "input_file_id"),
         output_file_id=_read_id(batch, "output_file_id") or None,
@@ -166,7 +153,7 @@ def parse_remote_batch(answer: object, server_time: float) -> RemoteBatch:
         completed=_read_count(counts, "completed", LARGEST_COUNT),
         failed=_read_count(counts, "failed", LARGEST_COUNT),
         usage=_parse_batch_usage(batch.get("usage")),
-        errors=tuple(_parse_batch_errors(batch.get("errors"))),
+        errors=tuple(profile.translate_error(error) for error in _parse_batch_errors(batch.get("errors"))),
         metadata={
             name[:NAME_LENGTH]: str(value)[:NAME_LENGTH]
             for name, value in _as_object(batch.get("metadata")).items()

@@ -22,6 +22,7 @@ def find_secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
     """
     password = re.search(r"//[^/@:]*:([^/@]+)@", environment.get("OPENAI_BASE_URL", ""))
     found = [password[1]] if password else []
+    found += [environment[name] for name in ("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN") if environment.get(name)]
     for line in environment.get("OPENAI_CUSTOM_HEADERS", "").splitlines():
         name, _, value = line.partition(":")
         if _KEY_HEADER.search(name) and value.strip():

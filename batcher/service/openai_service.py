@@ -1,4 +1,4 @@
-"""The service over the openai client; with `translation` the only module that knows this client.
+"""The service over the openai client; with `connecting` and `translation` the only modules that know this client.
 
 The client's own retries are off everywhere: a repeated `POST /batches` can start a paid batch twice, and the API has
 no idempotency key. Calls that may be repeated free of charge are retried here, quickly and a few times; longer waits
@@ -7,8 +7,6 @@ it) and `CallUnknown` (no answer, a 5xx, or an answer that cannot be read: it ma
 """
 
 import json
-import os
-import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +16,6 @@ from batcher.core.failures import ErrorDetails, FailureClass, classify_call_erro
 from batcher.core.remote import FILE_LIFE_S, BatchListing, RemoteBatch, RemoteFile
 from batcher.core.retry import LONGEST_LOOK_WAIT_S, Jitter, RetryRules, delay_after_failure
 from batcher.disk.private_files import make_private_folder, open_private_file
-from batcher.errors import SetupError
 from batcher.service.answers import parse_remote_batch, parse_remote_file, read_json, read_object
 from batcher.service.bounds import (
     FLEX_PATIENCE_S,
@@ -32,8 +29,9 @@ from batcher.service.bounds import (
     bounded_exchange,
     never_ends,
 )
-from batcher.service.masking import find_secrets, keep_maskable, mask_bytes, mask_secrets
+from batcher.service.masking import keep_maskable, mask_bytes
 from batcher.service.paging import Listing, ListingReader, Page, Position, is_last_page, parse_page
+from batcher.service.profiles import ServiceProfile, load_profile
 from batcher.service.service import (
     CallAbandoned,
     CallError,
@@ -51,7 +49,6 @@ if TYPE_CHECKING:
 
 PAGE = 100
 """Objects in one page of a listing, the most that the API returns of batches (its `limit` parameter)."""
-NO_ADDRESS = "OPENAI_BASE_URL is no address; it looks like https://api.openai.com/v1"
 
 T = TypeVar("T")
 
@@ -64,7 +61,7 @@ class OpenAIService:
     """The service over the openai client. Safe to call from several threads.
 
     is_ending: whether the user asked to end. patience_s: seconds that an exchange may take before its bytes count.
-    secrets: what besides the key is taken out of every text.
+    secrets: what besides the key is taken out of every text. profile: what the service is like; None: as OpenAI.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - one for each thing that a test replaces
@@ -76,12 +73,14 @@ class OpenAIService:
         is_ending: Callable[[], bool] = never_ends,
         patience_s: float = PATIENCE_S,
         secrets: tuple[str, ...] = (),
+        profile: ServiceProfile | None = None,
     ) -> None:
         # The client may not retry a call itself, however it was configured.
         self._client = client.with_options(max_retries=0)
         self._rules, self._sleep, self._jitter = rules, sleep, jitter
         self._is_ending, self._patience_s = is_ending, patience_s
         self._secrets = keep_maskable((client.api_key, *secrets))
+        self._profile = profile or load_profile()
         self._is_limit_taken = True
         """Whether listings take `limit`. A service that refused it is not asked so again."""
 
@@ -90,8 +89,13 @@ class OpenAIService:
         self._client.close()
 
     def check_access(self) -> None:
-        """List one batch. Raises CallRefused or CallUnknown."""
-        self._fetch_page(self._client.batches.with_raw_response.list, Position(), 1)
+        """List one batch; where no batches are listed, one file, or the models. Raises CallRefused or CallUnknown."""
+        if self._profile.has("list_batches"):
+            self._fetch_page(self._client.batches.with_raw_response.list, Position(), 1)
+        elif self._profile.has("list_files"):
+            self._fetch_page(self._client.files.with_raw_response.list, Position(), 1)
+        else:
+            self.check_key()
 
     def check_key(self) -> None:
         """List the models; a service that has no such list, or does not let the key see it, is there nevertheless.
@@ -132,8 +136,8 @@ class OpenAIService:
             with path.open("rb") as file:
                 return self._client.files.with_raw_response.create(
                     file=(name, cast("IO[bytes]", UploadFile(file, report_sent)), "application/jsonl"),
-                    purpose="batch",
-                    expires_after={"anchor": "created_at", "seconds": FILE_LIFE_S},
+                    purpose=self._profile.purpose,  # type: ignore[arg-type]
+                    **self._expiry("expires_after"),
                 )
 
         answer = self._exchange(send_upload, most_bytes=LONGEST_RESULT_BYTES)
@@ -142,32 +146,40 @@ class OpenAIService:
 
     def create_batch(self, file_id: str, endpoint: str, metadata: Mapping[str, str]) -> RemoteBatch:
         """Create a batch; never repeated. After CallUnknown it may exist."""
+        marks: dict[str, Any] = {"metadata": dict(metadata)} if self._profile.has("metadata") else {}
         answer = self._exchange(
             lambda: self._client.batches.with_raw_response.create(
                 input_file_id=file_id,
-                endpoint=endpoint,  # type: ignore[arg-type]
-                completion_window="24h",
-                metadata=dict(metadata),
-                output_expires_after={"anchor": "created_at", "seconds": FILE_LIFE_S},
+                endpoint=self._profile.format_path(endpoint),  # type: ignore[arg-type]
+                completion_window=self._profile.window,  # type: ignore[arg-type]
+                **marks,
+                **self._expiry("output_expires_after"),
             )
         )
         return self._read_batch(answer)
 
+    def _expiry(self, key: str) -> dict[str, Any]:
+        """Return the key of a request that has a file deleted after its time; nothing where the service has no such."""
+        life = {"anchor": "created_at", "seconds": FILE_LIFE_S}
+        return {key: life} if self._profile.has("file_expiry") else {}
+
     def _read_batch(self, answer: "httpx2.Response") -> RemoteBatch:
         """Return the batch that an answer describes. One without a time of its own has that of the answer, or ours."""
         described = read_object(answer.content, "description of a batch", self._secrets)
-        return parse_remote_batch(described, parse_server_date(answer.headers) or time.time())
+        return parse_remote_batch(described, parse_server_date(answer.headers) or time.time(), self._profile)
 
     def list_batches(self, back_to: float) -> BatchListing:
         """Return the batches created at `back_to` or later, read page by page, newest first.
 
         Raises CallError where nothing can be read, or the key is refused. What breaks off later is returned as it is,
-        and proves no absence.
+        and proves no absence. Where no batches are listed nothing is asked or found, which proves none either.
         """
 
         def parse_entry(entry: object, server_time: float) -> RemoteBatch:
-            return parse_remote_batch(entry, server_time or time.time())
+            return parse_remote_batch(entry, server_time or time.time(), self._profile)
 
+        if not self._profile.has("list_batches"):
+            return BatchListing((), 0.0, proves_absence=False)
         listing = self._read_pages(
             lambda position: self._fetch_page(self._client.batches.with_raw_response.list, position),
             parse_entry,
@@ -266,7 +278,9 @@ class OpenAIService:
         self._exchange(stream_content, may_abandon=True, most_bytes=most_bytes)
 
     def delete_file(self, file_id: str) -> None:
-        """Delete a file; a 404 counts as success."""
+        """Delete a file; a 404 counts as success. A service that deletes none keeps it, and is not asked."""
+        if not self._profile.has("delete_files"):
+            return
         call = self._client.files.with_raw_response.delete
         none_where_missing(lambda: self._repeat_call(lambda: self._exchange(lambda: call(file_id))))
 
@@ -278,8 +292,10 @@ class OpenAIService:
         """Return the batch input files with this name among those that the key may see, as far as they can be read."""
 
         def fetch_page(position: Position) -> Page:
-            return self._fetch_page(self._client.files.with_raw_response.list, position, purpose="batch")
+            return self._fetch_page(self._client.files.with_raw_response.list, position, purpose=self._profile.purpose)
 
+        if not self._profile.has("list_files"):
+            return []
         return [file for file in self._read_pages(fetch_page, parse_remote_file).found if file.name == name]
 
     def request_completion(self, endpoint: str, body: Mapping[str, object]) -> CompletionResponse:
@@ -291,7 +307,7 @@ class OpenAIService:
 
         if body.get("service_tier") == "flex" and self._patience_s < FLEX_PATIENCE_S:
             client = self._client.with_options(timeout=httpx2.Timeout(FLEX_PATIENCE_S, connect=LONGEST_CONNECT_S))
-            rest = (self._rules, self._sleep, self._jitter, never_ends, FLEX_PATIENCE_S, self._secrets)
+            rest = (self._rules, self._sleep, self._jitter, never_ends, FLEX_PATIENCE_S, self._secrets, self._profile)
             return OpenAIService(client, *rest).request_completion(endpoint, body)
         answer = self._exchange(
             lambda: self._client.post(endpoint.removeprefix("/v1"), cast_to=httpx2.Response, body=dict(body))
@@ -329,7 +345,7 @@ class OpenAIService:
         """Make a call once, within its bounds; return its raw answer. may_abandon: once the user asked to end."""
         is_ending = self._is_ending if may_abandon else never_ends
         with bounded_exchange(Exchange(self._patience_s, most_bytes, is_ending)):
-            answer = call_translating_errors(call, self._secrets)
+            answer = call_translating_errors(call, self._secrets, self._profile)
         return getattr(answer, "http_response", answer)
 
     def _repeat_call(self, call: Callable[[], T], is_look: bool = False) -> T:
@@ -359,40 +375,3 @@ def _may_pass_soon(error: CallError) -> bool:
     out_of_money = classify_call_error(error.details) is FailureClass.QUOTA
     is_long = (error.wait_s or 0) > LONGEST_QUICK_WAIT_S
     return temporary and not (out_of_money or is_long or isinstance(error, _AnswerTooLong))
-
-
-def connect_service(
-    timeout_s: float,
-    rules: RetryRules,
-    sleep: Callable[[float], None],
-    jitter: Jitter,
-    is_ending: Callable[[], bool] = never_ends,
-) -> OpenAIService:
-    """Return the service at the address and with the key that the environment variables of the client name.
-
-    timeout_s: seconds without a byte after which a call fails, and before its bytes are counted. is_ending: whether the
-    user asked to end. Raises SetupError without a key, for a key that no HTTP header can carry, and for an address that
-    is none.
-    """
-    key = os.environ.get("OPENAI_API_KEY", "")
-    if not key:
-        raise SetupError("OPENAI_API_KEY is not set; export your key (platform.openai.com, API keys)")
-    if not re.fullmatch(r"[!-~]+", key):
-        raise SetupError("OPENAI_API_KEY holds a blank, a line break or a character beyond ASCII; export it again")
-    import httpx2
-    import openai
-
-    from batcher.service.http_client import BoundedClient
-
-    timeout = openai.Timeout(timeout_s, connect=min(timeout_s, LONGEST_CONNECT_S))
-    secrets = find_secrets(os.environ)
-    try:
-        http_client = BoundedClient(timeout=timeout, limits=openai.DEFAULT_CONNECTION_LIMITS)
-        client = openai.OpenAI(max_retries=0, timeout=timeout, http_client=http_client)
-    except httpx2.InvalidURL as error:
-        raise SetupError(NO_ADDRESS) from error  # the client's own words quote a part of it, perhaps of a password
-    except openai.OpenAIError as error:
-        raise SetupError(f"the client cannot be set up: {mask_secrets(str(error), secrets)}") from error
-    if client.base_url.scheme not in {"http", "https"} or not client.base_url.host:
-        raise SetupError(NO_ADDRESS)
-    return OpenAIService(client, rules, sleep, jitter, is_ending, timeout_s, secrets)

@@ -15,15 +15,18 @@ from batcher.service.answers import (
     read_answer,
 )
 from batcher.service.masking import mask_secrets
+from batcher.service.profiles import ServiceProfile, load_profile
 from batcher.service.service import CallError, CallRefused, CallUnknown, CallUnsent
 
 T = TypeVar("T")
 
 
-def call_translating_errors(call: Callable[[], T], secrets: Collection[str] = ()) -> T:
+def call_translating_errors(
+    call: Callable[[], T], secrets: Collection[str] = (), profile: ServiceProfile | None = None
+) -> T:
     """Return what the call returns; raise CallRefused, CallUnknown or CallUnsent for the client's errors.
 
-    secrets: the key and the like, which are removed from every message.
+    secrets: the key and the like, which are removed from every message. profile: of the service; None: OpenAI's.
     """
     import httpx2
     import openai
@@ -31,7 +34,7 @@ def call_translating_errors(call: Callable[[], T], secrets: Collection[str] = ()
     try:
         return call()
     except openai.APIStatusError as error:
-        raise _convert_status_error(error, secrets) from error
+        raise _convert_status_error(error, secrets, profile or load_profile()) from error
     except openai.APIConnectionError as error:
         cause = error.__cause__ or error
         text = _clean_message(f"{error.message} ({type(cause).__name__}: {cause})", secrets)
@@ -52,13 +55,13 @@ def none_where_missing(call: Callable[[], T]) -> T | None:
         raise
 
 
-def _convert_status_error(error: Any, secrets: Collection[str]) -> CallError:
+def _convert_status_error(error: Any, secrets: Collection[str], profile: ServiceProfile) -> CallError:
     status = error.status_code
     body = _read_error_body(error.response.content, secrets)
     fields = body if isinstance(body, Mapping) else {}
     message = _clean_message(_format_error_message(status, body), secrets)
     code, kind = (mask_secrets(str(fields.get(name) or ""), secrets)[:NAME_LENGTH] for name in ("code", "type"))
-    details = ErrorDetails(status, code, kind, message)
+    details = profile.translate_error(ErrorDetails(status, code, kind, message))
     headers = lowercase_keys(error.response.headers)
     # A Retry-After date cannot be used without the server's own time, and one of 0 seconds asks for no wait. Both
     # become None, so that our own delays apply.

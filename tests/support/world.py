@@ -18,6 +18,7 @@ import openai
 from batcher.catalog.prices import resolve_prices
 from batcher.catalog.tokens import TokenCounter
 from batcher.config.sections import Config
+from batcher.config.services import find_service_profile
 from batcher.core.actions import Finish, Wait
 from batcher.core.events import Event
 from batcher.job.job import Job
@@ -119,7 +120,9 @@ class World:
         """Return our service over the real client and the sandbox's transport."""
         http = httpx2.Client(transport=SandboxTransport(self.sandbox))
         client = openai.OpenAI(api_key=KEY, base_url="http://sandbox/v1", http_client=http, max_retries=0)
-        return OpenAIService(client, self.config.retry.to_rules(), self.clock.sleep, self.random.random)
+        profile = find_service_profile(self.config)
+        rules = self.config.retry.to_rules()
+        return OpenAIService(client, rules, self.clock.sleep, self.random.random, profile=profile)
 
     def tools(self) -> LaneContext:
         """Return the context of an acting process."""

@@ -9,9 +9,10 @@ from contextlib import closing, contextmanager, nullcontext, suppress
 from batcher.catalog.prices import resolve_prices
 from batcher.commands.base.following import JobFollower
 from batcher.commands.base.notices import NoticeWatcher, check_notifier
-from batcher.commands.base.session import Session
+from batcher.commands.base.session import Session, read_service_address
 from batcher.commands.base.signals import InterruptHandler, handled_signals
 from batcher.config.sections import Config
+from batcher.config.services import find_service_profile
 from batcher.core import events
 from batcher.core.failures import FailureClass, classify_call_error, is_redirect
 from batcher.core.retry import Jitter
@@ -20,15 +21,16 @@ from batcher.errors import SetupError, StateError
 from batcher.lanes.batch.runner import BatchRunner
 from batcher.lanes.context import LaneContext
 from batcher.plan.checks import check_sending
-from batcher.service.address import is_unencrypted, read_origin
+from batcher.service.address import is_unencrypted
 from batcher.service.bounds import never_ends
-from batcher.service.openai_service import OpenAIService, connect_service
+from batcher.service.connecting import connect_service
+from batcher.service.openai_service import OpenAIService
+from batcher.service.profiles import ServiceProfile
 from batcher.service.service import CallError, Service
 from batcher.state import facts, submissions
 from batcher.state.submissions import SubmissionAtService
 from batcher.views.event_log import EventLog
 from batcher.views.events import EventReporter
-from batcher.views.progress import Display
 from batcher.views.sheet import format_count
 
 BATCHES_PROBED = 3
@@ -72,7 +74,7 @@ def open_lane_context(
     rules = session.config.retry.to_rules()
     dice = random.SystemRandom()
     service = _connect_service(session.config, interrupt.sleep, dice.random, interrupt.is_requested)
-    _warn_of_plain_text(session.display)
+    _warn_of_plain_text(session)
     # A program is given the events; a person sees the job.
     shows = follows and session.host.asks
     follower = JobFollower(session, interrupt.sleep, interrupt.is_requested) if shows else None
@@ -146,21 +148,22 @@ def check_service_reachable(session: Session) -> None:
     with suppress(StateError), session.store.read_transaction() as tx:  # there may be no plan
         session.check_origin(tx)
     with closing(_connect_service(session.config, time.sleep, random.random)) as service:
-        _warn_of_plain_text(session.display)
-        _check_service(service, session.store.exists(), "batch")
+        _warn_of_plain_text(session)
+        _check_service(service, session.store.exists(), "batch", find_service_profile(session.config))
 
 
 def _connect_service(
     config: Config, sleep: Callable[[float], None], jitter: Jitter, is_ending: Callable[[], bool] = never_ends
 ) -> OpenAIService:
-    return connect_service(config.api.timeout_s, config.retry.to_rules(), sleep, jitter, is_ending)
+    rules, profile = config.retry.to_rules(), find_service_profile(config)
+    return connect_service(config.api.timeout_s, rules, sleep, jitter, is_ending, profile)
 
 
-def _warn_of_plain_text(display: Display) -> None:
+def _warn_of_plain_text(session: Session) -> None:
     """Print a warning, once a command, where the way to the service is not encrypted."""
-    origin = read_origin()
+    origin = read_service_address(session.config)
     if is_unencrypted(origin):
-        display.print_once(f"warning: key and prompts go to {origin} unencrypted; use https://")
+        session.display.print_once(f"warning: key and prompts go to {origin} unencrypted; use https://")
 
 
 def _contact_service(session: Session, service: Service, lane: str) -> None:
@@ -170,18 +173,19 @@ def _contact_service(session: Session, service: Service, lane: str) -> None:
         known = facts.has_reached_service(tx)
         is_named = bool(facts.read_service_origin(tx)) or session.service_moved
         work = [] if is_named else submissions.load_submissions_at_service(tx)
-    is_reached = _check_service(service, known, lane)
-    is_ours = not work or _find_our_work(service, work)
+    address = read_service_address(session.config)
+    is_reached = _check_service(service, known, lane, find_service_profile(session.config))
+    is_ours = not work or _find_our_work(service, work, address)
     model = session.config.model.name
     with session.store.transaction("reached") as tx:
         if is_ours:
-            facts.record_service_origin(tx, read_origin())
+            facts.record_service_origin(tx, address)
         if is_reached:
             facts.record_service_reached(tx)
             facts.save_prices(tx, model, resolve_prices(model))
 
 
-def _find_our_work(service: Service, work: Sequence[SubmissionAtService]) -> bool:
+def _find_our_work(service: Service, work: Sequence[SubmissionAtService], address: str) -> bool:
     """Return whether the service has work of a state that does not tell whose it is, as those of earlier versions.
 
     False: it does not say now. Raises SetupError where it knows nothing of what is in flight: once it were recorded as
@@ -197,18 +201,19 @@ def _find_our_work(service: Service, work: Sequence[SubmissionAtService]) -> boo
         return False
     count = format_count(len(work), "batch", "batches")
     raise SetupError(
-        f"{read_origin()} knows nothing of this job's {count} in flight; "
+        f"{address} knows nothing of this job's {count} in flight; "
         "set OPENAI_BASE_URL and OPENAI_API_KEY as they were sent with, or give this service a [state] dir of its own "
         "(where it is the same service at a new address: --service-moved)"
     )
 
 
-def _check_service(service: Service, known: bool, lane: str) -> bool:
+def _check_service(service: Service, known: bool, lane: str, profile: ServiceProfile) -> bool:
     """Return whether the service answers. Raises SetupError for a wrong key or address.
 
     known: it was reached before, so that silence is an outage and not a mistake of the user. lane: which one is to
     start; "direct" needs no Batch API.
     """
+    where, key = profile.address_variable or "OPENAI_BASE_URL", profile.key_variables[0]
     try:
         if lane == "direct":
             service.check_key()
@@ -217,12 +222,12 @@ def _check_service(service: Service, known: bool, lane: str) -> bool:
     except CallError as error:
         failure = classify_call_error(error.details)
         if is_redirect(error.details):
-            raise SetupError(f"the service cannot be reached: {error}; check OPENAI_BASE_URL") from error
+            raise SetupError(f"the service cannot be reached: {error}; check {where}") from error
         if failure is FailureClass.SETUP:
-            raise SetupError(f"the service refuses the key: {error}; check OPENAI_API_KEY") from error
+            raise SetupError(f"the service refuses the key: {error}; check {key}") from error
         if error.details.status is None and not known:
-            raise SetupError(f"the service cannot be reached: {error}; check OPENAI_BASE_URL") from error
+            raise SetupError(f"the service cannot be reached: {error}; check {where}") from error
         if failure is FailureClass.SHARD_REFUSED:
-            raise SetupError(f"the address does not speak the Batch API: {error}; check OPENAI_BASE_URL") from error
+            raise SetupError(f"the address does not speak the Batch API: {error}; check {where}") from error
         return False
     return True

@@ -1,5 +1,6 @@
 """What every command is given: configuration, state, display. A command that only reads the state needs no more."""
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -86,7 +87,8 @@ class Session(NamedTuple):
     def name_service(self, tx: Transaction | None) -> ServiceName:
         """Return whom the job speaks to. tx: None where there is no plan yet."""
         recorded = facts.read_service_origin(tx) if tx is not None else ""
-        return ServiceName(self.config.model.name, recorded or read_origin(), read_origin())
+        address = read_service_address(self.config)
+        return ServiceName(self.config.model.name, recorded or address, address)
 
     def check_origin(self, tx: Transaction) -> None:
         """Raise SetupError where the work of this job is at another service than the one that is set now.
@@ -100,6 +102,15 @@ class Session(NamedTuple):
                 "OPENAI_BASE_URL back, or give this service a [state] dir of its own (where it is the same service "
                 "at a new address: --service-moved)"
             )
+
+
+def read_service_address(config: Config) -> str:
+    """Return the address of the service that settings and environment name, as it is recorded and shown."""
+    if config.service.profile is None:  # as in most jobs: `status` loads no profile for them
+        return read_origin()
+    from batcher.config.services import find_service_profile
+
+    return find_service_profile(config).read_address(os.environ)
 
 
 def open_session(

@@ -21,14 +21,16 @@ from rich.table import Table
 from batcher.catalog.prices import resolve_prices
 from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.notices import check_notifier
-from batcher.commands.base.session import Session
+from batcher.commands.base.session import Session, read_service_address
 from batcher.commands.tools.findings import BAD, NOTE, OK, Finding, check_job_state, check_table
 from batcher.config.derived import enqueued_token_limit
 from batcher.config.sections import Config
+from batcher.config.services import find_service_profile
 from batcher.errors import BatcherError, ExitCode
 from batcher.job.loading import load_job
-from batcher.service.address import DEFAULT_ADDRESS, is_unencrypted, read_origin
-from batcher.service.openai_service import OpenAIService, connect_service
+from batcher.service.address import DEFAULT_ADDRESS, is_unencrypted
+from batcher.service.connecting import connect_service
+from batcher.service.openai_service import OpenAIService
 from batcher.service.service import CallError, CallRefused
 from batcher.state import facts, shards
 from batcher.state.db.store import Store
@@ -87,33 +89,39 @@ def _check_notifier(config: Config) -> Iterator[Finding]:
 
 
 def _check_service(config: Config, now: float) -> Iterator[Finding]:
-    if not os.environ.get("OPENAI_API_KEY"):
-        yield Finding("key", BAD, "OPENAI_API_KEY is not set", "export your key (platform.openai.com, API keys)")
+    profile = find_service_profile(config)
+    key, where = profile.find_key_variable(os.environ), profile.address_variable or "OPENAI_BASE_URL"
+    if not key:
+        wanted = profile.key_variables[0]
+        yield Finding("key", BAD, f"{wanted} is not set", f"export your key ({profile.key_source})")
         return
-    yield Finding("key", OK, "OPENAI_API_KEY is set")
+    yield Finding("key", OK, f"{key} is set")
     try:
-        service = connect_service(config.api.timeout_s, config.retry.to_rules(), time.sleep, random.random)
+        service = connect_service(
+            config.api.timeout_s, config.retry.to_rules(), time.sleep, random.random, profile=profile
+        )
     except BatcherError as error:
-        yield Finding("endpoint", BAD, str(error), "set OPENAI_API_KEY and OPENAI_BASE_URL anew")
+        yield Finding("endpoint", BAD, str(error), f"set {key} and {where} anew")
         return
-    origin = read_origin()
+    origin = read_service_address(config)
     if is_unencrypted(origin):
-        yield Finding("way", NOTE, f"key and prompts go to {origin} unencrypted", "set OPENAI_BASE_URL to https://")
+        yield Finding("way", NOTE, f"key and prompts go to {origin} unencrypted", f"set {where} to https://")
     with closing(service):
-        endpoint = _check_endpoint(service, origin)
+        endpoint = _check_endpoint(service, origin, key, where)
         yield endpoint
         if endpoint.level == OK:
             yield _check_model(service, config.model.name, origin, now)
             yield _check_model_price(config)
 
 
-def _check_endpoint(service: OpenAIService, address: str) -> Finding:
+def _check_endpoint(service: OpenAIService, address: str, key: str, where: str) -> Finding:
+    """Check that the service answers. key, where: the variables that have the key and the address."""
     try:
         service.check_access()
     except CallError as error:
         if isinstance(error, CallRefused) and error.refuses_key:
-            return Finding("endpoint", BAD, f"{address} refuses the key: {error}", "check OPENAI_API_KEY")
-        todo = "check the network and OPENAI_BASE_URL; status.openai.com tells of outages"
+            return Finding("endpoint", BAD, f"{address} refuses the key: {error}", f"check {key}")
+        todo = f"check the network and {where}; status.openai.com tells of outages"
         return Finding("endpoint", BAD, f"{address} does not answer as it should: {error}", todo)
     return Finding("endpoint", OK, f"{address} answers")
 
@@ -203,9 +211,10 @@ def _check_state_folder(config: Config, store: Store) -> Iterator[Finding]:
         yield Finding("state", BAD, f"{store.path} cannot be written", "fix the rights of the state folder")
         return
     yield Finding("state", OK, f"{store.path} is sound, {format_count(count, 'shard')}")
-    if origin and origin != read_origin():
+    address = read_service_address(config)
+    if origin and origin != address:
         todo = "set OPENAI_BASE_URL back, or --service-moved where it is the same service"
-        yield Finding("service", BAD, f"this job's work is at {origin}, not at {read_origin()}", todo)
+        yield Finding("service", BAD, f"this job's work is at {origin}, not at {address}", todo)
     yield from check_job_state(config, store)
 
 

@@ -82,10 +82,17 @@ class IntentReconciler:
             self._reconcile_create(submission, run)
 
     def _reconcile_create(self, submission: Submission, run: str) -> None:
+        profile = self._context.profile
+        if not profile.has("list_batches"):  # nothing will ever show whether it exists
+            self._hold_create(submission)
+            return
         listing = self._list_batches(submission)
         if self._adopt_found_batches(submission, listing, run):
             return
         if not self._confirm_absence(submission, listing):
+            return
+        if not profile.has("delete_files"):  # a create that is late would still find its file
+            self._hold_create(submission)
             return
         if not self._delete_input_file(submission):
             return
@@ -149,6 +156,12 @@ class IntentReconciler:
     def _delay_search(self, tx: Transaction, submission: Submission, delay_s: float) -> None:
         """Have the batch searched for again after a delay (seconds)."""
         shards.delay_shard(tx, submission.shard, tx.now + max(delay_s, 0.01))
+
+    def _hold_create(self, submission: Submission) -> None:
+        """Hold the lines of a create at a service that cannot say whether its batch exists."""
+        with self._context.store.transaction("hold_create", patience_s=None) as tx:
+            outcome = self._give_up_create(tx, submission)
+        self._context.notify(outcome)
 
     def _give_up_create(self, tx: Transaction, submission: Submission) -> events.Event:
         """Hold the lines of a create of which nothing shows what it did; return the event to report.

@@ -55,7 +55,9 @@ class BatchWatcher:
         listed = {batch.batch_id: batch for batch in listing.batches}
         seen: dict[str, RemoteBatch | None] = dict(listed)
         unlisted = [batch.batch_id for batch in running if batch.batch_id not in listed]
-        checked = _choose_checked_batches(running, listed, Moment(self._context.clock(), listing.server_time))
+        may_be_late = not self._context.profile.runs_over_window
+        look_now = Moment(self._context.clock(), listing.server_time)
+        checked = _choose_checked_batches(running, listed, look_now, may_be_late)
         for batch_id in [*unlisted, *checked, *unread]:
             self._retrieve_batch(batch_id, seen)
         is_foreign = self._is_foreign_key(running, known.keys(), seen)
@@ -63,7 +65,8 @@ class BatchWatcher:
             look = Moment(tx.now, listing.server_time)
             answered = [batch for batch in running if batch.batch_id in seen]
             ended = [b for b in answered if self._update_batch(tx, b, seen[b.batch_id], look, is_foreign)]
-            silent = [batch for batch in running if batch.batch_id not in seen and _is_late(batch, None, look)]
+            unseen = [batch for batch in running if batch.batch_id not in seen]
+            silent = [batch for batch in unseen if may_be_late and _is_late(batch, None, look)]
             ended += [b for b in silent if self._give_up_doubted(tx, b, look, "the service says nothing of the batch")]
             outcomes = self._record_stray_batches(tx, listing, known.keys())
             self._restore_overdue_batches(tx, unread, seen)
@@ -135,7 +138,8 @@ class BatchWatcher:
         if batch is None:
             return not is_foreign and self._give_up_doubted(tx, known, look, "the service does not know the batch")
         ended = batches.update_batch(tx, known, batch)
-        if is_terminal(batch.status) or not _is_late(known, batch, look):
+        may_be_late = not is_terminal(batch.status) and not self._context.profile.runs_over_window
+        if not may_be_late or not _is_late(known, batch, look):
             return ended
         return self._give_up_doubted(tx, known, look, "the batch should have ended long ago")
 
@@ -209,12 +213,12 @@ def _is_late(known: KnownBatch, batch: RemoteBatch | None, look: Moment) -> bool
 
 
 def _choose_checked_batches(
-    running: Sequence[KnownBatch], listed: Mapping[str, RemoteBatch], look: Moment
+    running: Sequence[KnownBatch], listed: Mapping[str, RemoteBatch], look: Moment, may_be_late: bool
 ) -> Sequence[str]:
     """Return the batches that are asked for by themselves although they are listed.
 
     They are the one that has not changed for the longest time, where that is long, and those that are about to be given
-    up: a listing may lag behind, or never move.
+    up: a listing may lag behind, or never move. may_be_late: whether batches are given up at all.
     """
     late, quiet = list[str](), list[KnownBatch]()
     for batch in running:
@@ -222,7 +226,7 @@ def _choose_checked_batches(
         if found is None or is_terminal(found.status):
             continue
         known, now = (batch.status, batch.completed, batch.failed), (found.status, found.completed, found.failed)
-        if _is_late(batch, found, look):
+        if may_be_late and _is_late(batch, found, look):
             late.append(batch.batch_id)
         elif known == now and not 0 <= look.ours - batch.checked_at < QUIET_S:
             quiet.append(batch)

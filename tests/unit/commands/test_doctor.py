@@ -29,7 +29,7 @@ class Practice:
         self.world = World(folder, SandboxSettings(faults=Faults()), config_with(job=job, **sections))
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-        monkeypatch.setattr("batcher.commands.tools.doctor.connect_service", lambda *_: self.world.service())
+        monkeypatch.setattr("batcher.commands.tools.doctor.connect_service", lambda *_, **__: self.world.service())
 
     def look(self) -> dict[str, Finding]:
         """Return what was found, by what was checked."""

@@ -16,6 +16,7 @@ from batcher.commands.base.process import WORK_CHECK_S, WorkDoneElsewhere, _buil
 from batcher.commands.base.signals import InterruptHandler, handled_signals
 from batcher.core.failures import ErrorDetails
 from batcher.errors import SetupError
+from batcher.service.profiles import load_profile
 from batcher.service.service import CallRefused
 from batcher.views.progress import Display
 
@@ -120,14 +121,14 @@ class Refusing:
 
 def test_the_direct_lane_starts_where_no_batch_api_is() -> None:
     service: Any = Refusing()
-    assert process._check_service(service, known=False, lane="direct")
+    assert process._check_service(service, known=False, lane="direct", profile=load_profile())
     assert service.asked == ["key"]
     with pytest.raises(SetupError, match="does not speak the Batch API"):
-        process._check_service(service, known=False, lane="batch")
+        process._check_service(service, known=False, lane="batch", profile=load_profile())
 
 
 def test_a_redirect_is_told_as_a_wrong_address() -> None:
     service: Any = Refusing()
     service.check_key = lambda: (_ for _ in ()).throw(CallRefused(ErrorDetails(308, message="a redirect")))
     with pytest.raises(SetupError, match="a redirect; check OPENAI_BASE_URL"):
-        process._check_service(service, known=True, lane="direct")
+        process._check_service(service, known=True, lane="direct", profile=load_profile())

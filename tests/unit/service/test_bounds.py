@@ -15,8 +15,9 @@ from batcher.core.remote import longest_result_bytes
 from batcher.core.retry import RetryPolicy
 from batcher.service import http_client
 from batcher.service.bounds import SLOWEST_BYTES_S, Exchange
+from batcher.service.connecting import connect_service
 from batcher.service.http_client import BoundedClient
-from batcher.service.openai_service import OpenAIService, connect_service
+from batcher.service.openai_service import OpenAIService
 from batcher.service.service import CallAbandoned, CallRefused, CallUnknown, Service
 from tests.support.api_kit import BUSY, KEY, MEGABYTE, QUICK, Act, answer, call_rules, page, scripted
 from tests.support.sandbox_kit import CHAT

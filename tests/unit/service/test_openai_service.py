@@ -12,7 +12,8 @@ from batcher.core.retry import RetryPolicy
 from batcher.errors import SetupError
 from batcher.sandbox import Sandbox
 from batcher.sandbox.web.server import running_sandbox
-from batcher.service.openai_service import OpenAIService, connect_service
+from batcher.service.connecting import connect_service
+from batcher.service.openai_service import OpenAIService
 from batcher.service.service import CallError, CallRefused, CallUnknown, Service
 from tests.support.api_kit import (
     ENDED,
