@@ -9,7 +9,8 @@ import orjson
 from batcher.sandbox.answers.caching import CacheUse, PromptCache
 from batcher.sandbox.answers.filling import plan_for_schema
 from batcher.sandbox.answers.models import answering_name
-from batcher.sandbox.answers.requests import CHAT, ModelRequest
+from batcher.sandbox.answers.numbers import build_numbers_body
+from batcher.sandbox.answers.requests import CHAT, EMBEDDINGS, TEXT_ENDPOINTS, ModelRequest
 from batcher.sandbox.answers.text import build_placeholder_text, parse_message_facts
 from batcher.sandbox.base.chance import seeded_fraction, seeded_uniform
 from batcher.sandbox.base.settings import DEFAULT_SETTINGS, SandboxSettings
@@ -54,6 +55,10 @@ def build_answer(
     settings: SandboxSettings = DEFAULT_SETTINGS,
 ) -> ModelAnswer:
     """Return the answer to one request. `ident`: 32 hex digits; `fault`: a kind of LINE_KINDS that answers 200."""
+    if request.endpoint in TEXT_ENDPOINTS:
+        tokens = request.prompt_tokens if request.endpoint == EMBEDDINGS else 0  # a judgement reports none
+        answer = build_numbers_body(request, body, ident, fault)
+        return ModelAnswer(answer, BilledTokens(tokens, 0, 0), fault or "ok")
     thought = _draw_reasoning_tokens(request, ident, settings.reasoning_tokens)
     content, cut = _build_content(request, fault, thought)
     completion = thought + _count_tokens(_REFUSAL if fault == "refusal" else content)

@@ -14,9 +14,11 @@ _MINI = (5_000_000, 20_000_000, 40_000_000, 1_000_000_000, 15_000_000_000)
 _FRONTIER = (1_500_000, 3_000_000, 100_000_000, 200_000_000, 15_000_000_000)
 # gpt-5 has no page of its own: tier 1 is reported as 900,000; the rest is taken from the other large ones.
 _GPT_5 = (900_000, *_LARGE[1:])
+_VECTORS = (3_000_000, 20_000_000, 100_000_000, 500_000_000, 4_000_000_000)
 # Models with a batch price whose limits no page of ours gives: assumed to be like their neighbours.
 _ASSUMED = {
     "gpt-4.1-nano": _SMALL,
+    "omni-moderation-latest": _SMALL,
     **dict.fromkeys(("gpt-5.6-terra", "gpt-6.1-terra", "gpt-6.1-sol"), _FRONTIER),
 }
 
@@ -26,6 +28,7 @@ QUEUE_LIMITS: Mapping[str, tuple[int, ...]] = {
     **dict.fromkeys(("gpt-4o-mini", "gpt-4.1-mini", "gpt-5-nano", "gpt-5.4-nano"), _SMALL),
     **dict.fromkeys(("gpt-5-mini", "gpt-5.4-mini", "gpt-5.6-luna", "gpt-6-luna", "gpt-5.1-codex-mini"), _MINI),
     "gpt-5.5": _FRONTIER,
+    **dict.fromkeys(("text-embedding-3-small", "text-embedding-3-large", "text-embedding-ada-002"), _VECTORS),
     **_ASSUMED,
     "gpt-5.5-pro": (500_000, 1_000_000, 10_000_000, 20_000_000, 1_500_000_000),
     "gpt-5.4-pro": (900_000, 1_350_000, 100_000_000, 200_000_000, 15_000_000_000),
@@ -53,8 +56,18 @@ SNAPSHOT: Mapping[str, str] = {
     "gpt-5.5": "gpt-5.5-2026-04-23",
     "gpt-5.5-pro": "gpt-5.5-pro-2026-04-23",
     "o3-pro": "o3-pro-2025-06-10",
+    "omni-moderation-latest": "omni-moderation-2024-09-26",
 }
 _FAMILY = {dated: plain for plain, dated in SNAPSHOT.items()}
+
+# Numbers in a vector where a request names no `dimensions` (guides/embeddings, 2026-07); the longest input in tokens.
+VECTOR_LENGTHS: Mapping[str, int] = {
+    "text-embedding-3-small": 1_536,
+    "text-embedding-3-large": 3_072,
+    "text-embedding-ada-002": 1_536,
+}
+FIXED_LENGTH = ("text-embedding-ada-002",)  # those whose vectors cannot be made shorter
+EMBEDDING_CONTEXT = 8_192
 
 LONG_REQUEST = 272_000  # input tokens above which a whole request is billed at the prices of long ones
 LONG_INPUT, LONG_OUTPUT = 2.0, 1.5
@@ -68,6 +81,10 @@ PRICES: Mapping[str, tuple[float, float, float, float]] = {
     "gpt-5.6-luna": (0.20, 0.02, 0.25, 1.2),
     "gpt-6-luna": (0.10, 0.01, 0.125, 0.5),
     "gpt-6-sol": (2.0, 0.2, 2.5, 10.0),
+    "text-embedding-3-small": (0.02, 0.02, 0.02, 0.0),
+    "text-embedding-3-large": (0.13, 0.13, 0.13, 0.0),
+    "text-embedding-ada-002": (0.1, 0.1, 0.1, 0.0),
+    "omni-moderation-latest": (0.0, 0.0, 0.0, 0.0),
 }
 _LONG_MODELS = ("gpt-5.6-luna", "gpt-6-luna", "gpt-6-sol")  # those with a context beyond LONG_REQUEST
 

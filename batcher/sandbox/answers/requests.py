@@ -1,4 +1,4 @@
-"""One view of what a request asks, for both endpoints: /v1/chat/completions and /v1/responses."""
+"""One view of what a request asks, for all endpoints that the sandbox serves."""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import orjson
 
 from batcher.sandbox.answers.caching import MARK, CacheUse, MarkedPrefix, find_marked_prefixes
-from batcher.sandbox.answers.models import takes_breakpoints
+from batcher.sandbox.answers.models import EMBEDDING_CONTEXT, FIXED_LENGTH, VECTOR_LENGTHS, takes_breakpoints
 from batcher.sandbox.answers.text import extract_content_text, last_user_text
 from batcher.sandbox.base.errors import (
     ApiError,
@@ -20,6 +20,11 @@ from batcher.sandbox.base.errors import (
 
 CHAT = "/v1/chat/completions"
 RESPONSES = "/v1/responses"
+EMBEDDINGS = "/v1/embeddings"
+MODERATIONS = "/v1/moderations"
+TEXT_ENDPOINTS = (EMBEDDINGS, MODERATIONS)  # a request is one text, or several, and no prompt
+_FORMATS = ("float", "base64")
+_MOST_INPUTS = 2048  # of a request for vectors
 ESTIMATE = 0.25  # enqueued tokens per byte: the sandbox's own guess, the real estimator is unpublished
 _BYTES_PER_TOKEN = 4.3  # for the usage: a little unlike the estimate, as in life
 _MESSAGE_OVERHEAD = 4
@@ -47,6 +52,7 @@ class ModelRequest:
     cache_mode: str = "implicit"  # explicit: nothing is cached but what stands before a breakpoint
     cache_key: str = ""
     marked: tuple[MarkedPrefix, ...] = ()  # what stands before each breakpoint
+    inputs: tuple[str, ...] = ()  # the texts of a request that is no prompt
     cache_use: CacheUse | None = None  # what it has read and written; None: it says nothing of the cache
 
     @property
@@ -58,7 +64,7 @@ class ModelRequest:
     def prompt_tokens(self) -> int:
         """Tokens that are billed as input."""
         counted = (self.content_bytes + self.schema_bytes) / _BYTES_PER_TOKEN
-        return math.ceil(counted) + _MESSAGE_OVERHEAD * self.messages + 3
+        return math.ceil(counted) + (_MESSAGE_OVERHEAD * self.messages + 3 if self.messages else 0)
 
     def count_prefix_tokens(self, prefix: MarkedPrefix) -> int:
         """Return the tokens of a marked prefix; the schema stands before the messages."""
@@ -68,6 +74,8 @@ class ModelRequest:
 
 def parse_model_request(endpoint: str, body: Body) -> ModelRequest:
     """Return the view of a body that was validated before."""
+    if endpoint in TEXT_ENDPOINTS:
+        return _parse_text_request(endpoint, body)
     chat = endpoint == CHAT
     messages = _read_chat_messages(body) if chat else _read_response_messages(body)
     sizes = [_message_bytes(message) for message in messages]
@@ -89,6 +97,68 @@ def parse_model_request(endpoint: str, body: Body) -> ModelRequest:
         cache_key=str(body.get("prompt_cache_key") or ""),
         marked=find_marked_prefixes(messages, [body.get("tools"), schema]),
     )
+
+
+def _parse_text_request(endpoint: str, body: Body) -> ModelRequest:
+    inputs = tuple(map(_read_input_text, _list_inputs(body)))
+    return ModelRequest(
+        endpoint=endpoint,
+        model=str(body.get("model")),
+        messages=0,
+        content_bytes=sum(len(text.encode("utf-8", "surrogatepass")) for text in inputs),
+        first_bytes=0,
+        schema_bytes=0,
+        user_text="\n".join(inputs),
+        schema=None,
+        max_tokens=0,
+        thinks=False,
+        inputs=inputs,
+    )
+
+
+def _list_inputs(body: Body) -> list[object]:
+    """Return the inputs of a request: a text, tokens, or a list of several of either."""
+    given = body.get("input")
+    if isinstance(given, list) and not all(isinstance(each, int) for each in given):
+        return given
+    return [given]
+
+
+def _read_input_text(value: object) -> str:
+    """Return an input as text: a part of a request to moderate by what it says, tokens by their numbers."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return extract_content_text([value])
+    return " ".join(map(str, value)) if isinstance(value, list) else ""
+
+
+def count_inputs(endpoint: str, body: Body) -> int:
+    """Return how many vectors a line asks for."""
+    return len(_list_inputs(body)) if endpoint == EMBEDDINGS else 0
+
+
+def _find_vector_error(body: Body) -> ApiError | None:
+    """Return the 400 of a request for vectors: for a parameter that the model does not take, or a text too long."""
+    wanted, model = body.get("encoding_format", "float"), str(body.get("model"))
+    if wanted not in _FORMATS:
+        return invalid_value_error("encoding_format", wanted, _FORMATS)
+    dimensions, most = body.get("dimensions"), VECTOR_LENGTHS.get(model, _MOST_TOKENS)
+    if dimensions is not None and model in FIXED_LENGTH:
+        return ApiError(400, "This model does not support specifying dimensions.")
+    if dimensions is not None and not (isinstance(dimensions, int) and 1 <= dimensions <= most):
+        return out_of_range_error("dimensions", dimensions if isinstance(dimensions, int) else 0, 1, most)
+    inputs = _list_inputs(body)
+    if len(inputs) > _MOST_INPUTS or "" in inputs:
+        return ApiError(400, "'$.input' is invalid. Please check the API reference.", param="input")
+    tokens = max(math.ceil(len(_read_input_text(each).encode()) / _BYTES_PER_TOKEN) for each in inputs)
+    if tokens > EMBEDDING_CONTEXT:
+        return ApiError(
+            400,
+            f"This model's maximum context length is {EMBEDDING_CONTEXT} tokens, however you requested {tokens} tokens "
+            f"({tokens} in your prompt; 0 for the completion). Please reduce your prompt; or completion length.",
+        )
+    return None
 
 
 def _message_bytes(message: object) -> int:
@@ -131,9 +201,11 @@ def _requested_max_tokens(body: Body) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def find_value_error(body: Body) -> ApiError | None:
+def find_value_error(body: Body, endpoint: str = CHAT) -> ApiError | None:
     """Return the 400 that a line or a direct call meets for what validation accepts: a value out of range, a message
     without a role."""
+    if endpoint in TEXT_ENDPOINTS:
+        return _find_vector_error(body) if endpoint == EMBEDDINGS else None
     for name in _MAX_TOKENS:
         value = body.get(name)
         if isinstance(value, int) and value < 1:
@@ -173,6 +245,6 @@ def find_body_error(endpoint: str, body: Body) -> tuple[str, str, str] | None:
         return ("streaming_unsupported", "Chat Completions: Streaming is not supported in the Batch API.", "stream")
     if endpoint == CHAT and not (isinstance(body.get("messages"), list) and body["messages"]):
         return ("invalid_request", "Messages parameter is required.", "messages")
-    if endpoint == RESPONSES and not (isinstance(body.get("input"), str | list) and body["input"]):
+    if endpoint != CHAT and not (isinstance(body.get("input"), str | list) and body["input"]):
         return ("invalid_request", "Input parameter is required.", "input")
     return None

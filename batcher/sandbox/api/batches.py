@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from batcher.sandbox.answers.answers import BilledTokens, batch_usage_json
-from batcher.sandbox.answers.requests import CHAT, RESPONSES
+from batcher.sandbox.answers.requests import CHAT, EMBEDDINGS, MODERATIONS, RESPONSES
 from batcher.sandbox.api.files import StoredFile, parse_lifetime
 from batcher.sandbox.api.validation import BatchError, CheckedInput
 from batcher.sandbox.base.errors import (
@@ -20,14 +20,14 @@ WINDOW_S = 86_400  # the only completion window: 24 hours
 ENDPOINTS = (
     RESPONSES,
     CHAT,
-    "/v1/embeddings",
+    EMBEDDINGS,
     "/v1/completions",
-    "/v1/moderations",
+    MODERATIONS,
     "/v1/images/generations",
     "/v1/images/edits",
     "/v1/videos",
 )
-SERVED = (CHAT, RESPONSES)  # the sandbox runs these two
+SERVED = (CHAT, RESPONSES, EMBEDDINGS, MODERATIONS)  # the sandbox runs these
 TERMINAL = frozenset({"completed", "failed", "expired", "cancelled"})
 _STAMPS = (
     "in_progress_at",
@@ -139,7 +139,12 @@ def parse_batch_request(payload: Mapping[str, object]) -> BatchRequest:
     if payload["completion_window"] != "24h":
         raise invalid_value_error("completion_window", payload["completion_window"], ("24h",))
     if payload["endpoint"] not in SERVED:
-        raise ApiError(400, f"The sandbox serves {' and '.join(SERVED)} only.", param="endpoint", code="invalid_value")
+        raise ApiError(
+            400,
+            f"The sandbox serves {', '.join(SERVED[:-1])} and {SERVED[-1]} only.",
+            param="endpoint",
+            code="invalid_value",
+        )
     life = payload.get("output_expires_after")
     return BatchRequest(
         input_file_id=str(payload["input_file_id"]),

@@ -9,7 +9,14 @@ import orjson
 from batcher.sandbox.answers import models
 from batcher.sandbox.answers.answers import build_answer, use_cache
 from batcher.sandbox.answers.caching import PromptCache
-from batcher.sandbox.answers.requests import CHAT, Body, find_body_error, find_value_error, parse_model_request
+from batcher.sandbox.answers.requests import (
+    CHAT,
+    TEXT_ENDPOINTS,
+    Body,
+    find_body_error,
+    find_value_error,
+    parse_model_request,
+)
 from batcher.sandbox.api.batches import parse_metadata
 from batcher.sandbox.api.dialect import quote_text, spoil_answer
 from batcher.sandbox.api.ledger import BilledExecution, Ledger
@@ -140,7 +147,7 @@ class DirectEndpoints:
         request = parse_model_request(endpoint, body)
         buckets = self._buckets_for_model(request.model)
         buckets.admit_request(
-            request.estimated_tokens + (request.max_tokens or _DEFAULT_OUTPUT),
+            request.estimated_tokens + (_DEFAULT_OUTPUT if request.max_tokens is None else request.max_tokens),
             now,
             request.model,
             self.settings.organization,
@@ -154,7 +161,8 @@ class DirectEndpoints:
         ident = seeded_bytes(16, self.settings.id_seed, "direct", custom_id, attempt).hex()
         request = use_cache(request, self.cache, now, self.settings.cache_writes)
         found = build_answer(request, body, ident, int(now), fault, self.settings)
-        found.body["service_tier"] = tier
+        if endpoint not in TEXT_ENDPOINTS:
+            found.body["service_tier"] = tier
         if found.outcome == "ok":
             spoil_answer(found.body, self.settings.faults, self.settings.seed, custom_id)
         execution = BilledExecution(custom_id, None, models.resolve_snapshot(request.model), found.outcome, now, tier)
@@ -170,7 +178,7 @@ class DirectEndpoints:
             raise ApiError(400, "The sandbox does not stream.", param="stream", code="unsupported_value")
         if finding:
             raise missing_parameter_error(finding[2])
-        out_of_range = find_value_error(body)
+        out_of_range = find_value_error(body, endpoint)
         if out_of_range:
             raise out_of_range
         model = str(body["model"])

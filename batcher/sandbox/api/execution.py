@@ -128,7 +128,7 @@ class LineExecutor:
         if fault and fault not in ANSWERED:
             return _line_fault_result(ids, custom_id, fault)
         body = request["body"]
-        refused = find_value_error(body)
+        refused = find_value_error(body, batch.request.endpoint)
         if refused:
             return _http_error_result(ids, custom_id, refused.status, refused.to_json())
         model_request = parse_model_request(batch.request.endpoint, body)

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import orjson
 
-from batcher.sandbox.answers.requests import Body, find_body_error, parse_model_request
+from batcher.sandbox.answers.requests import Body, count_inputs, find_body_error, parse_model_request
 from batcher.sandbox.base.settings import SandboxSettings
 
 MAX_ERRORS = 100  # entries in `errors.data`: the real cap is unknown
+MOST_INPUTS = 50_000  # texts of a batch for /v1/embeddings, over all its lines
 _REQUIRED = ("custom_id", "method", "url", "body")
 
 BatchError = dict[str, object]
@@ -43,6 +44,7 @@ class _InputChecker:
     settings: SandboxSettings
     result: CheckedInput = field(default_factory=CheckedInput)
     seen: set[str] = field(default_factory=set)
+    inputs: int = 0  # texts for which a vector is asked
 
     def check_line(self, raw: bytes, number: int, offset: int) -> None:
         """Check one line, keep its place, count its tokens."""
@@ -93,6 +95,7 @@ class _InputChecker:
         if wrong_model or finding:
             return wrong_model or (finding and _prefix_body_param(finding))
         self.result.tokens += parse_model_request(self.endpoint, body).estimated_tokens
+        self.inputs += count_inputs(self.endpoint, body)
         return None
 
     def _find_model_error(self, model: str) -> Finding | None:
@@ -120,6 +123,9 @@ class _InputChecker:
         if not lines:
             message = "The input file is empty. Please ensure that the batch contains at least one request."
             return build_batch_error("empty_file", message)  # as Azure says it
+        if self.inputs > MOST_INPUTS:
+            message = f"The batch input file contains more than {MOST_INPUTS} embedding inputs across all requests."
+            return build_batch_error("too_many_tasks", message)  # code and text are guesses
         if lines > most:
             message = f"The batch input file contains more than {most} requests, the maximum for a batch."
             return build_batch_error("too_many_tasks", message)  # the code is Azure's, the text a guess

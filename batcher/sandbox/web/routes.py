@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batcher.sandbox.answers import models
-from batcher.sandbox.answers.requests import CHAT, RESPONSES
+from batcher.sandbox.answers.requests import CHAT, EMBEDDINGS, MODERATIONS, RESPONSES
 from batcher.sandbox.api.dialect import build_odd_object, rewrite_created_batch
 from batcher.sandbox.api.sandbox import Sandbox
 from batcher.sandbox.base.chance import seeded_hex_id
@@ -142,6 +142,16 @@ def _create_response(call: ApiCall) -> Reply:
     return Reply(found.body, headers=found.headers)
 
 
+def _create_embedding(call: ApiCall) -> Reply:
+    found = call.sandbox.direct.answer_request(EMBEDDINGS, call.request.parse_json(), call.sandbox.now())
+    return Reply(found.body, headers=found.headers)
+
+
+def _create_moderation(call: ApiCall) -> Reply:
+    found = call.sandbox.direct.answer_request(MODERATIONS, call.request.parse_json(), call.sandbox.now())
+    return Reply(found.body, headers=found.headers)
+
+
 def _list_chat_completions(call: ApiCall) -> Reply:
     """Answer with the stored completions, by model and `metadata[key]=value`."""
     request = call.request
@@ -194,6 +204,8 @@ ROUTES = (
     _build_route("GET", CHAT, "", _list_chat_completions),
     _build_route("GET", CHAT + "/{id}", "", _get_chat_completion),
     _build_route("POST", RESPONSES, "direct", _create_response),
+    _build_route("POST", EMBEDDINGS, "direct", _create_embedding),
+    _build_route("POST", MODERATIONS, "direct", _create_moderation),
     _build_route("GET", "/v1/models", "", _list_models),
     _build_route("GET", "/v1/models/{id}", "", _get_model),
 )
