@@ -29,6 +29,12 @@ def lookup_tier_limit(model: str, tier: int) -> int | None:
     return tiers[tier - 1] if tiers and tier <= len(tiers) else None
 
 
+def lookup_vector_length(model: str) -> int | None:
+    """Return how many numbers the vectors of a model have where a request names none; None where that is not known."""
+    length = _load_tables()["vector_lengths"].get(model)
+    return None if length is None else int(length)
+
+
 def _family_name(model: str) -> str:
     """Return the name without the date behind it; the name itself where there is none."""
     family, date = model[:-11], model[-11:]

@@ -1,7 +1,7 @@
 """What a token costs: genai-prices' rates, resolved once per model and then multiplied.
 
 Its offline snapshot is used. A wrong context would silently give the standard price, so the batch rates are
-checked to be below the standard ones.
+checked to be below the standard ones. Models for embeddings have no context there, and half the price in a batch.
 """
 
 from collections.abc import Callable
@@ -109,9 +109,27 @@ def resolve_prices(model: str, at: datetime | None = None) -> ModelPrices | None
     """Return the rates of an OpenAI model at a time (default: of the first call); None where the table lacks them."""
     when = at or datetime.now(UTC)
     batch, standard = _fetch_rates(model, {"processing": "batch"}, when), _fetch_rates(model, {}, when)
-    if batch is None or standard is None or not (batch.input < standard.input and batch.output < standard.output):
+    if batch is None or standard is None:
+        return None
+    if not standard.output:  # a model that writes nothing: an answer in numbers, or free of charge
+        return ModelPrices(batch if batch.input < standard.input else halve_rates(standard), standard)
+    if not (batch.input < standard.input and batch.output < standard.output):
         return None
     return fill_write_rates(ModelPrices(batch, standard))
+
+
+def halve_rates(standard: TokenRates) -> TokenRates:
+    """Return the rates of a batch, of a model for which the table of prices lacks them.
+
+    A batch costs half of what is asked one by one, at every endpoint (OpenAI, guides/batch, 2026-07).
+    """
+    share = 0.5
+    return standard._replace(
+        input=standard.input * share,
+        cached=standard.cached * share,
+        output=standard.output * share,
+        written=standard.written * share,
+    )
 
 
 def fill_write_rates(prices: ModelPrices) -> ModelPrices:

@@ -1,6 +1,7 @@
 """The keys of a request: which of them an endpoint takes, and which Batcher sets itself.
 
-Source: openai/openai-openapi, commit f85dbe22 (2026-08-21): CreateChatCompletionRequest and CreateResponse.
+Source: openai/openai-openapi, commit f85dbe22 (2026-08-21): CreateChatCompletionRequest and CreateResponse; and its
+CreateEmbeddingRequest and CreateModerationRequest as the client openai 3.57 has them.
 """
 
 import math
@@ -25,6 +26,8 @@ REQUEST_KEYS: Mapping[Endpoint, frozenset[str]] = MappingProxyType(
             f"{_OF_BOTH} background context_management conversation include input instructions max_output_tokens "
             "max_tool_calls previous_response_id prompt reasoning text truncation".split()
         ),
+        Endpoint.EMBEDDINGS: frozenset({"dimensions", "encoding_format", "input", "model", "user"}),
+        Endpoint.MODERATIONS: frozenset({"input", "model"}),
     }
 )
 """The keys of each endpoint, those that Batcher sets included."""
@@ -53,11 +56,19 @@ OWN_KEYS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Keys that are no parameters, each with the reason."""
+TEXT_KEYS: Mapping[str, str] = MappingProxyType({"model": OWN_KEYS["model"], "input": "user.md is the text"})
+"""Those of a request that is one text."""
+ENCODING_FORMATS = ("base64", "float")
+MOST_DIMENSIONS = 100_000
+"""The longest vector that may be asked for; no model is known to make one of a tenth of it."""
 
 
 def find_parameter_fault(endpoint: Endpoint, parameters: Parameters) -> str:
     """Return what is wrong with the parameters of a request to this endpoint, as a sentence; "" where nothing is."""
-    faults = (_find_key_fault(endpoint, key) or _find_value_fault(value) for key, value in parameters.items())
+    faults = (
+        _find_key_fault(endpoint, key) or _find_value_fault(value) or _find_vector_fault(key, value)
+        for key, value in parameters.items()
+    )
     reasoning = parameters.get("reasoning")
     if "reasoning_effort" in parameters and isinstance(reasoning, Mapping) and "effort" in reasoning:
         return "reasoning_effort and reasoning.effort are the same; remove one of them"
@@ -65,16 +76,39 @@ def find_parameter_fault(endpoint: Endpoint, parameters: Parameters) -> str:
 
 
 def _find_key_fault(endpoint: Endpoint, key: str) -> str:
+    if not endpoint.takes_prompt:
+        return _find_numbers_key_fault(endpoint, key)
     if key in OWN_KEYS:
         return f"{key} is no parameter, as {OWN_KEYS[key]}; remove it"
     known = REQUEST_KEYS[endpoint] | TRANSLATED_KEYS
     if key in known:
         return ""
-    others = [other for other, keys in REQUEST_KEYS.items() if key in keys]
+    others = [other for other, keys in REQUEST_KEYS.items() if key in keys and other.takes_prompt]
     if others:
         return f'{endpoint} takes no {key}; remove it, or set endpoint = "{others[0]}"'
     near = get_close_matches(key, known - OWN_KEYS.keys(), n=1, cutoff=0.5)
     return f"{endpoint} takes no {key}; " + (f"the nearest is {near[0]}" if near else "remove it")
+
+
+def _find_numbers_key_fault(endpoint: Endpoint, key: str) -> str:
+    """Return what is wrong with a key of a request that is answered in numbers; "" where nothing is."""
+    if key in TEXT_KEYS:
+        return f"{key} is no parameter, as {TEXT_KEYS[key]}; remove it"
+    parameters = sorted(REQUEST_KEYS[endpoint] - TEXT_KEYS.keys())
+    if key in parameters:
+        return ""
+    near = get_close_matches(key, parameters, n=1, cutoff=0.5)
+    others = f"its parameters are {', '.join(parameters)}" if parameters else "nor any other parameter"
+    return f"{endpoint} takes no {key}" + (f"; the nearest is {near[0]}" if near else f", {others}; remove it")
+
+
+def _find_vector_fault(key: str, value: object) -> str:
+    """Return what is wrong with a parameter of vectors, which would else be seen only in the answers."""
+    if key == "encoding_format" and value not in ENCODING_FORMATS:
+        return f"encoding_format is {' or '.join(ENCODING_FORMATS)}"
+    if key == "dimensions" and (type(value) is not int or not 1 <= value <= MOST_DIMENSIONS):
+        return f"dimensions is a whole number from 1 to {MOST_DIMENSIONS:,}"
+    return ""
 
 
 def _find_value_fault(value: object) -> str:

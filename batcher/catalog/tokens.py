@@ -1,7 +1,7 @@
 """Counting tokens, exactly and offline.
 
 gpt-4o, gpt-4.1, the o-series and gpt-5 use o200k_base. What later models use is not published; o200k_base is
-taken for them too, and the ratio learned from `Batch.usage` corrects it.
+taken for them too, and the ratio learned from `Batch.usage` corrects it. Models for embeddings use cl100k_base.
 """
 
 import fcntl
@@ -17,18 +17,18 @@ import orjson
 from batcher.errors import BatcherError
 
 ENCODING = "o200k_base"
-"""The name of the encoding, as the tokenizer knows it."""
+"""The usual encoding, by the tokenizer's name."""
 PIPE_BYTES = 1 << 20
 """Bytes of the pipe to the counting process: a third of a chunk of texts. Whenever the pipe is full, its writer needs
 the interpreter's lock again to go on; with the usual 64 KB that makes counting the slowest part of a plan. Linux allows
 every user this size."""
 
 
-def count_tokens(texts: Sequence[str]) -> list[int]:
+def count_tokens(texts: Sequence[str], encoding: str = ENCODING) -> list[int]:
     """Return the tokens of each text. One call for many texts is faster than a call for each."""
     import toktok  # noqa: PLC0415 - whoever has it counted elsewhere need not load it
 
-    counts: list[int] = toktok.batch_count(texts, ENCODING)
+    counts: list[int] = toktok.batch_count(texts, encoding)
     return counts
 
 
@@ -78,16 +78,16 @@ class TokenCounter:
         self._thread.shutdown(cancel_futures=True)
         self._process.communicate()
 
-    def count(self, texts: Sequence[str]) -> "Future[list[int]]":
+    def count(self, texts: Sequence[str], encoding: str = ENCODING) -> "Future[list[int]]":
         """Return the tokens of each text, once they are counted. Calls are served one at a time, in their order.
 
         The future's result raises BatcherError where the child has ended.
         """
-        return self._thread.submit(self._request_counts, texts)
+        return self._thread.submit(self._request_counts, texts, encoding)
 
-    def _request_counts(self, texts: Sequence[str]) -> list[int]:
+    def _request_counts(self, texts: Sequence[str], encoding: str) -> list[int]:
         try:
-            self._texts.write(orjson.dumps(texts, option=orjson.OPT_APPEND_NEWLINE))
+            self._texts.write(orjson.dumps([encoding, texts], option=orjson.OPT_APPEND_NEWLINE))
             self._texts.flush()
             answer = self._counts.readline()
         except BrokenPipeError:
@@ -107,11 +107,18 @@ class TokenCounter:
 
 
 def serve_counts() -> None:
-    """Read JSON lists of texts from stdin, one a line, and write a list of their token counts for each; end at EOF.
+    """Read JSON lists of an encoding and its texts from stdin, one a line, and write a list of their token counts for
+    each; end at EOF.
 
     This is all that the child process does.
     """
     signal(SIGPIPE, SIG_DFL)  # the parent may end before its answer is written; that is no error
     for line in sys.stdin.buffer:
-        sys.stdout.buffer.write(orjson.dumps(count_tokens(orjson.loads(line)), option=orjson.OPT_APPEND_NEWLINE))
+        sys.stdout.buffer.write(answer_line(line))
         sys.stdout.buffer.flush()
+
+
+def answer_line(line: bytes) -> bytes:
+    """Return the counts of one line that `serve_counts` reads, as the line that it writes."""
+    encoding, texts = orjson.loads(line)
+    return orjson.dumps(count_tokens(texts, encoding), option=orjson.OPT_APPEND_NEWLINE)

@@ -13,7 +13,7 @@ _BIOS_QUERY = """
            b.model, b.finish_reason, b.tokens_input, b.tokens_cached, b.tokens_output,
            b.tokens_written, b.tokens_reasoning, b.cost_usd, v.prompt AS prompt_version, b.lane, b.shard,
            b.batch_id, b.attempts, make_timestamp((b.completed_at * 1000000)::BIGINT) AS completed_at
-    FROM (SELECT *, json_extract_string(data, [{paths}]) AS texts FROM bios) AS b
+    FROM (SELECT *, {texts} AS texts FROM bios) AS b
     JOIN artists AS a USING (artist_id) LEFT JOIN versions AS v ON v.version = b.version
     WHERE {condition}
     ORDER BY a.priority, a.seq
@@ -27,6 +27,13 @@ _MISFIT_QUERY = """
 """
 
 _TOO_LARGE = "TRY_CAST(b.data ->> {path} AS {kind}) IS NULL AND json_type(b.data, {path}) <> 'NULL'"
+
+
+VECTOR_TYPE = "FLOAT[]"
+_VECTOR = """CASE WHEN starts_with(b.data, '{prefix}')
+    THEN list_transform(string_split(b.data[{start}:-3], ','), lambda number: TRY_CAST(number AS FLOAT)) END"""
+"""A vector, which is the only field of its answer. It is split as text: JSON of 2,048 vectors of 3,072 numbers, which
+DuckDB parses together, is more than the memory that it may have."""
 
 
 class ColumnCheck(NamedTuple):
@@ -94,14 +101,21 @@ def build_bios_query(types: Mapping[str, str], only_new: bool, columns: RowColum
     columns: what the job names the columns by which a row is known.
     """
     fields = []
-    for n, (name, kind) in enumerate(types.items(), 1):
-        value = f"json_extract(b.data, {_json_path(name)})" if kind == "JSON" else f"b.texts[{n}]::{kind}"
+    scalars = [name for name, kind in types.items() if kind not in {"JSON", VECTOR_TYPE}]
+    for name, kind in types.items():
+        if name in scalars:
+            value = f"b.texts[{scalars.index(name) + 1}]::{kind}"
+        elif kind == VECTOR_TYPE:
+            value = _VECTOR.format(prefix=f'{{"{name}":[', start=len(name) + 6)
+        else:
+            value = f"json_extract(b.data, {_json_path(name)})"
         quoted = name.replace('"', '""')
         fields.append(f'{value} AS "{quoted}"')
     return _BIOS_QUERY.format(
         keys=bios.select_keys(columns),
         fields=",\n".join(fields),
-        paths=", ".join(map(_json_path, types)),  # all in one call, as each call parses the bio
+        # all in one call, as each call parses the bio
+        texts=f"json_extract_string(data, [{', '.join(map(_json_path, scalars))}])" if scalars else "NULL",
         condition=_collected_condition(only_new),
     )
 

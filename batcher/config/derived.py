@@ -21,8 +21,13 @@ def enqueued_token_limit(config: Config) -> int:
 
 
 def output_token_limit(config: Config) -> int:
-    """Return the most tokens of an answer, with what is thought before it: of the settings, else of the model."""
+    """Return the most tokens of an answer, with what is thought before it: of the settings, else of the model.
+
+    An answer in numbers has none.
+    """
     model = config.model
+    if not model.endpoint.takes_prompt:
+        return 0
     return model.max_output_tokens or lookup_output_room(model.name, find_effort(model.parameters.to_parameters()))
 
 

@@ -35,6 +35,10 @@ def load_config(path: Path) -> Config:
         raise ConfigError(_describe_validation_error(path, error)) from error
     if config.direct.service_tier != "auto" and "service_tier" in config.model.parameters.to_parameters():
         raise ConfigError(f"{path}: [direct] and [model.parameters] both set service_tier; remove one of them")
+    if config.direct.service_tier == "flex" and not config.model.endpoint.takes_prompt:
+        raise ConfigError(
+            f'{path}: {config.model.endpoint} has no flex processing; set service_tier = "auto" in [direct]'
+        )
     return _resolve_paths(config, path.resolve().parent)
 
 

@@ -1,5 +1,6 @@
 """The sections of batcher.toml with their keys, their defaults and their checks; all are frozen."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,12 @@ from batcher.core.direct.workers import parse_workers
 from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, Parameters
 from batcher.core.retry import DEFAULT_POLICIES, RetryPolicy, RetryRules
+
+EXAMPLE_MODELS: Mapping[Endpoint, str] = {
+    Endpoint.EMBEDDINGS: "text-embedding-3-small",
+    Endpoint.MODERATIONS: "omni-moderation-latest",
+}
+"""A model of each endpoint that answers in numbers: that of the default answers in words."""
 
 
 class ConfigSection(BaseModel):
@@ -64,6 +71,21 @@ class ModelSection(ConfigSection):
     cache: Literal["auto", "off"] | None = None
     """auto: what all lines have in common is cached, where that is long enough. off: nothing is written to the cache.
     None: nothing is sent about it."""
+
+    @field_validator("endpoint")
+    @classmethod
+    def _require_its_model(cls, value: Endpoint, info: ValidationInfo) -> Endpoint:
+        if not value.takes_prompt and info.data.get("name") == cls.model_fields["name"].default:
+            raise ValueError(f"{info.data['name']} answers in words; set name too, such as {EXAMPLE_MODELS[value]}")
+        return value
+
+    @field_validator("max_output_tokens", "cache")
+    @classmethod
+    def _reject_settings_of_prompts(cls, value: object, info: ValidationInfo) -> object:
+        endpoint = info.data.get("endpoint", Endpoint.CHAT)
+        if value is not None and not endpoint.takes_prompt:
+            raise ValueError(f"it has no meaning for {endpoint}, where no model writes; remove it")
+        return value
 
     @field_validator("parameters")
     @classmethod

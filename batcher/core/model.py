@@ -28,6 +28,13 @@ class Endpoint(StrEnum):
 
     CHAT = "/v1/chat/completions"
     RESPONSES = "/v1/responses"
+    EMBEDDINGS = "/v1/embeddings"
+    MODERATIONS = "/v1/moderations"
+
+    @property
+    def takes_prompt(self) -> bool:
+        """Whether a request is a prompt, which a model answers in words. Else it is one text, answered in numbers."""
+        return self in {Endpoint.CHAT, Endpoint.RESPONSES}
 
 
 TEXT_FIELD = "text"
@@ -47,6 +54,9 @@ class CacheMode(StrEnum):
 
 MESSAGE_TOKENS = 3
 """Tokens of each message in addition to its role and content, and also of the answer's start."""
+
+EMBEDDING_FIELD = "embedding"
+"""The only field of an answer that is a vector: the state keeps `{"embedding": [...]}`."""
 
 Parameters = Mapping[str, object]
 """What a request asks of the model beside the prompt: values of JSON, by the names of `[model.parameters]`."""

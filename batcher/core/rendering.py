@@ -10,8 +10,9 @@ from zlib import crc32
 
 import orjson
 
-from batcher.core.cache.keys import KEYS, cache_key
-from batcher.core.model import MESSAGE_TOKENS, CacheMode, Endpoint, JobVersion
+from batcher.core.cache.keys import KEYS
+from batcher.core.endpoints.table import FORMS
+from batcher.core.model import MESSAGE_TOKENS, CacheMode, JobVersion
 from batcher.errors import JobError
 
 _SAFE = frozenset(string.ascii_letters + string.digits + "._:-")
@@ -138,57 +139,12 @@ def _unused_marker(version: JobVersion) -> str:
 
 
 def build_request_body(version: JobVersion, user_text: str) -> dict[str, object]:
-    """Return the request body of one line, for the version's endpoint. A version without a schema asks for no format,
-    and is answered in plain text.
+    """Return the request body of one line, for the version's endpoint.
 
     Of a version without a template, whose lines have messages of their own, `user_text` stands in their place. The
     cache key, where there is one, is the first of the version, and the last value of the body.
     """
-    system = [_build_system_message(version)] if version.system or version.template else []
-    messages = [*system, {"role": "user", "content": user_text} if version.template else user_text]
-    schema = {"name": version.schema_name, "strict": True, "schema": version.schema}
-    parameters = dict(version.parameters)
-    if version.endpoint is Endpoint.CHAT:
-        return {
-            "model": version.model,
-            "messages": messages,
-            "max_completion_tokens": version.max_output_tokens,
-            **({"response_format": {"type": "json_schema", "json_schema": schema}} if version.schema else {}),
-            **parameters,
-            **_build_cache_options(version),
-        }
-    text: dict[str, object] = {"format": {"type": "json_schema", **schema}} if version.schema else {}
-    if "verbosity" in parameters:
-        text["verbosity"] = parameters.pop("verbosity")
-    if "reasoning_effort" in parameters:
-        reasoning = parameters.get("reasoning")
-        effort = {"effort": parameters.pop("reasoning_effort")}
-        parameters["reasoning"] = {**reasoning, **effort} if isinstance(reasoning, Mapping) else effort
-    return {
-        "model": version.model,
-        "input": messages,
-        "max_output_tokens": version.max_output_tokens,
-        **({"text": text} if text else {}),
-        **parameters,
-        **_build_cache_options(version),
-    }
-
-
-def _build_system_message(version: JobVersion) -> dict[str, object]:
-    """Return the system message, with the cache breakpoint at its end where the version has one."""
-    if version.cache is not CacheMode.BREAKPOINT:
-        return {"role": "system", "content": version.system}
-    kind = "text" if version.endpoint is Endpoint.CHAT else "input_text"
-    part = {"type": kind, "text": version.system, "prompt_cache_breakpoint": {"mode": "explicit"}}
-    return {"role": "system", "content": [part]}
-
-
-def _build_cache_options(version: JobVersion) -> dict[str, object]:
-    """Return what a request says of the prompt cache: nothing, or that only breakpoints are written, and which key."""
-    if not version.cache:
-        return {}
-    key = {"prompt_cache_key": cache_key(version, 0)} if version.cache is CacheMode.BREAKPOINT else {}
-    return {"prompt_cache_options": {"mode": "explicit"}, **key}
+    return FORMS[version.endpoint].build_body(version, user_text)
 
 
 def overhead_tokens(messages: int = 2) -> int:

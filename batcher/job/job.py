@@ -18,6 +18,8 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from batcher.core.endpoints.embeddings import VectorLength
+from batcher.core.endpoints.table import AnswerKind
 from batcher.core.failures import FailureClass
 from batcher.core.model import (
     ARTIST_COLUMNS,
@@ -32,6 +34,7 @@ from batcher.core.model import (
 from batcher.core.result_line import replace_odd_escapes
 from batcher.errors import BatcherError, InputError, JobError, format_faulty_value
 from batcher.job.messages import encode_messages
+from batcher.job.numbers import read_numbers
 from batcher.job.row import format_fields, format_id
 from batcher.nouns import current_nouns
 
@@ -100,7 +103,7 @@ class Job:
     bio: type[BaseModel] | None
     """The output model; None: an answer is plain text."""
     accept: Callable[[Any, Any], str | None]
-    """Is given the artist, and the answer as the output model or as text."""
+    """Is given the artist, and the answer as the output model, as text or as numbers."""
     system: str
     template: str
     schema: Mapping[str, object]
@@ -111,6 +114,8 @@ class Job:
     """Gives the messages of a row, in place of user.md, which is empty then; None: the job has none of its own."""
     row_columns: RowColumns = ARTIST_COLUMNS
     """Which fields of a row are its id, name and priority."""
+    answers: AnswerKind = AnswerKind.WORDS
+    """What an answer is. One in numbers has no output model."""
     text_id: str | None = None
     """The column of the table that holds the id, where whole numbers in it are read as texts."""
 
@@ -227,13 +232,20 @@ class Job:
         except JobError as error:
             raise JobError(f"{where}: {error}") from None
 
-    def validate_answer(self, artist: Any, text: str) -> tuple[str, None] | tuple[None, Failure]:
+    def validate_answer(
+        self, artist: Any, text: str, length: VectorLength | None = None
+    ) -> tuple[str, None] | tuple[None, Failure]:
         """Return the accepted bio as compact JSON, or why the text is none (class UNUSABLE).
 
         Raises JobError where the job's code fails.
         """
+        if self.answers is not AnswerKind.WORDS:
+            numbers = read_numbers(self.answers, text, length)
+            if numbers.fault:
+                return None, Failure(FailureClass.UNUSABLE, "invalid_output", numbers.fault)
+            return self._accept_bio(artist, numbers.value, numbers.data)
         if self.bio is None:
-            return self._accept_bio(artist, text)
+            return self._accept_bio(artist, text, _encode_text(text))
         try:
             bio = self.bio.model_validate_json(replace_odd_escapes(text))
         except ValidationError as error:
@@ -243,10 +255,11 @@ class Job:
                 raise
         return self._accept_bio(artist, bio)
 
-    def _accept_bio(self, artist: Any, bio: BaseModel | str) -> tuple[str, None] | tuple[None, Failure]:
+    def _accept_bio(self, artist: Any, bio: object, data: str = "") -> tuple[str, None] | tuple[None, Failure]:
+        """Return as `validate_answer` does. data: the answer as JSON; "" for an output model, whose JSON is made."""
         try:
             reason = self.accept(artist, bio)
-            data = _encode_text(bio) if isinstance(bio, str) else bio.model_dump_json(by_alias=True)
+            data = bio.model_dump_json(by_alias=True) if isinstance(bio, BaseModel) else data
         except JOB_CODE_ERRORS:
             with JobCodeGuard(f"{current_nouns().row} {self.read_id(artist)}"):
                 raise

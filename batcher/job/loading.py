@@ -1,6 +1,7 @@
 """Loading a job folder: job.py, system.md and user.md, checked before anything is sent.
 
-Where job.py has messages(row), user.md must be missing, and system.md may be.
+Where job.py has messages(row), user.md must be missing, and system.md may be. Where answers are numbers, system.md must
+be missing.
 """
 
 import importlib.util
@@ -14,10 +15,12 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from batcher.core.model import ARTIST_COLUMNS, RowColumns
+from batcher.core.endpoints.table import FORMS, AnswerKind
+from batcher.core.model import ARTIST_COLUMNS, TEXT_FIELD, Endpoint, RowColumns
 from batcher.core.rendering import parse_placeholders
 from batcher.errors import JobError
 from batcher.job.job import Job, JobCodeGuard, accept_any_text, job_output_to_stderr
+from batcher.job.numbers import accept_any_numbers, find_folder_fault, number_columns
 from batcher.job.row import ROW_MODELS, find_row_columns
 from batcher.job.schema import build_strict_schema, check_row_columns
 from batcher.nouns import build_nouns, read_nouns
@@ -26,22 +29,35 @@ NEEDED_FIELDS = ("artist_id", "artist_name")
 """The fields that a model named Artist must have. One named Row says itself which of its fields these are."""
 OUTPUT_MODELS = ("Bio", "Answer")
 """The names that the output model may have."""
+TEXT_COLUMNS = (TEXT_FIELD,)
+"""The column of an answer in plain text."""
+ANSWER_NAMES: Mapping[AnswerKind, str] = {
+    AnswerKind.WORDS: "text",
+    AnswerKind.VECTOR: "vector",
+    AnswerKind.FLAGS: "judgement",
+}
+"""What the acceptance check of a job without an output model is given."""
 
 
-def load_job(folder: Path) -> Job:
-    """Return the job in `folder`. Raises JobError with the file and line of what is wrong."""
+def load_job(folder: Path, endpoint: Endpoint = Endpoint.CHAT) -> Job:
+    """Return the job in `folder`, for an endpoint. Raises JobError with the file and line of what is wrong."""
     _require_file(folder / "job.py")
     module = _import_job_module(folder / "job.py")
     _check_nouns(module, folder)
+    answers = FORMS[endpoint].answer
+    if answers is not AnswerKind.WORDS:
+        _check_text_input(module, folder, endpoint)
     messages = _load_messages(module, folder)
     if messages is None:
-        _require_file(folder / "system.md")
+        if endpoint.takes_prompt:
+            _require_file(folder / "system.md")
         _require_file(folder / "user.md")
     row_name, artist = _find_row_model(module, folder)
-    bio = _find_output_model(module, row_name, artist, folder)
-    columns = _check_row_model(module, row_name, artist, messages is None, bio is not None, folder)
+    bio = _find_output_model(module, row_name, artist, folder) if answers is AnswerKind.WORDS else None
+    fixed = () if bio is not None else TEXT_COLUMNS if answers is AnswerKind.WORDS else number_columns(answers)
+    columns = _check_row_model(module, row_name, artist, messages is None, fixed, folder)
     template = _load_user_template(artist, row_name, columns, folder) if messages is None else ""
-    accept = _load_accept_check(module, row_name, bio is None, folder)
+    accept = _load_accept_check(module, row_name, "" if bio is not None else ANSWER_NAMES[answers], folder)
     schema: Mapping[str, object] = {}
     if bio is not None:
         with JobCodeGuard(f"{folder / 'job.py'}: {bio.__name__} has no JSON schema"):
@@ -51,7 +67,7 @@ def load_job(folder: Path) -> Job:
     if has_system and not system:
         raise JobError(f"{folder / 'system.md'} is empty; write into it what every request has in common")
     return Job(
-        folder.name, artist, bio, accept, system, template, schema, _artist_columns(artist), messages, columns,
+        folder.name, artist, bio, accept, system, template, schema, _artist_columns(artist), messages, columns, answers,
         _find_text_id(artist, columns) if row_name == "Row" else None,
     )  # fmt: skip
 
@@ -70,6 +86,15 @@ def _check_nouns(module: ModuleType, folder: Path) -> None:
             f"{folder / 'job.py'}: NOUNS has to be assigned once, at the start of a line, as plain texts: "
             'NOUNS = ("ticket", "label")'
         )
+
+
+def _check_text_input(module: ModuleType, folder: Path, endpoint: Endpoint) -> None:
+    """Raise JobError for what has no use in the folder of a job whose answers are numbers."""
+    output = _choose_name(module, OUTPUT_MODELS, folder)
+    has_messages = getattr(module, "messages", None) is not None
+    fault = find_folder_fault(endpoint, _is_file(folder / "system.md"), has_messages, output)
+    if fault:
+        raise JobError(f"{folder}: {fault}")
 
 
 def _load_messages(module: ModuleType, folder: Path) -> Callable[[Any], object] | None:
@@ -98,15 +123,17 @@ def _load_messages(module: ModuleType, folder: Path) -> Callable[[Any], object] 
     return messages
 
 
-def _load_accept_check(
-    module: ModuleType, row_name: str, is_text: bool, folder: Path
-) -> Callable[[Any, Any], str | None]:
-    """Return the acceptance check, which a job of plain text may do without. Raises JobError where it cannot be called:
-    at the first answer it would be too late, as that is paid for."""
+def _load_accept_check(module: ModuleType, row_name: str, given: str, folder: Path) -> Callable[[Any, Any], str | None]:
+    """Return the acceptance check. Raises JobError where it cannot be called: at the first answer it would be too late,
+    as that is paid for.
+
+    given: what it is given, where that is no output model; a job may do without the check then. "": an output model.
+    """
     row, answer = ("row", "answer") if row_name == "Row" else ("artist", "bio")
-    answer = "text" if is_text else answer
-    taken = f"a row and {'a text' if is_text else 'an answer'}" if row_name == "Row" else f"an artist and a {answer}"
-    accept: object = getattr(module, "accept", accept_any_text if is_text else None)
+    answer = given or answer
+    taken = f"a row and {f'a {given}' if given else 'an answer'}" if row_name == "Row" else f"an artist and a {answer}"
+    default = {"": None, ANSWER_NAMES[AnswerKind.WORDS]: accept_any_text}.get(given, accept_any_numbers)
+    accept: object = getattr(module, "accept", default)
     if not callable(accept):
         raise JobError(f"{folder / 'job.py'} has no accept({row}, {answer}) function; return None to accept")
     with JobCodeGuard(f"{folder / 'job.py'}: accept cannot be looked at"):
@@ -246,12 +273,20 @@ def _find_row_models(kind: object, seen: set[object]) -> Iterator[type[BaseModel
 
 
 def _check_row_model(
-    module: ModuleType, row_name: str, artist: type[BaseModel], has_template: bool, has_output: bool, folder: Path
+    module: ModuleType,
+    row_name: str,
+    artist: type[BaseModel],
+    has_template: bool,
+    fixed: Collection[str],
+    folder: Path,
 ) -> RowColumns:
-    """Return which fields of the row are its id, name and priority. Raises JobError where it lacks what it needs."""
+    """Return which fields of the row are its id, name and priority. Raises JobError where it lacks what it needs.
+
+    fixed: as for `check_row_columns`.
+    """
     if row_name == "Row":
         columns = find_row_columns(module, artist, str(folder / "job.py"))
-        check_row_columns(columns, has_output, str(folder / "job.py"))
+        check_row_columns(columns, fixed, str(folder / "job.py"))
         return columns
     missing = [name for name in NEEDED_FIELDS if name not in artist.model_fields]
     if missing:

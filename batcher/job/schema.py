@@ -1,13 +1,15 @@
 """The JSON schema of a bio, as strict structured output requires it, and the columns that `collect` makes of it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
+from batcher.core.endpoints.table import AnswerKind
 from batcher.core.model import ARTIST_COLUMNS, TEXT_FIELD, RowColumns
 from batcher.errors import JobError
 from batcher.job.job import Job
+from batcher.job.numbers import number_columns
 
 COLLECT_COLUMNS = (
     "model", "finish_reason", "tokens_input", "tokens_cached", "tokens_output", "tokens_written", "tokens_reasoning",
@@ -24,12 +26,12 @@ def collect_columns(columns: RowColumns) -> list[str]:
     return [*columns.list_names(), *COLLECT_COLUMNS]
 
 
-def check_row_columns(columns: RowColumns, has_output: bool, place: str) -> None:
+def check_row_columns(columns: RowColumns, fixed: Collection[str], place: str) -> None:
     """Raise JobError where a column that names a row is one that `collect` writes itself.
 
-    has_output: whether answers have fields, and are no plain text. place: of job.py.
+    fixed: the columns of an answer that has no output model. place: of job.py.
     """
-    taken = {*COLLECT_COLUMNS, *FAILED_COLUMNS, *(() if has_output else (TEXT_FIELD,))}
+    taken = {*COLLECT_COLUMNS, *FAILED_COLUMNS, *fixed}
     for variable, column in zip(("ID", "NAME", "PRIORITY"), columns, strict=True):
         if column is not None and column.lower() in taken:
             raise JobError(
@@ -103,6 +105,8 @@ _TYPE_NAMES = {str: "string", bool: "boolean", int: "integer", float: "number", 
 def output_column_types(job: Job) -> dict[str, str]:
     """Return the job's output fields and their DuckDB types, for `collect`. A field that is no scalar is JSON; plain
     text is a field of its own."""
+    if job.answers is not AnswerKind.WORDS:
+        return dict(number_columns(job.answers))
     if job.bio is None:
         return {TEXT_FIELD: "VARCHAR"}
     defs = job.schema.get("$defs", {})

@@ -16,6 +16,7 @@ from batcher.catalog.tokens import TokenCounter
 from batcher.config.derived import enqueued_token_limit
 from batcher.config.sections import Config
 from batcher.core.cutting import split_chunks
+from batcher.core.endpoints.table import FORMS
 from batcher.core.model import JobVersion
 from batcher.core.rendering import LineRenderer, make_custom_id, overhead_tokens
 from batcher.errors import ConfigError, InputError, JobError
@@ -132,7 +133,8 @@ class RowPreparer:
         self.renderer = LineRenderer(version)
         self._reader = ArtistReader(job)
         self._counter = counter
-        self._constant_counts = counter.count(self.renderer.constant_texts())
+        self._encoding = FORMS[version.endpoint].encoding
+        self._constant_counts = counter.count(self.renderer.constant_texts(), self._encoding)
         self._ceiling = int(enqueued_token_limit(config) * config.limits.threshold)
         self._factor = 1 + config.limits.margin
 
@@ -149,7 +151,8 @@ class RowPreparer:
     def constant_tokens(self) -> int:
         """Tokens that every line has in common. Raises ConfigError where the limit has no room for any line."""
         messages = 2 if not self.renderer.has_messages else 1 if self.version.system else 0
-        constant = sum(self._constant_counts.result()) + overhead_tokens(messages)
+        overhead = overhead_tokens(messages) if self.version.endpoint.takes_prompt else 0
+        constant = sum(self._constant_counts.result()) + overhead
         if constant * self._factor > self._ceiling:
             raise ConfigError(
                 f"the enqueued-token limit x threshold is {self._ceiling:,} tokens, and the prompt alone takes "
@@ -194,7 +197,7 @@ class RowPreparer:
     def _count_texts(self, texts: Sequence[str]) -> Callable[[], list[int]]:
         """Have the own parts of lines counted; return what waits for their tokens and returns them."""
         if not self.renderer.has_messages:
-            return self._counter.count(texts).result
+            return self._counter.count(texts, self._encoding).result
         measured = [measure_messages(text) for text in texts]
         counts = self._counter.count([each.text for each in measured])
         return lambda: [each.tokens + counted for each, counted in zip(measured, counts.result(), strict=True)]
@@ -265,9 +268,11 @@ class RowPreparer:
         if not 1 <= priority <= LARGEST_PRIORITY:
             return f"column {self.job.row_columns.priority}: must be 1 (the most urgent) or more (it is {priority})"
         most = tokens + self.version.max_output_tokens
+        if not most:
+            return "the text is empty; a text needs a word at least"
         if most > SMALLEST_WINDOW and self._context_window is not None and most > self._context_window:
-            window = self._context_window
-            return f"prompt and answer are {most:,} tokens, the context of {self.version.model} is {window:,}"
+            what = "prompt and answer are" if self.version.endpoint.takes_prompt else "the text is"
+            return f"{what} {most:,} tokens, the context of {self.version.model} is {self._context_window:,}"
         if tokens * self._factor > self._ceiling:
             return f"one line of {tokens:,} tokens is over the enqueued-token limit x threshold of {self._ceiling:,}"
         return ""

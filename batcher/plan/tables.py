@@ -6,6 +6,7 @@ one row cannot be read and those after it can, an InputError is returned in its 
 
 import csv
 import json
+import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -42,6 +43,9 @@ PARQUET_MARK = b"PAR1"
 
 INTEGER_BOUND = 2**63
 """Integers that need more than 64 bits are written as text: readers of JSON lose digits of them."""
+
+VECTOR_TYPE = "FLOAT[]"
+"""The type of a column of vectors, of which a table of text has JSON lists."""
 
 TableRow = dict[str, object]
 """The values of a row by column."""
@@ -119,7 +123,19 @@ def read_bios(path: Path, columns: Mapping[str, str], id_column: str = "artist_i
             raise InputError(
                 f"{path}, row {number}: column {key} is missing or empty; leave out rows without {nouns.an_answer}"
             )
+        if columns[key] == VECTOR_TYPE and not _is_vector(bio[key]):
+            raise InputError(
+                f"{path}, row {number}: column {key} is no list of numbers; leave out rows without a vector"
+            )
         yield number, artist_id, orjson.dumps(bio, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _is_vector(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and all(type(number) in {int, float} for number in value)
+        and all(map(math.isfinite, value))
+    )
 
 
 def _format_artist_id(value: object) -> str:

@@ -22,7 +22,7 @@ from batcher.state.db.store import Store
 from batcher.state.review import judging
 from batcher.state.review.judging import AcceptedAnswer, AnswerToJudge, BatchToJudge, JudgementCounts, RefusedBio
 from batcher.state.submissions import load_run_id
-from batcher.state.versions import load_versions
+from batcher.state.versions import load_vector_length, load_versions
 
 GROUP_ANSWERS = 25_000
 """Answers of batches that are loaded together, one batch at least: each time reads all artists."""
@@ -132,6 +132,7 @@ class AnswerJudge:
         with store.read_transaction() as tx:
             versions = load_versions(tx)
             self._run_id = load_run_id(tx)
+            self._lengths = {number: load_vector_length(tx, number, version) for number, version in versions.items()}
         self._endpoints: Mapping[int, Endpoint] = {number: version.endpoint for number, version in versions.items()}
         self._expected = 0
         self.judged = 0
@@ -160,7 +161,8 @@ class AnswerJudge:
         endpoint = self._endpoints[batch.version]
         try:
             parsed = (parse_result_line(raw, endpoint) for raw in read_kept_lines(self._store.folder, batch.batch_id))
-            self._judge_results(answers, ((result.custom_id, result) for result in parsed if result is not None))
+            found = ((result.custom_id, batch.version, result) for result in parsed if result is not None)
+            self._judge_results(answers, found)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -182,22 +184,26 @@ class AnswerJudge:
         except OSError as error:
             self.damaged.append(f"{error.filename}: {error.strerror}")
 
-    def _parse_calls(self, kept: Iterable[CallAnswer]) -> Iterator[tuple[tuple[int | None, str], LineResult]]:
+    def _parse_calls(self, kept: Iterable[CallAnswer]) -> Iterator[tuple[tuple[int | None, str], int, LineResult]]:
         for each in kept:
             reply = parse_json_object(each.body)
             endpoint = self._endpoints.get(each.version)
             if reply is not None and endpoint is not None:
-                yield (each.call, each.custom_id), parse_response_body(each.custom_id, reply, endpoint)
+                result = parse_response_body(each.custom_id, reply, endpoint)
+                yield (each.call, each.custom_id), each.version, result
 
-    def _judge_results(self, answers: Mapping[Key, AnswerToJudge], results: Iterable[tuple[Key, LineResult]]) -> None:
-        """Judge the results of one file. Of a line that stands there twice the first text that is accepted counts."""
+    def _judge_results(
+        self, answers: Mapping[Key, AnswerToJudge], results: Iterable[tuple[Key, int, LineResult]]
+    ) -> None:
+        """Judge the results of one file, each with the version that was asked. Of a line that stands there twice the
+        first text that is accepted counts."""
         failures: dict[Key, Failure | None] = {}
         """Of each answer that was read: why it is refused, None where it is accepted."""
-        for key, result in results:
+        for key, version, result in results:
             answer = answers.get(key)
             if answer is None or (key in failures and failures[key] is None):
                 continue
-            bio, failure = self._judge_result(answer, result)
+            bio, failure = self._judge_result(answer, version, result)
             failures[key] = failure
             if bio is not None and answer.outcome != "bio":
                 self._accepted.append_row(_accept_answer(answer, bio, result))
@@ -209,11 +215,14 @@ class AnswerJudge:
                     RefusedBio(answer.artist_id, answer.batch_id, answer.call, reason.code, reason.message)
                 )
 
-    def _judge_result(self, answer: AnswerToJudge, result: LineResult) -> tuple[str | None, Failure | None]:
+    def _judge_result(
+        self, answer: AnswerToJudge, version: int, result: LineResult
+    ) -> tuple[str | None, Failure | None]:
         """Return the bio as JSON, or why there is none."""
         if result.text is None:
             return None, result.failure
-        return self._job.validate_answer(self._job.restore_artist(answer.data), result.text)
+        artist = self._job.restore_artist(answer.data)
+        return self._job.validate_answer(artist, result.text, self._lengths.get(version))
 
 
 def _accept_answer(answer: AnswerToJudge, bio: str, result: LineResult) -> AcceptedAnswer:

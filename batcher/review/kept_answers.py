@@ -9,9 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from batcher.core.endpoints.values import NO_JSON
 from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, JobVersion
-from batcher.core.result_line import NO_JSON, parse_body_text, parse_json_object, parse_line_text
+from batcher.core.result_line import parse_body_text, parse_json_object, parse_line_text
 from batcher.disk.direct_answers import read_direct_answers
 from batcher.disk.result_archive import read_kept_lines
 from batcher.state.db.store import Store

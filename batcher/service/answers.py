@@ -11,9 +11,9 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
+from batcher.core.endpoints.values import Json
 from batcher.core.failures import ErrorDetails
 from batcher.core.remote import RemoteBatch, RemoteFile
-from batcher.core.result_line import Json
 from batcher.service.masking import hide_secrets, mask_secrets
 from batcher.service.profiles import ServiceProfile, load_profile
 from batcher.service.service import CallUnknown

@@ -8,7 +8,7 @@ go on, is reported, and what was read is returned: it proves no absence, but sho
 from collections.abc import Callable, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
-from batcher.core.result_line import Json
+from batcher.core.endpoints.values import Json
 from batcher.service.answers import is_usable_id, parse_time, unreadable_answer_error
 from batcher.service.bounds import MOST_PAGES
 from batcher.service.service import CallError, CallRefused, CallUnknown

@@ -7,12 +7,14 @@ import orjson
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from batcher.core.model import EMBEDDING_FIELD
 from batcher.core.pilots import PilotLine, PilotStage, describe_failed_pilot, describe_refusal
 from batcher.core.sampling import spread_positions
 from batcher.nouns import current_nouns
 from batcher.review.kept_answers import KeptAnswer
 from batcher.state.pilots import PilotProgress
 from batcher.state.reports.pilot import PilotCosts
+from batcher.views.answers import describe_answer
 from batcher.views.sheet import Cell, build_table, format_count, format_usd
 
 SAMPLE_BIOS = 10
@@ -120,6 +122,8 @@ def _draw_text(artist_id: str, reason: str, text: str) -> Text:
 def _flatten_bio(bio: str | None) -> str:
     """Return a bio as text: its only field alone, else each after its name."""
     fields = orjson.loads(bio or "{}")
+    if fields.keys() == {EMBEDDING_FIELD}:
+        return describe_answer(bio or "{}")
     if len(fields) == 1:
         return str(next(iter(fields.values())))
     return "; ".join(f"{name}: {value}" for name, value in fields.items())

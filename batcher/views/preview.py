@@ -8,6 +8,7 @@ import orjson
 
 from batcher.catalog.prices import PriceOf
 from batcher.core.cache.keys import KEYS
+from batcher.core.endpoints.table import describe_plain_answer
 from batcher.core.model import CacheMode
 from batcher.nouns import current_nouns
 from batcher.plan.previewing import LinePreview
@@ -110,7 +111,7 @@ def _draw_constant_part(line: PricedLine) -> Iterator[str]:
         yield from ("", "[system]", version.system)
     yield from _describe_cache(line)
     if not version.schema:
-        yield from ("", "[answer: plain text]")
+        yield from ("", f"[answer: {describe_plain_answer(version.endpoint)}]")
         return
     yield from ("", f"[answer: strict JSON schema {version.schema_name!r}]")
     yield orjson.dumps(version.schema, option=orjson.OPT_INDENT_2).decode()
@@ -134,9 +135,6 @@ def _describe_cache(line: PricedLine) -> Iterator[str]:
 def _draw_artist_part(line: PricedLine, table: Path) -> Iterator[str]:
     preview = line.preview
     request = orjson.loads(preview.line)
-    messages = request["body"].get("messages") or request["body"]["input"]
-    has_system = preview.version.system or preview.version.template
-    own_messages = messages[1:] if has_system else messages
     origin = f"from the plan, {preview.state}" if preview.source == "plan" else f"from {table.name}"
     own = preview.tokens - preview.constant_tokens
     yield ""
@@ -147,7 +145,12 @@ def _draw_artist_part(line: PricedLine, table: Path) -> Iterator[str]:
         f"{current_nouns().row}; {_describe_price(line)}"
     )
     yield f"custom_id: {request['custom_id']}"
-    for message in own_messages:
+    if not preview.version.endpoint.takes_prompt:
+        yield from ("", "[input]", request["body"]["input"])
+        return
+    messages = request["body"].get("messages") or request["body"]["input"]
+    has_system = preview.version.system or preview.version.template
+    for message in messages[1:] if has_system else messages:
         yield from ("", f"[{message['role']}]", *_draw_content(message["content"]))
 
 

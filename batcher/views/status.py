@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 
-import orjson
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from batcher.core.lifecycle import count_open_artists
-from batcher.core.model import TEXT_FIELD
 from batcher.core.room import MeasuredUsage
-from batcher.nouns import current_nouns, to_name
+from batcher.nouns import current_nouns
 from batcher.state.costs import Costs, sum_costs
 from batcher.state.reports.status import (
     ArtistAttempt,
@@ -18,6 +16,7 @@ from batcher.state.reports.status import (
     RoomRefusals,
     Status,
 )
+from batcher.views.answers import describe_answer
 from batcher.views.forecast import describe_expected_end
 from batcher.views.moments import format_clock, localize
 from batcher.views.next_steps import describe_next_steps, needs_person
@@ -245,7 +244,7 @@ def draw_artist(artist: ArtistHistory) -> RenderableType:
         earlier = f"this is the earlier {current_nouns().answer}, which stays until another one is accepted"
         parts.append(Text(f"asked for again; {earlier}"))
     if artist.bio:
-        parts.append(Text(f"\n{_describe_bio(artist.bio.data)}\n"))
+        parts.append(Text(f"\n{describe_answer(artist.bio.data)}\n"))
     parts.append(Text(f"{_describe_costs(artist.costs)}."))
     tries = [_try_row(attempt) for attempt in artist.attempts_made]
     if tries:
@@ -260,16 +259,6 @@ def draw_artist(artist: ArtistHistory) -> RenderableType:
             build_table("History of its line and its shards", ["at (UTC)", "event", "shard", "detail"], events, 4)
         )
     return Group(*parts)
-
-
-def _describe_bio(data: str) -> str:
-    """Return the text of an answer: its field of that name, as `bio`, else its plain text, else all of it as JSON."""
-    fields = orjson.loads(data)
-    return str(
-        fields.get(to_name(current_nouns().answer))
-        or (fields.get(TEXT_FIELD) if fields.keys() == {TEXT_FIELD} else "")
-        or data
-    )
 
 
 def _try_row(attempt: ArtistAttempt) -> Sequence[Cell]:

@@ -10,7 +10,7 @@ from tests.support.walkthrough import PageFile, Reader, Step, compare_lines, rea
 from tests.support.world import ROOT
 
 DOCS = ROOT / "docs"
-HOW_TO = {name: DOCS / "how-to" / f"{name}.md" for name in ("table-of-your-own", "plain-text", "messages")}
+HOW_TO = {name: DOCS / "how-to" / f"{name}.md" for name in ("table-of-your-own", "plain-text", "messages", "vectors")}
 PAGES = {"tutorial": DOCS / "tutorial.md", **HOW_TO}
 SPEED = 3_600.0
 """Sandbox seconds in one real second; the pages say the same."""

@@ -25,14 +25,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import openai
-import orjson
 import toktok
 
 import batcher.cli
 import batcher.commands
 from batcher.catalog import tokens
 from batcher.catalog.prices import resolve_prices
-from batcher.catalog.tokens import ENCODING, count_tokens
+from batcher.catalog.tokens import ENCODING, answer_line
 from tests.support.shared_clock import install_shared_clock
 from tests.support.world import ROOT
 
@@ -148,7 +147,7 @@ class ForkedCounter:
             os.closerange(3, counts + 1)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other one is in a process group of its own
             for line in io.BufferedReader(io.FileIO(0)):
-                os.write(1, orjson.dumps(count_tokens(orjson.loads(line)), option=orjson.OPT_APPEND_NEWLINE))
+                os.write(1, answer_line(line))
             os._exit(0)
         os.close(texts)
         os.close(counts)

@@ -9,6 +9,9 @@ from batcher.core.model import Endpoint, LineResult
 from batcher.core.result_line import parse_result_line
 
 CHAT, RESPONSES = Endpoint.CHAT, Endpoint.RESPONSES
+EMBEDDINGS, MODERATIONS = Endpoint.EMBEDDINGS, Endpoint.MODERATIONS
+PROMPTED = (CHAT, RESPONSES)
+"""The endpoints whose answers are words."""
 
 
 def chat_body(content: object = "A bio.", finish: object = "stop", **more: object) -> dict[str, Any]:
@@ -80,5 +83,29 @@ def failure_of(result: LineResult) -> tuple[FailureClass, str]:
     return result.failure.failure, result.failure.code
 
 
-GOOD = {CHAT: chat_body(), RESPONSES: response_body()}
+def embedding_body(vector: object = (0.5, -0.25, 1), **more: object) -> dict[str, Any]:
+    """Return the body of an answer that is a vector: numbers, or base64 of them; more: other keys of the body."""
+    value = list(vector) if isinstance(vector, tuple) else vector
+    return {
+        "object": "list",
+        "data": [{"object": "embedding", "index": 0, "embedding": value}],
+        "model": "text-embedding-3-small",
+        "usage": {"prompt_tokens": 24, "total_tokens": 24},
+    } | more
+
+
+def moderation_body(**more: object) -> dict[str, Any]:
+    """Return the body of an answer that judges a text; more: other keys of its result."""
+    flags = {"hate": False, "self-harm/intent": True}
+    scores = {"hate": 0.0625, "self-harm/intent": 0.75}
+    result = {"flagged": True, "categories": flags, "category_scores": scores} | more
+    return {"id": "modr-1", "model": "omni-moderation-latest", "results": [result]}
+
+
+GOOD = {
+    CHAT: chat_body(),
+    RESPONSES: response_body(),
+    EMBEDDINGS: embedding_body(),
+    MODERATIONS: moderation_body(),
+}
 GOOD_LINE = line_of(chat_body())

@@ -66,6 +66,73 @@ def test_a_row_of_the_failure_table_may_name_some_of_its_keys(tmp_path: Path) ->
     assert (policy.base_s, policy.cap_s, policy.tries) == (60, 300, 9)
 
 
+EMBEDDINGS = "name = 'text-embedding-3-small'\nendpoint = '/v1/embeddings'"
+MODERATIONS = "name = 'omni-moderation-latest'\nendpoint = '/v1/moderations'"
+NUMBERS_REFUSED = [
+    (
+        "endpoint = '/v1/embeddings'",
+        "",
+        "model.endpoint = '/v1/embeddings' is not valid: gpt-6-luna answers in words; set name too, such as "
+        "text-embedding-3-small",
+    ),
+    (
+        "endpoint = '/v1/moderations'",
+        "",
+        "model.endpoint = '/v1/moderations' is not valid: gpt-6-luna answers in words; set name too, such as "
+        "omni-moderation-latest",
+    ),
+    (
+        EMBEDDINGS,
+        "max_output_tokens = 600",
+        "model.max_output_tokens = 600 is not valid: it has no meaning for /v1/embeddings, where no model writes; "
+        "remove it",
+    ),
+    (
+        MODERATIONS,
+        "cache = 'auto'",
+        "model.cache = 'auto' is not valid: it has no meaning for /v1/moderations, where no model writes; remove it",
+    ),
+    (
+        EMBEDDINGS,
+        "parameters = {temperature = 1}",
+        "model.parameters = {'temperature': 1} is not valid: /v1/embeddings takes no temperature, its parameters are "
+        "dimensions, encoding_format, user; remove it",
+    ),
+    (
+        EMBEDDINGS,
+        "parameters = {dimension = 256}",
+        "model.parameters = {'dimension': 256} is not valid: /v1/embeddings takes no dimension; the nearest is "
+        "dimensions",
+    ),
+    (
+        EMBEDDINGS,
+        "parameters = {input = 'x'}",
+        "model.parameters = {'input': 'x'} is not valid: input is no parameter, as user.md is the text; remove it",
+    ),
+    (
+        EMBEDDINGS,
+        "parameters = {dimensions = 0}",
+        "model.parameters = {'dimensions': 0} is not valid: dimensions is a whole number from 1 to 100,000",
+    ),
+    (
+        EMBEDDINGS,
+        "parameters = {encoding_format = 'hex'}",
+        "model.parameters = {'encoding_format': 'hex'} is not valid: encoding_format is base64 or float",
+    ),
+    (
+        MODERATIONS,
+        "parameters = {user = 'me'}",
+        "model.parameters = {'user': 'me'} is not valid: /v1/moderations takes no user, nor any other parameter; "
+        "remove it",
+    ),
+    (
+        EMBEDDINGS,
+        "[direct]\nservice_tier = 'flex'",
+        '/v1/embeddings has no flex processing; set service_tier = "auto" in [direct]',
+    ),
+]
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -127,10 +194,11 @@ def test_a_row_of_the_failure_table_may_name_some_of_its_keys(tmp_path: Path) ->
             "batcher.toml: deadline.hours = inf is not valid: input should be a finite number",
         ),
         (
-            '[model]\nendpoint = "/v1/embeddings"\n',
-            "batcher.toml: model.endpoint = '/v1/embeddings' is not valid: input should be '/v1/chat/completions' or "
-            "'/v1/responses'",
+            '[model]\nendpoint = "/v1/completions"\n',
+            "batcher.toml: model.endpoint = '/v1/completions' is not valid: input should be '/v1/chat/completions', "
+            "'/v1/responses', '/v1/embeddings' or '/v1/moderations'",
         ),
+        *((f"[model]\n{setting}\n{more}", f"batcher.toml: {sentence}") for setting, more, sentence in NUMBERS_REFUSED),
         (
             '[model]\nname = ""\n',
             "batcher.toml: model.name = '' is not valid: string should have at least 1 character",

@@ -82,7 +82,7 @@ class Session(NamedTuple):
         """Return the job, loaded from its folder. Raises JobError."""
         from batcher.job.loading import load_job
 
-        return load_job(self.config.job.path)
+        return load_job(self.config.job.path, self.config.model.endpoint)
 
     def name_service(self, tx: Transaction | None) -> ServiceName:
         """Return whom the job speaks to. tx: None where there is no plan yet."""

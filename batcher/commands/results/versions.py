@@ -10,6 +10,7 @@ from rich.text import Text
 
 from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.session import Session
+from batcher.core.endpoints.table import describe_plain_answer
 from batcher.core.model import JobVersion
 from batcher.errors import InputError, JobError
 from batcher.nouns import current_nouns
@@ -137,7 +138,11 @@ def describe_difference(one: JobVersion, other: JobVersion, first: str, second: 
 def _write_version(version: JobVersion) -> list[str]:
     """Return a version as lines of text: settings, prompts, and the schema in its order."""
     schema = orjson.dumps(dict(version.schema), option=orjson.OPT_INDENT_2).decode()
-    answer = (f"# schema {version.schema_name}", *schema.splitlines()) if version.schema else ("# plain text",)
+    answer = (
+        (f"# schema {version.schema_name}", *schema.splitlines())
+        if version.schema
+        else (f"# {describe_plain_answer(version.endpoint)}",)
+    )
     prompt = ("# user.md", *version.template.splitlines()) if version.template else ("# messages(row) of job.py",)
     parts = {
         "job": version.name,

@@ -67,7 +67,7 @@ def run_health_checks(config: Config, store: Store, now: Callable[[], float] = t
 
 def _check_job_folder(config: Config) -> Iterator[Finding]:
     try:
-        job = load_job(config.job.path)
+        job = load_job(config.job.path, config.model.endpoint)
     except BatcherError as error:
         yield Finding("job", BAD, str(error), "fix the job folder, or set [job] path")
         return

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from batcher import crashpoints
 from batcher.catalog.prices import TokenRates
+from batcher.core.endpoints.embeddings import VectorLength
 from batcher.core.failures import FailureClass
 from batcher.core.lifecycle import BatchStatus, ShardState
 from batcher.core.model import Endpoint, Lane
@@ -45,7 +46,7 @@ from batcher.state.db.transaction import Transaction
 from batcher.state.results import Decision, FailedLine
 from batcher.state.shards import ShardRow
 from batcher.state.snapshot import latest_valid_wait, load_braked
-from batcher.state.versions import load_version, register_wider_version
+from batcher.state.versions import load_vector_length, load_version, register_wider_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,8 @@ class LoadedBatch:
     """The price of a token; None where it is unknown."""
     most_bytes: int
     """The length of the longest result file that is believed."""
+    length: VectorLength | None = None
+    """Of the vectors of its version; None where answers are none."""
 
 
 class Ingestion:
@@ -102,10 +105,11 @@ class Ingestion:
             batch = batches.load_batch(tx, batch_id)
             shard = shards.load_shard(tx, batch.shard)
             version, _ = load_version(tx, shard.version)
+            length = load_vector_length(tx, shard.version, version)
         prices = self._context.prices(version.model)
         rates = prices.rates_for(Lane.BATCH) if prices is not None else None
         most_bytes = longest_result_bytes(max(shard.lines, batch.total), version.max_output_tokens)
-        return LoadedBatch(batch, version.endpoint, rates, most_bytes)
+        return LoadedBatch(batch, version.endpoint, rates, most_bytes, length)
 
     def ingest_batch(self, loaded: LoadedBatch) -> IngestSummary | None:
         """Read and record one batch; return None when it is settled already, or not complete yet.
@@ -208,7 +212,7 @@ class Ingestion:
         """Read the files into the table `results`; return the reader with its tally."""
         lines = results.load_known_lines(tx, shard)
         recorded = results.load_recorded_artists(tx, loaded.batch)
-        reader = ResultReader(self._context.job, loaded.endpoint, loaded.rates, lines, recorded)
+        reader = ResultReader(self._context.job, loaded.endpoint, loaded.rates, lines, recorded, loaded.length)
         results.create_results(tx)
         results.add_results(tx, reader.read_files(downloaded.files))
         if reader.tally.superseded:

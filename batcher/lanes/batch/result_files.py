@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from batcher.catalog.prices import TokenRates
+from batcher.core.endpoints.embeddings import VectorLength
 from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, Failure, LineResult
 from batcher.core.result_line import parse_result_line
@@ -125,7 +126,8 @@ class ResultReader:
     """Reads the result files of one batch, and tallies what it reads.
 
     rates: the price of a token; None where it is unknown. lines: those of the shard, by custom_id.
-    recorded: the artists whose result an earlier reading of this batch has recorded.
+    recorded: the artists whose result an earlier reading of this batch has recorded. length: of the vectors of its
+    version, where answers are vectors.
     """
 
     def __init__(
@@ -135,8 +137,9 @@ class ResultReader:
         rates: TokenRates | None,
         lines: Mapping[str, KnownLine],
         recorded: Set[str],
+        length: VectorLength | None = None,
     ) -> None:
-        self._job, self._endpoint, self._rates = job, endpoint, rates
+        self._job, self._endpoint, self._rates, self._length = job, endpoint, rates, length
         self._lines, self._recorded = lines, recorded
         self.tally = ResultTally()
 
@@ -171,7 +174,8 @@ class ResultReader:
             return None
         bio, failure = None, result.failure
         if result.text is not None:
-            bio, failure = self._job.validate_answer(self._job.restore_artist(line.data), result.text)
+            artist = self._job.restore_artist(line.data)
+            bio, failure = self._job.validate_answer(artist, result.text, self._length)
         if bio is not None:
             tally.count_bio(result.custom_id, line.open)
         elif final is None:

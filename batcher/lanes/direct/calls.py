@@ -10,9 +10,10 @@ from batcher import crashpoints
 from batcher.catalog.prices import ModelPrices
 from batcher.core.direct.decide import Delivery
 from batcher.core.direct.flex import FLEX
+from batcher.core.endpoints.values import Json
 from batcher.core.failures import ErrorDetails
 from batcher.core.model import Endpoint
-from batcher.core.result_line import Json, parse_json_object
+from batcher.core.result_line import parse_json_object
 from batcher.service.service import CallError, CallUnknown, CallUnsent, CompletionResponse, Service
 
 P = ParamSpec("P")

@@ -12,8 +12,9 @@ from batcher.core.direct.decide import (
     build_call_failure,
     decide_direct_verdict,
 )
+from batcher.core.endpoints.embeddings import VectorLength
 from batcher.core.failures import FailureClass
-from batcher.core.model import Failure, Lane, LineResult
+from batcher.core.model import Endpoint, Failure, Lane, LineResult
 from batcher.core.result_line import parse_response_body
 from batcher.core.verdicts import (
     Reason,
@@ -25,12 +26,13 @@ from batcher.core.verdicts import (
 )
 from batcher.errors import JobError
 from batcher.lanes.context import LaneContext
-from batcher.lanes.direct.calls import CallOutcome
+from batcher.lanes.direct.calls import CallOutcome, CallRequest
 from batcher.service.service import CallUnknown
 from batcher.state import direct_calls
 from batcher.state.db.transaction import Transaction
 from batcher.state.direct_calls import CallRecord
 from batcher.state.results import load_reason_history
+from batcher.state.versions import load_vector_length, load_version
 
 JOB_FAILED = "job_failed"
 """The code of a line on whose answer the job's own code failed."""
@@ -89,6 +91,8 @@ class OutcomeJudge:
         """The last answers, which are to this lane what a batch is to the other."""
         self._succeeded_at = float("-inf")
         """When a call was last answered with a completion."""
+        self._lengths: dict[int, VectorLength | None] = {}
+        """Of the vectors of each version that was asked."""
         self.setup_problem = SetupProblem()
         """Why the whole lane stops."""
         self.error: JobError | None = None
@@ -113,11 +117,21 @@ class OutcomeJudge:
         """
         try:
             artist = self._context.job.restore_artist(outcome.request.data)
-            bio, failure = self._context.job.validate_answer(artist, text)
+            bio, failure = self._context.job.validate_answer(artist, text, self._find_length(outcome.request))
         except JobError as error:
             self.error = error
             return result._replace(text=None, failure=Failure(FailureClass.UNUSABLE, JOB_FAILED, str(error)[:300]))
         return result._replace(text=bio, failure=failure)
+
+    def _find_length(self, request: CallRequest) -> VectorLength | None:
+        """Return the length of the vectors of a request's version; None where answers are no vectors."""
+        if request.endpoint is not Endpoint.EMBEDDINGS:
+            return None
+        if request.version not in self._lengths:
+            with self._context.store.read_transaction() as tx:
+                version, _ = load_version(tx, request.version)
+                self._lengths[request.version] = load_vector_length(tx, request.version, version)
+        return self._lengths[request.version]
 
     def decide_lines(self, tx: Transaction, results: Sequence[CallResult]) -> list[CallRecord]:
         """Return the records of these calls. Sets `setup_problem` where the setup is at fault."""

@@ -89,6 +89,8 @@ def test_where_the_table_lacks_the_price_of_one_lane_it_is_derived() -> None:
 def test_every_cost_is_that_of_the_table() -> None:
     seen = 0
     for model, prices in priced_models():
+        if not prices.standard.output:  # the table has no price of a batch for models that write nothing
+            continue
         for context, rates in (({"processing": "batch"}, prices.batch), ({}, prices.standard)):
             for usage in USAGES:
                 asked = genai_prices.Usage(
@@ -103,6 +105,22 @@ def test_every_cost_is_that_of_the_table() -> None:
                 assert rates.usage_cost(usage) >= float(price.total_price) * (1 - 1e-12)
                 seen += 1
     assert seen > 200
+
+
+@pytest.mark.parametrize(
+    ("model", "standard"),
+    [("text-embedding-3-small", 0.02), ("text-embedding-3-large", 0.13), ("text-embedding-ada-002", 0.1)],
+)
+def test_a_vector_costs_its_input_alone_and_half_of_it_in_a_batch(model: str, standard: float) -> None:
+    prices = rates_of(model)
+    assert prices.standard.usage_cost(TokenUsage(1_000_000)) == pytest.approx(standard)
+    assert prices.batch.usage_cost(TokenUsage(1_000_000)) == pytest.approx(standard / 2)
+    assert prices.batch.output == prices.standard.output == 0
+
+
+def test_a_moderation_is_free_which_is_a_known_price() -> None:
+    for rates in rates_of("omni-moderation-latest"):
+        assert rates.usage_cost(TokenUsage(1_000_000)) == rates.most_cost(10, 10) == 0
 
 
 def test_models_that_charge_for_writing_do_so_in_both_lanes_by_the_documented_factor() -> None:

@@ -12,7 +12,6 @@ from batcher.core import (
     forecast,
     model,
     remote,
-    result_line,
     retry,
     room,
     snapshot,
@@ -20,6 +19,7 @@ from batcher.core import (
 )
 from batcher.core.direct import decide as decide_direct
 from batcher.core.direct import pacing, workers
+from batcher.core.endpoints import values
 
 HOUR, DAY = 3600.0, 86_400.0
 NUMBERS: dict[str, tuple[object, object]] = {
@@ -44,10 +44,10 @@ NUMBERS: dict[str, tuple[object, object]] = {
     "the window of a batch": (decide.LONGEST_BATCH_S, DAY),
     "the life of our files": (remote.FILE_LIFE_S, 30 * DAY),
     # what a number of the service's may be
-    "a status, or a count of tokens": (result_line.LARGEST_INT, 2**31 - 1),
-    "a time": (result_line.LATEST_TIME, 10**11),
-    "characters of a message that are kept": (result_line.MESSAGE_LENGTH, 500),
-    "characters of a code that are kept": (result_line.CODE_LENGTH, 200),
+    "a status, or a count of tokens": (values.LARGEST_INT, 2**31 - 1),
+    "a time": (values.LATEST_TIME, 10**11),
+    "characters of a message that are kept": (values.MESSAGE_LENGTH, 500),
+    "characters of a code that are kept": (values.CODE_LENGTH, 200),
     "a limit in a header": (pacing.LARGEST_LIMIT, 10**12),
     "a reset in a header": (pacing.LONGEST_RESET_S, 7 * DAY),
     "a window that is no day's": (pacing.LONGEST_MINUTE_S, HOUR),

@@ -25,6 +25,7 @@ from batcher.core.rendering import (
 from batcher.errors import JobError
 from batcher.state.versions import decode_version, encode_version
 from tests.support.examples import examples
+from tests.support.result_lines import PROMPTED
 
 SAFE = set(string.ascii_letters + string.digits + "._:-%~")
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -198,6 +199,10 @@ def _plain(version: JobVersion, line_id: str, user_text: str) -> dict[str, objec
     if version.endpoint == "/v1/chat/completions":
         asked |= {"messages": messages, "max_completion_tokens": version.max_output_tokens}
         asked |= {"response_format": {"type": "json_schema", "json_schema": schema}}
+    elif version.endpoint == "/v1/embeddings":
+        asked |= {"input": user_text, "encoding_format": "base64"}
+    elif version.endpoint == "/v1/moderations":
+        asked |= {"input": user_text}
     else:
         asked |= {"input": messages, "max_output_tokens": version.max_output_tokens}
         asked |= {"text": {"format": {"type": "json_schema"} | schema}}
@@ -243,7 +248,7 @@ def test_parameters_stand_where_each_endpoint_has_them() -> None:
 def test_other_keys_of_a_request_are_sent_as_they_are() -> None:
     tools = [{"type": "function", "name": "look", "parameters": {"type": "object"}}]
     others = {"tools": tools, "store": False, "metadata": {"team": "a"}}
-    for endpoint in Endpoint:
+    for endpoint in PROMPTED:
         version = VERSION._replace(endpoint=endpoint, parameters=others)
         body = orjson.loads(line_of(version, "a1", "text"))["body"]
         plain = orjson.loads(line_of(version._replace(parameters={}), "a1", "text"))["body"]

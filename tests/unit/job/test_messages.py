@@ -9,6 +9,7 @@ from batcher.core.model import Endpoint, JobVersion
 from batcher.core.rendering import LineRenderer, build_request_body
 from batcher.errors import JobError
 from batcher.job.messages import FILE_TOKENS, IMAGE_TOKENS, encode_messages, find_messages_fault, measure_messages
+from tests.support.result_lines import PROMPTED
 
 TALK: list[dict[str, Any]] = [
     {"role": "user", "content": 'Who?\n\u2028 "Ana"'},
@@ -28,7 +29,7 @@ def version(system: str, endpoint: Endpoint = Endpoint.CHAT) -> JobVersion:
     return JobVersion("talks", "gpt-6-luna", endpoint, 600, system, "", {}, "")
 
 
-@pytest.mark.parametrize("endpoint", Endpoint)
+@pytest.mark.parametrize("endpoint", PROMPTED)
 @pytest.mark.parametrize("system", ["Be brief.", "user", ""])
 def test_the_messages_are_the_own_part_of_a_line(endpoint: Endpoint, system: str) -> None:
     renderer = LineRenderer(version(system, endpoint))

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batcher.core.endpoints.values import LARGEST_INT, MESSAGE_LENGTH
 from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, LineResult
 from batcher.core.result_line import (
-    LARGEST_INT,
-    MESSAGE_LENGTH,
     parse_json_object,
     parse_result_line,
     replace_odd_escapes,
@@ -171,6 +170,12 @@ NAMES = [
     "text",
     "incomplete_details",
     "reason",
+    "data",
+    "embedding",
+    "results",
+    "flagged",
+    "categories",
+    "category_scores",
 ]
 LEAVES = (
     st.none()

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
+from batcher.core.endpoints.values import CODE_LENGTH, MESSAGE_LENGTH, check_answer_text
 from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, LineResult, TokenUsage
-from batcher.core.result_line import CODE_LENGTH, MESSAGE_LENGTH, check_answer_text
 from tests.support.result_lines import (
     CHAT,
+    PROMPTED,
     RESPONSES,
     chat_body,
     error_line,
@@ -85,7 +86,7 @@ def test_an_answer_that_cannot_be_used_says_why(endpoint: Endpoint, body: object
     assert (result.custom_id, result.status) == ("a1", 200)
 
 
-@pytest.mark.parametrize("endpoint", Endpoint)
+@pytest.mark.parametrize("endpoint", PROMPTED)
 def test_what_was_paid_is_known_though_the_answer_cannot_be_used(endpoint: Endpoint) -> None:
     cut_off = {
         CHAT: chat_body("half", "length"),

@@ -5,13 +5,15 @@ import json
 import orjson
 import pytest
 
+from batcher.core.endpoints.values import LARGEST_INT, LATEST_TIME
 from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, LineResult, TokenUsage
-from batcher.core.result_line import LARGEST_INT, LATEST_TIME, parse_response_body
+from batcher.core.result_line import parse_response_body
 from tests.support.result_lines import (
     CHAT,
     GOOD,
     GOOD_LINE,
+    PROMPTED,
     RESPONSES,
     chat_body,
     failure_of,
@@ -23,7 +25,7 @@ from tests.support.result_lines import (
 F = FailureClass
 
 
-@pytest.mark.parametrize("endpoint", Endpoint)
+@pytest.mark.parametrize("endpoint", PROMPTED)
 def test_a_success_is_read_whole(endpoint: Endpoint) -> None:
     expected = LineResult(
         "a1",
@@ -40,7 +42,8 @@ def test_a_success_is_read_whole(endpoint: Endpoint) -> None:
 
 @pytest.mark.parametrize("endpoint", Endpoint)
 def test_fields_that_we_do_not_know_change_nothing(endpoint: Endpoint) -> None:
-    body = GOOD[endpoint] | {"new": {"deep": [1, 2]}, "usage": GOOD[endpoint]["usage"] | {"prompt_weight": 0.5}}
+    usage = GOOD[endpoint].get("usage", {})
+    body = GOOD[endpoint] | {"new": {"deep": [1, 2]}, "usage": usage | {"prompt_weight": 0.5}}
     assert read_line(line_of(body, later=[None]), endpoint) == read_line(line_of(GOOD[endpoint]), endpoint)
 
 
