@@ -54,7 +54,7 @@ bench: $(STAMP) ## speed and memory beside a floor of the same run
 bench-peers: $(STAMP) ## the same work with gpt-batch-api
 	$(BIN)/python -m benchmarks.peers
 
-demo: ## a whole job against a local Batch API, that of JOB (jobs/bios, jobs/tickets); leaves results and state in demo/
+demo: ## a whole job against a local Batch API, that of JOB (jobs/bios, jobs/tickets, jobs/embed); leaves results and state in demo/
 	@test -x $(BIN)/batcher || echo "Installing Batcher into .venv (half a minute) ..."
 	@test -x $(BIN)/batcher || $(MAKE) --no-print-directory $(BIN)/batcher
 	$(BIN)/batcher demo --config $(if $(filter jobs/bios,$(JOB)),batcher.toml,$(JOB)/batcher.toml)

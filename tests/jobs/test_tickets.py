@@ -56,7 +56,12 @@ def test_answers_are_checked(changes: dict[str, object], reason: str | None) -> 
 
 
 @pytest.mark.parametrize(
-    ("variable", "settings"), [("", "batcher.toml"), ("JOB=jobs/tickets", "jobs/tickets/batcher.toml")]
+    ("variable", "settings"),
+    [
+        ("", "batcher.toml"),
+        ("JOB=jobs/tickets", "jobs/tickets/batcher.toml"),
+        ("JOB=jobs/embed", "jobs/embed/batcher.toml"),
+    ],
 )
 def test_make_demo_runs_the_job_that_is_named(variable: str, settings: str) -> None:
     words = ["make", "-n", "demo", *([variable] if variable else [])]

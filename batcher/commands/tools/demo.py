@@ -14,10 +14,13 @@ from rich.text import Text
 
 from batcher.commands.tools.sandbox import require_sandbox
 from batcher.config.loading import load_config
+from batcher.config.sections import ModelSection
+from batcher.core.model import EMBEDDING_FIELD
 from batcher.errors import BatcherError, ExitCode, InputError
 from batcher.job.loading import load_job
 from batcher.job.schema import output_column_types
 from batcher.nouns import current_nouns, find_nouns, set_nouns
+from batcher.views.answers import shorten_vector
 from batcher.views.progress import CleanConsole
 
 DEMO_LINES = 3
@@ -48,21 +51,22 @@ def run_demo(config: Path, input: Path | None, speed: float, svg: Path | None, f
     from batcher.sandbox import Faults, Sandbox, SandboxSettings, scaled_clock
     from batcher.sandbox.web.server import running_sandbox
 
-    job = load_config(config).job
+    own = load_config(config)
+    job = own.job
     set_nouns(find_nouns(job.path))
     prepare_folder(folder)
     with tempfile.TemporaryDirectory(prefix="batcher-demo-") as scratch:
         settings = SandboxSettings(seed=1, speed=speed, faults=Faults(line_failures=DEMO_FAULTS))
         sandbox = Sandbox(settings, Path(scratch), scaled_clock(speed))
         with running_sandbox(sandbox) as url:
-            write_settings(folder, job.path.resolve(), (input or job.input).resolve())
+            write_settings(folder, job.path.resolve(), (input or job.input).resolve(), own.model)
             aside = console if svg is None else CleanConsole(width=console.width)
             demo = Demo(console, aside, folder, build_environment(url, console.width))
             demo.print_note(
                 f"The job {job.path.name} against a local Batch API at {url}; a second counts as {speed:,.0f}."
             )
             demo.run_commands()
-            loaded = load_job(job.path)
+            loaded = load_job(job.path, own.model.endpoint)
             key = loaded.row_columns.name or loaded.row_columns.id
             demo.print_first_bios(key, next(iter(output_column_types(loaded))))
         demo.print_next_steps()
@@ -83,10 +87,18 @@ def prepare_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def write_settings(folder: Path, job: Path, table: Path) -> None:
-    """Write the settings of the demo, with which the commands can be tried on its state afterwards."""
+def write_settings(folder: Path, job: Path, table: Path, model: ModelSection) -> None:
+    """Write the settings of the demo, with which the commands can be tried on its state afterwards.
+
+    model: of the job's own settings. It is written where answers are numbers, as another endpoint answers otherwise.
+    """
     path, rows = orjson.dumps(str(job)).decode(), orjson.dumps(str(table)).decode()  # JSON texts are TOML texts, too
     text = f'{MARK}\n[job]\npath = {path}\ninput = {rows}\n\n[state]\ndir = "state"\n'
+    if not model.endpoint.takes_prompt:
+        parameters = ", ".join(
+            f"{key} = {orjson.dumps(x).decode()}" for key, x in model.parameters.to_parameters().items()
+        )
+        text += f'\n[model]\nname = "{model.name}"\nendpoint = "{model.endpoint}"\nparameters = {{ {parameters} }}\n'
     (folder / "batcher.toml").write_text(text, encoding="utf-8")
 
 
@@ -148,7 +160,8 @@ class Demo:
         rows = written.select(*columns).limit(DEMO_LINES).fetchall()
         self.print_note(f"\nThe first {current_nouns().answers}:")
         for name, bio in rows:
-            self._console.print(Text.assemble((f"{name}: ", "bold"), str(bio)))
+            shown = shorten_vector(bio) if isinstance(bio, list) and field == EMBEDDING_FIELD else str(bio)
+            self._console.print(Text.assemble((f"{name}: ", "bold"), shown))
 
     def print_next_steps(self) -> None:
         """Print what the demo has left, and three commands to try on it."""
