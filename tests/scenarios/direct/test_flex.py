@@ -73,7 +73,7 @@ def test_lines_are_answered_at_half_price(tmp_path: Path) -> None:
     check_flex_run(world, 60, refusals)
 
 
-@pytest.mark.slow("2,000 calls")
+@pytest.mark.soak
 def test_two_thousand_lines_of_which_a_fifth_is_refused_first(tmp_path: Path) -> None:
     world = desk(tmp_path, 2_000, refusing(0.2), flex_settings())
     assert world.direct(8) == Finish()
