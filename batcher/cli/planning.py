@@ -47,7 +47,8 @@ def init(
         typer.Option("--schema", help='The fields of an answer: "label bug|billing|other, urgency int".'),
     ] = None,
     id: Annotated[
-        str | None, typer.Option("--id", help="The column that has another value in every row. Default: the likeliest.")
+        str | None,
+        typer.Option("--id", help="The column that has a different value in every row. Default: the likeliest."),
     ] = None,
     folder: Annotated[
         Path | None, typer.Option("--folder", help="Where the job for a table goes. Default: here.")

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from batcher.errors import InputError
 from batcher.job.schema import COLLECT_COLUMNS, FAILED_COLUMNS
 from batcher.nouns import LONGEST_NOUN
-from batcher.scaffold.profile import ColumnProfile, TableProfile
+from batcher.scaffold.profile import ID_KINDS, LONGEST_ID, ColumnProfile, TableProfile
 
 ID_WORDS = ("id", "uuid", "guid", "key", "code", "number", "no", "nr", "sku")
 """Last words of columns that hold ids, the likeliest first."""
@@ -32,50 +32,66 @@ NOT_FIELDS = frozenset({"str", "int", "float", "bool", "list", "dict", "dt", "An
 
 
 class ChosenColumns(NamedTuple):
-    """The columns that name and rank a row, and why the first of them does; None: no column does."""
+    """The columns that name and rank a row, and why the first of them does; None: no column does.
+
+    passed_over: a sentence on a column that is called an id and cannot be one; "" where there is none.
+    """
 
     id: str
     why: str
     name: str | None
     priority: str | None
+    passed_over: str = ""
 
 
 def choose_columns(table: TableProfile, noun: str, id_wish: str | None, taken: Collection[str]) -> ChosenColumns:
     """Return which columns name and rank a row. noun: what a row is. taken: names of the fields of an answer.
 
-    Raises InputError where no column has another value in every row, or the one that was wished for has not.
+    Raises InputError where no column has a different value in every row, or the one that was wished for has not.
     """
-    column, why = _check_wish(table, id_wish) if id_wish is not None else _find_id(table, noun)
+    column, why, passed_over = _check_wish(table, id_wish) if id_wish is not None else _find_id(table, noun)
     if slug(column) in taken:
         raise InputError(f"--schema: {slug(column)} is the column of the id; give the field of an answer another name")
     others = [each for each in table.columns if each.name != column and slug(each.name) not in taken]
-    return ChosenColumns(column, why, _find_name(others, noun), _find_priority(others))
+    return ChosenColumns(column, why, _find_name(others, noun), _find_priority(others), passed_over)
 
 
-def _check_wish(table: TableProfile, wish: str) -> tuple[str, str]:
+def _check_wish(table: TableProfile, wish: str) -> tuple[str, str, str]:
     found = table.find_column(wish)
     if found is None:
         raise InputError(f"--id: {table.path} has no column {wish!r}{suggest(wish, [c.name for c in table.columns])}")
     if found.has_gaps:
         raise InputError(f"--id: column {wish} is empty in some rows; an id is needed in each")
     if not found.is_unique:
-        raise InputError(f"--id: column {wish} is no id: it must have another, short value in every row")
-    return wish, "as --id says"
+        raise InputError(f"--id: column {wish} is no id: it must have a different, short value in every row")
+    return wish, "as --id says", ""
 
 
-def _find_id(table: TableProfile, noun: str) -> tuple[str, str]:
-    unique = [column for column in table.columns if column.is_unique]
-    if not unique:
+def _find_id(table: TableProfile, noun: str) -> tuple[str, str, str]:
+    """Return the column of the id, why it is that, and a sentence on a likelier one that cannot be it, or ""."""
+    ranks = {column.name: _rank_id(column, noun) for column in table.columns}
+    likeliest = sorted(table.columns, key=lambda column: ranks[column.name])
+    best = next((column for column in likeliest if column.is_unique), None)
+    first = likeliest[0] if likeliest and ranks[likeliest[0].name][0] < _UNNAMED else None
+    if best is None:
+        unfit = f": {_explain_unfit(first)}, and no other has" if first is not None else ", as none has"
         raise InputError(
-            f"{table.path}: no column has another value in every row, so none can be the id; add one that numbers the "
-            "rows"
+            f"{table.path}: no column can be the id{unfit} a different, short value in every row; add one that numbers "
+            "the rows"
         )
-    ranks = {column.name: _rank_id(column, noun) for column in unique}
-    best = min(unique, key=lambda column: ranks[column.name])
-    rows = f"it has another value in each of the {table.rows:,} rows"
-    if ranks[best.name][0] < _UNNAMED:
-        return best.name, rows
-    return best.name, f"{rows}, though it is not called an id"
+    passed_over = f"{_explain_unfit(first)}, so it is not the id." if first is not None and first != best else ""
+    why = f"it has a different value in each {f'of the {table.rows:,} rows' if table.rows > 1 else 'row'}"
+    if ranks[best.name][0] >= _UNNAMED:
+        why += ", though it is not called an id"
+    return best.name, why, passed_over
+
+
+def _explain_unfit(column: ColumnProfile) -> str:
+    if column.has_gaps:
+        return f"{column.name} is empty in some rows"
+    if column.kind not in ID_KINDS:
+        return f"{column.name} does not hold texts or numbers alone"
+    return f"{column.name} has a value {'of many characters' if column.longest > LONGEST_ID else 'twice'}"
 
 
 _UNNAMED = 100
@@ -112,16 +128,19 @@ def name_fields(table: TableProfile, chosen: ChosenColumns, noun: str, has_outpu
 
     has_output: whether an answer has fields of its own, and is no plain text.
     """
+    columns = {column.name.lower() for column in table.columns}
     written = {*COLLECT_COLUMNS, *FAILED_COLUMNS, *(() if has_output else ("text",))}
     known_by = (chosen.id, chosen.name, chosen.priority)
     fields: dict[str, str] = {}
     for column in table.columns:
         if not column.kind:
             continue
-        name = column.name if _is_field_name(column.name) else slug(column.name)
+        name = column.name if _is_field_name(column.name) else _write_as_field(column.name)
         if not _is_field_name(name) or (column.name in known_by and name.lower() in written):
             name = f"{noun}_{name.strip('_') or 'column'}"
-        fields[column.name] = _make_unique(name, fields.values())
+        # A stored row has its fields by their names, and is read by names and by those of columns.
+        others = columns if name != column.name else ()
+        fields[column.name] = _make_unique(name, {*(field.lower() for field in fields.values()), *others})
     return fields
 
 
@@ -132,8 +151,14 @@ def _is_field_name(name: str) -> bool:
     return is_plain and is_kept and name not in NOT_FIELDS and not hasattr(BaseModel, name)
 
 
-def _make_unique(name: str, others: Collection[str]) -> str:
-    taken = {other.lower() for other in others}
+def _write_as_field(name: str) -> str:
+    """Return a name in small letters of any alphabet, digits and underscores, with no letter that Python changes."""
+    plain = normalize("NFKC", normalize("NFKC", name).lower())
+    return re.sub(r"\W+", "_", plain).strip("_")
+
+
+def _make_unique(name: str, taken: Collection[str]) -> str:
+    """Return a name, with a number where it is taken. taken: in small letters."""
     numbers = (f"{name}_{number}" for number in range(2, len(taken) + 3))
     return next(each for each in (name, *numbers) if each.lower() not in taken)
 

@@ -20,6 +20,10 @@ OTHER_NAMES = {
 """What other languages call these types."""
 
 
+_MARKS = "[]\"'`"
+"""What no value of a choice begins or ends with: it would be a part of the value."""
+
+
 class OutputField(NamedTuple):
     """A field of an answer, and its type as job.py writes it."""
 
@@ -51,6 +55,8 @@ def _check_name(name: str, others: list[str]) -> None:
 def _parse_type(name: str, kind: str) -> str:
     if not kind:
         raise InputError(f"--schema: the field {name} has no type; the types are {KNOWN_TYPES}")
+    if kind.startswith("list[") and kind.endswith("]") and "|" in kind:
+        return f"list[{_parse_choice(name, kind[5:-1])}]"
     if "|" in kind:
         return _parse_choice(name, kind)
     plain = kind.replace(" ", "")
@@ -65,4 +71,13 @@ def _parse_choice(name: str, kind: str) -> str:
     values = [value.strip() for value in kind.split("|")]
     if not all(values) or len(set(values)) < len(values):
         raise InputError(f"--schema: the choice {kind!r} of {name} has a value that is empty or stands there twice")
+    for value in values:
+        if value in TYPES:
+            raise InputError(
+                f"--schema: the choice {kind!r} of {name} has the value {value!r}, which is a type; give it one type"
+            )
+        if value[0] in _MARKS or value[-1] in _MARKS or "list[" in value:
+            raise InputError(
+                f"--schema: the choice {kind!r} of {name} has the value {value!r}; write it without brackets and quotes"
+            )
     return f"Literal[{', '.join(json.dumps(value, ensure_ascii=False) for value in values)}]"

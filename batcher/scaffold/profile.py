@@ -29,7 +29,7 @@ _DESCRIBE = "DESCRIBE SELECT * FROM {source}"
 _VIEW = "CREATE TEMP VIEW source AS SELECT * FROM (SELECT {columns} FROM {source}) WHERE {filled}"
 _SELECT = "SELECT {columns} FROM source"
 _INT = r"-?(0|[1-9][0-9]{0,17})"
-_FLOAT = r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?"
+_FLOAT = r"-?(0|[1-9][0-9]*)\.[0-9]+"
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _PARQUET_KINDS: Mapping[str, str] = {
     **dict.fromkeys(("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"), "int"),
@@ -43,7 +43,8 @@ _PARQUET_KINDS: Mapping[str, str] = {
     **dict.fromkeys(("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"), "dt.datetime"),
 }
 """The types that a row has for DuckDB's types. Columns of other types are not read."""
-_ID_KINDS = {"int", "str", "float"}
+ID_KINDS = frozenset({"int", "str", "float"})
+"""The types that an id may have."""
 _LIST_KINDS = {"str", "int", "float", "bool", "dt.date"}
 
 
@@ -100,9 +101,9 @@ def _read_types(con: duckdb.DuckDBPyConnection, path: Path, suffix: str, names: 
     if suffix == ".parquet":
         types = {str(name): str(kind) for name, kind, *_ in con.execute(_DESCRIBE.format(source=source)).fetchall()}
     if types:
-        find = {".csv": "c{n}", ".jsonl": "json_extract(json, {path})", ".parquet": "{name}"}[suffix]
+        find = {".csv": "c{n}", ".jsonl": "{key}", ".parquet": "{name}"}[suffix]
         chosen = [
-            find.format(n=n, path=_quote_path(name), name=_quote_name(name)) + f" AS c{n}"
+            find.format(n=n, key=_extract_key(name), name=_quote_name(name)) + f" AS c{n}"
             for n, name in enumerate(types)
         ]
         filled = " OR ".join(f"c{n} IS NOT NULL" for n in range(len(types)))
@@ -130,7 +131,7 @@ def _profile_columns(
         filled, longest, least = next(values), next(values), next(values)
         held = [kind for kind in check if next(values)]
         kind = next(iter(held), "") if filled else "str"
-        may_be_id = filled == rows and longest <= LONGEST_ID and kind in _ID_KINDS
+        may_be_id = filled == rows and longest <= LONGEST_ID and kind in ID_KINDS
         columns.append(ColumnProfile(name, kind, filled < rows, may_be_id, longest, least if kind == "int" else None))
     return rows, _keep_unique(con, rows, columns, texts)
 
@@ -138,7 +139,7 @@ def _profile_columns(
 def _keep_unique(
     con: duckdb.DuckDBPyConnection, rows: int, columns: Sequence[ColumnProfile], texts: Sequence[str]
 ) -> Sequence[ColumnProfile]:
-    """Return the columns, of which those are unique that seemed so and have another value in every row."""
+    """Return the columns, of which those are unique that seemed so and have a different value in every row."""
     counted = [f"count(DISTINCT {text})" for column, text in zip(columns, texts, strict=True) if column.is_unique]
     found = iter(con.execute(_SELECT.format(columns=", ".join(counted))).fetchall()[0] if counted else ())
     return [each._replace(is_unique=next(found) == rows) if each.is_unique else each for each in columns]
@@ -151,10 +152,10 @@ def _list_checks(suffix: str, column: str, text: str, kind: str) -> Mapping[str,
         check = f"NOT isnan({column})" if kind in {"FLOAT", "DOUBLE"} else "true"  # JSON has no NaN
         return {own: check} if own else {}
     date = f"regexp_full_match({text}, '{_DATE}') AND try_cast({text} AS DATE) IS NOT NULL"
-    if suffix == ".csv":  # numbers with leading zeros are texts
+    if suffix == ".csv":  # a number that a prompt would show otherwise is a text: 007, 1.10, 5E3, one of 20 digits
         return {
             "int": f"regexp_full_match({text}, '{_INT}')",
-            "float": f"regexp_full_match({text}, '{_FLOAT}')",
+            "float": f"regexp_full_match({text}, '{_FLOAT}') AND try_cast({text} AS DOUBLE)::VARCHAR = {text}",
             "bool": f"lower({text}) IN ('true', 'false')",
             "dt.date": date,
             "str": "true",
@@ -190,7 +191,11 @@ def _quote_text(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _quote_path(name: str) -> str:
-    """Return a key of a JSON object as a path of DuckDB's, quoted as a text in SQL."""
+def _extract_key(name: str) -> str:
+    """Return what has the value of a key of a JSON object in SQL: nothing for a key without a name.
+
+    DuckDB's paths cannot name it, and no field can hold it.
+    """
     escaped = name.replace('"', '\\"')
-    return _quote_text(f'$."{escaped}"')
+    path = _quote_text(f'$."{escaped}"')
+    return f"json_extract(json, {path})" if name else "NULL::JSON"

@@ -89,8 +89,12 @@ def convert_prompt(prompt: str, fields: Mapping[str, str], unread: Collection[st
     known = {**{field: field for field in fields.values()}, **fields}
     try:
         parts = list(string.Formatter().parse(prompt))
-    except ValueError as error:
-        raise InputError(f"--prompt: {error}; write {{{{ and }}}} for braces that are meant as such") from None
+    except ValueError:
+        example = next(iter(fields), "column")
+        raise InputError(
+            f"--prompt: a brace stands alone; a column stands between two, as {{{example}}}, and {{{{ and }}}} are "
+            "braces that are meant as such"
+        ) from None
     text, named = "", 0
     for literal, name, spec, conversion in parts:
         text += literal.replace("{", "{{").replace("}", "}}")
@@ -156,7 +160,7 @@ def _write_names(plan: JobPlan) -> Iterator[str]:
     plural = next((many for many, one in OTHER_PLURALS.items() if one == plan.noun != "row"), "")
     others = f', "{plural}", "answers"' if plural and plural != form_plural(plan.noun) else ""
     yield f'NOUNS = ("{plan.noun}", "answer"{others})  # what messages call a row, and what comes back for it'
-    yield f"ID = {_quote(plan.fields[chosen.id])}  # the field that is another in each row"
+    yield f"ID = {_quote(plan.fields[chosen.id])}  # the field that differs in each row"
     if chosen.name is not None:
         yield f"NAME = {_quote(plan.fields[chosen.name])}  # the field that a row is called by"
     if chosen.priority is not None:

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 NOUNS = ("ticket", "label")  # what messages call a row, and what comes back for it
-ID = "ticket_id"  # the field that is another in each row
+ID = "ticket_id"  # the field that differs in each row
 NAME = "subject"  # the field that a row is called by; the id stands in where it is empty
 PRIORITY = "priority"  # 1 is sent first
 

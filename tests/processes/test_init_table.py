@@ -36,7 +36,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 
 def test_four_commands_lead_to_labels(shop: Shop) -> None:
     told, _ = run(shop, ["init", "--prompt", PROMPT, "--schema", SCHEMA, "tickets.csv"])
-    assert "ticket_id is the id: it has another value in each of the 200 rows" in told
+    assert "ticket_id is the id: it has a different value in each of the 200 rows" in told
     told += run(shop, "plan")[0]
     request = answer(shop, "preview 4701")["artists"][0]["request"]["body"]
     assert request["messages"][1]["content"] == 'Classify Ticket of room 1: Printer 1 is "on fire",\nplease hurry'

@@ -133,6 +133,8 @@ def _describe_choice(plan: "JobPlan") -> Iterator[str]:
     """Yield what the columns of the table were taken for."""
     chosen = plan.chosen
     yield f"{chosen.id} is the id: {chosen.why}. --id COLUMN takes another one."
+    if chosen.passed_over:
+        yield chosen.passed_over
     if chosen.name is not None:
         yield f"{chosen.name} is the name."
     if chosen.priority is not None:

@@ -44,8 +44,8 @@ def refusal(path: Path, **wish: str) -> str:
 
 CSV = """n,share,sure,day,code,mixed,gap,empty,when
 1,0.5,true,2026-11-27,007,1,,,27/11/2026
--2,3,FALSE,2026-01-31,008,x,5,,28/11/2026
-30,1e-3,true,2026-02-28,009,2.5,6,,29/11/2026
+-2,3.0,FALSE,2026-01-31,008,x,5,,28/11/2026
+30,-12.25,true,2026-02-28,009,2.5,6,,29/11/2026
 """
 
 
@@ -63,6 +63,27 @@ def test_the_texts_of_a_csv_tell_its_types(tmp_path: Path) -> None:
         "empty": ("str", True),
         "when": ("str", False),
     }
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "1.10",
+        "2",
+        "5E3",
+        "1e-3",
+        "0.00005",
+        "92748927005455000000000017",
+        "9007199254740993.0",
+        "0.1234567890123456789",
+    ],
+)
+def test_a_number_that_would_be_written_otherwise_is_a_text(tmp_path: Path, value: str) -> None:
+    path = table(tmp_path, f"id,number\n1,0.5\n2,{value}\n")
+    assert profile_table(path).columns[1].kind == "str"
+    job = made(path, prompt="Number: {number}")
+    row = job.parse_artist_row({"id": "2", "number": value}, "row 3")
+    assert job.prompt_values(row, "row 3")["number"] == value
 
 
 def test_a_date_that_does_not_exist_is_a_text(tmp_path: Path) -> None:
@@ -163,6 +184,17 @@ def test_a_column_with_gaps_may_be_empty(tmp_path: Path) -> None:
     assert '    body_text: str | None = Field(default=None, alias="Body text")\n' in source
 
 
+def test_a_column_that_is_called_an_id_and_is_none_is_named(tmp_path: Path) -> None:
+    told = scaffold_table_job(InitWish(table(tmp_path, "id,code,body\n7,1,x\n7,2,y\n"), folder=tmp_path / "a"))
+    assert "code is the id: it has a different value in each of the 2 rows. --id COLUMN takes another one." in told
+    assert "id has a value twice, so it is not the id." in told
+    told = scaffold_table_job(InitWish(table(tmp_path, "id,body\n7,x\n,y\n"), folder=tmp_path / "b"))
+    assert "id is empty in some rows, so it is not the id." in told
+    told = scaffold_table_job(InitWish(table(tmp_path, "id,body\n7,x\n"), folder=tmp_path / "c"))
+    assert "id is the id: it has a different value in each row. --id COLUMN takes another one." in told
+    assert not [line for line in told if line.endswith("is not the id.")]
+
+
 def test_another_id_can_be_taken(tmp_path: Path) -> None:
     assert made(table(tmp_path), id="subject").row_columns == RowColumns("subject", None, None)
 
@@ -176,8 +208,14 @@ def test_another_id_can_be_taken(tmp_path: Path) -> None:
         (
             "subject,body\nx,y\nx,y\n",
             {},
-            "tickets.csv: no column has another value in every row, so none can be the id; add one that numbers the "
-            "rows",
+            "tickets.csv: no column can be the id, as none has a different, short value in every row; add one that "
+            "numbers the rows",
+        ),
+        (
+            "id,body\n7,y\n7,y\n",
+            {},
+            "tickets.csv: no column can be the id: id has a value twice, and no other has a different, short value in "
+            "every row; add one that numbers the rows",
         ),
         (HEAD + ROWS, {"id": "ticket"}, "--id: tickets.csv has no column 'ticket'; did you mean ticket_id?"),
         (HEAD + ROWS, {"id": "xyz"}, "--id: tickets.csv has no column 'xyz'; there are ticket_id, subject, body"),
@@ -189,7 +227,7 @@ def test_another_id_can_be_taken(tmp_path: Path) -> None:
         (
             HEAD + "1,y,x\n2,y,z\n",
             {"id": "subject"},
-            "--id: column subject is no id: it must have another, short value in every row",
+            "--id: column subject is no id: it must have a different, short value in every row",
         ),
         (
             HEAD + ROWS,
@@ -204,7 +242,8 @@ def test_another_id_can_be_taken(tmp_path: Path) -> None:
         (
             HEAD + ROWS,
             {"prompt": "Classify {subject"},
-            "--prompt: expected '}' before end of string; write {{ and }} for braces that are meant as such",
+            "--prompt: a brace stands alone; a column stands between two, as {ticket_id}, and {{ and }} are braces "
+            "that are meant as such",
         ),
         (
             HEAD + ROWS,
@@ -252,7 +291,7 @@ def test_a_table_elsewhere_is_named_by_its_full_path(tmp_path: Path) -> None:
         f"{folder}/jobs/tickets/user.md written",
         f"{folder}/batcher.toml written",
     ]
-    assert told[4].startswith("ticket_id is the id: it has another value in each of the 2 rows")
+    assert told[4].startswith("ticket_id is the id: it has a different value in each of the 2 rows")
     assert sum("batcher " in line for line in told) == 3
 
 
@@ -301,6 +340,25 @@ def test_any_name_of_a_column_becomes_a_field(tmp_path: Path) -> None:
     assert world.rows("SELECT artist_id FROM artists") == [("1",)]
 
 
+def test_names_in_other_alphabets_stay_readable(tmp_path: Path) -> None:
+    job = made(table(tmp_path, "id,Описание тикета,客户 名称,Straße (lang),ﬁeld,x²\n1,a,b,c,d,e\n"))
+    assert list(job.artist.model_fields) == ["id", "описание_тикета", "客户_名称", "straße_lang", "field", "x2"]
+
+
+def test_a_field_never_has_the_name_of_another_column(tmp_path: Path) -> None:
+    job = made(table(tmp_path, "id,body-text,body text,body_text,Body Text\n1,a,b,c,d\n2,a,b,c,d\n"))
+    row = job.parse_artist_row({"id": "1", "body-text": "a", "body text": "b", "body_text": "c", "Body Text": "d"}, "")
+    assert job.restore_artist(job.encode_row(row)) == row
+    assert job.prompt_values(row, "") == {
+        "id": "1", "body_text_2": "a", "body_text_3": "b", "body_text": "c", "body_text_4": "d",
+    }  # fmt: skip
+
+
+def test_a_key_without_a_name_is_left_out(tmp_path: Path) -> None:
+    path = table(tmp_path, '{"id": 1, "": 2, "a\\\\b": 3}\n', "t.jsonl")
+    assert [column.name for column in profile_table(path).columns] == ["id", "a\\b"]
+
+
 @pytest.mark.parametrize(
     ("text", "fields"),
     [
@@ -309,6 +367,8 @@ def test_any_name_of_a_column_becomes_a_field(tmp_path: Path) -> None:
         ("a: float,b:bool", [("a", "float"), ("b", "bool")]),
         ("tags list[str], n list[ int ]", [("tags", "list[str]"), ("n", "list[int]")]),
         ("label bug | billing|it's other", [("label", 'Literal["bug", "billing", "it\'s other"]')]),
+        ("tags list[a|b c], n int", [("tags", 'list[Literal["a", "b c"]]'), ("n", "int")]),
+        ("kind text|None", [("kind", 'Literal["text", "None"]')]),
     ],
 )
 def test_the_fields_of_an_answer(text: str, fields: list[tuple[str, str]]) -> None:
@@ -335,6 +395,15 @@ EXAMPLE = '"label bug|billing|other, urgency int"'
         ("json str", "--schema: a field cannot be called json, which has a meaning of its own; rename it"),
         ("a x|", "--schema: the choice 'x|' of a has a value that is empty or stands there twice"),
         ("a x|x", "--schema: the choice 'x|x' of a has a value that is empty or stands there twice"),
+        (
+            "a str|None",
+            "--schema: the choice 'str|None' of a has the value 'str', which is a type; give it one type",
+        ),
+        (
+            "a list[x|y",
+            "--schema: the choice 'list[x|y' of a has the value 'list[x'; write it without brackets and quotes",
+        ),
+        ('a "x|y"', """--schema: the choice '"x|y"' of a has the value '"x'; write it without brackets and quotes"""),
     ],
 )
 def test_what_is_wrong_with_the_fields_of_an_answer(text: str, sentence: str) -> None:
