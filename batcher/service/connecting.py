@@ -80,9 +80,10 @@ def _make_client(
             api_key=None if token else key, azure_ad_token=token or None, api_version=profile.api_version,
             base_url=address, max_retries=0, timeout=timeout, http_client=http_client,
         )  # fmt: skip
-    headers = {profile.key_header: key, "Authorization": openai.Omit()}
-    plain = bool(token) or profile.key_header == "authorization"
+    if profile.key_header != "authorization" and not token:
+        from batcher.service.http_client import send_key_in
+
+        send_key_in(http_client, profile.key_header)
     return openai.OpenAI(
-        api_key=key, base_url=address or None, default_headers=None if plain else headers,  # type: ignore[arg-type]
-        max_retries=0, timeout=timeout, http_client=http_client,
+        api_key=key, base_url=address or None, max_retries=0, timeout=timeout, http_client=http_client
     )  # fmt: skip

@@ -48,6 +48,20 @@ class BoundedClient(openai.DefaultHttpxClient):
         return response if stream and response.is_success else _read_bounded(response)
 
 
+def send_key_in(client: httpx2.Client, header: str) -> None:
+    """Have the client send its key in a header of this name, as it is, instead of as "Bearer ...".
+
+    A request that was redirected to another origin has lost its key before, and gets none here.
+    """
+
+    def move_key(request: httpx2.Request) -> None:
+        sent = request.headers.pop("authorization", None)
+        if sent is not None:
+            request.headers[header] = sent.removeprefix("Bearer ")
+
+    client.event_hooks["request"] = [*client.event_hooks["request"], move_key]
+
+
 def _origin_of(url: httpx2.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 

@@ -40,7 +40,7 @@ from batcher.service.service import (
     CompletionResponse,
     ignore_progress,
 )
-from batcher.service.streams import MaskedWriter, UploadFile
+from batcher.service.streams import MaskedWriter, UploadFile, with_paths
 from batcher.service.translation import call_translating_errors, lowercase_keys, none_where_missing, parse_server_date
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class OpenAIService:
         """Upload a file, streamed from disk; never repeated: it is free, but a repetition leaves an orphaned file."""
 
         def send_upload() -> Any:
-            with path.open("rb") as file:
+            with with_paths(path, self._profile.path) as sent, sent.open("rb") as file:
                 return self._client.files.with_raw_response.create(
                     file=(name, cast("IO[bytes]", UploadFile(file, report_sent)), "application/jsonl"),
                     purpose=self._profile.purpose,  # type: ignore[arg-type]

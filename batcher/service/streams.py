@@ -1,8 +1,11 @@
 """Files on their way: what an upload reads, and what a download writes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO
 
+from batcher.disk.private_files import open_private_file
 from batcher.service.masking import mask_bytes
 
 
@@ -20,6 +23,23 @@ class UploadFile:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
+
+
+@contextmanager
+def with_paths(path: Path, prefix: str) -> Iterator[Path]:
+    """Give a file of lines whose `url` begins with `prefix` in place of "/v1": the file itself where that is the same,
+    else a copy beside it, which is removed."""
+    if prefix == "/v1":
+        yield path
+        return
+    copy = path.with_name(path.name + ".sent")
+    try:
+        with path.open("rb") as lines, open_private_file(copy) as file:
+            for line in lines:  # the first that matches is the line's own: within a text the quotes are escaped
+                file.write(line.replace(b'"url":"/v1/', f'"url":"{prefix}/'.encode(), 1))
+        yield copy
+    finally:
+        copy.unlink(missing_ok=True)
 
 
 class MaskedWriter:
