@@ -16,7 +16,7 @@ from batcher.service.connecting import connect_service
 from batcher.service.openai_service import OpenAIService
 from batcher.state import wishes
 from tests.support.hosts import HOSTS, UNLISTED, Host, Played, played_host
-from tests.support.world import World, config_with, write_table
+from tests.support.world import World, config_with, kept_open, write_table
 
 pytestmark = pytest.mark.slow("whole jobs at a dozen hosts")
 
@@ -26,6 +26,7 @@ VARIABLES = (
     "AZURE_OPENAI_AD_TOKEN",
 )  # fmt: skip
 LINES, PER_SHARD = 12, 6
+HOUR = 3600.0
 
 
 class HostWorld(World):
@@ -53,9 +54,13 @@ def open_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     """Return what opens a planned and released job at a host."""
     with ExitStack() as stack:
 
-        def open_at(host: Host, **faults: object) -> HostWorld:
+        def open_at(host: Host, interval_s: float = 30, **faults: object) -> HostWorld:
             service = loads(f"[service]\n{host.settings}")["service"]
-            sections = {"poll": {"interval_s": 30}, "limits": {"lines_per_shard": PER_SHARD}, "service": service}
+            sections = {
+                "poll": {"interval_s": interval_s},
+                "limits": {"lines_per_shard": PER_SHARD},
+                "service": service,
+            }
             world = HostWorld(tmp_path, QUICK, config_with(**sections))
             world.played = stack.enter_context(played_host(host, world.sandbox))
             stack.callback(world.close)
@@ -66,6 +71,7 @@ def open_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
                 monkeypatch.setenv(name, value)
             world.plan(write_table(tmp_path / "artists.csv", LINES, (1,)))
             world.release()
+            stack.enter_context(kept_open(world.store))
             return world
 
         yield open_at
@@ -123,14 +129,13 @@ def test_a_lost_create_is_held_where_absence_cannot_be_shown(open_at: Open, host
 def test_a_create_without_effect_is_held_where_no_file_is_deleted(open_at: Open) -> None:
     """Its file is still there, so that a create which is late could use it."""
     world = open_at(UNLISTED[-1], reset_before={"create": 1.0})
-    world.sandbox.update_faults({"reset_before": {"create": 1.0}})
     states = finish(world)
     assert states == {"held": LINES} and times_paid_again(world) == 0
 
 
 @every_host
 def test_an_expired_batch(open_at: Open, host: Host) -> None:
-    world = open_at(host, expire_batches=(1,))
+    world = open_at(host, interval_s=3 * HOUR, expire_batches=(1,))
     assert finish(world) == {"done": LINES}
     assert times_paid_again(world) == 0
 
@@ -161,7 +166,8 @@ def test_a_missing_deployment_stops_the_job(open_at: Open) -> None:
 
 def test_a_batch_at_azure_may_run_over_its_window(open_at: Open) -> None:
     """After its window it is not given up: nobody ends it but the user."""
-    world = open_at(next(host for host in HOSTS if host.name == "azure"), stuck_finalizing_s=40 * 3600.0)
+    azure = next(host for host in HOSTS if host.name == "azure")
+    world = open_at(azure, interval_s=3 * HOUR, stuck_finalizing_s=40 * HOUR)
     assert finish(world) == {"done": LINES}
     created = min(batch.created_at for batch in world.sandbox.lifecycle.batches.values())
-    assert world.clock() - created > 30 * 3600
+    assert world.clock() - created > 30 * HOUR
