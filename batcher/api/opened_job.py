@@ -34,6 +34,7 @@ from batcher.commands.sending.redo import RedoOptions, run_redo
 from batcher.commands.sending.retry import run_retry
 from batcher.commands.sending.run import RunFiles, run_all
 from batcher.commands.sending.submit import run_submit
+from batcher.commands.tools.bill import run_bill
 from batcher.commands.tools.doctor import run_doctor
 from batcher.config.loading import load_config
 from batcher.config.sections import Config
@@ -61,7 +62,7 @@ from batcher.contracts.sending import (
     SubmitAnswer,
 )
 from batcher.contracts.status import StatusAnswer
-from batcher.contracts.tools import DoctorAnswer
+from batcher.contracts.tools import BillAnswer, DoctorAnswer
 from batcher.core.events import Event
 from batcher.errors import InputError, StateError, describe_disk_error, format_faulty_value
 from batcher.job.job import leave_job_output_alone
@@ -345,6 +346,11 @@ class OpenedJob:
         """Check key, endpoint, model, limits, state and disk."""
         with self._open_session("doctor") as session:
             return run_doctor(session).describe()
+
+    def bill(self) -> BillAnswer:
+        """Compare what was counted with what OpenAI says was used and billed; needs OPENAI_ADMIN_KEY."""
+        with self._open_session("bill") as session:
+            return run_bill(session).describe()
 
 
 def _as_path(path: AnyPath | None) -> Path | None:

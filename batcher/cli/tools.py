@@ -30,6 +30,14 @@ def doctor(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
 
 
 @tools.command(rich_help_panel=PANEL)
+def bill(config: ConfigOption = CONFIG, json: JsonOption = False) -> None:
+    """Show what was counted beside what OpenAI says was used and billed (needs OPENAI_ADMIN_KEY)."""
+    from batcher.commands.tools.bill import run_bill
+
+    finish_command(run_bill(start_session(config, json)), json)
+
+
+@tools.command(rich_help_panel=PANEL)
 def log(
     config: ConfigOption = CONFIG,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="And lines that come, until Ctrl-C.")] = False,

@@ -7,10 +7,15 @@ from batcher.core.model import ShardLimits, find_effort
 from batcher.errors import ConfigError
 
 
-def enqueued_token_limit(config: Config) -> int:
-    """Return the enqueued-token limit of the settings. Raises ConfigError for a model that the table does not know."""
+def enqueued_token_limit(config: Config, hint: int = 0) -> int:
+    """Return the enqueued-token limit of the settings. Raises ConfigError for a model that the table does not know.
+
+    hint: what OpenAI names to an admin key, which ranks between the user's own setting and the table; 0: nothing.
+    """
     if config.limits.enqueued_tokens is not None:
         return config.limits.enqueued_tokens
+    if hint:
+        return hint
     known = lookup_tier_limit(config.model.name, config.limits.tier)
     if known is None:
         raise ConfigError(

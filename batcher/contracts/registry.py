@@ -33,6 +33,7 @@ CONTRACTS: Mapping[str, type[Answer]] = MappingProxyType(
         "sql": results.SqlAnswer,
         "sql-views": results.ViewsAnswer,
         "doctor": tools.DoctorAnswer,
+        "bill": tools.BillAnswer,
         "log": tools.LogAnswer,
         "version": tools.VersionAnswer,
     }

@@ -1,6 +1,6 @@
 """The answers of the commands beside the job."""
 
-from batcher.contracts.base import Answer, MaybeText, Part, Time
+from batcher.contracts.base import Answer, MaybeText, Part, Time, Usd
 
 
 class FindingPart(Part):
@@ -35,6 +35,60 @@ class LogAnswer(Answer):
     shard: int | None
     """The shard that the sentence names, where it names one."""
     sentence: str
+
+
+class CountedUsagePart(Part):
+    """What the job has used of one model in one lane, by the usage that the answers told."""
+
+    model: str
+    lane: str
+    requests: int
+    """Answers that were paid for."""
+    input: int
+    cached: int
+    written: int
+    output: int
+    usd: Usd | None
+
+
+class UsagePart(Part):
+    """What the project has used of one model, as OpenAI says, by batches or not."""
+
+    model: str
+    is_batch: bool
+    requests: int
+    input: int
+    cached: int
+    written: int
+    output: int
+
+
+class CostPart(Part):
+    """What OpenAI bills of one line item."""
+
+    item: str
+    usd: Usd
+    is_of_job: bool
+    """Whether it is of a model that the job has used."""
+
+
+class BillAnswer(Answer):
+    """The answer of `bill`: what was counted beside what OpenAI says was used and billed in the time of the job."""
+
+    project: str
+    start: Time
+    end: Time
+    models: list[str]
+    counted: list[CountedUsagePart]
+    usage: list[UsagePart]
+    """Of whole hours, or days where the job took longer than a week; of all work of the project with these models."""
+    costs: list[CostPart]
+    """Of whole days (UTC), of all work of the project."""
+    counted_usd: Usd | None
+    billed_usd: Usd
+    """The costs of the models of the job."""
+    difference_usd: Usd | None
+    """`billed_usd` less `counted_usd`."""
 
 
 class VersionAnswer(Answer):

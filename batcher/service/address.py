@@ -7,6 +7,8 @@ from urllib.parse import SplitResult, urlsplit
 
 DEFAULT_ADDRESS = "https://api.openai.com/v1"
 """The address of OpenAI's client where OPENAI_BASE_URL sets none."""
+OPENAI_HOST = "api.openai.com"
+"""OpenAI's host; those of its regions end in it."""
 UNREADABLE = "an address that cannot be read"
 """What is shown of an address that is none: any part of it may be a password."""
 _PORTS = {"http": 80, "https": 443}
@@ -31,6 +33,16 @@ def is_unencrypted(origin: str) -> bool:
     """Return whether key and prompts would go to another machine as plain text."""
     parts = _split_address(origin)
     return parts is not None and parts.scheme == "http" and not _is_loopback(parts.hostname or "")
+
+
+def is_openai_or_local(origin: str) -> bool:
+    """Return whether an address is OpenAI's own or of this machine: no other is given an admin key."""
+    parts = _split_address(origin)
+    host = (parts.hostname or "") if parts is not None else ""
+    is_openai = (
+        parts is not None and parts.scheme == "https" and (host == OPENAI_HOST or host.endswith(f".{OPENAI_HOST}"))
+    )
+    return is_openai or _is_loopback(host)
 
 
 def _split_address(address: str) -> SplitResult | None:

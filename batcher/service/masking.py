@@ -18,11 +18,12 @@ def keep_maskable(secrets: Collection[str]) -> tuple[str, ...]:
 def find_secrets(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Return what the client's environment variables hold of secrets beside the key.
 
-    These are the password of the address, and headers of one's own by which some services take a key.
+    These are the password of the address, headers of one's own by which some services take a key, and the admin key.
     """
     password = re.search(r"//[^/@:]*:([^/@]+)@", environment.get("OPENAI_BASE_URL", ""))
     found = [password[1]] if password else []
-    found += [environment[name] for name in ("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN") if environment.get(name)]
+    names = ("OPENAI_ADMIN_KEY", "AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN")
+    found += [environment[name] for name in names if environment.get(name)]
     for line in environment.get("OPENAI_CUSTOM_HEADERS", "").splitlines():
         name, _, value = line.partition(":")
         if _KEY_HEADER.search(name) and value.strip():

@@ -86,6 +86,16 @@ def record_told_marks(tx: Transaction, marks: Mapping[str, str]) -> None:
     tx.write_fact("told", text=orjson.dumps(marks).decode())
 
 
+def read_limit_hint(tx: Transaction, model: str) -> int:
+    """Return the batch tokens that OpenAI named to an admin key for the project and a model; 0 where it never did."""
+    return int(tx.read_fact(f"limit_hint {model}"))
+
+
+def record_limit_hint(tx: Transaction, model: str, tokens: int) -> None:
+    """Record the batch tokens that OpenAI names to an admin key for the project and a model."""
+    tx.write_fact(f"limit_hint {model}", tokens)
+
+
 def read_brake_resumed(tx: Transaction) -> int:
     """Return how many executions were recorded when the user last decided to go on although the brake had tripped.
 

@@ -223,14 +223,18 @@ def _read_blocked_until(tx: Transaction, latest: float) -> float:
 
 
 def load_room(tx: Transaction, config: Config, measured: MeasuredUsage | None = None) -> Room:
-    """Return the limit in force (what the service last said within a day, else the settings) and what we hold of it.
+    """Return the limit in force and what we hold of it.
+
+    That is what the service last said within a day, else the user's setting, else what it names to an admin key, else
+    that of the table.
 
     measured: what the settled batches show, where the caller has loaded it already.
     """
     named, half = tx.fetch_one(
         "learned", model=config.model.name, since=tx.now - LEARNED_FOR_S, now=tx.now, often=REFUSED_ALONE
     )
-    limit = int(named) if named is not None else enqueued_token_limit(config)
+    hint = facts.read_limit_hint(tx, config.model.name)
+    limit = int(named) if named is not None else enqueued_token_limit(config, hint)
     factor = (measured or load_measured(tx)).token_ratio * (1 + config.limits.margin)
     least = int(limit * config.limits.threshold / factor) // PIECES_AT_MOST
     return Room(
@@ -259,7 +263,8 @@ def load_lapsed_ceiling(tx: Transaction, config: Config) -> int | None:
     ((limit, named_at),) = named
     lapses_at = float(named_at) + LEARNED_FOR_S
     ceiling_then = int(limit * config.limits.threshold)
-    if tx.now < lapses_at or limit >= enqueued_token_limit(config):
+    hint = facts.read_limit_hint(tx, config.model.name)
+    if tx.now < lapses_at or limit >= enqueued_token_limit(config, hint):
         return None
     passed = tx.fetch_one("ceiling_passed", since=lapses_at, ceiling=ceiling_then)[0]
     return None if passed else ceiling_then

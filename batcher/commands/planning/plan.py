@@ -12,6 +12,7 @@ from batcher.catalog.prices import resolve_prices
 from batcher.catalog.tokens import TokenCounter
 from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.confirm import confirm_or_refuse
+from batcher.commands.base.project import read_project, record_limit_hint, set_limit_hint
 from batcher.commands.base.session import Session
 from batcher.errors import StateError
 from batcher.nouns import current_nouns
@@ -75,12 +76,22 @@ def choose_run_options(session: Session, wish: PlanWish, add: bool) -> PlanOptio
 
 def run_plan(session: Session, options: PlanOptions) -> "CommandAnswer[PlanAnswer]":
     """Plan, and report the whole plan as it stands then."""
-    config, job = session.config, session.load_job()
+    job = session.load_job()
+    project = read_project(session.config)
+    config = set_limit_hint(session.config, project)
     with TokenCounter() as counter, session.display.show_progress("reading"):
         check_price_known(config, config.model.name, resolve_prices)
         result, report = plan_job(config, job, session.store, options, counter, session.display.report_progress)
+    if not options.dry_run:
+        record_limit_hint(session.store, session.config.model.name, project)
     unused = find_unused_columns(options.input, job)
     summary = summarise_plan(report, config, resolve_prices, time.time(), unused)
+    if project is not None:
+        from batcher.views.project import describe_project_notes
+
+        told = describe_project_notes(project, session.config, summary.expectation.dollars.most)
+        sentences = (f"{note.sentence[:1].upper()}{note.sentence[1:]}." for note in told)
+        summary = summary._replace(warnings=[*summary.warnings, *sentences])
     # A rehearsal of a plan leaves no state.
     with session.store.read_transaction() if session.store.exists() else nullcontext() as tx:
         name = session.name_service(tx)

@@ -9,7 +9,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.notices import check_notifier
 from batcher.commands.base.session import Session, read_service_address
 from batcher.commands.tools.findings import BAD, NOTE, OK, Finding, check_job_state, check_table
+from batcher.commands.tools.project_findings import check_project
 from batcher.config.derived import enqueued_token_limit
 from batcher.config.sections import Config
 from batcher.config.services import find_service_profile
@@ -59,6 +60,7 @@ def run_health_checks(config: Config, store: Store, now: Callable[[], float] = t
         *_check_job_folder(config),
         *_check_service(config, now()),
         *_check_enqueued_limit(config, store),
+        *check_project(config, store),
         *_check_state_folder(config, store),
         *_check_notifier(config),
         _check_disk_space(store.folder),
@@ -178,12 +180,15 @@ def _check_model_price(config: Config) -> Finding:
 
 def _check_enqueued_limit(config: Config, store: Store) -> Iterator[Finding]:
     try:
-        limit, source = enqueued_token_limit(config), f"the table of tiers, tier {config.limits.tier}"
+        hint = _read_limit_hint(config, store)
+        limit, source = enqueued_token_limit(config, hint), f"the table of tiers, tier {config.limits.tier}"
     except BatcherError as error:
         yield Finding("limit", BAD, str(error), "set [limits] enqueued_tokens")
         return
     if config.limits.enqueued_tokens is not None:
         source = "[limits] enqueued_tokens"
+    elif hint:
+        source = "what OpenAI named for the project at the last plan"
     try:
         with store.read_transaction() as tx:
             learned = load_room(tx, config).limit
@@ -194,6 +199,13 @@ def _check_enqueued_limit(config: Config, store: Store) -> Iterator[Finding]:
         yield Finding("limit", NOTE, found, "set [limits] enqueued_tokens, or tier, to what Settings > Limits shows")
         return
     yield Finding("limit", OK, f"{limit:,} enqueued tokens ({source})")
+
+
+def _read_limit_hint(config: Config, store: Store) -> int:
+    """Return the batch tokens that OpenAI named to an admin key at the last plan; 0: none."""
+    with suppress(BatcherError), store.read_transaction() as tx:
+        return facts.read_limit_hint(tx, config.model.name)
+    return 0
 
 
 def _check_state_folder(config: Config, store: Store) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ In memory: counts by custom_id, and totals. On disk, one line of JSON per billed
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
@@ -26,6 +26,26 @@ class BilledExecution:
     tier: str = "default"  # of the direct endpoint: "default" or "flex"
 
 
+@dataclass(frozen=True)
+class UsagePlace:
+    """What usage is added up by: the minute (epoch seconds), the model, whether by a batch, and the tier."""
+
+    minute: int
+    model: str
+    is_batch: bool
+    tier: str
+
+
+@dataclass
+class UsageSum:
+    """What was used at one place; `input_usd` and `output_usd` None: the price of the model is not known."""
+
+    requests: int = 0
+    tokens: BilledTokens = field(default_factory=lambda: BilledTokens(0, 0, 0))
+    input_usd: float | None = 0.0
+    output_usd: float | None = 0.0
+
+
 class Ledger:
     """Appends to its file when `flush` is called; the caller holds the sandbox's lock."""
 
@@ -36,6 +56,7 @@ class Ledger:
         self._attempts: Counter[str] = Counter()
         self._totals: Counter[str] = Counter()
         self.billed_usd: float | None = 0.0  # None: an execution was of a model whose price is not known
+        self.usage: dict[UsagePlace, UsageSum] = {}
         self._pending: list[bytes] = []
         self.finished: list[tuple[str, str, float]] = []  # (batch id, status, time), in the order of their ends
 
@@ -57,6 +78,7 @@ class Ledger:
         tokens = (usage.prompt, usage.cached, usage.written, usage.completion)
         usd = bill_usd(execution.model, tokens, execution.batch_id is not None or execution.tier == "flex")
         self.billed_usd = None if usd is None or self.billed_usd is None else self.billed_usd + usd
+        self._add_usage(execution, usage)
         if execution.outcome == "ok":
             self._usable[custom_id] += 1
         row = {
@@ -75,6 +97,22 @@ class Ledger:
             "time": execution.time,
         }
         self._pending.append(orjson.dumps(row))
+
+    def _add_usage(self, execution: BilledExecution, usage: BilledTokens) -> None:
+        is_batch = execution.batch_id is not None
+        is_half = is_batch or execution.tier == "flex"
+        place = UsagePlace(int(execution.time // 60) * 60, execution.model, is_batch, execution.tier)
+        total = self.usage.setdefault(place, UsageSum())
+        total.requests += 1
+        total.tokens += usage
+        tokens = (usage.prompt, usage.cached, usage.written)
+        whole = bill_usd(execution.model, (*tokens, usage.completion), is_half)
+        paid_input = bill_usd(execution.model, (*tokens, 0), is_half)
+        if whole is None or paid_input is None or total.input_usd is None or total.output_usd is None:
+            total.input_usd = total.output_usd = None
+            return
+        total.input_usd += paid_input
+        total.output_usd += whole - paid_input
 
     def record_batch_end(self, batch_id: str, status: str, time: float) -> None:
         """Record when and how a batch ended."""

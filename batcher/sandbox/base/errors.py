@@ -12,6 +12,7 @@ MISSING_KEY = (
     "API from your browser and are prompted for a username and password. You can obtain an API key from "
     f"{KEYS_PAGE}."
 )
+NO_ADMIN_KEY = "You have insufficient permissions for this operation. Missing scopes: api.management.read."
 OVERLOADED = "The engine is currently overloaded, please try again later"
 QUOTA_GONE = (
     "You exceeded your current quota, please check your plan and billing details. For more information on this "

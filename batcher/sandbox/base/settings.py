@@ -141,6 +141,9 @@ class SandboxSettings:
     max_batch_bytes: int = 209_715_200
     max_upload_bytes: int = 512 * 1024 * 1024
     api_key: str | None = None  # None: any bearer that is not empty
+    admin_key: str | None = None  # of the organization's endpoints; None: any bearer that begins with "sk-admin"
+    spend_limit_usd: float | None = None  # a month's hard limit of the project; None: it has none
+    enabled_tiers: tuple[str, ...] = ("flex", "fast", "ultrafast")  # service tiers of the project beside the standard
     organization: str = "org-sandbox"
     project: str = "proj_sandbox"
     faults: Faults = field(default_factory=Faults)
@@ -195,6 +198,10 @@ def _to_number(name: str, value: object) -> float:
     if isinstance(value, int | float) and _is_number(value):
         return value
     raise SettingError(f"{name} must be a number, not {value!r}")
+
+
+def _to_optional_number(name: str, value: object) -> float | None:
+    return None if value is None else _to_number(name, value)
 
 
 def _to_int(name: str, value: object) -> int:
@@ -279,6 +286,7 @@ _READERS: Mapping[object, Callable[[str, object], object]] = {
     int: _to_int,
     int | None: _to_optional_int,
     float: _to_number,
+    float | None: _to_optional_number,
     str: _to_text,
     str | None: _to_optional_text,
     Faults: _to_faults,
@@ -301,7 +309,7 @@ def apply_changes(value: _Value, changes: Mapping[str, object]) -> _Value:
 def settings_to_json(value: Faults | Dialect | SandboxSettings) -> dict[str, object]:
     """Return the fields as JSON values; what is or may be a key is masked."""
     found = {each.name: _to_json_value(getattr(value, each.name)) for each in fields(value)}
-    return found | {name: "***" for name in ("api_key", "quoted_text") if found.get(name)}
+    return found | {name: "***" for name in ("api_key", "admin_key", "quoted_text") if found.get(name)}
 
 
 def _to_json_value(value: object) -> object:

@@ -10,7 +10,7 @@ from batcher.sandbox.web.messages import Reply, Request
 
 _LIMITS = (
     "enqueued_tokens", "phantom_tokens", "limits", "rpm", "tpm", "rpd", "refuse_at_create",
-    "cache_writes", "reasoning_tokens",
+    "cache_writes", "reasoning_tokens", "spend_limit_usd", "enabled_tiers",
 )  # fmt: skip
 
 

@@ -11,12 +11,14 @@ import orjson
 
 from batcher.sandbox.api.sandbox import Sandbox
 from batcher.sandbox.base.chance import seeded_fraction, seeded_hex_id
-from batcher.sandbox.base.errors import KEYS_PAGE, MISSING_KEY, ApiError, overloaded_error
+from batcher.sandbox.base.errors import KEYS_PAGE, MISSING_KEY, NO_ADMIN_KEY, ApiError, overloaded_error
 from batcher.sandbox.base.faults import LOST, REFUSED, RESET, is_within_span
 from batcher.sandbox.base.settings import SettingError
 from batcher.sandbox.web import admin
 from batcher.sandbox.web.messages import CLOSED, TIMEOUT, WHOLE, Reply, Request, Response
-from batcher.sandbox.web.routes import ROUTES, ApiCall, Route
+from batcher.sandbox.web.organization import ORGANIZATION
+from batcher.sandbox.web.route import ApiCall, Route
+from batcher.sandbox.web.routes import ROUTES
 
 __all__ = ["Request", "Response", "handle_request", "is_loopback_host", "refuse_unread"]
 
@@ -110,6 +112,10 @@ def _check_api_key(sandbox: Sandbox, request: Request) -> None:
     if found is None:
         raise ApiError(401, MISSING_KEY)
     key, expected = found[1], sandbox.settings.api_key
+    if request.path.startswith(ORGANIZATION):
+        expected = sandbox.settings.admin_key
+        if not key.startswith("sk-admin"):
+            raise ApiError(403, NO_ADMIN_KEY)
     if expected is not None and key != expected:
         shown = f"{key[:3]}{'*' * 8}{key[-4:]}" if len(key) > 12 else "*" * len(key)
         message = f"Incorrect API key provided: {shown}. You can find your API key at {KEYS_PAGE}."

@@ -1,14 +1,10 @@
 """The calls of the API by method and path. Each takes an `ApiCall` and returns a `Reply`, or raises an `ApiError`."""
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from batcher.sandbox.answers import models
 from batcher.sandbox.answers.requests import CHAT, EMBEDDINGS, MODERATIONS, RESPONSES
 from batcher.sandbox.api.dialect import build_odd_object, rewrite_created_batch
-from batcher.sandbox.api.sandbox import Sandbox
 from batcher.sandbox.base.chance import seeded_hex_id
 from batcher.sandbox.base.errors import (
     ApiError,
@@ -18,32 +14,10 @@ from batcher.sandbox.base.errors import (
     model_not_found_error,
 )
 from batcher.sandbox.base.forms import parse_multipart_form
+from batcher.sandbox.web import organization
 from batcher.sandbox.web.messages import Reply, Request
 from batcher.sandbox.web.paging import Paging
-
-
-@dataclass(frozen=True)
-class ApiCall:
-    """A request that has a route; `name` is the id in its path, `lost` says that its answer won't arrive."""
-
-    sandbox: Sandbox
-    request: Request
-    name: str
-    number: int
-    lost: bool
-
-
-Handler = Callable[[ApiCall], Reply]
-
-
-@dataclass(frozen=True)
-class Route:
-    """`operation` is the name that faults know the call by, or "" for none."""
-
-    method: str
-    pattern: re.Pattern[str]
-    operation: str
-    handler: Handler
+from batcher.sandbox.web.route import ApiCall, build_route
 
 
 def _upload_file(call: ApiCall) -> Reply:
@@ -186,26 +160,23 @@ def _get_model(call: ApiCall) -> Reply:
     return Reply(models.model_to_json(call.name))
 
 
-def _build_route(method: str, path: str, operation: str, handler: Handler) -> Route:
-    return Route(method, re.compile(path.replace("{id}", "([^/]+)") + "/?"), operation, handler)
-
-
 ROUTES = (
-    _build_route("POST", "/v1/files", "upload", _upload_file),
-    _build_route("GET", "/v1/files", "list", _list_files),
-    _build_route("GET", "/v1/files/{id}", "retrieve", _get_file),
-    _build_route("DELETE", "/v1/files/{id}", "delete", _delete_file),
-    _build_route("GET", "/v1/files/{id}/content", "content", _get_file_content),
-    _build_route("POST", "/v1/batches", "create", _create_batch),
-    _build_route("GET", "/v1/batches", "list", _list_batches),
-    _build_route("GET", "/v1/batches/{id}", "retrieve", _get_batch),
-    _build_route("POST", "/v1/batches/{id}/cancel", "cancel", _cancel_batch),
-    _build_route("POST", CHAT, "direct", _create_chat_completion),
-    _build_route("GET", CHAT, "", _list_chat_completions),
-    _build_route("GET", CHAT + "/{id}", "", _get_chat_completion),
-    _build_route("POST", RESPONSES, "direct", _create_response),
-    _build_route("POST", EMBEDDINGS, "direct", _create_embedding),
-    _build_route("POST", MODERATIONS, "direct", _create_moderation),
-    _build_route("GET", "/v1/models", "", _list_models),
-    _build_route("GET", "/v1/models/{id}", "", _get_model),
+    build_route("POST", "/v1/files", "upload", _upload_file),
+    build_route("GET", "/v1/files", "list", _list_files),
+    build_route("GET", "/v1/files/{id}", "retrieve", _get_file),
+    build_route("DELETE", "/v1/files/{id}", "delete", _delete_file),
+    build_route("GET", "/v1/files/{id}/content", "content", _get_file_content),
+    build_route("POST", "/v1/batches", "create", _create_batch),
+    build_route("GET", "/v1/batches", "list", _list_batches),
+    build_route("GET", "/v1/batches/{id}", "retrieve", _get_batch),
+    build_route("POST", "/v1/batches/{id}/cancel", "cancel", _cancel_batch),
+    build_route("POST", CHAT, "direct", _create_chat_completion),
+    build_route("GET", CHAT, "", _list_chat_completions),
+    build_route("GET", CHAT + "/{id}", "", _get_chat_completion),
+    build_route("POST", RESPONSES, "direct", _create_response),
+    build_route("POST", EMBEDDINGS, "direct", _create_embedding),
+    build_route("POST", MODERATIONS, "direct", _create_moderation),
+    build_route("GET", "/v1/models", "", _list_models),
+    build_route("GET", "/v1/models/{id}", "", _get_model),
+    *organization.ROUTES,
 )
