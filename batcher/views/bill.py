@@ -11,6 +11,7 @@ from batcher.state.reports.bill import BillSpan, CountedUsage
 from batcher.views.sheet import Cell, build_table, format_moment, format_usd
 
 COLUMNS = ["", "requests", "input", "cached", "written", "output", "dollars"]
+SAME = "the same"
 LEAST_SHARE = 0.001
 """Differences of a smaller share are none: costs are rounded."""
 
@@ -91,7 +92,7 @@ def _usage_rows(bill: Bill) -> Iterator[Sequence[Cell]]:
         yield (f"counted, {each.lane}{_name_model(bill, each.model)}", *counts, format_usd(each.usd))
     if len(bill.counted) != 1:
         yield ("counted, all", *_sum_counts(bill.counted), format_usd(bill.counted_usd))
-    for row in bill.usage:
+    for row in sorted(bill.usage, key=lambda row: (row.model, not row.is_batch)):
         counts = (row.requests, row.input, row.cached, row.written, row.output)
         yield (f"OpenAI, {'batch' if row.is_batch else 'direct'}{_name_model(bill, row.model)}", *counts, "")
     if len(bill.usage) != 1:
@@ -116,7 +117,8 @@ def _sum_counts(rows: Sequence[CountedUsage] | Sequence[UsageRow]) -> tuple[int,
 def _describe_differences(bill: Bill) -> Iterator[str]:
     tokens = sum(row.input + row.output for row in bill.usage)
     ours = sum(each.input + each.output for each in bill.counted)
-    yield f"OpenAI counts {_compare(tokens, ours, f'{abs(tokens - ours):,} tokens')}."
+    difference = _compare(tokens, ours, f"{abs(tokens - ours):,} tokens")
+    yield f"OpenAI counts {'the same number of tokens' if difference == SAME else difference}."
     counted = bill.counted_usd
     if counted is None:
         yield "What was counted has no price, as that of a model is not known."
@@ -124,11 +126,11 @@ def _describe_differences(bill: Bill) -> Iterator[str]:
     billed = bill.billed_usd
     difference = _compare(billed, counted, format_usd(abs(billed - counted)))
     yield f"Billed for these models: {format_usd(billed)}; counted: {format_usd(counted)}. OpenAI bills {difference}."
-    yield "Usage is of whole hours or days, costs of whole days (UTC), of all work of the project; both may come a day late."
+    yield "Usage is of whole hours or days, costs of whole days (UTC), of all work of the project; both may come late."
 
 
 def _compare(theirs: float, ours: float, amount: str) -> str:
     if abs(theirs - ours) <= LEAST_SHARE * max(ours, theirs):
-        return "the same"
+        return SAME
     share = f" ({abs(theirs / ours - 1):.1%})" if ours else ""
     return f"{amount} {'more' if theirs > ours else 'less'}{share}"

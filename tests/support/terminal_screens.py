@@ -87,6 +87,7 @@ STEPS = (
     Step("sql-question", 'batcher sql "SELECT state, count(*) AS lines FROM lines GROUP BY ALL ORDER BY lines DESC"'),
     Step("collect", "batcher collect --out bios.parquet"),
     Step("report", "batcher report --out report.html"),
+    Step("bill", "OPENAI_ADMIN_KEY=sk-admin-sandbox batcher bill"),
     Step("log", "batcher log --lines 25"),
     Step("sandbox", f"{UNTIL_CTRL_C}batcher sandbox --port 0 --folder sandbox"),
     Step("demo", "batcher demo"),

@@ -29,10 +29,11 @@ class BillSpan(NamedTuple):
 
 def load_counted_usage(tx: Transaction) -> list[CountedUsage]:
     """Return what was used and paid, by model and lane."""
-    return [
-        CountedUsage(model, lane, *map(int, counts), None if unpriced else float(usd))
-        for model, lane, *counts, usd, unpriced in tx.fetch_all("counted_usage")
-    ]
+    found = []
+    for model, lane, requests, whole, cached, written, output, usd, unpriced in tx.fetch_all("counted_usage"):
+        paid = None if unpriced else float(usd)
+        found.append(CountedUsage(model, lane, int(requests), int(whole), int(cached), int(written), int(output), paid))
+    return found
 
 
 def load_bill_span(tx: Transaction) -> BillSpan:
