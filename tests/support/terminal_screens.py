@@ -35,6 +35,8 @@ MOMENTS = {
 }
 UNTIL_CTRL_C = "timeout -s INT 3 "
 """Before a command that works until Ctrl-C."""
+WITH_ADMIN_KEY = "OPENAI_ADMIN_KEY=sk-admin-of-the-sandbox "
+"""Before a command that needs one: a user has it in the environment."""
 HOME = "/home/ada/artists-and-their-bios"
 """Stands in the pictures for the folder of the job, cut to the same length."""
 SLOW_S = (54_000, 72_000)
@@ -54,7 +56,7 @@ class Step(NamedTuple):
     @property
     def shown(self) -> str:
         """The command as a user types it."""
-        return self.line.removeprefix(UNTIL_CTRL_C)
+        return self.line.removeprefix(UNTIL_CTRL_C).removeprefix(WITH_ADMIN_KEY)
 
 
 STEPS = (
@@ -87,7 +89,7 @@ STEPS = (
     Step("sql-question", 'batcher sql "SELECT state, count(*) AS lines FROM lines GROUP BY ALL ORDER BY lines DESC"'),
     Step("collect", "batcher collect --out bios.parquet"),
     Step("report", "batcher report --out report.html"),
-    Step("bill", "OPENAI_ADMIN_KEY=sk-admin-sandbox batcher bill"),
+    Step("bill", f"{WITH_ADMIN_KEY}batcher bill"),
     Step("log", "batcher log --lines 25"),
     Step("sandbox", f"{UNTIL_CTRL_C}batcher sandbox --port 0 --folder sandbox"),
     Step("demo", "batcher demo"),

@@ -5,7 +5,7 @@ In memory: counts by custom_id, and totals. On disk, one line of JSON per billed
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -36,14 +36,27 @@ class UsagePlace:
     tier: str
 
 
-@dataclass
+@dataclass(frozen=True)
 class UsageSum:
     """What was used at one place; `input_usd` and `output_usd` None: the price of the model is not known."""
 
-    requests: int = 0
-    tokens: BilledTokens = field(default_factory=lambda: BilledTokens(0, 0, 0))
-    input_usd: float | None = 0.0
-    output_usd: float | None = 0.0
+    requests: int
+    tokens: BilledTokens
+    input_usd: float | None
+    output_usd: float | None
+
+    def __add__(self, other: "UsageSum") -> "UsageSum":
+        """Return the sums."""
+        return UsageSum(
+            self.requests + other.requests,
+            self.tokens + other.tokens,
+            _add_usd(self.input_usd, other.input_usd),
+            _add_usd(self.output_usd, other.output_usd),
+        )
+
+
+def _add_usd(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one + other
 
 
 class Ledger:
@@ -102,17 +115,13 @@ class Ledger:
         is_batch = execution.batch_id is not None
         is_half = is_batch or execution.tier == "flex"
         place = UsagePlace(int(execution.time // 60) * 60, execution.model, is_batch, execution.tier)
-        total = self.usage.setdefault(place, UsageSum())
-        total.requests += 1
-        total.tokens += usage
         tokens = (usage.prompt, usage.cached, usage.written)
         whole = bill_usd(execution.model, (*tokens, usage.completion), is_half)
         paid_input = bill_usd(execution.model, (*tokens, 0), is_half)
-        if whole is None or paid_input is None or total.input_usd is None or total.output_usd is None:
-            total.input_usd = total.output_usd = None
-            return
-        total.input_usd += paid_input
-        total.output_usd += whole - paid_input
+        paid_output = None if whole is None or paid_input is None else whole - paid_input
+        found = UsageSum(1, usage, paid_input, paid_output)
+        before = self.usage.get(place)
+        self.usage[place] = found if before is None else before + found
 
     def record_batch_end(self, batch_id: str, status: str, time: float) -> None:
         """Record when and how a batch ended."""
