@@ -48,6 +48,7 @@ STEPS: tuple[tuple[str, str, int], ...] = (
     ("versions-difference", "versions 1", 0),
     ("sql", "sql FROM/**/bios", 0),
     ("sql-views", "sql", 0),
+    ("bill", "bill", 0),
     ("log", "log --lines 1", 0),
     ("forget", "forget --not-in-table --yes", 0),
     ("error", "forget", 2),
@@ -79,6 +80,7 @@ def read_answer(shop: Shop, name: str, command: str, code: int) -> Mapping[str, 
 def test_each_command_prints_what_its_schema_says(tmp_path: Path) -> None:
     with open_small_shop(tmp_path, LINES, per_shard=10) as shop:
         shop.environment |= {"BATCHER_PILOT__MIN_ACCEPTED": "0", "BATCHER_BRAKE__MAX_UNUSABLE": "1"}
+        shop.environment["OPENAI_ADMIN_KEY"] = "sk-admin-of-the-sandbox"
         job = shop.folder / "jobs" / "bios" / "job.py"
         job.write_text(job.read_text(encoding="utf-8") + BROKEN, encoding="utf-8")
         told = [(name, read_answer(shop, name, command, code)) for name, command, code in STEPS]

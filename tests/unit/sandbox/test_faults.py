@@ -287,7 +287,7 @@ def test_wrong_faults_are_refused_with_the_valid_names(tmp_path: Path, changes: 
 def test_settings_are_merged_like_faults() -> None:
     found = apply_changes(SandboxSettings(), {"faults": {"slow_s": 2}, "tier": 1, "api_key": "k", "rpd": None})
     assert (found.faults.slow_s, found.tier, found.api_key, found.rpd) == (2, 1, "k", None)
-    with pytest.raises(SettingError, match="valid: accept_missing_input, api_key"):
+    with pytest.raises(SettingError, match="valid: accept_missing_input, admin_key, api_key"):
         apply_changes(SandboxSettings(), {"teir": 1})
 
 
