@@ -2,7 +2,7 @@
 
 from batcher.catalog.prices import PriceOf
 from batcher.catalog.tokens import TokenCounter
-from batcher.config.derived import output_token_limit
+from batcher.config.derived import output_token_limit, takes_cache_breakpoints
 from batcher.config.sections import Config
 from batcher.core.model import JobVersion
 from batcher.errors import ConfigError
@@ -24,7 +24,8 @@ def build_todays_version(config: Config, job: Job, counter: TokenCounter | None 
     version = job.build_version(
         model.name, model.endpoint, output_token_limit(config), model.parameters.to_parameters()
     )
-    return version._replace(cache=choose_cache_mode(model.cache, version, counter))
+    cache = model.cache if takes_cache_breakpoints(config) else None
+    return version._replace(cache=choose_cache_mode(cache, version, counter))
 
 
 def check_sending(tx: Transaction, config: Config, job: Job, price_of: PriceOf) -> None:

@@ -40,6 +40,7 @@ class ServiceProfile(_Part):
     path: Literal["/v1", ""]
     runs_over_window: bool
     lacks: tuple[Ability, ...]
+    cache_breakpoints: bool
     key_header: Literal["authorization", "api-key"]
     key_variables: tuple[str, ...]
     token_variable: str

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
 
 def read_project(config: Config) -> "ProjectSettings | None":
-    """Return what is said of the project; None where no admin key is set. What fails is among its problems."""
-    if not os.environ.get("OPENAI_ADMIN_KEY"):
+    """Return what is said of the project; None where no admin key is set, or the service is not OpenAI's.
+
+    What fails is among its problems.
+    """
+    if not os.environ.get("OPENAI_ADMIN_KEY") or config.service.profile not in {None, "openai"}:
         return None
     from batcher.service.admin_service import ProjectSettings, connect_admin
 

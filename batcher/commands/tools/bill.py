@@ -22,6 +22,10 @@ def run_bill(session: Session) -> "CommandAnswer[BillAnswer]":
     """
     with session.store.read_transaction() as tx:
         counted, span = load_counted_usage(tx), load_bill_span(tx)
+    if session.config.service.profile not in {None, "openai"}:
+        raise SetupError(
+            f'[service] profile = "{session.config.service.profile}": bill reads usage and costs at OpenAI alone'
+        )
     service = connect_admin(session.config.api.timeout_s)
     if service is None:
         raise SetupError(

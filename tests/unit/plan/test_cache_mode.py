@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from batcher.catalog.limits import lookup_cache_minimum
 from batcher.catalog.tokens import TokenCounter, count_fewest_tokens, count_tokens
-from batcher.config.derived import find_cache_problem
+from batcher.config.derived import find_cache_problem, takes_cache_breakpoints
+from batcher.config.sections import Config
 from batcher.core.model import CacheMode, Endpoint, JobVersion
 from batcher.plan.cache_mode import choose_cache_mode
+from tests.support.examples import examples
 from tests.support.world import config_with, counter
 
 LONG, SHORT = "Be short. " * 600, "Be short."
@@ -67,6 +69,7 @@ def test_a_command_without_a_counter_starts_one_only_where_counting_tells(monkey
     assert len(started) == 1
 
 
+@examples(300)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 @example("a b\n/c !\n/ d")
 @example("1 22 333 4444 55555")
@@ -91,7 +94,25 @@ def test_models_from_gpt_5_6_on_take_breakpoints(model: str, least: int | None) 
     assert lookup_cache_minimum(model) == least
 
 
+@pytest.mark.parametrize(
+    ("sections", "takes"),
+    [
+        ({}, True),
+        ({"service": {"profile": "openai"}}, True),
+        ({"service": {"profile": "compatible"}}, False),
+        ({"service": {"profile": "azure"}}, False),
+        ({"model": {"name": "text-embedding-3-small", "endpoint": "/v1/embeddings"}}, False),
+    ],
+)
+def test_only_openai_is_known_to_take_breakpoints_of_prompts(sections: dict[str, Any], takes: bool) -> None:
+    assert takes_cache_breakpoints(Config(**sections)) is takes
+
+
 def test_a_setting_that_cannot_be_kept_is_one_sentence() -> None:
+    elsewhere = config_with(model={"cache": "auto"}, service={"profile": "compatible"})
+    assert find_cache_problem(elsewhere).startswith(
+        '[model] cache = "auto" is not sent: [service] profile = "compatible" is not known to take cache breakpoints'
+    )
     assert find_cache_problem(config_with(model={"name": "gpt-5-mini"})) == ""
     assert find_cache_problem(config_with(model={"name": "gpt-6-luna", "cache": "auto"})) == ""
     told = find_cache_problem(config_with(model={"name": "gpt-5-mini", "cache": "off"}))
