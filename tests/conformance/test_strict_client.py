@@ -108,6 +108,21 @@ def test_the_cycle_of_batches(tmp_path: Path) -> None:
     assert found["completed"].metadata == {"run": "r"} and found["completed"].usage.output_tokens > 0
 
 
+def test_answers_in_numbers(tmp_path: Path) -> None:
+    with strict(tmp_path) as (it, client):
+        vectors = client.embeddings.create(
+            model="text-embedding-3-small", input=["one", "two"], encoding_format="float"
+        )
+        assert [len(each.embedding) for each in vectors.data] == [1_536, 1_536]
+        (judged,) = client.moderations.create(model="omni-moderation-latest", input="hate").results
+        assert judged.flagged and judged.categories.hate
+        body = {"model": "text-embedding-3-small", "input": "one"}
+        batch = create(client, [line("a", body, "/v1/embeddings")], "/v1/embeddings")
+        it.now += 2000
+        row = orjson.loads(client.files.content(client.batches.retrieve(batch.id).output_file_id).content)
+        assert openai.types.CreateEmbeddingResponse.model_validate(row["response"]["body"]).usage.prompt_tokens == 1
+
+
 @pytest.mark.parametrize("fault", ["", "refusal", "length", "empty", "server", "rate_limit", "content_policy"])
 @pytest.mark.parametrize("endpoint", [CHAT, RESPONSES])
 def test_the_lines_of_a_batch(tmp_path: Path, endpoint: str, fault: str) -> None:

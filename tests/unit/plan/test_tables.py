@@ -10,7 +10,7 @@ import pytest
 
 from batcher.errors import InputError
 from batcher.plan import tables as plan_tables
-from batcher.plan.tables import LONGEST_FIELD, read_table
+from batcher.plan.tables import LONGEST_FIELD, read_bios, read_table
 
 HEADER = b"artist_id,artist_name\n"
 
@@ -238,3 +238,26 @@ def test_a_file_without_the_right_to_read(tmp_path: Path, ending: str) -> None:
     path = table(tmp_path, f"t.{ending}", HEADER)
     path.chmod(0)
     assert refusal(path) == f"t.{ending} cannot be read: Permission denied"
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ('artist_id,embedding\na,"[0.5, -1]"\n', ['{"embedding":[0.5,-1]}']),
+        (
+            "artist_id,embedding\na,0.5\n",
+            "d.csv, row 2: column embedding is no list of numbers; leave out",
+        ),
+        ('artist_id,embedding\na,"[0.5, null]"\n', "d.csv, row 2: column embedding is no list of numbers"),
+        ("artist_id,embedding\na,\n", "d.csv, row 2: column embedding is missing or empty"),
+    ],
+)
+def test_a_table_of_vectors_that_exist_holds_lists_of_numbers(tmp_path: Path, rows: str, found: object) -> None:
+    table = tmp_path / "d.csv"
+    table.write_text(rows, encoding="utf-8")
+    if isinstance(found, list):
+        assert [data for _, _, data in read_bios(table, {"embedding": "FLOAT[]"})] == found
+        return
+    with pytest.raises(InputError) as raised:
+        list(read_bios(table, {"embedding": "FLOAT[]"}))
+    assert str(found) in str(raised.value)
