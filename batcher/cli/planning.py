@@ -50,6 +50,10 @@ def init(
         str | None,
         typer.Option("--id", help="The column that has a different value in every row. Default: the likeliest."),
     ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option("--endpoint", help="embeddings: a vector of each row. moderations: flags of harmful ones."),
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option("--folder", help="Where the job for a table goes. Default: here.")
     ] = None,
@@ -62,7 +66,7 @@ def init(
     from batcher.commands.planning.init import InitWish, run_init
 
     begin_command()
-    finish_command(run_init(InitWish(target, prompt, schema, id, folder)), json)
+    finish_command(run_init(InitWish(target, prompt, schema, id, folder, endpoint)), json)
 
 
 @planning.command(rich_help_panel=PANEL)

@@ -123,13 +123,13 @@ def _find_priority(columns: Sequence[ColumnProfile]) -> str | None:
     return None
 
 
-def name_fields(table: TableProfile, chosen: ChosenColumns, noun: str, has_output: bool) -> Mapping[str, str]:
+def name_fields(table: TableProfile, chosen: ChosenColumns, noun: str, fixed: Collection[str]) -> Mapping[str, str]:
     """Return the field of a row for each column that is read, by column: its own name where Python allows it.
 
-    has_output: whether an answer has fields of its own, and is no plain text.
+    fixed: the columns of an answer that has no fields of its own.
     """
     columns = {column.name.lower() for column in table.columns}
-    written = {*COLLECT_COLUMNS, *FAILED_COLUMNS, *(() if has_output else ("text",))}
+    written = {*COLLECT_COLUMNS, *FAILED_COLUMNS, *fixed}
     known_by = (chosen.id, chosen.name, chosen.priority)
     fields: dict[str, str] = {}
     for column in table.columns:

@@ -256,7 +256,7 @@ def provoke(it: Bench, client: Any, name: str) -> object:
         "a list as metadata": lambda: client.batches.create(**good, metadata={"tags": ["a"]}),
         "no messages": lambda: client.chat.completions.create(model="gpt-6-luna", messages=[]),
         "no tokens": lambda: client.responses.create(**response_body(max_output_tokens=0)),
-        "no such call": lambda: client.embeddings.create(model="gpt-6-luna", input="a"),
+        "no such call": lambda: client.images.generate(model="gpt-image-1", prompt="a"),
         "a batch that has ended": lambda: client.batches.cancel(ended(it, client)),
         "another key": client.with_options(api_key="sk-of-somebody-else").models.list,
     }

@@ -158,6 +158,20 @@ def test_texts_are_judged_by_category_at_no_cost(tmp_path: Path) -> None:
         assert answer(shop, "status")["costs"]["spent"] == 0
 
 
+def test_four_commands_make_vectors_of_a_table(tmp_path: Path) -> None:
+    with open_text_shop(tmp_path, ["unused"], EMBEDDINGS) as shop:
+        rows = "".join(f"{n},Title {n},Text {n}\n" for n in range(30))
+        (shop.folder / "songs.csv").write_text(f"song_id,title,lyrics\n{rows}", encoding="utf-8")
+        told = run(shop, "init --endpoint embeddings --folder new songs.csv")[0]
+        assert "song_id is the id" in told and "system.md" not in told
+        settings = ["--config", "new/batcher.toml"]
+        assert "[answer: a vector]" in run(shop, ["preview", *settings])[0]
+        assert "30 new songs" in run(shop, ["plan", *settings])[0]
+        assert "30 vectors" in run(shop, ["run", "--out", "new/vectors.parquet", *settings])[0]
+        found = {str(key): vector for key, vector in shop.query("SELECT song_id, embedding FROM 'new/vectors.parquet'")}
+        assert read_vector(found["7"]) == make_vector("Title 7\n\nText 7", 1_536) and len(found) == 30
+
+
 NO_LIMIT = "the enqueued-token limit of omni-moderation-latest at tier 3 is not known; set enqueued_tokens"
 NO_USE = "no use at /v1/embeddings, which takes one text"
 ANSWER = "\n\nclass Answer(BaseModel):\n    x: int\n"

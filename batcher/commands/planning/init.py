@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from batcher.commands.base.answer import CommandAnswer
+from batcher.core.model import Endpoint
 from batcher.errors import InputError, StateError
 
 if TYPE_CHECKING:
@@ -26,13 +27,14 @@ TABLES = (".csv", ".jsonl", ".parquet")
 
 class InitWish(NamedTuple):
     """What the user has said of the new job. target: a folder for the example, or a table; folder: where the files of a
-    job for a table go."""
+    job for a table go; endpoint: one whose answers are numbers, by the last word of its path."""
 
     target: Path
     prompt: str | None = None
     schema: str | None = None
     id: str | None = None
     folder: Path | None = None
+    endpoint: str | None = None
 
 
 def run_init(wish: InitWish) -> "CommandAnswer[InitAnswer]":
@@ -43,7 +45,9 @@ def run_init(wish: InitWish) -> "CommandAnswer[InitAnswer]":
     if wish.target.suffix.lower() in TABLES or wish.target.is_file():
         lines = scaffold_table_job(wish)
     elif any(option is not None for option in wish[1:]):
-        raise InputError("--prompt, --schema, --id and --folder are for a table: batcher init --prompt ... tickets.csv")
+        raise InputError(
+            "--prompt, --schema, --id, --endpoint and --folder are for a table: batcher init --prompt ... tickets.csv"
+        )
     else:
         lines = scaffold_job(wish.target)
 
@@ -95,11 +99,13 @@ def scaffold_table_job(wish: InitWish) -> list[str]:
     from batcher.scaffold.profile import profile_table
 
     fields = parse_output_fields(wish.schema) if wish.schema is not None else None
-    plan = sources.plan_job_files(profile_table(wish.target), sources.JobWish(wish.prompt, fields, wish.id))
+    endpoint = sources.parse_endpoint(wish.endpoint) if wish.endpoint is not None else None
+    asked = sources.JobWish(wish.prompt, fields, wish.id, endpoint)
+    plan = sources.plan_job_files(profile_table(wish.target), asked)
     folder, job = wish.folder or Path(), f"jobs/{sources.name_job(wish.target)}"
     files = {
         folder / job / "job.py": sources.write_job_source(plan),
-        folder / job / "system.md": sources.write_system_prompt(plan),
+        **({folder / job / "system.md": sources.write_system_prompt(plan)} if endpoint is None else {}),
         folder / job / "user.md": sources.write_user_prompt(plan),
         folder / "batcher.toml": sources.write_settings(plan, job, _locate_table(wish.target, folder)),
     }
@@ -147,10 +153,12 @@ def _describe_choice(plan: "JobPlan") -> Iterator[str]:
 def _list_next_steps(folder: Path, plan: "JobPlan") -> Iterator[str]:
     begin = (
         "Next:"
-        if plan.prompt is not None
+        if plan.prompt is not None or plan.endpoint is not None
         else "Say in system.md what you ask for, and in job.py what an answer is; then:"
     )
     yield begin if folder == Path() else f"{begin[:-1]}, in {folder}:"
+    if plan.endpoint is Endpoint.MODERATIONS:
+        yield "    set enqueued_tokens under [limits] of batcher.toml (Settings > Limits at OpenAI shows it)"
     results = shlex.quote(f"{plan.table.path.stem}_answers.parquet")
     yield "    batcher preview                # what will be sent, with tokens and price"
     yield "    batcher plan                   # cuts the table; nothing is sent yet"

@@ -443,3 +443,51 @@ def test_a_prompt_names_columns_or_fields(prompt: str, text: str) -> None:
 )
 def test_what_a_row_is_called(stem: str, noun: str) -> None:
     assert name_row(stem) == noun
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "noun", "model", "more"),
+    [
+        ("embeddings", "vector", "text-embedding-3-small", ""),
+        ("moderations", "judgement", "omni-moderation-latest", "\n[limits]\nenqueued_tokens = 1_000_000\n"),
+    ],
+)
+def test_a_job_of_numbers_needs_its_table_alone(
+    tmp_path: Path, endpoint: str, noun: str, model: str, more: str
+) -> None:
+    path = table(tmp_path)
+    told = scaffold_table_job(InitWish(path, folder=tmp_path, endpoint=endpoint))
+    folder = tmp_path / "jobs" / "tickets"
+    assert sorted(each.name for each in folder.iterdir()) == ["job.py", "user.md"]
+    assert (folder / "user.md").read_text(encoding="utf-8") == "{subject}\n\n{body}\n"
+    assert any("set enqueued_tokens" in line for line in told) == bool(more)
+    settings = tmp_path / "batcher.toml"
+    if more:
+        settings.write_text(settings.read_text(encoding="utf-8").replace("\n[limits]", more), encoding="utf-8")
+    config = load_config(settings)
+    assert (config.model.name, config.model.endpoint, config.model.cache) == (model, f"/v1/{endpoint}", None)
+    world = World(tmp_path / "world")
+    world.config, world.job = config, load_job(folder, config.model.endpoint)
+    world.plan(path)
+    assert world.rows("SELECT artist_id, artist_name FROM artists ORDER BY seq") == [("7", "Printer"), ("8", "Mouse")]
+    assert find_nouns(folder)[:2] == ("ticket", noun)
+
+
+def test_a_prompt_is_the_text_of_numbers(tmp_path: Path) -> None:
+    scaffold_table_job(InitWish(table(tmp_path), "{subject}: {body}", folder=tmp_path, endpoint="embeddings"))
+    assert (tmp_path / "jobs" / "tickets" / "user.md").read_text(encoding="utf-8") == "{subject}: {body}\n"
+
+
+def test_a_column_that_names_rows_keeps_off_those_of_numbers(tmp_path: Path) -> None:
+    path = table(tmp_path, "flagged,body\nx1,a\nx2,b\n")
+    scaffold_table_job(InitWish(path, id="flagged", folder=tmp_path, endpoint="moderations"))
+    assert 'ID = "ticket_flagged"' in (tmp_path / "jobs" / "tickets" / "job.py").read_text(encoding="utf-8")
+
+
+def test_what_does_not_fit_numbers_is_refused(tmp_path: Path) -> None:
+    assert refusal(table(tmp_path), endpoint="embedding") == (
+        "--endpoint 'embedding' is none whose answers are numbers; take embeddings or moderations"
+    )
+    assert refusal(table(tmp_path), endpoint="embeddings", schema="label str") == (
+        "--schema is for answers in words, and those of --endpoint are numbers; leave one of them out"
+    )
