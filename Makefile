@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -n 4 --dist worksteal
 
 .DEFAULT_GOAL := test
-.PHONY: help test fast fmt demo lint types layers soak mutation bench bench-peers screens constraints clean
+.PHONY: help test fast fmt demo lint types layers soak mutation bench bench-peers interop screens constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,10 @@ bench: $(STAMP) ## speed and memory beside a floor of the same run
 # Needs Python 3.12 beside (PEER_PYTHON names one) and the package registry.
 bench-peers: $(STAMP) ## the same work with gpt-batch-api
 	$(BIN)/python -m benchmarks.peers
+
+# Needs the package registries; Python 3.12 or later for OGX (INTEROP_PYTHON names one) and node, or skips what needs them.
+interop: $(STAMP) ## servers and clients of others with Batcher and its sandbox, for ten minutes; writes docs/interop.md
+	$(BIN)/python -m tests.interop
 
 demo: ## a whole job against a local Batch API, that of JOB (jobs/bios, jobs/tickets, jobs/embed); leaves results and state in demo/
 	@test -x $(BIN)/batcher || echo "Installing Batcher into .venv (half a minute) ..."
