@@ -35,11 +35,13 @@ class ConfigSection(BaseModel):
 
 
 class JobSection(ConfigSection):
-    """The job folder and its tables. done: a table of bios that exist; "": none."""
+    """The job folder and its tables. done: a table of bios that exist; "": none. dedupe: whether rows that ask the same
+    are asked once."""
 
     path: Path = Path("jobs/bios")
     input: Path = Path("jobs/bios/artists.csv")
     done: str = ""
+    dedupe: bool = False
 
 
 class ParametersSection(ConfigSection):

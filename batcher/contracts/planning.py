@@ -48,6 +48,10 @@ class PlanAnswer(ServedAnswer):
     """What is wrong with each bad row that was left out."""
     left_out: int
     """New artists of the table that --limit left out."""
+    shared_rows: int
+    """Rows of this plan that ask the same as another one, and have no line of their own."""
+    answered_rows: int
+    """Those of them whose answer was there already."""
     done_unknown: int
     """Bios of --done that belong to no artist."""
     states: dict[str, int]
@@ -83,6 +87,10 @@ class PlanAnswer(ServedAnswer):
     """Lines that may be in flight until an answer was judged, at least one shard; null: any number."""
     pilot_lines: int
     """Lines of the pilot that `run` sends first; 0: none."""
+    saved_lines: int
+    """Lines that are not asked because others ask the same; all of the plan."""
+    saved_usd: Usd | None
+    """What they would cost at batch rates; null where a price is not known."""
 
 
 class PreviewedLinePart(Part):

@@ -110,6 +110,8 @@ class ShowAnswer(Answer):
     """The row of the table."""
     asked_again: bool
     """Whether the bio was asked for again, and is the earlier one."""
+    same_as: str | None
+    """The artist whose line asks the same, and whose answer this one takes; null: it has a line of its own."""
     bio: ArtistBioPart | None
     costs: CostsPart
     attempts_made: list[ArtistAttemptPart]

@@ -198,5 +198,7 @@ class StatusAnswer(ServedAnswer):
     """Lines that may be in flight until an answer was judged; null: any number."""
     asked_again: dict[str, int]
     """The artists whose bio was asked for again, by state."""
+    following: int
+    """The open artists that wait for the answer to another line, which asks the same."""
     next_steps: list[NextStepPart]
     """What waits for a person, what keeps everything back first."""

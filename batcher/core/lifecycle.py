@@ -19,7 +19,8 @@ class ArtistState(StrEnum):
     DONE_BEFORE = "done_before"
     """Has a bio from an earlier run (`--done`). Only `redo` requests another."""
     READY = "ready"
-    """May be sent. A crash leaves it here when nothing was sent for it."""
+    """May be sent, or waits for the answer to another line that asks the same. A crash leaves it here when nothing was
+    sent for it."""
     WAITING = "waiting"
     """Failed, and is retried at its time (`wait_until`). A crash changes nothing: the time is stored."""
     IN_BATCH = "in_batch"
@@ -74,6 +75,8 @@ ARTIST_EVENTS: Mapping[str, tuple[frozenset[ArtistState], ArtistState]] = {
     "delay": (frozenset({A.IN_BATCH, A.IN_DIRECT}), A.WAITING),
     "hold": (frozenset({A.IN_BATCH, A.IN_DIRECT, A.READY, A.WAITING}), A.HELD),
     "give_up": (frozenset({A.IN_BATCH, A.IN_DIRECT}), A.DEAD),
+    "give_up_with": (frozenset({A.READY}), A.DEAD),
+    "share": (frozenset({A.READY, A.HELD, A.DEAD}), A.DONE),
     "fall_due": (frozenset({A.WAITING}), A.READY),
     "bring_back": (frozenset({A.HELD, A.DEAD}), A.READY),
     "revoke": (frozenset({A.DONE}), A.HELD),
@@ -101,6 +104,8 @@ SHARD_EVENTS: Mapping[str, tuple[frozenset[ShardState], ShardState]] = {
     "split": (frozenset({S.RELEASED, S.UPLOADED}), S.SPLIT),
 }
 
+FOLLOWING_EVENTS: Mapping[ArtistState, str] = {A.HELD: "hold", A.DEAD: "give_up_with"}
+"""What happens to artists that follow a line, by the state in which the line has ended."""
 VERDICT_EVENTS = ("give_back", "delay", "hold", "give_up")
 """The events that move failed lines. Each moves the lines whose verdict is its target state."""
 FINAL_SHARD_STATES = frozenset({S.SETTLED, S.STALE, S.SPLIT})

@@ -117,6 +117,10 @@ class LineRenderer:
         """
         return hash_line_bytes(self._digest + own)
 
+    def hash_request(self, user_text: str) -> int:
+        """Return 64 bits that identify what a line asks: its bytes without its custom_id and its cache key."""
+        return hash_line_bytes(self._digest + user_text.encode())
+
     def constant_texts(self) -> list[str]:
         """Return the texts that every line repeats, for the token counter: the system prompt, and as compact JSON the
         schema and the tools, which the model reads too, where there are any."""

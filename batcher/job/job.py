@@ -255,6 +255,33 @@ class Job:
                 raise
         return self._accept_bio(artist, bio)
 
+    def accepts_kept_bio(self, data: str, bio: str) -> bool:
+        """Return whether `judge_kept_bio` finds nothing against a bio. Raises JobError as it does."""
+        return self.judge_kept_bio(data, bio) is None
+
+    def judge_kept_bio(self, data: str, bio: str) -> Failure | None:
+        """Return why a bio of another row, which asks the same, is none for this one; None where it is accepted.
+
+        data: the row, bio: its bio, both as the state keeps them. Raises JobError where the job's code fails, or
+        today's job.py refuses the row.
+        """
+        artist = self.restore_artist(data)
+        if self.bio is None:
+            return self._accept_bio(artist, self._read_kept_value(bio))[1]
+        try:
+            kept = self.bio.model_validate_json(bio, by_alias=True, by_name=True)
+        except ValidationError as error:
+            return Failure(FailureClass.UNUSABLE, "invalid_output", _describe_validation_error(error)[:300])
+        except JOB_CODE_ERRORS:
+            with JobCodeGuard(f"{current_nouns().row} {self.read_id(artist)}"):
+                raise
+        return self._accept_bio(artist, kept)[1]
+
+    def _read_kept_value(self, bio: str) -> object:
+        """Return what `accept` is given of a bio without an output model: a text, numbers, or a judgement's fields."""
+        fields = orjson.loads(bio)
+        return fields if self.answers is AnswerKind.FLAGS else next(iter(fields.values()))
+
     def _accept_bio(self, artist: Any, bio: object, data: str = "") -> tuple[str, None] | tuple[None, Failure]:
         """Return as `validate_answer` does. data: the answer as JSON; "" for an output model, whose JSON is made."""
         try:

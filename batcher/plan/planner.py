@@ -7,7 +7,7 @@ place before it commits. The same input and settings on an empty state give the 
 import gc
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -36,6 +36,8 @@ from batcher.state import facts, shards
 from batcher.state import plan as plan_state
 from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
+from batcher.state.following import staging
+from batcher.state.following.staging import NO_SHARED_ROWS, SharedRequests, SharedRows
 from batcher.state.pilots import release_replanned_lines
 from batcher.state.plan import OpenShard, PriorityTotals, SkippedRow
 from batcher.state.reports.outlook import Outlook, load_outlook
@@ -53,6 +55,8 @@ class PlanReport:
     shards: list[OpenShard]
     states: Mapping[str, int]
     outlook: Outlook
+    shared: Sequence[SharedRequests] = ()
+    """Rows that take, or have taken, the answer to another row's request."""
 
 
 def read_plan(tx: Transaction, config: Config) -> PlanReport:
@@ -62,6 +66,7 @@ def read_plan(tx: Transaction, config: Config) -> PlanReport:
         plan_state.load_open_shards(tx),
         plan_state.count_artists_by_state(tx),
         load_outlook(tx, config),
+        staging.load_shared_requests(tx),
     )
 
 
@@ -85,6 +90,8 @@ class PlanResult:
     not_in_table: int
     left_out: int
     """New artists of the table that the limit left out."""
+    shared: SharedRows = NO_SHARED_ROWS
+    """Rows that ask the same as another one."""
     dry_run: bool = field(default=False, compare=False)
     """Whether nothing of it was done."""
 
@@ -157,10 +164,12 @@ class Planner:
             outdated_shards += self._unplan_unsent_shards(tx)
         if has_earlier_artists:
             # A line that is cut again is made of its artist's row in this table, else of the row that the state keeps.
+            staging.free_followers(tx)
             plan_state.update_changed_rows(tx)
             self._stage_kept_rows(tx, spool)
             release_replanned_lines(tx)
         version = register_version(tx, self.preparer.version, self.preparer.constant_tokens)
+        shared = self._share_requests(tx, has_earlier_artists)
         pilot = draw_pilot(tx, self.options.pilot, version)
         cut = self._cut_shards(tx, folder, spool, version, pilot)
         if has_earlier_artists:
@@ -169,6 +178,7 @@ class Planner:
         with ThreadPoolExecutor(1) as thread:  # the table of prices is loaded while DuckDB writes the artists
             prices = thread.submit(resolve_prices, model)
             artists_new = self._record_artists(tx, home, version)
+        staging.record_followers(tx, shared, has_earlier_artists)
         facts.save_prices(tx, model, prices.result())
         facts.save_plan_options(tx, self.options.to_json(home))
         tx.record_event("plan", f"lines: {cut.lines:,}, shards: {cut.shards:,}")
@@ -184,6 +194,7 @@ class Planner:
             replanned=self.options.replan,
             not_in_table=not_in_table,
             left_out=left_out,
+            shared=shared,
             dry_run=self.options.dry_run,
         )
 
@@ -198,13 +209,22 @@ class Planner:
             plan_state.set_plan_memory(tx, 0)
             plan_state.number_new_rows(tx)
             self._unplan_unsent_shards(tx, retries)
+            staging.free_followers(tx)
             self._stage_kept_rows(tx, spool)
             release_replanned_lines(tx)
             version = register_version(tx, self.preparer.version, self.preparer.constant_tokens)
+            shared = self._share_requests(tx, has_earlier_artists=True)
             cut = self._cut_shards(tx, folder, spool, version, draw_pilot(tx, self.options.pilot, version))
             plan_state.assign_lines(tx, version)
+            staging.record_followers(tx, shared, has_earlier_artists=True)
         facts.save_prices(tx, self.preparer.version.model, resolve_prices(self.preparer.version.model))
         tx.record_event("plan", f"cut again: lines: {cut.lines:,}, shards: {cut.shards:,}")
+
+    def _share_requests(self, tx: Transaction, has_earlier_artists: bool) -> SharedRows:
+        """Have rows that ask the same as another line follow it, where the settings say so."""
+        if not self.config.job.dedupe:
+            return NO_SHARED_ROWS
+        return staging.stage_followers(tx, self.preparer.job.accepts_kept_bio, has_earlier_artists)
 
     def _stage_kept_rows(self, tx: Transaction, spool: Spool) -> None:
         for chunk in split_chunks(plan_state.load_kept_rows(tx), READ_ROWS):

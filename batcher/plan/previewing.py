@@ -156,7 +156,7 @@ def _appender(parts: list[bytes]) -> Callable[[bytes], int]:
 def _build_preview(
     row: PreparedRow, parts: Sequence[bytes], preparer: RowPreparer, source: str, state: str
 ) -> LinePreview:
-    _, artist_id, _, name, priority, _, place, tokens, _, _ = row
+    _, artist_id, _, name, priority, _, place, tokens, *_ = row
     line, constant = preparer.renderer.render_line(parts[place]), preparer.constant_tokens
     prefix = count_prefix_tokens(preparer.version, constant)
     return LinePreview(artist_id, name, priority, source, state, tokens, constant, preparer.version, line, prefix)

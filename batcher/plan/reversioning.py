@@ -10,6 +10,7 @@ from batcher.plan.rows import READ_ROWS, RowPreparer
 from batcher.state import asked_again
 from batcher.state.asked_again import RenewedLine
 from batcher.state.db.transaction import Transaction
+from batcher.state.following.settling import regroup_asked_again
 from batcher.state.versions import find_wider_versions, register_version
 
 REMEDY = "nothing was changed; shorten the prompt, or leave such lines out"
@@ -42,6 +43,8 @@ def give_todays_version(tx: Transaction, config: Config, job: Job, counter: Toke
     if asked_again.count_lines(tx):
         number = register_version(tx, version, preparer.constant_tokens)
         asked_again.give_version(tx, number, find_wider_versions(tx, number))
+        if config.job.dedupe:
+            regroup_asked_again(tx)
 
 
 def _keep_nothing(_own: bytes) -> int:

@@ -131,6 +131,7 @@ class RowPreparer:
     def __init__(self, config: Config, job: Job, version: JobVersion, counter: TokenCounter) -> None:
         self.job, self.version = job, version
         self.renderer = LineRenderer(version)
+        self._hashes_requests = config.job.dedupe
         self._reader = ArtistReader(job)
         self._counter = counter
         self._encoding = FORMS[version.endpoint].encoding
@@ -215,7 +216,8 @@ class RowPreparer:
             line_id, data = make_custom_id(artist_id), self.job.encode_row(artist)
             own = renderer.encode_own_part(line_id, text)
             size, line_hash = renderer.line_size(own), renderer.hash_line(own)
-            yield where.row, artist_id, line_id, name, priority, data, spool_part(own), tokens, size, line_hash
+            asks = renderer.hash_request(text) if self._hashes_requests else None
+            yield where.row, artist_id, line_id, name, priority, data, spool_part(own), tokens, size, line_hash, asks
 
     def prepare_stored_rows(self, rows: Sequence[StoredRow], spool_part: SpoolPart) -> Iterator[PreparedRow]:
         """Yield rows as the state keeps them, made ready again. Raises JobError naming the artist."""
@@ -224,8 +226,8 @@ class RowPreparer:
         counts, constant = self._count_texts(texts)(), self.constant_tokens
         for (artist_id, line_id, name, priority, data), text, counted in zip(rows, texts, counts, strict=True):
             own, tokens = renderer.encode_own_part(line_id, text), counted + constant
-            size, line_hash = renderer.line_size(own), renderer.hash_line(own)
-            yield 0, artist_id, line_id, name, priority, data, spool_part(own), tokens, size, line_hash
+            size, hashes = renderer.line_size(own), (renderer.hash_line(own), renderer.hash_request(text))
+            yield 0, artist_id, line_id, name, priority, data, spool_part(own), tokens, size, *hashes
 
     def _render_stored_text(self, artist_id: str, data: str) -> str:
         where = f"{current_nouns().row} {artist_id}"

@@ -19,6 +19,7 @@ from batcher.disk.result_archive import read_kept_lines
 from batcher.job.job import Job, job_output_to_stderr
 from batcher.nouns import current_nouns
 from batcher.state.db.store import Store
+from batcher.state.following.settling import FollowerBio, load_follower_bios, settle_followers
 from batcher.state.review import judging
 from batcher.state.review.judging import AcceptedAnswer, AnswerToJudge, BatchToJudge, JudgementCounts, RefusedBio
 from batcher.state.submissions import load_run_id
@@ -91,12 +92,13 @@ def judge_again(store: Store, job: Job, revoke: bool, dry_run: bool, progress: P
         with job_output_to_stderr():
             judge.judge_batches()
             judge.judge_calls()
-        counts, changes = _change_lines(store, accepted, refused, revoke, dry_run)
+            judge.judge_followers()
+            counts, changes = _change_lines(store, job, accepted, refused, revoke, dry_run)
     return Judgement(judge.judged, judge.count_missing(), judge.damaged, counts, *changes)
 
 
 def _change_lines(
-    store: Store, accepted: VerdictSpool, refused: VerdictSpool, revoke: bool, dry_run: bool
+    store: Store, job: Job, accepted: VerdictSpool, refused: VerdictSpool, revoke: bool, dry_run: bool
 ) -> tuple[JudgementCounts, LineChanges]:
     """Return what the verdicts change, and how many lines they have changed."""
     if dry_run:
@@ -115,6 +117,7 @@ def _change_lines(
         judging.stage_judgements(tx, accepted.read_rows(), () if revoke else refused.read_rows())
         counts = judging.count_judgements(tx, MOST_NAMED)
         bios = judging.accept_judged_answers(tx)
+        bios += settle_followers(tx, job.accepts_kept_bio).given
         put_back = judging.put_back_earlier_bios(tx)
         earlier = f"{current_nouns().answers} of earlier runs put back: {put_back:,}"
         tx.record_event("judge", f"kept answers accepted: {bios:,}, {earlier}")
@@ -183,6 +186,23 @@ class AnswerJudge:
             return
         except OSError as error:
             self.damaged.append(f"{error.filename}: {error.strerror}")
+
+    def judge_followers(self) -> None:
+        """Judge the answers that rows have taken from others which ask the same. Raises JobError where the job's code
+        fails."""
+        rows = self._load_follower_bios(0)
+        while rows:
+            for row in rows:
+                fault = self._job.judge_kept_bio(row.data, row.bio)
+                if fault is not None:
+                    self._refused.append_row(
+                        RefusedBio(row.artist_id, row.batch_id, row.call, fault.code, fault.message)
+                    )
+            rows = self._load_follower_bios(rows[-1].seq)
+
+    def _load_follower_bios(self, after: int) -> Sequence[FollowerBio]:
+        with self._store.read_transaction() as tx:
+            return load_follower_bios(tx, after)
 
     def _parse_calls(self, kept: Iterable[CallAnswer]) -> Iterator[tuple[tuple[int | None, str], int, LineResult]]:
         for each in kept:

@@ -21,6 +21,7 @@ _SETTINGS_JOB = """[job]                          # what to ask, of whom
 path = {path}   # a folder with job.py, system.md and user.md
 input = {input}   # the table: .csv, .jsonl or .parquet
 #done = ""                      # a table of answers that exist ({id}, {field}): not asked for again
+dedupe = true                  # rows whose request is the same are asked once, and the answer is given to all
 
 """
 _DEFAULT_FIELD = OutputField("answer", "str")

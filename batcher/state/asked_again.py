@@ -13,12 +13,14 @@ from batcher.state.versions import OpenVersionLines
 
 
 class RenewedLine(NamedTuple):
-    """What a line is with another version: counted tokens, bytes, and the hash of what is its own."""
+    """What a line is with another version: counted tokens, bytes, and the hashes of its own part, with and without its
+    custom_id."""
 
     artist_id: str
     tokens: int
     bytes: int
     line_hash: int
+    request_hash: int | None
 
 
 class PromptLines(NamedTuple):

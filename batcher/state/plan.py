@@ -3,9 +3,9 @@
 The statements of a plan work on staging tables and views. These are temporary: they belong to the connection, and end
 with it. They are made and used in this order, within one transaction:
 
-1. `create_staging_tables` makes the empty tables prepared, done_rows, skipped_rows, cuts and sample, and three views:
-   new_rows (rows of prepared whose artist the state does not hold), unplanned (rows that are to go into a shard) and
-   planned (unplanned, each with the shard that cuts gives it).
+1. `create_staging_tables` makes the empty tables prepared, done_rows, skipped_rows, cuts, sample and following, and
+   three views: new_rows (rows of prepared whose artist the state does not hold), unplanned (rows that are to go into a
+   shard) and planned (unplanned, each with the shard that cuts gives it).
 2. `stage_prepared_rows` fills prepared from the input table; `remove_repeated_rows` drops the rows whose artist has
    an earlier row; `stage_skipped_rows` fills skipped_rows.
 3. `stage_earlier_bios` fills done_rows; `find_repeated_bio` and `count_unknown_bios` check it.
@@ -13,9 +13,10 @@ with it. They are made and used in this order, within one transaction:
    which the view new_rows numbers its rows. Only now may new_rows, unplanned and planned be read.
 5. `update_changed_rows` and `load_kept_rows` serve lines that are cut again: the first takes their rows from prepared,
    the second gives those that are not there, which the planner stages as in step 2.
-6. Where a pilot is to be sent first, `state.pilots` reads unplanned and fills sample. `stream_ordered_lines` reads
+6. Where rows that ask the same are one line, `state.following.staging` fills following, whose rows leave unplanned.
+7. Where a pilot is to be sent first, `state.pilots` reads unplanned and fills sample. `stream_ordered_lines` reads
    unplanned in the order of sending, the sample apart; `stage_cuts` fills cuts, which completes planned.
-7. `assign_lines` and `insert_new_artists` read planned; `record_skipped_rows` and `insert_earlier_bios` read the rest.
+8. `assign_lines` and `insert_new_artists` read planned; `record_skipped_rows` and `insert_earlier_bios` read the rest.
 
 A retry shard has one staging table: `stage_planned_lines` makes and fills a table named planned, in the place of the
 view of that name, and `assign_lines` reads it.
@@ -34,12 +35,13 @@ CHUNK_ROWS = 10_000
 # The rows of a plan are plain tuples, and only their shapes have names: there is one of each for every line, DuckDB
 # takes and returns plain tuples, and building each PreparedRow as a NamedTuple took a hundredth of a plan.
 
-PreparedRow = tuple[int, str, str, str, int, str, int, int, int, int]
+PreparedRow = tuple[int, str, str, str, int, str, int, int, int, int, int | None]
 """An input row that is ready to become a line, in the order of the table prepared: row, artist_id, custom_id,
-artist_name, priority, data, spooled, tokens, bytes, line_hash.
+artist_name, priority, data, spooled, tokens, bytes, line_hash, request_hash.
 
 row is its number in the input table, 0 where it comes from the state. spooled is the offset in the spool of the part of
-its line that no other line shares. bytes is the size of the whole line."""
+its line that no other line shares. bytes is the size of the whole line. request_hash is that of the line without its
+custom_id; None where it is not needed."""
 
 OrderedLine = tuple[int, int, int, int, int]
 """A line to be cut: priority, seq, spooled, tokens, bytes. See `PreparedRow`; seq is the artist's number."""
@@ -148,6 +150,7 @@ def create_staging_tables(tx: Transaction) -> None:
     tx.fetch_all("create_skipped")
     tx.fetch_all("create_cuts")
     tx.fetch_all("create_sample")
+    tx.fetch_all("create_following")
     tx.fetch_all("view_new_rows")
     tx.fetch_all("view_unplanned")
     tx.fetch_all("view_planned")

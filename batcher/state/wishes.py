@@ -15,6 +15,7 @@ from batcher.errors import InputError
 from batcher.nouns import current_nouns
 from batcher.state import batches, pilots, shards, submissions
 from batcher.state.db.transaction import Transaction
+from batcher.state.following.settling import promote_heirs, promote_strays
 from batcher.state.shards import load_shard_states
 
 ID_CHUNK = 10_000
@@ -127,6 +128,7 @@ def retry_lines(tx: Transaction, choice: RetryFilter) -> RetryResult:
     tx.fetch_all("forget_tries")
     tx.fetch_all("note_retries", now=tx.now)
     tx.move_lines("bring_back_lines", "bring_back")
+    promote_strays(tx)
     (paid,) = tx.fetch_one("perhaps_paid", artist_id=choice.artist_id) if named != FailureClass.MISSING else (0,)
     return RetryResult(lines, paid)
 
@@ -190,10 +192,12 @@ def forget_unsent_artists(tx: Transaction) -> UnsentChoice:
     """Take those of the chosen artists out of the plan that were never sent; return what was taken out.
 
     The other lines of a planned shard stay in it, stale, until they are cut again into planned shards
-    (`recut_parked_lines`). Those of a released one are gathered into released ones. A file at OpenAI is deleted. A
+    (`recut_parked_lines`). Those of a released one are gathered into released ones. An artist that follows one of them
+    takes its place. A file at OpenAI is deleted. A
     pilot of which no line is left is forgotten.
     """
     choice = count_unsent_choice(tx)
+    promote_heirs(tx)
     for shard, state in tx.fetch_all("shards_of_chosen"):
         shards.mark_shard_stale(tx, shard, f"{current_nouns().rows} of it were taken out of the plan")
         if ShardState(state) is not ShardState.PLANNED:

@@ -17,7 +17,8 @@ from batcher.core.model import JobVersion
 from batcher.core.pilots import FEWEST_LINES
 from batcher.nouns import current_nouns
 from batcher.plan.planner import PlanReport, PlanResult
-from batcher.state.reports.expectation import CostForecast, Expectation, build_expectation
+from batcher.state.reports.expectation import CostForecast, Expectation, build_expectation, forecast_lines_usd
+from batcher.state.reports.outlook import OpenLines
 from batcher.state.reports.status import to_json
 from batcher.views.forecast import describe_expected_end
 from batcher.views.sheet import MOST_SHARDS, Cell, build_table, format_count, format_duration, format_usd
@@ -55,6 +56,10 @@ class PlanSummary(NamedTuple):
     """Whether the direct lane asks at the standard price for what flex refuses for too long."""
     cache_prefix: int = 0
     """Counted tokens before the cache breakpoint of a line, the most of all; 0: no line has one."""
+    saved_lines: int = 0
+    """Lines that are not asked because others ask the same; all of the plan."""
+    saved_usd: float | None = 0.0
+    """What they would cost at batch rates; None where a price is not known."""
 
 
 def summarise_plan(
@@ -64,6 +69,7 @@ def summarise_plan(
     that was planned."""
     outlook = report.outlook
     expectation = build_expectation(outlook, config, price_of, now)
+    saved = [OpenLines(outlook.versions[s.version], s.lines, s.tokens, s.longest) for s in report.shared]
     has_pilot = outlook.open_line_count >= FEWEST_LINES and not outlook.measured.executed
     return PlanSummary(
         limit=outlook.room.limit,
@@ -85,6 +91,8 @@ def summarise_plan(
         direct_tier=config.direct.service_tier,
         direct_falls_back=config.direct.service_tier == FLEX and config.direct.flex_fallback,
         cache_prefix=max((part.prefix for part in outlook.open), default=0),
+        saved_lines=sum(part.lines for part in saved),
+        saved_usd=forecast_lines_usd(saved, outlook, price_of),
     )
 
 
@@ -111,6 +119,8 @@ def plan_to_json(result: PlanResult, report: PlanReport, summary: PlanSummary) -
         "changed_rows": result.changed_rows,
         "skipped_rows": [message for _, message in result.skipped],
         "left_out": result.left_out,
+        "shared_rows": result.shared.rows,
+        "answered_rows": result.shared.answered,
         "done_unknown": result.done_unknown,
         "states": dict(report.states),
         "priorities": [p._asdict() for p in report.priorities],
@@ -137,6 +147,7 @@ def draw_plan(result: PlanResult, report: PlanReport, summary: PlanSummary) -> R
         )
     lines = [
         *_describe_changes(result),
+        *_describe_shared(result, summary),
         *describe_unused_columns(summary.unused_columns),
         *_describe_outlook(summary, len(report.shards)),
     ]
@@ -198,6 +209,21 @@ def _describe_changes(result: PlanResult) -> list[str]:
         were = "would be" if result.dry_run else "was" if result.outdated_shards == 1 else "were"
         lines.append(f"{format_count(result.outdated_shards, 'unsent shard')} {were} cut again.")
     return lines
+
+
+def _describe_shared(result: PlanResult, summary: PlanSummary) -> list[str]:
+    """Return how many rows ask the same as another one, and what is saved; nothing where none does."""
+    if not summary.saved_lines:
+        return []
+    nouns, rows = current_nouns(), summary.saved_lines
+    price = "" if summary.saved_usd is None else f" and about {format_usd(summary.saved_usd)}"
+    asks, takes = ("asks", "takes") if rows == 1 else ("ask", "take")
+    answered = result.shared.answered
+    given = f" {answered:,} of them {'has' if answered == 1 else 'have'} it by this plan." if answered else ""
+    return [
+        f"{nouns.count_rows(rows)} {asks} the same as another one and {takes} its {nouns.answer}: "
+        f"{format_count(rows, 'line')}{price} less.{given}"
+    ]
 
 
 def _describe_outlook(summary: PlanSummary, shards: int) -> list[str]:

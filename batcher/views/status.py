@@ -98,6 +98,7 @@ def _draw_batch_table(status: Status) -> TitledTable:
 
 
 def _describe_status(status: Status) -> list[str]:
+    nouns = current_nouns()
     lines = [
         f"Room: {status.reserved:,} of {status.ceiling:,} tokens are reserved (limit {status.limit:,}), "
         f"headroom {status.headroom:,}.",
@@ -107,7 +108,13 @@ def _describe_status(status: Status) -> list[str]:
     ]
     if status.asked_again:
         counts = ", ".join(f"{n:,} {state.replace('_', ' ')}" for state, n in status.asked_again.items())
-        lines.append(f"Asked for again, each with its earlier {current_nouns().answer}: {counts}.")
+        lines.append(f"Asked for again, each with its earlier {nouns.answer}: {counts}.")
+    if status.following:
+        waits = "waits" if status.following == 1 else "wait"
+        lines.append(
+            f"{status.following:,} of the open {nouns.rows} {waits} for the {nouns.answer} of another one, which asks "
+            "the same."
+        )
     lines += [
         f"{format_count(w.lines, 'line')} {'waits' if w.lines == 1 else 'wait'} after {w.class_}, "
         f"{'' if w.lines == 1 else 'the first '}until {_format_moment(w.first_at, status.now)}."
@@ -240,6 +247,8 @@ def draw_artist(artist: ArtistHistory) -> RenderableType:
     parts: list[RenderableType] = [head]
     if artist.failure:
         parts.append(Text(f"last failure: {artist.failure}, {artist.code}: {artist.message}"))
+    if artist.same_as is not None:
+        parts.append(Text(_describe_leader(artist.state, artist.same_as)))
     if artist.asked_again:
         earlier = f"this is the earlier {current_nouns().answer}, which stays until another one is accepted"
         parts.append(Text(f"asked for again; {earlier}"))
@@ -259,6 +268,16 @@ def draw_artist(artist: ArtistHistory) -> RenderableType:
             build_table("History of its line and its shards", ["at (UTC)", "event", "shard", "detail"], events, 4)
         )
     return Group(*parts)
+
+
+def _describe_leader(state: str, leader: str) -> str:
+    """Return whose line asks the same, and what that means for an artist in this state."""
+    nouns = current_nouns()
+    what = {
+        "ready": f"whose {nouns.answer} is awaited",
+        "done": f"whose {nouns.answer} this is, at no cost",
+    }.get(state, "and it ended with that line")
+    return f"asks the same as {leader}, {what}; `batcher show {leader}` has its tries"
 
 
 def _try_row(attempt: ArtistAttempt) -> Sequence[Cell]:

@@ -22,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from batcher.config.sections import Config
 from batcher.core.remote import RemoteBatch
 from batcher.lanes.batch.runner import BatchRunner
+from batcher.plan.reversioning import give_todays_version
 from batcher.sandbox import SandboxSettings
 from batcher.service.service import CallError
 from batcher.state import redo
@@ -29,11 +30,14 @@ from batcher.state.redo import RedoFilter
 from batcher.state.snapshot import load_room
 from batcher.state.wishes import RetryFilter, retry_lines
 from tests.support.examples import SOAK
-from tests.support.world import World, config_with, kept_open, write_table
+from tests.support.world import World, config_with, counter, kept_open, write_table
 
 pytestmark = pytest.mark.slow("a state machine over the whole job")
 
 LINES = 40
+SHARED = 12
+"""Rows that ask the same as others: row n asks the same as row n - LINES."""
+ROWS = LINES + SHARED
 LINE_KINDS = ("rate_limit", "server", "request_timeout", "refusal", "length", "content_policy", "status_0")
 
 
@@ -66,6 +70,7 @@ class KilledService:
 def config_for(tokens: int) -> Config:
     """Plan shards of ten lines, under a queue of this many tokens."""
     return config_with(
+        job={"dedupe": True},
         limits={"lines_per_shard": 10, "tokens_per_shard": 7_000, "enqueued_tokens": tokens},
         poll={"interval_s": 3_600},
         api={"reconcile_grace_s": 60},
@@ -78,11 +83,19 @@ def planned(tokens: int) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="batcher-planned-"))
     atexit.register(shutil.rmtree, folder)
     world = World(folder, config=config_for(tokens))
-    world.plan(write_table(folder / "table.csv", LINES, (1, 2)))
+    world.plan(write_repeating_table(folder / "table.csv"))
     assert world.rows("SELECT DISTINCT lines FROM shards") == [(10,)]  # by default a tight queue gets tiny ones
     world.release()
     shutil.rmtree(folder / "sandbox")
     return folder
+
+
+def write_repeating_table(path: Path) -> Path:
+    """Write a table of which some rows ask the same as others."""
+    header, *rows = write_table(path, LINES, (1, 2)).read_text(encoding="utf-8").splitlines()
+    repeated = [f"b{row[1:]}" for row in rows[:SHARED]]
+    path.write_text("\n".join([header, *rows, *repeated]) + "\n", encoding="utf-8")
+    return path
 
 
 class JobMachine(RuleBasedStateMachine):
@@ -177,6 +190,7 @@ class JobMachine(RuleBasedStateMachine):
             chosen = done[first : first + data.draw(st.sampled_from([1, 15]))]
             with self.world.store.transaction("redo") as tx:
                 assert redo.choose_redos(tx, RedoFilter(artists=chosen)) == redo.redo_lines(tx) == len(chosen)
+                give_todays_version(tx, self.world.config, self.world.job, counter())
             self.redone.update(chosen)
 
     @rule()
@@ -197,7 +211,7 @@ class JobMachine(RuleBasedStateMachine):
     @precondition(lambda self: hasattr(self, "world"))
     def every_artist_is_in_one_state(self) -> None:
         """Promise 1."""
-        assert sum(self.world.states().values()) == LINES
+        assert sum(self.world.states().values()) == ROWS
 
     @invariant()
     @precondition(lambda self: hasattr(self, "world"))
@@ -216,6 +230,11 @@ class JobMachine(RuleBasedStateMachine):
         usable = self.world.sandbox.ledger.usable_counts()
         twice = {line: n for line, n in usable.items() if n > 1 + self.redone[line]}
         assert not twice
+        of_request: Counter[str] = Counter()
+        for line, n in usable.items():
+            of_request[line[1:]] += n - self.redone[line]
+        of_request.subtract({line[1:]: n for line, n in self.redone.items() if line not in usable})
+        assert max(of_request.values(), default=0) <= 1
 
     @invariant()
     @precondition(lambda self: hasattr(self, "world"))
@@ -227,6 +246,18 @@ class JobMachine(RuleBasedStateMachine):
             "OR (a.state = 'done' AND a.redo_after IS NOT NULL)"
         )
         assert wrong == [(0,)]
+
+    @invariant()
+    @precondition(lambda self: hasattr(self, "world"))
+    def nobody_follows_a_line_that_is_over(self) -> None:
+        """Each row has, or waits for, the answer to its request; nothing of a follower is to be sent."""
+        wrong = self.world.rows(
+            "SELECT f.artist_id, f.state, l.state FROM artists AS f LEFT JOIN artists AS l ON l.artist_id = f.follows "
+            "WHERE f.follows IS NOT NULL AND ((f.state = 'ready' AND (f.version IS NOT NULL OR f.shard IS NOT NULL "
+            "OR coalesce(l.state IN ('done', 'dead', 'held'), true))) "
+            "OR (f.state <> 'done' AND l.state = 'done' AND f.request_hash = l.request_hash))"
+        )
+        assert wrong == []
 
     @rule()
     def the_end(self) -> None:

@@ -43,6 +43,7 @@ from batcher.service.service import CallError, CallRefused
 from batcher.state import batches, facts, quota_pauses, remote_files, results, shards, submissions, wishes
 from batcher.state.batches import EndedBatch
 from batcher.state.db.transaction import Transaction
+from batcher.state.following.settling import settle_followers
 from batcher.state.results import Decision, FailedLine
 from batcher.state.shards import ShardRow
 from batcher.state.snapshot import latest_valid_wait, load_braked
@@ -186,6 +187,7 @@ class Ingestion:
         lack = downloaded.error if is_missed else _describe_shortage(reading, shortage)
         history = batches.load_reading_history(tx, batch, lack)
         if lack and is_patience_left(Shortage.PAID if is_missed else shortage, history, tx.now):
+            settle_followers(tx, self._context.job.accepts_kept_bio)
             self._postpone_reading(tx, batch, lack, downloaded)
             return None
         failure, code = classify_absent_line(batch.status, shortage, have_readings_agreed(history, tx.now))
@@ -200,6 +202,7 @@ class Ingestion:
         if shard.retry:
             results.mark_answers_again(tx, batch)
         self._settle_batch(tx, batch, () if is_unread else downloaded.files, decision)
+        settle_followers(tx, self._context.job.accepts_kept_bio)
         details = f"{current_nouns().answers}: {bios:,}, failures: {sum(decision.failures.values()):,}"
         tx.record_event("settled", details, batch_id=batch.batch_id, shard=batch.shard)
         return IngestSummary(

@@ -30,6 +30,7 @@ from batcher.core.retry import LONGEST_LOOK_WAIT_S
 from batcher.core.snapshot import Snapshot
 from batcher.disk.result_archive import remove_result_leftovers
 from batcher.errors import JobError
+from batcher.job.job import job_output_to_stderr
 from batcher.lanes.batch.cleaning import RemoteFileCleaner
 from batcher.lanes.batch.ingest import Ingestion
 from batcher.lanes.batch.reconciling import IntentReconciler
@@ -40,6 +41,7 @@ from batcher.lanes.context import LaneContext
 from batcher.plan.retry_shards import cut_retry_shard, recut_parked_lines
 from batcher.service.service import CallAbandoned, CallError
 from batcher.state import batches, facts, shards, strays, wishes
+from batcher.state.following.settling import settle_followers
 from batcher.state.quota_pauses import record_quota_failure
 from batcher.state.snapshot import load_snapshot
 
@@ -71,10 +73,20 @@ class BatchRunner:
             facts.forget_poll(tx)
             batches.make_unread_due(tx)
             strays.postpone_unproven_creates(tx, 0.0)
+            settle_followers(tx, self._judge_follower)
         try:
             recut_parked_lines(self._context.store, self._context.job, self._context.config)
         except JobError as error:  # they stay as they are; what is in flight needs no job
             self._context.notify(events.LinesParked(reason=error.logged))
+
+    def _judge_follower(self, data: str, bio: str) -> bool | None:
+        """Judge an answer for a row that asks the same; None where the job's code fails."""
+        try:
+            with job_output_to_stderr():
+                return self._context.job.accepts_kept_bio(data, bio)
+        except JobError as error:
+            self._context.notify(events.LinesParked(reason=error.logged))
+            return None
 
     def run_until_idle(self, once: bool = False, how: Decide = decide_actions) -> Finish | Wait:
         """Act until `how` finishes; return what it ended with. once: only until there is something to wait for."""

@@ -34,6 +34,7 @@ from batcher.service.service import CallError, CallRefused, CompletionResponse
 from batcher.state import direct_calls, facts, quota_pauses, submissions
 from batcher.state.db.transaction import Transaction
 from batcher.state.direct_calls import OpenCall, Selection
+from batcher.state.following.settling import settle_followers
 from batcher.state.snapshot import latest_valid_wait, load_braked
 from batcher.state.versions import register_wider_version
 
@@ -67,6 +68,7 @@ class DirectLane:
             self._ready.set_first_call(direct_calls.next_call_number(tx))
             self._run_id = submissions.load_run_id(tx)
             self.limits.load_recent_calls(tx)
+            settle_followers(tx, self._judge_follower)
         while self._recover_open_calls():
             pass
         recut_parked_lines(self._context.store, self._context.job, self._context.config)
@@ -225,13 +227,24 @@ class DirectLane:
             wider = register_wider_version(tx, version, room)
             if wider is not None:
                 direct_calls.widen_answers(tx, version, wider)
+        settled = settle_followers(tx, self._judge_follower)
         bios_sent_at = [result.outcome.request.sent_at for result in results if result.failure is None]
         if bios_sent_at:
             quota_pauses.end_probed_pauses(tx, max(bios_sent_at), latest_valid_wait(tx, self._context.config))
         bios, failures = len(bios_sent_at), len(results) - len(bios_sent_at)
-        if failures or self._ready.braked is not None:  # a bio may lower the share so far that the brake goes off
+        is_changed = failures or settled.promoted
+        if is_changed or self._ready.braked is not None:  # a bio may lower the share so far that the brake goes off
             self._ready.mark_stale()
         self._context.notify(events.AnswersRecorded(bios=bios, failures=failures))
+
+    def _judge_follower(self, data: str, bio: str) -> bool | None:
+        """Judge an answer for a row that asks the same. An error of the job's code is raised later, see `_error`."""
+        try:
+            with job_output_to_stderr():
+                return self._context.job.accepts_kept_bio(data, bio)
+        except JobError as error:
+            self._error = error
+            return None
 
     def _build_view(self, tx: Transaction) -> DirectLaneView:
         running, history = self.calls.running, self.limits.history

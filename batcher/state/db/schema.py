@@ -10,7 +10,7 @@ import duckdb
 from batcher.errors import StateError
 from batcher.state.db.transaction import load_statements
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 
 @cache

@@ -12,7 +12,7 @@ from typing import Any
 
 import duckdb
 
-from batcher.core.lifecycle import artist_transition, shard_transition
+from batcher.core.lifecycle import FOLLOWING_EVENTS, ArtistState, artist_transition, shard_transition
 from batcher.errors import IllegalTransitionError
 
 MEMORY_MB = 512
@@ -108,10 +108,28 @@ class Transaction:
     def move_lines(self, statement: str, event: str, **params: object) -> int:
         """Move many artists along their state machine with a named statement and return how many moved.
 
+        Artists that follow a line which is held or given up go with it.
+
         The statement has no RETURNING: with it, DuckDB deletes and inserts each row, which is twenty times as slow.
         """
         sources, target = artist_transition(event)
-        return self.count_changed(statement, sources=[s.value for s in sources], target=target.value, **params)
+        moved = self.count_changed(statement, sources=[s.value for s in sources], target=target.value, **params)
+        if moved and target in FOLLOWING_EVENTS and self.has_followers():
+            self._move_followers(target)
+        return moved
+
+    def _move_followers(self, state: ArtistState) -> None:
+        """Move the followers of lines that have ended in a state to the same state."""
+        sources, target = artist_transition(FOLLOWING_EVENTS[state])
+        self.count_changed("hold_followers", sources=[s.value for s in sources], target=target.value)
+
+    def has_followers(self) -> bool:
+        """Return whether an artist may follow the line of another one: whether one ever did."""
+        return bool(self.read_fact("followers"))
+
+    def mark_followers(self) -> None:
+        """Record that there are artists that follow the line of another one."""
+        self.write_fact("followers", 1)
 
     def read_fact(self, name: str) -> float:
         """Return a fact that is a number; 0 when it is not set."""

@@ -109,6 +109,11 @@ def _forecast_cost(outlook: Outlook, price_of: PriceOf) -> CostForecast:
     return CostForecast(*(sum(amounts) for amounts in zip((0.0,) * len(CostForecast._fields), *known, strict=True)))
 
 
+def forecast_lines_usd(parts: Sequence[OpenLines], outlook: Outlook, price_of: PriceOf) -> float | None:
+    """Return the dollars that lines are expected to cost at batch rates; None where a price is not known."""
+    return _forecast_cost(outlook._replace(open=parts), price_of).expected
+
+
 def _forecast_part_cost(part: OpenLines, outlook: Outlook, prices: ModelPrices) -> tuple[float, ...]:
     """Return the costs of the open lines of one version in the order of `CostForecast`; the most as the budget does."""
     measured, most = outlook.measured, part.version.max_output_tokens

@@ -207,6 +207,8 @@ class Status(NamedTuple):
     """Lines that may be in flight until an answer was judged; None: any number."""
     asked_again: Mapping[str, int]
     """The artists whose bio was asked for again, by state. Each has its earlier bio, also where it is held or dead."""
+    following: int = 0
+    """The open artists that wait for the answer to another line, which asks the same."""
 
 
 class ArtistBio(NamedTuple):
@@ -270,6 +272,8 @@ class ArtistHistory(NamedTuple):
     """The row of the table, as JSON."""
     asked_again: bool
     """Whether the bio was asked for again, and is the earlier one."""
+    same_as: str | None
+    """The artist whose line asks the same, and whose answer this one takes; None: it has a line of its own."""
     bio: ArtistBio | None
     costs: Costs
     attempts_made: Sequence[ArtistAttempt]
@@ -289,7 +293,7 @@ def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
     outlook = load_outlook(tx, config)
     room = outlook.room
     by_shard = costs_by_shard(tx, outlook.versions, price_of)
-    states, priorities, asked_again = _count_artists(tx)
+    states, priorities, asked_again, following = _count_artists(tx)
     batches = [UnsettledBatch(*row) for row in tx.fetch_all("batches_in_flight")]
     return Status(
         now=tx.now,
@@ -324,6 +328,7 @@ def read_status(tx: Transaction, config: Config, price_of: PriceOf) -> Status:
         pilot=_load_open_pilot(tx, config),
         first_wave=outlook.load.first_wave,
         asked_again=asked_again,
+        following=following,
     )
 
 
@@ -343,11 +348,13 @@ def _load_open_pilot(tx: Transaction, config: Config) -> OpenPilot | None:
     return None
 
 
-def _count_artists(tx: Transaction) -> tuple[Mapping[str, int], list[PriorityProgress], Mapping[str, int]]:
-    """Return the artists in each state that has any, the progress of each priority, and by state the artists whose bio
-    was asked for again, from one count of all."""
+def _count_artists(tx: Transaction) -> tuple[Mapping[str, int], list[PriorityProgress], Mapping[str, int], int]:
+    """Return the artists in each state that has any, the progress of each priority, by state the artists whose bio was
+    asked for again, and those that wait for the answer to another line, from one count of all."""
     states, again, by_priority = Counter[str](), Counter[str](), dict[int, Counter[str]]()
-    for priority, state, artists, redone in tx.fetch_all("count_by_priority"):
+    following = 0
+    for priority, state, artists, redone, follows in tx.fetch_all("count_by_priority"):
+        following += follows
         states[state] += artists
         again[state] += redone
         by_priority.setdefault(priority, Counter())[state] += artists
@@ -355,7 +362,8 @@ def _count_artists(tx: Transaction) -> tuple[Mapping[str, int], list[PriorityPro
         PriorityProgress(priority, **{name: sum(counted[s] for s in among) for name, among in STATES_COUNTED.items()})
         for priority, counted in by_priority.items()
     ]
-    return dict(sorted(states.items())), [row for row in progress if row.artists], dict(sorted((+again).items()))
+    by_state, redone_by_state = dict(sorted(states.items())), dict(sorted((+again).items()))
+    return by_state, [row for row in progress if row.artists], redone_by_state, following
 
 
 def read_artist(tx: Transaction, artist_id: str, price_of: PriceOf) -> ArtistHistory | None:

@@ -24,3 +24,12 @@ INSERT INTO facts VALUES ($fact, $number, $text)
 -- The tables artists and shards are named so that the statement fails for a file without them, which is foreign.
 SELECT 1 FROM meta, runs
 WHERE meta.key = 'schema_version' AND meta.value = $version AND NOT EXISTS (SELECT 1 FROM artists, shards WHERE false)
+
+-- name: hold_followers
+-- Followers of lines that were held or given up become so with them.
+UPDATE artists
+SET state = $target, failure = l.failure, code = l.code,
+    message = 'asks the same as ' || l.artist_id || ': ' || coalesce(l.message, '')
+FROM artists AS l
+WHERE artists.follows = l.artist_id AND artists.follows IS NOT NULL AND l.state = $target
+  AND artists.request_hash = l.request_hash AND list_contains($sources, artists.state)

@@ -62,7 +62,14 @@ CREATE TEMP TABLE revoked AS
 SELECT j.artist_id, j.seq, j.batch_id, j.call, j.happened_at, w.reason, w.why
 FROM refused_bios AS w JOIN judgeable AS j
   ON w.artist_id = j.artist_id AND w.batch_id IS NOT DISTINCT FROM j.batch_id AND w.call IS NOT DISTINCT FROM j.call
-WHERE j.outcome = 'bio' ORDER BY j.seq
+WHERE j.outcome = 'bio'
+UNION ALL
+-- Of those who took the answer to another line there is no execution.
+SELECT a.artist_id, a.seq, b.batch_id, b.call, b.completed_at, w.reason, w.why
+FROM refused_bios AS w JOIN artists AS a ON a.artist_id = w.artist_id JOIN bios AS b ON b.artist_id = w.artist_id
+WHERE a.follows IS NOT NULL AND a.state = 'done'
+  AND b.batch_id IS NOT DISTINCT FROM w.batch_id AND b.call IS NOT DISTINCT FROM w.call
+ORDER BY seq
 
 -- name: accepted_by_state
 SELECT state, count(*) FROM accepted GROUP BY state ORDER BY state

@@ -4,7 +4,7 @@ INSERT INTO runs SELECT $run_id, $now WHERE NOT EXISTS (SELECT 1 FROM runs)
 -- name: create_prepared
 CREATE TEMP TABLE prepared (
     row INTEGER, artist_id VARCHAR, custom_id VARCHAR, artist_name VARCHAR, priority INTEGER,
-    data VARCHAR, spooled BIGINT, tokens INTEGER, bytes INTEGER, line_hash UBIGINT
+    data VARCHAR, spooled BIGINT, tokens INTEGER, bytes INTEGER, line_hash UBIGINT, request_hash UBIGINT
 )
 
 -- name: create_done
@@ -19,6 +19,10 @@ CREATE TEMP TABLE cuts (sampled BOOLEAN, shard INTEGER, priority INTEGER, seq IN
 -- name: create_sample
 CREATE TEMP TABLE sample (seq INTEGER, stratum INTEGER, weight DOUBLE)
 
+-- name: create_following
+-- Rows of a plan that follow a line. `answered`: it is done, and its answer is accepted for the row.
+CREATE TEMP TABLE following (artist_id VARCHAR, leader VARCHAR, answered BOOLEAN)
+
 -- name: view_new_rows
 -- Rows of artists that the state does not hold, numbered from its highest number on. A view takes no parameters, so the
 -- number comes in a variable of the session, which number_from sets before the view is read.
@@ -27,12 +31,15 @@ SELECT (getvariable('highest_seq') + p.row)::INTEGER AS seq, p.*
 FROM prepared AS p WHERE NOT EXISTS (SELECT 1 FROM artists AS a WHERE a.artist_id = p.artist_id)
 
 -- name: view_unplanned
--- Rows that are to go into a shard: of new artists, and of those whose lines are cut again.
+-- Rows that are to go into a shard: of new artists, and of those whose lines are cut again. Rows that take the answer to
+-- another line go into none.
 CREATE TEMP VIEW unplanned AS
-SELECT * FROM new_rows AS n WHERE NOT EXISTS (SELECT 1 FROM done_rows AS d WHERE d.artist_id = n.artist_id)
-UNION ALL
-SELECT a.seq, p.* FROM prepared AS p JOIN artists AS a USING (artist_id)
-WHERE a.state = 'ready' AND a.version IS NULL AND a.shard IS NULL
+SELECT * FROM (
+    SELECT * FROM new_rows AS n WHERE NOT EXISTS (SELECT 1 FROM done_rows AS d WHERE d.artist_id = n.artist_id)
+    UNION ALL
+    SELECT a.seq, p.* FROM prepared AS p JOIN artists AS a USING (artist_id)
+    WHERE a.state = 'ready' AND a.version IS NULL AND a.shard IS NULL AND a.follows IS NULL
+) AS u WHERE NOT EXISTS (SELECT 1 FROM following AS f WHERE f.artist_id = u.artist_id)
 
 -- name: view_planned
 -- The shard of a line is the last one of its priority whose first line is not behind it; the shards of a pilot hold the
@@ -106,7 +113,7 @@ WHERE state = 'ready'
 
 -- name: mark_done_before
 -- Not where the user asked for the bio again: a plan that reads the same table once more must not take that back.
-UPDATE artists SET state = 'done_before', shard = NULL, version = NULL, wait_until = NULL
+UPDATE artists SET state = 'done_before', shard = NULL, version = NULL, wait_until = NULL, follows = NULL
 FROM done_rows AS d
 WHERE artists.artist_id = d.artist_id AND artists.state IN ('ready', 'waiting') AND artists.redo_after IS NULL
 
@@ -117,12 +124,12 @@ WHERE state IN ('ready', 'waiting') AND artist_id NOT IN (SELECT artist_id FROM 
 -- name: update_changed_rows
 UPDATE artists SET data = p.data, priority = p.priority, artist_name = p.artist_name
 FROM prepared AS p
-WHERE artists.artist_id = p.artist_id AND artists.state = 'ready' AND artists.version IS NULL
+WHERE artists.artist_id = p.artist_id AND artists.state = 'ready' AND artists.version IS NULL AND artists.follows IS NULL
   AND (artists.data <> p.data OR artists.priority <> p.priority OR artists.artist_name <> p.artist_name)
 
 -- name: kept_rows
 SELECT artist_id, custom_id, artist_name, priority, data FROM artists
-WHERE state = 'ready' AND version IS NULL AND shard IS NULL
+WHERE state = 'ready' AND version IS NULL AND shard IS NULL AND follows IS NULL
   AND artist_id NOT IN (SELECT artist_id FROM prepared)
 
 -- name: artist_ids
@@ -141,13 +148,15 @@ FROM planned AS p WHERE artists.artist_id = p.artist_id
 -- long. The join reads two columns of planned, so that it fits into the memory beside the index of a million ids. The
 -- artists stay in the order of the table, so that a query for one shard reads only a part of them.
 INSERT INTO artists (artist_id, seq, custom_id, artist_name, priority, data, state, shard,
-                     version, tokens, bytes, line_hash)
+                     version, tokens, bytes, line_hash, request_hash, follows)
 SELECT n.artist_id, n.seq, n.custom_id, n.artist_name, n.priority, n.data,
        CASE WHEN d.artist_id IS NULL THEN 'ready' ELSE 'done_before' END, s.shard,
        CASE WHEN s.shard IS NOT NULL THEN $version END, CASE WHEN s.shard IS NOT NULL THEN n.tokens ELSE 0 END,
-       CASE WHEN s.shard IS NOT NULL THEN n.bytes ELSE 0 END, CASE WHEN s.shard IS NOT NULL THEN n.line_hash END
+       CASE WHEN s.shard IS NOT NULL THEN n.bytes ELSE 0 END, CASE WHEN s.shard IS NOT NULL THEN n.line_hash END,
+       n.request_hash, f.leader
 FROM new_rows AS n LEFT JOIN done_rows AS d USING (artist_id)
 LEFT JOIN (SELECT seq, shard FROM planned) AS s USING (seq)
+LEFT JOIN following AS f ON f.artist_id = n.artist_id
 
 -- name: delete_corrected_rows
 -- Rows of this table that were bad in an earlier plan and are good now: each row of the table counts once.
@@ -178,7 +187,7 @@ SELECT text FROM facts WHERE starts_with(name, 'table ') ORDER BY name
 -- name: plan_by_priority
 SELECT priority, count(*) FILTER (state <> 'skipped') AS artists,
        count(*) FILTER (state = 'done_before') AS done_before,
-       count(*) FILTER (state IN ('ready', 'waiting')) AS lines,
+       count(*) FILTER (state IN ('ready', 'waiting') AND follows IS NULL) AS lines,
        coalesce(sum(tokens) FILTER (state IN ('ready', 'waiting')), 0)::BIGINT AS tokens,
        coalesce(sum(bytes) FILTER (state IN ('ready', 'waiting')), 0)::BIGINT AS bytes
 FROM artists WHERE state <> 'skipped' GROUP BY priority ORDER BY priority

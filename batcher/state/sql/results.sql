@@ -205,6 +205,6 @@ SELECT custom_id FROM artists WHERE submission = $submission AND failure = $fail
 -- name: refusal_history
 SELECT (SELECT count(*) FROM artists
         WHERE state IN ('dead', 'ready', 'in_batch') AND failure = $failure AND code = $code
-          AND submission IS DISTINCT FROM $submission),
+          AND submission IS DISTINCT FROM $submission AND follows IS NULL),
        (SELECT count(*) FROM bios WHERE lane <> 'earlier')
 

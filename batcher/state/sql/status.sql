@@ -9,8 +9,9 @@ FROM batches AS b JOIN shards AS s USING (shard)
 WHERE b.settled_at IS NULL ORDER BY b.created_at
 
 -- name: count_by_priority
--- The last number: those whose bio was asked for again; the earlier one is there.
-SELECT priority, state, count(*), count(redo_after) FROM artists GROUP BY ALL ORDER BY priority, state
+-- The last numbers: those whose bio was asked for again; the earlier one is there. And those that wait for the answer to
+-- another line.
+SELECT priority, state, count(*), count(redo_after), count(follows) FILTER (state = 'ready') FROM artists GROUP BY ALL ORDER BY priority, state
 
 -- name: failures_by_class
 SELECT outcome, code, count(*), count(*) FILTER (counted), max(happened_at) FROM attempts
@@ -30,7 +31,7 @@ WHERE wait_until > $now AND state IN ('released', 'uploading', 'uploaded', 'crea
 
 -- name: artist
 SELECT artist_id, artist_name, priority, state, custom_id, shard, submission, wait_until, attempts, failure, code, message,
-       tokens, data, redo_after IS NOT NULL
+       tokens, data, redo_after IS NOT NULL, follows
 FROM artists WHERE artist_id = $artist_id
 
 -- name: has_artist

@@ -35,7 +35,7 @@ SELECT state, failure, count(*) FROM asked_again GROUP BY ALL ORDER BY ALL
 
 -- name: perhaps_paid
 SELECT count(*) FROM artists
-WHERE state = 'held' AND failure = 'missing' AND ($artist_id IS NULL OR artist_id = $artist_id)
+WHERE state = 'held' AND failure = 'missing' AND follows IS NULL AND ($artist_id IS NULL OR artist_id = $artist_id)
 
 -- name: forget_tries
 -- Earlier tries count no more for the class that the line ended with.

@@ -55,13 +55,20 @@ SHARD_TABLE = {
 ARTIST_TABLE = {
     "skipped": {},
     "done_before": {"redo": "ready"},
-    "ready": {"claim_batch": "in_batch", "claim_direct": "in_direct", "accept_late": "done", "hold": "held"},
+    "ready": {
+        "claim_batch": "in_batch",
+        "claim_direct": "in_direct",
+        "accept_late": "done",
+        "hold": "held",
+        "share": "done",
+        "give_up_with": "dead",
+    },
     "waiting": {"fall_due": "ready", "accept_late": "done", "hold": "held"},
     "in_batch": {"give_back": "ready", "accept": "done", "delay": "waiting", "hold": "held", "give_up": "dead"},
     "in_direct": {"give_back": "ready", "accept": "done", "delay": "waiting", "hold": "held", "give_up": "dead"},
-    "held": {"accept_late": "done", "bring_back": "ready", "put_back": "done_before"},
+    "held": {"accept_late": "done", "share": "done", "bring_back": "ready", "put_back": "done_before"},
     "done": {"redo": "ready", "revoke": "held"},
-    "dead": {"accept_late": "done", "bring_back": "ready"},
+    "dead": {"accept_late": "done", "share": "done", "bring_back": "ready"},
 }
 UNKNOWN = ("", "queued", "COMPLETED", "Failed", "paused_for_review", "completed ", "terminal", "\0")
 RUNNING = ("validating", "in_progress", "finalizing", "cancelling")
@@ -116,8 +123,8 @@ def test_final_states_absorb() -> None:
 
 
 def test_only_the_user_or_a_late_bio_moves_what_is_dead_or_held() -> None:
-    assert ARTIST_TABLE["dead"].keys() == {"bring_back", "accept_late"}
-    assert ARTIST_TABLE["held"].keys() == {"bring_back", "accept_late", "put_back"}
+    assert ARTIST_TABLE["dead"].keys() == {"bring_back", "accept_late", "share"}
+    assert ARTIST_TABLE["held"].keys() == {"bring_back", "accept_late", "share", "put_back"}
     assert ARTIST_EVENTS["bring_back"][0] == {ArtistState.DEAD, ArtistState.HELD}
 
 

@@ -1,8 +1,11 @@
 """Running the code of a job: rows and answers, and what is said of code that fails."""
 
+from dataclasses import replace
+
 import orjson
 import pytest
 
+from batcher.core.endpoints.table import AnswerKind
 from batcher.core.failures import FailureClass
 from batcher.core.model import Endpoint, Failure
 from batcher.core.rendering import LineRenderer
@@ -340,3 +343,28 @@ def test_messages_that_are_wrong_are_named_with_their_row(write_job: WriteJob, s
     with pytest.raises(JobError) as raised:
         job.render_messages(artist(job), Endpoint.CHAT, "t.csv, row 2")
     assert str(raised.value) == f"t.csv, row 2: {reason}"
+
+
+@pytest.mark.parametrize("kind", ["model", "text", "vector", "flags"])
+def test_a_kept_answer_is_judged_for_another_row(write_job: WriteJob, kind: str) -> None:
+    """The check is given what it was given of the answer when that came, and the row that asks the same."""
+    job = load_job(write_job(JOB if kind == "model" else TEXT_JOB))
+    came = {"model": '{"bio":"Good."}', "text": "Good.", "vector": "[0.5, 1.5]", "flags": '{"flagged":false}'}[kind]
+    answers = {"vector": AnswerKind.VECTOR, "flags": AnswerKind.FLAGS}.get(kind, AnswerKind.WORDS)
+    given: list[object] = []
+
+    def accept(row: object, answer: object) -> str | None:
+        given.append(answer)
+        return None if row.artist_id == "a" else "not for b"  # type: ignore[attr-defined]
+
+    job = replace(job, accept=accept, answers=answers)
+    first = job.artist(artist_id="a", artist_name="Ann")
+    second = job.artist(artist_id="b", artist_name="Ann")
+    kept, failure = job.validate_answer(first, came)
+    assert failure is None
+    assert kept is not None
+    assert job.judge_kept_bio(job.encode_row(first), kept) is None
+    refused = Failure(FailureClass.UNUSABLE, "not_accepted", "not for b")
+    assert job.judge_kept_bio(job.encode_row(second), kept) == refused
+    assert not job.accepts_kept_bio(job.encode_row(second), kept)
+    assert given[0] == given[1] == given[2]
