@@ -8,6 +8,7 @@ from batcher.commands.base.session import Session
 from batcher.errors import InputError
 from batcher.nouns import current_nouns
 from batcher.review.kept_answers import REFUSED, find_answers
+from batcher.state.following.settling import find_leader
 from batcher.state.reports.status import has_artist
 from batcher.state.review.answers import AnswerChoice
 from batcher.views.review import draw_answers
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def run_answers(
     session: Session, artist_id: str | None, refused: bool, failure: str | None, limit: int
 ) -> "CommandAnswer[AnswersAnswer]":
-    """Return answers with their texts, the newest first.
+    """Return answers with their texts, the newest first; of an artist that follows another's line, also those of that.
 
     Raises InputError where neither an artist nor `--refused` is given, and for an artist or class that does not exist.
     """
@@ -28,11 +29,13 @@ def run_answers(
         raise InputError(f"say of whom: `batcher answers {argument}`, or --refused for what was refused of all")
     named = parse_failure_class(failure)
     failures = (named,) if named is not None else REFUSED if refused else None
+    artists = None
     if artist_id is not None:
         with session.store.read_transaction() as tx:
             if not has_artist(tx, artist_id):
                 raise build_unknown_artist_error(tx, artist_id)
-    found = find_answers(session.store, AnswerChoice([artist_id] if artist_id else None, failures, limit))
+            artists = list(filter(None, (artist_id, find_leader(tx, artist_id))))
+    found = find_answers(session.store, AnswerChoice(artists, failures, limit))
 
     def describe() -> "AnswersAnswer":
         from batcher.contracts.results import AnswersAnswer

@@ -121,9 +121,15 @@ def _promote(tx: Transaction, takes_place: bool = False) -> int:
 
 
 def regroup_asked_again(tx: Transaction) -> None:
-    """Have lines that are asked for again, and ask the same as a more urgent one, follow that one."""
+    """Have lines that are asked for again follow a line under way that asks the same, or the most urgent of them."""
     tx.fetch_all("regroup_asked_again")
     tx.mark_followers()
+
+
+def find_leader(tx: Transaction, artist_id: str) -> str | None:
+    """Return whom an artist of the plan follows; None where it has a line of its own."""
+    leader: str | None = tx.fetch_one("leader", artist_id=artist_id)[0]
+    return leader
 
 
 class FollowerBio(NamedTuple):

@@ -84,12 +84,20 @@ FROM promoted AS p LEFT JOIN artists AS l ON l.artist_id = p.leader WHERE artist
 SELECT count(*) FILTER (heir IS NULL) FROM promoted
 
 -- name: regroup_asked_again
--- Of the lines that are asked for again, those that ask the same as a more urgent one follow it.
+-- Of the lines that are asked for again, those that ask the same as a line under way, or as a more urgent one of them,
+-- follow it.
 UPDATE artists
 SET follows = g.leader, version = NULL, line_hash = NULL, tokens = 0, bytes = 0, shard = NULL
-FROM (SELECT a.artist_id, first(a.artist_id) OVER (PARTITION BY a.version, a.request_hash ORDER BY a.priority, a.seq) AS leader
-      FROM artists AS a JOIN renewed USING (artist_id)) AS g
-WHERE artists.artist_id = g.artist_id AND g.leader <> g.artist_id
+FROM (
+    SELECT artist_id, first(artist_id) OVER (PARTITION BY request_hash ORDER BY is_asked, priority, seq) AS leader, is_asked
+    FROM (SELECT *, artist_id IN (SELECT artist_id FROM renewed) AS is_asked FROM artists
+          WHERE request_hash IN (SELECT request_hash FROM renewed) AND follows IS NULL AND version IS NOT NULL
+            AND state IN ('ready', 'waiting', 'in_batch', 'in_direct'))
+) AS g
+WHERE artists.artist_id = g.artist_id AND g.leader <> g.artist_id AND g.is_asked
+
+-- name: leader
+SELECT follows FROM artists WHERE artist_id = $artist_id
 
 -- name: follower_bios
 -- Answers that were given to followers, with their rows, in input order.

@@ -172,3 +172,17 @@ def test_an_answer_that_is_accepted_late_is_given_to_the_followers(tmp_path: Pat
     world.job = bios_job()
     assert judge(world, revoke=False).accepted == 2
     assert (world.states(), asked(world)) == ({"done": 8}, ALL_LINES)
+
+
+def test_one_that_is_asked_again_follows_a_line_that_is_under_way(tmp_path: Path) -> None:
+    world = same_desk(tmp_path)
+    finish(world)
+    ask_again(world, RedoFilter(artists=["a000"]))
+    world.release()
+    world.act(once=True)
+    ask_again(world, RedoFilter(artists=["a004", "a008", "a005"]))
+    assert {name: followers(world).get(name) for name in ("a000", "a004", "a005", "a008")} == {
+        "a000": None, "a004": "a000", "a005": None, "a008": "a000"
+    }  # fmt: skip
+    finish(world)
+    assert (world.states(), asked(world)) == ({"done": 12}, {**ALL_LINES, "a000": 2, "a005": 1})
