@@ -153,17 +153,19 @@ class OpenedJob:
         skip_bad_rows: bool = False,
         add: bool = False,
         replan: bool = False,
+        reuse: AnyPath | None = None,
         dry_run: bool = False,
     ) -> PlanAnswer:
         """Read the table, render and count every line, cut shards. What is not named is as in the last plan.
 
         everything: all artists of the table, after a plan with a limit. add: artists of another table than that of the
-        last plan may join. replan: cut everything unsent again. dry_run: write nothing.
+        last plan may join. replan: cut everything unsent again. reuse: the state folder of an earlier job, whose
+        answers are taken where the request is the same. dry_run: write nothing.
         """
         with self._open_session("plan", limit=limit) as session:
             wish = PlanWish(_as_path(input), _as_path(done), limit, everything, skip_bad_rows)
             options = choose_options(session, wish, add or dry_run)
-            return run_plan(session, replace(options, replan=replan, dry_run=dry_run)).describe()
+            return run_plan(session, replace(options, replan=replan, reuse=_as_path(reuse), dry_run=dry_run)).describe()
 
     def preview(self, *artist_ids: str, sample: int | None = None, input: AnyPath | None = None) -> PreviewAnswer:
         """Return lines as they will be sent: of these artists, of `sample` ones, else of the most urgent one.

@@ -81,6 +81,12 @@ def plan(
     replan: Annotated[
         bool, typer.Option("--replan", help="Cut everything unsent again, from the table and the job as they are now.")
     ] = False,
+    reuse: Annotated[
+        Path | None,
+        typer.Option(
+            "--reuse", help="The state folder of an earlier job: take its answers to lines that ask the same."
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -95,7 +101,7 @@ def plan(
     session = start_session(config, json, quiet=quiet)
     wish = PlanWish(input, done, limit, everything, skip_bad_rows)
     options = choose_options(session, wish, add or dry_run)
-    finish_command(run_plan(session, replace(options, replan=replan, dry_run=dry_run)), json)
+    finish_command(run_plan(session, replace(options, replan=replan, reuse=reuse, dry_run=dry_run)), json)
 
 
 @planning.command(rich_help_panel=PANEL)

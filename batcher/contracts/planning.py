@@ -52,6 +52,10 @@ class PlanAnswer(ServedAnswer):
     """Rows of this plan that ask the same as another one, and have no line of their own."""
     answered_rows: int
     """Those of them whose answer was there already."""
+    reused_rows: int
+    """Rows of this plan that took an answer of the state that `--reuse` named."""
+    reuse_refused: int
+    """Rows for which such an answer was refused; they are asked for."""
     done_unknown: int
     """Bios of --done that belong to no artist."""
     states: dict[str, int]
@@ -91,6 +95,8 @@ class PlanAnswer(ServedAnswer):
     """Lines that are not asked because others ask the same; all of the plan."""
     saved_usd: Usd | None
     """What they would cost at batch rates; null where a price is not known."""
+    reused_usd: Usd | None
+    """What the lines of `reused_rows` would cost at batch rates; null where a price is not known."""
 
 
 class PreviewedLinePart(Part):

@@ -42,6 +42,8 @@ class PlanOptions:
     skip_bad_rows: bool = False
     replan: bool = False
     dry_run: bool = False
+    reuse: Path | None = None
+    """The folder of another job's state, whose answers this plan takes over."""
     pilot: PilotWish | None = None
     """A sample of the lines that this plan cuts is to be sent first."""
     settings: NamedTables | None = None

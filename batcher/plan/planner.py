@@ -9,7 +9,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +29,7 @@ from batcher.nouns import current_nouns
 from batcher.plan.checks import build_todays_version, check_unsent_lines
 from batcher.plan.options import PlanOptions
 from batcher.plan.pilot_draw import draw_pilot
+from batcher.plan.reusing import NO_ANSWERS, ReusedAnswers, reuse_answers
 from batcher.plan.rows import READ_ROWS, BadRows, RowLocation, RowPreparer, describe_bad_rows
 from batcher.plan.shard_cutting import ShardCutting
 from batcher.plan.tables import read_bios, table_name
@@ -37,6 +38,7 @@ from batcher.state import plan as plan_state
 from batcher.state.db.store import Store
 from batcher.state.db.transaction import Transaction
 from batcher.state.following import staging
+from batcher.state.following.other_state import OtherState, open_other_state
 from batcher.state.following.staging import NO_SHARED_ROWS, SharedRequests, SharedRows
 from batcher.state.pilots import release_replanned_lines
 from batcher.state.plan import OpenShard, PriorityTotals, SkippedRow
@@ -92,6 +94,8 @@ class PlanResult:
     """New artists of the table that the limit left out."""
     shared: SharedRows = NO_SHARED_ROWS
     """Rows that ask the same as another one."""
+    reused: ReusedAnswers = NO_ANSWERS
+    """Rows that took an answer of another job."""
     dry_run: bool = field(default=False, compare=False)
     """Whether nothing of it was done."""
 
@@ -107,9 +111,15 @@ def plan_job(
     config: Config, job: Job, store: Store, options: PlanOptions, counter: TokenCounter, progress: Progress
 ) -> tuple[PlanResult, PlanReport]:
     """Plan the job. Raises InputError, JobError, ConfigError or StateError; then nothing was changed."""
-    preparer = RowPreparer(config, job, build_todays_version(config, job, counter), counter)
-    planner = Planner(config, preparer, options, progress)
-    with job_output_to_stderr(), _pause_garbage_collection():
+    compares = config.job.dedupe or options.reuse is not None
+    preparer = RowPreparer(config, job, build_todays_version(config, job, counter), counter, compares)
+    with ExitStack() as stack:
+        stack.enter_context(job_output_to_stderr())
+        other = None
+        if options.reuse is not None:
+            other = stack.enter_context(open_other_state(options.reuse, store.folder, store.wait))
+        stack.enter_context(_pause_garbage_collection())
+        planner = Planner(config, preparer, options, progress, other)
         if not options.dry_run:
             with store.plan_transaction() as tx:
                 made = planner.make_plan(tx, store.folder, store.folder)
@@ -137,8 +147,17 @@ def _pause_garbage_collection() -> Iterator[None]:
 class Planner:
     """The steps of one plan, all within one transaction."""
 
-    def __init__(self, config: Config, preparer: RowPreparer, options: PlanOptions, progress: Progress) -> None:
+    def __init__(
+        self,
+        config: Config,
+        preparer: RowPreparer,
+        options: PlanOptions,
+        progress: Progress,
+        other: OtherState | None = None,
+    ) -> None:
+        """other: the state of another job, whose answers are taken over."""
         self.config, self.preparer, self.options, self.progress = config, preparer, options, progress
+        self._other = other
         self.limits = shard_limits(config)
 
     def make_plan(self, tx: Transaction, folder: Path, home: Path) -> tuple[PlanResult, PlanReport]:
@@ -154,6 +173,7 @@ class Planner:
             check_unsent_lines(tx, self.preparer.version)
         skipped = self._read_input(tx, spool)
         done_unknown = self._read_earlier_bios(tx)
+        reused = self._reuse_answers(tx)
         changed_rows = plan_state.count_changed_rows(tx)
         most = self.options.limit
         left_out = plan_state.keep_most_urgent_rows(tx, most) if most is not None else 0
@@ -195,6 +215,7 @@ class Planner:
             not_in_table=not_in_table,
             left_out=left_out,
             shared=shared,
+            reused=reused,
             dry_run=self.options.dry_run,
         )
 
@@ -266,12 +287,20 @@ class Planner:
             raise InputError(f"{done}, row {last}: {key} is already in row {first}; keep one of them")
         return plan_state.count_unknown_bios(tx)
 
+    def _reuse_answers(self, tx: Transaction) -> ReusedAnswers:
+        """Stage answers of another job as bios that exist."""
+        if self._other is None:
+            return NO_ANSWERS
+        reused = reuse_answers(tx, self.preparer, self._other)
+        tx.record_event("reuse", f"{current_nouns().answers} of {self.options.reuse}: {reused.lines:,}")
+        return reused
+
     def _apply_earlier_bios(self, tx: Transaction) -> int:
         """Take artists whose bio exists out of their unsent shards; return how many shards became stale by that.
 
         The other lines of a planned shard are cut again by this plan, those of a released one go into a retry shard.
         """
-        if self.options.done is None:
+        if self.options.done is None and self._other is None:
             return 0
         outdated, nouns = plan_state.load_unsent_shards_with_bios(tx), current_nouns()
         for shard, state in outdated:

@@ -128,10 +128,13 @@ class ArtistReader:
 class RowPreparer:
     """Makes the rows of a table ready, for one version of a job."""
 
-    def __init__(self, config: Config, job: Job, version: JobVersion, counter: TokenCounter) -> None:
+    def __init__(
+        self, config: Config, job: Job, version: JobVersion, counter: TokenCounter, hashes_requests: bool = False
+    ) -> None:
+        """hashes_requests: whether rows of a table are compared by what they ask."""
         self.job, self.version = job, version
         self.renderer = LineRenderer(version)
-        self._hashes_requests = config.job.dedupe
+        self._hashes_requests = hashes_requests
         self._reader = ArtistReader(job)
         self._counter = counter
         self._encoding = FORMS[version.endpoint].encoding

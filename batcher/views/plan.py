@@ -17,6 +17,7 @@ from batcher.core.model import JobVersion
 from batcher.core.pilots import FEWEST_LINES
 from batcher.nouns import current_nouns
 from batcher.plan.planner import PlanReport, PlanResult
+from batcher.plan.reusing import ReusedAnswers
 from batcher.state.reports.expectation import CostForecast, Expectation, build_expectation, forecast_lines_usd
 from batcher.state.reports.outlook import OpenLines
 from batcher.state.reports.status import to_json
@@ -60,13 +61,20 @@ class PlanSummary(NamedTuple):
     """Lines that are not asked because others ask the same; all of the plan."""
     saved_usd: float | None = 0.0
     """What they would cost at batch rates; None where a price is not known."""
+    reused_usd: float | None = 0.0
+    """What the lines would cost that this plan needs not, as another job has the answers; None as above."""
 
 
 def summarise_plan(
-    report: PlanReport, config: Config, price_of: PriceOf, now: float, unused_columns: Sequence[str] = ()
+    report: PlanReport,
+    config: Config,
+    price_of: PriceOf,
+    now: float,
+    unused_columns: Sequence[str] = (),
+    reused: Sequence[OpenLines] = (),
 ) -> PlanSummary:
     """Return totals, price and forecast of what is still to be sent. now: epoch seconds; unused_columns: of the table
-    that was planned."""
+    that was planned; reused: lines that the plan needs not, as another job has the answers."""
     outlook = report.outlook
     expectation = build_expectation(outlook, config, price_of, now)
     saved = [OpenLines(outlook.versions[s.version], s.lines, s.tokens, s.longest) for s in report.shared]
@@ -93,6 +101,7 @@ def summarise_plan(
         cache_prefix=max((part.prefix for part in outlook.open), default=0),
         saved_lines=sum(part.lines for part in saved),
         saved_usd=forecast_lines_usd(saved, outlook, price_of),
+        reused_usd=forecast_lines_usd(reused, outlook, price_of),
     )
 
 
@@ -121,6 +130,8 @@ def plan_to_json(result: PlanResult, report: PlanReport, summary: PlanSummary) -
         "left_out": result.left_out,
         "shared_rows": result.shared.rows,
         "answered_rows": result.shared.answered,
+        "reused_rows": result.reused.lines,
+        "reuse_refused": result.reused.refused,
         "done_unknown": result.done_unknown,
         "states": dict(report.states),
         "priorities": [p._asdict() for p in report.priorities],
@@ -148,6 +159,7 @@ def draw_plan(result: PlanResult, report: PlanReport, summary: PlanSummary) -> R
     lines = [
         *_describe_changes(result),
         *_describe_shared(result, summary),
+        *_describe_reused(result.reused, summary.reused_usd),
         *describe_unused_columns(summary.unused_columns),
         *_describe_outlook(summary, len(report.shards)),
     ]
@@ -223,6 +235,24 @@ def _describe_shared(result: PlanResult, summary: PlanSummary) -> list[str]:
     return [
         f"{nouns.count_rows(rows)} {asks} the same as another one and {takes} its {nouns.answer}: "
         f"{format_count(rows, 'line')}{price} less.{given}"
+    ]
+
+
+def _describe_reused(reused: ReusedAnswers, saved_usd: float | None) -> list[str]:
+    """Return how many answers of another job were taken over, or why none was; nothing where none was asked for."""
+    if reused.version is None:
+        return []
+    nouns = current_nouns()
+    if not reused.lines and not reused.refused:
+        of_other = nouns.count_answers(reused.answers)
+        why = "no row of this plan asks the same" if reused.known else "none of them was asked as this job asks"
+        return [f"The other state has {of_other}, and {why}."]
+    price = "" if saved_usd is None else f" and about {format_usd(saved_usd)}"
+    refused = f"; {reused.refused:,} more were refused by accept" if reused.refused else ""
+    takes = f"takes its {nouns.answer}" if reused.lines == 1 else f"take their {nouns.answers}"
+    return [
+        f"{nouns.count_rows(reused.lines)} {takes} from the other state, which asked the same: "
+        f"{format_count(reused.lines, 'line')}{price} less{refused}."
     ]
 
 

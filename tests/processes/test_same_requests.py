@@ -41,6 +41,7 @@ def test_what_several_rows_ask_is_asked_once(shop: Shop) -> None:
     shown = answer(shop, "show a004")
     assert (shown["state"], shown["same_as"], shown["bio"]["cost_usd"]) == ("done", "a000", 0.0)
     assert "asks the same as a000, whose bio this is, at no cost" in say(shop, "show a004")
+    assert [each["artist_id"] for each in answer(shop, "answers a004")["answers"]] == ["a000"]
     followers = run(shop, ["sql", "SELECT count(same_as) FROM lines", "--csv"])[0]
     assert followers.split() == ["count(same_as)", "8"]
 
@@ -48,3 +49,21 @@ def test_what_several_rows_ask_is_asked_once(shop: Shop) -> None:
     more = answer(shop, "plan")
     assert (more["artists_new"], more["lines_planned"], more["answered_rows"]) == (4, 0, 4)
     assert (more["states"], more["saved_lines"]) == ({"done": 16}, 12)
+
+
+def test_the_answers_of_an_earlier_job_are_taken(shop: Shop) -> None:
+    run(shop, "run --out bios.parquet")
+    earlier = shop.folder / ".batcher"
+    earlier.rename(shop.folder / "earlier")
+    write_rows(shop.folder / "artists.csv", range(100, 112), kinds=6)
+    rehearsed = answer(shop, "plan --reuse earlier --dry-run")
+    assert (rehearsed["reused_rows"], rehearsed["shared_rows"], rehearsed["lines"]) == (8, 2, 2)
+    assert rehearsed["reused_usd"] > 0
+    assert not earlier.exists()
+    assert "8 artists take their bios from the other state" in say(shop, "plan --reuse earlier")
+    assert answer(shop, "status")["states"] == {"done_before": 8, "ready": 4}
+    run(shop, "run --out more.parquet --overwrite")
+    assert sum(shop.sandbox.ledger.usable_counts().values()) == 6
+    lanes = shop.query("SELECT lane, count(*) FROM 'more.parquet' GROUP BY lane ORDER BY lane")
+    assert lanes == [("batch", 4), ("earlier", 8)]
+    assert "--reuse: nowhere holds no state" in run(shop, "plan --reuse nowhere", 2)[1]

@@ -28,6 +28,7 @@ from batcher.plan.options import (
 from batcher.plan.planner import plan_job
 from batcher.plan.rows import find_unused_columns
 from batcher.plan.tables import read_column_names
+from batcher.state.reports.outlook import OpenLines
 from batcher.views.plan import draw_plan, plan_to_json, summarise_plan
 
 if TYPE_CHECKING:
@@ -85,7 +86,11 @@ def run_plan(session: Session, options: PlanOptions) -> "CommandAnswer[PlanAnswe
     if not options.dry_run:
         record_limit_hint(session.store, session.config.model.name, project)
     unused = find_unused_columns(options.input, job)
-    summary = summarise_plan(report, config, resolve_prices, time.time(), unused)
+    reused = result.reused
+    lines = []
+    if reused.version is not None and reused.lines:
+        lines.append(OpenLines(reused.version, reused.lines, reused.tokens, reused.longest))
+    summary = summarise_plan(report, config, resolve_prices, time.time(), unused, lines)
     if project is not None:
         from batcher.views.project import describe_project_notes
 

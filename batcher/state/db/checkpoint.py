@@ -150,6 +150,11 @@ def _write_whole(source: BinaryIO, log: Path, target: BinaryIO) -> None:
             _copy_bytes(file, target, length)
 
 
+def has_backup(path: Path) -> bool:
+    """Return whether a fold of this state file was interrupted, so that it has to be recovered."""
+    return _backup_path(path).exists()
+
+
 def recover_state_file(path: Path) -> None:
     """Put the copy back if a process died before its checkpoint took effect; otherwise remove the copy.
 

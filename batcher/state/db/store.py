@@ -62,6 +62,10 @@ class Store:
         except OSError as error:
             raise StateError(f"{self.path} cannot be looked at: {error.strerror}; fix the rights") from error
 
+    def wait(self, seconds: float) -> None:
+        """Wait as the store does for its file; not within a transaction."""
+        self._sleep(seconds)
+
     def with_folder(self, folder: Path) -> "Store":
         """Return the same kind of store in another folder, for a dry run on a copy."""
         return Store(folder, self._clock, self._sleep)

@@ -4,6 +4,7 @@
 rows.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from batcher.state.db.transaction import Transaction
@@ -84,3 +85,39 @@ def load_shared_requests(tx: Transaction) -> list[SharedRequests]:
     if not tx.has_followers():
         return []
     return [SharedRequests(*row) for row in tx.fetch_all("shared_requests")]
+
+
+class TakenAnswers(NamedTuple):
+    """Rows that took an answer of another job, with the tokens of their lines, and those for which one was refused."""
+
+    lines: int = 0
+    tokens: int = 0
+    longest: int = 0
+    refused: int = 0
+
+
+def create_reusable(tx: Transaction) -> None:
+    """Create the empty table `reusable`: answers of another job, by what was asked."""
+    tx.fetch_all("create_reusable")
+
+
+def stage_reusable(tx: Transaction, rows: Sequence[tuple[int, int, str]]) -> None:
+    """Add answers of another job: the hash of the request, the number of its artist there, the answer as JSON."""
+    tx.insert_rows("reusable", rows)
+
+
+def take_reusable(tx: Transaction, judge: Judge) -> TakenAnswers:
+    """Stage the answers in `reusable` that rows of the plan ask for, and that are accepted, as bios that exist."""
+    taken, after = TakenAnswers(), 0
+    while rows := tx.fetch_all("reusable_rows", after=after, most=CHUNK_ROWS):
+        accepted = [row for row in rows if judge(row[2], row[4])]
+        tx.insert_rows("done_rows", [(row, artist_id, bio) for row, artist_id, _, _, bio in accepted])
+        tokens = [int(row[3]) for row in accepted]
+        taken = TakenAnswers(
+            taken.lines + len(accepted),
+            taken.tokens + sum(tokens),
+            max(taken.longest, *tokens, 0),
+            taken.refused + len(rows) - len(accepted),
+        )
+        after = int(rows[-1][0])
+    return taken

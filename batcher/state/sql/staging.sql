@@ -65,3 +65,19 @@ SELECT count(*), count(*) FILTER (answered) FROM following
 SELECT v.version, count(*), sum(l.tokens)::BIGINT, max(l.tokens)
 FROM artists AS f JOIN artists AS l ON l.artist_id = f.follows JOIN versions AS v ON v.version = l.version
 WHERE f.follows IS NOT NULL AND f.state IN ('ready', 'done') GROUP BY v.version ORDER BY v.version
+
+-- name: create_reusable
+-- Answers of another job, by what was asked.
+CREATE TEMP TABLE reusable (request_hash UBIGINT, seq INTEGER, data VARCHAR)
+
+-- name: reusable_rows
+-- Rows of the plan whose request another job has an answer to, and that may still be done before: the first of several
+-- answers.
+SELECT p.row, p.artist_id, p.data, p.tokens, r.data
+FROM prepared AS p
+JOIN (SELECT request_hash, arg_min(data, seq) AS data FROM reusable
+      WHERE request_hash IN (SELECT request_hash FROM prepared) GROUP BY request_hash) AS r USING (request_hash)
+LEFT JOIN artists AS a ON a.artist_id = p.artist_id
+WHERE p.row > $after AND p.artist_id NOT IN (SELECT artist_id FROM done_rows)
+  AND (a.artist_id IS NULL OR a.state IN ('ready', 'waiting') AND a.redo_after IS NULL)
+ORDER BY p.row LIMIT $most
