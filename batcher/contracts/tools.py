@@ -14,12 +14,29 @@ class FindingPart(Part):
     """What to do about it."""
 
 
+class ProbedPart(Part):
+    """What was found of one ability of a service that is neither OpenAI nor described by a profile."""
+
+    ability: str
+    """As in `[service] lacks`."""
+    has: bool | None
+    """Whether the service has it; null where it could not be tried."""
+    found: str
+    """What the service answered."""
+    follows: str
+    """What Batcher can promise there."""
+
+
 class DoctorAnswer(Answer):
     """The answer of `doctor`."""
 
     findings: list[FindingPart]
     ok: bool
     """Whether nothing is wrong."""
+    probed: list[ProbedPart]
+    """What an unknown service can do; empty for a known one."""
+    settings: MaybeText
+    """The lines of `[service]` that fit an unknown service, where any are needed."""
 
 
 class LogAnswer(Answer):

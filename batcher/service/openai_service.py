@@ -88,6 +88,16 @@ class OpenAIService:
         """Close the connections."""
         self._client.close()
 
+    def with_profile(self, profile: ServiceProfile) -> "OpenAIService":
+        """Return the service at the same address, taken for another kind."""
+        rest = (self._rules, self._sleep, self._jitter, self._is_ending, self._patience_s, self._secrets, profile)
+        return OpenAIService(self._client, *rest)
+
+    def is_signed_as_openai(self) -> bool:
+        """Return whether an answer carries the header that OpenAI's (and the sandbox's) have. Raises CallError."""
+        answer = self._look(self._client.models.with_raw_response.list)
+        return "openai-version" in answer.headers
+
     def check_access(self) -> None:
         """List one batch; where no batches are listed, one file, or the models. Raises CallRefused or CallUnknown."""
         if self._profile.has("list_batches"):

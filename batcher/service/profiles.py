@@ -35,6 +35,7 @@ class ClassicEndpoint(_Part):
 class ServiceProfile(_Part):
     """The facts of a service; `data/services.toml` describes each."""
 
+    is_known: bool
     window: str
     purpose: str
     path: Literal["/v1", ""]

@@ -1,6 +1,7 @@
 """`batcher doctor`: check everything that a run needs, and report of each what was found and what to do about it.
 
-It changes nothing, here or at OpenAI, and one thing that is wrong does not keep it from checking the others.
+It changes nothing, here or at OpenAI, and one thing that is wrong does not keep it from checking the others. A service
+that nobody has described is tried out with a file of one line, which is deleted again.
 """
 
 import difflib
@@ -40,6 +41,7 @@ from batcher.views.sheet import format_count
 
 if TYPE_CHECKING:
     from batcher.contracts.tools import DoctorAnswer
+    from batcher.service.probing import ProbedAbility
 
 SOON_DAYS = 30
 """A model that is shut down within this many days is noted."""
@@ -257,9 +259,44 @@ def draw_findings(findings: Sequence[Finding]) -> RenderableType:
     return Group(*parts)
 
 
+def probe_unknown_service(config: Config) -> "list[ProbedAbility]":
+    """Return what the service can do, tried out; nothing for one that is known, that is silent, or refuses the key."""
+    from batcher.service.probing import is_unknown_service, probe_abilities
+
+    profile = find_service_profile(config)
+    is_known = profile.is_known and config.service.profile is not None
+    if is_known or read_service_address(config) == DEFAULT_ADDRESS or not profile.find_key_variable(os.environ):
+        return []
+    try:
+        rules = config.retry.to_rules()
+        service = connect_service(config.api.timeout_s, rules, time.sleep, random.random, profile=profile)
+    except BatcherError:  # a finding of its own
+        return []
+    with closing(service):
+        return probe_abilities(service, config.model.name) if is_unknown_service(service) else []
+
+
+def draw_probe(probed: "list[ProbedAbility]") -> RenderableType:
+    """Return the drawing of what was tried out: a table, and the lines to write."""
+    from batcher.service.probing import choose_settings
+
+    marks = {True: "[green]yes[/]", False: "[red]no[/]", None: "[yellow]?[/]"}
+    table = Table(title="What the service can do", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for name in ("ability", "", "answer", "what follows"):
+        table.add_column(name)
+    for each in probed:
+        table.add_row(each.ability, marks[each.has], escape(each.found), each.follows)
+    lines = choose_settings(probed)
+    said = f"Write into batcher.toml:\n\n{escape(lines)}" if lines else "Nothing is to be set for it."
+    return Group("", table, "", said)
+
+
 def run_doctor(session: Session) -> "CommandAnswer[DoctorAnswer]":
     """Check everything that a run needs; the exit code is 2 when something is wrong."""
+    from batcher.service.probing import choose_settings
+
     findings = run_health_checks(session.config, session.store)
+    probed = probe_unknown_service(session.config)
     is_bad = any(finding.level == BAD for finding in findings)
     rows = [{"what": f.what, "level": f.level, "found": f.found, "do": f.todo} for f in findings]
     code = ExitCode.USAGE if is_bad else ExitCode.DONE
@@ -267,6 +304,11 @@ def run_doctor(session: Session) -> "CommandAnswer[DoctorAnswer]":
     def describe() -> "DoctorAnswer":
         from batcher.contracts.tools import DoctorAnswer
 
-        return DoctorAnswer.model_validate({"findings": rows, "ok": not is_bad})
+        tried = [each._asdict() for each in probed]
+        settings = choose_settings(probed)
+        return DoctorAnswer.model_validate({"findings": rows, "ok": not is_bad, "probed": tried, "settings": settings})
 
-    return CommandAnswer(lambda: draw_findings(findings), describe, code)
+    def draw() -> RenderableType:
+        return Group(draw_findings(findings), draw_probe(probed)) if probed else draw_findings(findings)
+
+    return CommandAnswer(draw, describe, code)
