@@ -1,4 +1,4 @@
-"""A list of the plan's artist ids beside the state, for what has no time to open it: the completion of shells.
+"""A list of the ids of the plan's rows beside the state, for what has no time to open it: the completion of shells.
 
 It helps and is no record: it is written without being synced, and one that is old or missing completes less.
 """
@@ -10,8 +10,10 @@ from pathlib import Path
 
 from batcher.disk.private_files import open_private_file
 
-NAME = "artist_ids.txt"
+NAME = "row_ids.txt"
 """The name of the list in the state folder: an id a line, in the order of their bytes."""
+EARLIER_NAME = "artist_ids.txt"
+"""Its name in states that were planned when all jobs had artists; the next plan removes it."""
 _PLAIN = re.compile(r"[\w.:@/+%-]{1,200}", re.ASCII)
 """Ids that a shell takes as one word."""
 _SHARD = re.compile(r"shard-(\d+)\.jsonl")
@@ -27,12 +29,14 @@ def write_id_list(folder: Path, ids: Iterable[str]) -> None:
         with open_private_file(temporary) as file:
             file.writelines(f"{line}\n".encode() for line in ids if _PLAIN.fullmatch(line))
         temporary.replace(folder / NAME)
+        (folder / EARLIER_NAME).unlink(missing_ok=True)
 
 
 def find_listed_ids(folder: Path, start: str, most: int) -> list[str]:
     """Return the first ids of the list that begin so; none where there is no list."""
     try:
-        data = b"\n" + (folder / NAME).read_bytes()
+        path = folder / NAME
+        data = b"\n" + (path if path.exists() else folder / EARLIER_NAME).read_bytes()
     except OSError:
         return []
     found: list[str] = []

@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from batcher.cli.app import app
 from batcher.cli.completing import WORDS, find_completions
-from batcher.disk.id_list import write_id_list
+from batcher.disk.id_list import find_listed_ids, write_id_list
 
 
 def test_the_list_of_commands_is_that_of_the_declarations() -> None:
@@ -64,6 +64,14 @@ def test_words_are_completed(
     for named in (["--config", config], [f"--config={config}"]):
         elsewhere = [*line.split()[:1], *named, *line.split()[1:]]
         assert find_completions(elsewhere if line else [], word, {}) == found
+
+
+def test_a_list_of_its_earlier_name_is_read_until_a_plan_writes_one(tmp_path: Path) -> None:
+    (tmp_path / "artist_ids.txt").write_bytes(b"degas\nmonet\n")
+    assert find_listed_ids(tmp_path, "d", 5) == ["degas"]
+    write_id_list(tmp_path, ["dix"])
+    assert find_listed_ids(tmp_path, "d", 5) == ["dix"]
+    assert [path.name for path in tmp_path.iterdir()] == ["row_ids.txt"]
 
 
 @pytest.mark.parametrize(
