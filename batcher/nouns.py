@@ -1,4 +1,4 @@
-"""What a job calls its rows and its answers: `NOUNS` of job.py, by default "artist" and "bio".
+"""What a job calls its rows and its answers: `NOUNS` of job.py, else "row" and "answer", or "artist" and "bio".
 
 The words are a choice of the process, as a language is to gettext: a session sets them, and whoever makes a text asks
 for them. job.py is read and not run, so that they are known where it is broken, and cost a look at the job nothing.
@@ -17,9 +17,10 @@ LONGEST_NOUN = 40
 """Characters of a noun at most: it has to fit into the heading of a column."""
 _ASSIGNMENT = re.compile(r"^NOUNS\b[^=\n]*=[ \t]*([(\[][^)\]]*[)\]]|[^\n]*)", re.MULTILINE)
 _NOUN = re.compile(r"\w(?:[\w '&./-]*\w)?")
+_OWN_ROW = re.compile(r"^(?:class[ \t]+Row\b|Row[ \t]*=)", re.MULTILINE)
 _TAKES_ES = re.compile(r"(?:s|x|z|ch|sh)$", re.IGNORECASE)
 _TAKES_IES = re.compile(r"[^aeiou]y$")
-_TAKES_AN = re.compile(r"(?!uni|us[eu]|util|eu|one\b)[aeiou]|hour|hono|heir", re.IGNORECASE)
+_TAKES_AN = re.compile(r"(?!uni(?!n|d|m)|us[eu]|util|eu|one\b|ur[il]\b|uuid)[aeiou]|hour|hono|heir", re.IGNORECASE)
 
 
 class Nouns(NamedTuple):
@@ -69,6 +70,8 @@ class Nouns(NamedTuple):
 
 
 DEFAULT = Nouns("artist", "bio", "artists", "bios")
+OF_ROWS = Nouns("row", "answer", "rows", "answers")
+"""The nouns of a job that names its model Row, and no nouns."""
 _CURRENT = ContextVar("nouns", default=DEFAULT)
 
 
@@ -93,11 +96,13 @@ def using_nouns(nouns: Nouns) -> Iterator[None]:
 
 
 def find_nouns(folder: Path) -> Nouns:
-    """Return the nouns of the job in a folder; the default ones where it names none that can be used."""
+    """Return the nouns of the job in a folder; those of `choose_default` where it names none that can be used."""
     try:
         return read_nouns(folder)
-    except (JobError, OSError):
+    except OSError:
         return DEFAULT
+    except JobError:
+        return choose_default(_read_source(folder))
 
 
 def read_nouns(folder: Path) -> Nouns:
@@ -105,18 +110,26 @@ def read_nouns(folder: Path) -> Nouns:
 
     Raises JobError where `NOUNS` is not two or four plain texts, and OSError where job.py cannot be read.
     """
-    path = folder / "job.py"
-    return parse_nouns(path.read_text(encoding="utf-8-sig", errors="replace"), str(path))
+    return parse_nouns(_read_source(folder), str(folder / "job.py"))
+
+
+def _read_source(folder: Path) -> str:
+    return (folder / "job.py").read_text(encoding="utf-8-sig", errors="replace")
+
+
+def choose_default(source: str) -> Nouns:
+    """Return the nouns of a job.py that assigns none: rows and answers where it has a Row, else artists and bios."""
+    return OF_ROWS if _OWN_ROW.search(source) else DEFAULT
 
 
 def parse_nouns(source: str, path: str) -> Nouns:
-    """Return the nouns that the text of a job.py assigns; the default ones for none.
+    """Return the nouns that the text of a job.py assigns; those of `choose_default` for none.
 
     path: of the file, for the sentence of the JobError where they are not two or four plain texts.
     """
     written = find_assignment(source)
     if written is None:
-        return DEFAULT
+        return choose_default(source)
     import ast  # noqa: PLC0415 - takes 4 ms, and most jobs have no nouns
 
     try:
@@ -157,7 +170,11 @@ def is_plain(text: str) -> bool:
 
 
 def form_plural(noun: str) -> str:
-    """Return the plural of a noun by the rules of English: tickets, queries, addresses."""
+    """Return the plural of a noun by the rules of English: tickets, queries, analyses; in other letters the noun."""
+    if noun and not noun[-1].isascii():
+        return noun
+    if noun.endswith("sis"):
+        return f"{noun[:-2]}es"
     if _TAKES_ES.search(noun):
         return f"{noun}es"
     if _TAKES_IES.search(noun):

@@ -220,7 +220,7 @@ def _find_row_model(module: ModuleType, folder: Path) -> tuple[str, type[BaseMod
     """Return the model of a row, and by which name job.py has it. Raises JobError where it has none, or two."""
     name = _choose_name(module, ROW_MODELS, folder)
     if name is None:
-        raise JobError(f"{folder / 'job.py'} has no pydantic model {' or '.join(ROW_MODELS)}")
+        raise JobError(f"{folder / 'job.py'} has no pydantic model {' or '.join(reversed(ROW_MODELS))}")
     return name, _find_pydantic_model(module, name, folder)
 
 

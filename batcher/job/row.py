@@ -36,8 +36,8 @@ def find_row_columns(module: ModuleType, model: type[BaseModel], place: str) -> 
     )
     if columns.id not in fields:
         raise JobError(
-            f'{place}: Row has no field {columns.id}; write ID = "..." above it, with the name of the field that holds '
-            f"the id: {', '.join(fields)}"
+            f'{place} does not say which field of Row is the id; write ID = "..." above it, with one of its names: '
+            f"{', '.join(fields)}"
         )
     _check_columns(columns, fields, place)
     return columns

@@ -49,6 +49,16 @@ def test_a_job_without_nouns_has_artists_and_bios(source: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "source", ["class Row(BaseModel):\n", "x = 1\nRow = create_model('Row')\n", "import broken here\nclass Row :\n"]
+)
+def test_a_job_with_a_row_and_without_nouns_speaks_of_rows(source: str, tmp_path: Path) -> None:
+    rows = ("row", "answer", "rows", "answers")
+    assert parse_nouns(source, "job.py") == rows
+    (tmp_path / "job.py").write_text(f"NOUNS = make_nouns()\n{source}", encoding="utf-8")
+    assert find_nouns(tmp_path) == rows
+
+
+@pytest.mark.parametrize(
     ("written", "shown"),
     [
         ('"ticket"', "'ticket'"),
@@ -87,6 +97,7 @@ def test_a_folder_without_a_job_has_the_default_nouns(tmp_path: Path) -> None:
     [
         ("ticket", "tickets"), ("query", "queries"), ("day", "days"), ("address", "addresses"), ("box", "boxes"),
         ("batch", "batches"), ("SKU", "SKUs"), ("support ticket", "support tickets"), ("bio", "bios"),
+        ("analysis", "analyses"), ("basis", "bases"), ("class", "classes"), ("заявка", "заявка"), ("票", "票"),
     ],
 )  # fmt: skip
 def test_plurals_are_formed_as_in_english(noun: str, plural: str) -> None:
@@ -102,6 +113,8 @@ def test_an_irregular_plural_is_given() -> None:
     [
         ("artist", "an artist"), ("bio", "a bio"), ("answer", "an answer"), ("user", "a user"), ("unit", "a unit"),
         ("hour", "an hour"), ("house", "a house"), ("update", "an update"), ("unsafe word", "an unsafe word"),
+        ("url", "a url"), ("URL", "a URL"), ("UUID", "a UUID"), ("unidentified item", "an unidentified item"),
+        ("university", "a university"), ("uninteresting row", "an uninteresting row"), ("union", "a union"),
     ],
 )  # fmt: skip
 def test_a_noun_has_its_article(noun: str, phrase: str) -> None:

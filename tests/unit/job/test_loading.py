@@ -78,8 +78,8 @@ def test_a_missing_folder_is_no_job(tmp_path: Path) -> None:
             "painters/job.py cannot be loaded: job.py, line 1: FileNotFoundError: [Errno 2] No such file or "
             "directory: '/proc/no-such-file'; fix job.py",
         ),
-        ("", "painters/job.py has no pydantic model Artist or Row"),
-        (JOB.replace("class Artist", "class Painter"), "painters/job.py has no pydantic model Artist or Row"),
+        ("", "painters/job.py has no pydantic model Row or Artist"),
+        (JOB.replace("class Artist", "class Painter"), "painters/job.py has no pydantic model Row or Artist"),
         (JOB.replace("class Bio(BaseModel)", "class Bio"), "painters/job.py has no pydantic model Bio"),
         (JOB.replace("def accept", "def agree"), "painters/job.py has no accept(artist, bio) function; "
          "return None to accept"),

@@ -90,14 +90,14 @@ FIELDS = "ticket_id, subject, body, urgency"
         ),
         (
             ROW_JOB.replace("class Row", "class Ticket"),
-            "tickets/job.py has no pydantic model Artist or Row",
+            "tickets/job.py has no pydantic model Row or Artist",
         ),
         (ROW_JOB.replace("Row(BaseModel)", "Row"), "tickets/job.py has no pydantic model Row"),
         (ROW_JOB.replace("Answer(BaseModel)", "Answer"), "tickets/job.py has no pydantic model Answer"),
         (
             ROW_JOB.replace('ID = "ticket_id"', ""),
-            'tickets/job.py: Row has no field artist_id; write ID = "..." above it, with the name of the field that '
-            f"holds the id: {FIELDS}",
+            'tickets/job.py does not say which field of Row is the id; write ID = "..." above it, with one of its '
+            f"names: {FIELDS}",
         ),
         (
             ROW_JOB.replace('"ticket_id"', '"Body text"'),
