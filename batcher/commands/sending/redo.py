@@ -63,7 +63,9 @@ class Redo(NamedTuple):
         most = f"at most {format_usd(self.most_usd)}" if self.most_usd is not None else "of a price that is not known"
         text += f": {most}"
         if self.bios.priced:
-            text += f"; the {current_nouns().answers} that exist have cost {format_usd(self.bios.cost_usd)}"
+            nouns, is_one = current_nouns(), self.bios.priced == 1
+            exist = f"{nouns.answer} that exists has" if is_one else f"{nouns.answers} that exist have"
+            text += f"; the {exist} cost {format_usd(self.bios.cost_usd)}"
         return text
 
 
