@@ -8,7 +8,7 @@ COMMENT ON VIEW open.bios IS 'The accepted answers, as `collect` writes them; ea
 COMMENT ON COLUMN open.bios.artist_id IS 'The id of the row, as in the table.';
 COMMENT ON COLUMN open.bios.artist_name IS 'The name, as in the table.';
 COMMENT ON COLUMN open.bios.priority IS '1 is the most urgent.';
-COMMENT ON COLUMN open.bios.data IS 'The fields of the answer as JSON; data->>''$.bio'' is the one named bio.';
+COMMENT ON COLUMN open.bios.data IS 'The fields of the answer as JSON; data->>''$.name'' is the one called name.';
 COMMENT ON COLUMN open.bios.model IS 'The model that answered, by its own name; NULL: an answer of an earlier run.';
 COMMENT ON COLUMN open.bios.finish_reason IS 'Why the answer ended, as OpenAI gives it.';
 COMMENT ON COLUMN open.bios.tokens_input IS 'Input tokens of the accepted answer.';

@@ -22,4 +22,4 @@ COMMENT ON COLUMN open.lines.failure IS 'The class of failure by which the line 
 COMMENT ON COLUMN open.lines.code IS 'The code of that failure, of the service or of Batcher.';
 COMMENT ON COLUMN open.lines.message IS 'That failure in words.';
 COMMENT ON COLUMN open.lines.wait_until IS 'When a line that waits is sent again; NULL: it does not wait for a time.';
-COMMENT ON COLUMN open.lines.data IS 'The row of the table as JSON; data->>''$.born'' is one of its columns.';
+COMMENT ON COLUMN open.lines.data IS 'The row of the table as JSON; data->>''$.name'' is the one called name.';
