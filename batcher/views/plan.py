@@ -172,7 +172,8 @@ def describe_unused_columns(unused: Sequence[str]) -> list[str]:
         return []
     more = f" and {len(unused) - MOST_COLUMNS} more" if len(unused) > MOST_COLUMNS else ""
     kind = "this column" if len(unused) == 1 else "these columns"
-    return [f"The job does not use {kind} of the table: {', '.join(unused[:MOST_COLUMNS])}{more}."]
+    names = ", ".join(name if name.strip() else "(without a name)" for name in unused[:MOST_COLUMNS])
+    return [f"The job does not use {kind} of the table: {names}{more}."]
 
 
 def _shard_rows(report: PlanReport) -> list[Sequence[Cell]]:

@@ -130,6 +130,11 @@ def test_columns_that_the_job_does_not_use_are_named(place: Place) -> None:
     told = json.loads(place.run("plan", "--dry-run", "--json").stdout)
     assert told["unused_columns"] == ["body", "subject"]
     assert "The job does not use these columns of the table: body, subject." in place.run("plan").stdout
+    place.write("jobs/bios/artists.csv", "artist_id,artist_name,priority,,subject\na1,Ana,1,text,more\n")
+    told = place.run("preview").stdout
+    assert "The job does not use these columns of the table: (without a name), subject." in told
+    place.write("jobs/bios/artists.csv", "artist_id,artist_name,priority,\na1,Ana,1,text\n")
+    assert "The job does not use this column of the table: (without a name)." in place.run("preview").stdout
     place.write("jobs/bios/artists.csv", GOOD)
     assert look(place)["unused_columns"] == []
     (place.folder / "jobs" / "bios" / "artists.csv").unlink()
