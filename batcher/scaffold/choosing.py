@@ -148,7 +148,12 @@ def _is_field_name(name: str) -> bool:
     """Return whether a field of a pydantic model may have a name."""
     is_plain = name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("_")
     is_kept = normalize("NFKC", name) == name  # else Python would change it
-    return is_plain and is_kept and name not in NOT_FIELDS and not hasattr(BaseModel, name)
+    return is_plain and is_kept and not has_meaning(name)
+
+
+def has_meaning(name: str) -> bool:
+    """Return whether a name of a field would mean something else in job.py, or pydantic would warn of it."""
+    return name in NOT_FIELDS or hasattr(BaseModel, name) or name.startswith(("model_dump", "model_validate"))
 
 
 def _write_as_field(name: str) -> str:

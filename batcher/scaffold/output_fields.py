@@ -4,11 +4,9 @@ import json
 import keyword
 from typing import NamedTuple
 
-from pydantic import BaseModel
-
 from batcher.errors import InputError
 from batcher.job.schema import COLLECT_COLUMNS
-from batcher.scaffold.choosing import NOT_FIELDS
+from batcher.scaffold.choosing import has_meaning
 
 TYPES = ("str", "int", "float", "bool")
 EXAMPLE = '"label bug|billing|other, urgency int"'
@@ -48,7 +46,7 @@ def _check_name(name: str, others: list[str]) -> None:
         raise InputError(f"--schema: {name!r} is no name of a field; take letters, digits and _, as in {EXAMPLE}")
     if name.lower() in [other.lower() for other in others]:
         raise InputError(f"--schema: the field {name} stands there twice; give one of them another name")
-    if name.lower() in COLLECT_COLUMNS or name in NOT_FIELDS or hasattr(BaseModel, name):
+    if name.lower() in COLLECT_COLUMNS or has_meaning(name):
         raise InputError(f"--schema: a field cannot be called {name}, which has a meaning of its own; rename it")
 
 

@@ -23,6 +23,21 @@ NAMES = (
 )
 """The files that are written; they have the same names in the package, under batcher/data/example."""
 TABLES = (".csv", ".jsonl", ".parquet")
+OTHER_TABLES = (
+    ".xlsx",
+    ".xls",
+    ".ods",
+    ".tsv",
+    ".txt",
+    ".json",
+    ".ndjson",
+    ".gz",
+    ".zip",
+    ".tab",
+    ".feather",
+    ".arrow",
+)
+"""Endings of files that hold tables of other kinds: a folder has none of them."""
 
 
 class InitWish(NamedTuple):
@@ -44,6 +59,8 @@ def run_init(wish: InitWish) -> "CommandAnswer[InitAnswer]":
     """
     if wish.target.suffix.lower() in TABLES or wish.target.is_file():
         lines = scaffold_table_job(wish)
+    elif wish.target.suffix.lower() in OTHER_TABLES and not wish.target.exists():
+        raise InputError(f"{wish.target} does not exist, and a table is .csv, .jsonl or .parquet; check the name")
     elif any(option is not None for option in wish[1:]):
         raise InputError(
             "--prompt, --schema, --id, --endpoint and --folder are for a table: batcher init --prompt ... tickets.csv"

@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from batcher.commands.planning.init import InitWish, scaffold_table_job
+from batcher.commands.planning.init import InitWish, run_init, scaffold_table_job
 from batcher.config.loading import load_config
 from batcher.core.model import RowColumns
 from batcher.errors import InputError
@@ -281,6 +281,21 @@ def test_nothing_that_is_there_is_touched(tmp_path: Path) -> None:
     assert sorted(each.name for each in tmp_path.iterdir()) == ["batcher.toml", "tickets.csv"]
 
 
+@pytest.mark.parametrize("name", ["tickets.xlsx", "tickets.TSV", "tickets.json", "tickets.csv.gz", "tickets.txt"])
+def test_a_missing_table_of_another_kind_is_no_folder_for_the_example(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError) as raised:
+        run_init(InitWish(tmp_path / name))
+    assert str(raised.value) == (
+        f"{tmp_path / name} does not exist, and a table is .csv, .jsonl or .parquet; check the name"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_with_a_point_in_its_name_takes_the_example(tmp_path: Path) -> None:
+    run_init(InitWish(tmp_path / "jobs.v2"))
+    assert (tmp_path / "jobs.v2" / "batcher.toml").is_file()
+
+
 def test_a_table_elsewhere_is_named_by_its_full_path(tmp_path: Path) -> None:
     path, folder = table(tmp_path), tmp_path / "new" / "place"
     told = scaffold_table_job(InitWish(path, folder=folder))
@@ -338,6 +353,14 @@ def test_any_name_of_a_column_becomes_a_field(tmp_path: Path) -> None:
         "Class",
     ]  # fmt: skip
     assert world.rows("SELECT artist_id FROM artists") == [("1",)]
+
+
+def test_pydantic_has_no_word_against_the_names_of_fields(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    job = made(table(tmp_path, "id,model_dump_x,model_validated,model_name\n1,a,b,c\n"))
+    assert list(job.artist.model_fields) == ["id", "ticket_model_dump_x", "ticket_model_validated", "model_name"]
+    assert not [str(each.message) for each in recwarn]
+    with pytest.raises(InputError, match="a field cannot be called model_dump_z"):
+        parse_output_fields("model_dump_z str")
 
 
 def test_names_in_other_alphabets_stay_readable(tmp_path: Path) -> None:
