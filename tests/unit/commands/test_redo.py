@@ -11,8 +11,8 @@ from batcher.state.redo import RedoneBios
 @pytest.mark.parametrize(
     ("lines", "told"),
     [
-        (1, "1 line is asked for again, with prompt 1: at most $0.50; the copy that exists has cost $0.25"),
-        (2, "2 lines are asked for again, with prompt 1: at most $0.50; the copies that exist have cost $0.25"),
+        (1, "1 line is asked for again, with prompt 1: at most $0.5000; the copy that exists has cost $0.2500"),
+        (2, "2 lines are asked for again, with prompt 1: at most $0.5000; the copies that exist have cost $0.2500"),
     ],
 )
 def test_one_answer_is_spoken_of_as_one(lines: int, told: str) -> None:
