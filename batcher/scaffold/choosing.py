@@ -14,7 +14,7 @@ from batcher.job.schema import COLLECT_COLUMNS, FAILED_COLUMNS
 from batcher.nouns import LONGEST_NOUN
 from batcher.scaffold.profile import ID_KINDS, LONGEST_ID, ColumnProfile, TableProfile
 
-ID_WORDS = ("id", "uuid", "guid", "key", "code", "number", "no", "nr", "sku")
+ID_WORDS = ("id", "uuid", "guid", "key", "code", "number", "no", "nr", "sku", "isbn", "doi", "url", "email")
 """Last words of columns that hold ids, the likeliest first."""
 NAME_WORDS = ("name", "title", "subject", "headline", "full_name", "display_name")
 """Columns that hold names, the likeliest first."""
@@ -104,6 +104,8 @@ def _rank_id(column: ColumnProfile, noun: str) -> tuple[int, int]:
         return (0 if len(words) == 2 else 1), 0
     if words[-1] in ID_WORDS:
         return 2 + ID_WORDS.index(words[-1]), 0
+    if words == [noun]:
+        return _UNNAMED - 1, 0
     return _UNNAMED, 0 if column.kind == "int" else column.longest
 
 

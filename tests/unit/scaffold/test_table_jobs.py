@@ -163,6 +163,9 @@ def test_a_job_for_any_kind_of_table_can_be_planned(tmp_path: Path, suffix: str)
         ("body,count", "long text {n},{n}", ("count", None, None)),
         ("code,name,model", "{n},x,y", ("ticket_code", "name", None)),
         ("id,url_key", "1,{n}", ("url_key", None, None)),
+        ("email,title", "{n}@example.org,{n}", ("email", None, None)),
+        ("ticket,title", "long text {n},{n}", ("ticket", None, None)),
+        ("ticket,code", "{n},{n}", ("ticket_code", None, None)),
     ],
 )
 def test_the_columns_that_name_a_row(tmp_path: Path, head: str, row: str, columns: tuple[str, ...]) -> None:
