@@ -175,7 +175,7 @@ def _describe_costs(costs: Costs) -> str:
         return "The model's price is not known, so what is spent, saved, wasted and reserved is not known either"
     text = f"Spent {format_usd(costs.spent)}" if costs.spent else "Spent nothing yet"
     if costs.wasted:
-        text += f", of that {format_usd(costs.wasted)} on answers that gave no {current_nouns().answer}"
+        text += f", of that {format_usd(costs.wasted)} on answers of no use"
     if costs.saved:
         text += f"; {format_usd(costs.saved)} saved against the standard price"
     if costs.reserved:

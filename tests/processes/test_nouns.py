@@ -205,7 +205,7 @@ def make_mistakes(walk: Walk, shop: Shop) -> None:
 PHRASES = (
     " new tickets, ", "takes such labels from their lines",
     "`batcher redo --row", "`batcher answers TICKET_ID`", "Sample labels", "has a label", "labels.parquet",
-    "The share of the tickets of each priority", "on answers that gave no label", "the plan has no ticket 'Number'",
+    "The share of the tickets of each priority", "on answers of no use", "the plan has no ticket 'Number'",
 )  # fmt: skip
 """What must have been said: else the walk has not come where it was to go."""
 

@@ -378,6 +378,5 @@ def _build_money(data: ReportData) -> Chart:
             "mark": {"type": "line", "strokeDash": [5, 4]},
         },
     ]
-    bio = current_nouns().answer
-    note = f"Dollars spent, and of them wasted: paid for answers that gave no {bio}, or a second one."
+    note = "Dollars spent, and of them wasted: paid for answers of no use, such as a second one."
     return Chart(_frame(rows, HEIGHT, encoding=encoding, layer=layers[: 2 if is_bounded else 1]), note)
