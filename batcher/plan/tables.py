@@ -241,7 +241,17 @@ def _parse_jsonl_row(where: str, raw: bytes) -> TableRow | InputError:
         row = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         return InputError(f"{where}: {_explain_json_error(raw, error)}")
-    return row if isinstance(row, dict) else InputError(f"{where}: not a JSON object; write one object on each line")
+    if not isinstance(row, dict):
+        return InputError(f"{where}: not a JSON object; write one object on each line")
+    if any(type(value) is float and abs(value) >= INTEGER_BOUND for value in row.values()):
+        return _keep_digits(row, raw)
+    return row
+
+
+def _keep_digits(row: TableRow, raw: bytes) -> TableRow:
+    """Return a row with whole numbers of more than 64 bits as texts: orjson makes floats of them, and ids alike."""
+    whole = {name: str(value) for name, value in json.loads(raw).items() if type(value) is int}
+    return {name: whole.get(name, value) if type(value) is float else value for name, value in row.items()}
 
 
 def _explain_json_error(raw: bytes, error: orjson.JSONDecodeError) -> str:

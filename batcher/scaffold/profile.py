@@ -30,6 +30,7 @@ _VIEW = "CREATE TEMP VIEW source AS SELECT * FROM (SELECT {columns} FROM {source
 _SELECT = "SELECT {columns} FROM source"
 _INT = r"-?(0|[1-9][0-9]{0,17})"
 _FLOAT = r"-?(0|[1-9][0-9]*)\.[0-9]+"
+_LONG_INT = r"-?[0-9]{19,}"
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _PARQUET_KINDS: Mapping[str, str] = {
     **dict.fromkeys(("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"), "int"),
@@ -165,11 +166,12 @@ def _list_checks(suffix: str, column: str, text: str, kind: str) -> Mapping[str,
         "float": "IN ('BIGINT', 'UBIGINT', 'DOUBLE')",
         "bool": "= 'BOOLEAN'",
         "dt.date": f"= 'VARCHAR' AND {date}",
-        "str": "= 'VARCHAR'",
+        "str": "IN ('VARCHAR', 'BIGINT', 'UBIGINT', 'DOUBLE')",  # a row makes texts of numbers
         "list[Any]": "= 'ARRAY'",
         "dict[str, Any]": "= 'OBJECT'",
     }
     checks = {name: f"{text} IS NULL OR (json_type({column}) {check})" for name, check in kinds.items()}
+    checks["float"] += f" AND NOT coalesce(regexp_full_match({text}, '{_LONG_INT}'), false)"  # texts: see plan/tables
     return {**checks, "Any": "true"}
 
 

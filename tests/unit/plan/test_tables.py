@@ -107,6 +107,10 @@ def test_the_position_of_a_bad_byte_is_exact_far_into_a_file(tmp_path: Path) -> 
         (b"[1]\n", [(1, "t.jsonl, row 1: not a JSON object; write one object on each line")]),
         (b"3\n", [(1, "t.jsonl, row 1: not a JSON object; write one object on each line")]),
         (
+            b'{"id": 12345678901234567890123, "a": -92233720368547758080, "b": 1e30, "c": 1.5}\n',
+            [(1, {"id": "12345678901234567890123", "a": "-92233720368547758080", "b": 1e30, "c": 1.5})],
+        ),
+        (
             b'{"a": 1}\n{"a": }\n{"a": 2}\n',
             [
                 (1, {"a": 1}),

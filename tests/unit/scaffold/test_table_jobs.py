@@ -13,6 +13,7 @@ from batcher.errors import InputError
 from batcher.job.job import Job
 from batcher.job.loading import load_job
 from batcher.nouns import find_nouns
+from batcher.plan.tables import read_table
 from batcher.scaffold.choosing import name_row
 from batcher.scaffold.output_fields import OutputField, parse_output_fields
 from batcher.scaffold.profile import profile_table
@@ -98,8 +99,8 @@ def test_rows_that_cannot_be_read_and_odd_line_ends_do_no_harm(tmp_path: Path) -
 
 def test_the_values_of_jsonl_tell_its_types(tmp_path: Path) -> None:
     rows = (
-        '{"id": 1, "a": 1, "b": "17", "c": ["x"], "d": {"k": 1}, "e": true, "f": "2026-11-27", "g": 1}\n\n'
-        '{"id": 2, "a": 2.5, "b": "", "c": null, "d": {}, "e": false, "f": "2026-11-28", "g": "x"}\nno json\n'
+        '{"id": 1, "a": 1, "b": "17", "c": ["x"], "d": {"k": 1}, "e": true, "f": "2026-11-27", "g": 1, "h": 1}\n\n'
+        '{"id": 2, "a": 2.5, "b": "", "c": null, "d": {}, "e": false, "f": "2026-11-28", "g": "x", "h": []}\nno json\n'
     )
     found = profile_table(table(tmp_path, rows, "t.jsonl"))
     kinds = {column.name: (column.kind, column.has_gaps) for column in found.columns}
@@ -111,7 +112,8 @@ def test_the_values_of_jsonl_tell_its_types(tmp_path: Path) -> None:
         "d": ("dict[str, Any]", False),
         "e": ("bool", False),
         "f": ("dt.date", False),
-        "g": ("Any", False),
+        "g": ("str", False),
+        "h": ("Any", False),
     }
 
 
@@ -377,6 +379,17 @@ def test_a_field_never_has_the_name_of_another_column(tmp_path: Path) -> None:
     assert job.restore_artist(job.encode_row(row)) == row
     assert job.prompt_values(row, "") == {
         "id": "1", "body_text_2": "a", "body_text_3": "b", "body_text": "c", "body_text_4": "d",
+    }  # fmt: skip
+
+
+def test_a_long_number_of_jsonl_keeps_its_digits(tmp_path: Path) -> None:
+    rows = '{"id": 92748927005455000000000017, "track": 92748927005455000000000018}\n{"id": 2, "track": 2}\n'
+    job = made(table(tmp_path, rows, "t.jsonl"), prompt="{track}")
+    given = next(row for _, row in read_table(tmp_path / "t.jsonl"))
+    assert isinstance(given, dict)
+    row = job.parse_artist_row(given, "row 1")
+    assert job.prompt_values(row, "row 1") == {
+        "id": "92748927005455000000000017", "track": "92748927005455000000000018",
     }  # fmt: skip
 
 
