@@ -249,7 +249,12 @@ def _describe_reused(reused: ReusedAnswers, saved_usd: float | None) -> list[str
         why = "no row of this plan asks the same" if reused.known else "none of them was asked as this job asks"
         return [f"The other state has {of_other}, and {why}."]
     price = "" if saved_usd is None else f" and about {format_usd(saved_usd)}"
-    refused = f"; {reused.refused:,} more were refused by accept" if reused.refused else ""
+    was = "was" if reused.refused == 1 else "were"
+    refused = f"; {reused.refused:,} more {was} refused by today's job" if reused.refused else ""
+    if not reused.lines:
+        return [
+            f"{nouns.count_answers(reused.refused)} of the other state {was} refused by today's job: none is taken."
+        ]
     takes = f"takes its {nouns.answer}" if reused.lines == 1 else f"take their {nouns.answers}"
     return [
         f"{nouns.count_rows(reused.lines)} {takes} from the other state, which asked the same: "

@@ -99,7 +99,10 @@ def test_an_answer_that_is_refused_today_is_asked_for(tmp_path: Path, earlier: D
     result, report = plan_more(world, rows_of(tmp_path, 100, 4), reuse=earlier.store.folder)
     assert (result.reused.lines, result.reused.refused, world.states()) == (3, 1, {"done_before": 3, "ready": 1})
     summary = summarise_plan(report, world.config, resolve_prices, world.clock())
-    assert "; 1 more were refused by accept." in draw_plain(draw_plan(result, report, summary), 200)
+    assert "; 1 more was refused by today's job." in draw_plain(draw_plan(result, report, summary), 200)
+    none = result.reused._replace(lines=0, refused=4)
+    told = draw_plain(draw_plan(replace(result, reused=none), report, summary), 200)
+    assert "4 bios of the other state were refused by today's job: none is taken." in told
 
 
 @pytest.mark.parametrize(
