@@ -129,8 +129,10 @@ def test_a_lost_create_is_held_where_absence_cannot_be_shown(open_at: Open, host
 def test_a_create_without_effect_is_held_where_no_file_is_deleted(open_at: Open) -> None:
     """Its file is still there, so that a create which is late could use it."""
     world = open_at(UNLISTED[-1], reset_before={"create": 1.0})
+    begun = world.clock()
     states = finish(world)
     assert states == {"held": LINES} and times_paid_again(world) == 0
+    assert world.clock() - begun < HOUR
 
 
 @every_host

@@ -26,7 +26,7 @@ that exists has ended by then, and what holds for this long does not pass, such 
 end. It is not counted from the create: after a standstill of days the first look may be a bad one."""
 FOREIGN_KEY = (
     "the service does not know the file that we have uploaded for shard {}, nor its batch; "
-    "is OPENAI_API_KEY of the project that it was sent from?"
+    "is {} of the project that it was sent from?"
 )
 
 
@@ -212,7 +212,7 @@ class IntentReconciler:
         with self._context.store.transaction("stranger", patience_s=None) as tx:
             wait = self._context.next_delay_seconds(FailureClass.OUTAGE, 0)
             shards.delay_shard(tx, submission.shard, tx.now + wait)
-            facts.stop_sending(tx, FOREIGN_KEY.format(submission.shard))
+            facts.stop_sending(tx, FOREIGN_KEY.format(submission.shard, self._context.profile.key_variables[0]))
 
     def _record_absence(self, submission: Submission) -> None:
         """Record that the batch does not exist. Another batch of the shard that was found meanwhile takes its place."""

@@ -29,7 +29,7 @@ FILES_CHECKED = 3
 """Input files that are looked up before the key is judged to be another project's."""
 FOREIGN_KEY = (
     "the service knows none of the job's batches in flight ({}), nor their files; "
-    "is OPENAI_API_KEY of the project that they were sent from?"
+    "is {} of the project that they were sent from?"
 )
 STRAYS_FOR_S = 26 * 3600.0
 """Seconds after a submission was closed for which its batch may still appear in a listing: it ends within a day."""
@@ -80,7 +80,7 @@ class BatchWatcher:
                     _follow_listing_lag(tx, batch, is_listed, look)
             outcomes += [events.ListingUnclear(each) for each in strays.record_listing_problems(tx, listing.problems)]
             if is_foreign:
-                facts.stop_sending(tx, FOREIGN_KEY.format(len(running)))
+                facts.stop_sending(tx, FOREIGN_KEY.format(len(running), self._context.profile.key_variables[0]))
             facts.record_poll(tx)
         self._report_progress(len(running) - len(ended), outcomes)
 
