@@ -81,11 +81,12 @@ class JobPlan(NamedTuple):
 
 
 def parse_endpoint(text: str) -> Endpoint:
-    """Return an endpoint whose answers are numbers, by the last word of its path. Raises InputError for others."""
+    """Return an endpoint whose answers are numbers, by its path or its last word. Raises InputError for others."""
     known = {endpoint.rpartition("/")[2]: endpoint for endpoint in EXAMPLE_MODELS}
-    if text not in known:
+    word = text.removeprefix("/").removeprefix("v1/")
+    if word not in known:
         raise InputError(f"--endpoint {text!r} is none whose answers are numbers; take {' or '.join(known)}")
-    return known[text]
+    return known[word]
 
 
 def plan_job_files(table: TableProfile, wish: JobWish) -> JobPlan:

@@ -17,7 +17,7 @@ from batcher.plan.tables import read_table
 from batcher.scaffold.choosing import name_row
 from batcher.scaffold.output_fields import OutputField, parse_output_fields
 from batcher.scaffold.profile import profile_table
-from batcher.scaffold.sources import convert_prompt
+from batcher.scaffold.sources import convert_prompt, parse_endpoint
 from tests.support.world import World
 
 HEAD = "ticket_id,subject,body\n"
@@ -530,3 +530,13 @@ def test_what_does_not_fit_numbers_is_refused(tmp_path: Path) -> None:
     assert refusal(table(tmp_path), endpoint="embeddings", schema="label str") == (
         "--schema is for answers in words, and those of --endpoint are numbers; leave one of them out"
     )
+
+
+@pytest.mark.parametrize("text", ["embeddings", "/v1/embeddings", "v1/embeddings"])
+def test_an_endpoint_may_be_written_as_in_the_settings(text: str) -> None:
+    assert parse_endpoint(text) == "/v1/embeddings"
+
+
+def test_an_endpoint_of_texts_is_refused() -> None:
+    with pytest.raises(InputError, match="--endpoint '/v1/responses' is none whose answers are numbers"):
+        parse_endpoint("/v1/responses")
