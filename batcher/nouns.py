@@ -15,12 +15,13 @@ from batcher.errors import JobError, format_faulty_value
 
 LONGEST_NOUN = 40
 """Characters of a noun at most: it has to fit into the heading of a column."""
-_ASSIGNMENT = re.compile(r"^NOUNS\b[^=\n]*=[ \t]*([(\[][^)\]]*[)\]]|[^\n]*)", re.MULTILINE)
-_NOUN = re.compile(r"\w(?:[\w '&./-]*\w)?")
-_OWN_ROW = re.compile(r"^(?:class[ \t]+Row\b|Row[ \t]*=)", re.MULTILINE)
-_TAKES_ES = re.compile(r"(?:s|x|z|ch|sh)$", re.IGNORECASE)
-_TAKES_IES = re.compile(r"[^aeiou]y$")
-_TAKES_AN = re.compile(r"(?!uni(?!n|d|m)|us[eu]|util|eu|one\b|ur[il]\b|uuid)[aeiou]|hour|hono|heir", re.IGNORECASE)
+# The patterns are compiled where they are first used, as most commands use none of them.
+_ASSIGNMENT = r"(?m)^NOUNS\b[^=\n]*=[ \t]*([(\[][^)\]]*[)\]]|[^\n]*)"
+_NOUN = r"\w(?:[\w '&./-]*\w)?"
+_OWN_ROW = r"(?m)^(?:class[ \t]+Row\b|Row[ \t]*=)"
+_TAKES_ES = r"(?i)(?:s|x|z|ch|sh)$"
+_TAKES_IES = r"[^aeiou]y$"
+_TAKES_AN = r"(?i)(?!uni(?!n|d|m)|us[eu]|util|eu|one\b|ur[il]\b|uuid)[aeiou]|hour|hono|heir"
 
 
 class Nouns(NamedTuple):
@@ -119,7 +120,7 @@ def _read_source(folder: Path) -> str:
 
 def choose_default(source: str) -> Nouns:
     """Return the nouns of a job.py that assigns none: rows and answers where it has a Row, else artists and bios."""
-    return OF_ROWS if _OWN_ROW.search(source) else DEFAULT
+    return OF_ROWS if "Row" in source and re.search(_OWN_ROW, source) else DEFAULT
 
 
 def parse_nouns(source: str, path: str) -> Nouns:
@@ -148,7 +149,7 @@ def parse_nouns(source: str, path: str) -> Nouns:
 
 def find_assignment(source: str) -> str | None:
     """Return the expression that is assigned to `NOUNS` at the start of a line, the last one; None where none is."""
-    found = _ASSIGNMENT.findall(source)
+    found = re.findall(_ASSIGNMENT, source) if "NOUNS" in source else []
     return found[-1] if found else None
 
 
@@ -166,7 +167,7 @@ def build_nouns(texts: object) -> Nouns | None:
 
 def is_plain(text: str) -> bool:
     """Return whether a text is a noun that any screen can show: letters, digits, and a few marks between them."""
-    return len(text) <= LONGEST_NOUN and _NOUN.fullmatch(text) is not None
+    return len(text) <= LONGEST_NOUN and re.fullmatch(_NOUN, text) is not None
 
 
 def form_plural(noun: str) -> str:
@@ -175,16 +176,16 @@ def form_plural(noun: str) -> str:
         return noun
     if noun.endswith("sis"):
         return f"{noun[:-2]}es"
-    if _TAKES_ES.search(noun):
+    if re.search(_TAKES_ES, noun):
         return f"{noun}es"
-    if _TAKES_IES.search(noun):
+    if re.search(_TAKES_IES, noun):
         return f"{noun[:-1]}ies"
     return f"{noun}s"
 
 
 def put_article(noun: str) -> str:
     """Return a noun with its article: "a bio", "an artist"."""
-    return f"{'an' if _TAKES_AN.match(noun) else 'a'} {noun}"
+    return f"{'an' if re.match(_TAKES_AN, noun) else 'a'} {noun}"
 
 
 def to_name(noun: str) -> str:

@@ -2,7 +2,8 @@
 
 from batcher.catalog.prices import PriceOf
 from batcher.catalog.tokens import TokenCounter
-from batcher.config.derived import output_token_limit, takes_cache_breakpoints
+from batcher.config.caching import takes_cache_breakpoints
+from batcher.config.derived import output_token_limit
 from batcher.config.sections import Config
 from batcher.core.model import JobVersion
 from batcher.errors import ConfigError

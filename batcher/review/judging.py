@@ -18,12 +18,13 @@ from batcher.disk.direct_answers import CallAnswer, read_direct_answers
 from batcher.disk.result_archive import read_kept_lines
 from batcher.job.job import Job, job_output_to_stderr
 from batcher.nouns import current_nouns
+from batcher.state.bios import load_vector_length
 from batcher.state.db.store import Store
 from batcher.state.following.settling import FollowerBio, load_follower_bios, settle_followers
 from batcher.state.review import judging
 from batcher.state.review.judging import AcceptedAnswer, AnswerToJudge, BatchToJudge, JudgementCounts, RefusedBio
 from batcher.state.submissions import load_run_id
-from batcher.state.versions import load_vector_length, load_versions
+from batcher.state.versions import load_versions
 
 GROUP_ANSWERS = 25_000
 """Answers of batches that are loaded together, one batch at least: each time reads all artists."""

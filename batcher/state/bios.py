@@ -9,7 +9,9 @@ from typing import NamedTuple
 import duckdb
 import orjson
 
-from batcher.core.model import RowColumns
+from batcher.catalog.limits import lookup_vector_length
+from batcher.core.endpoints.embeddings import VectorLength
+from batcher.core.model import Endpoint, JobVersion, RowColumns
 from batcher.state.db.transaction import Transaction, load_statements
 
 FILES_KEPT = 50
@@ -142,3 +144,18 @@ def copy_failed_artists(tx: Transaction, columns: RowColumns, path: Path, option
     """
     query = load_statements()["failed_artists"].replace(", ".join(_KEYS), select_keys(columns), 1)
     return copy_query(tx, query, path, options)
+
+
+def load_vector_length(tx: Transaction, number: int, version: JobVersion) -> VectorLength | None:
+    """Return how long the vectors of a version are: as its settings or its model say, else as the first one that came.
+
+    None for a version whose answers are no vectors.
+    """
+    if version.endpoint is not Endpoint.EMBEDDINGS:
+        return None
+    asked = version.parameters.get("dimensions")
+    known = asked if isinstance(asked, int) else lookup_vector_length(version.model)
+    if known is None:
+        rows = tx.fetch_all("vector_length", version=number)
+        known = next((int(length) for (length,) in rows if length), None)
+    return VectorLength(known)

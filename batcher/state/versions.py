@@ -7,9 +7,7 @@ from typing import NamedTuple
 
 import orjson
 
-from batcher.catalog.limits import lookup_vector_length
 from batcher.core.cache.keys import count_prefix_tokens
-from batcher.core.endpoints.embeddings import VectorLength
 from batcher.core.model import CacheMode, Endpoint, JobVersion
 from batcher.state.db.transaction import Transaction
 
@@ -103,21 +101,6 @@ def load_stored_versions(tx: Transaction) -> Mapping[int, StoredVersion]:
         int(number): StoredVersion(decode_version(definition), int(constant_tokens))
         for number, definition, constant_tokens in tx.fetch_all("version_definitions")
     }
-
-
-def load_vector_length(tx: Transaction, number: int, version: JobVersion) -> VectorLength | None:
-    """Return how long the vectors of a version are: as its settings or its model say, else as the first one that came.
-
-    None for a version whose answers are no vectors.
-    """
-    if version.endpoint is not Endpoint.EMBEDDINGS:
-        return None
-    asked = version.parameters.get("dimensions")
-    known = asked if isinstance(asked, int) else lookup_vector_length(version.model)
-    if known is None:
-        rows = tx.fetch_all("vector_length", version=number)
-        known = next((int(length) for (length,) in rows if length), None)
-    return VectorLength(known)
 
 
 def register_wider_version(tx: Transaction, number: int, room: int) -> int | None:

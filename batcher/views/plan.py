@@ -8,7 +8,7 @@ from rich.text import Text
 
 from batcher.catalog.limits import lookup_effort, lookup_output_room, lookup_thinking_room
 from batcher.catalog.prices import PriceOf
-from batcher.config.derived import find_cache_problem
+from batcher.config.caching import find_cache_problem
 from batcher.config.sections import Config
 from batcher.core.cache.keys import KEYS
 from batcher.core.direct.flex import FLEX

@@ -8,7 +8,8 @@ import pytest
 from batcher.job.loading import load_job
 from batcher.review.judging import judge_again
 from batcher.sandbox import SandboxSettings
-from batcher.state.versions import load_vector_length, load_version
+from batcher.state.bios import load_vector_length
+from batcher.state.versions import load_version
 from tests.support.direct_kit import Desk, settings_of
 from tests.support.job_kit import TEXT_JOB, write_small_job
 

@@ -11,7 +11,7 @@ from batcher.commands.base.answer import CommandAnswer
 from batcher.commands.base.choices import describe_similar_artists
 from batcher.commands.base.session import Session
 from batcher.commands.planning.plan import configured_tables
-from batcher.config.derived import find_cache_problem
+from batcher.config.caching import find_cache_problem
 from batcher.core.model import JobVersion
 from batcher.errors import InputError
 from batcher.job.job import Job, job_output_to_stderr

@@ -42,12 +42,13 @@ from batcher.nouns import current_nouns
 from batcher.service.service import CallError, CallRefused
 from batcher.state import batches, facts, quota_pauses, remote_files, results, shards, submissions, wishes
 from batcher.state.batches import EndedBatch
+from batcher.state.bios import load_vector_length
 from batcher.state.db.transaction import Transaction
 from batcher.state.following.settling import settle_followers
 from batcher.state.results import Decision, FailedLine
 from batcher.state.shards import ShardRow
 from batcher.state.snapshot import latest_valid_wait, load_braked
-from batcher.state.versions import load_vector_length, load_version, register_wider_version
+from batcher.state.versions import load_version, register_wider_version
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,10 +29,11 @@ from batcher.lanes.context import LaneContext
 from batcher.lanes.direct.calls import CallOutcome, CallRequest
 from batcher.service.service import CallUnknown
 from batcher.state import direct_calls
+from batcher.state.bios import load_vector_length
 from batcher.state.db.transaction import Transaction
 from batcher.state.direct_calls import CallRecord
 from batcher.state.results import load_reason_history
-from batcher.state.versions import load_vector_length, load_version
+from batcher.state.versions import load_version
 
 JOB_FAILED = "job_failed"
 """The code of a line on whose answer the job's own code failed."""

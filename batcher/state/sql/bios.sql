@@ -24,3 +24,7 @@ UPDATE bios SET collected_at = -$now WHERE coalesce(collected_at, -1) < 0
 -- name: mark_collected
 -- The outcome. Bios that another collect has written meanwhile bear its own time.
 UPDATE bios SET collected_at = $now WHERE collected_at = -$written_at
+
+-- name: vector_length
+-- The row is chosen first: the JSON of thousands of vectors is more than the memory.
+SELECT json_array_length(data, '$.embedding') FROM (SELECT data FROM bios WHERE version = $version LIMIT 1)

@@ -14,10 +14,6 @@ INSERT OR IGNORE INTO versions VALUES ($version, $fingerprint, $definition, $con
 -- name: prompt_numbers
 SELECT version, prompt FROM versions ORDER BY version
 
--- name: vector_length
--- The row is chosen first: the JSON of thousands of vectors is more than the memory.
-SELECT json_array_length(data, '$.embedding') FROM (SELECT data FROM bios WHERE version = $version LIMIT 1)
-
 -- name: unsent_of_other_versions
 -- Lines that were never sent with the prompt that they have, and the shards that hold them. A line that was sent is retried
 -- with its prompt, whatever the prompt is now; of a bio that was asked for again, only tries since then count. A version

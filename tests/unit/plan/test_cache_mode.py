@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from batcher.catalog.limits import lookup_cache_minimum
 from batcher.catalog.tokens import TokenCounter, count_fewest_tokens, count_tokens
-from batcher.config.derived import find_cache_problem, takes_cache_breakpoints
+from batcher.config.caching import find_cache_problem, takes_cache_breakpoints
 from batcher.config.sections import Config
 from batcher.core.model import CacheMode, Endpoint, JobVersion
 from batcher.plan.cache_mode import choose_cache_mode
