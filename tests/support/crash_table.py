@@ -144,6 +144,14 @@ SCENARIOS: Mapping[str, Scenario] = {
     "uploads limited": Scenario(settings={"uploads_per_minute": 1}, speed=60),
     "create lost": Scenario(faults={"list_lag_s": 60}, script={"create": (LOST,)}),
     "create refused": Scenario(script={"create": (REFUSED,)}, lines=6, priorities=(1,), grace=0.1),
+    "create unlisted": Scenario(
+        script={"create": (REFUSED,)},
+        lines=6,
+        priorities=(1,),
+        codes=(0, 3),  # the first run leaves its lines held
+        commands=(("run",), ("retry", "--class", "missing"), ("run",)),
+        direct='[service]\nprofile = "compatible"\nlacks = ["list_batches"]',
+    ),
     "file unknown": Scenario(
         sandbox=Forgetful,
         script={"create": (REFUSED,)},
@@ -196,11 +204,13 @@ SCENARIOS: Mapping[str, Scenario] = {
         prelude=((("plan",), ""),), commands=(("forget", "--not-in-table", "--yes"), ("run",)), prepare=drop_artist
     ),
     "told": Scenario(lines=6, direct='[notify]\ncommand = "true"'),
+    "admin key": Scenario(commands=(("plan",), ("run",)), lines=6, environment={"OPENAI_ADMIN_KEY": "sk-admin-test"}),
     "paused": Scenario(commands=(("plan",), ("pause",), ("resume",), ("run",)), lines=6),
 }
 
 COMMITS: Mapping[str, str] = {
     "plan": "plain",
+    "limit_hint": "admin key",
     "reached": "plain",
     "begin": "plain",
     "release": "plain",
@@ -222,6 +232,7 @@ COMMITS: Mapping[str, str] = {
     "upload_refused": "uploads limited",
     "create_unknown": "create lost",
     "absent_once": "create refused",
+    "hold_create": "create unlisted",
     "adopt": "create lost",
     "input_deleted": "create refused",
     "find_absent": "create refused",

@@ -102,6 +102,8 @@ class Scenario:
     prepare: Callable[[Path], None] = lambda _folder: None
     deaths: int = 100
     """At most so many at crash points in one job."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that its commands have besides the key and the address."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,8 @@ class Killing:
     def _environment(self) -> dict[str, str]:
         unset = ("BATCHER_", "OPENAI_")
         env = {key: value for key, value in os.environ.items() if not key.startswith(unset)}
-        return env | {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": self.url, "PYTHONPATH": str(ROOT)}
+        ours = {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": self.url, "PYTHONPATH": str(ROOT)}
+        return {**env, **ours, **self.scenario.environment}
 
     def done(self, command: Sequence[str], crash_at: str = "") -> int:
         """Run a command to its end, which may be a crash point, and return its exit code."""
