@@ -15,6 +15,7 @@ from typing import Literal
 
 from batcher.commands.base.bounds import check_numbers
 from batcher.commands.base.session import Host, Session
+from batcher.commands.base.signals import EndRequest
 from batcher.commands.planning.forget import run_forget
 from batcher.commands.planning.plan import choose_options, choose_run_options, run_plan
 from batcher.commands.planning.preview import run_preview
@@ -110,7 +111,7 @@ class OpenedJob:
         self.config = config
         self._on_event, self._signals = on_event, signals
         self._service_moved, self._waits = service_moved, waits
-        self._under_way: list[threading.Event] = []
+        self._under_way: list[EndRequest] = []
 
     def end(self) -> None:
         """Have the commands that are under way, in other threads or around a callback, end at the next safe point."""
@@ -124,7 +125,7 @@ class OpenedJob:
         counts: parameters that the command line bounds. Raises InputError where one cannot be used.
         """
         check_numbers(counts)
-        end = threading.Event()
+        end = EndRequest()
         handles_signals = self._signals and threading.current_thread() is threading.main_thread()
         host = Host(self._on_event, end, handles_signals, asks=False)
         display = Display(CleanConsole(stderr=True, quiet=True, force_terminal=False))

@@ -16,9 +16,9 @@ from batcher.state.db.transaction import Transaction
 from batcher.views.progress import CleanConsole, Display
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
+    from batcher.commands.base.signals import EndRequest
     from batcher.core.events import Event
     from batcher.job.job import Job
 
@@ -47,7 +47,7 @@ class Host(NamedTuple):
 
     report_event: "Callable[[Event], None] | None" = None
     """Is called with each event of a lane, beside the display."""
-    end: "threading.Event | None" = None
+    end: "EndRequest | None" = None
     """Set by the host to have the command end at the next safe point, as by Ctrl-C."""
     handles_signals: bool = True
     """Whether Ctrl-C, SIGTERM and SIGHUP end the command at a safe point; only the main thread can."""

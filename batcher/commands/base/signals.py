@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import IO
 
@@ -32,38 +33,64 @@ def leave_lost_terminals(terminals: Sequence[int]) -> None:
             os.close(nowhere)
 
 
+class EndRequest:
+    """The wish that a command ends, which a signal, a callback or another thread may express at any moment.
+
+    `threading.Event` does not serve: a signal that comes while the main thread is within `wait` finds the lock taken by
+    the code that it interrupts, and the process hangs for good. `SimpleQueue.put` is made to be called so.
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._wakes: SimpleQueue[None] = SimpleQueue()
+
+    def set(self) -> None:
+        """Express the wish, and wake who waits."""
+        self._is_set = True
+        self._wakes.put(None)
+
+    def is_set(self) -> bool:
+        """Return whether the wish was expressed."""
+        return self._is_set
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until the wish is expressed, `seconds` at most; return whether it was."""
+        if not self._is_set:
+            with suppress(Empty):
+                self._wakes.get(timeout=max(0.0, seconds))
+        return self._is_set
+
+
 class InterruptHandler:
     """The handler of the signals: the first requests the end at the next safe point, a second one ends at once."""
 
-    def __init__(
-        self, display: Display, ending: EndingSignal = ENDING, requested: threading.Event | None = None
-    ) -> None:
+    def __init__(self, display: Display, ending: EndingSignal = ENDING, requested: EndRequest | None = None) -> None:
         """requested: is set when the end is requested, by a signal or by its other holders; None: one of its own."""
-        self._event = requested or threading.Event()
+        self._request = requested or EndRequest()
         self._display, self._ending = display, ending
         self._terminals = find_terminals()
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         """Handle the signal. Raises KeyboardInterrupt on the second one."""
         self._ending.record_signal(number)
-        if self._event.is_set():
+        if self._request.is_set():
             raise KeyboardInterrupt
-        self._event.set()
+        self._request.set()
         leave_lost_terminals(self._terminals)
         with suppress(OSError):  # whoever reads may be gone, which ends nothing that is under way
             self._display.print_note("ending at the next safe point; once more to end at once")
 
     def is_requested(self) -> bool:
         """Return whether the user asked to end."""
-        return self._event.is_set()
+        return self._request.is_set()
 
     def sleep(self, seconds: float) -> None:
         """Sleep, or until the user asks to end."""
-        self._event.wait(seconds)
+        self._request.wait(seconds)
 
     def sleep_or_interrupt(self, seconds: float) -> None:
         """Sleep where nothing was begun yet. Raises KeyboardInterrupt when the user asks to end."""
-        if self._event.wait(seconds):
+        if self._request.wait(seconds):
             raise KeyboardInterrupt
 
 

@@ -4,6 +4,8 @@ import io
 import os
 import pty
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -132,3 +134,39 @@ def test_a_redirect_is_told_as_a_wrong_address() -> None:
     service.check_key = lambda: (_ for _ in ()).throw(CallRefused(ErrorDetails(308, message="a redirect")))
     with pytest.raises(SetupError, match="a redirect; check OPENAI_BASE_URL"):
         process._check_service(service, known=True, lane="direct", profile=load_profile())
+
+
+AT_ANY_MOMENT = """
+import sys
+from batcher.commands.base.signals import EndRequest
+
+
+def ask_at_step(step):
+    request, steps = EndRequest(), 0
+
+    def count(_frame, _event, _value):
+        nonlocal steps
+        steps += 1
+        if steps == step:
+            request.set()
+        return count
+
+    sys.settrace(count)
+    request.wait(0.001)
+    sys.settrace(None)
+    assert steps < step or request.wait(60)
+    return steps >= step
+
+
+step = 1
+while ask_at_step(step):
+    step += 1
+print(step > 4)
+"""
+
+
+def test_a_signal_at_any_moment_of_a_wait_ends_it() -> None:
+    """In a process of its own: where it takes a lock that the interrupted code holds, it hangs for good."""
+    words = [sys.executable, "-c", AT_ANY_MOMENT]
+    ended = subprocess.run(words, check=False, capture_output=True, text=True, timeout=60)
+    assert (ended.stdout, ended.stderr) == ("True\n", "")
