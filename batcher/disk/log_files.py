@@ -134,4 +134,5 @@ class LogReader:
         whole, feed, _ = file.read().rpartition(b"\n")
         if feed:
             self._offset += len(whole) + 1
-            yield from whole.decode("utf-8", "replace").split("\n")
+            # An empty line is none: a writer that sees a half of another's line takes it for a torn one, and ends it.
+            yield from filter(None, whole.decode("utf-8", "replace").split("\n"))

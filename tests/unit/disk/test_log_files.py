@@ -51,6 +51,16 @@ def test_writers_at_once_lose_and_mix_no_line_over_rotations(tmp_path: Path) -> 
     assert set(found) == expected
 
 
+def test_an_empty_line_between_two_is_no_line(tmp_path: Path) -> None:
+    """Two writers at once may leave one: the second sees the first one's line half written, and ends it."""
+    path = tmp_path / "batcher.log"
+    append_line(path, b"one\n")
+    with path.open("ab") as file:
+        file.write(b"\n")
+    append_line(path, b"two\n")
+    assert lines_of(path) == ["one", "two"]
+
+
 def test_there_are_five_files_and_only_their_owner_reads_them(tmp_path: Path) -> None:
     path = tmp_path / "batcher.log"
     before = os.umask(0)
