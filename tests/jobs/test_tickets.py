@@ -64,7 +64,7 @@ def test_answers_are_checked(changes: dict[str, object], reason: str | None) -> 
     ],
 )
 def test_make_demo_runs_the_job_that_is_named(variable: str, settings: str) -> None:
-    words = ["make", "-n", "demo", *([variable] if variable else [])]
+    words = ["make", "-n", "--no-print-directory", "demo", *([variable] if variable else [])]
     told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     assert told.stdout.splitlines()[-1].endswith(f"batcher demo --config {settings}")
     assert (ROOT / settings).is_file()
