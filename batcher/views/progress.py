@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -37,8 +37,12 @@ def is_in_foreground(file: IO[str]) -> bool:
 class CleanConsole(Console):
     """A console whose terminal acts on nothing that a text holds: the one place where text is printed.
 
-    rich itself lets escape sequences of a text through.
+    rich itself lets escape sequences of a text through, and makes pictures of names between colons.
     """
+
+    def __init__(self, **options: Any) -> None:
+        """options: of rich's console."""
+        super().__init__(emoji=False, **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield what rich draws, with the texts cleaned; rich's own control sequences stay."""
@@ -116,11 +120,16 @@ class Display:
         self.print_line(line if self.has_screen else f"{format_iso(time.time())} {line}")
 
     def print_note(self, note: str) -> None:
-        """Print a line from within a signal handler: on a screen it is shown with its next drawing."""
+        """Print a line from within a signal handler: on a screen it is shown with its next drawing.
+
+        rich is not used, as it may be what the signal has interrupted: within an import of its own, or half-way through
+        a line. Raises OSError where nobody reads any more.
+        """
         if self._screen is not None:
             self._screen.set_note(note)
-        else:
-            self.console.print(note, highlight=False, markup=False)
+        elif not self.console.quiet:
+            start = "\n" if self.console.is_terminal else ""  # behind the ^C, or a progress bar
+            os.write(self.console.file.fileno(), f"{start}{note}\n".encode())
 
     def print_once(self, line: str) -> None:
         """Print a line that this command has not printed yet."""

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,6 +135,23 @@ def test_a_redirect_is_told_as_a_wrong_address() -> None:
     service.check_key = lambda: (_ for _ in ()).throw(CallRefused(ErrorDetails(308, message="a redirect")))
     with pytest.raises(SetupError, match="a redirect; check OPENAI_BASE_URL"):
         process._check_service(service, known=True, lane="direct", profile=load_profile())
+
+
+class InterruptedConsole(Console):
+    """A console that is half-way through a line: what it is made of cannot be used now."""
+
+    def print(self, *_objects: Any, **_options: Any) -> None:
+        """Fail as rich does where a signal comes while it imports a module of its own."""
+        raise ImportError("cannot import name 'EMOJI' from partially initialized module 'rich._emoji_codes'")
+
+
+def test_a_signal_while_a_line_is_printed_is_told_without_printing(tmp_path: Path) -> None:
+    path = tmp_path / "stderr.txt"
+    with path.open("w", encoding="utf-8") as file:
+        handler = InterruptHandler(Display(InterruptedConsole(file=file)), EndingSignal())
+        handler(signal.SIGINT, None)
+    assert handler.is_requested()
+    assert path.read_text(encoding="utf-8") == "ending at the next safe point; once more to end at once\n"
 
 
 AT_ANY_MOMENT = """

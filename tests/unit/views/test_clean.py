@@ -54,3 +54,9 @@ def test_an_answer_in_json_keeps_its_meaning() -> None:
     assert clean_text(text) == text
     assert json.loads(text) == answer
     assert "ü 艺" in text
+
+
+def test_names_between_colons_stay_as_they_are() -> None:
+    file = io.StringIO()
+    CleanConsole(file=file, width=100).print("artist :red_circle: at 10:30", markup=False)
+    assert file.getvalue() == "artist :red_circle: at 10:30\n"
