@@ -5,8 +5,7 @@ CreateEmbeddingRequest and CreateModerationRequest as the client openai 3.57 has
 """
 
 import math
-from collections.abc import Mapping
-from difflib import get_close_matches
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from batcher.core.model import Endpoint, Parameters
@@ -86,7 +85,7 @@ def _find_key_fault(endpoint: Endpoint, key: str) -> str:
     others = [other for other, keys in REQUEST_KEYS.items() if key in keys and other.takes_prompt]
     if others:
         return f'{endpoint} takes no {key}; remove it, or set endpoint = "{others[0]}"'
-    near = get_close_matches(key, known - OWN_KEYS.keys(), n=1, cutoff=0.5)
+    near = _find_nearest(key, known - OWN_KEYS.keys())
     return f"{endpoint} takes no {key}; " + (f"the nearest is {near[0]}" if near else "remove it")
 
 
@@ -97,7 +96,7 @@ def _find_numbers_key_fault(endpoint: Endpoint, key: str) -> str:
     parameters = sorted(REQUEST_KEYS[endpoint] - TEXT_KEYS.keys())
     if key in parameters:
         return ""
-    near = get_close_matches(key, parameters, n=1, cutoff=0.5)
+    near = _find_nearest(key, parameters)
     others = f"its parameters are {', '.join(parameters)}" if parameters else "nor any other parameter"
     return f"{endpoint} takes no {key}" + (f"; the nearest is {near[0]}" if near else f", {others}; remove it")
 
@@ -109,6 +108,13 @@ def _find_vector_fault(key: str, value: object) -> str:
     if key == "dimensions" and (type(value) is not int or not 1 <= value <= MOST_DIMENSIONS):
         return f"dimensions is a whole number from 1 to {MOST_DIMENSIONS:,}"
     return ""
+
+
+def _find_nearest(key: str, known: Iterable[str]) -> list[str]:
+    """Return the known key that is spelled most like this one; empty where none is near."""
+    from difflib import get_close_matches  # noqa: PLC0415 - loading it takes 2 ms, and only a mistake needs it
+
+    return get_close_matches(key, known, n=1, cutoff=0.5)
 
 
 def _find_value_fault(value: object) -> str:
