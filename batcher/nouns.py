@@ -4,6 +4,7 @@ The words are a choice of the process, as a language is to gettext: a session se
 for them. job.py is read and not run, so that they are known where it is broken, and cost a look at the job nothing.
 """
 
+import ast
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -131,8 +132,6 @@ def parse_nouns(source: str, path: str) -> Nouns:
     written = find_assignment(source)
     if written is None:
         return choose_default(source)
-    import ast  # noqa: PLC0415 - takes 4 ms, and most jobs have no nouns
-
     try:
         value = ast.literal_eval(written)
     except (ValueError, SyntaxError, MemoryError, RecursionError):

@@ -6,6 +6,7 @@ CreateEmbeddingRequest and CreateModerationRequest as the client openai 3.57 has
 
 import math
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from types import MappingProxyType
 
 from batcher.core.model import Endpoint, Parameters
@@ -112,8 +113,6 @@ def _find_vector_fault(key: str, value: object) -> str:
 
 def _find_nearest(key: str, known: Iterable[str]) -> list[str]:
     """Return the known key that is spelled most like this one; empty where none is near."""
-    from difflib import get_close_matches  # noqa: PLC0415 - loading it takes 2 ms, and only a mistake needs it
-
     return get_close_matches(key, known, n=1, cutoff=0.5)
 
 

@@ -6,6 +6,7 @@ A delay is base x 2^n up to the cap, with jitter that takes something off; a Ret
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 from batcher.core.failures import FailureClass
@@ -72,8 +73,6 @@ def parse_retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def _seconds_until(http_date: str, now: float) -> float | None:
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - few answers name a date
-
     try:
         date = parsedate_to_datetime(http_date)
         if date.tzinfo is None:  # written as by asctime, or with -0000: HTTP dates are UTC

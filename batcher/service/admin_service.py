@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batcher.errors import SetupError
@@ -215,7 +216,7 @@ class AdminService:
         """Yield the objects of a list, page by page."""
         page: dict[str, Any] = {}
         for _ in range(MOST_PAGES):
-            found = self._read(lambda: call(**page))  # noqa: B023 - called before `page` changes
+            found = self._read(partial(call, **page))
             rows = _objects_of(found.get("data"))
             yield from rows
             last = found.get("last_id") or (rows[-1].get("id") if rows else None)
@@ -227,7 +228,7 @@ class AdminService:
         """Yield the results of all buckets, page by page."""
         page: dict[str, Any] = {}
         for _ in range(MOST_PAGES):
-            found = self._read(lambda: call(**page))  # noqa: B023 - called before `page` changes
+            found = self._read(partial(call, **page))
             for bucket in _objects_of(found.get("data")):
                 yield from _objects_of(bucket.get("results"))
             if not found.get("has_more") or not found.get("next_page"):
