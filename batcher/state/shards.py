@@ -153,3 +153,8 @@ def load_unsent_shards(tx: Transaction) -> list[int]:
 def count_planned_shards(tx: Transaction) -> int:
     """Return how many shards are planned and not released."""
     return int(tx.fetch_one("count_planned")[0])
+
+
+def load_open_wishes(tx: Transaction) -> dict[int, ShardState]:
+    """Return the shards that are to be cancelled and have not come to their end, with their states."""
+    return {int(shard): ShardState(state) for shard, state in tx.fetch_all("open_wishes")}

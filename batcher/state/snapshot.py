@@ -24,10 +24,11 @@ from batcher.core.model import JobVersion, ShardLimits
 from batcher.core.retry import latest_wait_time
 from batcher.core.room import Budget, Charge, MeasuredUsage, Room
 from batcher.core.snapshot import BatchView, LooseLines, SendGate, ShardView, Snapshot
-from batcher.state import facts, quota_pauses, remote_files, wishes
+from batcher.state import facts, quota_pauses, remote_files
 from batcher.state.batches import load_unread_batches
 from batcher.state.costs import load_budget_spending
 from batcher.state.db.transaction import Transaction
+from batcher.state.shards import load_open_wishes
 from batcher.state.strays import load_unproven_creates
 from batcher.state.versions import load_open_lines, load_versions
 
@@ -92,7 +93,7 @@ def load_send_gate(tx: Transaction, config: Config, versions: Collection[int] = 
         outage_until=read_outage_until(tx, latest),
         blocked_until=_read_blocked_until(tx, latest),
         stopped=facts.read_stop_reason(tx),
-        cancelled=frozenset(wishes.load_open_wishes(tx)),
+        cancelled=frozenset(load_open_wishes(tx)),
         prompts=load_prompts(tx, config, versions),
     )
 
@@ -104,7 +105,7 @@ def load_user_gate(tx: Transaction, config: Config, version: int) -> SendGate:
     """
     return SendGate(
         pauses=quota_pauses.load_open_pauses(tx, latest_valid_wait(tx, config)),
-        cancelled=frozenset(wishes.load_open_wishes(tx)),
+        cancelled=frozenset(load_open_wishes(tx)),
         prompts=load_prompts(tx, config, [version]),
     )
 

@@ -16,7 +16,7 @@ from batcher.nouns import current_nouns
 from batcher.state import batches, pilots, shards, submissions
 from batcher.state.db.transaction import Transaction
 from batcher.state.following.settling import promote_heirs, promote_strays
-from batcher.state.shards import load_shard_states
+from batcher.state.shards import load_open_wishes, load_shard_states
 
 ID_CHUNK = 10_000
 """Ids of a table that are staged at a time."""
@@ -81,11 +81,6 @@ def withdraw_shard(tx: Transaction, shard: int) -> None:
 def fulfil_wish(tx: Transaction, shard: int, outcome: str) -> None:
     """End the wish to cancel a shard, where there is one."""
     tx.fetch_all("end_wishes", shard=shard, outcome=outcome, now=tx.now)
-
-
-def load_open_wishes(tx: Transaction) -> dict[int, ShardState]:
-    """Return the shards that are to be cancelled and have not come to their end, with their states."""
-    return {int(shard): ShardState(state) for shard, state in tx.fetch_all("open_wishes")}
 
 
 def is_cancel_requested(tx: Transaction, shard: int) -> bool:

@@ -15,6 +15,7 @@ from batcher.core.decide import decide_cancel_actions
 from batcher.errors import ExitCode
 from batcher.nouns import current_nouns
 from batcher.state import facts, wishes
+from batcher.state.shards import load_open_wishes
 from batcher.state.wishes import CancelledShard, CancelResult
 from batcher.views.sheet import build_table, format_count, format_usd
 
@@ -41,7 +42,7 @@ def run_cancel(session: Session, shards: Sequence[int], yes: bool = False) -> "C
         end = _follow_cancellation(session)
     with session.store.read_transaction() as tx:
         cancelled = wishes.load_cancelled_shards(tx, requested.following, since)
-        left = sorted(set(wishes.load_open_wishes(tx)) & set(requested.following))
+        left = sorted(set(load_open_wishes(tx)) & set(requested.following))
 
     def describe() -> "CancelAnswer":
         from batcher.contracts.sending import CancelAnswer
@@ -87,7 +88,7 @@ def _follow_cancellation(session: Session) -> str:
 
     def is_done() -> bool:
         with session.store.read_transaction() as tx:
-            return not wishes.load_open_wishes(tx)
+            return not load_open_wishes(tx)
 
     try:
         with open_batch_runner(session, is_done, sends=False) as runner:

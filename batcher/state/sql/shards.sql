@@ -52,3 +52,8 @@ SELECT shard, state FROM shards ORDER BY shard
 SELECT shard, priority, state, lines, tokens, sha256, version, refusals, submission, file_id, file_created_at,
        file_missing_since, retry, longest
 FROM shards WHERE shard = $shard
+
+-- name: open_wishes
+-- Shards to be cancelled that have not come to their end.
+SELECT w.shard, s.state FROM wishes AS w JOIN shards AS s USING (shard)
+WHERE w.ended_at IS NULL AND s.state NOT IN ('planned', 'settled', 'stale', 'split') ORDER BY w.shard

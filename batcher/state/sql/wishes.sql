@@ -1,8 +1,3 @@
--- name: open_wishes
--- Shards to be cancelled that have not come to their end.
-SELECT w.shard, s.state FROM wishes AS w JOIN shards AS s USING (shard)
-WHERE w.ended_at IS NULL AND s.state NOT IN ('planned', 'settled', 'stale', 'split') ORDER BY w.shard
-
 -- name: insert_wish
 INSERT INTO wishes (shard, made_at)
 SELECT $shard, $now WHERE NOT EXISTS (SELECT 1 FROM wishes WHERE shard = $shard AND ended_at IS NULL)
